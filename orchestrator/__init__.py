@@ -1,0 +1,1 @@
+"""SpawnAI's control plane: from a prompt to the link of a running app, and its end."""

@@ -1,0 +1,406 @@
+"""What the services need from the outside, as Protocols that name their errors.
+
+Adapters implement these; tests/fakes has hand-written fakes; tests/contract runs one suite on both.
+All times are timezone-aware UTC. Everything may raise errors.Temporary when its server is away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from orchestrator.domain.access import ApiKey, Queue
+from orchestrator.domain.bundle import BundleRecord, Manifest
+from orchestrator.domain.diagnosis import Container
+from orchestrator.domain.host import Host, HostLoad
+from orchestrator.domain.ids import HostId, KeyId, SandboxId, SessionId, Sha256, Slug, UserId
+from orchestrator.domain.route import Route, RouteTable
+from orchestrator.domain.sandbox import Sandbox, SandboxState
+from orchestrator.domain.session import Session, SessionState
+
+
+class Clock(Protocol):
+    """Where services get the time from."""
+
+    def now(self) -> datetime: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Idempotency:
+    """A client's Idempotency-Key and what it was first used for."""
+
+    key: str
+    fingerprint: str  # SHA-256 of the request; another one under the same key is a conflict
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewSandbox:
+    """The parts of a sandbox that its maker chooses; host, port and times come from the store."""
+
+    id: SandboxId
+    session_id: SessionId | None
+    slug: Slug
+    image: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogLine:
+    """One line of an app's or agent's output."""
+
+    at: datetime
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditEntry:
+    """Something worth remembering about who did what."""
+
+    at: datetime
+    actor: str  # user id, key id, "operator", "agent"
+    action: str  # e.g. "report_refused", "session_killed"
+    subject: str  # id of what it was done to
+    detail: str = ""
+
+
+class Sessions(Protocol):
+    """Sessions and their history. Every write bumps `revision`."""
+
+    def add(self, session: Session, idempotency: Idempotency | None) -> Session:
+        """Insert, and return it. With a known idempotency key of the same user and the same
+        fingerprint: return the session that was made then, unchanged. Raises errors.Conflict
+        (code idempotency_conflict) when the fingerprint differs."""
+
+    def get(self, session_id: SessionId) -> Session:
+        """Raises errors.NotFound."""
+
+    def save(self, session: Session) -> Session:
+        """Write it if its revision is still the stored one; returns it with the next revision.
+        A new entry of history becomes an event. Raises errors.StaleWrite, errors.NotFound."""
+
+    def list(
+        self,
+        *,
+        user_id: UserId | None = None,
+        states: Iterable[SessionState] | None = None,
+        limit: int = 100,
+    ) -> Sequence[Session]:
+        """Newest first."""
+
+    def count_active(self, user_id: UserId) -> int:
+        """Sessions of a user that haven't ended."""
+
+    def counts(self) -> dict[SessionState, int]:
+        """Sessions per state; states without any are left out."""
+
+    def ahead_of(self, session: Session, now: datetime) -> int:
+        """QUEUED, due and wanted sessions before it, by tier rank and then age (id breaks ties)."""
+
+    def waiting(self, now: datetime) -> int:
+        """QUEUED sessions that are due and wanted."""
+
+    def due(self, now: datetime, limit: int) -> Sequence[Session]:
+        """Not ended, due_at <= now; those under way first, then QUEUED in queue order."""
+
+    def expire(self, now: datetime, limit: int) -> Sequence[Session]:
+        """Set wanted = GONE, due_at = now where RUNNING, not ended and expires_at <= now: checked
+        and written in one transaction, so that an extend that committed first wins. Returns
+        those sessions."""
+
+    def prune(self, ended_before: datetime) -> int:
+        """Delete ended sessions (with events and logs) whose last update is older; how many."""
+
+
+class Sandboxes(Protocol):
+    """Sandboxes, claims and placements."""
+
+    def get(self, sandbox_id: SandboxId) -> Sandbox:
+        """Raises errors.NotFound."""
+
+    def list(
+        self, *, host_id: HostId | None = None, states: Iterable[SandboxState] | None = None
+    ) -> Sequence[Sandbox]:
+        """Those not GONE unless states say otherwise; oldest first."""
+
+    def place(self, new: NewSandbox, now: datetime) -> Sandbox:
+        """The intent: pick a host (pool.rank) with a free slot and insert a CREATING sandbox with
+        the next port of that host, round-robin over the port range, that no sandbox but GONE ones
+        holds. Slots can't be oversubscribed by concurrent callers. Raises errors.NoCapacity."""
+
+    def place_for(self, session: Session, new: NewSandbox, now: datetime) -> Sandbox:
+        """`place`, and save `session` (already moved, with sandbox_id and slug set by the caller)
+        in the same transaction. Raises errors.NoCapacity, errors.StaleWrite."""
+
+    def claim(self, session: Session, now: datetime) -> tuple[Session, Sandbox] | None:
+        """In one transaction: the oldest WARM, routed sandbox on a host that is UP and not
+        draining becomes CLAIMED with session_id, and `session` (already moved to PROVISIONING by
+        the caller) is saved with sandbox_id and, unless it has one already, slug. None when there
+        is no warm sandbox (nothing is written then). PostgreSQL: FOR UPDATE SKIP LOCKED; SQLite:
+        BEGIN IMMEDIATE. Raises errors.StaleWrite (then no sandbox is claimed)."""
+
+    def save(self, sandbox: Sandbox, expected: SandboxState) -> Sandbox:
+        """Write state, session_id, reason, state_since and container_id if the stored state is
+        still `expected`. Raises errors.StaleWrite."""
+
+    def set_container(self, sandbox_id: SandboxId, container_id: str) -> None:
+        """Record Docker's answer, whatever the state has become meanwhile."""
+
+    def agent_seen(self, sandbox_id: SandboxId, now: datetime) -> Sandbox:
+        """Record a visit to the inbox and apply sandbox.settle, in one transaction.
+        Raises errors.NotFound."""
+
+    def mark_routes(
+        self, live: Iterable[SandboxId], withdrawn: Iterable[SandboxId], now: datetime
+    ) -> Sequence[Sandbox]:
+        """Set routed for `live` (only while in a routed state) and clear it for `withdrawn`
+        (only while not in one); apply sandbox.settle; returns the sandboxes that changed."""
+
+    def routes(self) -> Sequence[tuple[SandboxId, Route]]:
+        """What the RouteTable holds: sandboxes in routed states, with their host's address. The
+        slug is the session's for sandboxes that belong to one (it survives recovery)."""
+
+    def unsettled_routes(self) -> bool:
+        """Whether a publish is due: routed states not routed yet, or others still routed."""
+
+
+class Hosts(Protocol):
+    """Hosts of the pool."""
+
+    def put(self, host: Host) -> None:
+        """Insert or replace by id; names are unique. Raises errors.Conflict (host_exists)."""
+
+    def get(self, host_id: HostId) -> Host:
+        """Raises errors.NotFound."""
+
+    def by_name(self, name: str) -> Host | None: ...
+
+    def list(self) -> Sequence[Host]: ...
+
+    def loads(self) -> Sequence[HostLoad]:
+        """Every host with its used slots and starts in progress, counted in SQL."""
+
+
+class BundleRecords(Protocol):
+    """Which versions a session has. The bytes are in Bundles."""
+
+    def add(self, record: BundleRecord) -> None:
+        """Insert; a repeat of the same session, version and digest is no error."""
+
+    def list(self, session_id: SessionId) -> Sequence[BundleRecord]: ...
+
+    def retire(self, session_id: SessionId, delete_after: datetime) -> None:
+        """Start the retention of all bundles of a session; a date that is set stays."""
+
+    def take_expired(self, now: datetime) -> Sequence[Sha256]:
+        """Delete records past their retention; returns digests that no record names any more."""
+
+
+class Logs(Protocol):
+    """The last lines of each session's app; capped (SPAWN_LOG_LINES per session)."""
+
+    def append(self, session_id: SessionId, lines: Sequence[str], now: datetime) -> None: ...
+
+    def tail(self, session_id: SessionId, limit: int) -> Sequence[LogLine]:
+        """Oldest first."""
+
+
+class Keys(Protocol):
+    """API keys, by hash."""
+
+    def add(self, key: ApiKey) -> None:
+        """Raises errors.Conflict (key_exists) when an unrevoked key has that name."""
+
+    def by_hash(self, key_hash: str) -> ApiKey | None:
+        """None for unknown and revoked ones."""
+
+    def list(self) -> Sequence[ApiKey]: ...
+
+    def revoke(self, key_id: KeyId, now: datetime) -> None:
+        """Raises errors.NotFound."""
+
+
+class Audit(Protocol):
+    """Append-only."""
+
+    def add(self, entry: AuditEntry) -> None: ...
+
+    def list(self, limit: int = 100) -> Sequence[AuditEntry]:
+        """Newest first."""
+
+
+class Leases(Protocol):
+    """Named leases: exactly one holder at a time."""
+
+    def hold(self, name: str, holder: str, until: datetime, now: datetime) -> bool:
+        """Take or renew; False when somebody else's has not run out."""
+
+    def release(self, name: str, holder: str) -> None: ...
+
+
+class Store(Protocol):
+    """All of the database. Each call is a transaction of its own."""
+
+    @property
+    def sessions(self) -> Sessions: ...
+    @property
+    def sandboxes(self) -> Sandboxes: ...
+    @property
+    def hosts(self) -> Hosts: ...
+    @property
+    def bundles(self) -> BundleRecords: ...
+    @property
+    def logs(self) -> Logs: ...
+    @property
+    def keys(self) -> Keys: ...
+    @property
+    def audit(self) -> Audit: ...
+    @property
+    def leases(self) -> Leases: ...
+
+    def ping(self) -> None:
+        """Raises errors.Temporary when the database is away."""
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class SandboxSpec:
+    """Everything an engine needs to create one sandbox."""
+
+    sandbox_id: SandboxId
+    image: str
+    publish_address: str  # on the host
+    port: int  # on the host; 3000 inside
+    agent_folder: str  # on the host; mounted read-only at /run/spawn
+    identity: str  # one line of JSON for the agent's standard input; holds its token
+
+
+class Engine(Protocol):
+    """One host's Docker. Raises errors.EngineUnavailable when it does not answer."""
+
+    def start(self, spec: SandboxSpec, *, replace_stale: bool) -> str:
+        """Create and start; returns the container's id. Repeating it is safe: a running container
+        of that sandbox is adopted. A container that is created but not started may be somebody
+        else's work in progress: raises errors.SandboxRefused(start_in_progress), unless
+        `replace_stale`, which removes it first. Raises errors.SandboxRefused with code
+        image_missing, port_taken, disk_full or create_failed."""
+
+    def remove(self, sandbox_id: SandboxId) -> None:
+        """Stop at once and remove with its volumes; no error when there is none. Returns only
+        when the container is gone."""
+
+    def containers(self) -> Sequence[Container]:
+        """All of this instance's, found by label, running or not."""
+
+    def image_present(self, image: str) -> bool: ...
+
+    def prepare(self) -> Sequence[str]:
+        """Make network and egress rules, idempotently; returns warnings for people (rules that
+        could not be set and how to set them)."""
+
+    def dismantle(self) -> None:
+        """Remove the network and the rules, if no container uses them."""
+
+    def describe(self) -> dict[str, Any]:
+        """version, storage_driver, cgroup_version, memory_bytes, cpus, security_options."""
+
+    def logs(self, sandbox_id: SandboxId, lines: int) -> str:
+        """The agent's own last output; "" when there is no container."""
+
+    def close(self) -> None: ...
+
+
+class Engines(Protocol):
+    """Engines by host: connections are kept, one per host and process."""
+
+    def of(self, host: Host) -> Engine: ...
+
+    def close(self) -> None: ...
+
+
+class Proxy(Protocol):
+    """What routes public names to sandboxes."""
+
+    def publish(self, table: RouteTable) -> None:
+        """Make this table the one in force and return when no request can be routed by an earlier
+        one any more. Raises errors.ProxyRejected (the last good one stays in force),
+        errors.ProxyUnavailable."""
+
+    def published(self) -> str | None:
+        """Digest of the table in force, asked from the running proxy; None when it is away."""
+
+
+class Probe(Protocol):
+    """Asks a public URL as a user would."""
+
+    def answers(self, slug: Slug, timeout_s: float) -> bool:
+        """Whether GET / of that app, through the proxy, gave a status below 400."""
+
+
+class NudgeQueue(Protocol):
+    """The work queue. Nudges may be lost or repeated."""
+
+    def nudge(self, session_id: SessionId, queue: Queue) -> None:
+        """Raises errors.QueueUnavailable."""
+
+    def depth(self) -> dict[Queue, int]:
+        """Nudges waiting per queue. Raises errors.QueueUnavailable."""
+
+
+class Events(Protocol):
+    """Wake-ups between processes: "something changed". Lossy; receivers also look by themselves."""
+
+    def session_changed(self, session_id: SessionId) -> None: ...
+
+    def inbox_changed(self, sandbox_id: SandboxId) -> None: ...
+
+    def routes_changed(self) -> None: ...
+
+    def pool_changed(self) -> None: ...
+
+    def subscribe(self, topics: Sequence[str]) -> AbstractContextManager[Iterator[str]]:
+        """Blocking iterator over topics that had news; yields "" about once a second when idle."""
+
+
+class Bundles(Protocol):
+    """Bundle bytes, by content."""
+
+    def put(self, data: bytes) -> Sha256:
+        """Keep; the same bytes twice are kept once."""
+
+    def get(self, digest: Sha256) -> bytes:
+        """Raises errors.NotFound."""
+
+    def discard(self, digest: Sha256) -> None: ...
+
+    def inspect(self, data: bytes) -> Manifest:
+        """Check an untrusted archive without unpacking it to disk. Raises errors.InvalidInput
+        (bundle_refused), errors.TooLarge."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Template:
+    """One app of the catalog."""
+
+    name: str
+    title: str
+    description: str
+    kind: str
+    keywords: tuple[str, ...]
+    emoji: str
+    accent: str  # CSS colour
+    digest: Sha256
+    size_bytes: int
+
+
+class Catalog(Protocol):
+    """The built-in templates."""
+
+    def list(self) -> Sequence[Template]: ...
+
+    def get(self, name: str) -> Template | None: ...
+
+    def data(self, digest: Sha256) -> bytes | None:
+        """The bundle of a template, if that digest is one's."""
