@@ -68,10 +68,12 @@ class AuditEntry:
 class Sessions(Protocol):
     """Sessions and their history. Every write bumps `revision`."""
 
-    def add(self, session: Session, idempotency: Idempotency | None) -> Session:
+    def add(self, session: Session, idempotency: Idempotency | None, *, max_active: int) -> Session:
         """Insert, and return it. With a known idempotency key of the same user and the same
         fingerprint: return the session that was made then, unchanged. Raises errors.Conflict
-        (code idempotency_conflict) when the fingerprint differs."""
+        (code idempotency_conflict) when the fingerprint differs, errors.LimitReached (detail:
+        limit) when the user has `max_active` sessions that haven't ended: counted in the same
+        transaction, under a lock on the user, so that concurrent calls can't pass it."""
 
     def get(self, session_id: SessionId) -> Session:
         """Raises errors.NotFound."""
@@ -136,13 +138,16 @@ class Sandboxes(Protocol):
     def claim(self, session: Session, now: datetime) -> tuple[Session, Sandbox] | None:
         """In one transaction: the oldest WARM, routed sandbox on a host that is UP and not
         draining becomes CLAIMED with session_id, and `session` (already moved to PROVISIONING by
-        the caller) is saved with sandbox_id and, unless it has one already, slug. None when there
-        is no warm sandbox (nothing is written then). PostgreSQL: FOR UPDATE SKIP LOCKED; SQLite:
-        BEGIN IMMEDIATE. Raises errors.StaleWrite (then no sandbox is claimed)."""
+        the caller) is saved with sandbox_id and, unless it has one already, slug. A session that
+        has a slug (recovery) keeps it: the sandbox takes it over and is no longer routed. None when
+        there is no warm sandbox (nothing is written then). PostgreSQL: FOR UPDATE SKIP LOCKED;
+        SQLite: BEGIN IMMEDIATE. Raises errors.StaleWrite (then no sandbox is claimed)."""
 
     def save(self, sandbox: Sandbox, expected: SandboxState) -> Sandbox:
         """Write state, session_id, reason, state_since and container_id if the stored state is
-        still `expected`. Raises errors.StaleWrite."""
+        still `expected`. A move to STOPPING also sets `routed`, whatever it was: a table that is
+        being published right now may hold the route, so a withdrawal has to be confirmed first.
+        Raises errors.StaleWrite."""
 
     def set_container(self, sandbox_id: SandboxId, container_id: str) -> None:
         """Record Docker's answer, whatever the state has become meanwhile."""
@@ -158,8 +163,7 @@ class Sandboxes(Protocol):
         (only while not in one); apply sandbox.settle; returns the sandboxes that changed."""
 
     def routes(self) -> Sequence[tuple[SandboxId, Route]]:
-        """What the RouteTable holds: sandboxes in routed states, with their host's address. The
-        slug is the session's for sandboxes that belong to one (it survives recovery)."""
+        """What the RouteTable holds: sandboxes in routed states, with their host's address."""
 
     def unsettled_routes(self) -> bool:
         """Whether a publish is due: routed states not routed yet, or others still routed."""

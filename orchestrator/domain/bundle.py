@@ -6,7 +6,6 @@ import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from orchestrator.domain import errors
 from orchestrator.domain.ids import SessionId, Sha256
@@ -52,7 +51,7 @@ class Member:
     size_bytes: int
 
 
-def read_manifest(data: Any) -> Manifest:
+def read_manifest(data: object) -> Manifest:
     """Check a decoded spawn.json. Raises InvalidInput that names the field."""
     if not isinstance(data, Mapping):
         raise _bad("spawn.json must hold a JSON object", "manifest")

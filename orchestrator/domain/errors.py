@@ -5,8 +5,6 @@ Every error carries a stable `code` for programs and a message that says what to
 
 from __future__ import annotations
 
-from typing import Any
-
 
 class SpawnError(Exception):
     """Base of everything we raise on purpose.
@@ -16,7 +14,7 @@ class SpawnError(Exception):
 
     code = "internal"
 
-    def __init__(self, message: str, *, code: str | None = None, **detail: Any) -> None:
+    def __init__(self, message: str, *, code: str | None = None, **detail: object) -> None:
         super().__init__(message)
         if code is not None:
             self.code = code
@@ -31,7 +29,7 @@ class Temporary(SpawnError):
     """Trying again later may work. `retry_after_s` is a hint in seconds."""
 
     def __init__(
-        self, message: str, *, code: str | None = None, retry_after_s: float = 1.0, **detail: Any
+        self, message: str, *, code: str | None = None, retry_after_s: float = 1.0, **detail: object
     ) -> None:
         super().__init__(message, code=code, **detail)
         self.retry_after_s = retry_after_s

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
+from orchestrator.domain import errors
 from orchestrator.domain.ids import HostId
 
 
@@ -60,6 +61,15 @@ class HostLoad:
     @property
     def free(self) -> int:
         return max(0, self.host.slots - self.used)
+
+
+def move(host: Host, to: HostState, reason: str) -> Host:
+    """The host in its next state, or in the same one with another reason. Raises IllegalMove."""
+    if to is not host.state and to not in TRANSITIONS[host.state]:
+        raise errors.IllegalMove(
+            f"host {host.name} can't go from {host.state} to {to} ({host.reason or 'no reason'})"
+        )
+    return replace(host, state=to, reason=reason)
 
 
 def default_slots(*, memory_bytes: int, cpus: int) -> int:

@@ -44,11 +44,15 @@ def refill(level: WarmLevel) -> Refill:
     return Refill(starts=min(missing, room))
 
 
+def open_for_placement(load: HostLoad) -> bool:
+    """Whether the host takes placements at all."""
+    host = load.host
+    return host.state is HostState.UP and not host.cordoned and not host.draining
+
+
 def placeable(load: HostLoad) -> bool:
     """Whether a new sandbox may go to this host now."""
-    host = load.host
-    fit = host.state is HostState.UP and not host.cordoned and not host.draining
-    return fit and load.free > 0 and load.starting < STARTS_AT_ONCE
+    return open_for_placement(load) and load.free > 0 and load.starting < STARTS_AT_ONCE
 
 
 def rank(loads: Iterable[HostLoad]) -> Sequence[HostLoad]:

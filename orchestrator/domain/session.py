@@ -164,7 +164,7 @@ class Session:
 
 
 def move(session: Session, to: SessionState, now: datetime) -> Session:
-    """The session in its next state. Raises IllegalMove with the story when there is no such move."""
+    """The session in its next state. Raises IllegalMove, with its story, for a move that isn't."""
     if to not in TRANSITIONS[session.state]:
         story = " -> ".join(entered.state for entered in session.history)
         raise errors.IllegalMove(

@@ -1,0 +1,1 @@
+"""One technology each; third-party errors are translated here."""

@@ -1,0 +1,66 @@
+"""Wake-ups over Redis pub/sub: ports.Events. Lossy on purpose; receivers also look themselves."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator, Iterator, Sequence
+
+import redis
+
+from orchestrator.domain.ids import SandboxId, SessionId
+
+PREFIX = "spawn:"
+SESSION = "session:"
+INBOX = "inbox:"
+ROUTES = "routes"
+POOL = "pool"
+_IDLE_S = 1.0
+
+
+class RedisEvents:
+    """Publishing never fails: a wake-up that can't be sent is one that is lost."""
+
+    def __init__(self, connection: redis.Redis) -> None:
+        self._redis = connection
+
+    def session_changed(self, session_id: SessionId) -> None:
+        self._publish(SESSION + session_id)
+
+    def inbox_changed(self, sandbox_id: SandboxId) -> None:
+        self._publish(INBOX + sandbox_id)
+
+    def routes_changed(self) -> None:
+        self._publish(ROUTES)
+
+    def pool_changed(self) -> None:
+        self._publish(POOL)
+
+    @contextlib.contextmanager
+    def subscribe(self, topics: Sequence[str]) -> Generator[Iterator[str]]:
+        pubsub = redis.client.PubSub(self._redis.connection_pool, ignore_subscribe_messages=True)
+        with contextlib.closing(pubsub):
+            yield self._messages(pubsub, topics)
+
+    def _publish(self, topic: str) -> None:
+        with contextlib.suppress(redis.RedisError):
+            self._redis.publish(PREFIX + topic, "")
+
+    @staticmethod
+    def _messages(pubsub: redis.client.PubSub, topics: Sequence[str]) -> Iterator[str]:
+        """Topics with news; "" when idle and when Redis is away (it then connects again)."""
+        subscribed = False
+        while True:
+            try:
+                if not subscribed:
+                    pubsub.subscribe(*[PREFIX + topic for topic in topics])
+                    subscribed = True
+                message = pubsub.get_message(timeout=_IDLE_S)
+            except redis.RedisError:
+                subscribed = False
+                pubsub.reset()
+                yield ""
+                continue
+            if message is None:
+                yield ""
+            elif message["type"] == "message":
+                yield message["channel"].decode().removeprefix(PREFIX)

@@ -1,0 +1,187 @@
+"""Settings: one place, grouped, each with its unit and the reason for its default.
+
+Read from the environment (`SPAWN_…`), then from `$SPAWN_STATE_DIR/spawn.env`. Read by bootstrap and
+by the entry points; `spawnctl config` prints every value and where it came from.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+
+def _default_state_dir() -> Path:
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "spawnai"
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Secrets are SecretStr, so that printing them can't leak them."""
+
+    model_config = SettingsConfigDict(env_prefix="SPAWN_", extra="ignore", frozen=True)
+
+    # --- where things are -------------------------------------------------------------------------
+    state_dir: Path = Field(
+        default_factory=_default_state_dir,
+        description="Folder of everything that is kept: database, bundles, secrets, logs, sockets.",
+    )
+    database_url: str = Field(
+        default="",
+        description="PostgreSQL in production; empty: SQLite in the state folder.",
+    )
+    redis_url: str = Field(
+        default="", description="Redis for nudges; empty: a private one in the state folder."
+    )
+    docker_url: str = Field(
+        default="unix:///var/run/docker.sock", description="The local Docker engine."
+    )
+
+    # --- addresses --------------------------------------------------------------------------------
+    http_address: str = Field(
+        default="127.0.0.1",
+        description="Where the proxy listens; loopback until somebody decides otherwise.",
+    )
+    http_port: int = Field(default=8080, ge=1, le=65535, description="Port of the proxy.")
+    api_port: int = Field(
+        default=8081, ge=1, le=65535, description="Port of spawn-api, on loopback, for the proxy."
+    )
+    public_host: str = Field(default="localhost", description="Name of the page.")
+    apps_domain: str = Field(
+        default="apps.localhost",
+        description="Apps answer at <slug>.<this>; browsers resolve *.localhost by themselves.",
+    )
+    ports: str = Field(
+        default="21000-28999",
+        description="Host ports for sandboxes; below Linux's ephemeral range (from 32768).",
+    )
+    publish_address: str = Field(
+        default="127.0.0.1", description="Address on which the local engine publishes sandboxes."
+    )
+
+    # --- the pool ---------------------------------------------------------------------------------
+    warm_target: int = Field(
+        default=3, ge=0, le=500, description="Sandboxes kept warm: covers a small burst."
+    )
+    slots: int = Field(
+        default=0, ge=0, le=1000, description="Sandboxes on this machine; 0: from memory and CPUs."
+    )
+    workers: int = Field(
+        default=2, ge=1, le=32, description="Worker processes; a converge is mostly waiting."
+    )
+    runtime_image: str = Field(
+        default="", description="Image of the sandboxes; empty: the one built last."
+    )
+
+    # --- the sandbox ------------------------------------------------------------------------------
+    sandbox_memory_mb: int = Field(default=1024, ge=64, description="Memory limit, MiB; no swap.")
+    sandbox_cpus: float = Field(default=0.5, gt=0, description="CPUs of one sandbox.")
+    sandbox_pids: int = Field(default=256, ge=16, description="Processes and threads, at most.")
+    sandbox_runtime: str = Field(default="", description="OCI runtime, e.g. runsc; empty: default.")
+
+    # --- times ------------------------------------------------------------------------------------
+    ttl_default_s: int = Field(
+        default=24 * 3600, ge=60, description="Life of an app when nobody says otherwise, seconds."
+    )
+    bundle_retention_days: int = Field(
+        default=7, ge=0, description="How long the source of an ended app is kept, days."
+    )
+    provisioning_timeout_s: float = Field(
+        default=30, gt=0, description="A cold start takes under one; an engine in trouble, many."
+    )
+    generating_timeout_s: float = Field(
+        default=600, gt=0, description="A long answer of the model takes minutes."
+    )
+    deploying_timeout_s: float = Field(
+        default=60, gt=0, description="The slowest honest start of an app at half a CPU."
+    )
+    log_lines: int = Field(default=500, ge=10, description="Lines of output kept per session.")
+
+    # --- Claude -----------------------------------------------------------------------------------
+    anthropic_api_key: SecretStr = Field(
+        default=SecretStr(""),
+        validation_alias=AliasChoices("ANTHROPIC_API_KEY", "SPAWN_ANTHROPIC_API_KEY"),
+        description="Key for generation; without it only templates can be started.",
+    )
+    anthropic_base_url: str = Field(
+        default="https://api.anthropic.com",
+        validation_alias=AliasChoices("ANTHROPIC_BASE_URL", "SPAWN_ANTHROPIC_BASE_URL"),
+        description="Where the gateway forwards to.",
+    )
+    model: str = Field(default="claude-sonnet-5-5", description="Model that writes the apps.")
+    max_tokens: int = Field(
+        default=32_000,
+        ge=1024,
+        description="Most tokens of one answer; a big app has about 20,000.",
+    )
+
+    # --- people -----------------------------------------------------------------------------------
+    cookie_secure: bool = Field(
+        default=False, description="Mark the visitor's cookie Secure; set it behind TLS."
+    )
+    log_level: str = Field(default="info", description="debug, info, warning or error.")
+    api_key: SecretStr = Field(
+        default=SecretStr(""),
+        description="Key that spawnctl uses; empty: the operator key in the state folder.",
+    )
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, value: str) -> str:
+        known = ("sqlite:", "postgresql:", "postgresql+psycopg:", "postgres:")
+        if value and not value.startswith(known):
+            raise ValueError("must start with postgresql:// or sqlite:///")
+        return value
+
+    @field_validator("ports")
+    @classmethod
+    def _a_range(cls, value: str) -> str:
+        low, _, high = value.partition("-")
+        if not (low.isdigit() and high.isdigit() and 1024 <= int(low) <= int(high) <= 65535):
+            raise ValueError("must be LOW-HIGH within 1024-65535, e.g. 21000-28999")
+        return value
+
+    @property
+    def port_range(self) -> tuple[int, int]:
+        """First and last port for sandboxes."""
+        low, _, high = self.ports.partition("-")
+        return int(low), int(high)
+
+    @property
+    def effective_database_url(self) -> str:
+        return self.database_url or f"sqlite:///{self.state_dir / 'spawn.db'}"
+
+    @property
+    def effective_redis_url(self) -> str:
+        return self.redis_url or f"unix://{self.redis_socket}"
+
+    @property
+    def redis_socket(self) -> Path:
+        return self.state_dir / "redis" / "redis.sock"
+
+    @property
+    def agent_folder(self) -> Path:
+        """Mounted into every sandbox; holds nothing but the agent socket."""
+        return self.state_dir / "agent"
+
+    @property
+    def agent_socket(self) -> Path:
+        return self.agent_folder / "agent.sock"
+
+    @property
+    def page_url(self) -> str:
+        return f"http://{self.public_host}:{self.http_port}"
+
+    def app_url(self, slug: str) -> str:
+        """The public address of an app."""
+        return f"http://{slug}.{self.apps_domain}:{self.http_port}/"
+
+
+def load() -> Settings:
+    """Settings of this process. Raises pydantic.ValidationError with every wrong value named."""
+    state_dir = Path(os.environ.get("SPAWN_STATE_DIR") or _default_state_dir())
+    return Settings(_env_file=state_dir / "spawn.env", state_dir=state_dir)  # type: ignore[call-arg]  # pydantic-settings' own argument

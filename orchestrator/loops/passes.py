@@ -1,0 +1,164 @@
+"""The daemon's loops, as data: which pass, how often, woken by what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+
+import structlog
+
+from orchestrator import ports
+from orchestrator.domain import errors, route
+from orchestrator.domain.host import HostState
+from orchestrator.domain.pool import STARTS_AT_ONCE
+from orchestrator.domain.sandbox import Sandbox
+from orchestrator.loops.loop import LoopSpec
+from orchestrator.services import nudges, pool, routes
+from orchestrator.services.deps import Deps
+
+_LAUNCH_BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+_PRUNE_AFTER = timedelta(days=30)
+_EXPIRE_PER_PASS = 200
+
+log = structlog.get_logger()
+
+
+def all_loops(deps: Deps, proxy: ports.Proxy) -> Sequence[LoopSpec]:
+    """Makers first, the publisher last: the order in which they stop."""
+    launcher = Launcher(deps)
+    publisher = Publisher(deps, proxy)
+    return (
+        LoopSpec(name="refill", every_s=1.0, run=launcher.refill, topics=("pool",)),
+        LoopSpec(name="nudge", every_s=0.5, run=lambda: _nudge(deps), topics=("pool",)),
+        LoopSpec(name="reap", every_s=1.0, run=lambda: _reap(deps)),
+        LoopSpec(name="probe_hosts", every_s=2.0, run=lambda: _probe(deps)),
+        LoopSpec(name="reconcile", every_s=2.0, run=_reconciler(deps), topics=("routes",)),
+        LoopSpec(name="prune", every_s=60.0, run=lambda: _prune(deps)),
+        LoopSpec(
+            name="publish",
+            every_s=1.0,
+            run=publisher.publish,
+            topics=("routes",),
+            gather_s=0.01,
+        ),
+    )
+
+
+class Launcher:
+    """Refills the warm pool; starts run beside each other, and back off together when they fail."""
+
+    def __init__(self, deps: Deps) -> None:
+        self._deps = deps
+        self._threads = ThreadPoolExecutor(STARTS_AT_ONCE, thread_name_prefix="launch")
+        self._failures = 0
+        self._not_before: datetime | None = None
+
+    def refill(self) -> str:
+        retired = pool.retire_outdated(self._deps) + pool.retire_surplus(self._deps)
+        now = self._deps.clock.now()
+        if self._not_before is not None and now < self._not_before:
+            return f"retired={retired}" if retired else ""
+        done = pool.refill(self._deps, lambda box: void(self._threads.submit(self._launch, box)))
+        if not done.starts and not retired:
+            return ""
+        return f"starts={done.starts} retired={retired}"
+
+    def _launch(self, box: Sandbox) -> None:
+        try:
+            pool.launch(self._deps, box)
+        except errors.StaleWrite:
+            return  # it was retired meanwhile; the reconcile loop clears the container
+        except errors.SpawnError as error:
+            wait_s = _LAUNCH_BACKOFF_S[min(self._failures, len(_LAUNCH_BACKOFF_S) - 1)]
+            self._failures += 1
+            self._not_before = self._deps.clock.now() + timedelta(seconds=wait_s)
+            log.warning(
+                "a warm sandbox could not be started",
+                sandbox=box.id,
+                code=error.code,
+                error=str(error),
+                again_in_s=wait_s,
+            )
+        except BaseException:
+            log.exception("launching a warm sandbox failed", sandbox=box.id)
+        else:
+            self._failures = 0
+            self._not_before = None
+
+
+class Publisher:
+    """Publishes when the store says so, at start, and when the proxy lost what it had."""
+
+    def __init__(self, deps: Deps, proxy: ports.Proxy) -> None:
+        self._deps = deps
+        self._proxy = proxy
+        self._first = True
+
+    def publish(self) -> str:
+        due = self._first or self._deps.store.sandboxes.unsettled_routes() or self._lost()
+        if not due:
+            return ""
+        done = routes.publish(self._deps, self._proxy)
+        self._first = False
+        return f"routes={done.routes} changed={done.changed}" if done.changed else ""
+
+    def _lost(self) -> bool:
+        """Whether the proxy serves another table than the store holds, e.g. after its restart."""
+        rows = self._deps.store.sandboxes.routes()
+        return self._proxy.published() != route.table(found for _, found in rows).digest
+
+
+def void(_: object) -> None:
+    """For callbacks that return nothing."""
+
+
+def _nudge(deps: Deps) -> str:
+    count = nudges.nudge_due(deps)
+    return f"nudged={count}" if count else ""
+
+
+def _reap(deps: Deps) -> str:
+    """Set wanted = GONE where the time is up. Never touches Docker."""
+    expired = deps.store.sessions.expire(deps.clock.now(), _EXPIRE_PER_PASS)
+    for found in expired:
+        deps.events.session_changed(found.id)
+        nudges.nudge(deps, found)
+    return f"expired={len(expired)}" if expired else ""
+
+
+def _probe(deps: Deps) -> str:
+    changes = []
+    for host in deps.store.hosts.list():
+        after = pool.probe(deps, host)
+        if after.state is not host.state:
+            changes.append(f"{host.name}: {host.state} -> {after.state} {after.reason}".rstrip())
+    return "; ".join(changes)
+
+
+def _reconciler(deps: Deps) -> Callable[[], str]:
+    heard_since = deps.clock.now()
+
+    def run() -> str:
+        parts = []
+        for host in deps.store.hosts.list():
+            if host.state is not HostState.UP:
+                continue
+            done = pool.reconcile(deps, host, heard_since)
+            if done != pool.Treated():
+                parts.append(
+                    f"{host.name}: orphans={done.orphans} broken={done.broken}"
+                    f" leftovers={done.leftovers}"
+                )
+        return "; ".join(parts)
+
+    return run
+
+
+def _prune(deps: Deps) -> str:
+    now = deps.clock.now()
+    gone = deps.store.bundles.take_expired(now)
+    for digest in gone:
+        deps.bundles.discard(digest)
+    sessions = deps.store.sessions.prune(now - _PRUNE_AFTER)
+    return f"bundles={len(gone)} sessions={sessions}" if gone or sessions else ""

@@ -1,0 +1,1 @@
+"""Use cases over ports. Sync; no third-party I/O library is imported here."""

@@ -1,0 +1,204 @@
+"""What agents ask and tell: inbox, reports, bundles. Called by the agent app.
+
+Agents state facts; none of this moves a session. A fact that changes what converge may do is
+followed by a nudge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from orchestrator import ports
+from orchestrator.domain import errors, session
+from orchestrator.domain.bundle import PACKED_MAX_BYTES, BundleRecord
+from orchestrator.domain.ids import SandboxId, SessionId, Sha256
+from orchestrator.domain.sandbox import Sandbox, SandboxState
+from orchestrator.domain.session import Report, Session, Wanted
+from orchestrator.services.deps import Deps
+from orchestrator.services.nudges import nudge
+from orchestrator.services.tokens import SessionGrant
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inbox:
+    """Answer to one look into the inbox."""
+
+    assignment: dict[str, Any] | None  # JSON for the agent; None: nothing new
+
+
+def visit(deps: Deps, sandbox_id: SandboxId, have: str) -> Inbox:
+    """One look into the inbox: records the visit, and tells what the sandbox should run.
+
+    Raises errors.Forbidden (sandbox_retired) when the sandbox is to end: its agent then exits.
+    """
+    try:
+        box = deps.store.sandboxes.agent_seen(sandbox_id, deps.clock.now())
+    except errors.NotFound as missing:
+        raise _retired(sandbox_id) from missing
+    return peek(deps, box, have)
+
+
+def announce(deps: Deps, box: Sandbox) -> None:
+    """After an agent's first visit: who waits for this sandbox should look again."""
+    if box.session_id is None:
+        deps.events.routes_changed()
+        deps.events.pool_changed()
+
+
+def peek(deps: Deps, box: Sandbox, have: str) -> Inbox:
+    """What a sandbox should run that it doesn't run yet."""
+    if box.state in {SandboxState.STOPPING, SandboxState.BROKEN, SandboxState.GONE}:
+        raise _retired(box.id)
+    if box.state is not SandboxState.CLAIMED or box.session_id is None:
+        return Inbox(assignment=None)
+    found = deps.store.sessions.get(box.session_id)
+    grant = SessionGrant(session_id=found.id, attempt=found.attempt, sandbox_id=box.id)
+    assignment_id = f"{found.id}/{found.attempt}"
+    if not _is_current(found, grant) or have == assignment_id:
+        return Inbox(assignment=None)
+    return Inbox(assignment=_assignment(deps, found, grant, assignment_id))
+
+
+def authorize(deps: Deps, token: str, session_id: SessionId | None = None) -> Session:
+    """The session whose present attempt this token belongs to.
+
+    Raises errors.Unauthorized for what is no token, errors.Forbidden for one of another session,
+    an earlier attempt or an ended session; the latter are audited.
+    """
+    grant = deps.tokens.read_session(token)
+    if session_id is not None and grant.session_id != session_id:
+        raise _refused(deps, grant, session_id, "a token of another session")
+    try:
+        found = deps.store.sessions.get(grant.session_id)
+    except errors.NotFound as missing:
+        raise _refused(deps, grant, grant.session_id, "its session is gone") from missing
+    if not _is_current(found, grant):
+        raise _refused(deps, grant, found.id, "an attempt that is over")
+    return found
+
+
+def report(deps: Deps, found: Session, said: Report, lines: list[str]) -> bool:
+    """Take an agent's report as a fact. False when it is late, repeated or moot."""
+    now = deps.clock.now()
+    if lines:
+        deps.store.logs.append(found.id, lines, now)
+    while True:
+        changed = session.accept_report(found, said, now)
+        if changed is None:
+            return False
+        try:
+            saved = deps.store.sessions.save(changed)
+        except errors.StaleWrite:
+            found = deps.store.sessions.get(found.id)
+            continue
+        break
+    deps.events.session_changed(saved.id)
+    if found.report is None or found.report.phase is not said.phase:
+        nudge(deps, saved)
+    return True
+
+
+def bundle_for(deps: Deps, found: Session) -> tuple[Sha256, bytes]:
+    """The bytes of what a session should start. Raises errors.NotFound when there is none."""
+    if found.bundle is None:
+        raise errors.NotFound("this session has no bundle: its app is to be generated")
+    return found.bundle, load_bundle(deps.catalog, deps.bundles, found.bundle)
+
+
+def load_bundle(catalog: ports.Catalog, bundles: ports.Bundles, digest: Sha256) -> bytes:
+    """A bundle's bytes, from the catalog or from what was kept. Raises errors.NotFound."""
+    return catalog.data(digest) or bundles.get(digest)
+
+
+def keep_bundle(deps: Deps, found: Session, data: bytes, claimed: str) -> BundleRecord:
+    """Keep what a sandbox runs as the session's next version.
+
+    Raises errors.TooLarge, errors.InvalidInput (bundle_refused), errors.Conflict when the bytes
+    aren't those that the agent meant to send.
+    """
+    if len(data) > PACKED_MAX_BYTES:
+        raise errors.TooLarge(
+            f"a bundle has at most {PACKED_MAX_BYTES} bytes", limit_bytes=PACKED_MAX_BYTES
+        )
+    manifest = deps.bundles.inspect(data)
+    digest = deps.bundles.put(data)
+    if digest != claimed:
+        raise errors.Conflict("the bundle arrived damaged: its SHA-256 differs")
+    known = deps.store.bundles.list(found.id)
+    repeated = next((record for record in known if record.sha256 == digest), None)
+    if repeated is not None:
+        return repeated
+    record = BundleRecord(
+        session_id=found.id,
+        version=max((one.version for one in known), default=0) + 1,
+        sha256=digest,
+        size_bytes=len(data),
+        kind=manifest.kind,
+        title=manifest.title,
+        created_at=deps.clock.now(),
+        delete_after=None,
+    )
+    deps.store.bundles.add(record)
+    _point_at(deps, found, digest)
+    return record
+
+
+def _point_at(deps: Deps, found: Session, digest: Sha256) -> None:
+    """From now on another attempt, or recovery, starts this bundle and calls nobody."""
+    while True:
+        try:
+            deps.store.sessions.save(replace(found, bundle=digest, updated_at=deps.clock.now()))
+        except errors.StaleWrite:
+            found = deps.store.sessions.get(found.id)
+            continue
+        return
+
+
+def _assignment(
+    deps: Deps, found: Session, grant: SessionGrant, assignment_id: str
+) -> dict[str, Any]:
+    size = None
+    if found.bundle is not None:
+        size = len(load_bundle(deps.catalog, deps.bundles, found.bundle))
+    generate = found.bundle is None
+    return {
+        "id": assignment_id,
+        "kind": "generate" if generate else "bundle",
+        "session_id": found.id,
+        "session_token": deps.tokens.for_session(grant),
+        "slug": found.slug,
+        "prompt": found.prompt if generate else None,
+        "model": deps.policy.model if generate else None,
+        "max_tokens": deps.policy.max_tokens,
+        "bundle": None if generate else {"sha256": found.bundle, "size_bytes": size},
+        "start_timeout_s": deps.policy.start_timeout_s,
+    }
+
+
+def _is_current(found: Session, grant: SessionGrant) -> bool:
+    """Whether this attempt is still the one that counts: what makes a token valid."""
+    return (
+        not found.ended
+        and found.wanted is Wanted.RUNNING
+        and found.failure is None
+        and found.attempt == grant.attempt
+        and found.sandbox_id == grant.sandbox_id
+    )
+
+
+def _retired(sandbox_id: SandboxId) -> errors.Forbidden:
+    return errors.Forbidden(f"{sandbox_id} is no longer wanted", code="sandbox_retired")
+
+
+def _refused(deps: Deps, grant: SessionGrant, subject: SessionId, why: str) -> errors.Forbidden:
+    deps.store.audit.add(
+        ports.AuditEntry(
+            at=deps.clock.now(),
+            actor=grant.sandbox_id,
+            action="agent_refused",
+            subject=subject,
+            detail=f"{why} (token of {grant.session_id}, attempt {grant.attempt})",
+        )
+    )
+    return errors.Forbidden(f"that token is of {why}", code="token_refused")

@@ -1,0 +1,212 @@
+"""Moves one session: observe, plan, do one step, and again until there is nothing to do now.
+
+The only code that moves a session. Workers call it for every nudge. Any number of processes may
+converge the same session at once: each write is a compare-and-swap on the session's revision or
+the sandbox's state, and what loses the race observes again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from orchestrator import ports
+from orchestrator.domain import errors, plan, sandbox, session
+from orchestrator.domain.ids import SessionId
+from orchestrator.domain.plan import Observation
+from orchestrator.domain.sandbox import Sandbox, SandboxState
+from orchestrator.domain.session import Failure, Session, SessionState
+from orchestrator.services import claims
+from orchestrator.services.deps import Deps
+
+_STEPS_MAX = 30  # a whole life has 11; more means that plan and execution disagree
+_START_IS_STALE_S = 10.0
+_VERIFY_TIMEOUT_S = 3.0
+_VERIFY_AGAIN_S = 0.3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What one converge came to, for the log line."""
+
+    state: SessionState | None  # None: there is no such session
+    steps: tuple[str, ...]
+    waits_for: str = ""  # a named temporary error, when one ended it
+
+
+def converge(deps: Deps, session_id: SessionId) -> Outcome:
+    """Bring a session as near to what is wanted as is possible now. Safe to repeat at any time."""
+    steps: list[str] = []
+    for _ in range(_STEPS_MAX):
+        try:
+            seen = observe(deps.store, session_id)
+        except errors.NotFound:
+            return Outcome(state=None, steps=tuple(steps))
+        step = plan.plan(seen, deps.clock.now())
+        if isinstance(step, plan.Done):
+            return Outcome(state=seen.session.state, steps=tuple(steps))
+        steps.append(type(step).__name__)
+        try:
+            if not _do(deps, seen, step):
+                return Outcome(state=seen.session.state, steps=tuple(steps))
+        except errors.StaleWrite:
+            continue
+        except errors.Temporary as error:
+            _look_again(deps, seen.session, error.retry_after_s)
+            return Outcome(state=seen.session.state, steps=tuple(steps), waits_for=error.code)
+    return Outcome(state=seen.session.state, steps=tuple(steps), waits_for="too_many_steps")
+
+
+def observe(store: ports.Store, session_id: SessionId) -> Observation:
+    """The session and its sandbox. Raises errors.NotFound when there is no such session."""
+    found = store.sessions.get(session_id)
+    box = store.sandboxes.get(found.sandbox_id) if found.sandbox_id is not None else None
+    return Observation(session=found, sandbox=box)
+
+
+def _do(deps: Deps, seen: Observation, step: plan.Step) -> bool:
+    """Carry out one step. False: nothing more to do now."""
+    now = deps.clock.now()
+    match step:
+        case plan.Rest():
+            return _rest(deps, seen.session, step.until, now)
+        case plan.Claim():
+            return _claim(deps, seen.session, now)
+        case plan.Start():
+            return _start(deps, seen.session, step.sandbox, now)
+        case plan.Advance():
+            _advance(deps, seen.session, step.to, now)
+        case plan.Verify():
+            return _verify(deps, seen.session, step.sandbox, now)
+        case plan.Fail():
+            _save(deps, replace(seen.session, failure=step.failure, updated_at=now))
+        case plan.BeginEnd():
+            _save(deps, session.move(seen.session, SessionState.DESTROYING, now))
+        case plan.Retire():
+            claims.retire(deps, step.sandbox, step.reason)
+        case plan.Remove():
+            claims.remove(deps, step.sandbox)
+        case plan.Requeue():
+            _requeue(deps, seen.session, now, burn=step.burn)
+        case plan.Finish():
+            _finish(deps, seen.session, step.state, now)
+        case plan.Done():
+            return False
+    return True
+
+
+def _rest(deps: Deps, found: Session, until: datetime, now: datetime) -> bool:
+    if found.due_at <= now:
+        _save(deps, replace(found, due_at=until), quiet=True)
+    return False
+
+
+def _claim(deps: Deps, found: Session, now: datetime) -> bool:
+    """A warm sandbox, or a new one. With neither the session stays due, so that it keeps its place
+    in the queue, and the daemon nudges it when room appears."""
+    if not claims.its_turn(deps.store, found, now):
+        return False
+    limits = deps.policy.deadlines
+    moved = replace(
+        session.move(found, SessionState.PROVISIONING, now),
+        report=None,
+        due_at=plan.look_again_at(now),
+        deadline_at=plan.deadline_for(SessionState.PROVISIONING, now, limits),
+    )
+    claimed = deps.store.sandboxes.claim(moved, now)
+    if claimed is not None:
+        deps.events.inbox_changed(claimed[1].id)
+        deps.events.session_changed(found.id)
+        deps.events.pool_changed()
+        return False  # the agent's first report brings us back
+    try:
+        claims.place(deps, moved, now)
+    except errors.NoCapacity:
+        return False
+    deps.events.session_changed(found.id)
+    deps.events.routes_changed()
+    return True
+
+
+def _start(deps: Deps, found: Session, box: Sandbox, now: datetime) -> bool:
+    stale = (now - box.created_at).total_seconds() > _START_IS_STALE_S
+    try:
+        claims.start(deps, box, replace_stale=stale)
+    except errors.EngineUnavailable as error:
+        claims.suspect(deps.store, box.host_id, str(error))
+        _give_back(deps, found, box, now)
+    except errors.SandboxRefused as error:
+        if error.code == "start_in_progress":
+            raise
+        failure = Failure(code=error.code, message=str(error), permanent=False)
+        _save(deps, replace(found, failure=failure, updated_at=now))
+    return True
+
+
+def _give_back(deps: Deps, found: Session, box: Sandbox, now: datetime) -> None:
+    """Docker went away before the start: back into the queue, and no attempt is burnt.
+
+    The sandbox is let go first: the reconcile loop finds out whether Docker had made it.
+    """
+    stopping = sandbox.move(box, SandboxState.STOPPING, now, "Docker did not answer")
+    deps.store.sandboxes.save(replace(stopping, session_id=None), expected=box.state)
+    back = session.move(found, SessionState.QUEUED, now)
+    _save(deps, replace(back, sandbox_id=None, report=None, deadline_at=None, due_at=now))
+    deps.events.routes_changed()
+
+
+def _advance(deps: Deps, found: Session, to: SessionState, now: datetime) -> None:
+    moved = session.move(found, to, now)
+    deadline = plan.deadline_for(to, now, deps.policy.deadlines)
+    _save(deps, replace(moved, deadline_at=deadline, due_at=plan.look_again_at(now)))
+
+
+def _verify(deps: Deps, found: Session, box: Sandbox, now: datetime) -> bool:
+    if not deps.probe.answers(box.slug, _VERIFY_TIMEOUT_S):
+        _look_again(deps, found, _VERIFY_AGAIN_S)
+        return False
+    ready = session.move(found, SessionState.READY, now)
+    versions = [record.version for record in deps.store.bundles.list(found.id)]
+    version = max(versions, default=max(1, found.version))
+    _save(deps, replace(ready, version=version, due_at=found.expires_at, deadline_at=None))
+    return False
+
+
+def _requeue(deps: Deps, found: Session, now: datetime, *, burn: bool) -> None:
+    wait_s = plan.backoff_s(found.attempt, deps.spread()) if burn else 0.0
+    back = session.move(found, SessionState.QUEUED, now)
+    _save(
+        deps,
+        replace(
+            back,
+            sandbox_id=None,
+            report=None,
+            failure=None,
+            deadline_at=None,
+            attempt=found.attempt + 1 if burn else 1,
+            due_at=now + timedelta(seconds=wait_s),
+        ),
+    )
+
+
+def _finish(deps: Deps, found: Session, state: SessionState, now: datetime) -> None:
+    keep_until = now + timedelta(seconds=deps.policy.bundle_retention_s)
+    deps.store.bundles.retire(found.id, keep_until)
+    _save(deps, replace(session.move(found, state, now), sandbox_id=None, deadline_at=None))
+
+
+def _look_again(deps: Deps, found: Session, after_s: float) -> None:
+    """Make the session due again after a while, unless it is queued: then it must stay due."""
+    if found.state is SessionState.QUEUED:
+        return
+    at = deps.clock.now() + timedelta(seconds=after_s)
+    try:
+        _save(deps, replace(found, due_at=at), quiet=True)
+    except errors.StaleWrite:
+        return  # somebody wrote meanwhile, and nudged
+
+
+def _save(deps: Deps, changed: Session, *, quiet: bool = False) -> None:
+    deps.store.sessions.save(changed)
+    if not quiet:
+        deps.events.session_changed(changed.id)

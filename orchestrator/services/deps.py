@@ -1,0 +1,45 @@
+"""What every use case is given: the ports and the few figures that aren't theirs to choose.
+
+Built once per process by bootstrap; passed to services as their first argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from orchestrator import ports
+from orchestrator.domain.plan import Deadlines
+from orchestrator.services.tokens import Tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """Figures that operators may set."""
+
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    warm_target: int = 3
+    ttl_default_s: int = 24 * 3600
+    bundle_retention_s: int = 7 * 24 * 3600
+    model: str = ""
+    max_tokens: int = 32_000
+    can_generate: bool = False  # whether a Claude key is configured
+    start_timeout_s: float = 45.0  # given to the agent; below deadlines.deploying_s
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deps:
+    """The ports, wired."""
+
+    store: ports.Store
+    engines: ports.Engines
+    queue: ports.NudgeQueue
+    events: ports.Events
+    probe: ports.Probe
+    bundles: ports.Bundles
+    catalog: ports.Catalog
+    clock: ports.Clock
+    tokens: Tokens
+    image: Callable[[], str]  # reference of the runtime image for new sandboxes
+    spread: Callable[[], float]  # uniform random number in [0, 1), for jitter
+    policy: Policy

@@ -1,0 +1,74 @@
+"""Tokens of sandboxes and sessions: derived, so that none is stored and each dies with its row.
+
+A sandbox token names a sandbox; a session token names a session, an attempt and a sandbox. Both are
+HMAC-SHA256 under the installation's secret. Whether the bearer is still wanted is asked from the
+store at each use: ending a session or a sandbox is what revokes its token.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+
+from orchestrator.domain import errors, ids
+from orchestrator.domain.ids import SandboxId, SessionId, UserId
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionGrant:
+    """What a valid session token says."""
+
+    session_id: SessionId
+    attempt: int
+    sandbox_id: SandboxId
+
+
+class Tokens:
+    """Makes and checks tokens. Raises errors.Unauthorized for what it didn't make."""
+
+    def __init__(self, secret: bytes) -> None:
+        if len(secret) < 32:
+            raise ValueError("the installation's secret needs at least 32 bytes")
+        self._secret = secret
+
+    def for_sandbox(self, sandbox_id: SandboxId) -> str:
+        return self._sign("sbt", sandbox_id)
+
+    def read_sandbox(self, token: str) -> SandboxId:
+        (sandbox_id,) = self._check("sbt", token, 1)
+        return SandboxId(sandbox_id)
+
+    def for_session(self, grant: SessionGrant) -> str:
+        return self._sign("set", grant.session_id, str(grant.attempt), grant.sandbox_id)
+
+    def read_session(self, token: str) -> SessionGrant:
+        session_id, attempt, sandbox_id = self._check("set", token, 3)
+        return SessionGrant(
+            session_id=SessionId(session_id), attempt=int(attempt), sandbox_id=SandboxId(sandbox_id)
+        )
+
+    def for_visitor(self, user_id: UserId) -> str:
+        return self._sign("vst", user_id)
+
+    def read_visitor(self, token: str) -> UserId:
+        (user_id,) = self._check("vst", token, 1)
+        if not ids.is_id(user_id, "usr"):
+            raise errors.Unauthorized("that cookie names no visitor")
+        return UserId(user_id)
+
+    def _sign(self, kind: str, *parts: str) -> str:
+        return ".".join((kind, *parts, self._mac(kind, parts)))
+
+    def _check(self, kind: str, token: str, count: int) -> list[str]:
+        found, *parts = token.split(".")
+        if found != kind or len(parts) != count + 1:
+            raise errors.Unauthorized("that token has not the form of one of ours")
+        *said, mac = parts
+        if not hmac.compare_digest(mac.encode(), self._mac(kind, said).encode()):
+            raise errors.Unauthorized("that token is not valid")
+        return said
+
+    def _mac(self, kind: str, parts: tuple[str, ...] | list[str]) -> str:
+        text = "\0".join((kind, *parts)).encode()
+        return hmac.new(self._secret, text, hashlib.sha256).hexdigest()
