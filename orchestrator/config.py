@@ -16,6 +16,8 @@ PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
 
 def _default_state_dir() -> Path:
+    if os.geteuid() == 0:
+        return Path("/var/lib/spawnai")  # root's home is closed to the proxy's workers
     base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     return Path(base) / "spawnai"
 
@@ -49,6 +51,12 @@ class Settings(BaseSettings):
     http_port: int = Field(default=8080, ge=1, le=65535, description="Port of the proxy.")
     api_port: int = Field(
         default=8081, ge=1, le=65535, description="Port of spawn-api, on loopback, for the proxy."
+    )
+    control_port: int = Field(
+        default=8082,
+        ge=1,
+        le=65535,
+        description="Port on loopback on which the proxy confirms its routes.",
     )
     public_host: str = Field(default="localhost", description="Name of the page.")
     apps_domain: str = Field(
@@ -175,6 +183,11 @@ class Settings(BaseSettings):
     @property
     def page_url(self) -> str:
         return f"http://{self.public_host}:{self.http_port}"
+
+    @property
+    def probe_address(self) -> str:
+        """Where our own processes reach the proxy."""
+        return "127.0.0.1" if self.http_address == "0.0.0.0" else self.http_address  # noqa: S104 - compared, not bound
 
     def app_url(self, slug: str) -> str:
         """The public address of an app."""

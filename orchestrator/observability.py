@@ -1,6 +1,6 @@
 """Structured logs: one constant sentence plus fields, as JSON lines or, in a terminal, coloured.
 
-Called once per process, before anything else. Also the metrics that several places share.
+Called once per process, before anything else.
 """
 
 from __future__ import annotations
@@ -9,12 +9,6 @@ import logging
 import sys
 
 import structlog
-from prometheus_client import Counter, Histogram
-
-CONVERGES = Counter("spawn_converges_total", "Converges by the state they left", ["state"])
-CONVERGE_SECONDS = Histogram("spawn_converge_seconds", "Time of one converge")
-LOOP_SECONDS = Histogram("spawn_loop_seconds", "Time of one pass of a loop", ["loop"])
-LOOP_FAILURES = Counter("spawn_loop_failures_total", "Passes that raised", ["loop"])
 
 
 def configure(level: str, process: str) -> None:

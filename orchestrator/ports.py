@@ -242,6 +242,9 @@ class Leases(Protocol):
 
     def release(self, name: str, holder: str) -> None: ...
 
+    def holder(self, name: str, now: datetime) -> str | None:
+        """Who holds it; None when nobody does or its time has run out."""
+
 
 class Store(Protocol):
     """All of the database. Each call is a transaction of its own."""

@@ -7,6 +7,7 @@ costs a nudge, and the daemon's nudge loop repeats it.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import redis
@@ -62,19 +63,26 @@ class RqNudgeQueue:
 class NudgeWorker(SimpleWorker):
     """Runs jobs in its own process, without a fork per job and without RQ's scheduler process."""
 
+    at_start: Callable[[], None]
+
     def work(self, *args: Any, **options: Any) -> bool:
+        type(self).at_start()
         options["with_scheduler"] = False
         return super().work(*args, **options)
 
 
-def run_workers(connection: redis.Redis, count: int) -> None:
-    """Run `count` workers until SIGTERM. A worker that dies is replaced within about a second."""
+def run_workers(connection: redis.Redis, count: int, at_start: Callable[[], None]) -> None:
+    """Run `count` workers until SIGTERM. A worker that dies is replaced within about a second.
+
+    `at_start` runs in each new worker before its first job, which should find everything open.
+    """
     logging.getLogger("rq").setLevel(logging.WARNING)
+    worker_class = type("NudgeWorker", (NudgeWorker,), {"at_start": staticmethod(at_start)})
     pool = WorkerPool(
         [queue.value for queue in Queue],
         connection=connection,
         num_workers=count,
-        worker_class=NudgeWorker,
+        worker_class=worker_class,
         serializer=JSONSerializer,
     )
     pool.start(logging_level="WARNING")

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import structlog
 
-from orchestrator import observability
 from orchestrator.domain import errors
 
 _BACKOFF_MAX_S = 10.0
@@ -78,7 +77,6 @@ class Loop:
             return 0.0  # somebody wrote first: look again at once
         except (errors.Temporary, errors.ProxyRejected, errors.NotFound) as error:
             self._failures += 1
-            observability.LOOP_FAILURES.labels(self.spec.name).inc()
             wait_s = _backoff_s(self._failures, self.spec.every_s)
             log.warning(
                 "pass failed",
@@ -90,7 +88,6 @@ class Loop:
             return wait_s
         self._failures = 0
         took = time.perf_counter() - began
-        observability.LOOP_SECONDS.labels(self.spec.name).observe(took)
         if summary:
             log.info("pass", loop=self.spec.name, did=summary, ms=round(took * 1000, 1))
         return self.spec.every_s

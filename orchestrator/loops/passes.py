@@ -10,7 +10,6 @@ import structlog
 
 from orchestrator import ports
 from orchestrator.domain import errors, route
-from orchestrator.domain.host import HostState
 from orchestrator.domain.pool import STARTS_AT_ONCE
 from orchestrator.domain.sandbox import Sandbox
 from orchestrator.loops.loop import LoopSpec
@@ -142,9 +141,10 @@ def _reconciler(deps: Deps) -> Callable[[], str]:
     def run() -> str:
         parts = []
         for host in deps.store.hosts.list():
-            if host.state is not HostState.UP:
-                continue
-            done = pool.reconcile(deps, host, heard_since)
+            try:
+                done = pool.reconcile(deps, host, heard_since)
+            except errors.EngineUnavailable:
+                continue  # unreachable isn't unhealthy; probe_hosts says so where people look
             if done != pool.Treated():
                 parts.append(
                     f"{host.name}: orphans={done.orphans} broken={done.broken}"

@@ -1,4 +1,4 @@
-"""What the fake Messages API says: turns as data, and the app that it writes when nobody scripted it.
+"""What the fake Messages API says: turns as data, their content, and the app of the default turn.
 
 Called by `messages_api`, and by the tests that build turns. Nothing here knows HTTP.
 """
@@ -7,13 +7,12 @@ import html
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-MAX_DELAY_S = 1.0
-"""Longest pause between two events of a `Drip`: a test that waits for more waits for nothing."""
-TITLE_CHARS = 200
-"""A longer prompt is shortened in the default app's title and heading."""
+CHARS_PER_TOKEN = 4  # a rough but repeatable tokenizer, for usage and for max_tokens
+MAX_DELAY_S = 1.0  # a test that waits for more between two events waits for nothing
+TITLE_CHARS = 200  # a longer prompt is shortened in the default app's title and heading
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +78,7 @@ class Cut:
 
 @dataclass(frozen=True, kw_only=True)
 class Drip:
-    """Each event comes `delay_s` after the one before; an unstreamed answer comes after one delay."""
+    """Each event comes `delay_s` after the one before it, and an unstreamed answer that late."""
 
     delay_s: float
     turn: "Turn" = TextTurn(text="Word by word by word.")
@@ -89,11 +88,61 @@ class Drip:
             raise ValueError(f"delay_s must lie in 0..{MAX_DELAY_S}, not {self.delay_s}")
 
 
-Turn = TextTurn | ToolTurn | MalformedToolInput | MaxTokens | Refusal | ErrorTurn | Cut | Drip
+Said = TextTurn | ToolTurn | MalformedToolInput | MaxTokens | Refusal
+Turn = Said | ErrorTurn | Cut | Drip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """A content block before it is cut into deltas; a tool's input is JSON text here."""
+
+    kind: str  # text, thinking or tool_use
+    payload: str
+    tool: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """What a turn comes down to: its content, and why it ends."""
+
+    blocks: list[Block]
+    stop_reason: str
+    stop_details: Mapping[str, str | None] | None = None
+
+
+def reply_of(turn: Said, *, max_tokens: int) -> Reply:
+    """Return the content of a turn, broken off where `max_tokens` are spent."""
+    whole = _whole_reply(turn.turn if isinstance(turn, MaxTokens) else turn)
+    chars = sum(len(block.payload) for block in whole.blocks)
+    budget = chars // 2 if isinstance(turn, MaxTokens) else max_tokens * CHARS_PER_TOKEN
+    if chars <= budget:
+        return whole
+    kept = []
+    for block in whole.blocks:
+        if budget > 0:
+            kept.append(replace(block, payload=block.payload[:budget]))
+        budget -= len(block.payload)
+    return Reply(blocks=kept, stop_reason="max_tokens")
+
+
+def _whole_reply(turn: TextTurn | ToolTurn | MalformedToolInput | Refusal) -> Reply:
+    if isinstance(turn, MalformedToolInput):
+        call = Block(kind="tool_use", payload=turn.raw, tool=turn.name)
+        return Reply(blocks=[call], stop_reason="tool_use")
+    words = [Block(kind="text", payload=turn.text)] if turn.text else []
+    if isinstance(turn, Refusal):
+        details = {"type": "refusal", "category": turn.category, "explanation": turn.explanation}
+        return Reply(blocks=words, stop_reason="refusal", stop_details=details)
+    thoughts = [Block(kind="thinking", payload=turn.thinking)] if turn.thinking else []
+    if isinstance(turn, TextTurn):
+        return Reply(blocks=thoughts + words, stop_reason="end_turn")
+    payload = json.dumps(turn.input, ensure_ascii=False)
+    call = Block(kind="tool_use", payload=payload, tool=turn.name)
+    return Reply(blocks=[*thoughts, *words, call], stop_reason="tool_use")
 
 
 def default_turn(body: Mapping[str, Any]) -> Turn:
-    """Answer as an able model would: write the app that was asked for, when there is a tool for it."""
+    """Answer as an able model would: write the app, when there is a tool to write it with."""
     prompt, answered = _conversation(body["messages"])
     wants_thought = body.get("thinking", {}).get("type") in {"enabled", "adaptive"}
     thinking = "A short list with a clear page should do." if wants_thought else ""
@@ -125,12 +174,12 @@ def _conversation(messages: list[dict[str, Any]]) -> tuple[str, bool]:
 def write_app(prompt: str) -> dict[str, Any]:
     """Return the input of a `write_files` call: a list app, of the kind that the prompt names."""
     kind = kind_of(prompt)
-    title = " ".join(prompt.split())[:TITLE_CHARS] or "Untitled"
     folder, api, start = {
         "static": ("", "", []),
         "python": ("public/", "api/items", ["python", "main.py"]),
         "node": ("public/", "api/items", ["node", "server.js"]),
     }[kind]
+    title = " ".join(prompt.split())[:TITLE_CHARS] or "Untitled"
     page = PAGE.replace("{api}", api).replace("{title}", html.escape(title))
     files = {f"{folder}index.html": page, f"{folder}style.css": STYLE, f"{folder}app.js": SCRIPT}
     if kind != "static":
@@ -152,153 +201,99 @@ def kind_of(prompt: str) -> str:
 
 
 PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
+<html lang="en"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <link rel="stylesheet" href="style.css">
-</head>
 <body data-api="{api}">
 <main>
 <h1>{title}</h1>
-<p id="summary" role="status"></p>
-<progress max="1" value="0" aria-label="Done"></progress>
-<form><input name="text" placeholder="What is next?" aria-label="New item" required maxlength="200">
+<p role="status"></p>
+<form><input name="text" placeholder="What is next?" aria-label="New item" required>
 <button>Add</button></form>
 <ul></ul>
 </main>
 <script src="app.js"></script>
-</body>
-</html>
 """
 
-STYLE = """* { box-sizing: border-box; }
-body { margin: 0; min-height: 100vh; font: 16px/1.5 system-ui, sans-serif; color: #1c2330;
-  background: linear-gradient(160deg, #eef2ff, #fdf2f8); }
-main { max-width: 38rem; margin: 8vh auto; padding: 2rem; background: #fff; border-radius: 1.25rem;
-  box-shadow: 0 1.5rem 4rem rgb(60 60 120 / 14%); }
-h1 { margin: 0; font-size: 1.7rem; line-height: 1.2; letter-spacing: -0.02em; overflow-wrap: anywhere; }
-#summary { color: #5b6478; }
-progress { width: 100%; height: 0.5rem; accent-color: #5b5bd6; }
-form { display: flex; gap: 0.5rem; margin: 1.5rem 0; }
-input[name] { flex: 1; min-width: 0; padding: 0.7rem 1rem; font: inherit; border: 1px solid #d5d9e5;
-  border-radius: 0.75rem; }
-button { padding: 0.7rem 1.2rem; font: inherit; font-weight: 600; color: #fff; background: #5b5bd6;
-  border: 0; border-radius: 0.75rem; cursor: pointer; }
-ul { margin: 0; padding: 0; list-style: none; }
-li { display: flex; gap: 0.75rem; align-items: center; padding: 0.6rem 0; border-top: 1px solid #eef0f6; }
-li label { flex: 1; overflow-wrap: anywhere; }
-li.done label { color: #667085; text-decoration: line-through; }
-li button { padding: 0.1rem 0.6rem; color: #5b6478; background: #eef0f6; }
+STYLE = """* { box-sizing: border-box; font: inherit; }
+body { margin: 0; min-height: 100vh; padding: 8vh 1rem; font: 16px/1.5 system-ui, sans-serif;
+  color: #1c2330; background: linear-gradient(160deg, #e0e7ff, #fdf2f8); }
+main { max-width: 38rem; margin: auto; padding: 2rem; background: #fff; border-radius: 1.25rem; }
+h1 { margin: 0; font-size: 1.75rem; font-weight: 700; line-height: 1.2; } p { color: #5b6478; }
+form, li { display: flex; gap: 0.75rem; align-items: center; justify-content: space-between; }
+input { flex: 1; min-width: 0; padding: 0.7rem; border: 1px solid #cbd2e1; border-radius: 1rem; }
+button { padding: 0.7rem 1.2rem; color: #fff; background: #4f46e5; border: 0; border-radius: 1rem; }
+ul { margin: 1.5rem 0 0; padding: 0; list-style: none; }
+main { box-shadow: 0 1.5rem 4rem rgb(60 60 120 / 15%); overflow-wrap: anywhere; }
+li { padding: 0.75rem 0; border-top: 1px solid #eceff6; }
+li button { padding: 0.2rem 0.8rem; color: #3730a3; background: #e0e7ff; }
 """
 
 SCRIPT = """const api = document.body.dataset.api; // empty: the list lives in this browser alone
 const form = document.querySelector("form");
+const headers = { "Content-Type": "application/json" };
 let items = [];
-
-async function load() {
-  const kept = api ? await (await fetch(api)).text() : localStorage.getItem("items");
-  items = JSON.parse(kept || "[]");
-  render();
-}
-
-async function change(next) {
+function show(next) {
   items = next;
-  render();
-  const body = JSON.stringify(items);
-  if (!api) return localStorage.setItem("items", body);
-  await fetch(api, { method: "PUT", headers: { "Content-Type": "application/json" }, body });
+  document.querySelector("p").textContent = `${items.length} left to do`;
+  document.querySelector("ul").replaceChildren(...items.map((text, at) => {
+    const [line, done] = [document.createElement("li"), document.createElement("button")];
+    done.textContent = "Done";
+    done.onclick = () => change(items.filter((_, other) => other !== at));
+    line.append(text, done);
+    return line;
+  }));
 }
-
-function row(item, at) {
-  const line = document.createElement("li");
-  line.className = item.done ? "done" : "";
-  line.innerHTML = '<input type="checkbox"><label></label><button aria-label="Remove">×</button>';
-  const [box, label, remove] = line.children;
-  [box.id, box.checked, label.htmlFor, label.textContent] = [`i${at}`, item.done, `i${at}`, item.text];
-  box.onchange = () => change(items.with(at, { ...item, done: box.checked }));
-  remove.onclick = () => change(items.toSpliced(at, 1));
-  return line;
+async function change(next) {
+  show(next);
+  const body = JSON.stringify(next);
+  if (api) await fetch(api, { method: "PUT", headers, body });
+  else localStorage.setItem("items", body);
 }
-
-function render() {
-  const done = items.filter((item) => item.done).length;
-  document.querySelector("ul").replaceChildren(...items.map(row));
-  document.querySelector("progress").value = items.length ? done / items.length : 0;
-  document.querySelector("#summary").textContent = `${done} of ${items.length} done`;
-}
-
 form.onsubmit = (event) => {
   event.preventDefault();
-  change([...items, { text: form.text.value, done: false }]);
+  change([...items, form.text.value]);
   form.reset();
 };
-load();
+if (api) fetch(api).then((answer) => answer.json()).then(show);
+else show(JSON.parse(localStorage.getItem("items") || "[]"));
 """
 
 PYTHON_MAIN = """import os
-from pathlib import Path
-
 import uvicorn
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
-from pydantic import BaseModel
 
-
-class Item(BaseModel):
-    text: str
-    done: bool = False
-
-
-app = FastAPI(title="List")
-items: list[Item] = []
-
-
+app = FastAPI()
+items: list[str] = []
 @app.get("/api/items")
-def read() -> list[Item]:
+def read() -> list[str]:
     return items
-
-
 @app.put("/api/items")
-def replace(new: list[Item]) -> list[Item]:
+def write(new: list[str]) -> list[str]:
     items[:] = new
     return items
-
-
-app.mount("/", StaticFiles(directory=Path(__file__).parent / "public", html=True))
-
-if __name__ == "__main__":
-    uvicorn.run(app, host="127.0.0.1", port=int(os.environ["PORT"]))
+app.mount("/", StaticFiles(directory="public", html=True))
+uvicorn.run(app, host="127.0.0.1", port=int(os.environ["PORT"]))
 """
 
 NODE_SERVER = """const { createServer } = require("node:http");
 const { readFileSync } = require("node:fs");
-const { join } = require("node:path");
-
-const load = (name, type) => ({ type, body: readFileSync(join(__dirname, "public", name)) });
 const pages = {
-  "/": load("index.html", "text/html; charset=utf-8"),
-  "/style.css": load("style.css", "text/css"),
-  "/app.js": load("app.js", "text/javascript"),
+  "/": ["text/html; charset=utf-8", readFileSync("public/index.html")],
+  "/style.css": ["text/css", readFileSync("public/style.css")],
+  "/app.js": ["text/javascript", readFileSync("public/app.js")],
 };
 let items = "[]";
-
-const server = createServer(async (request, response) => {
-  const { pathname } = new URL(request.url, "http://localhost");
-  const send = (status, type, body) => response.writeHead(status, { "Content-Type": type }).end(body);
-  if (pages[pathname]) return send(200, pages[pathname].type, pages[pathname].body);
-  if (pathname !== "/api/items") return send(404, "text/plain", "Not found");
+createServer(async (request, response) => {
+  const [type, page] = pages[request.url.split("?")[0]] ?? [];
+  if (page) return response.writeHead(200, { "Content-Type": type }).end(page);
+  if (request.url !== "/api/items") return response.writeHead(404).end("Not found");
   if (request.method === "PUT") {
-    const chunks = [];
-    for await (const chunk of request) chunks.push(chunk);
-    try {
-      items = JSON.stringify(JSON.parse(Buffer.concat(chunks)));
-    } catch {
-      return send(400, "text/plain", "Not JSON");
-    }
+    items = "";
+    for await (const chunk of request.setEncoding("utf8")) items += chunk;
   }
-  send(200, "application/json", items);
-});
-server.listen(Number(process.env.PORT), "127.0.0.1");
+  response.writeHead(200, { "Content-Type": "application/json" }).end(items);
+}).listen(Number(process.env.PORT), "127.0.0.1");
 """

@@ -199,26 +199,23 @@ function lift(d) {
   d.dy = d.y - box.top;
   d.gap = Object.assign(document.createElement("div"), { className: "gap" });
   d.gap.style.height = `${box.height}px`;
-  d.ghost = d.card.cloneNode(true);
-  d.ghost.classList.add("lifted");
-  d.ghost.removeAttribute("data-id");
-  d.ghost.style.width = `${box.width}px`;
-  d.card.replaceWith(d.gap);
-  document.body.append(d.ghost);
+  // The card itself stays where it is in the document: touch events end with their first target.
+  d.card.before(d.gap);
+  d.card.classList.add("lifted");
+  d.card.style.width = `${box.width}px`;
   $("board").classList.add("dragging");
-  navigator.vibrate?.(10);
   follow(d.x, d.y);
 }
 
 function follow(x, y) {
   drag.lastX = x;
   drag.lastY = y;
-  drag.ghost.style.left = `${x - drag.dx}px`;
-  drag.ghost.style.top = `${y - drag.dy}px`;
+  drag.card.style.left = `${x - drag.dx}px`;
+  drag.card.style.top = `${y - drag.dy}px`;
   const column = document.elementFromPoint(x, y)?.closest(".column");
   if (column) {
     const list = column.querySelector(".cards");
-    const after = [...list.querySelectorAll(".card")].find((c) => {
+    const after = [...list.querySelectorAll(".card:not(.lifted)")].find((c) => {
       const box = c.getBoundingClientRect();
       return y < box.top + box.height / 2;
     });
@@ -257,9 +254,10 @@ addEventListener("pointerup", (event) => {
     return openCard(card.dataset.id);
   }
   const columnId = gap.closest(".column").dataset.id;
-  const index = [...gap.parentElement.children].indexOf(gap);
+  const index = [...gap.parentElement.querySelectorAll(".gap, .card:not(.lifted)")].indexOf(gap);
   cancelDrag();
   place(card.dataset.id, columnId, index);
+  focusCard(card.dataset.id);
 });
 addEventListener("pointercancel", cancelDrag);
 addEventListener("keydown", (event) => {
@@ -271,7 +269,6 @@ function cancelDrag() {
   clearTimeout(drag.hold);
   cancelAnimationFrame(drag.frame);
   const wasActive = drag.active;
-  drag.ghost?.remove();
   drag = null;
   $("board").classList.remove("dragging");
   if (wasActive) render();

@@ -18,7 +18,7 @@ function load() {
     { id: newId(), text: "Buy bread and good butter", done: true },
     { id: newId(), text: "Answer Marta about Thursday", done: false },
     { id: newId(), text: "Book the train to Lisbon", done: false },
-    { id: newId(), text: "Double-click me to change me", done: false },
+    { id: newId(), text: "Double-click or tap me to change me", done: false },
   ];
 }
 

@@ -1,0 +1,55 @@
+# The commands of this project; `make` lists them. CI calls the same ones.
+#
+# deploy/install.sh installs what a target needs and is missing; where nothing is, it takes no time.
+# deploy/engine.sh run: so that a user who joined the group docker a moment ago may talk to the engine.
+
+SHELL := /bin/bash
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
+PY := .venv/bin/python
+RUN := deploy/engine.sh run
+SCRIPTS = $(shell git ls-files '*.sh' .ci/run)
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help up down venv check fmt test e2e bench fresh
+
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+up: ## Install what is missing and start SpawnAI on this machine
+	@deploy/install.sh up
+	@$(RUN) .venv/bin/spawnctl up --detach
+
+down: ## Stop SpawnAI, and the Docker engine if `make up` started it
+	@if [ -x .venv/bin/spawnctl ]; then $(RUN) .venv/bin/spawnctl down; fi
+	@deploy/engine.sh stop
+
+venv: ## Make the virtual environment .venv
+	@deploy/install.sh venv
+
+check: venv ## Formatting, lint, types, layers, shell scripts
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	@if command -v shellcheck >/dev/null; then echo shellcheck; shellcheck -x $(SCRIPTS); \
+	else echo "shellcheck isn't installed: shell scripts are left unchecked"; fi
+
+fmt: venv ## Format, and mend what lint can mend
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+
+test: ## The whole test suite; installs and starts what it needs
+	@deploy/install.sh test
+	$(RUN) $(PY) -m pytest
+
+e2e: ## The end-to-end tests alone
+	@deploy/install.sh test
+	$(RUN) $(PY) -m pytest tests/e2e
+
+bench: ## Measure this machine and print the table
+	@deploy/install.sh test
+	$(RUN) $(PY) -m bench
+
+fresh: ## Prove `make up` inside a bare Debian 12 container
+	@deploy/fresh.sh

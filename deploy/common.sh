@@ -1,0 +1,47 @@
+# shellcheck shell=bash
+# What install.sh, engine.sh and fresh.sh share: where things are, how they speak, how they become root.
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+: "${HOME:=$(cd ~ && pwd)}"
+# The same folder that orchestrator/config.py takes.
+STATE=${SPAWN_STATE_DIR:-${XDG_STATE_HOME:-$HOME/.local/state}/spawnai}
+# Without a context of the docker CLI's own: scripts and daemons have to mean the same engine.
+SOCKET=/var/run/docker.sock
+export DOCKER_HOST=${DOCKER_HOST:-unix://$SOCKET}
+# An ordinary user of Debian has no sbin, and nginx, iptables and dockerd are there.
+export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+# shellcheck disable=SC2034 # used by the scripts that source this one
+readonly ROOT STATE SOCKET
+
+say() {
+    printf '%s\n' "$*" >&2
+}
+
+fail() {
+    say "$(basename "$0"): $*"
+    exit 1
+}
+
+has() {
+    command -v "$1" >/dev/null 2>&1
+}
+
+can_be_root() {
+    [[ $(id -u) == 0 ]] || sudo -n true 2>/dev/null
+}
+
+as_root() {
+    if [[ $(id -u) == 0 ]]; then
+        "$@"
+    else
+        sudo -n "$@"
+    fi
+}
+
+engine_answers() {
+    timeout 10 docker version --format '{{.Server.Version}}' >/dev/null 2>&1
+}
+
+under_systemd() {
+    [[ -d /run/systemd/system ]]
+}

@@ -1,0 +1,117 @@
+#!/usr/bin/env bash
+# Makes sure that a Docker engine answers, and ends the one that it started itself.
+#
+#   deploy/engine.sh ensure         use the engine that is there, or start one
+#   deploy/engine.sh stop [--force] end it if `ensure` started it; --force: also under other containers
+#   deploy/engine.sh run COMMAND    run COMMAND so that it may talk to the engine
+#
+# Called by install.sh, the Makefile and CI. Where there is no systemd, dockerd runs with its pid file
+# and its log in the state folder: the pid file is what says that the engine is ours.
+set -euo pipefail
+# shellcheck source=deploy/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+readonly FOLDER=$STATE/engine
+readonly PIDFILE=$FOLDER/dockerd.pid
+readonly LOG=$FOLDER/dockerd.log
+readonly START_LIMIT_S=60
+# dockerd gives each container 15 s to end before it ends itself.
+readonly STOP_LIMIT_S=60
+
+main() {
+    case ${1:-} in
+        ensure) ensure ;;
+        stop) stop "${2:-}" ;;
+        run) run "${@:2}" ;;
+        *) fail "say what to do: ensure, stop [--force] or run COMMAND" ;;
+    esac
+}
+
+ensure() {
+    if may_talk; then
+        return
+    fi
+    [[ $DOCKER_HOST == "unix://$SOCKET" ]] \
+        || fail "no engine answers at DOCKER_HOST=$DOCKER_HOST: start it, or unset DOCKER_HOST to use this machine's own"
+    has dockerd || [[ -S $SOCKET ]] || fail "there is no Docker engine here: run deploy/install.sh"
+    can_be_root || fail "Docker doesn't answer and this user may not start it. Run:
+    sudo systemctl start docker && sudo usermod -aG docker $(id -un)   # then log in again"
+    if ! as_root env DOCKER_HOST="$DOCKER_HOST" timeout 10 docker version >/dev/null 2>&1; then
+        start
+    fi
+    may_talk || join_group
+    may_talk || fail "the engine runs, but user $(id -un) may not talk to it: check who owns $SOCKET"
+}
+
+may_talk() {
+    run timeout 10 docker version >/dev/null 2>&1
+}
+
+start() {
+    if under_systemd; then
+        say "Starting the Docker engine (systemd)"
+        as_root systemctl start docker || fail "docker.service doesn't start: journalctl -u docker"
+        wait_for_answer 1
+    else
+        say "Starting the Docker engine (no systemd here: by hand, log in $LOG)"
+        mkdir -p "$FOLDER"
+        # A session of its own: a Ctrl-C in the terminal of `make up` must not reach the engine.
+        as_root setsid --wait dockerd --pidfile "$PIDFILE" >"$LOG" 2>&1 </dev/null &
+        wait_for_answer $!
+    fi
+}
+
+# $1: the process without which there is no use in waiting.
+wait_for_answer() {
+    local starter=$1 deadline=$((SECONDS + START_LIMIT_S))
+    until as_root env DOCKER_HOST="$DOCKER_HOST" timeout 10 docker version >/dev/null 2>&1; do
+        if ((SECONDS > deadline)) || [[ ! -e /proc/$starter ]]; then
+            [[ ! -e $LOG ]] || tail -n 20 "$LOG" >&2
+            fail "the Docker engine doesn't answer; its last log lines stand above (all: $LOG)"
+        fi
+        sleep 0.1
+    done
+}
+
+# Membership counts from the next login on; `run` bridges the gap with sg.
+join_group() {
+    say "Adding user $(id -un) to the group docker, who may use the engine"
+    as_root usermod -aG docker "$(id -un)"
+}
+
+stop() {
+    local pid deadline=$((SECONDS + STOP_LIMIT_S))
+    pid=$(our_pid) || return 0
+    if [[ ${1:-} != --force && -n $(run docker ps --quiet) ]]; then
+        say "The Docker engine (pid $pid) goes on: containers run on it. deploy/engine.sh stop --force ends both"
+        return 0
+    fi
+    can_be_root || fail "the engine (pid $pid) was started as root: sudo kill $pid"
+    as_root kill "$pid" 2>/dev/null || true
+    while our_pid >/dev/null; do
+        ((SECONDS <= deadline)) || fail "dockerd (pid $pid) hasn't ended after $STOP_LIMIT_S s: see $LOG"
+        sleep 0.1
+    done
+    as_root rm -f "$PIDFILE"
+    say "Stopped the Docker engine"
+}
+
+# The pid may have gone to somebody else since: only a dockerd with our pid file in its argv is ours.
+our_pid() {
+    local pid
+    pid=$(cat "$PIDFILE" 2>/dev/null) && [[ -n $pid ]] || return 1
+    tr '\0' '\n' 2>/dev/null <"/proc/$pid/cmdline" | grep -qxF -- "$PIDFILE" || return 1
+    echo "$pid"
+}
+
+run() {
+    (($#)) || fail "run needs a command"
+    export SPAWN_DOCKER_URL=${SPAWN_DOCKER_URL:-$DOCKER_HOST}
+    if [[ $(id -u) != 0 && ! -w $SOCKET ]] && id -nG "$(id -un)" | grep -qw docker; then
+        sg docker -c "$(printf '%q ' "$@")"
+    else
+        "$@"
+    fi
+}
+
+main "$@"

@@ -1,0 +1,204 @@
+#!/usr/bin/env bash
+# Brings a machine with Debian 12, Python 3.11 and make to where SpawnAI can start; repeats in no time.
+#
+#   deploy/install.sh venv    the virtual environment, from requirements.lock
+#   deploy/install.sh up      that, the programs that SpawnAI runs, an engine, the runtime image
+#   deploy/install.sh test    that, and the programs that only the test suite starts
+#
+# Called by the Makefile. What is there already is used as it is. SpawnAI runs nginx and Redis of its
+# own, so the system services of what is installed here are neither started nor enabled.
+set -euo pipefail
+# shellcheck source=deploy/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+readonly LOG=$STATE/install.log
+readonly POLICY=/usr/sbin/policy-rc.d
+readonly POLICY_MARK="# Written by SpawnAI's deploy/install.sh for one apt-get run; safe to delete."
+
+main() {
+    local what=${1:-up}
+    [[ $what == venv || $what == up || $what == test ]] || fail "say what to install: venv, up or test"
+    cd "$ROOT"
+    mkdir -p "$STATE"
+    install_packages "$what"
+    make_venv
+    if [[ $what != venv ]]; then
+        deploy/engine.sh ensure
+        build_image
+    fi
+}
+
+# --- Debian packages -------------------------------------------------------------------------------
+
+install_packages() {
+    local missing
+    mapfile -t missing < <(missing_packages "$1")
+    if ((${#missing[@]})); then
+        apt_install "${missing[@]}"
+    fi
+}
+
+missing_packages() {
+    local what=$1
+    venv_is_current || missing_python
+    [[ $what != venv ]] || return 0
+    has dockerd || engine_answers || echo docker.io
+    has iptables || echo iptables
+    has nginx || echo nginx-light
+    has redis-server || echo redis-server
+    [[ $what == test ]] || return 0
+    compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || echo postgresql
+    has node || echo nodejs
+}
+
+missing_python() {
+    local python
+    if ! python=$(find_python); then
+        echo python3
+        echo python3-venv
+    elif ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+        # Debian's interpreters keep it apart, in a package named after the version.
+        "$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'
+    fi
+}
+
+# 3.11 first: it is what the lock was made with.
+find_python() {
+    local name
+    for name in python3.11 python3.12 python3.13 python3.14 python3; do
+        if "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            command -v "$name"
+            return
+        fi
+    done
+    return 1
+}
+
+apt_install() {
+    local command="apt-get install -y --no-install-recommends $*"
+    has apt-get || fail "missing, and this isn't Debian: $*. Install what corresponds to them."
+    can_be_root || fail "missing: $*. This user may not install them. Run, then start again:
+    sudo apt-get update && sudo $command"
+    say "Installing $* (log: $LOG)"
+    hold_services
+    # A third-party source that fails is no reason to stop: what counts is whether the install works.
+    as_root apt-get update -qq >>"$LOG" 2>&1 || say "apt-get update had complaints, see $LOG"
+    # shellcheck disable=SC2086 # the words of the command that is shown are the words that run
+    logged as_root env DEBIAN_FRONTEND=noninteractive $command -qq -o DPkg::Lock::Timeout=120
+    release_services "$@"
+}
+
+# Debian starts a service as soon as it is installed. The ports may be taken, and nobody asked for it.
+hold_services() {
+    local draft
+    if [[ -e $POLICY ]] && ! grep -qF "$POLICY_MARK" "$POLICY"; then
+        return # somebody else's rule: it stays as it is
+    fi
+    trap release_policy EXIT
+    draft=$(mktemp)
+    # shellcheck disable=SC2016 # $1 belongs to the script that is written
+    printf '%s\n' '#!/bin/sh' "$POLICY_MARK" 'case $1 in' \
+        'docker* | containerd* | nginx* | redis* | postgresql*) exit 101 ;;' 'esac' 'exit 0' >"$draft"
+    as_root install -m 0755 "$draft" "$POLICY"
+    rm -f "$draft"
+}
+
+release_policy() {
+    if grep -qsF "$POLICY_MARK" "$POLICY"; then
+        as_root rm -f "$POLICY"
+    fi
+}
+
+release_services() {
+    local package
+    release_policy
+    under_systemd || return 0
+    for package in "$@"; do
+        case $package in
+            nginx-light) as_root systemctl disable --quiet nginx ;;
+            redis-server | postgresql) as_root systemctl disable --quiet "$package" ;;
+        esac
+    done
+}
+
+# --- the virtual environment -----------------------------------------------------------------------
+
+venv_is_current() {
+    [[ -x .venv/bin/python && $(cat .venv/made-from 2>/dev/null) == "$(venv_inputs)" ]]
+}
+
+# The folder too: a virtual environment that was moved with its folder doesn't work.
+venv_inputs() {
+    { echo "$ROOT" && cat requirements.lock pyproject.toml; } | sha256sum
+}
+
+make_venv() {
+    local python
+    if venv_is_current; then
+        return
+    fi
+    python=$(find_python) || fail "needs Python 3.11 or newer, and this system's packages have none"
+    say "Making the virtual environment .venv (log: $LOG)"
+    trust_own_authorities
+    logged "$python" -m venv --clear .venv
+    logged pip_install --require-hashes -r requirements.lock
+    # Everything that the build needs is in the lock, so nothing comes in unhashed here.
+    logged pip_install --no-deps --no-build-isolation --editable .
+    venv_inputs >.venv/made-from
+}
+
+pip_install() {
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input \
+        --root-user-action=ignore "$@"
+}
+
+# A machine behind a company proxy has certificate authorities of its own, that pip doesn't look at.
+trust_own_authorities() {
+    local bundle=/etc/ssl/certs/ca-certificates.crt
+    if compgen -G '/usr/local/share/ca-certificates/*.crt' >/dev/null && [[ -r $bundle ]]; then
+        export PIP_CERT=${PIP_CERT:-$bundle}
+    fi
+}
+
+# --- the runtime image -----------------------------------------------------------------------------
+
+build_image() {
+    local image
+    trust_own_authorities
+    if ! base_image_exists && ! pull_base_image; then
+        has debootstrap || apt_install debootstrap
+        say "Building a base image with debootstrap (about half a minute; log: $LOG)"
+        logged as_root env DOCKER_HOST="$DOCKER_HOST" runtime-image/base.sh
+    fi
+    say "Checking the runtime image (the first build takes a minute or two; log: $LOG)"
+    image=$(deploy/engine.sh run runtime-image/build.sh 2>>"$LOG" | tail -n 1) || show_log
+    say "Runtime image: $image"
+}
+
+# Names known to runtime-image/base.sh, which makes the second one.
+base_image_exists() {
+    local name
+    for name in debian:bookworm-slim spawnai/debian-base:bookworm; do
+        if deploy/engine.sh run docker image inspect "$name" >/dev/null 2>&1; then
+            return
+        fi
+    done
+    return 1
+}
+
+pull_base_image() {
+    deploy/engine.sh run timeout 60 docker pull --quiet debian:bookworm-slim >>"$LOG" 2>&1
+}
+
+# --- speaking --------------------------------------------------------------------------------------
+
+logged() {
+    "$@" >>"$LOG" 2>&1 || show_log
+}
+
+show_log() {
+    tail -n 40 "$LOG" >&2
+    fail "the step above failed; its last log lines stand here (all: $LOG)"
+}
+
+main "$@"

@@ -1,0 +1,136 @@
+"""The firewall rules that keep sandboxes from reaching anything. DockerEngine.prepare sets them.
+
+A packet that comes in from the sandboxes' bridge is dropped unless it answers one of ours. Two
+places see all of them: DOCKER-USER what is forwarded (other networks, neighbours, DNATed ports)
+and INPUT what is for the host itself. Rules are data; a Runner executes them on the engine's host.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+_DEADLINE_S = 15
+_COPIES_MAX = 10
+_BRIDGED_TRAFFIC = "/proc/sys/net/bridge/bridge-nf-call-iptables"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of one command."""
+
+    code: int  # exit code; 127 when there is no such program
+    output: str  # both streams
+
+
+Runner = Callable[[Sequence[str]], Outcome]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """One drop rule for packets from one bridge."""
+
+    program: str  # iptables or ip6tables, of whichever kind (nft, legacy) the host uses
+    chains: tuple[str, ...]  # the first one that the host has takes it
+    bridge: str
+    required: bool  # whether people hear of it when it can't be set
+
+    def command(self, action: str, chain: str) -> tuple[str, ...]:
+        """`action` is -C (is it there), -I (insert on top) or -D (delete)."""
+        match = ("-i", self.bridge, "-m", "conntrack", "!", "--ctstate", "RELATED,ESTABLISHED")
+        # -w: wait for the lock; dockerd itself uses iptables all the time.
+        return (self.program, "-w", "5", action, chain, *match, "-j", "DROP")
+
+
+def rules(bridge: str) -> tuple[Rule, ...]:
+    """All rules for a bridge. FORWARD stands in where Docker has made no DOCKER-USER (its
+    nftables backend, or IPv6 switched off). Sandboxes have no IPv6: those two rules only back
+    that up."""
+    forwarded = ("DOCKER-USER", "FORWARD")
+    return (
+        Rule(program="iptables", chains=forwarded, bridge=bridge, required=True),
+        Rule(program="iptables", chains=("INPUT",), bridge=bridge, required=True),
+        Rule(program="ip6tables", chains=forwarded, bridge=bridge, required=False),
+        Rule(program="ip6tables", chains=("INPUT",), bridge=bridge, required=False),
+    )
+
+
+def install(bridge: str, run: Runner) -> list[str]:
+    """Set what isn't set yet; returns warnings that name the commands to run. Safe to repeat."""
+    failures = [
+        (rule, failure)
+        for rule in rules(bridge)
+        if (failure := _ensure(rule, run)) is not None and rule.required
+    ]
+    warnings = list(_neighbour_warnings(run))
+    if failures:
+        commands = "; ".join(shlex.join(rule.command("-I", rule.chains[0])) for rule, _ in failures)
+        warnings.append(
+            "Sandboxes can reach the network of their host: firewall rules could not be checked"
+            f" or set ({failures[0][1]}). As root on that host run: {commands}"
+        )
+    return warnings
+
+
+def withdraw(bridge: str, run: Runner) -> None:
+    """Delete every copy of the rules; those that aren't there, or can't be deleted, are left."""
+    for rule in rules(bridge):
+        for chain in rule.chains:
+            for _ in range(_COPIES_MAX):
+                if run(rule.command("-D", chain)).code != 0:
+                    break
+
+
+def run_here(argv: Sequence[str]) -> Outcome:
+    """The Runner for an engine on this machine."""
+    # A service's PATH often lacks the sbin folders, where iptables is.
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+    try:
+        done = subprocess.run(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=_DEADLINE_S,
+            check=False,
+            env={"PATH": path, "LC_ALL": "C"},
+        )
+    except FileNotFoundError:
+        return Outcome(code=127, output=f"{argv[0]} is not installed")
+    except subprocess.TimeoutExpired:
+        return Outcome(code=124, output=f"{argv[0]} did not end within {_DEADLINE_S} s")
+    except OSError as error:
+        return Outcome(code=126, output=f"{argv[0]} could not be run: {error}")
+    return Outcome(code=done.returncode, output=done.stdout)
+
+
+def _ensure(rule: Rule, run: Runner) -> str | None:
+    """None when the rule stands, else what the first attempt to insert it was answered."""
+    failure = None
+    for chain in rule.chains:
+        if run(rule.command("-C", chain)).code == 0:
+            return None
+        outcome = run(rule.command("-I", chain))
+        if outcome.code == 0:
+            return None
+        failure = failure or " ".join(outcome.output.split()) or f"exit code {outcome.code}"
+    return failure
+
+
+def _neighbour_warnings(run: Runner) -> Iterator[str]:
+    """Frames between two sandboxes stay on the bridge: iptables sees them only with this switch.
+
+    Docker turns it on when it makes the network; other software is known to turn it off again.
+    """
+    outcome = run(("cat", _BRIDGED_TRAFFIC))
+    if outcome.code != 0 or outcome.output.strip() != "1":
+        yield (
+            "Sandboxes can reach each other: bridged traffic does not pass the firewall. As root"
+            " on that host run: modprobe br_netfilter;"
+            " sysctl -w net.bridge.bridge-nf-call-iptables=1"
+        )

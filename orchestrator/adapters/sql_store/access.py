@@ -1,0 +1,127 @@
+"""Who may do what, who did what, who leads: ports.Keys, Audit and Leases on SQL. The store hands
+them out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy import bindparam, select, text
+
+from orchestrator.adapters.sql_store import codec, schema
+from orchestrator.adapters.sql_store.database import Database, Lookup, insert
+from orchestrator.domain import errors
+from orchestrator.domain.access import ApiKey
+from orchestrator.domain.ids import KeyId
+from orchestrator.ports import AuditEntry
+
+_k = schema.api_keys.c
+_a = schema.audit.c
+_e = schema.leases.c
+
+# Behind every request that names a key.
+_BY_HASH = Lookup(
+    select(*codec.API_KEY).where(_k.key_hash == bindparam("key_hash"), text("revoked_at IS NULL"))
+)
+
+
+class SqlKeys:
+    """ports.Keys."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, key: ApiKey) -> None:
+        try:
+            with self._database.write() as connection:
+                connection.execute(sa.insert(schema.api_keys), codec.key_values(key))
+        except errors.Conflict as error:
+            raise errors.Conflict(
+                f"there is a key named {key.name} already: revoke it or choose another name",
+                code="key_exists",
+            ) from error
+
+    def by_hash(self, key_hash: str) -> ApiKey | None:
+        row = self._database.first(_BY_HASH, key_hash)
+        return None if row is None else codec.key_of(row)
+
+    def list(self) -> Sequence[ApiKey]:
+        """Oldest first, revoked ones too."""
+        query = select(*codec.API_KEY).order_by(_k.created_at, _k.id)
+        with self._database.read() as connection:
+            return [codec.key_of(row) for row in connection.execute(query)]
+
+    def revoke(self, key_id: KeyId, now: datetime) -> None:
+        """As the port says; one that is revoked keeps the time of its revocation."""
+        with self._database.write() as connection:
+            statement = (
+                sa.update(schema.api_keys)
+                .where(_k.id == key_id)
+                .values(revoked_at=sa.func.coalesce(_k.revoked_at, now))
+            )
+            if connection.execute(statement).rowcount == 0:
+                raise errors.NotFound(f"there is no key {key_id}")
+
+
+class SqlAudit:
+    """ports.Audit."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, entry: AuditEntry) -> None:
+        values = {
+            "at": entry.at,
+            "actor": entry.actor,
+            "action": entry.action,
+            "subject": entry.subject,
+            "detail": entry.detail,
+        }
+        with self._database.write() as connection:
+            connection.execute(sa.insert(schema.audit), values)
+
+    def list(self, limit: int = 100) -> Sequence[AuditEntry]:
+        query = (
+            select(_a.at, _a.actor, _a.action, _a.subject, _a.detail)
+            .order_by(_a.id.desc())
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            return [
+                AuditEntry(at=at, actor=actor, action=action, subject=subject, detail=detail)
+                for at, actor, action, subject, detail in connection.execute(query)
+            ]
+
+
+class SqlLeases:
+    """ports.Leases."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def hold(self, name: str, holder: str, until: datetime, now: datetime) -> bool:
+        with self._database.write() as connection:
+            # One statement: of two that come at once, the second sees what the first wrote.
+            statement = (
+                insert(connection, schema.leases)
+                .on_conflict_do_update(
+                    index_elements=["name"],
+                    set_={"holder": holder, "until": until},
+                    where=sa.or_(_e.holder == holder, _e.until <= now),
+                )
+                .returning(_e.name)
+            )
+            values = {"name": name, "holder": holder, "until": until}
+            return connection.execute(statement, values).first() is not None
+
+    def release(self, name: str, holder: str) -> None:
+        with self._database.write() as connection:
+            connection.execute(sa.delete(schema.leases).where(_e.name == name, _e.holder == holder))
+
+    def holder(self, name: str, now: datetime) -> str | None:
+        query = select(_e.holder).where(_e.name == name, _e.until > now)
+        with self._database.read() as connection:
+            holder: str | None = connection.execute(query).scalar()
+            return holder

@@ -1,0 +1,258 @@
+"""Between rows and values. The modules of this package select the columns listed here, in order.
+
+Rows are read by position: `session_of` is behind every poll of a status.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from orchestrator.adapters.sql_store import schema
+from orchestrator.domain.access import RANK, ApiKey, Role
+from orchestrator.domain.bundle import BundleRecord
+from orchestrator.domain.host import Host, HostState
+from orchestrator.domain.sandbox import Sandbox, SandboxState
+from orchestrator.domain.session import (
+    Entered,
+    Failure,
+    Phase,
+    Report,
+    Session,
+    SessionState,
+    Tier,
+    Wanted,
+)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+# Calling an enum is slow; looking its member up by value is not.
+_SESSION_STATES = {state.value: state for state in SessionState}
+_WANTED = {wanted.value: wanted for wanted in Wanted}
+_TIERS = {tier.value: tier for tier in Tier}
+
+_s = schema.sessions.c
+SESSION = (
+    _s.id,
+    _s.user_id,
+    _s.tier,
+    _s.prompt,
+    _s.template,
+    _s.bundle,
+    _s.state,
+    _s.wanted,
+    _s.slug,
+    _s.sandbox_id,
+    _s.attempt,
+    _s.version,
+    _s.report,
+    _s.failure,
+    _s.ttl_s,
+    _s.due_at,
+    _s.deadline_at,
+    _s.expires_at,
+    _s.created_at,
+    _s.updated_at,
+    _s.history,
+    _s.revision,
+)
+
+_b = schema.sandboxes.c
+SANDBOX = (
+    _b.id,
+    _b.host_id,
+    _b.session_id,
+    _b.state,
+    _b.slug,
+    _b.port,
+    _b.image,
+    _b.container_id,
+    _b.agent_seen_at,
+    _b.routed,
+    _b.reason,
+    _b.created_at,
+    _b.state_since,
+)
+
+HOST = tuple(column for column in schema.hosts.c if column.name != "port_cursor")
+BUNDLE = tuple(schema.bundles.c)
+API_KEY = tuple(schema.api_keys.c)
+
+
+def session_of(row: Sequence[Any]) -> Session:
+    """A row of the SESSION columns as a Session."""
+    return Session(
+        id=row[0],
+        user_id=row[1],
+        tier=_TIERS[row[2]],
+        prompt=row[3],
+        template=row[4],
+        bundle=row[5],
+        state=_SESSION_STATES[row[6]],
+        wanted=_WANTED[row[7]],
+        slug=row[8],
+        sandbox_id=row[9],
+        attempt=row[10],
+        version=row[11],
+        report=_report_of(row[12]),
+        failure=_failure_of(row[13]),
+        ttl_s=row[14],
+        due_at=row[15],
+        deadline_at=row[16],
+        expires_at=row[17],
+        created_at=row[18],
+        updated_at=row[19],
+        history=_history_of(row[20]),
+        revision=row[21],
+    )
+
+
+def session_values(session: Session) -> dict[str, Any]:
+    """A Session as values of its columns, without those of idempotency."""
+    return {
+        "id": session.id,
+        "user_id": session.user_id,
+        "tier": session.tier.value,
+        "rank": RANK[session.tier],
+        "prompt": session.prompt,
+        "template": session.template,
+        "bundle": session.bundle,
+        "state": session.state.value,
+        "wanted": session.wanted.value,
+        "slug": session.slug,
+        "sandbox_id": session.sandbox_id,
+        "attempt": session.attempt,
+        "version": session.version,
+        "report": _report_text(session.report),
+        "failure": _failure_text(session.failure),
+        "ttl_s": session.ttl_s,
+        "due_at": session.due_at,
+        "deadline_at": session.deadline_at,
+        "expires_at": session.expires_at,
+        "created_at": session.created_at,
+        "updated_at": session.updated_at,
+        "history": _history_text(session.history),
+        "revision": session.revision,
+    }
+
+
+def sandbox_of(row: Sequence[Any]) -> Sandbox:
+    """A row of the SANDBOX columns as a Sandbox."""
+    return Sandbox(
+        id=row[0],
+        host_id=row[1],
+        session_id=row[2],
+        state=SandboxState(row[3]),
+        slug=row[4],
+        port=row[5],
+        image=row[6],
+        container_id=row[7],
+        agent_seen_at=row[8],
+        routed=row[9],
+        reason=row[10],
+        created_at=row[11],
+        state_since=row[12],
+    )
+
+
+def sandbox_values(sandbox: Sandbox) -> dict[str, Any]:
+    return {
+        **{column.name: getattr(sandbox, column.name) for column in SANDBOX},
+        "state": sandbox.state.value,
+    }
+
+
+def host_of(row: Sequence[Any]) -> Host:
+    """A row that begins with the HOST columns as a Host."""
+    fields = {column.name: value for column, value in zip(HOST, row, strict=False)}
+    return Host(**{**fields, "state": HostState(fields["state"])})
+
+
+def host_values(host: Host) -> dict[str, Any]:
+    return {
+        **{column.name: getattr(host, column.name) for column in HOST},
+        "state": host.state.value,
+    }
+
+
+def bundle_of(row: Sequence[Any]) -> BundleRecord:
+    """A row of the BUNDLE columns as a BundleRecord."""
+    return BundleRecord(**{column.name: value for column, value in zip(BUNDLE, row, strict=True)})
+
+
+def bundle_values(record: BundleRecord) -> dict[str, Any]:
+    return {column.name: getattr(record, column.name) for column in BUNDLE}
+
+
+def key_of(row: Sequence[Any]) -> ApiKey:
+    """A row of the API_KEY columns as an ApiKey."""
+    fields = {column.name: value for column, value in zip(API_KEY, row, strict=True)}
+    return ApiKey(**{**fields, "tier": Tier(fields["tier"]), "role": Role(fields["role"])})
+
+
+def key_values(key: ApiKey) -> dict[str, Any]:
+    return {
+        **{column.name: getattr(key, column.name) for column in API_KEY},
+        "tier": key.tier.value,
+        "role": key.role.value,
+    }
+
+
+def _history_of(text: str) -> tuple[Entered, ...]:
+    return tuple(
+        Entered(state=_SESSION_STATES[state], at=_EPOCH + timedelta(microseconds=at))
+        for state, at in json.loads(text)
+    )
+
+
+def _history_text(history: tuple[Entered, ...]) -> str:
+    """[[state, microseconds since 1970], ...]: whole numbers, so that times come back exactly."""
+    return _dump([[entry.state.value, (entry.at - _EPOCH) // _MICROSECOND] for entry in history])
+
+
+def _report_of(text: str | None) -> Report | None:
+    if text is None:
+        return None
+    data = json.loads(text)
+    failure = data["failure"]
+    return Report(
+        seq=data["seq"],
+        phase=Phase(data["phase"]),
+        progress=data["progress"],
+        message=data["message"],
+        failure=None if failure is None else Failure(**failure),
+    )
+
+
+def _report_text(report: Report | None) -> str | None:
+    if report is None:
+        return None
+    failure = report.failure
+    return _dump(
+        {
+            "seq": report.seq,
+            "phase": report.phase.value,
+            "progress": report.progress,
+            "message": report.message,
+            "failure": None if failure is None else _failure_data(failure),
+        }
+    )
+
+
+def _failure_of(text: str | None) -> Failure | None:
+    return None if text is None else Failure(**json.loads(text))
+
+
+def _failure_text(failure: Failure | None) -> str | None:
+    return None if failure is None else _dump(_failure_data(failure))
+
+
+def _failure_data(failure: Failure) -> dict[str, Any]:
+    return {"code": failure.code, "message": failure.message, "permanent": failure.permanent}
+
+
+def _dump(data: Any) -> str:
+    return json.dumps(data, separators=(",", ":"))

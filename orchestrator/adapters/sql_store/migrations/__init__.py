@@ -1,0 +1,1 @@
+"""Alembic migrations of the SQL store; upgrade.py runs them."""

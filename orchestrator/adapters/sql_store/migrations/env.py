@@ -1,0 +1,13 @@
+"""What Alembic runs for each command: upgrade.py hands it a connection in a transaction."""
+
+from alembic import context
+
+from orchestrator.adapters.sql_store.schema import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    render_as_batch=True,  # SQLite changes a table by making it anew
+)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,139 @@
+"""What is kept beside a session: ports.BundleRecords and ports.Logs on SQL. The store hands them
+out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy import bindparam, select, text
+
+from orchestrator.adapters.sql_store import codec, schema
+from orchestrator.adapters.sql_store.database import Database, insert
+from orchestrator.domain import errors
+from orchestrator.domain.bundle import BundleRecord
+from orchestrator.domain.ids import SessionId, Sha256
+from orchestrator.ports import LogLine
+
+_BATCH = 500  # records that one call of take_expired deletes at most
+
+_u = schema.bundles.c
+_l = schema.logs.c
+
+# A session that hasn't ended may start from the bundle of another one: its bytes stay until then.
+_EXPIRED = (
+    select(_u.session_id, _u.version, _u.sha256)
+    .where(
+        text("delete_after IS NOT NULL"),
+        _u.delete_after <= bindparam("now"),
+        ~sa.exists().where(
+            schema.sessions.c.bundle == _u.sha256, text(f"sessions.{schema.SESSION_LIVE}")
+        ),
+    )
+    .order_by(_u.delete_after)
+    .limit(_BATCH)
+    .with_for_update(skip_locked=True)
+)
+_DELETE_BUNDLE = sa.delete(schema.bundles).where(
+    _u.session_id == bindparam("of_session"), _u.version == bindparam("of_version")
+)
+_TAIL = (
+    select(_l.at, _l.text)
+    .where(_l.session_id == bindparam("session_id"))
+    .order_by(_l.id.desc())
+    .limit(bindparam("count"))
+)
+_OLDEST_TO_DROP = (
+    select(_l.id)
+    .where(_l.session_id == bindparam("of_session"))
+    .order_by(_l.id.desc())
+    .limit(1)
+    .offset(bindparam("keep"))
+    .scalar_subquery()
+)
+_CAP = sa.delete(schema.logs).where(
+    _l.session_id == bindparam("of_session"), _l.id <= _OLDEST_TO_DROP
+)
+
+
+class SqlBundleRecords:
+    """ports.BundleRecords."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, record: BundleRecord) -> None:
+        """As the port says. Another digest under the same version raises Conflict."""
+        with self._database.write() as connection:
+            statement = (
+                insert(connection, schema.bundles)
+                .on_conflict_do_nothing(index_elements=["session_id", "version"])
+                .returning(_u.version)
+            )
+            if connection.execute(statement, codec.bundle_values(record)).first() is not None:
+                return
+            known = connection.execute(
+                select(_u.sha256).where(
+                    _u.session_id == record.session_id, _u.version == record.version
+                )
+            ).scalar_one()
+            if known != record.sha256:
+                raise errors.Conflict(
+                    f"version {record.version} of {record.session_id} is another bundle",
+                    code="bundle_exists",
+                )
+
+    def list(self, session_id: SessionId) -> Sequence[BundleRecord]:
+        """By version."""
+        query = select(*codec.BUNDLE).where(_u.session_id == session_id).order_by(_u.version)
+        with self._database.read() as connection:
+            return [codec.bundle_of(row) for row in connection.execute(query)]
+
+    def retire(self, session_id: SessionId, delete_after: datetime) -> None:
+        with self._database.write() as connection:
+            connection.execute(
+                sa.update(schema.bundles)
+                .where(_u.session_id == session_id, _u.delete_after.is_(None))
+                .values(delete_after=delete_after)
+            )
+
+    def take_expired(self, now: datetime) -> Sequence[Sha256]:
+        """As the port says, a batch per call: a caller that dies loses sight of few digests."""
+        with self._database.write() as connection:
+            rows = connection.execute(_EXPIRED, {"now": now}).all()
+            if not rows:
+                return []
+            connection.execute(
+                _DELETE_BUNDLE,
+                [{"of_session": row.session_id, "of_version": row.version} for row in rows],
+            )
+            digests = {row.sha256 for row in rows}
+            named = connection.execute(select(_u.sha256).where(_u.sha256.in_(sorted(digests))))
+            return sorted(digests.difference(named.scalars()))
+
+
+class SqlLogs:
+    """ports.Logs."""
+
+    def __init__(self, database: Database, keep_lines: int) -> None:
+        self._database = database
+        self._keep_lines = keep_lines
+
+    def append(self, session_id: SessionId, lines: Sequence[str], now: datetime) -> None:
+        """As the port says. Raises NotFound when there is no such session."""
+        if not lines:
+            return
+        rows = [
+            {"session_id": session_id, "at": now, "text": line}
+            for line in lines[-self._keep_lines :]
+        ]
+        with self._database.write() as connection:
+            connection.execute(sa.insert(schema.logs), rows)
+            connection.execute(_CAP, {"of_session": session_id, "keep": self._keep_lines})
+
+    def tail(self, session_id: SessionId, limit: int) -> Sequence[LogLine]:
+        with self._database.read() as connection:
+            rows = connection.execute(_TAIL, {"session_id": session_id, "count": limit}).all()
+        return [LogLine(at=at, text=line) for at, line in reversed(rows)]

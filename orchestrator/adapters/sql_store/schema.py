@@ -1,0 +1,249 @@
+"""Tables and indexes as SQLAlchemy metadata. Every module of this package builds on it.
+
+The migrations make the same tables step by step; a contract test compares the two. Conditions of
+partial indexes are literal text, shared with the queries that they serve: neither database uses a
+partial index for a condition that hides behind a bind parameter.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Column, ForeignKey, Index, MetaData, Table, UniqueConstraint
+from sqlalchemy.engine import Dialect
+
+SESSION_LIVE = "state NOT IN ('destroyed', 'failed')"
+SESSION_ENDED = "state IN ('destroyed', 'failed')"
+SESSION_WANTED = "wanted = 'running'"
+SESSION_QUEUED = "state = 'queued' AND wanted = 'running'"
+SANDBOX_LIVE = "state <> 'gone'"
+SANDBOX_GONE = "state = 'gone'"
+SANDBOX_CLAIMABLE = "state = 'warm' AND routed"
+SANDBOX_UNSETTLED = "routed <> (state IN ('creating', 'warm', 'claimed'))"
+
+
+class UtcTime(sa.types.TypeDecorator[datetime]):
+    """A moment: timezone-aware UTC in Python whatever the database keeps.
+
+    PostgreSQL has a type for it. SQLite gets text of a fixed width, which sorts as the times do.
+    """
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without a time zone can't be stored")
+        moment = value.astimezone(UTC)
+        return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
+
+    def process_result_value(
+        self,
+        value: Any,
+        dialect: Dialect,  # noqa: ARG002 - SQLAlchemy's signature
+    ) -> datetime | None:
+        if value is None:
+            return None
+        moment: datetime = value
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+class FreeText(sa.types.TypeDecorator[str]):
+    """Text that people or programs wrote: what no database takes is replaced, not refused.
+
+    PostgreSQL has no NUL character, and neither database encodes half of a surrogate pair; one
+    such character in an app's output must not cost the log, let alone the session.
+    """
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(
+        self,
+        value: str | None,
+        dialect: Dialect,  # noqa: ARG002 - SQLAlchemy's signature
+    ) -> str | None:
+        if value is None:
+            return None
+        if not value.isascii():
+            value = value.encode("utf-8", "replace").decode("utf-8")
+        return value.replace("\0", "\ufffd") if "\0" in value else value
+
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+# Numbers that grow with every line logged; SQLite counts by itself in INTEGER columns alone.
+_Serial = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
+def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Index:
+    condition = sa.text(where)
+    return Index(name, *columns, unique=unique, postgresql_where=condition, sqlite_where=condition)
+
+
+hosts = Table(
+    "hosts",
+    metadata,
+    Column("id", sa.Text, primary_key=True),
+    Column("name", sa.Text, nullable=False, unique=True),
+    Column("docker_url", sa.Text, nullable=False),
+    Column("publish_address", sa.Text, nullable=False),
+    Column("agent_folder", sa.Text, nullable=False),
+    Column("state", sa.Text, nullable=False),
+    Column("cordoned", sa.Boolean, nullable=False),
+    Column("draining", sa.Boolean, nullable=False),
+    Column("slots", sa.Integer, nullable=False),
+    Column("reason", FreeText, nullable=False),
+    Column("seen_at", UtcTime),
+    Column("created_at", UtcTime, nullable=False),
+    # The last port handed out: the store's own, no part of the Host value.
+    Column("port_cursor", sa.Integer, nullable=False, server_default="0"),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", sa.Text, primary_key=True),
+    Column("user_id", sa.Text, nullable=False),
+    Column("tier", sa.Text, nullable=False),
+    Column("rank", sa.SmallInteger, nullable=False),  # of the tier, for the queue's order
+    Column("prompt", FreeText, nullable=False),
+    Column("template", sa.Text),
+    Column("bundle", sa.Text),
+    Column("state", sa.Text, nullable=False),
+    Column("wanted", sa.Text, nullable=False),
+    # Two sessions under one public name would show one user's app to another.
+    Column("slug", sa.Text, unique=True),
+    # No foreign key: sandboxes point here already, and a circle can't be deleted in any order.
+    Column("sandbox_id", sa.Text),
+    Column("attempt", sa.Integer, nullable=False),
+    Column("version", sa.Integer, nullable=False),
+    Column("report", sa.Text),  # JSON, see codec
+    Column("failure", sa.Text),  # JSON, see codec
+    Column("ttl_s", sa.Integer, nullable=False),
+    Column("due_at", UtcTime, nullable=False),
+    Column("deadline_at", UtcTime),
+    Column("expires_at", UtcTime, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+    # JSON, see codec: one read gets a session whole. The events table is the log of the same.
+    Column("history", sa.Text, nullable=False),
+    Column("revision", sa.Integer, nullable=False),
+    Column("idempotency_key", FreeText),
+    Column("idempotency_fingerprint", sa.Text),
+    UniqueConstraint("user_id", "idempotency_key"),
+    Index("ix_sessions_user", "user_id", "created_at", "id"),
+    Index("ix_sessions_created", "created_at", "id"),
+    Index("ix_sessions_state", "state", "updated_at"),  # counts reads this index alone; prune
+    _partial("ix_sessions_due", "due_at", where=SESSION_LIVE),
+    _partial("ix_sessions_expiry", "expires_at", where=f"{SESSION_LIVE} AND {SESSION_WANTED}"),
+    _partial("ix_sessions_queue", "rank", "created_at", "id", "due_at", where=SESSION_QUEUED),
+    _partial("ix_sessions_active", "user_id", where=SESSION_LIVE),
+    _partial("ix_sessions_bundle", "bundle", where=SESSION_LIVE),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("session_id", sa.Text, ForeignKey(sessions.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("seq", sa.Integer, primary_key=True, autoincrement=False),  # 1.. within the session
+    Column("at", UtcTime, nullable=False),
+    Column("state", sa.Text, nullable=False),
+    Column("progress", sa.Integer, nullable=False),
+    Column("message", FreeText, nullable=False),
+)
+
+sandboxes = Table(
+    "sandboxes",
+    metadata,
+    Column("id", sa.Text, primary_key=True),
+    Column("host_id", sa.Text, ForeignKey(hosts.c.id), nullable=False),
+    # A record that is pruned away leaves its sandbox to the diagnosis, as one without a session.
+    Column("session_id", sa.Text, ForeignKey(sessions.c.id, ondelete="SET NULL")),
+    Column("state", sa.Text, nullable=False),
+    Column("slug", sa.Text, nullable=False),
+    Column("port", sa.Integer, nullable=False),
+    Column("image", sa.Text, nullable=False),
+    Column("container_id", sa.Text),
+    Column("agent_seen_at", UtcTime),
+    Column("routed", sa.Boolean, nullable=False),
+    Column("reason", FreeText, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("state_since", UtcTime, nullable=False),
+    Index("ix_sandboxes_session", "session_id"),
+    _partial("uq_sandboxes_port", "host_id", "port", where=SANDBOX_LIVE, unique=True),
+    _partial("uq_sandboxes_slug", "slug", where=SANDBOX_LIVE, unique=True),
+    _partial("ix_sandboxes_live", "host_id", "state", where=SANDBOX_LIVE),
+    _partial("ix_sandboxes_claimable", "created_at", "id", where=SANDBOX_CLAIMABLE),
+    _partial("ix_sandboxes_unsettled", "id", where=SANDBOX_UNSETTLED),
+    _partial("ix_sandboxes_gone", "state_since", where=SANDBOX_GONE),
+)
+
+bundles = Table(
+    "bundles",
+    metadata,
+    # No foreign key: a bundle is kept for longer than the record of its session.
+    Column("session_id", sa.Text, primary_key=True),
+    Column("version", sa.Integer, primary_key=True, autoincrement=False),
+    Column("sha256", sa.Text, nullable=False, index=True),
+    Column("size_bytes", sa.Integer, nullable=False),
+    Column("kind", sa.Text, nullable=False),
+    Column("title", FreeText, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("delete_after", UtcTime),
+    _partial("ix_bundles_expiry", "delete_after", where="delete_after IS NOT NULL"),
+)
+
+logs = Table(
+    "logs",
+    metadata,
+    Column("id", _Serial, primary_key=True),
+    Column("session_id", sa.Text, ForeignKey(sessions.c.id, ondelete="CASCADE"), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("text", FreeText, nullable=False),
+    Index("ix_logs_session", "session_id", "id"),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", sa.Text, primary_key=True),
+    Column("name", FreeText, nullable=False),
+    Column("user_id", sa.Text, nullable=False),
+    Column("tier", sa.Text, nullable=False),
+    Column("role", sa.Text, nullable=False),
+    Column("key_hash", sa.Text, nullable=False, unique=True),
+    Column("created_at", UtcTime, nullable=False),
+    Column("revoked_at", UtcTime),
+    _partial("uq_api_keys_name", "name", where="revoked_at IS NULL", unique=True),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", _Serial, primary_key=True),
+    Column("at", UtcTime, nullable=False),
+    Column("actor", FreeText, nullable=False),
+    Column("action", sa.Text, nullable=False),
+    Column("subject", FreeText, nullable=False),
+    Column("detail", FreeText, nullable=False),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", sa.Text, primary_key=True),
+    Column("holder", sa.Text, nullable=False),
+    Column("until", UtcTime, nullable=False),
+)

@@ -1,0 +1,53 @@
+"""The store as a whole: ports.Store on SQL. bootstrap opens it, once per process."""
+
+from __future__ import annotations
+
+from sqlalchemy import text
+
+from orchestrator.adapters.sql_store.access import SqlAudit, SqlKeys, SqlLeases
+from orchestrator.adapters.sql_store.database import Database, engine_for, parse
+from orchestrator.adapters.sql_store.hosts import SqlHosts
+from orchestrator.adapters.sql_store.records import SqlBundleRecords, SqlLogs
+from orchestrator.adapters.sql_store.sandboxes import SqlSandboxes
+from orchestrator.adapters.sql_store.sessions import SqlSessions
+
+_PING = text("SELECT 1")
+
+
+def open_store(
+    url: str,
+    *,
+    port_range: tuple[int, int] = (21000, 28999),
+    log_lines: int = 500,
+    pool_size: int = 5,
+) -> SqlStore:
+    """A store on the database at `url`, which `migrate` has been run on.
+
+    `port_range` is what sandboxes are published on, both ends included; `log_lines` are kept per
+    session; `pool_size` is how many connections this process opens at most. It connects when it
+    is first used. Raises InvalidInput for a URL that can't be a store's.
+    """
+    database = Database(engine_for(parse(url), pool_size=pool_size))
+    return SqlStore(database, port_range=port_range, log_lines=log_lines)
+
+
+class SqlStore:
+    """ports.Store. Safe to share between threads; after a fork each process opens its own."""
+
+    def __init__(self, database: Database, *, port_range: tuple[int, int], log_lines: int) -> None:
+        self._database = database
+        self.sessions = SqlSessions(database)
+        self.sandboxes = SqlSandboxes(database, port_range)
+        self.hosts = SqlHosts(database)
+        self.bundles = SqlBundleRecords(database)
+        self.logs = SqlLogs(database, log_lines)
+        self.keys = SqlKeys(database)
+        self.audit = SqlAudit(database)
+        self.leases = SqlLeases(database)
+
+    def ping(self) -> None:
+        with self._database.read() as connection:
+            connection.execute(_PING)
+
+    def close(self) -> None:
+        self._database.close()

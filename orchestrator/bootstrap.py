@@ -1,0 +1,116 @@
+"""Wires ports to adapters: the one place that knows them all. Called by the entry points."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from orchestrator import config, ports
+from orchestrator.adapters import sql_store
+from orchestrator.adapters.bundle_store import FolderBundles
+from orchestrator.adapters.catalog import FolderCatalog
+from orchestrator.adapters.docker_flags import SandboxLimits
+from orchestrator.adapters.http_probe import HttpProbe
+from orchestrator.adapters.nginx import NginxSettings
+from orchestrator.adapters.redis_events import RedisEvents
+from orchestrator.adapters.rq_queue import RqNudgeQueue
+from orchestrator.adapters.state_folder import StateFolder
+from orchestrator.adapters.system_clock import SystemClock
+from orchestrator.config import Settings
+from orchestrator.domain import errors
+from orchestrator.domain.host import Host
+from orchestrator.domain.plan import Deadlines
+from orchestrator.services.deps import Deps, Policy
+from orchestrator.services.tokens import Tokens
+
+_REDIS_TIMEOUT_S = 2.0
+
+
+class NoEngines:
+    """For processes that never talk to Docker: spawn-api and spawnctl."""
+
+    def of(self, host: Host) -> ports.Engine:
+        raise errors.EngineUnavailable(f"this process does not talk to {host.name}'s Docker")
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def connect_redis(settings: Settings, **options: Any) -> redis.Redis:
+    """A pooled connection; nothing is sent before the first use."""
+    return redis.Redis.from_url(
+        settings.effective_redis_url,
+        socket_connect_timeout=_REDIS_TIMEOUT_S,
+        retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), 2),
+        **options,
+    )
+
+
+def build(settings: Settings, engines: ports.Engines) -> Deps:
+    """Everything that the services of one process need."""
+    state = StateFolder(settings.state_dir)
+    connection = connect_redis(settings, socket_timeout=_REDIS_TIMEOUT_S)
+    return Deps(
+        store=sql_store.open_store(
+            settings.effective_database_url,
+            port_range=settings.port_range,
+            log_lines=settings.log_lines,
+        ),
+        engines=engines,
+        queue=RqNudgeQueue(connection),
+        events=RedisEvents(connection),
+        probe=HttpProbe(f"{settings.probe_address}:{settings.http_port}", settings.apps_domain),
+        bundles=FolderBundles(settings.state_dir / "bundles"),
+        catalog=FolderCatalog(config.PROJECT_ROOT / "orchestrator" / "catalog"),
+        clock=SystemClock(),
+        tokens=Tokens(state.secret()),
+        image=lambda: settings.runtime_image or state.image(),
+        spread=random.random,
+        policy=_policy(settings),
+    )
+
+
+def _policy(settings: Settings) -> Policy:
+    return Policy(
+        deadlines=Deadlines(
+            provisioning_s=settings.provisioning_timeout_s,
+            generating_s=settings.generating_timeout_s,
+            deploying_s=settings.deploying_timeout_s,
+        ),
+        warm_target=settings.warm_target,
+        ttl_default_s=settings.ttl_default_s,
+        bundle_retention_s=settings.bundle_retention_days * 86400,
+        model=settings.model,
+        max_tokens=settings.max_tokens,
+        can_generate=bool(settings.anthropic_api_key.get_secret_value()),
+        start_timeout_s=settings.deploying_timeout_s * 0.75,
+    )
+
+
+def sandbox_limits(settings: Settings) -> SandboxLimits:
+    """What this installation's sandboxes may use."""
+    return SandboxLimits(
+        instance=StateFolder(settings.state_dir).instance(),
+        memory_bytes=settings.sandbox_memory_mb * 1024**2,
+        cpus=settings.sandbox_cpus,
+        pids=settings.sandbox_pids,
+        runtime=settings.sandbox_runtime or None,
+    )
+
+
+def nginx_settings(settings: Settings) -> NginxSettings:
+    """Where the embedded proxy lives and what it fronts."""
+    return NginxSettings(
+        folder=settings.state_dir / "nginx",
+        listen_address=settings.http_address,
+        listen_port=settings.http_port,
+        control_port=settings.control_port,
+        apps_domain=settings.apps_domain,
+        api_address=f"127.0.0.1:{settings.api_port}",
+        templates=config.PROJECT_ROOT / "proxy" / "nginx",
+        pages=config.PROJECT_ROOT / "proxy" / "pages",
+    )

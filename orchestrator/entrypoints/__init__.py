@@ -1,0 +1,1 @@
+"""Where processes begin: spawn-api, spawn-worker, spawn-daemon, spawnctl."""

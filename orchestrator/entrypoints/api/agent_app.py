@@ -1,0 +1,177 @@
+"""The agent app: served on a UNIX socket only, for the agents inside sandboxes."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from orchestrator.adapters.redis_events import INBOX
+from orchestrator.domain import errors
+from orchestrator.domain.bundle import PACKED_MAX_BYTES
+from orchestrator.domain.ids import SandboxId, SessionId
+from orchestrator.domain.sandbox import SandboxState
+from orchestrator.domain.session import Failure, Phase, Report
+from orchestrator.entrypoints.api import problems
+from orchestrator.entrypoints.api.auth import bearer_of
+from orchestrator.entrypoints.api.context import Context, context_of
+from orchestrator.entrypoints.api.gateway import Gateway, read_bounded
+from orchestrator.services import agents
+
+_INBOX_WAIT_MAX_S = 30.0
+_REPORT_MAX_BYTES = 1024 * 1024
+
+
+class ReportError(BaseModel):
+    """Why an agent gave up."""
+
+    code: Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,40}$")]
+    message: Annotated[str, StringConstraints(max_length=4000)]
+    permanent: bool = True
+
+
+class ReportBody(BaseModel):
+    """One report of an agent, as it comes over the wire."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    seq: Annotated[int, Field(ge=1)]
+    phase: Phase
+    progress: Annotated[int, Field(ge=0, le=100)]
+    message: Annotated[str, StringConstraints(max_length=200)] = ""
+    logs: Annotated[list[Annotated[str, StringConstraints(max_length=4000)]], Field(max_length=500)]
+    error: ReportError | None = None
+
+    def as_report(self) -> Report:
+        failed = self.error if self.phase is Phase.FAILED else None
+        return Report(
+            seq=self.seq,
+            phase=self.phase,
+            progress=self.progress,
+            message=self.message,
+            failure=None
+            if failed is None
+            else Failure(code=failed.code, message=failed.message, permanent=failed.permanent),
+        )
+
+
+def build(context: Context, gateway: Gateway) -> Starlette:
+    """The ASGI app of the agent socket."""
+    app = Starlette(
+        routes=[
+            Route("/agent/inbox", inbox),
+            Route("/agent/bundle", get_bundle, methods=["GET"]),
+            Route("/agent/bundle", put_bundle, methods=["PUT"]),
+            Route("/sessions/{session_id}/progress", progress, methods=["POST"]),
+            Route("/v1/messages", gateway.forward, methods=["POST"]),
+            Route("/v1/messages/count_tokens", gateway.forward, methods=["POST"]),
+        ],
+        exception_handlers={errors.SpawnError: _problem},
+    )
+    app.state.context = context
+    return app
+
+
+async def inbox(request: Request) -> Response:
+    """Long poll: what this sandbox should run. The first one is how an agent dials home."""
+    context = context_of(request)
+    sandbox_id = context.deps.tokens.read_sandbox(_token(request))
+    have = request.query_params.get("have", "")
+    ends = time.monotonic() + min(_wait_of(request), _INBOX_WAIT_MAX_S)
+    with context.hub.watch(INBOX + sandbox_id) as watch:
+        answer = await run_in_threadpool(_visit, context, sandbox_id, have)
+        while answer.assignment is None:
+            left = ends - time.monotonic()
+            if left <= 0 or context.hub.closed:
+                return Response(status_code=204)
+            await watch.news(min(left, context.hub.recheck_s))
+            answer = await run_in_threadpool(_look, context, sandbox_id, have)
+    return JSONResponse({"assignment": answer.assignment})
+
+
+async def progress(request: Request) -> Response:
+    """A report. Late and repeated ones are dropped, and the agent is told so."""
+    context = context_of(request)
+    session_id = SessionId(request.path_params["session_id"])
+    raw = await read_bounded(request, _REPORT_MAX_BYTES)
+    if raw is None:
+        raise errors.TooLarge("a report has at most 1 MiB", limit_bytes=_REPORT_MAX_BYTES)
+    accepted = await run_in_threadpool(_report, context, _token(request), session_id, raw)
+    return JSONResponse({"accepted": accepted})
+
+
+async def get_bundle(request: Request) -> Response:
+    """The bundle of the present assignment."""
+    context = context_of(request)
+    digest, data = await run_in_threadpool(_bundle, context, _token(request))
+    return Response(data, media_type="application/gzip", headers={"ETag": f'"{digest}"'})
+
+
+async def put_bundle(request: Request) -> Response:
+    """What the sandbox runs, to be kept as the session's next version."""
+    context = context_of(request)
+    token = _token(request)
+    data = await read_bounded(request, PACKED_MAX_BYTES)
+    if data is None:
+        raise errors.TooLarge(
+            f"a bundle has at most {PACKED_MAX_BYTES} bytes", limit_bytes=PACKED_MAX_BYTES
+        )
+    claimed = request.headers.get("x-spawn-sha256", "")
+    version = await run_in_threadpool(_keep, context, token, data, claimed)
+    return JSONResponse({"version": version}, status_code=201)
+
+
+def _visit(context: Context, sandbox_id: SandboxId, have: str) -> agents.Inbox:
+    return agents.visit(context.deps, sandbox_id, have)
+
+
+def _look(context: Context, sandbox_id: SandboxId, have: str) -> agents.Inbox:
+    box = context.deps.store.sandboxes.get(sandbox_id)
+    if box.state is SandboxState.CREATING:
+        return agents.Inbox(assignment=None)
+    return agents.peek(context.deps, box, have)
+
+
+def _report(context: Context, token: str, session_id: SessionId, raw: bytes) -> bool:
+    found = agents.authorize(context.deps, token, session_id)
+    try:
+        body = ReportBody.model_validate_json(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise errors.InvalidInput(f"{field}: {first['msg']}", field=field) from error
+    return agents.report(context.deps, found, body.as_report(), body.logs)
+
+
+def _bundle(context: Context, token: str) -> tuple[str, bytes]:
+    return agents.bundle_for(context.deps, agents.authorize(context.deps, token))
+
+
+def _keep(context: Context, token: str, data: bytes, claimed: str) -> int:
+    found = agents.authorize(context.deps, token)
+    return agents.keep_bundle(context.deps, found, data, claimed).version
+
+
+def _token(request: Request) -> str:
+    token = bearer_of(request)
+    if token is None:
+        raise errors.Unauthorized("agents send their token as `Authorization: Bearer …`")
+    return token
+
+
+def _wait_of(request: Request) -> float:
+    try:
+        return max(0.0, float(request.query_params.get("wait", "0")))
+    except ValueError:
+        return 0.0
+
+
+async def _problem(_: Request, error: Exception) -> Response:
+    assert isinstance(error, errors.SpawnError)
+    return problems.from_error(error)

@@ -1,0 +1,85 @@
+"""Who makes a request: an API key, or the signed cookie that makes a visitor a user."""
+
+from __future__ import annotations
+
+from http.cookies import SimpleCookie
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from orchestrator.domain import errors, ids
+from orchestrator.domain.access import Principal, Role
+from orchestrator.domain.session import Tier
+from orchestrator.entrypoints.api.context import Context, context_of
+from orchestrator.services import keys
+
+COOKIE = "spawn_user"
+_COOKIE_AGE_S = 365 * 24 * 3600
+
+
+def principal(request: Request) -> Principal:
+    """The caller. A visitor without a cookie becomes a new user, and gets one with the answer.
+
+    Raises errors.Unauthorized for a key that isn't known: it never falls back to the cookie.
+    """
+    context = context_of(request)
+    known = _from_key(context, request) or _from_cookie(context, request)
+    if known is not None:
+        return known
+    fresh = Principal(user_id=ids.new_user_id(), tier=Tier.FREE)
+    request.state.new_cookie = _set_cookie(context, fresh)
+    return fresh
+
+
+def operator(request: Request) -> Principal:
+    """An operator, by key. Raises errors.Unauthorized, errors.Forbidden."""
+    known = _from_key(context_of(request), request)
+    if known is None:
+        raise errors.Unauthorized("this needs an operator's API key, as a Bearer token")
+    if known.role is not Role.OPERATOR:
+        raise errors.Forbidden("this needs an operator's key; yours is a user's")
+    return known
+
+
+Caller = Annotated[Principal, Depends(principal)]
+Operator = Annotated[Principal, Depends(operator)]
+
+
+def bearer_of(request: Request) -> str | None:
+    """The Bearer token of a request, if it has one. Raises Unauthorized for another scheme."""
+    header = request.headers.get("authorization")
+    if header is None:
+        return None
+    scheme, _, token = header.partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise errors.Unauthorized("send the key as `Authorization: Bearer …`")
+    return token.strip()
+
+
+def _from_key(context: Context, request: Request) -> Principal | None:
+    token = bearer_of(request)
+    return None if token is None else keys.who(context.deps, token)
+
+
+def _from_cookie(context: Context, request: Request) -> Principal | None:
+    raw = request.cookies.get(COOKIE)
+    if raw is None:
+        return None
+    try:
+        user_id = context.deps.tokens.read_visitor(raw)
+    except errors.Unauthorized:
+        return None  # of another installation, or tampered with: a new visitor
+    return Principal(user_id=user_id, tier=Tier.FREE)
+
+
+def _set_cookie(context: Context, who: Principal) -> str:
+    cookie: SimpleCookie = SimpleCookie()
+    cookie[COOKIE] = context.deps.tokens.for_visitor(who.user_id)
+    morsel = cookie[COOKIE]
+    morsel["path"] = "/"
+    morsel["max-age"] = _COOKIE_AGE_S
+    morsel["httponly"] = True
+    morsel["samesite"] = "Lax"
+    if context.settings.cookie_secure:
+        morsel["secure"] = True
+    return morsel.OutputString()

@@ -1,0 +1,97 @@
+"""spawn-api: both apps in one process and one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Generator
+
+import redis.asyncio
+import structlog
+import uvicorn
+import uvloop
+
+from orchestrator import bootstrap, config, observability
+from orchestrator.adapters.state_folder import StateFolder
+from orchestrator.config import Settings
+from orchestrator.entrypoints.api import agent_app, public_app
+from orchestrator.entrypoints.api.context import Context
+from orchestrator.entrypoints.api.gateway import Gateway
+from orchestrator.entrypoints.api.hub import Hub
+from orchestrator.services import keys
+
+_DRAIN_S = 5
+
+log = structlog.get_logger()
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    settings = config.load()
+    observability.configure(settings.log_level, "api")
+    deps = bootstrap.build(settings, bootstrap.NoEngines())
+    state = StateFolder(settings.state_dir)
+    keys.ensure_operator(deps, state.operator_key(keys.make_secret()))
+    settings.agent_folder.mkdir(mode=0o755, exist_ok=True)
+    settings.agent_folder.chmod(0o755)
+    hub = Hub(redis.asyncio.Redis.from_url(settings.effective_redis_url))
+    context = Context(settings=settings, deps=deps, hub=hub, started_at=deps.clock.now())
+    uvloop.run(_serve(context, settings))
+    deps.store.close()
+
+
+async def _serve(context: Context, settings: Settings) -> None:
+    gateway = Gateway(context.deps, settings)
+    servers = [
+        _Server(_config(public_app.build(context), host="127.0.0.1", port=settings.api_port)),
+        _Server(_config(agent_app.build(context, gateway), uds=str(settings.agent_socket))),
+    ]
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        # 1. Long polls first: servers wait for open requests, and these would take half a minute.
+        context.hub.close()
+        # 2. Then both servers, which finish what is under way.
+        for server in servers:
+            server.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    news = asyncio.create_task(context.hub.run(), name="hub")
+    news.add_done_callback(lambda task: None if task.cancelled() else stop())
+    try:
+        await asyncio.gather(*(server.serve() for server in servers))
+    finally:
+        # 3. What they used, last.
+        news.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await news
+        await gateway.close()
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to us: two servers in one process would take them from each other."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+
+def _config(app: object, **where: object) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,  # type: ignore[arg-type]  # both are ASGI apps; uvicorn's alias is narrower
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=75,  # longer than the proxy keeps its connections
+        timeout_graceful_shutdown=_DRAIN_S,
+        lifespan="off",
+        proxy_headers=True,
+        **where,  # type: ignore[arg-type]  # host and port, or uds
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,229 @@
+"""Endpoints for users: sessions, status, templates."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict
+from starlette.responses import Response
+
+from orchestrator.adapters import bundle_store
+from orchestrator.adapters.redis_events import SESSION
+from orchestrator.domain import duration, errors
+from orchestrator.domain.access import Principal
+from orchestrator.domain.session import Session
+from orchestrator.entrypoints.api import auth, views
+from orchestrator.entrypoints.api.auth import Caller
+from orchestrator.entrypoints.api.context import Context, context_of
+from orchestrator.services import agents
+from orchestrator.services import sessions as service
+
+router = APIRouter(prefix="/api", tags=["sessions"])
+
+WAIT_MAX_S = 60.0
+_IDEMPOTENCY_KEY_MAX = 255
+_NO_CACHE = {"Cache-Control": "private, no-cache"}
+
+
+class NewSession(BaseModel):
+    """What to build, and for how long."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=False)
+
+    prompt: str = ""
+    template: str | None = None
+    ttl: str | int | None = None
+
+
+class Extension(BaseModel):
+    """A new time to live, counted from now."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ttl: str | int
+
+
+@router.post("/sessions", status_code=202)
+def create(
+    request: Request,
+    who: Caller,
+    body: NewSession,
+    idempotency_key: Annotated[str | None, Header(max_length=_IDEMPOTENCY_KEY_MAX)] = None,
+) -> Response:
+    """Ask for an app. Answers at once; `/api/status/{id}` tells how it goes on."""
+    context = context_of(request)
+    asked = service.Request(
+        prompt=body.prompt,
+        template=body.template or None,
+        ttl_s=None if body.ttl is None else duration.parse(body.ttl),
+        idempotency_key=idempotency_key,
+    )
+    made = service.create(context.deps, who, asked)
+    return _answer(context, made, status_code=202, location=f"/api/status/{made.id}")
+
+
+@router.get("/sessions")
+def list_own(
+    request: Request, who: Caller, limit: Annotated[int, Query(ge=1, le=200)] = 50
+) -> dict[str, Any]:
+    """The caller's own sessions, newest first."""
+    context = context_of(request)
+    found = context.deps.store.sessions.list(user_id=who.user_id, limit=limit)
+    return {"sessions": [describe(context, one) for one in found]}
+
+
+@router.get(
+    "/status/{session_id}",
+    openapi_extra={
+        "parameters": [
+            {
+                "name": "wait",
+                "in": "query",
+                "required": False,
+                "schema": {"type": "number", "minimum": 0, "maximum": WAIT_MAX_S},
+                "description": "Seconds to wait for something to change.",
+            }
+        ]
+    },
+)
+async def status(request: Request, session_id: str) -> Response:
+    """How a session is. With `If-None-Match`, 304 when nothing changed; with `wait`, answers as
+    soon as something does."""
+    context = context_of(request)
+    wait_s = _wait_of(request)
+    known = request.headers.get("if-none-match")
+    if wait_s <= 0:
+        return await run_in_threadpool(_status, context, request, session_id, known)
+    return await _wait_for_change(context, request, session_id, known, wait_s)
+
+
+@router.post("/sessions/{session_id}/extend")
+def extend(request: Request, who: Caller, session_id: str, body: Extension) -> Response:
+    """Let an app live for longer, counted from now."""
+    context = context_of(request)
+    found = service.extend(context.deps, who, session_id, duration.parse(body.ttl))
+    return _answer(context, found)
+
+
+@router.delete("/sessions/{session_id}", status_code=202)
+def end(request: Request, who: Caller, session_id: str) -> Response:
+    """Let an app end now."""
+    context = context_of(request)
+    found = service.end(context.deps, who, session_id)
+    return _answer(context, found, status_code=202)
+
+
+@router.get("/sessions/{session_id}/logs")
+def logs(
+    request: Request,
+    who: Caller,
+    session_id: str,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+) -> dict[str, Any]:
+    """The last lines that the app printed."""
+    context = context_of(request)
+    found = service.get(context.deps, who, session_id)
+    lines = context.deps.store.logs.tail(found.id, limit)
+    return {"lines": [{"at": line.at.isoformat(), "text": line.text} for line in lines]}
+
+
+@router.get("/sessions/{session_id}/bundle")
+def bundle(
+    request: Request,
+    who: Caller,
+    session_id: str,
+    version: Annotated[int | None, Query(ge=1)] = None,
+) -> Response:
+    """The source of the app, as a zip file."""
+    deps = context_of(request).deps
+    found = service.get(deps, who, session_id)
+    digest = found.bundle
+    if version is not None:
+        records = deps.store.bundles.list(found.id)
+        digest = next((one.sha256 for one in records if one.version == version), None)
+    if digest is None:
+        raise errors.NotFound("this session has no such version", code="version_unknown")
+    data = agents.load_bundle(deps.catalog, deps.bundles, digest)
+    name = f"{found.template or 'app'}-{found.id[4:12]}.zip"
+    return Response(
+        bundle_store.as_zip(data),
+        media_type="application/zip",
+        headers={"Content-Disposition": f'attachment; filename="{name}"'},
+    )
+
+
+@router.get("/templates", tags=["templates"])
+def templates(request: Request) -> dict[str, Any]:
+    """Apps that start at once, without Claude."""
+    return views.templates(context_of(request).deps.catalog.list())
+
+
+def describe(context: Context, found: Session) -> dict[str, Any]:
+    """A session as its owner sees it."""
+    position = service.queue_position(context.deps, found)
+    return views.status(found, position, context.deps.clock.now(), context.settings)
+
+
+def _answer(
+    context: Context, found: Session, *, status_code: int = 200, location: str | None = None
+) -> Response:
+    position = service.queue_position(context.deps, found)
+    headers = {"ETag": views.etag(found, position), **_NO_CACHE}
+    if location is not None:
+        headers["Location"] = location
+    body = views.status(found, position, context.deps.clock.now(), context.settings)
+    return JSONResponse(body, status_code=status_code, headers=headers)
+
+
+def _status(context: Context, request: Request, session_id: str, known: str | None) -> Response:
+    who = auth.principal(request)
+    return _fresh(context, who, session_id, known) or Response(status_code=304, headers=_NO_CACHE)
+
+
+def _fresh(context: Context, who: Principal, session_id: str, known: str | None) -> Response | None:
+    """The status, or None when it is what the caller knows."""
+    found = service.get(context.deps, who, session_id)
+    position = service.queue_position(context.deps, found)
+    if known is not None and known == views.etag(found, position):
+        return None
+    body = views.status(found, position, context.deps.clock.now(), context.settings)
+    return JSONResponse(body, headers={"ETag": views.etag(found, position), **_NO_CACHE})
+
+
+async def _wait_for_change(
+    context: Context, request: Request, session_id: str, known: str | None, wait_s: float
+) -> Response:
+    who = await run_in_threadpool(auth.principal, request)
+    if known is None:
+        now = await run_in_threadpool(_fresh, context, who, session_id, None)
+        known = now.headers["etag"] if now is not None else None
+    ends = time.monotonic() + wait_s
+    with context.hub.watch(SESSION + session_id) as watch:
+        while True:
+            changed = await run_in_threadpool(_fresh, context, who, session_id, known)
+            if changed is not None:
+                return changed
+            left = ends - time.monotonic()
+            if left <= 0 or context.hub.closed:
+                break
+            await watch.news(min(left, context.hub.recheck_s))
+    if request.headers.get("if-none-match") is not None:
+        return Response(status_code=304, headers={"ETag": known or "", **_NO_CACHE})
+    return await run_in_threadpool(_status, context, request, session_id, None)
+
+
+def _wait_of(request: Request) -> float:
+    raw = request.query_params.get("wait", "0")
+    try:
+        wait_s = float(raw)
+    except ValueError:
+        wait_s = -1.0
+    if not 0 <= wait_s <= WAIT_MAX_S:
+        raise errors.InvalidInput(
+            f"wait is a number of seconds from 0 to {WAIT_MAX_S:.0f}", field="wait"
+        )
+    return wait_s

@@ -1,0 +1,127 @@
+// The HTTP API as functions. Every failure is thrown as a Problem; status 0 is "no answer at all".
+
+const PATIENCE_MS = 20000; // longer than any answer here takes; then it counts as lost
+const SKEW_MS = 3000; // less than this is no skew
+const HALF_MS = 500; // the Date header is cut to whole seconds
+
+let skew = 0;
+
+// The server's clock: expiry is the server's, and visitors' clocks are often wrong.
+export const serverNow = () => Date.now() + skew;
+
+export class Problem extends Error {
+  constructor({ status, body = {}, retryAfterS = null }) {
+    super(body.detail ?? body.title ?? `HTTP ${status}`);
+    this.status = status;
+    this.code = body.code ?? "";
+    this.title = body.title ?? "Something went wrong";
+    this.detail = body.detail ?? "";
+    this.field = body.field ?? null;
+    this.retryAfterS = retryAfterS;
+    this.members = body;
+  }
+
+  get isOutage() {
+    return [0, 502, 503, 504].includes(this.status);
+  }
+}
+
+async function call(method, path, { body, headers = {} } = {}) {
+  const answer = await send(method, path, body, headers);
+  noteClock(answer.headers.get("date"));
+  if (answer.status === 304) return { answer, json: null };
+  const json = await answer.json().catch(() => null);
+  if (answer.ok && json) return { answer, json };
+  throw new Problem({
+    status: answer.ok ? 502 : answer.status, // a page of some proxy in between is no answer of ours
+    body: json ?? {},
+    retryAfterS: Number.parseFloat(answer.headers.get("retry-after")) || null,
+  });
+}
+
+async function send(method, path, body, headers) {
+  try {
+    return await fetch(path, {
+      method,
+      cache: "no-store", // the ETag is handled here
+      signal: AbortSignal.timeout(PATIENCE_MS),
+      headers: { ...headers, ...(body ? { "Content-Type": "application/json" } : {}) },
+      body: body ? JSON.stringify(body) : undefined,
+    });
+  } catch {
+    throw new Problem({ status: 0 });
+  }
+}
+
+function noteClock(date) {
+  const offset = Date.parse(date ?? "") + HALF_MS - Date.now();
+  if (!Number.isNaN(offset)) skew = Math.abs(offset) > SKEW_MS ? offset : 0;
+}
+
+// When it arrived: the seconds of a phase go on from there.
+const stamped = (status) => ({ ...status, arrived_ms: performance.now() });
+
+const at = (id) => encodeURIComponent(id);
+
+// -> {status, etag}; status is null when nothing has changed since etag.
+export async function statusOf(id, etag) {
+  const headers = etag ? { "If-None-Match": etag } : {};
+  const { answer, json } = await call("GET", `/api/status/${at(id)}`, { headers });
+  return { status: json && stamped(json), etag: answer.headers.get("etag") ?? etag };
+}
+
+export async function listSessions() {
+  const { json } = await call("GET", "/api/sessions?limit=50");
+  return json.sessions.map(stamped);
+}
+
+export async function listTemplates() {
+  return (await call("GET", "/api/templates")).json.templates;
+}
+
+export async function extendSession(id, ttl) {
+  return stamped((await call("POST", `/api/sessions/${at(id)}/extend`, { body: { ttl } })).json);
+}
+
+export async function endSession(id) {
+  return stamped((await call("DELETE", `/api/sessions/${at(id)}`)).json);
+}
+
+export async function logLines(id) {
+  return (await call("GET", `/api/sessions/${at(id)}/logs?limit=200`)).json.lines;
+}
+
+export const bundleAddress = (id) => `/api/sessions/${at(id)}/bundle`;
+
+const unanswered = new Map(); // what was asked for -> its key, until we know what became of it
+
+// A second click joins the first request; a retry after an outage carries the same key, because
+// the lost answer may have been a yes.
+export function createSession(request) {
+  const asked = JSON.stringify(request);
+  const known = unanswered.get(asked) ?? { key: newKey(), running: null };
+  unanswered.set(asked, known);
+  known.running ??= submit(request, known.key).then(
+    (status) => {
+      unanswered.delete(asked);
+      return status;
+    },
+    (problem) => {
+      known.running = null;
+      if (!problem.isOutage) unanswered.delete(asked);
+      throw problem;
+    },
+  );
+  return known.running;
+}
+
+async function submit(request, key) {
+  const headers = { "Idempotency-Key": key };
+  return stamped((await call("POST", "/api/sessions", { body: request, headers })).json);
+}
+
+// Not randomUUID: it is missing on plain http.
+function newKey() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

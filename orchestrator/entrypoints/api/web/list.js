@@ -1,0 +1,75 @@
+// "Your apps": one row per session of this visitor, newest first, updated in place.
+
+import { serverNow } from "./api.js";
+import { $, fromTemplate, setBar, setHidden, setLink, setText } from "./dom.js";
+import { emojiOf, hasEnded, isUnderWay, LABELS, queuePlace, roughly, titleOf } from "./words.js";
+
+const rows = new Map(); // session id -> its row
+
+// show(id) is called when a row is clicked.
+export function setUpList({ show }) {
+  for (const list of [$("apps-live"), $("apps-ended")]) {
+    list.addEventListener("click", (event) => {
+      if (event.target.closest(".row-show")) show(event.target.closest(".row").dataset.session);
+    });
+  }
+}
+
+export function renderList(sessions, templates, shown) {
+  const newest = [...sessions].sort((a, b) => Date.parse(b.created_at) - Date.parse(a.created_at));
+  const ended = newest.filter(hasEnded);
+  place($("apps-live"), newest.filter((status) => !hasEnded(status)));
+  place($("apps-ended"), ended);
+  for (const status of newest) renderRow(status, templates, status.session_id === shown);
+  setHidden($("apps-empty"), newest.length > 0);
+  setHidden($("apps-earlier"), ended.length === 0);
+  setText($("apps-earlier-count"), String(ended.length));
+}
+
+// Moves only what isn't in its place yet: a moved row would lose its focus.
+function place(list, sessions) {
+  const wanted = sessions.map(({ session_id: id }) => {
+    if (!rows.has(id)) {
+      rows.set(id, fromTemplate("row"));
+      rows.get(id).dataset.session = id;
+    }
+    return rows.get(id);
+  });
+  for (const row of [...list.children]) if (!wanted.includes(row)) row.remove();
+  wanted.forEach((row, place) => {
+    if (list.children[place] !== row) list.insertBefore(row, list.children[place] ?? null);
+  });
+}
+
+function renderRow(status, templates, current) {
+  const row = rows.get(status.session_id);
+  const title = titleOf(status, templates);
+  const tint = templates.get(status.template)?.accent;
+  if (tint) row.style.setProperty("--tint", tint);
+  row.classList.toggle("shown", current);
+  setText(row.querySelector(".emoji"), emojiOf(status, templates));
+  const show = row.querySelector(".row-show");
+  setText(show, title);
+  if (current) show.setAttribute("aria-current", "true");
+  else show.removeAttribute("aria-current");
+  const badge = row.querySelector(".badge");
+  setText(badge, LABELS[status.status] ?? status.status);
+  badge.dataset.state = status.status;
+  setText(row.querySelector(".row-note"), noteOf(status));
+  const open = row.querySelector(".row-open");
+  const running = status.status === "ready" && Boolean(status.url);
+  setHidden(open, !running);
+  setLink(open, running ? status.url : null);
+  open.setAttribute("aria-label", `Open ${title} (new tab)`);
+  const bar = row.querySelector(".bar");
+  setHidden(bar, !isUnderWay(status));
+  setBar(bar, status.progress);
+}
+
+function noteOf(status) {
+  if (status.status === "failed") return status.error?.code ?? "";
+  if (status.status === "queued") return queuePlace(status.queue_position);
+  if (isUnderWay(status)) return `${status.progress} %`;
+  if (status.status === "ready") return `gone in ${roughly(Date.parse(status.expires_at) - serverNow())}`;
+  return "";
+}

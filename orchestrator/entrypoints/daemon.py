@@ -1,0 +1,147 @@
+"""spawn-daemon: owns the hosts and runs the loops. Exactly one is leader."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+
+import structlog
+
+from orchestrator import bootstrap, config, observability
+from orchestrator.adapters.docker_engine import LocalEngines
+from orchestrator.adapters.nginx import NginxProxy
+from orchestrator.config import Settings
+from orchestrator.domain import errors, ids
+from orchestrator.domain.host import Host, HostState, default_slots
+from orchestrator.loops import passes
+from orchestrator.loops.supervisor import LoopSupervisor
+from orchestrator.services.deps import Deps
+
+LOCAL_HOST = "local"
+LEASE = "daemon"
+_LEASE_S = 6.0
+_RENEW_S = 2.0
+_FALLBACK_MEMORY_BYTES = 2 * 1024**3
+
+log = structlog.get_logger()
+
+
+def main() -> None:
+    """Lead, run the loops, and give the lease back at the end."""
+    settings = config.load()
+    observability.configure(settings.log_level, "daemon")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    engines = LocalEngines(bootstrap.sandbox_limits(settings))
+    deps = bootstrap.build(settings, engines)
+    lease = Lease(deps, stop)
+    if not lease.acquire():
+        return
+    try:
+        _prepare(deps, settings)
+        proxy = NginxProxy(bootstrap.nginx_settings(settings))
+        loops = LoopSupervisor(passes.all_loops(deps, proxy), deps.events)
+        loops.run(until_stopped=lambda: lease.keep(also=loops.stopping.is_set))
+    finally:
+        lease.release()
+        engines.close()
+        deps.store.close()
+
+
+class Lease:
+    """Leadership: held in the database, renewed three times in its length."""
+
+    def __init__(self, deps: Deps, stop: threading.Event) -> None:
+        self._deps = deps
+        self._stop = stop
+        self._holder = f"{socket.gethostname()}:{os.getpid()}"
+
+    def acquire(self) -> bool:
+        """Wait until nobody else leads; False when told to stop before that."""
+        waiting = False
+        while not self._stop.is_set():
+            if self._hold():
+                log.info("leading", holder=self._holder)
+                return True
+            if not waiting:
+                log.info("another daemon leads; waiting for its lease to run out")
+                waiting = True
+            self._stop.wait(_RENEW_S / 4)
+        return False
+
+    def keep(self, also: Callable[[], bool]) -> None:
+        """Renew until told to stop, until the lease is lost, or until `also` says so."""
+        missed = 0
+        while not self._stop.wait(_RENEW_S) and not also():
+            try:
+                held = self._hold()
+            except errors.Temporary:
+                missed += 1
+                held = missed * _RENEW_S < _LEASE_S
+            else:
+                missed = 0 if held else missed
+            if not held:
+                log.error("the lease is lost: another daemon may lead")
+                return
+
+    def release(self) -> None:
+        try:
+            self._deps.store.leases.release(LEASE, self._holder)
+        except errors.Temporary as error:
+            log.warning("the lease runs out by itself", error=str(error))
+
+    def _hold(self) -> bool:
+        now = self._deps.clock.now()
+        until = now + timedelta(seconds=_LEASE_S)
+        return self._deps.store.leases.hold(LEASE, self._holder, until, now)
+
+
+def _prepare(deps: Deps, settings: Settings) -> None:
+    """The local host, its network and its egress rules."""
+    host = _local_host(deps, settings)
+    try:
+        warnings = deps.engines.of(host).prepare()
+    except errors.EngineUnavailable as error:
+        warnings = [str(error)]
+    # Kept where the banner of `spawnctl up` and doctor find them.
+    (settings.state_dir / "warnings").write_text("".join(f"{one}\n" for one in warnings), "utf-8")
+    for warning in warnings:
+        log.warning("this host needs attention", host=host.name, warning=warning)
+
+
+def _local_host(deps: Deps, settings: Settings) -> Host:
+    known = deps.store.hosts.by_name(LOCAL_HOST)
+    host = Host(
+        id=known.id if known else ids.new_host_id(),
+        name=LOCAL_HOST,
+        docker_url=settings.docker_url,
+        publish_address=settings.publish_address,
+        agent_folder=str(settings.agent_folder),
+        state=known.state if known else HostState.JOINING,
+        cordoned=known.cordoned if known else False,
+        draining=known.draining if known else False,
+        slots=settings.slots or _measured_slots(),
+        reason=known.reason if known else "joining",
+        seen_at=known.seen_at if known else None,
+        created_at=known.created_at if known else deps.clock.now(),
+    )
+    deps.store.hosts.put(host)
+    return host
+
+
+def _measured_slots() -> int:
+    """From this machine's memory and CPUs, which the embedded engine shares."""
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        memory = _FALLBACK_MEMORY_BYTES
+    return default_slots(memory_bytes=memory, cpus=os.cpu_count() or 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""spawn-worker: RQ workers, and the one job that they run."""
+
+from __future__ import annotations
+
+import functools
+import time
+
+import structlog
+
+from orchestrator import bootstrap, config, observability
+from orchestrator.adapters import rq_queue
+from orchestrator.adapters.docker_engine import LocalEngines
+from orchestrator.domain.ids import SessionId
+from orchestrator.services import converge as service
+from orchestrator.services.deps import Deps
+
+log = structlog.get_logger()
+
+
+def converge(session_id: str) -> None:
+    """Look at one session. What RQ calls; see adapters/rq_queue.py."""
+    began = time.perf_counter()
+    outcome = service.converge(_deps(), SessionId(session_id))
+    log.info(
+        "converged",
+        session=session_id,
+        state=outcome.state,
+        steps=outcome.steps,
+        waits_for=outcome.waits_for or None,
+        ms=round((time.perf_counter() - began) * 1000, 1),
+    )
+
+
+def main() -> None:
+    """Run the workers until told to stop."""
+    settings = config.load()
+    observability.configure(settings.log_level, "worker")
+    # The pool only watches; its workers open their own connections, after the fork.
+    rq_queue.run_workers(
+        bootstrap.connect_redis(settings), settings.workers, at_start=lambda: void(_deps())
+    )
+
+
+def void(_: object) -> None:
+    """For callbacks that return nothing."""
+
+
+@functools.cache
+def _deps() -> Deps:
+    """Once per worker process, after the fork: connections don't survive one."""
+    settings = config.load()
+    return bootstrap.build(settings, LocalEngines(bootstrap.sandbox_limits(settings)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""One-off before the processes start: state folder, secrets, tables, the proxy's configuration.
+
+Run by the supervisor as a process of its own, so that what it imports doesn't stay in memory.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from orchestrator import bootstrap, config
+from orchestrator.adapters import nginx
+from orchestrator.adapters.sql_store import upgrade
+from orchestrator.adapters.state_folder import StateFolder
+from orchestrator.domain import errors
+from orchestrator.services import keys
+
+
+def main() -> int:
+    settings = config.load()
+    state = StateFolder(settings.state_dir)
+    try:
+        state.prepare()
+        state.secret()
+        state.instance()
+        state.operator_key(keys.make_secret())
+        settings.redis_socket.parent.mkdir(exist_ok=True)
+        upgrade.migrate(settings.effective_database_url)
+        nginx.write_base(bootstrap.nginx_settings(settings))
+    except errors.SpawnError as error:
+        print(f"{error.code}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

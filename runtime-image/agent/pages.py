@@ -1,0 +1,26 @@
+"""The few small pages that the agent itself shows. Pure; used by `front.py`."""
+
+from __future__ import annotations
+
+STYLE = (
+    "body{font:17px/1.6 system-ui,sans-serif;max-width:34rem;margin:18vh auto;padding:0 1.5rem;"
+    "color:#1c2430;background:#fafbfc}h1{font-size:1.4rem}"
+    "@media(prefers-color-scheme:dark){body{color:#dfe5ee;background:#12161c}}"
+)
+
+
+def page(title: str, text: str, *, reload_s: int | None = None) -> bytes:
+    """Neither argument is escaped: pass constants only."""
+    refresh = f'<meta http-equiv="refresh" content="{reload_s}">' if reload_s else ""
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8">{refresh}'
+        '<meta name="viewport" content="width=device-width"><meta name="robots" content="noindex">'
+        f"<title>{title}</title><style>{STYLE}</style><h1>{title}</h1><p>{text}</p></html>\n"
+    ).encode()
+
+
+NOT_ASSIGNED = page("Nothing here yet", "No app lives at this address.")
+STARTING = page("Starting", "This app is on its way up. The page reloads by itself.", reload_s=1)
+STOPPED = page("Stopped", "This app stopped running. Its session page says why.")
+NO_ANSWER = page("No answer", "The app closed the connection without an answer.")
+NOT_FOUND = page("Not found", "This app has no such page.")

@@ -1,0 +1,155 @@
+"""What every suite may use: the databases that a store runs on, both of them real.
+
+PostgreSQL is started once per run, when a test first asks for it, in a temporary folder and on a
+free port. Each test gets a database of its own, as a copy of one that was migrated once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import make_url
+from sqlalchemy.pool import NullPool
+
+from orchestrator.adapters.sql_store import upgrade
+
+_SERVER_USER = "postgres"  # the server refuses to run as root
+_DEADLINE_S = 120
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """URL of the first database of a server of our own, empty; make others beside it."""
+    with _postgres() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres_url: str) -> str:
+    """Name of a database to copy. Nothing may be connected to it."""
+    execute(postgres_url, "CREATE DATABASE migrated TEMPLATE template0")
+    upgrade.migrate(_named(postgres_url, "migrated"))
+    return "migrated"
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database file to copy."""
+    path = tmp_path_factory.mktemp("migrated") / "store.db"
+    upgrade.migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """URL of a migrated, empty database of this test's own, on each kind in turn."""
+    if request.param == "sqlite":
+        path = tmp_path / "store.db"
+        shutil.copy(request.getfixturevalue("migrated_sqlite"), path)
+        yield f"sqlite:///{path}"
+        return
+    server_url = request.getfixturevalue("postgres_url")
+    with fresh_database(server_url, request.getfixturevalue("migrated_postgres")) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """URL of a database that nobody has migrated yet, on each kind in turn."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'folder' / 'empty.db'}"
+        return
+    with fresh_database(request.getfixturevalue("postgres_url"), "template0") as url:
+        yield url
+
+
+@contextlib.contextmanager
+def fresh_database(server_url: str, template: str) -> Iterator[str]:
+    """A copy of the database `template` on that server; dropped at the end."""
+    name = f"test_{next(_numbers)}"
+    execute(server_url, f"CREATE DATABASE {name} TEMPLATE {template}")
+    try:
+        yield _named(server_url, name)
+    finally:
+        execute(server_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def execute(url: str, *statements: str) -> None:
+    """Run statements, each outside any transaction."""
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    try:
+        with engine.connect() as connection:
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+    finally:
+        engine.dispose()
+
+
+def _named(url: str, name: str) -> str:
+    return make_url(url).set(database=name).render_as_string(hide_password=False)
+
+
+@contextlib.contextmanager
+def _postgres() -> Iterator[str]:
+    programs = _programs()
+    folder = Path(tempfile.mkdtemp(prefix="spawn-pg-"))
+    try:
+        if os.geteuid() == 0:
+            shutil.chown(folder, _SERVER_USER, pwd.getpwnam(_SERVER_USER).pw_gid)
+        data = folder / "data"
+        _run([programs / "initdb", "-D", data, "-U", "spawn", "-A", "trust", "-E", "UTF8", "-N"])
+        port = _free_port()
+        options = (
+            f"-c port={port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
+            " -c fsync=off -c full_page_writes=off -c autovacuum=off"
+        )
+        pg_ctl = [programs / "pg_ctl", "-D", data, "-w", "-t", str(_DEADLINE_S // 2)]
+        _run([*pg_ctl, "-l", folder / "log", "-o", options, "start"])
+        try:
+            yield f"postgresql+psycopg://spawn@/postgres?host={folder}&port={port}"
+        finally:
+            _run([*pg_ctl, "-m", "immediate", "stop"])
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _programs() -> Path:
+    """Where initdb and pg_ctl are: where Debian keeps them, newest first, or on the PATH."""
+    found = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3])
+    )
+    on_path = shutil.which("initdb")
+    assert found or on_path, "these tests need PostgreSQL: apt install postgresql"
+    return (found[-1] if found else Path(str(on_path)).resolve()).parent
+
+
+def _run(argv: Sequence[str | Path]) -> None:
+    words = [str(word) for word in argv]
+    if os.geteuid() == 0:
+        words = ["runuser", "-u", _SERVER_USER, "--", *words]
+    # Into a file, not a pipe: the server that pg_ctl starts would hold the pipe open for ever.
+    with tempfile.TemporaryFile() as output:
+        done = subprocess.run(
+            words, stdout=output, stderr=output, cwd="/", timeout=_DEADLINE_S, check=False
+        )
+        output.seek(0)
+        assert done.returncode == 0, f"{words} failed: {output.read().decode(errors='replace')}"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,20 @@
+"""The stores that the contract suites run on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from orchestrator.adapters import sql_store
+from orchestrator.adapters.sql_store import SqlStore
+
+
+@pytest.fixture
+def store(store_url: str) -> Iterator[SqlStore]:
+    """An empty store on SQLite, then on PostgreSQL: ten ports a host, five lines a log."""
+    opened = sql_store.open_store(store_url, port_range=(21000, 21009), log_lines=5)
+    try:
+        yield opened
+    finally:
+        opened.close()

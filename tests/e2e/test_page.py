@@ -1,0 +1,287 @@
+"""The page in a real browser, over the scripted API: what a visitor does, and what they then see."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from playwright.sync_api import Browser, Locator, expect
+
+from tests.e2e.visit import PROMPT, Visit, chromium
+from tests.fakes import page_api
+from tests.fakes.page_api import PageApi
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def api() -> Iterator[PageApi]:
+    with PageApi() as running:
+        yield running
+
+
+@pytest.fixture
+def visit(browser: Browser, api: PageApi) -> Iterator[Visit]:
+    context = browser.new_context(reduced_motion="reduce")
+    visit = Visit(page=context.new_page(), api=api)
+    visit.open()
+    yield visit
+    context.close()
+    assert visit.complaints() == []  # the console stayed clean
+
+
+def test_a_prompt_becomes_a_link_by_way_of_every_state(visit: Visit) -> None:
+    visit.api.steps = 0
+    visit.page.get_by_label("What should it be?").fill(PROMPT)
+    visit.page.keyboard.press("Control+Enter")
+    expect(visit.page.locator("#session-message")).to_contain_text("number 2 in the queue")
+    for label, percent in (
+        ("Provisioning", 30),
+        ("Generating", 31),
+        ("Generating", 58),
+        ("Deploying", 90),
+    ):
+        visit.step()
+        expect(visit.state).to_have_text(label)
+        expect(visit.page.get_by_role("progressbar")).to_have_attribute(
+            "aria-valuenow", str(percent)
+        )
+    visit.step()
+    expect(visit.page.locator("#announcer")).not_to_have_text("")
+    expect(visit.page.locator('[data-step="deploying"] small')).to_have_text("0.9 s")
+    expect(visit.link).to_have_attribute("rel", "noopener")
+    with visit.page.expect_popup() as opened:
+        visit.link.click()
+    expect(opened.value.get_by_role("heading")).to_have_text("It runs")
+
+
+def test_a_click_on_a_template_starts_it_for_the_chosen_time(visit: Visit) -> None:
+    visit.page.get_by_text("2 h", exact=True).click()
+    visit.tile("snake").click()
+    visit.wait_for(visit.link)
+    (made,) = visit.api.sessions.values()
+    assert (made.template, made.prompt) == ("snake", "")
+    assert made.expires_at - made.created_at == timedelta(hours=2)
+    expect(visit.page.locator('[data-step="generating"]')).to_be_hidden()
+
+
+def test_a_template_can_be_taken_as_the_beginning_of_a_prompt(visit: Visit) -> None:
+    visit.page.get_by_role("button", name="Edit as prompt: Snake").click()
+    expect(visit.page.get_by_label("What should it be?")).to_be_focused()
+    expect(visit.page.get_by_label("What should it be?")).to_have_value(re.compile("^Snake: "))
+    assert visit.api.sessions == {}
+
+
+def test_an_empty_prompt_is_complained_about_at_the_prompt(visit: Visit) -> None:
+    visit.refused = {"422"}
+    visit.ask("")
+    expect(visit.page.locator("#prompt-error")).to_have_text(
+        "Say what the app should be, or name a template."
+    )
+    prompt = visit.page.get_by_label("What should it be?")
+    expect(prompt).to_be_focused()
+    expect(prompt).to_have_attribute("aria-invalid", "true")
+    prompt.press_sequentially("A")
+    expect(visit.page.locator("#prompt-error")).to_be_hidden()
+
+
+@pytest.mark.parametrize("how", ["prompt", "template"])
+def test_a_refused_time_is_complained_about_at_the_time(visit: Visit, how: str) -> None:
+    visit.refused = {"422"}
+    visit.api.refuse(422, "ttl_out_of_range", "too long", field="ttl", min_s=60, max_s=7200)
+    if how == "prompt":
+        visit.ask()
+    else:
+        visit.tile("todo").click()
+    expect(visit.page.locator("#ttl-error")).to_have_text(
+        "Choose a time between 1 minute and 2 hours."
+    )
+    expect(visit.page.locator("#prompt-error")).to_be_hidden()
+
+
+def test_a_reached_limit_is_told_with_its_number_and_the_wait(visit: Visit) -> None:
+    visit.refused = {"429"}
+    visit.api.refuse(429, "too_many_sessions", "no more", limit=5, retry_after=120)
+    visit.ask()
+    expect(visit.page.locator("#composer-error")).to_contain_text("limit of 5 apps")
+    expect(visit.page.locator("#composer-error")).to_contain_text("in 2 minutes")
+    expect(visit.page.get_by_label("What should it be?")).to_have_value(PROMPT)
+
+
+def test_without_a_claude_key_the_templates_are_offered_instead(visit: Visit) -> None:
+    visit.refused = {"422"}
+    visit.api.refuse(
+        422,
+        "generation_unavailable",
+        "no key",
+        field="prompt",
+        setting="ANTHROPIC_API_KEY",
+        templates=["kanban", "todo"],
+    )
+    visit.ask()
+    expect(visit.page.locator("#prompt-error")).to_contain_text("ANTHROPIC_API_KEY")
+    visit.page.locator("#suggested").get_by_role("button", name="Kanban board").click()
+    visit.wait_for(visit.link)
+    expect(visit.page.locator("#suggested")).to_be_hidden()
+
+
+def test_an_outage_keeps_the_last_state_and_ends_by_itself(visit: Visit) -> None:
+    visit.refused = {"503"}
+    visit.ask()
+    visit.step()
+    expect(visit.state).to_have_text("Provisioning")
+    visit.api.is_away = True
+    visit.wait_until(lambda: visit.api.unanswered >= 3)
+    expect(visit.page.get_by_text("Reconnecting…")).to_be_visible()
+    expect(visit.state).to_have_text("Provisioning")
+    visit.api.is_away, visit.api.steps = False, None
+    visit.wait_for(visit.link)
+    expect(visit.page.get_by_text("Reconnecting…")).to_be_hidden()
+
+
+def test_a_reload_goes_on_where_it_was(visit: Visit) -> None:
+    visit.ask()
+    visit.step()
+    expect(visit.state).to_have_text("Provisioning")
+    visit.page.reload()
+    expect(visit.state).to_have_text("Provisioning")
+    expect(visit.page.get_by_role("heading", name=PROMPT)).to_be_visible()
+    visit.api.steps = None
+    visit.wait_for(visit.link)
+    expect(visit.page.locator("#apps-live .row")).to_have_count(1)
+
+
+def test_the_keyboard_alone_is_enough(visit: Visit) -> None:
+    keys = visit.page.keyboard
+    keys.press("Tab")
+    expect(visit.page.get_by_role("link", name="Skip to the prompt")).to_be_focused()
+    keys.press("Enter")
+    expect(visit.page.get_by_label("What should it be?")).to_be_focused()
+    _tab_to(visit, visit.tile("kanban"))
+    keys.press("Enter")
+    expect(visit.page.get_by_role("heading", name="Kanban board", level=2)).to_be_focused()
+    visit.wait_for(visit.link)
+    keys.press("Tab")
+    expect(visit.link).to_be_focused()
+    _tab_to(visit, visit.page.get_by_role("button", name="Delete"))
+    keys.press("Enter")
+    expect(visit.page.get_by_role("button", name="Keep it")).to_be_focused()
+    keys.press("Escape")
+    expect(visit.page.get_by_role("button", name="Delete", exact=True)).to_be_focused()
+    expect(visit.state).to_have_text("Ready")
+
+
+def _tab_to(visit: Visit, wanted: Locator) -> None:
+    for _ in range(40):
+        if wanted.evaluate("element => element === document.activeElement"):
+            return
+        visit.page.keyboard.press("Tab")
+    raise AssertionError(f"Tab never reached {wanted}")
+
+
+def test_a_double_click_makes_one_session(visit: Visit) -> None:
+    visit.page.get_by_label("What should it be?").fill(PROMPT)
+    visit.page.get_by_role("button", name="Make this app").dblclick()
+    visit.wait_for(visit.link)
+    assert [made.prompt for made in visit.api.sessions.values()] == [PROMPT]
+
+
+def test_a_retry_after_an_outage_carries_the_same_idempotency_key(visit: Visit) -> None:
+    visit.refused = {"503"}
+    visit.api.refuse(503, "unavailable", "the database is away", retry_after=3)
+    visit.ask()
+    expect(visit.page.locator("#composer-error")).to_contain_text("try again in 3 seconds")
+    visit.page.get_by_role("button", name="Make this app").click()
+    visit.wait_for(visit.link)
+    assert len(visit.api.keys) == 2
+    assert len(set(visit.api.keys)) == 1
+
+
+def test_a_failure_shows_its_code_and_log_and_can_be_tried_again(visit: Visit) -> None:
+    visit.api.scripts.append(page_api.BROKEN)
+    visit.ask()
+    visit.wait_for(visit.page.get_by_text("app_not_ready").first)
+    message = visit.page.locator("#failure-message")
+    expect(message).to_contain_text("No module named 'numpy'")
+    expect(message).to_have_css("white-space-collapse", "preserve")
+    visit.page.get_by_role("button", name="Try again").click()
+    visit.wait_for(visit.link)
+    assert len(set(visit.api.keys)) == 2
+
+
+def test_an_unchanged_status_is_not_sent_again(visit: Visit) -> None:
+    visit.api.steps = 0
+    visit.ask()
+    visit.wait_until(lambda: visit.api.not_modified >= 2)
+    expect(visit.state).to_have_text("Queued")
+    visit.api.steps = None
+    visit.wait_for(visit.link)
+
+
+def test_a_hidden_tab_does_not_poll(visit: Visit) -> None:
+    visit.ask()
+    visit.step()
+    _show_tab(visit, shown=False)
+    visit.api.steps = None
+    visit.page.clock.run_for(60 * POLL_MS)
+    (made,) = visit.api.sessions.values()
+    assert made.step == page_api.PROVISIONING
+    _show_tab(visit, shown=True)
+    visit.wait_for(visit.link)
+
+
+def _show_tab(visit: Visit, *, shown: bool) -> None:
+    """What the browser tells a page when its tab goes to the back; headless tabs never do."""
+    visit.page.evaluate(
+        """hidden => {
+            Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+            document.dispatchEvent(new Event("visibilitychange"));
+        }""",
+        not shown,
+    )
+
+
+def test_the_countdown_ticks_and_an_extension_starts_it_again(visit: Visit) -> None:
+    visit.page.get_by_text("30 min", exact=True).click()
+    visit.tile("todo").click()
+    visit.wait_for(visit.link)
+    before = _seconds_left(visit)
+    visit.page.clock.run_for(1000)
+    assert _seconds_left(visit) == before - 1
+    visit.page.get_by_label("From now, keep it for").select_option("8h")
+    visit.page.get_by_role("button", name="Extend").click()
+    expect(visit.page.locator("#countdown")).to_have_text(re.compile("^0[78]:"))
+    visit.page.get_by_label("From now, keep it for").select_option("2h")
+    expect(visit.page.locator("#extend-button")).to_have_text("Shorten")
+
+
+def _seconds_left(visit: Visit) -> int:
+    text = visit.page.locator("#countdown").inner_text()
+    hours, minutes, seconds = (int(part) for part in text.split(":"))
+    return hours * 3600 + minutes * 60 + seconds
+
+
+def test_a_deletion_is_asked_back_and_ends_the_app(visit: Visit) -> None:
+    visit.tile("todo").click()
+    visit.wait_for(visit.link)
+    visit.page.get_by_role("button", name="Delete", exact=True).click()
+    visit.page.get_by_role("button", name="Delete app").click()
+    visit.wait_for(visit.page.get_by_role("button", name="Make it again"))
+    expect(visit.state).to_have_text("Gone")
+    expect(visit.link).to_be_hidden()
+    expect(visit.page.locator("#apps-earlier-count")).to_have_text("1")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_narrowest_phone_needs_no_sideways_scrolling(visit: Visit, scheme: str) -> None:
+    visit.page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    visit.page.set_viewport_size({"width": 360, "height": 640})
+    visit.ask("averyveryverylongwordthatnothingbreaks" * 4)
+    visit.wait_for(visit.link)
+    assert visit.page.evaluate("document.documentElement.scrollWidth") == 360

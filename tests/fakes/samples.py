@@ -1,0 +1,183 @@
+"""Sample values for tests: sound by default, changed field by field.
+
+Every call makes a thing of its own: ids and slugs are new each time.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from orchestrator.domain import ids
+from orchestrator.domain.access import HOUR_S, TTL_DEFAULT_S, ApiKey, Role
+from orchestrator.domain.bundle import BundleRecord
+from orchestrator.domain.host import Host, HostState
+from orchestrator.domain.sandbox import Sandbox, SandboxState
+from orchestrator.domain.session import (
+    Entered,
+    Failure,
+    Phase,
+    Report,
+    Session,
+    SessionState,
+    Tier,
+    Wanted,
+)
+from orchestrator.ports import NewSandbox
+
+NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
+USER = ids.UserId("usr_" + "a" * 26)
+IMAGE = "spawnai/sandbox:test"
+
+
+def later(seconds: float, since: datetime = NOW) -> datetime:
+    return since + timedelta(seconds=seconds)
+
+
+def session(**changes: Any) -> Session:
+    """A session that was admitted at NOW; its history leads to the state that is asked for."""
+    created = changes.pop("created_at", NOW)
+    state = changes.get("state", SessionState.QUEUED)
+    history = [Entered(state=SessionState.QUEUED, at=created)]
+    if state is not SessionState.QUEUED:
+        history.append(Entered(state=state, at=created))
+    fields: dict[str, Any] = {
+        "id": ids.new_session_id(),
+        "user_id": USER,
+        "tier": Tier.FREE,
+        "prompt": "a kanban board",
+        "template": None,
+        "bundle": None,
+        "state": state,
+        "wanted": Wanted.RUNNING,
+        "slug": None,
+        "sandbox_id": None,
+        "attempt": 1,
+        "version": 0,
+        "report": None,
+        "failure": None,
+        "ttl_s": TTL_DEFAULT_S,
+        "due_at": created,
+        "deadline_at": None,
+        "expires_at": later(TTL_DEFAULT_S, created),
+        "created_at": created,
+        "updated_at": created,
+        "history": tuple(history),
+    }
+    return Session(**{**fields, **changes})
+
+
+def full_session(**changes: Any) -> Session:
+    """A session with no field left at its default."""
+    history = (
+        Entered(state=SessionState.QUEUED, at=NOW),
+        Entered(state=SessionState.PROVISIONING, at=later(0.25)),
+        Entered(state=SessionState.GENERATING, at=later(1.5)),
+    )
+    fields: dict[str, Any] = {
+        "tier": Tier.PRO,
+        "prompt": "une liste de tâches, bitte — 做得好 🚀\nsecond line",
+        "template": "todo",
+        "bundle": ids.Sha256("b" * 64),
+        "state": SessionState.GENERATING,
+        "slug": ids.new_slug(),
+        "sandbox_id": ids.new_sandbox_id(),
+        "attempt": 2,
+        "version": 3,
+        "report": Report(
+            seq=7,
+            phase=Phase.FAILED,
+            progress=45,
+            message="écrit index.html",
+            failure=Failure(code="provider_unavailable", message="busy", permanent=False),
+        ),
+        "failure": Failure(code="app_not_ready", message="line 1\nline 2", permanent=True),
+        "ttl_s": HOUR_S,
+        "due_at": later(2),
+        "deadline_at": later(600),
+        "expires_at": later(HOUR_S),
+        "updated_at": later(1.5),
+        "history": history,
+        "revision": 4,
+    }
+    return session(**{**fields, **changes})
+
+
+def host(**changes: Any) -> Host:
+    """A host that is UP with four free slots."""
+    host_id = changes.pop("id", None) or ids.new_host_id()
+    fields: dict[str, Any] = {
+        "id": host_id,
+        "name": f"host-{host_id[-8:]}",
+        "docker_url": "unix:///var/run/docker.sock",
+        "publish_address": "127.0.0.1",
+        "agent_folder": "/run/spawn/agent",
+        "state": HostState.UP,
+        "cordoned": False,
+        "draining": False,
+        "slots": 4,
+        "reason": "",
+        "seen_at": NOW,
+        "created_at": NOW,
+    }
+    return Host(**{**fields, **changes})
+
+
+def new_sandbox(**changes: Any) -> NewSandbox:
+    """What a maker chooses of a sandbox for the warm pool."""
+    fields: dict[str, Any] = {
+        "id": ids.new_sandbox_id(),
+        "session_id": None,
+        "slug": ids.new_slug(),
+        "image": IMAGE,
+    }
+    return NewSandbox(**{**fields, **changes})
+
+
+def sandbox(**changes: Any) -> Sandbox:
+    """A warm sandbox on some host."""
+    fields: dict[str, Any] = {
+        "id": ids.new_sandbox_id(),
+        "host_id": ids.new_host_id(),
+        "session_id": None,
+        "state": SandboxState.WARM,
+        "slug": ids.new_slug(),
+        "port": 21000,
+        "image": IMAGE,
+        "container_id": "c" * 64,
+        "agent_seen_at": NOW,
+        "routed": True,
+        "reason": "",
+        "created_at": NOW,
+        "state_since": NOW,
+    }
+    return Sandbox(**{**fields, **changes})
+
+
+def bundle_record(**changes: Any) -> BundleRecord:
+    fields: dict[str, Any] = {
+        "session_id": ids.new_session_id(),
+        "version": 1,
+        "sha256": ids.Sha256("d" * 64),
+        "size_bytes": 2048,
+        "kind": "static",
+        "title": "Kanban board",
+        "created_at": NOW,
+        "delete_after": None,
+    }
+    return BundleRecord(**{**fields, **changes})
+
+
+def api_key(**changes: Any) -> ApiKey:
+    key_id = changes.pop("id", None) or ids.new_key_id()
+    fields: dict[str, Any] = {
+        "id": key_id,
+        "name": f"key-{key_id[-8:]}",
+        "user_id": USER,
+        "tier": Tier.PRO,
+        "role": Role.USER,
+        "key_hash": key_id[-26:].ljust(64, "0"),
+        "created_at": NOW,
+        "revoked_at": None,
+    }
+    return ApiKey(**{**fields, **changes})
