@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import docker
 import docker.errors
-import docker.transport
+from docker.transport import unixconn
 
 from orchestrator.domain import errors
 
@@ -23,21 +23,25 @@ if TYPE_CHECKING:
 _CONNECT_S = 3.0
 _READ_S = 10.0  # questions: a host that takes longer to answer isn't fit
 CHANGE_S = 30.0  # create, start, remove: these take seconds on a busy disk
+_OLDEST_API = "1.41"  # Docker 20.10
 _KEPT_CONNECTIONS = 16
 _UPGRADE = {"Connection": "Upgrade", "Upgrade": "tcp"}
 
 
 def connect(base_url: str) -> docker.APIClient:
     """A client that several threads may use. Raises what `translated` translates."""
-    # "auto" asks the engine: no single version is spoken by both Docker 20.10 and 29.
-    client = docker.APIClient(base_url, version="auto", timeout=_READ_S)
+    # The engine's own version: no single one is spoken by both Docker 20.10 and 29. Asked over
+    # our transport, which is why the SDK isn't left to do it while it makes the client.
+    with contextlib.closing(_client(base_url, _OLDEST_API)) as first:
+        version = first.version(api_version=False)["ApiVersion"]
+    return _client(base_url, version)
+
+
+def _client(base_url: str, version: str) -> docker.APIClient:
+    client = docker.APIClient(base_url, version=version, timeout=CHANGE_S)
     client.trust_env = False  # proxies and netrc are not for Docker, and cost time on each call
     if base_url.startswith("unix://"):
-        client.get_adapter(client.base_url).close()
-        path = base_url.removeprefix("unix://")
-        client.mount("http+docker://", _Transport(path, max_pool_size=_KEPT_CONNECTIONS))
-    else:
-        client.timeout = CHANGE_S
+        client.mount("http+docker://", _Transport(base_url.removeprefix("unix://")))
     return client
 
 
@@ -74,15 +78,40 @@ def translated(doing: str, base_url: str) -> Iterator[None]:
         ) from error
 
 
-class _Transport(docker.transport.UnixHTTPAdapter):  # type: ignore[misc]  # the SDK has no types
+class _Connection(unixconn.UnixHTTPConnection):  # type: ignore[misc]  # the SDK has no types
+    """The SDK's connection, which leaves its socket open when it can't connect."""
+
+    def connect(self) -> None:
+        connecting = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connecting.settimeout(self.timeout)
+            connecting.connect(self.unix_socket)
+        except BaseException:
+            connecting.close()
+            raise
+        self.sock = connecting
+
+
+class _Pool(unixconn.UnixHTTPConnectionPool):  # type: ignore[misc]  # the SDK has no types
+    def _new_conn(self) -> _Connection:
+        return _Connection(self.base_url, self.socket_path, self.timeout)
+
+
+class _Transport(unixconn.UnixHTTPAdapter):  # type: ignore[misc]  # the SDK has no types
     """The SDK's transport, with one pool for all URLs and a deadline by kind of request.
 
     The SDK keeps a pool per URL: as every container has its own, no connection would be reused.
     """
 
-    def get_connection(self, url: str, proxies: object = None) -> object:
-        del url
-        return super().get_connection("http+docker://localhost", proxies)
+    def get_connection(self, url: str, proxies: object = None) -> _Pool:
+        del url, proxies
+        with self.pools.lock:
+            if "all" not in self.pools:
+                self.pools["all"] = _Pool(
+                    "http+docker://localhost", self.socket_path, maxsize=_KEPT_CONNECTIONS
+                )
+            pool: _Pool = self.pools["all"]
+            return pool
 
     def send(self, request: requests.PreparedRequest, **kwargs: object) -> requests.Response:
         kwargs["timeout"] = (_CONNECT_S, _READ_S if request.method == "GET" else CHANGE_S)

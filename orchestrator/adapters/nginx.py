@@ -70,7 +70,7 @@ class NginxProxy:
             base = nginx_config.render_base(
                 self._settings,
                 open_files=2 * self._settings.worker_connections,
-                temp_kinds=("client_body", "proxy"),
+                temp_kinds=nginx_config.temp_kinds(self._settings.binary),
                 folder=folder,
                 listen=f"unix:{folder}/front",
                 control=f"unix:{folder}/control",
@@ -146,7 +146,7 @@ class NginxProxy:
     def _alone(self, wait: _Deadline) -> Iterator[None]:
         """Leaders may overlap for a moment; two reloads at once could confirm each other's."""
         try:
-            lock = (self._folder / "publish.lock").open("w")
+            lock = nginx_config.open_lock(self._folder)
         except FileNotFoundError as error:
             raise errors.ProxyUnavailable(
                 f"nginx was never set up in {self._folder}: start it first"

@@ -7,6 +7,8 @@ file for each table that a worker may still route by), `pages/`, `temp/`, `nginx
 
 from __future__ import annotations
 
+import fcntl
+import functools
 import ipaddress
 import os
 import re
@@ -14,6 +16,7 @@ import resource
 import subprocess
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import IO
 
 import jinja2
 
@@ -74,25 +77,27 @@ def write_base(settings: NginxSettings) -> None:
     """Bring the folder into a state in which nginx can start: an intact routes.conf is kept as the
     last good one, everything else is rendered anew. Safe while nginx runs (it reads nothing until
     a reload). Raises errors.ProxyUnavailable when there is no nginx."""
-    temp_kinds = _temp_kinds(settings.binary)
+    kinds = temp_kinds(settings.binary)
     for name in ("", "generations", "pages", "temp"):
         folder = settings.folder / name
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o755)  # workers may run as another user; nothing here is secret
     for page in settings.pages.glob("*.html"):
         write_atomically(settings.folder / "pages" / page.name, page.read_text("utf-8"))
-    routes = last_good(settings.folder / "routes.conf") or table(())
-    admit(settings.folder, routes.digest)
-    write_atomically(settings.folder / "routes.conf", render_routes(settings, routes))
-    base = render_base(settings, open_files=_open_files(settings), temp_kinds=temp_kinds)
+    base = render_base(settings, open_files=_open_files(settings), temp_kinds=kinds)
     write_atomically(settings.folder / "nginx.conf", base)
+    with open_lock(settings.folder) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # a publisher holds it for its deadline at most
+        routes = last_good(settings.folder / "routes.conf") or table(())
+        admit(settings.folder, routes.digest)
+        write_atomically(settings.folder / "routes.conf", render_routes(settings, routes))
 
 
 def render_base(
     settings: NginxSettings,
     *,
     open_files: int,
-    temp_kinds: tuple[str, ...] = _TEMP_KINDS,
+    temp_kinds: tuple[str, ...],
     folder: Path | None = None,
     listen: str | None = None,
     control: str | None = None,
@@ -149,6 +154,27 @@ def last_good(path: Path) -> RouteTable | None:
     return found if text.startswith(f"# routes {found.digest}\n") else None
 
 
+@functools.cache
+def temp_kinds(binary: str) -> tuple[str, ...]:
+    """nginx makes a temp folder for each of these, by default where only root may; but slim builds
+    lack some modules and refuse their directives."""
+    try:
+        version = subprocess.run(
+            [binary, "-V"], check=False, capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise errors.ProxyUnavailable(
+            f"can't run {binary}: install nginx, or name its binary in the settings"
+        ) from error
+    missing = re.findall(r"--without-http_(\w+)_module", version.stderr)
+    return tuple(kind for kind in _TEMP_KINDS if kind not in missing)
+
+
+def open_lock(folder: Path) -> IO[str]:
+    """The file whose flock whoever changes routes.conf and generations holds."""
+    return (folder / "publish.lock").open("w")
+
+
 def generations(folder: Path) -> set[str]:
     """Digests of the tables by which a worker may still route."""
     return {entry.name for entry in (folder / "generations").iterdir()}
@@ -191,21 +217,6 @@ def _environment(settings: NginxSettings) -> jinja2.Environment:
         trim_blocks=True,
         keep_trailing_newline=True,
     )
-
-
-def _temp_kinds(binary: str) -> tuple[str, ...]:
-    """nginx makes a temp folder for each of these, by default where only root may; but slim builds
-    lack some modules and refuse their directives."""
-    try:
-        version = subprocess.run(
-            [binary, "-V"], check=False, capture_output=True, text=True, timeout=10
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise errors.ProxyUnavailable(
-            f"can't run {binary}: install nginx, or name its binary in the settings"
-        ) from error
-    missing = re.findall(r"--without-http_(\w+)_module", version.stderr)
-    return tuple(kind for kind in _TEMP_KINDS if kind not in missing)
 
 
 def _open_files(settings: NginxSettings) -> int:

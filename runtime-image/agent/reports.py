@@ -32,7 +32,7 @@ class ReportQueue:
     """What home should hear next. Pure: `now_s` is an argument.
 
     A change of phase is kept in order; progress within one phase replaces what still waits and
-    never moves backwards. Log lines ride along, or repeat the last report when nothing else is due.
+    never moves backwards; a failure stays where the work stopped. Log lines ride along, or repeat the last report when nothing else is due.
     """
 
     def __init__(self, logs: LogBuffer) -> None:
@@ -46,7 +46,7 @@ class ReportQueue:
         self, phase: Phase, progress: int, message: str, failure: AssignmentFailed | None = None
     ) -> None:
         newest = self._waiting[-1] if self._waiting else self._last
-        if newest is not None and newest.phase is phase:
+        if newest is not None:
             progress = max(progress, newest.progress)
         step = _Step(
             phase=phase, progress=progress, message=message[:MAX_MESSAGE_CHARS], failure=failure

@@ -11,7 +11,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    Locator,
+    Page,
+    Request,
+    expect,
+    sync_playwright,
+)
 
 from tests.fakes.page_api import PageApi
 
@@ -46,11 +54,16 @@ class Visit:
     page: Page
     api: PageApi
     errors: list[str] = field(default_factory=list)  # what the browser complained about
+    polls: int = 0  # requests for a status
     refused: set[str] = field(default_factory=set)  # statuses that the test asked for
 
     def __post_init__(self) -> None:
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("console", self._note)
+        self.page.on("request", self._count)
+
+    def _count(self, request: Request) -> None:
+        self.polls += "/api/status/" in request.url
 
     def _note(self, told: ConsoleMessage) -> None:
         if told.type in ("error", "warning"):

@@ -177,7 +177,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         home = self.server.home
         body = json.loads(self._body())
-        if self.path == "/v1/messages" and self.headers["x-api-key"] == SESSION_TOKEN:
+        # The SDK sends a key that isn't one of Anthropic's as a bearer token.
+        key = self.headers["x-api-key"] or self._bearer()
+        if self.path == "/v1/messages" and key == SESSION_TOKEN:
             home.record("model", home.model_requests, body)
             self._model_answer(home.model_script.pop(0))
         elif self.path.endswith("/progress") and self._bearer() == SESSION_TOKEN:

@@ -190,7 +190,7 @@ def clear(engine: DockerEngine) -> None:
 
 def answer(spec: SandboxSpec) -> str:
     """Body of GET / on the published port, once the sandbox answers: the identity it was given."""
-    body = []
+    body: list[str] = []
 
     def ask() -> bool:
         url = f"http://{spec.publish_address}:{spec.port}/"

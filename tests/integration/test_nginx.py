@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from orchestrator.adapters import nginx
 from orchestrator.adapters.http_probe import HttpProbe
 from orchestrator.domain import errors, ids
 from orchestrator.domain.route import Route, table
@@ -22,9 +26,11 @@ from tests.integration.nginx_world import (
     hello,
     read_all,
     read_until,
+    routes,
     world,
 )
 
+NOBODY = 65534
 HANDSHAKE = "GET {} HTTP/1.1\r\nHost: {}\r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\n\r\n"
 MIB = 1024**2
 
@@ -248,15 +254,20 @@ def test_the_probe_gives_up_on_an_app_that_never_answers(w: World) -> None:
     assert app.heads[-1].method == "GET"
 
 
-def test_nginx_runs_as_an_ordinary_user() -> None:
+def test_nginx_and_its_publisher_run_as_an_ordinary_user() -> None:
     with world(started=False) as w:
-        if os.geteuid() != 0:
-            w.start()  # it is one already
-        else:
-            subprocess.run(["chown", "-R", "65534:65534", w.settings.folder], check=True)
-            w.start(user=65534, group=65534, extra_groups=[])
+        # The checkout may be where only its owner can read.
+        templates = w.settings.folder / "templates"
+        shutil.copytree(w.settings.templates, templates)
+        w.proxy = nginx.NginxProxy(replace(w.settings, templates=templates))
+        if os.geteuid() == 0:
+            subprocess.run(["chown", "-R", f"{NOBODY}:{NOBODY}", w.settings.folder], check=True)
+        slug = ids.new_slug()
+        app = w.backends.serve(hello(slug))
+        with as_nobody():
+            w.start()
+            w.proxy.publish(routes({slug: app}))
 
-        slug, _ = w.app()
         assert w.ask(w.host(slug)).body == slug
         assert w.ask("localhost").body == "api"
 
@@ -277,3 +288,16 @@ def test_a_missing_nginx_is_told_before_anything_starts(tmp_path: Path) -> None:
         world(started=False, binary=f"{tmp_path}/nginx"),
     ):
         pass
+
+
+@contextlib.contextmanager
+def as_nobody() -> Iterator[None]:
+    """Without root's rights, if this process has them."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)

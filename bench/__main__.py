@@ -1,0 +1,146 @@
+"""`make bench`: all measurements in one run; prints the table and writes bench/results.md."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import docker
+
+from bench import links, load
+from bench.measure import Row, ms, percentile, table
+from tests.e2e.installation import installed
+
+BARE_RUNS = 20
+WARM_RUNS = 30
+COLD_RUNS = 15
+BURST = 10
+BURST_ROUNDS = 5
+STORED = 1000
+
+RESULTS = Path(__file__).parent / "results.md"
+
+
+def main() -> None:
+    """Measure, print, write."""
+    began = time.perf_counter()
+    bare, cold = _bare_and_cold()
+    warm, polls, memory = _warm()
+    bursts = _burst()
+    base = percentile(bare, 0.5)
+    rows = [
+        _latency("bare `docker run`, same image and flags, to first 200", bare, base, "", None),
+        _latency("warm session, POST to first 200", warm, base, "p50 <= 0.35 of bare", 0.35),
+        _latency("cold session (warm target 0)", cold, base, "p50 <= 1.5 of bare", 1.5),
+        _bursts(bursts, base),
+        Row(
+            name=f"`/api/status`, {STORED} sessions, through nginx",
+            p50=f"{polls:.0f}/s",
+            p95="",
+            ratio="",
+            target=">= 1500/s",
+            met=polls >= 1500,
+        ),
+        Row(
+            name="control plane at rest, PSS of all processes",
+            p50=f"{sum(memory.values()):.0f} MB",
+            p95="",
+            ratio="",
+            target="< 300 MB",
+            met=sum(memory.values()) < 300,
+        ),
+    ]
+    text = _report(rows, memory, time.perf_counter() - began)
+    RESULTS.write_text(text)
+    print(text)
+    sys.exit(0 if all(row.met is not False for row in rows) else 1)
+
+
+def _bare_and_cold() -> tuple[list[float], list[float]]:
+    """Both kinds of cold start, in turn, so that the machine's moods hit them alike."""
+    bare, cold = [], []
+    with installed(SPAWN_WARM_TARGET="0") as one:
+        flags = links.sandbox_flags(one.state_dir / "agent", f"spawnai-{one.instance}")
+        links.bare_run(flags)
+        links.session(one)
+        links.wait_until_warm(one)
+        for number in range(max(BARE_RUNS, COLD_RUNS)):
+            if number < BARE_RUNS:
+                bare.append(links.bare_run(flags))
+            if number < COLD_RUNS:
+                cold.append(links.session(one))
+                links.wait_until_warm(one)
+    return bare, cold
+
+
+def _warm() -> tuple[list[float], float, dict[str, float]]:
+    with installed() as one:
+        links.wait_until_warm(one)
+        memory = load.memory_mb(one)
+        links.session(one)
+        warm = []
+        for _ in range(WARM_RUNS):
+            links.wait_until_warm(one)
+            warm.append(links.session(one))
+        cookie, stored = load.fill(one, STORED)
+        links.wait_until_warm(one)
+        return warm, load.status_per_second(one, cookie, stored), memory
+
+
+def _burst() -> list[float]:
+    took: list[float] = []
+    with installed(SPAWN_WARM_TARGET=str(BURST), SPAWN_SLOTS="40") as one:
+        for _ in range(BURST_ROUNDS):
+            links.wait_until_warm(one)
+            took += links.burst(one, BURST)
+    return took
+
+
+def _latency(name: str, samples: list[float], base: float, target: str, most: float | None) -> Row:
+    ratio = percentile(samples, 0.5) / base
+    return Row(
+        name=name,
+        p50=ms(percentile(samples, 0.5)),
+        p95=ms(percentile(samples, 0.95)),
+        ratio=f"{ratio:.2f}",
+        target=target,
+        met=None if most is None else ratio <= most,
+    )
+
+
+def _bursts(samples: list[float], base: float) -> Row:
+    p95 = percentile(samples, 0.95)
+    return Row(
+        name=f"burst of {BURST} on {BURST} warm, each to first 200",
+        p50=ms(percentile(samples, 0.5)),
+        p95=ms(p95),
+        ratio=f"{percentile(samples, 0.5) / base:.2f}",
+        target="p95 < 1 s",
+        met=p95 < 1.0,
+    )
+
+
+def _report(rows: list[Row], memory: dict[str, float], took_s: float) -> str:
+    engine = docker.from_env()
+    try:
+        version = engine.version()["Version"]
+    finally:
+        engine.close()
+    parts = ", ".join(f"{name} {size:.0f}" for name, size in sorted(memory.items()))
+    return (
+        f"# Measurements\n\n"
+        f"One run of `make bench`, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {took_s:.0f} s;"
+        f" {os.cpu_count()} CPUs, Linux {platform.release().split('-')[0]}, Docker {version},"
+        f" Python {platform.python_version()}, SQLite.\n"
+        f"Samples: bare {BARE_RUNS}, warm {WARM_RUNS}, cold {COLD_RUNS},"
+        f" burst {BURST_ROUNDS} x {BURST}.\n\n"
+        f"{table(rows)}\n\nMemory by process, MB: {parts}.\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

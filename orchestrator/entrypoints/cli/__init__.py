@@ -1,0 +1,1 @@
+"""spawnctl: the command line of operators, over the admin API of the control plane."""

@@ -1,0 +1,60 @@
+"""This installation as spawnctl finds it: settings, and the key to its API. Used by commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pydantic
+
+from orchestrator import config
+from orchestrator.config import Settings
+from orchestrator.entrypoints.cli.exits import Exit
+from orchestrator.entrypoints.cli.problems import Problem
+
+OPERATOR_KEY = "operator.key"
+
+
+def settings() -> Settings:
+    """The settings. Raises Problem that names each wrong one, and never its value: a secret in the
+    wrong place would end up on the screen."""
+    try:
+        return config.load()
+    except pydantic.ValidationError as error:
+        wrong = [
+            f"{_variable(str(one['loc'][0]) if one['loc'] else '')}: {one['msg']}"
+            for one in error.errors(include_input=False, include_url=False, include_context=False)
+        ]
+        raise Problem(
+            Exit.USAGE,
+            "invalid_settings",
+            "; ".join(wrong),
+            "Correct it in the environment, or in the state folder's spawn.env.",
+        ) from None
+
+
+def api_key(found: Settings) -> str:
+    """SPAWN_API_KEY, else the operator key in the state folder, else ""."""
+    configured = found.api_key.get_secret_value()
+    if configured:
+        return configured
+    path = found.state_dir / OPERATOR_KEY
+    try:
+        return path.read_text("utf-8").strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError as error:
+        raise Problem(
+            Exit.UNAUTHORIZED,
+            "key_unreadable",
+            f"the operator key in {path} can't be read: {error.strerror}",
+            "Run as the user who started SpawnAI, or set SPAWN_API_KEY.",
+        ) from error
+
+
+def existing_parent(path: Path) -> Path:
+    """The path itself, or the nearest folder above it that is there."""
+    return next(one for one in (path, *path.parents) if one.exists())
+
+
+def _variable(name: str) -> str:
+    return name if name.isupper() else f"SPAWN_{name.upper()}"

@@ -1,0 +1,32 @@
+"""`spawnctl pool`: hosts, slots, sandboxes and queues."""
+
+from __future__ import annotations
+
+import typer
+
+from orchestrator.entrypoints.cli import local, output, pool_view
+from orchestrator.entrypoints.cli.client import Api
+from orchestrator.entrypoints.cli.output import AsJson
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(pool)
+
+
+def pool(as_json: AsJson = False) -> None:
+    """Show hosts, slots, sandboxes and queues."""
+    with Api.of(local.settings()) as api:
+        found = api.get("/api/admin/pool")
+    if as_json:
+        output.as_json(found)
+        return
+    console = output.stdout()
+    console.print(output.facts(pool_view.level(found)))
+    if found["hosts"]:
+        console.print()
+        console.print(pool_view.hosts(found["hosts"]))
+    if found["sandboxes"]:
+        console.print()
+        wide = console.width >= output.WIDE
+        console.print(pool_view.sandboxes(found["sandboxes"], wide=wide))

@@ -1,0 +1,92 @@
+"""What goes wrong, as people read it: message, code, what to do. Raised by commands, shown by main.
+
+Imports no HTTP library: `spawnctl --help` shouldn't pay for one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.domain import duration, errors
+from orchestrator.entrypoints.cli import exits
+from orchestrator.entrypoints.cli.exits import Exit
+
+Json = Mapping[str, Any]
+
+
+class Problem(Exception):
+    """Ends a command. `advice` is what to do about it, one line each; may be empty."""
+
+    def __init__(self, exit_code: Exit, code: str, message: str, *advice: str) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.code = code  # stable, for programs
+        self.message = message
+        self.advice = tuple(line for line in advice if line)
+
+
+def from_answer(status: int, body: Json | None) -> Problem:
+    """The problem in an API's answer; `body` is its problem+json, or None when it had none."""
+    if body is None or "code" not in body:
+        if status in {502, 503, 504}:
+            return unreachable(f"the proxy answers, but the API behind it does not ({status})")
+        return Problem(exits.for_status(status), f"http_{status}", f"the API answered {status}")
+    code = str(body["code"])
+    message = str(body.get("detail") or body.get("title") or f"the API answered {status}")
+    return Problem(exits.for_status(status), code, message, *_advice(status, code, body))
+
+
+def from_error(error: errors.SpawnError) -> Problem:
+    """One of our own errors, raised on this side."""
+    exit_code = Exit.FAILED
+    if isinstance(error, errors.InvalidInput):
+        exit_code = Exit.USAGE
+    elif isinstance(error, errors.EngineUnavailable):
+        exit_code = Exit.UNREACHABLE
+    elif isinstance(error, errors.NotFound):
+        exit_code = Exit.NOT_FOUND
+    return Problem(exit_code, error.code, str(error))
+
+
+def unreachable(message: str) -> Problem:
+    """Nobody answers where the control plane should."""
+    return Problem(
+        Exit.UNREACHABLE,
+        "unreachable",
+        message,
+        "Start it: spawnctl up",
+        "If it should be running: spawnctl doctor",
+    )
+
+
+_ADVICE: Mapping[str, str] = {
+    "unauthorized": "Set SPAWN_API_KEY to a key, or run as the user who started SpawnAI:"
+    " the state folder has its operator.key.",
+    "forbidden": "Use an operator's key: spawnctl keys create NAME --role operator",
+    "not_found": "See what there is: spawnctl sessions list, spawnctl keys list",
+    "session_unknown": "See what there is: spawnctl sessions list",
+    "session_ending": 'Start a new one: spawnctl run "PROMPT"',
+    "template_unknown": "See what there is: spawnctl templates",
+    "too_many_sessions": "End one first: spawnctl sessions list, spawnctl sessions kill ID",
+    "prompt_empty": 'For example: spawnctl run "a kanban board", or: spawnctl run -t kanban',
+    "internal": "The state folder's log/api.log says what happened.",
+}
+
+
+def _advice(status: int, code: str, body: Json) -> list[str]:
+    """What to do, from the code and the members beside it."""
+    if code == "ttl_out_of_range" and "min_s" in body and "max_s" in body:
+        low, high = duration.say(body["min_s"]), duration.say(body["max_s"])
+        return [f"Choose between {low} and {high}, e.g. --ttl 2h"]
+    if code == "generation_unavailable":
+        names = ", ".join(str(name) for name in body.get("templates", ()))
+        setting = body.get("setting", "ANTHROPIC_API_KEY")
+        return [
+            f"Set {setting} in the environment or in the state folder's spawn.env, and restart.",
+            f"Or start a template: spawnctl run --template NAME ({names})" if names else "",
+        ]
+    said = [_ADVICE[code]] if code in _ADVICE else []
+    if status in {429, 503} and "retry_after_s" in body:
+        said.append(f"Or try again in {duration.say(body['retry_after_s'])}.")
+    return said

@@ -1,0 +1,102 @@
+"""Sessions as tables and as a story. Used by the sessions commands; pure but for the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.domain.session import ENDED
+from orchestrator.entrypoints.cli import output
+from orchestrator.entrypoints.cli.progress import say_phases, say_short
+
+Json = dict[str, Any]
+
+_APP_MAX = 60  # characters of a prompt in a list
+
+
+def listing(sessions: Sequence[Json], *, wide: bool) -> Table:
+    """One line a session; 80 columns hold the narrow form."""
+    more = ("HOST", "LINK") if wide else ()
+    made = output.table("ID", "STATE", "AGE", "LEFT", "APP", *more)
+    for one in sessions:
+        cells: list[RenderableType] = [
+            output.short(one["session_id"]),
+            output.state(one["status"]),
+            output.since(one["created_at"]),
+            "-" if one["status"] in ENDED else output.until(one["expires_at"]),
+            output.cut(app_of(one), _APP_MAX),
+        ]
+        if wide:
+            cells += [output.plain(one["host"] or "-"), output.plain(one["url"] or "-")]
+        made.add_row(*cells)
+    return made
+
+
+def app_of(one: Json) -> str:
+    """What it is, for a list: the template's name, or the prompt."""
+    if one["template"] is None:
+        return output.plain(one["prompt"])
+    prompt = f": {output.plain(one['prompt'])}" if one["prompt"] else ""
+    return f"[{output.plain(one['template'])}]{prompt}"
+
+
+def story(one: Json) -> Iterator[RenderableType]:
+    """Everything about one session."""
+    yield output.facts(_facts(one))
+    if one["sandbox"] is not None:
+        yield Text("\nSandbox", style="bold")
+        yield output.facts(_sandbox(one["sandbox"]))
+    yield Text("\nHistory", style="bold")
+    yield _history(one["history"])
+    if one["error"] is not None:
+        yield Text(f"\nError {output.plain(one['error']['code'])}", style="bold red")
+        yield Text(output.lines(one["error"]["message"]))
+
+
+def _facts(one: Json) -> Iterator[tuple[str, str | Text]]:
+    yield "session", output.plain(one["session_id"])
+    yield "state", output.state(one["status"])
+    if one["status"] not in ENDED and not one["ready"]:
+        yield "progress", f"{one['progress']} %"
+    yield "message", output.plain(one["message"])
+    if one["queue_position"] is not None:
+        yield "queue", f"place {one['queue_position']}"
+    if one["url"] is not None:
+        yield "link", output.plain(one["url"])
+    if one["template"] is not None:
+        yield "template", output.plain(one["template"])
+    if one["prompt"]:
+        yield "prompt", output.lines(one["prompt"])
+    yield "user", f"{output.plain(one['user_id'])} ({output.plain(one['tier'])})"
+    yield "attempt", f"{one['attempt']}; version {one['version']}"
+    yield "created", f"{output.clock(one['created_at'])} ({output.since(one['created_at'])} ago)"
+    left = output.until(one["expires_at"])
+    note = "" if one["status"] in ENDED else f" (in {left})" if left != "over" else " (over)"
+    yield "expires", output.clock(one["expires_at"]) + note
+    yield "phases", say_phases(one["phases"])
+
+
+def _sandbox(box: Json) -> Iterator[tuple[str, str | Text]]:
+    yield "sandbox", output.plain(box["sandbox_id"])
+    yield "state", output.state(box["state"])
+    yield "host", f"{output.plain(box['host'])}, port {box['port'] or '-'}"
+    yield "routed", "yes" if box["routed"] else "no"
+    if box["reason"]:
+        yield "reason", output.plain(box["reason"])
+
+
+def _history(history: Sequence[Json]) -> Table:
+    made = Table.grid(padding=(0, 2, 0, 0))
+    first = history[0]["at"] if history else ""
+    for entered in history:
+        after_s = output.seconds_between(first, entered["at"])
+        made.add_row(
+            output.clock(entered["at"]),
+            Text(f"+{say_short(after_s)}", style="bright_black"),
+            output.state(entered["state"]),
+        )
+    return made

@@ -1,0 +1,101 @@
+"""Claude, first cut, through a local server of the Messages API: an app is written and answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.installation import Installation, installed
+from tests.fakes.messages_api import MessagesApi
+from tests.fakes.messages_scripts import ErrorTurn, Refusal
+
+KEY = "a-test-key-that-must-not-leave-home"
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[MessagesApi]:
+    with MessagesApi(key=KEY) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def writer(provider: MessagesApi) -> Iterator[Installation]:
+    with installed(ANTHROPIC_API_KEY=KEY, ANTHROPIC_BASE_URL=provider.url) as one:
+        yield one
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "A page about tide pools",
+        "A small python api with fastapi for bird sightings",
+        "A node server that greets in five languages",
+    ],
+)
+def test_a_prompt_without_a_template_is_written_and_answers(
+    writer: Installation, provider: MessagesApi, prompt: str
+) -> None:
+    provider.reset()
+    made = writer.create(prompt)
+    ready = writer.wait_for(made["session_id"], "ready", "failed", within_s=120)
+    assert ready["status"] == "ready", (ready, writer.logs())
+    assert ready["version"] == 1
+    page = writer.app(ready["url"])
+    assert page.status == 200
+    assert "generating" in [phase["name"] for phase in ready["phases"]]
+    source = writer.call(
+        "GET", f"/api/sessions/{made['session_id']}/bundle?version=1", key=writer.operator_key
+    )
+    assert source.status == 200
+
+
+def test_the_key_is_nowhere_in_the_sandbox(writer: Installation, provider: MessagesApi) -> None:
+    provider.reset()
+    made = writer.create("A page about lighthouses")
+    writer.wait_for(made["session_id"], "ready", within_s=120)
+    box = writer.admin(f"sessions/{made['session_id']}")["sandbox"]
+    container = next(
+        one for one in writer.containers() if one.labels["ai.spawn.sandbox"] == box["sandbox_id"]
+    )
+    script = (
+        "cat /proc/*/environ /proc/*/cmdline 2>/dev/null;"
+        " grep -rs must-not-leave-home /app /tmp /run; true"
+    )
+    code, output = container.exec_run(["sh", "-c", script])
+    assert code == 0
+    assert KEY.encode() not in output
+    assert KEY not in str(container.attrs)
+
+
+def test_a_refusal_is_an_honest_failure_and_frees_the_slot(
+    writer: Installation, provider: MessagesApi
+) -> None:
+    provider.always(Refusal())
+    made = writer.create("Something that no model should write")
+    failed = writer.wait_for(made["session_id"], "ready", "failed", within_s=120)
+    provider.reset()
+    assert (failed["status"], failed["error"]["code"]) == ("failed", "refused")
+    live = writer.admin("pool")["sandboxes"]
+    assert made["session_id"] not in {one["session_id"] for one in live}
+
+
+def test_a_key_that_the_provider_refuses_is_said_by_name(
+    writer: Installation, provider: MessagesApi
+) -> None:
+    provider.always(ErrorTurn(status=401, type="authentication_error"))
+    made = writer.create("A page about comets")
+    failed = writer.wait_for(made["session_id"], "ready", "failed", within_s=120)
+    provider.reset()
+    assert (failed["status"], failed["error"]["code"]) == ("failed", "provider_auth")
+
+
+def test_an_overloaded_provider_costs_attempts_and_then_an_honest_failure(
+    writer: Installation, provider: MessagesApi
+) -> None:
+    provider.always(ErrorTurn(status=529, type="overloaded_error"))
+    made = writer.create("A page about meteors")
+    failed = writer.wait_for(made["session_id"], "ready", "failed", within_s=180)
+    provider.reset()
+    assert (failed["status"], failed["error"]["code"]) == ("failed", "provider_unavailable")
+    assert failed["attempt"] == 3

@@ -1,0 +1,588 @@
+"""The built-in apps, each started for real as a sandbox would start it, over HTTP and in Chromium.
+
+The environment of the servers is the one that the agent gives (runtime-image/CONTRACT.md), and they
+run in a copy of their folder, because they write into it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import http.server
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+import orchestrator
+
+CATALOG = Path(orchestrator.__file__).parent / "catalog"
+NAMES = sorted(path.parent.name for path in CATALOG.glob("*/spawn.json"))
+DEADLINE_S = 60.0
+SCRIPT = "<script>alert(1)</script>"
+ESCAPED = "&lt;script&gt;alert(1)&lt;/script&gt;"
+
+
+@dataclass(kw_only=True)
+class App:
+    """A copy of one template, and the server that runs in it."""
+
+    folder: Path
+    base: str = ""
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> httpx2.Client:
+        manifest = json.loads((self.folder / "spawn.json").read_text("utf-8"))
+        port = _free_port()
+        program = {"python": sys.executable, "node": _node()}[manifest["start"][0]]
+        environment = {
+            "PATH": os.environ["PATH"], "HOME": str(self.folder), "LANG": "C.UTF-8",
+            "PORT": str(port), "HOST": "127.0.0.1", "PYTHONUNBUFFERED": "1",
+            "NODE_ENV": "production",
+        }  # fmt: skip
+        with (self.folder / "log.txt").open("ab") as log:
+            self.process = subprocess.Popen(
+                [program, *manifest["start"][1:]],
+                cwd=self.folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
+        self.base = f"http://127.0.0.1:{port}/"
+        self._wait_until_it_answers(port)
+        return httpx2.Client(base_url=self.base, timeout=DEADLINE_S)
+
+    def stop(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(DEADLINE_S)
+        finally:
+            self.process.kill()
+            self.process.wait(DEADLINE_S)
+
+    def _wait_until_it_answers(self, port: int) -> None:
+        assert self.process is not None
+        ends_at = time.monotonic() + DEADLINE_S
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                return
+            log = (self.folder / "log.txt").read_text()
+            assert self.process.poll() is None, f"{self.folder.name} ended at its start: {log}"
+            assert time.monotonic() < ends_at, f"{self.folder.name} never listened: {log}"
+            time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def running(name: str, folder: Path) -> Iterator[tuple[App, httpx2.Client]]:
+    app = App(folder=Path(shutil.copytree(CATALOG / name, folder / name)))
+    client = app.start()
+    try:
+        yield app, client
+    finally:
+        client.close()
+        app.stop()
+
+
+@pytest.fixture(scope="module")
+def notes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
+    with running("notes", tmp_path_factory.mktemp("notes")) as (_, client):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def poll(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
+    with running("poll", tmp_path_factory.mktemp("poll")) as (_, client):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def shortener(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
+    with running("shortener", tmp_path_factory.mktemp("shortener")) as (_, client):
+        yield client
+
+
+# ---- notes ----
+
+
+def test_a_note_is_created_found_changed_and_deleted(notes: httpx2.Client) -> None:
+    made = notes.post(
+        "api/notes",
+        json={"title": " Zebra  crossing ", "body": "50% off_", "tags": ["Road", "road"]},
+    )
+    assert made.status_code == 201
+    note = made.json()
+    assert (note["title"], note["tags"], note["pinned"]) == ("Zebra crossing", ["road"], False)
+    where = made.headers["location"]
+    assert where == f"/api/notes/{note['id']}"
+
+    for query in ("q=zebra", "q=cross 50%25", "q=off_", "tag=road", "tag=Road&q=zebra"):
+        assert [n["id"] for n in notes.get(f"api/notes?{query}").json()] == [note["id"]], query
+    for query in ("q=zebra dog", "q=5%250", "tag=roa", "q=offx"):
+        assert notes.get(f"api/notes?{query}").json() == [], query
+    assert {"name": "road", "count": 1} in notes.get("api/tags").json()
+
+    changed = notes.put(where, json={"title": "Zebra", "color": "sky", "pinned": True})
+    assert changed.json()["color"] == "sky"
+    assert notes.get(where).json() == changed.json()
+    assert notes.get("api/notes").json()[0]["id"] == note["id"]  # the newest of the pinned
+
+    assert notes.delete(where).status_code == 204
+    for gone in (notes.get(where), notes.delete(where), notes.put(where, json={"title": "x"})):
+        assert gone.status_code == 404
+        assert gone.json() == {"detail": f"There is no note {note['id']}."}
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        ({}, "a note needs a title or a text"),
+        ({"title": "  "}, "a note needs a title or a text"),
+        ({"title": "x" * 201}, "title: is longer than 200 characters"),
+        ({"title": "x", "color": "mud"}, "color: "),
+        ({"title": "x", "tags": [str(n) for n in range(13)]}, "tags: are more than 12"),
+        ({"title": 7}, "title: "),
+    ],
+)
+def test_a_bad_note_is_refused_with_a_reason(
+    notes: httpx2.Client, body: dict[str, Any], complaint: str
+) -> None:
+    refused = notes.post("api/notes", json=body)
+    assert refused.status_code == 422
+    assert refused.json()["detail"].startswith(complaint)
+
+
+def test_a_note_that_is_not_json_is_refused(notes: httpx2.Client) -> None:
+    refused = notes.post("api/notes", content="{nope", headers={"Content-Type": "application/json"})
+    assert (refused.status_code, refused.json()) == (422, {"detail": "The body isn't valid JSON."})
+
+
+@pytest.mark.parametrize("path", ["notes.db", "main.py", "spawn.json", "..%2fmain.py", "docs"])
+def test_the_notes_server_shows_no_file_of_its_own(notes: httpx2.Client, path: str) -> None:
+    assert notes.get(path).status_code == 404
+
+
+# ---- poll ----
+
+
+def ask(poll: httpx2.Client, question: str, *options: str, multiple: bool = False) -> str:
+    """Create a poll; its path."""
+    form = {"question": question, "option": list(options)} | (
+        {"multiple": "on"} if multiple else {}
+    )
+    made = poll.post("polls", data=form)
+    assert made.status_code == 303
+    assert re.fullmatch(r"p/[0-9a-f]{8}", made.headers["location"])
+    return str(made.headers["location"])
+
+
+def votes(poll: httpx2.Client, where: str) -> list[int]:
+    return [option["votes"] for option in poll.get(f"{where}/results").json()["options"]]
+
+
+def option_ids(poll: httpx2.Client, where: str) -> list[int]:
+    return [option["id"] for option in poll.get(f"{where}/results").json()["options"]]
+
+
+def as_voter(poll: httpx2.Client, where: str, choices: list[int], voter: str) -> httpx2.Response:
+    headers = {"Cookie": f"voter={voter}"} if voter else {}
+    return poll.post(f"{where}/vote", data={"choice": [str(c) for c in choices]}, headers=headers)
+
+
+def test_everybody_has_one_vote_and_may_change_it(poll: httpx2.Client) -> None:
+    where = ask(poll, "Tea or coffee?", "Tea", "Coffee")
+    tea, coffee = option_ids(poll, where)
+    assert as_voter(poll, where, [tea], "a" * 20).status_code == 303
+    assert as_voter(poll, where, [tea], "b" * 20).status_code == 303
+    assert votes(poll, where) == [2, 0]
+    assert as_voter(poll, where, [coffee], "b" * 20).status_code == 303
+    assert votes(poll, where) == [1, 1]
+    page = poll.get(where, headers={"Cookie": f"voter={'b' * 20}"}).text
+    assert re.findall(r'value="(\d+)" checked', page) == [str(coffee)]
+
+
+def test_a_first_vote_gives_the_voter_a_cookie_that_scripts_cannot_read(
+    poll: httpx2.Client,
+) -> None:
+    where = ask(poll, "New here?", "Yes", "No")
+    answer = as_voter(poll, where, option_ids(poll, where)[:1], "")
+    poll.cookies.clear()
+    assert re.match(r"voter=[\w-]{16,};", answer.headers["set-cookie"])
+    assert "HttpOnly" in answer.headers["set-cookie"]
+    assert "SameSite=lax" in answer.headers["set-cookie"]
+
+
+def test_only_a_poll_for_several_answers_takes_several(poll: httpx2.Client) -> None:
+    several = ask(poll, "Which days?", "Mon", "Tue", "Wed", multiple=True)
+    as_voter(poll, several, option_ids(poll, several)[:2], "c" * 20)
+    assert votes(poll, several) == [1, 1, 0]
+    one = ask(poll, "Which day?", "Mon", "Tue")
+    refused = as_voter(poll, one, option_ids(poll, one), "c" * 20)
+    assert (refused.status_code, votes(poll, one)) == (422, [0, 0])
+    assert "Please choose one answer only." in refused.text
+
+
+def test_votes_that_make_no_sense_are_refused(poll: httpx2.Client) -> None:
+    where = ask(poll, "Up or down?", "Up", "Down")
+    other = ask(poll, "Left or right?", "Left", "Right")
+    nothing = poll.post(f"{where}/vote", data={})
+    assert (nothing.status_code, "Please choose an answer." in nothing.text) == (422, True)
+    foreign = as_voter(poll, where, option_ids(poll, other)[:1], "d" * 20)
+    assert (foreign.status_code, "part of this poll" in foreign.text) == (422, True)
+    assert votes(poll, where) == [0, 0]
+    unknown = poll.get("p/00000000")
+    assert (unknown.status_code, "There is no such poll." in unknown.text) == (404, True)
+
+
+@pytest.mark.parametrize(
+    ("question", "options", "complaint"),
+    [
+        ("", ["a", "b"], "Please write a question."),
+        ("   ", ["a", "b"], "Please write a question."),
+        ("Q?", ["a", " "], "Please write at least two different answers."),
+        ("Q?", ["Same", "same "], "Please write at least two different answers."),
+        ("Q?", [str(n) for n in range(11)], "A poll may have 10 answers."),
+        ("Q" * 201, ["a", "b"], "The question may have 200 characters."),
+    ],
+)
+def test_a_bad_poll_is_refused_with_a_reason(
+    poll: httpx2.Client, question: str, options: list[str], complaint: str
+) -> None:
+    refused = poll.post("polls", data={"question": question, "option": options})
+    assert refused.status_code == 422
+    assert complaint in refused.text
+
+
+def test_a_form_of_a_megabyte_is_refused(poll: httpx2.Client) -> None:
+    assert poll.post("polls", data={"question": "x" * 1_000_000}).status_code == 413
+
+
+def test_what_people_write_into_a_poll_stays_text(poll: httpx2.Client) -> None:
+    where = ask(poll, f"{SCRIPT}?", f'"{SCRIPT}', "no")
+    for page in (poll.get(where), poll.get("")):
+        assert ESCAPED in page.text
+        assert SCRIPT not in page.text
+        assert "default-src 'self'" in page.headers["content-security-policy"]
+    refused = poll.post("polls", data={"question": f'"{SCRIPT}', "option": ["one"]})
+    assert f"&#34;{ESCAPED}" in refused.text
+
+
+def test_a_vote_reaches_those_who_watch(poll: httpx2.Client) -> None:
+    where = ask(poll, "Live?", "Yes", "No")
+    yes, _ = option_ids(poll, where)
+    with poll.stream("GET", f"{where}/events") as stream:
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        events = (json.loads(line[6:]) for line in stream.iter_lines() if line.startswith("data: "))
+        assert next(events)["voters"] == 0
+        as_voter(poll, where, [yes], "e" * 20)
+        seen = next(events)
+    assert (seen["voters"], seen["options"][0]["share"]) == (1, 100)
+
+
+# ---- shortener ----
+
+
+def shorten(shortener: httpx2.Client, url: str, code: str) -> None:
+    made = shortener.post("api/links", json={"url": url, "code": code})
+    assert made.status_code == 201, made.text
+
+
+def test_a_short_link_redirects_counts_and_ends(shortener: httpx2.Client) -> None:
+    made = shortener.post("api/links", json={"url": "example.org/a b?c=ü", "code": "my-Link"})
+    assert made.status_code == 201
+    assert made.json()["url"] == "https://example.org/a%20b?c=%C3%BC"
+    assert made.json()["short_url"] == str(shortener.base_url) + "my-Link"
+    for _ in range(2):
+        hit = shortener.get("my-Link")
+        assert (hit.status_code, hit.headers["location"]) == (302, made.json()["url"])
+    assert shortener.head("my-Link").status_code == 302  # a look, not a visit
+    assert shortener.get("api/links/my-Link").json()["hits"] == 2
+    assert "my-Link" in [link["code"] for link in shortener.get("api/links").json()]
+    assert shortener.delete("api/links/my-Link").status_code == 204
+    assert shortener.get("my-Link").status_code == 404
+    gone = shortener.delete("api/links/my-Link")
+    assert (gone.status_code, gone.json()) == (404, {"error": "There is no short link “my-Link”."})
+
+
+def test_a_link_without_a_name_gets_one_that_is_free(shortener: httpx2.Client) -> None:
+    codes = [
+        shortener.post("api/links", json={"url": f"http://example.org/{n}"}).json()["code"]
+        for n in range(20)
+    ]
+    assert len(set(codes)) == 20
+    assert all(re.fullmatch(r"[a-z2-9]{5}", code) for code in codes)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "hello", "javascript:alert(1)", "data:text/html,x", "ftp://example.org/", "http://", 7,
+     None, "https://user:pw@example.org/", "http://[::1", "https://example.org/" + "x" * 2048],
+)  # fmt: skip
+def test_what_is_no_web_address_is_refused(shortener: httpx2.Client, url: object) -> None:
+    refused = shortener.post("api/links", json={"url": url})
+    assert refused.status_code == 422
+    assert refused.json()["error"].endswith(".")
+
+
+def test_a_short_link_to_the_shortener_itself_is_refused(shortener: httpx2.Client) -> None:
+    refused = shortener.post("api/links", json={"url": f"{shortener.base_url}map"})
+    assert refused.json() == {"error": "That address is already one of ours."}
+
+
+def test_names_that_cannot_be_used_are_refused(shortener: httpx2.Client) -> None:
+    shorten(shortener, "https://example.org/", "taken")
+    for code, status in (("taken", 409), ("api", 422), ("a b", 422), ("x", 422), ("../x", 422)):
+        refused = shortener.post("api/links", json={"url": "https://example.org/", "code": code})
+        assert refused.status_code == status, code
+        assert refused.json()["error"]
+
+
+def test_requests_that_make_no_sense_get_a_clear_answer(shortener: httpx2.Client) -> None:
+    assert shortener.post("api/links", content="{nope").status_code == 400
+    assert shortener.post("api/links", content="[]").status_code == 400
+    assert shortener.post("api/links", content="x" * 3_000_000).status_code == 413
+    wrong = shortener.patch("api/links")
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET, POST")
+    for path in ("%ff", "%E0%A4%A"):
+        assert shortener.get(path).status_code == 400
+    for path in ("nope", "links.json", "server.js", "public/app.js", "..%2flinks.json", "a/b"):
+        assert shortener.get(path).status_code == 404, path
+
+
+def test_the_form_of_the_shortener_works_without_scripts(shortener: httpx2.Client) -> None:
+    made = shortener.post("links", data={"url": "https://example.org/form", "code": "form"})
+    assert (made.status_code, made.headers["location"]) == (303, "./?new=form")
+    assert "Now boarding" in shortener.get("?new=form").text
+    deleted = shortener.post("links/form/delete")
+    assert (deleted.status_code, deleted.headers["location"]) == (303, "../../")
+    assert shortener.get("form").status_code == 404
+
+
+def test_what_people_write_into_the_shortener_stays_text(shortener: httpx2.Client) -> None:
+    shorten(shortener, f"https://example.org/?q='\"{SCRIPT}#<b>'", "odd")
+    pages = [
+        shortener.get(""),
+        shortener.post("links", data={"url": f'"{SCRIPT}', "code": f'"{SCRIPT}'}),
+        shortener.get(f"{SCRIPT.replace('/', '%2F')}"),
+        shortener.get("", headers={"Host": f'x"{SCRIPT}'}),
+    ]
+    assert [page.status_code for page in pages] == [200, 422, 404, 200]
+    for page in pages:
+        assert SCRIPT not in page.text
+        assert "default-src 'self'" in page.headers["content-security-policy"]
+    assert all(ESCAPED in page.text for page in pages[1:])
+
+
+# ---- all servers ----
+
+
+def test_notes_outlive_a_restart(tmp_path: Path) -> None:
+    with running("notes", tmp_path) as (app, client):
+        where = client.post("api/notes", json={"title": "Still here"}).headers["location"]
+        count = len(client.get("api/notes").json())
+        app.stop()
+        with app.start() as again:
+            assert again.get(where).json()["title"] == "Still here"
+            assert len(again.get("api/notes").json()) == count  # and no second set of examples
+
+
+def test_votes_outlive_a_restart_even_while_somebody_watches(tmp_path: Path) -> None:
+    with running("poll", tmp_path) as (app, client):
+        where = ask(client, "Still there?", "Yes", "No")
+        as_voter(client, where, option_ids(client, where)[:1], "f" * 20)
+        with client.stream("GET", f"{where}/events") as stream:
+            next(stream.iter_lines())
+            app.stop()
+        with app.start() as again:
+            assert votes(again, where) == [1, 0]
+
+
+def test_short_links_and_their_hits_outlive_a_restart(tmp_path: Path) -> None:
+    with running("shortener", tmp_path) as (app, client):
+        shorten(client, "https://example.org/", "kept")
+        client.get("kept")
+        app.stop()
+        with app.start() as again:
+            assert again.get("api/links/kept").json()["hits"] == 1
+
+
+# ---- the Markdown renderer ----
+
+
+class Tags(HTMLParser):
+    """What a browser would make of some HTML: tags and attributes."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+
+
+def render(*sources: str) -> list[str]:
+    program = (
+        "const markdown = require(process.argv[1]);"
+        "const sources = JSON.parse(require('node:fs').readFileSync(0, 'utf8'));"
+        "console.log(JSON.stringify(sources.map(markdown.render)));"
+    )
+    argv = [_node(), "-e", program, str(CATALOG / "markdown" / "markdown.js")]
+    done = subprocess.run(
+        argv, input=json.dumps(sources), capture_output=True, text=True, timeout=60, check=True
+    )
+    rendered: list[str] = json.loads(done.stdout)
+    return rendered
+
+
+ATTACKS = (
+    SCRIPT,
+    "<img src=x onerror=alert(1)>",
+    "[a](javascript:alert(1))",
+    "[a](JaVa\x01script:alert(1))",
+    "[a](&#106;avascript:alert(1))",
+    "[a](javascript\\:alert(1))",
+    "[a](data:text/html,<script>)",
+    "[a](vbscript:x)",
+    "![a](javascript:alert(1))",
+    '![a"onerror="alert(1)](x.png)',
+    '[a](x "t" onclick="alert(1)")',
+    "[a](http://x/<https://y/onmouseover=alert(1)//>)",
+    '<https://x"onmouseover=alert(1)>',
+    "![<https://y/onerror=alert(1)//>](x.png)",
+    "![[x](http://y/ onerror=1)](a.png)",
+    '[a](https://x`" onclick=x`)',
+    '```"><script>\nx\n```',
+    "# <b onclick=x>",
+    '|<i onclick="x">|b|\n|-|-|\n|<script>|[x](javascript:y)|',
+    "\ue0000\ue001 <b>",
+    "- <b>\n  > <i>",
+)
+
+
+def test_no_markdown_becomes_a_tag_or_an_address_that_could_run() -> None:
+    for source, html in zip(ATTACKS, render(*ATTACKS), strict=True):
+        for tag, attributes in Tags(html).seen:
+            assert tag not in {"script", "b", "i", "iframe"}, (source, html)
+            known = {"href", "src", "alt", "title", "rel", "target", "class", "id", "align"}
+            assert set(attributes) <= known, (source, html)
+            address = attributes.get("href") or attributes.get("src") or ""
+            scheme = re.match(r"\s*([a-z]+):", address, re.IGNORECASE)
+            assert scheme is None or scheme[1] in {"http", "https", "mailto"}, (source, html)
+
+
+@pytest.mark.parametrize(
+    ("source", "html"),
+    [
+        ("# A *b*", '<h1 id="a-b">A <em>b</em></h1>'),
+        ("**a** snake_case_x ~~b~~ `<c>`",
+         "<p><strong>a</strong> snake_case_x <del>b</del> <code>&lt;c&gt;</code></p>"),
+        ("- a\n  - b\n- c", "<ul>\n<li>a\n<ul>\n<li>b</li>\n</ul></li>\n<li>c</li>\n</ul>"),
+        ("3. a\n4. b", '<ol start="3">\n<li>a</li>\n<li>b</li>\n</ol>'),
+        ("```py\na < b\n```", '<pre><code class="language-py">a &lt; b\n</code></pre>'),
+        ("> a\n\n---", "<blockquote>\n<p>a</p>\n</blockquote>\n<hr>"),
+        ("a  \nb", "<p>a<br>\nb</p>"),
+        ("|a|b|\n|-|:-:|\n|1 \\| 2|3|",
+         "<table>\n<thead><tr><th>a</th><th align=\"center\">b</th></tr></thead>\n<tbody>\n"
+         "<tr><td>1 | 2</td><td align=\"center\">3</td></tr>\n</tbody>\n</table>"),
+    ],
+)  # fmt: skip
+def test_markdown_becomes_the_html_one_expects(source: str, html: str) -> None:
+    assert render(source) == [html]
+
+
+# ---- every app in a browser ----
+
+
+@dataclass(kw_only=True)
+class Visit:
+    """What a browser noticed while a page was open."""
+
+    complaints: list[str] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
+    width: int = 0
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    assert chromium, "these tests need Chromium: apt install chromium"
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=chromium, args=arguments)
+        yield launched
+        launched.close()
+
+
+@contextlib.contextmanager
+def served(name: str, folder: Path) -> Iterator[str]:
+    """The address of any template: its own server, or a plain one for static files."""
+    if (CATALOG / name / "index.html").exists():
+        handler = functools.partial(QuietFiles, directory=str(CATALOG / name))
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+            thread = threading.Thread(target=server.serve_forever)
+            thread.start()
+            yield f"http://127.0.0.1:{server.server_port}/"
+            server.shutdown()
+            thread.join(DEADLINE_S)
+    else:
+        with running(name, folder) as (app, _):
+            yield app.base
+
+
+class QuietFiles(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it
+        """Tests have their own output."""
+
+
+def visit(browser: Browser, base: str, *, width: int, dark: bool) -> Visit:
+    seen = Visit()
+    context = browser.new_context(
+        viewport={"width": width, "height": 800}, color_scheme="dark" if dark else "light"
+    )
+    page = context.new_page()
+    page.on("console", lambda message: seen.complaints.append(message.text))
+    page.on("pageerror", lambda error: seen.complaints.append(str(error)))
+    page.on("request", lambda request: seen.foreign.append(request.url))
+    page.goto(base, wait_until="load")
+    page.locator("h1").first.wait_for()
+    seen.width = page.evaluate("document.documentElement.scrollWidth")
+    context.close()
+    seen.foreign = [url for url in seen.foreign if not url.startswith((base, "data:", "blob:"))]
+    return seen
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_app_opens_cleanly_on_a_phone_and_on_a_desk(
+    browser: Browser, tmp_path: Path, name: str
+) -> None:
+    with served(name, tmp_path) as base:
+        for width, dark in ((360, True), (1280, False)):
+            seen = visit(browser, base, width=width, dark=dark)
+            assert seen == Visit(width=seen.width)  # no complaint, no request to anywhere else
+            assert seen.width <= width
+
+
+def _node() -> str:
+    found = shutil.which("node")
+    assert found, "these tests need Node: apt install nodejs"
+    return found
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
