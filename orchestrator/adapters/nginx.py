@@ -43,12 +43,12 @@ class NginxProxy:
         one any more; nothing to do when that is so already. Takes `reload_deadline_s` at most.
         Raises errors.ProxyRejected (the last good one stays in force), errors.ProxyUnavailable."""
         wait = _Deadline(self._settings.reload_deadline_s)
-        text = nginx_config.render_routes(self._settings, table)
         with self._alone(wait):
             master = nginx_workers.master(self._folder / "nginx.pid")
             generations = nginx_config.generations(self._folder)
             if generations == {table.digest} and self.published() == table.digest:
                 return
+            text = nginx_config.render_routes(self._settings, table)
             self._validate(text, wait)
             old = nginx_workers.children(master)
             self._reload(master, old, table.digest, text, wait)

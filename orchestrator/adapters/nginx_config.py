@@ -103,7 +103,7 @@ def render_base(
     control: str | None = None,
 ) -> str:
     """The text of nginx.conf; the last three are for candidates, which must not touch what runs."""
-    template = _environment(settings).get_template("nginx.conf.j2")
+    template = _environment(settings.templates).get_template("nginx.conf.j2")
     return template.render(
         api_address=settings.api_address,
         apps_domain_pattern=re.escape(settings.apps_domain),
@@ -135,7 +135,7 @@ def render_routes(settings: NginxSettings, routes: RouteTable) -> str:
                 "set the host's publish address to one"
             ) from error
     lines = [{"slug": r.slug, "endpoint": endpoint(r.address, r.port)} for r in routes.routes]
-    template = _environment(settings).get_template("routes.conf.j2")
+    template = _environment(settings.templates).get_template("routes.conf.j2")
     return template.render(digest=routes.digest, routes=lines)
 
 
@@ -209,10 +209,11 @@ def endpoint(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def _environment(settings: NginxSettings) -> jinja2.Environment:
+@functools.cache  # keeps compiled templates; a changed file is read again
+def _environment(templates: Path) -> jinja2.Environment:
     # No autoescape: this is no HTML. What gets in is checked above.
     return jinja2.Environment(  # noqa: S701
-        loader=jinja2.FileSystemLoader(settings.templates),
+        loader=jinja2.FileSystemLoader(templates),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         keep_trailing_newline=True,

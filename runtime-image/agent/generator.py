@@ -77,21 +77,15 @@ class _Reply:
 def main() -> None:
     order = parse_order(sys.stdin.readline())
     try:
-        write(_converse(order), order.folder)
+        write(converse(order), order.folder)
     except AssignmentFailed as failure:
         _emit(event="error", code=str(failure.code), message=failure.message)
-    except anthropic.APIError as error:
-        translated = translate(error)
-        _emit(event="error", code=str(translated.code), message=translated.message)
-    except httpx2.HTTPError as error:
-        message = f"the connection to the model broke off: {type(error).__name__}"
-        _emit(event="error", code=str(FailureCode.PROVIDER_UNAVAILABLE), message=message)
     else:
         _emit(event="result")
 
 
-def _converse(order: Order) -> GeneratedApp:
-    """Ask once; if the answer can't be used, say why and ask once more."""
+def converse(order: Order) -> GeneratedApp:
+    """Ask once; if the answer can't be used, say why and ask once more. Raises AssignmentFailed."""
     client = anthropic.Anthropic(
         api_key=order.token,
         base_url="http://home",
@@ -99,19 +93,28 @@ def _converse(order: Order) -> GeneratedApp:
         timeout=httpx2.Timeout(SILENCE_LIMIT_S, connect=10.0),
         http_client=httpx2.Client(transport=httpx2.HTTPTransport(uds=order.socket)),
     )
+    with client:
+        try:
+            return _ask_twice(client, order)
+        except FilesInvalid as error:
+            message = f"the model wrote no usable app, also when asked again: {error}"
+            raise AssignmentFailed(FailureCode.GENERATION_FAILED, message) from error
+        except anthropic.APIError as error:
+            raise translate(error) from error
+        except httpx2.HTTPError as error:
+            message = f"the connection to the model broke off: {type(error).__name__}"
+            raise AssignmentFailed(FailureCode.PROVIDER_UNAVAILABLE, message) from error
+
+
+def _ask_twice(client: anthropic.Anthropic, order: Order) -> GeneratedApp:
     progress = StreamProgress()
     messages: list[Any] = [{"role": "user", "content": first_message(order)}]
+    reply = _ask(client, order, messages, progress)
     try:
-        reply = _ask(client, order, messages, progress)
         return _usable(reply, order)
     except FilesInvalid as error:
-        _emit(event="progress", **_fields(progress.feed("")))
         messages += correction(reply.content, reply.tool_use(), str(error))
-    try:
-        return _usable(_ask(client, order, messages, progress), order)
-    except FilesInvalid as error:
-        message = f"the model wrote no usable app, also when asked again: {error}"
-        raise AssignmentFailed(FailureCode.GENERATION_FAILED, message) from error
+    return _usable(_ask(client, order, messages, progress), order)
 
 
 def _ask(

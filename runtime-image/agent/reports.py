@@ -31,8 +31,9 @@ class _Step:
 class ReportQueue:
     """What home should hear next. Pure: `now_s` is an argument.
 
-    A change of phase is kept in order; progress within one phase replaces what still waits and
-    never moves backwards; a failure stays where the work stopped. Log lines ride along, or repeat the last report when nothing else is due.
+    A change of phase is kept in order; progress within one phase replaces what still waits.
+    Progress never moves backwards: a failure stays where the work stopped. Log lines ride along,
+    or repeat the last report when nothing else is due.
     """
 
     def __init__(self, logs: LogBuffer) -> None:

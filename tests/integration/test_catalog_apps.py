@@ -1,99 +1,17 @@
-"""The built-in apps, each started for real as a sandbox would start it, over HTTP and in Chromium.
-
-The environment of the servers is the one that the agent gives (runtime-image/CONTRACT.md), and they
-run in a copy of their folder, because they write into it.
-"""
+"""The built-in apps that have a server of their own, started for real and used over HTTP."""
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import http.server
 import json
-import os
 import re
-import shutil
-import signal
-import socket
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser, sync_playwright
 
-import orchestrator
-
-CATALOG = Path(orchestrator.__file__).parent / "catalog"
-NAMES = sorted(path.parent.name for path in CATALOG.glob("*/spawn.json"))
-DEADLINE_S = 60.0
-SCRIPT = "<script>alert(1)</script>"
-ESCAPED = "&lt;script&gt;alert(1)&lt;/script&gt;"
-
-
-@dataclass(kw_only=True)
-class App:
-    """A copy of one template, and the server that runs in it."""
-
-    folder: Path
-    base: str = ""
-    process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> httpx2.Client:
-        manifest = json.loads((self.folder / "spawn.json").read_text("utf-8"))
-        port = _free_port()
-        program = {"python": sys.executable, "node": _node()}[manifest["start"][0]]
-        environment = {
-            "PATH": os.environ["PATH"], "HOME": str(self.folder), "LANG": "C.UTF-8",
-            "PORT": str(port), "HOST": "127.0.0.1", "PYTHONUNBUFFERED": "1",
-            "NODE_ENV": "production",
-        }  # fmt: skip
-        with (self.folder / "log.txt").open("ab") as log:
-            self.process = subprocess.Popen(
-                [program, *manifest["start"][1:]],
-                cwd=self.folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            )  # fmt: skip
-        self.base = f"http://127.0.0.1:{port}/"
-        self._wait_until_it_answers(port)
-        return httpx2.Client(base_url=self.base, timeout=DEADLINE_S)
-
-    def stop(self) -> None:
-        assert self.process is not None
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(DEADLINE_S)
-        finally:
-            self.process.kill()
-            self.process.wait(DEADLINE_S)
-
-    def _wait_until_it_answers(self, port: int) -> None:
-        assert self.process is not None
-        ends_at = time.monotonic() + DEADLINE_S
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                return
-            log = (self.folder / "log.txt").read_text()
-            assert self.process.poll() is None, f"{self.folder.name} ended at its start: {log}"
-            assert time.monotonic() < ends_at, f"{self.folder.name} never listened: {log}"
-            time.sleep(0.02)
-
-
-@contextlib.contextmanager
-def running(name: str, folder: Path) -> Iterator[tuple[App, httpx2.Client]]:
-    app = App(folder=Path(shutil.copytree(CATALOG / name, folder / name)))
-    client = app.start()
-    try:
-        yield app, client
-    finally:
-        client.close()
-        app.stop()
+from tests.integration.catalog_world import ESCAPED, SCRIPT, running
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +90,16 @@ def test_a_note_that_is_not_json_is_refused(notes: httpx2.Client) -> None:
 @pytest.mark.parametrize("path", ["notes.db", "main.py", "spawn.json", "..%2fmain.py", "docs"])
 def test_the_notes_server_shows_no_file_of_its_own(notes: httpx2.Client, path: str) -> None:
     assert notes.get(path).status_code == 404
+
+
+def test_notes_outlive_a_restart(tmp_path: Path) -> None:
+    with running("notes", tmp_path) as (app, client):
+        where = client.post("api/notes", json={"title": "Still here"}).headers["location"]
+        count = len(client.get("api/notes").json())
+        app.stop()
+        with app.start() as again:
+            assert again.get(where).json()["title"] == "Still here"
+            assert len(again.get("api/notes").json()) == count  # and no second set of examples
 
 
 # ---- poll ----
@@ -291,6 +219,17 @@ def test_a_vote_reaches_those_who_watch(poll: httpx2.Client) -> None:
     assert (seen["voters"], seen["options"][0]["share"]) == (1, 100)
 
 
+def test_votes_outlive_a_restart_even_while_somebody_watches(tmp_path: Path) -> None:
+    with running("poll", tmp_path) as (app, client):
+        where = ask(client, "Still there?", "Yes", "No")
+        as_voter(client, where, option_ids(client, where)[:1], "f" * 20)
+        with client.stream("GET", f"{where}/events") as stream:
+            next(stream.iter_lines())
+            app.stop()
+        with app.start() as again:
+            assert votes(again, where) == [1, 0]
+
+
 # ---- shortener ----
 
 
@@ -385,30 +324,6 @@ def test_what_people_write_into_the_shortener_stays_text(shortener: httpx2.Clien
     assert all(ESCAPED in page.text for page in pages[1:])
 
 
-# ---- all servers ----
-
-
-def test_notes_outlive_a_restart(tmp_path: Path) -> None:
-    with running("notes", tmp_path) as (app, client):
-        where = client.post("api/notes", json={"title": "Still here"}).headers["location"]
-        count = len(client.get("api/notes").json())
-        app.stop()
-        with app.start() as again:
-            assert again.get(where).json()["title"] == "Still here"
-            assert len(again.get("api/notes").json()) == count  # and no second set of examples
-
-
-def test_votes_outlive_a_restart_even_while_somebody_watches(tmp_path: Path) -> None:
-    with running("poll", tmp_path) as (app, client):
-        where = ask(client, "Still there?", "Yes", "No")
-        as_voter(client, where, option_ids(client, where)[:1], "f" * 20)
-        with client.stream("GET", f"{where}/events") as stream:
-            next(stream.iter_lines())
-            app.stop()
-        with app.start() as again:
-            assert votes(again, where) == [1, 0]
-
-
 def test_short_links_and_their_hits_outlive_a_restart(tmp_path: Path) -> None:
     with running("shortener", tmp_path) as (app, client):
         shorten(client, "https://example.org/", "kept")
@@ -416,173 +331,3 @@ def test_short_links_and_their_hits_outlive_a_restart(tmp_path: Path) -> None:
         app.stop()
         with app.start() as again:
             assert again.get("api/links/kept").json()["hits"] == 1
-
-
-# ---- the Markdown renderer ----
-
-
-class Tags(HTMLParser):
-    """What a browser would make of some HTML: tags and attributes."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.seen: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen.append((tag, dict(attrs)))
-
-
-def render(*sources: str) -> list[str]:
-    program = (
-        "const markdown = require(process.argv[1]);"
-        "const sources = JSON.parse(require('node:fs').readFileSync(0, 'utf8'));"
-        "console.log(JSON.stringify(sources.map(markdown.render)));"
-    )
-    argv = [_node(), "-e", program, str(CATALOG / "markdown" / "markdown.js")]
-    done = subprocess.run(
-        argv, input=json.dumps(sources), capture_output=True, text=True, timeout=60, check=True
-    )
-    rendered: list[str] = json.loads(done.stdout)
-    return rendered
-
-
-ATTACKS = (
-    SCRIPT,
-    "<img src=x onerror=alert(1)>",
-    "[a](javascript:alert(1))",
-    "[a](JaVa\x01script:alert(1))",
-    "[a](&#106;avascript:alert(1))",
-    "[a](javascript\\:alert(1))",
-    "[a](data:text/html,<script>)",
-    "[a](vbscript:x)",
-    "![a](javascript:alert(1))",
-    '![a"onerror="alert(1)](x.png)',
-    '[a](x "t" onclick="alert(1)")',
-    "[a](http://x/<https://y/onmouseover=alert(1)//>)",
-    '<https://x"onmouseover=alert(1)>',
-    "![<https://y/onerror=alert(1)//>](x.png)",
-    "![[x](http://y/ onerror=1)](a.png)",
-    '[a](https://x`" onclick=x`)',
-    '```"><script>\nx\n```',
-    "# <b onclick=x>",
-    '|<i onclick="x">|b|\n|-|-|\n|<script>|[x](javascript:y)|',
-    "\ue0000\ue001 <b>",
-    "- <b>\n  > <i>",
-)
-
-
-def test_no_markdown_becomes_a_tag_or_an_address_that_could_run() -> None:
-    for source, html in zip(ATTACKS, render(*ATTACKS), strict=True):
-        for tag, attributes in Tags(html).seen:
-            assert tag not in {"script", "b", "i", "iframe"}, (source, html)
-            known = {"href", "src", "alt", "title", "rel", "target", "class", "id", "align"}
-            assert set(attributes) <= known, (source, html)
-            address = attributes.get("href") or attributes.get("src") or ""
-            scheme = re.match(r"\s*([a-z]+):", address, re.IGNORECASE)
-            assert scheme is None or scheme[1] in {"http", "https", "mailto"}, (source, html)
-
-
-@pytest.mark.parametrize(
-    ("source", "html"),
-    [
-        ("# A *b*", '<h1 id="a-b">A <em>b</em></h1>'),
-        ("**a** snake_case_x ~~b~~ `<c>`",
-         "<p><strong>a</strong> snake_case_x <del>b</del> <code>&lt;c&gt;</code></p>"),
-        ("- a\n  - b\n- c", "<ul>\n<li>a\n<ul>\n<li>b</li>\n</ul></li>\n<li>c</li>\n</ul>"),
-        ("3. a\n4. b", '<ol start="3">\n<li>a</li>\n<li>b</li>\n</ol>'),
-        ("```py\na < b\n```", '<pre><code class="language-py">a &lt; b\n</code></pre>'),
-        ("> a\n\n---", "<blockquote>\n<p>a</p>\n</blockquote>\n<hr>"),
-        ("a  \nb", "<p>a<br>\nb</p>"),
-        ("|a|b|\n|-|:-:|\n|1 \\| 2|3|",
-         "<table>\n<thead><tr><th>a</th><th align=\"center\">b</th></tr></thead>\n<tbody>\n"
-         "<tr><td>1 | 2</td><td align=\"center\">3</td></tr>\n</tbody>\n</table>"),
-    ],
-)  # fmt: skip
-def test_markdown_becomes_the_html_one_expects(source: str, html: str) -> None:
-    assert render(source) == [html]
-
-
-# ---- every app in a browser ----
-
-
-@dataclass(kw_only=True)
-class Visit:
-    """What a browser noticed while a page was open."""
-
-    complaints: list[str] = field(default_factory=list)
-    foreign: list[str] = field(default_factory=list)
-    width: int = 0
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    assert chromium, "these tests need Chromium: apt install chromium"
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=chromium, args=arguments)
-        yield launched
-        launched.close()
-
-
-@contextlib.contextmanager
-def served(name: str, folder: Path) -> Iterator[str]:
-    """The address of any template: its own server, or a plain one for static files."""
-    if (CATALOG / name / "index.html").exists():
-        handler = functools.partial(QuietFiles, directory=str(CATALOG / name))
-        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-            thread = threading.Thread(target=server.serve_forever)
-            thread.start()
-            yield f"http://127.0.0.1:{server.server_port}/"
-            server.shutdown()
-            thread.join(DEADLINE_S)
-    else:
-        with running(name, folder) as (app, _):
-            yield app.base
-
-
-class QuietFiles(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it
-        """Tests have their own output."""
-
-
-def visit(browser: Browser, base: str, *, width: int, dark: bool) -> Visit:
-    seen = Visit()
-    context = browser.new_context(
-        viewport={"width": width, "height": 800}, color_scheme="dark" if dark else "light"
-    )
-    page = context.new_page()
-    page.on("console", lambda message: seen.complaints.append(message.text))
-    page.on("pageerror", lambda error: seen.complaints.append(str(error)))
-    page.on("request", lambda request: seen.foreign.append(request.url))
-    page.goto(base, wait_until="load")
-    page.locator("h1").first.wait_for()
-    seen.width = page.evaluate("document.documentElement.scrollWidth")
-    context.close()
-    seen.foreign = [url for url in seen.foreign if not url.startswith((base, "data:", "blob:"))]
-    return seen
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_an_app_opens_cleanly_on_a_phone_and_on_a_desk(
-    browser: Browser, tmp_path: Path, name: str
-) -> None:
-    with served(name, tmp_path) as base:
-        for width, dark in ((360, True), (1280, False)):
-            seen = visit(browser, base, width=width, dark=dark)
-            assert seen == Visit(width=seen.width)  # no complaint, no request to anywhere else
-            assert seen.width <= width
-
-
-def _node() -> str:
-    found = shutil.which("node")
-    assert found, "these tests need Node: apt install nodejs"
-    return found
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
