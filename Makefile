@@ -48,7 +48,7 @@ e2e: ## The end-to-end tests alone
 	$(RUN) $(PY) -m pytest tests/e2e
 
 bench: ## Measure this machine and print the table
-	@deploy/install.sh test
+	@deploy/install.sh bench
 	$(RUN) $(PY) -m bench
 
 fresh: ## Prove `make up` inside a bare Debian 12 container

@@ -3,15 +3,24 @@
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 : "${HOME:=$(cd ~ && pwd)}"
-# The same folder that orchestrator/config.py takes.
-STATE=${SPAWN_STATE_DIR:-${XDG_STATE_HOME:-$HOME/.local/state}/spawnai}
-# Without a context of the docker CLI's own: scripts and daemons have to mean the same engine.
+# The same folders that orchestrator/config.py takes.
+if [[ $(id -u) == 0 ]]; then
+    STATE=${SPAWN_STATE_DIR:-/var/lib/spawnai}
+    AS_ROOT=()
+else
+    STATE=${SPAWN_STATE_DIR:-${XDG_STATE_HOME:-$HOME/.local/state}/spawnai}
+    AS_ROOT=(sudo -n)
+fi
+# Scripts and daemons have to mean the same engine, whatever context the docker CLI is set to.
 SOCKET=/var/run/docker.sock
 export DOCKER_HOST=${DOCKER_HOST:-unix://$SOCKET}
+if [[ $DOCKER_HOST != "unix://$SOCKET" ]]; then
+    export SPAWN_DOCKER_URL=${SPAWN_DOCKER_URL:-$DOCKER_HOST}
+fi
 # An ordinary user of Debian has no sbin, and nginx, iptables and dockerd are there.
 export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 # shellcheck disable=SC2034 # used by the scripts that source this one
-readonly ROOT STATE SOCKET
+readonly ROOT STATE SOCKET AS_ROOT
 
 say() {
     printf '%s\n' "$*" >&2
@@ -27,15 +36,11 @@ has() {
 }
 
 can_be_root() {
-    [[ $(id -u) == 0 ]] || sudo -n true 2>/dev/null
+    "${AS_ROOT[@]}" true 2>/dev/null
 }
 
 as_root() {
-    if [[ $(id -u) == 0 ]]; then
-        "$@"
-    else
-        sudo -n "$@"
-    fi
+    "${AS_ROOT[@]}" "$@"
 }
 
 engine_answers() {

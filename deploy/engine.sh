@@ -56,7 +56,7 @@ start() {
         say "Starting the Docker engine (no systemd here: by hand, log in $LOG)"
         mkdir -p "$FOLDER"
         # A session of its own: a Ctrl-C in the terminal of `make up` must not reach the engine.
-        as_root setsid --wait dockerd --pidfile "$PIDFILE" >"$LOG" 2>&1 </dev/null &
+        "${AS_ROOT[@]}" setsid --wait dockerd --pidfile "$PIDFILE" >"$LOG" 2>&1 </dev/null &
         wait_for_answer $!
     fi
 }
@@ -106,7 +106,6 @@ our_pid() {
 
 run() {
     (($#)) || fail "run needs a command"
-    export SPAWN_DOCKER_URL=${SPAWN_DOCKER_URL:-$DOCKER_HOST}
     if [[ $(id -u) != 0 && ! -w $SOCKET ]] && id -nG "$(id -un)" | grep -qw docker; then
         sg docker -c "$(printf '%q ' "$@")"
     else

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Brings a machine with Debian 12, Python 3.11 and make to where SpawnAI can start; repeats in no time.
 #
-#   deploy/install.sh venv    the virtual environment, from requirements.lock
-#   deploy/install.sh up      that, the programs that SpawnAI runs, an engine, the runtime image
-#   deploy/install.sh test    that, and the programs that only the test suite starts
+#   deploy/install.sh up      the virtual environment, the programs that SpawnAI runs, an engine, the image
+#   deploy/install.sh venv    the virtual environment alone, with the developers' tools
+#   deploy/install.sh test    all of that, and the programs that only the test suite starts
+#   deploy/install.sh bench   that, and the load generator
 #
 # Called by the Makefile. What is there already is used as it is. SpawnAI runs nginx and Redis of its
 # own, so the system services of what is installed here are neither started nor enabled.
@@ -16,12 +17,13 @@ readonly POLICY=/usr/sbin/policy-rc.d
 readonly POLICY_MARK="# Written by SpawnAI's deploy/install.sh for one apt-get run; safe to delete."
 
 main() {
-    local what=${1:-up}
-    [[ $what == venv || $what == up || $what == test ]] || fail "say what to install: venv, up or test"
+    local what=${1:-up} lock=requirements-dev.lock
+    [[ $what =~ ^(venv|up|test|bench)$ ]] || fail "say what to install: venv, up, test or bench"
+    [[ $what != up ]] || lock=requirements.lock
     cd "$ROOT"
-    mkdir -p "$STATE"
-    install_packages "$what"
-    make_venv
+    make_state_folder
+    install_packages "$what" "$lock"
+    make_venv "$lock"
     if [[ $what != venv ]]; then
         deploy/engine.sh ensure
         build_image
@@ -32,23 +34,26 @@ main() {
 
 install_packages() {
     local missing
-    mapfile -t missing < <(missing_packages "$1")
+    mapfile -t missing < <(missing_packages "$@")
     if ((${#missing[@]})); then
         apt_install "${missing[@]}"
     fi
 }
 
 missing_packages() {
-    local what=$1
-    venv_is_current || missing_python
+    local what=$1 lock=$2
+    venv_is_current "$lock" || missing_python
     [[ $what != venv ]] || return 0
     has dockerd || engine_answers || echo docker.io
     has iptables || echo iptables
     has nginx || echo nginx-light
     has redis-server || echo redis-server
-    [[ $what == test ]] || return 0
+    [[ $what != up ]] || return 0
     compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || echo postgresql
     has node || echo nodejs
+    has chromium || echo chromium
+    [[ $what == bench ]] || return 0
+    has wrk || echo wrk
 }
 
 missing_python() {
@@ -124,27 +129,29 @@ release_services() {
 # --- the virtual environment -----------------------------------------------------------------------
 
 venv_is_current() {
-    [[ -x .venv/bin/python && $(cat .venv/made-from 2>/dev/null) == "$(venv_inputs)" ]]
+    [[ -x .venv/bin/python && -e .venv/$(venv_stamp "$1") ]]
 }
 
-# The folder too: a virtual environment that was moved with its folder doesn't work.
-venv_inputs() {
-    { echo "$ROOT" && cat requirements.lock pyproject.toml; } | sha256sum
+# Named after what it was made from. The folder too: moved, a virtual environment doesn't work.
+venv_stamp() {
+    { echo "$ROOT $1" && cat requirements.lock requirements-dev.lock pyproject.toml; } \
+        | sha256sum | sed 's/^\(.\{16\}\).*/made-from-\1/'
 }
 
 make_venv() {
-    local python
-    if venv_is_current; then
+    local lock=$1 python
+    if venv_is_current "$lock"; then
         return
     fi
     python=$(find_python) || fail "needs Python 3.11 or newer, and this system's packages have none"
     say "Making the virtual environment .venv (log: $LOG)"
     trust_own_authorities
-    logged "$python" -m venv --clear .venv
-    logged pip_install --require-hashes -r requirements.lock
+    # What is there for running stays when the developers' tools, of the same versions, join it.
+    venv_is_current requirements.lock || logged "$python" -m venv --clear .venv
+    logged pip_install --require-hashes -r "$lock"
     # Everything that the build needs is in the lock, so nothing comes in unhashed here.
     logged pip_install --no-deps --no-build-isolation --editable .
-    venv_inputs >.venv/made-from
+    touch ".venv/$(venv_stamp requirements.lock)" ".venv/$(venv_stamp "$lock")"
 }
 
 pip_install() {
@@ -163,16 +170,15 @@ trust_own_authorities() {
 # --- the runtime image -----------------------------------------------------------------------------
 
 build_image() {
-    local image
     trust_own_authorities
     if ! base_image_exists && ! pull_base_image; then
         has debootstrap || apt_install debootstrap
         say "Building a base image with debootstrap (about half a minute; log: $LOG)"
         logged as_root env DOCKER_HOST="$DOCKER_HOST" runtime-image/base.sh
     fi
-    say "Checking the runtime image (the first build takes a minute or two; log: $LOG)"
-    image=$(deploy/engine.sh run runtime-image/build.sh 2>>"$LOG" | tail -n 1) || show_log
-    say "Runtime image: $image"
+    say "Runtime image (its first build takes a minute or two; log: $LOG)"
+    # spawnctl runs runtime-image/build.sh, and remembers what it made.
+    deploy/engine.sh run .venv/bin/spawnctl image build 2>>"$LOG" || show_log
 }
 
 # Names known to runtime-image/base.sh, which makes the second one.
@@ -190,7 +196,13 @@ pull_base_image() {
     deploy/engine.sh run timeout 60 docker pull --quiet debian:bookworm-slim >>"$LOG" 2>&1
 }
 
-# --- speaking --------------------------------------------------------------------------------------
+# --- the state folder and its log -------------------------------------------------------------------
+
+# Passable and no more, as orchestrator/adapters/state_folder.py has it: nginx's workers are others.
+make_state_folder() {
+    mkdir -p "$STATE"
+    chmod 0711 "$STATE"
+}
 
 logged() {
     "$@" >>"$LOG" 2>&1 || show_log

@@ -19,7 +19,7 @@ from typing import BinaryIO, cast
 
 from agent.layout import MANIFEST_NAME, MAX_FILES, MAX_PACKED_BYTES, MAX_UNPACKED_BYTES
 from agent.manifest import Manifest, ManifestInvalid, check_entry, read_manifest
-from agent.paths import UnsafePath, check_tree, safe_relative
+from agent.paths import FileTree, UnsafePath, check_tree, safe_relative
 
 # Room for tar's own headers and padding on top of the contents.
 STREAM_LIMIT_BYTES = MAX_UNPACKED_BYTES + MAX_FILES * 4 * tarfile.BLOCKSIZE
@@ -103,7 +103,7 @@ class _Counting(io.RawIOBase):
 
 
 def _write_members(packed: bytes, folder: str) -> set[str]:
-    files: dict[str, int] = {}
+    tree = FileTree()
     folders = 0
     stream = _Counting(gzip.GzipFile(fileobj=io.BytesIO(packed)))
     with tarfile.open(fileobj=cast(BinaryIO, stream), mode="r|") as archive:
@@ -116,10 +116,9 @@ def _write_members(packed: bytes, folder: str) -> set[str]:
             # A sparse file is "regular" and a few bytes of archive, but any size on disk.
             if not member.isreg() or member.issparse() or not path:
                 raise UnsafePath(f"{member.name!r}: only plain files and folders are allowed")
-            check_tree([*files.items(), (path, member.size)])
-            files[path] = member.size
+            tree.add(path, member.size)
             _write_member(archive, member, os.path.join(folder, path))
-    return set(files)
+    return tree.files
 
 
 def _write_member(archive: tarfile.TarFile, member: tarfile.TarInfo, target: str) -> None:

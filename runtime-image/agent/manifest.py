@@ -58,7 +58,7 @@ def parse_manifest(document: object) -> Manifest:
     if not isinstance(document, dict):
         raise ManifestInvalid("the manifest is not an object")
     kind = document.get("kind")
-    if kind not in set(AppKind):
+    if not isinstance(kind, str) or kind not in set(AppKind):
         raise ManifestInvalid(f"kind must be one of {', '.join(AppKind)}, not {kind!r}")
     title = document.get("title") or document.get("name") or "App"
     if not isinstance(title, str):

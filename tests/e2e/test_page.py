@@ -9,9 +9,8 @@ from datetime import timedelta
 import pytest
 from playwright.sync_api import Browser, Locator, expect
 
-from tests.e2e.visit import POLL_MS, PROMPT, Visit, chromium
+from tests.e2e.visit import PROMPT, Visit, chromium, visiting
 from tests.fakes import page_api
-from tests.fakes.page_api import PageApi
 
 
 @pytest.fixture(scope="module")
@@ -21,19 +20,9 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def api() -> Iterator[PageApi]:
-    with PageApi() as running:
-        yield running
-
-
-@pytest.fixture
-def visit(browser: Browser, api: PageApi) -> Iterator[Visit]:
-    context = browser.new_context(reduced_motion="reduce")
-    visit = Visit(page=context.new_page(), api=api)
-    visit.open()
-    yield visit
-    context.close()
-    assert visit.complaints() == []  # the console stayed clean
+def visit(browser: Browser) -> Iterator[Visit]:
+    with visiting(browser) as opened:
+        yield opened
 
 
 def test_a_prompt_becomes_a_link_by_way_of_every_state(visit: Visit) -> None:
@@ -131,32 +120,6 @@ def test_without_a_claude_key_the_templates_are_offered_instead(visit: Visit) ->
     expect(visit.page.locator("#suggested")).to_be_hidden()
 
 
-def test_an_outage_keeps_the_last_state_and_ends_by_itself(visit: Visit) -> None:
-    visit.refused = {"503"}
-    visit.ask()
-    visit.step()
-    expect(visit.state).to_have_text("Provisioning")
-    visit.api.is_away = True
-    visit.wait_until(lambda: visit.api.unanswered >= 3)
-    expect(visit.page.get_by_text("Reconnecting…")).to_be_visible()
-    expect(visit.state).to_have_text("Provisioning")
-    visit.api.is_away, visit.api.steps = False, None
-    visit.wait_for(visit.link)
-    expect(visit.page.get_by_text("Reconnecting…")).to_be_hidden()
-
-
-def test_a_reload_goes_on_where_it_was(visit: Visit) -> None:
-    visit.ask()
-    visit.step()
-    expect(visit.state).to_have_text("Provisioning")
-    visit.page.reload()
-    expect(visit.state).to_have_text("Provisioning")
-    expect(visit.page.get_by_role("heading", name=PROMPT)).to_be_visible()
-    visit.api.steps = None
-    visit.wait_for(visit.link)
-    expect(visit.page.locator("#apps-live .row")).to_have_count(1)
-
-
 def test_the_keyboard_alone_is_enough(visit: Visit) -> None:
     keys = visit.page.keyboard
     keys.press("Tab")
@@ -185,24 +148,6 @@ def _tab_to(visit: Visit, wanted: Locator) -> None:
     raise AssertionError(f"Tab never reached {wanted}")
 
 
-def test_a_double_click_makes_one_session(visit: Visit) -> None:
-    visit.page.get_by_label("What should it be?").fill(PROMPT)
-    visit.page.get_by_role("button", name="Make this app").dblclick()
-    visit.wait_for(visit.link)
-    assert [made.prompt for made in visit.api.sessions.values()] == [PROMPT]
-
-
-def test_a_retry_after_an_outage_carries_the_same_idempotency_key(visit: Visit) -> None:
-    visit.refused = {"503"}
-    visit.api.refuse(503, "unavailable", "the database is away", retry_after=3)
-    visit.ask()
-    expect(visit.page.locator("#composer-error")).to_contain_text("try again in 3 seconds")
-    visit.page.get_by_role("button", name="Make this app").click()
-    visit.wait_for(visit.link)
-    assert len(visit.api.keys) == 2
-    assert len(set(visit.api.keys)) == 1
-
-
 def test_a_failure_shows_its_code_and_log_and_can_be_tried_again(visit: Visit) -> None:
     visit.api.scripts.append(page_api.BROKEN)
     visit.ask()
@@ -213,38 +158,6 @@ def test_a_failure_shows_its_code_and_log_and_can_be_tried_again(visit: Visit) -
     visit.page.get_by_role("button", name="Try again").click()
     visit.wait_for(visit.link)
     assert len(set(visit.api.keys)) == 2
-
-
-def test_an_unchanged_status_is_not_sent_again(visit: Visit) -> None:
-    visit.api.steps = 0
-    visit.ask()
-    visit.wait_until(lambda: visit.api.not_modified >= 2)
-    expect(visit.state).to_have_text("Queued")
-    visit.api.steps = None
-    visit.wait_for(visit.link)
-
-
-def test_a_hidden_tab_does_not_poll(visit: Visit) -> None:
-    visit.ask()
-    visit.step()
-    _show_tab(visit, shown=False)
-    before = visit.polls
-    visit.page.clock.run_for(60 * POLL_MS)
-    assert visit.polls == before
-    visit.api.steps = None
-    _show_tab(visit, shown=True)
-    visit.wait_for(visit.link)
-
-
-def _show_tab(visit: Visit, *, shown: bool) -> None:
-    """What the browser tells a page when its tab goes to the back; headless tabs never do."""
-    visit.page.evaluate(
-        """hidden => {
-            Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
-            document.dispatchEvent(new Event("visibilitychange"));
-        }""",
-        not shown,
-    )
 
 
 def test_the_countdown_ticks_and_an_extension_starts_it_again(visit: Visit) -> None:

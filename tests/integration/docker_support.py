@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.adapters.docker_engine import DockerEngine
-from orchestrator.adapters.docker_flags import SandboxLimits, container_name
+from orchestrator.adapters.docker_flags import INSTANCE_LABEL, SandboxLimits, container_name
 from orchestrator.domain import ids
 from orchestrator.ports import SandboxSpec
 
@@ -181,6 +181,8 @@ def new_bench() -> Iterator[Bench]:
         engine.dismantle()
         engine.close()
         shutil.rmtree(folder)
+        left = docker_cli("ps", "-aq", "--filter", f"label={INSTANCE_LABEL}={limits.instance}")
+        assert left == "", "a test left containers behind that the engine doesn't list"
 
 
 def clear(engine: DockerEngine) -> None:

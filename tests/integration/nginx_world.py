@@ -86,6 +86,7 @@ class Backends:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await turns()  # closed transports end in the loop's next turns
 
 
 class Backend:
@@ -116,6 +117,11 @@ class Backend:
 
     async def _drop(self) -> None:
         if self._server is not None:
+            # asyncio loses a connection that it accepts while its server closes: first let those
+            # through that are accepted already.
+            for listener in self._server.sockets:
+                asyncio.get_running_loop().remove_reader(listener.fileno())
+            await turns()
             self._server.close()
             self._server = None
         for writer in tuple(self._open):
@@ -128,13 +134,15 @@ class Backend:
         self, handler: Handler, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         self._open.add(writer)
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            head = parse((await reader.readuntil(b"\r\n\r\n")).decode("latin-1"))
-            self.heads.append(head)
-            await handler(head, reader, writer)
+        try:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                head = parse((await reader.readuntil(b"\r\n\r\n")).decode("latin-1"))
+                self.heads.append(head)
+                await handler(head, reader, writer)
+                await writer.drain()
+        finally:
+            self._open.discard(writer)
             writer.close()
-            await writer.wait_closed()
-        self._open.discard(writer)
 
 
 class World:
@@ -179,10 +187,6 @@ class World:
     def workers(self) -> list[nginx_workers.Process]:
         master = nginx_workers.master(self.settings.folder / "nginx.pid")
         return nginx_workers.children(master)
-
-    def signal_master(self, number: int) -> None:
-        assert self._process is not None
-        self._process.send_signal(number)
 
     def app(self, handler: Handler | None = None) -> tuple[ids.Slug, Backend]:
         """A backend under a new name, published alone; it answers with that name by default."""
@@ -261,6 +265,12 @@ async def echo(head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamW
         await writer.drain()
 
 
+async def turns() -> None:
+    """Let everything that is ready on the event loop run, and what follows from it."""
+    for _ in range(4):
+        await asyncio.sleep(0)
+
+
 def parse(text: str) -> Head:
     first, *lines = text.removesuffix("\r\n\r\n").split("\r\n")
     method, target, _ = first.split(" ")
@@ -276,22 +286,6 @@ def until(condition: Callable[[], bool], what: str, deadline_s: float = 10) -> N
     while not condition():
         assert time.monotonic() < end, f"waited in vain for {what}"
         time.sleep(0.005)
-
-
-def read_until(connection: socket.socket, ending: bytes) -> bytes:
-    data = b""
-    while not data.endswith(ending):
-        more = connection.recv(1000)
-        assert more, f"connection ended after {data!r}"
-        data += more
-    return data
-
-
-def read_all(connection: socket.socket) -> str:
-    data = b""
-    while more := connection.recv(65536):
-        data += more
-    return data.decode()
 
 
 def free_port() -> int:

@@ -39,8 +39,12 @@ def bench(prepared: Bench) -> Iterator[Bench]:
 def create_only(bench: Bench, spec: SandboxSpec) -> str:
     """What a maker leaves that died, or has not yet come, between create and start."""
     name = container_name(spec.sandbox_id)
-    label = next(iter(create_body(bench.limits, spec)["Labels"].items()))
-    return docker_cli("create", "--name", name, "--label", "=".join(label), spec.image)
+    labels = create_body(bench.limits, spec)["Labels"].items()
+    return docker_cli(
+        *("create", "--name", name),
+        *(f"--label={key}={value}" for key, value in labels),
+        spec.image,
+    )
 
 
 def test_a_started_sandbox_has_every_fence(bench: Bench) -> None:

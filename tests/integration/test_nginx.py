@@ -24,11 +24,10 @@ from tests.integration.nginx_world import (
     World,
     echo,
     hello,
-    read_all,
-    read_until,
     routes,
     world,
 )
+from tests.integration.raw_http import read_all, read_until
 
 NOBODY = 65534
 HANDSHAKE = "GET {} HTTP/1.1\r\nHost: {}\r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\n\r\n"

@@ -16,11 +16,11 @@ from tests.integration.nginx_world import (
     Head,
     World,
     hello,
-    read_all,
     routes,
     until,
     world,
 )
+from tests.integration.raw_http import read_all
 
 PORTS = 25  # in each of two groups that take turns
 REUSES = 1_000

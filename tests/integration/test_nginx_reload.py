@@ -18,12 +18,11 @@ from tests.integration.nginx_world import (
     World,
     echo,
     hello,
-    read_all,
-    read_until,
     routes,
     until,
     world,
 )
+from tests.integration.raw_http import read_all, read_until
 
 HANDSHAKE = "GET / HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
 
@@ -163,10 +162,11 @@ def test_a_reload_without_end_names_what_it_waited_for_and_is_confirmed_by_the_n
         patient = nginx.NginxProxy(replace(w.settings, reload_deadline_s=10))
         slug = ids.new_slug()
         wanted = routes({slug: w.backends.serve(hello(slug))})
-        w.signal_master(signal.SIGSTOP)
+        master = nginx_workers.master(w.settings.folder / "nginx.pid")
+        nginx_workers.send(master, signal.SIGSTOP)
         with pytest.raises(errors.ProxyUnavailable, match=f"in vain for .*{wanted.digest}"):
             w.proxy.publish(wanted)
-        w.signal_master(signal.SIGCONT)
+        nginx_workers.send(master, signal.SIGCONT)
         until(lambda: w.proxy.published() == wanted.digest, "the reload that came late")
 
         patient.publish(wanted)

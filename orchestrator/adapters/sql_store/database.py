@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,20 +92,11 @@ class Database:
     def first(self, lookup: Lookup, value: str) -> Sequence[Any] | None:
         """The row that a look-up finds. For what is asked at every request: this takes about a
         third of the time of the same statement in `read`."""
-        dialect = self._engine.dialect
-        try:
-            connection = self._engine.raw_connection()
-            try:
-                return lookup.first(dialect, connection.dbapi_connection, value)
-            except dialect.loaded_dbapi.Error:
-                connection.invalidate()
-            finally:
-                connection.close()
-        except exc.SQLAlchemyError as error:
-            raise translated(error) from error
+        with suppress(self._engine.dialect.loaded_dbapi.Error):
+            return self._first_of_driver(lookup, value)
         # Once more the long way: it knows whether the whole pool is stale, and says what is wrong.
-        with self.read() as core:
-            return core.execute(lookup.query, {lookup.parameter: value}).first()
+        with self.read() as connection:
+            return connection.execute(lookup.query, {lookup.parameter: value}).first()
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -122,6 +113,19 @@ class Database:
 
     def close(self) -> None:
         self._engine.dispose()
+
+    def _first_of_driver(self, lookup: Lookup, value: str) -> Sequence[Any] | None:
+        try:
+            connection = self._engine.raw_connection()
+        except exc.SQLAlchemyError as error:
+            raise translated(error) from error
+        try:
+            return lookup.first(self._engine.dialect, connection.dbapi_connection, value)
+        except self._engine.dialect.loaded_dbapi.Error:
+            connection.invalidate()
+            raise
+        finally:
+            connection.close()
 
     @contextmanager
     def _my_turn(self) -> Iterator[None]:

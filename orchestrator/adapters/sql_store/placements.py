@@ -48,30 +48,30 @@ def place(
     with database.read() as connection:
         candidates = pool.rank(hosts.loads(connection))
     for candidate in candidates:
+        host_id = candidate.host.id
         with database.write() as connection:
-            sandbox = _place_on(connection, candidate.host.id, new, port_range, now)
-            if sandbox is not None:
-                if session is not None:
-                    sessions.write(connection, session)
-                return sandbox
+            port = _free_port(connection, host_id, port_range)
+            if port is None:
+                continue
+            if session is not None:
+                sessions.write(connection, session)  # before the row that refers to it
+            return _insert(connection, new, host_id, port, now)
     raise errors.NoCapacity("no host has a free slot now: the session waits for one")
 
 
-def _place_on(
-    connection: Connection,
-    host_id: HostId,
-    new: NewSandbox,
-    port_range: tuple[int, int],
-    now: datetime,
-) -> Sandbox | None:
+def _free_port(connection: Connection, host_id: HostId, port_range: tuple[int, int]) -> int | None:
+    """A port on a host that has a slot too; its row is locked until the transaction ends."""
     # What ranked the hosts may be old by now: lock this one, then count again.
     row = connection.execute(_HOST, {"the_host": host_id}).one()
     held = {taken.port: taken.state for taken in connection.execute(_HELD, {"the_host": host_id})}
     starting = sum(state == SandboxState.CREATING for state in held.values())
     load = HostLoad(host=codec.host_of(row), used=len(held), starting=starting)
-    port = next_port(row.port_cursor, held, port_range)
-    if port is None or not pool.placeable(load):
-        return None
+    return next_port(row.port_cursor, held, port_range) if pool.placeable(load) else None
+
+
+def _insert(
+    connection: Connection, new: NewSandbox, host_id: HostId, port: int, now: datetime
+) -> Sandbox:
     sandbox = Sandbox(
         id=new.id,
         host_id=host_id,

@@ -1,7 +1,9 @@
 """Sandboxes and claims: ports.Sandboxes on SQL. The store hands it out; placements.py has `place`.
 
 On PostgreSQL rows are locked in one order, so that no two calls wait for each other: host, then
-sandboxes by id, then session. SQLite has one writer and needs no order.
+sandboxes by id, then session. A session is written before a sandbox that refers to it: the foreign
+key takes a weak lock on the session, and two that hold it can't both make it a strong one. SQLite
+has one writer and needs no order.
 """
 
 from __future__ import annotations
@@ -100,6 +102,8 @@ class SqlSandboxes:
                 slug=slug,
                 routed=slug == warm.slug,  # another slug has to be published first
             )
+            theirs = replace(session, sandbox_id=claimed.id, slug=slug)
+            saved = sessions.write(connection, theirs)  # before the row that refers to it
             _update(
                 connection,
                 claimed.id,
@@ -108,8 +112,7 @@ class SqlSandboxes:
                 slug=slug,
                 routed=claimed.routed,
             )
-            theirs = replace(session, sandbox_id=claimed.id, slug=slug)
-            return sessions.write(connection, theirs), claimed
+            return saved, claimed
 
     def save(self, sandbox: Sandbox, expected: SandboxState) -> Sandbox:
         """As the port says; a container id that is known stays, for who saves may not know it."""

@@ -21,7 +21,11 @@ SESSION_QUEUED = "state = 'queued' AND wanted = 'running'"
 SANDBOX_LIVE = "state <> 'gone'"
 SANDBOX_GONE = "state = 'gone'"
 SANDBOX_CLAIMABLE = "state = 'warm' AND routed"
-SANDBOX_UNSETTLED = "routed <> (state IN ('creating', 'warm', 'claimed'))"
+# Spelt out: of `routed <> (state IN ...)` PostgreSQL expects nearly all rows, and reads them all.
+SANDBOX_UNSETTLED = (
+    "(routed AND state NOT IN ('creating', 'warm', 'claimed'))"
+    " OR (NOT routed AND state IN ('creating', 'warm', 'claimed'))"
+)
 
 
 class UtcTime(sa.types.TypeDecorator[datetime]):

@@ -85,6 +85,9 @@ def _decorated(scope: Scope, send: Send) -> Send:
             headers = MutableHeaders(scope=message)
             headers["X-Content-Type-Options"] = "nosniff"
             headers["Referrer-Policy"] = "no-referrer"
+            if scope["path"].startswith("/static/"):
+                # Asked again each time (304 mostly), so that an upgrade never mixes two versions.
+                headers["Cache-Control"] = "no-cache"
             if not scope["path"].startswith(_DOCS):
                 headers["Content-Security-Policy"] = _CSP
             cookie = scope.get("state", {}).get("new_cookie")

@@ -54,8 +54,7 @@ class Api:
     @classmethod
     def of(cls, settings: Settings) -> Self:
         """With the key of whoever runs spawnctl. Raises Problem (key_unreadable)."""
-        address = f"http://{settings.probe_address}:{settings.http_port}"
-        return cls(address, local.api_key(settings))
+        return cls(local.api_url(settings), local.api_key(settings))
 
     def __enter__(self) -> Self:
         return self
@@ -125,7 +124,9 @@ class Api:
             answer = self._http.request(method, path, **options)
         except httpx2.TransportError as error:
             raise _Away(
-                problems.unreachable(f"no control plane answers at {self.base_url} ({error})"),
+                problems.unreachable(
+                    f"no control plane answers at {self.base_url} ({error or type(error).__name__})"
+                ),
                 refused=isinstance(error, httpx2.ConnectError),
             ) from error
         if answer.is_success or answer.status_code == 304:

@@ -42,9 +42,9 @@ def build(
 ) -> None:
     """Build the runtime image unless it is there, and use it from the next sandbox on."""
     settings = local.settings()
-    tag = run_build(_BUILD, settings.docker_url, base)
     state = StateFolder(settings.state_dir)
-    state.prepare()
+    state.prepare()  # before the long part: it may refuse
+    tag = run_build(_BUILD, settings.docker_url, base)
     state.set_image(tag)
     if settings.runtime_image and settings.runtime_image != tag:
         output.stderr().print(

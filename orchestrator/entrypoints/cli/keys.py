@@ -56,7 +56,7 @@ def list_them(as_json: AsJson = False) -> None:
     made = output.table("ID", "NAME", "TIER", "ROLE", "AGE", "STATE", *more)
     for key in found["keys"]:
         revoked = key["revoked_at"] is not None
-        cells = [
+        cells: list[str | Text] = [
             output.short(key["key_id"]),
             output.cut(key["name"], 24),
             output.plain(key["tier"]),
@@ -64,7 +64,9 @@ def list_them(as_json: AsJson = False) -> None:
             output.since(key["created_at"]),
             Text("revoked", "red") if revoked else Text("valid", "green"),
         ]
-        made.add_row(*cells, *([output.plain(key["user_id"])] if more else []))
+        if more:
+            cells.append(output.plain(key["user_id"]))
+        made.add_row(*cells)
     console.print(made)
 
 

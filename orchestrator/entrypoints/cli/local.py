@@ -32,14 +32,22 @@ def settings() -> Settings:
         ) from None
 
 
+def api_url(found: Settings) -> str:
+    """Where the proxy of this machine's control plane listens."""
+    address = found.probe_address
+    host = f"[{address}]" if ":" in address else address  # IPv6
+    return f"http://{host}:{found.http_port}"
+
+
 def api_key(found: Settings) -> str:
-    """SPAWN_API_KEY, else the operator key in the state folder, else ""."""
+    """SPAWN_API_KEY, else the operator key in the state folder, else "". Raises Problem
+    (key_unreadable, key_malformed)."""
     configured = found.api_key.get_secret_value()
     if configured:
-        return configured
+        return _sendable(configured, "SPAWN_API_KEY")
     path = found.state_dir / OPERATOR_KEY
     try:
-        return path.read_text("utf-8").strip()
+        return _sendable(path.read_text("utf-8"), str(path))
     except (FileNotFoundError, NotADirectoryError):
         return ""
     except OSError as error:
@@ -49,6 +57,19 @@ def api_key(found: Settings) -> str:
             f"the operator key in {path} can't be read: {error.strerror}",
             "Run as the user who started SpawnAI, or set SPAWN_API_KEY.",
         ) from error
+
+
+def _sendable(key: str, source: str) -> str:
+    """Refused here: libraries quote a header that they don't like, and so would show the key."""
+    key = key.strip()
+    if key.isascii() and key.isprintable() and " " not in key:
+        return key
+    raise Problem(
+        Exit.UNAUTHORIZED,
+        "key_malformed",
+        f"the key in {source} has characters that no key has",
+        "Copy it again; keys are one word that begins with spk_",
+    )
 
 
 def existing_parent(path: Path) -> Path:

@@ -7,6 +7,7 @@ control characters, or an app could write anything to an operator's terminal.
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Iterable, Mapping
@@ -101,6 +102,11 @@ def cut(text: object, length: int) -> str:
     return line if len(line) <= length else line[: length - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
+def one_line(text: object) -> Text:
+    """A cell that ends in an ellipsis where there isn't room for it."""
+    return Text(plain(text), no_wrap=True, overflow="ellipsis")
+
+
 def since(then: str, now: datetime | None = None) -> str:
     """How long ago an ISO time was, for people."""
     return duration.say((_now(now) - datetime.fromisoformat(then)).total_seconds())
@@ -122,15 +128,15 @@ def clock(then: str) -> str:
     return datetime.fromisoformat(then).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-def table(*columns: str, wrap: Iterable[str] = (), right: Iterable[str] = ()) -> Table:
-    """An empty table. Columns in `wrap` may take several lines; the others are never broken."""
+def table(*columns: str, wrap: Iterable[str] = (), shrink: Iterable[str] = ()) -> Table:
+    """An empty table. Columns in `wrap` may take several lines, those in `shrink` (cells made by
+    one_line) give way where it is narrow; the others keep their width."""
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     for name in columns:
         made.add_column(
             name,
-            no_wrap=name not in wrap,
+            no_wrap=name not in wrap and name not in shrink,
             overflow="fold" if name in wrap else "ellipsis",
-            justify="right" if name in right else "left",
         )
     return made
 
@@ -145,9 +151,14 @@ def facts(pairs: Iterable[tuple[str, str | Text]]) -> Table:
     return made
 
 
+def count(number: int, thing: str) -> str:
+    """ "1 problem", "2 problems"."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 def _now(now: datetime | None) -> datetime:
     return datetime.now(UTC) if now is None else now
 
 
 def _width(terminal: bool) -> int | None:
-    return None if terminal else _PIPE_WIDTH
+    return None if terminal or "COLUMNS" in os.environ else _PIPE_WIDTH

@@ -56,7 +56,9 @@ def glance(found: Json, page_url: str) -> Iterator[RenderableType]:
 def _sessions(counts: Json) -> Text:
     """The states that have any, each in its colour."""
     parts = [
-        Text.assemble(str(count), " ", output.state(name)) for name, count in counts.items() if count
+        Text.assemble(str(count), " ", output.state(name))
+        for name, count in counts.items()
+        if count
     ]
     return Text(", ").join(parts) if parts else Text("none yet")
 

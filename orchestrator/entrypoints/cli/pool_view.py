@@ -1,4 +1,4 @@
-"""The pool as tables and facts. Used by `spawnctl pool` and `spawnctl status`; pure but for the clock."""
+"""The pool as tables and facts. Used by `spawnctl pool` and `spawnctl status`."""
 
 from __future__ import annotations
 

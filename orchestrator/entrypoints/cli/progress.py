@@ -7,8 +7,15 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
-from rich.progress import TimeElapsedColumn as ElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Column
 
 from orchestrator.domain import duration
@@ -33,7 +40,7 @@ def for_stderr() -> Iterator[Display]:
         TextColumn("{task.fields[state]}", style="bold", markup=False),
         BarColumn(bar_width=24),
         TaskProgressColumn(),
-        ElapsedColumn(),
+        TimeElapsedColumn(),
         TextColumn(
             "{task.description}",
             markup=False,
@@ -51,15 +58,15 @@ class Bar:
 
     def __init__(self, bar: Progress) -> None:
         self._bar = bar
-        self._task = bar.add_task("", total=100, state="")
+        self._task: TaskID | None = None  # from the first status on: nothing jumps from 0
 
     def show(self, status: dict[str, Any]) -> None:
-        self._bar.update(
-            self._task,
-            completed=status["progress"],
-            state=status["status"],
-            description=describe(status),
-        )
+        said, done = describe(status), status["progress"]
+        state = f"{output.plain(status['status']):12}"
+        if self._task is None:
+            self._task = self._bar.add_task(said, total=100, completed=done, state=state)
+        else:
+            self._bar.update(self._task, description=said, completed=done, state=state)
 
 
 class Lines:

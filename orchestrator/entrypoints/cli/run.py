@@ -19,7 +19,7 @@ from orchestrator.entrypoints.cli.client import Api, Json
 from orchestrator.entrypoints.cli.exits import Exit
 from orchestrator.entrypoints.cli.output import AsJson
 from orchestrator.entrypoints.cli.problems import Problem
-from orchestrator.entrypoints.cli.progress import Display, for_stderr
+from orchestrator.entrypoints.cli.progress import Display, for_stderr, say_short
 
 _LONG_POLL_S = 25  # below the 30-60 s after which proxies on the way give up
 _PACE_S = 0.2  # between polls, when the API answers them at once (it is about to stop)
@@ -114,8 +114,8 @@ def _print_result(status: Json, *, as_json: bool) -> None:
     output.stderr().print(
         Text.assemble(
             ("Ready", "green"),
-            f" after {spent_s:.1f} s; it ends in {output.until(status['expires_at'])}"
-            f" (spawnctl sessions extend {output.short(status['session_id'])} TTL)",
+            f" after {say_short(spent_s)}; {output.short(status['session_id'])} ends in"
+            f" {output.until(status['expires_at'])}",
         )
     )
     print(status["url"])

@@ -1,4 +1,4 @@
-"""Sessions as tables and as a story. Used by the sessions commands; pure but for the clock."""
+"""Sessions as tables and as a story. Used by the sessions commands."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from orchestrator.entrypoints.cli.progress import say_phases, say_short
 
 Json = dict[str, Any]
 
-_APP_MAX = 60  # characters of a prompt in a list
+_APP_MAX = 80  # characters of a prompt in a list
 
 
 def listing(sessions: Sequence[Json], *, wide: bool) -> Table:
     """One line a session; 80 columns hold the narrow form."""
     more = ("HOST", "LINK") if wide else ()
-    made = output.table("ID", "STATE", "AGE", "LEFT", "APP", *more)
+    made = output.table("ID", "STATE", "AGE", "LEFT", "APP", *more, shrink={"APP"})
     for one in sessions:
         cells: list[RenderableType] = [
             output.short(one["session_id"]),
             output.state(one["status"]),
             output.since(one["created_at"]),
             "-" if one["status"] in ENDED else output.until(one["expires_at"]),
-            output.cut(app_of(one), _APP_MAX),
+            output.one_line(output.cut(app_of(one), _APP_MAX)),
         ]
         if wide:
             cells += [output.plain(one["host"] or "-"), output.plain(one["url"] or "-")]

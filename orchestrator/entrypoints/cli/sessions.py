@@ -89,8 +89,8 @@ def kill(
             over = one["status"] in {SessionState.DESTROYED, SessionState.FAILED}
             said = f"had ended before ({one['status']})" if over else "is ending"
             print(f"{output.plain(one['session_id'])} {said}")
-    for problem in refused[1:]:
-        output.problem(problem)
+    for one_more in refused[1:]:
+        output.problem(one_more)
     if refused:
         raise refused[0]
 

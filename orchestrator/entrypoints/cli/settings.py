@@ -12,6 +12,7 @@ import typer
 from dotenv import dotenv_values
 from pydantic import AliasChoices, SecretStr
 from pydantic.fields import FieldInfo
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -61,7 +62,14 @@ def show(as_json: AsJson = False) -> None:
         )
         return
     console = output.stdout()
-    console.print(_table(found, wide=console.width >= output.WIDE))
+    if console.width >= output.WIDE:
+        console.print(_table(found))
+    else:
+        for one in found:
+            console.print(
+                Text.assemble((f"{one.name:28} ", "bold"), _value(one), "  ", _source(one))
+            )
+            console.print(Padding(Text(one.description, "bright_black"), (0, 0, 0, 4)))
     console.print(f"\nSet them in the environment, or in {path}", soft_wrap=True)
 
 
@@ -114,16 +122,16 @@ def shown(value: object) -> str | int | float | bool:
     return _PASSWORD.sub(r"\1:***", str(value))
 
 
-def _table(found: Sequence[Setting], *, wide: bool) -> Table:
-    if wide:
-        made = output.table("SETTING", "VALUE", "FROM", "WHAT", wrap={"VALUE", "WHAT"})
-    else:
-        made = output.table("SETTING", "VALUE", "FROM", wrap={"VALUE"})
+def _table(found: Sequence[Setting]) -> Table:
+    made = output.table("SETTING", "VALUE", "FROM", "WHAT", wrap={"VALUE", "WHAT"})
     for one in found:
-        value = Text("-" if one.value == "" else output.plain(one.value))
-        source = Text(one.source, "bright_black" if one.source == "default" else "green")
-        if wide:
-            made.add_row(one.name, value, source, Text(one.description, "bright_black"))
-            continue
-        made.add_row(one.name, value, source)
+        made.add_row(one.name, _value(one), _source(one), Text(one.description, "bright_black"))
     return made
+
+
+def _value(one: Setting) -> str:
+    return "-" if one.value == "" else output.plain(one.value)
+
+
+def _source(one: Setting) -> Text:
+    return Text(one.source, "bright_black" if one.source == "default" else "green")

@@ -24,6 +24,8 @@ def templates(as_json: AsJson = False) -> None:
     made = output.table("NAME", "KIND", "WHAT IT IS", wrap={"WHAT IT IS"})
     for one in found["templates"]:
         title, description = output.plain(one["title"]), output.plain(one["description"])
-        made.add_row(output.plain(one["name"]), output.plain(one["kind"]), f"{title}: {description}")
+        made.add_row(
+            output.plain(one["name"]), output.plain(one["kind"]), f"{title}: {description}"
+        )
     output.stdout().print(made)
     output.stderr().print("Start one: spawnctl run --template NAME")

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from agent.bundle import BundleInvalid, pack, unpack
 from agent.layout import MAX_FILES, MAX_PACKED_BYTES, MAX_UNPACKED_BYTES
 from agent.manifest import AppKind

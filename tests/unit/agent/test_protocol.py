@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from agent.backoff import HOME_BACKOFF
 from agent.crashes import WINDOW_S, CrashHistory
 from agent.identity import parse_line

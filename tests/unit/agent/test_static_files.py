@@ -6,10 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
+from agent.static_files import REVALIDATE, Answer, answer, resolve
 from hypothesis import given
 from hypothesis import strategies as st
-
-from agent.static_files import REVALIDATE, Answer, answer, resolve
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 // The HTTP API as functions. Every failure is thrown as a Problem; status 0 is "no answer at all".
 
+const TRIES = 3; // each request here can be repeated: by its nature, or by its Idempotency-Key
+const BETWEEN_TRIES_MS = [0, 500];
 const PATIENCE_MS = 20000; // longer than any answer here takes; then it counts as lost
 const SKEW_MS = 3000; // less than this is no skew
 const HALF_MS = 500; // the Date header is cut to whole seconds
@@ -39,17 +41,23 @@ async function call(method, path, { body, headers = {} } = {}) {
   });
 }
 
+// Dropped connections are tried again at once: a proxy's reload, or a container that starts beside
+// the browser, cuts them without meaning anything.
 async function send(method, path, body, headers) {
-  try {
-    return await fetch(path, {
-      method,
-      cache: "no-store", // the ETag is handled here
-      signal: AbortSignal.timeout(PATIENCE_MS),
-      headers: { ...headers, ...(body ? { "Content-Type": "application/json" } : {}) },
-      body: body ? JSON.stringify(body) : undefined,
-    });
-  } catch {
-    throw new Problem({ status: 0 });
+  for (let tried = 1; ; tried += 1) {
+    try {
+      return await fetch(path, {
+        method,
+        cache: "no-store", // the ETag is handled here
+        signal: AbortSignal.timeout(PATIENCE_MS),
+        headers: { ...headers, ...(body ? { "Content-Type": "application/json" } : {}) },
+        body: body ? JSON.stringify(body) : undefined,
+      });
+    } catch (error) {
+      if (tried === TRIES || error.name === "TimeoutError") throw new Problem({ status: 0 });
+    }
+    const wait_ms = BETWEEN_TRIES_MS[tried - 1];
+    if (wait_ms) await new Promise((resolve) => setTimeout(resolve, wait_ms));
   }
 }
 

@@ -1,4 +1,4 @@
-// Follows one session by polling its status until it has ended. app.js runs one per session.
+// Follows one session by polling its status until it has ended. page.js runs one per session.
 
 import { serverNow, statusOf } from "./api.js";
 import { hasEnded, isUnderWay } from "./words.js";

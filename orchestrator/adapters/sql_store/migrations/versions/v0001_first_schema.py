@@ -101,10 +101,10 @@ def _make_sessions() -> None:
         sa.Column("idempotency_key", sa.Text()),
         sa.Column("idempotency_fingerprint", sa.Text()),
         sa.PrimaryKeyConstraint("id", name="pk_sessions"),
-        sa.UniqueConstraint("slug", name="uq_sessions_slug"),
         sa.UniqueConstraint(
             "user_id", "idempotency_key", name="uq_sessions_user_id_idempotency_key"
         ),
+        sa.UniqueConstraint("slug", name="uq_sessions_slug"),
     )
     _index_sessions()
 
@@ -178,7 +178,8 @@ def _make_sandboxes() -> None:
         "ix_sandboxes_unsettled",
         "sandboxes",
         ["id"],
-        "routed <> (state IN ('creating', 'warm', 'claimed'))",
+        "(routed AND state NOT IN ('creating', 'warm', 'claimed'))"
+        " OR (NOT routed AND state IN ('creating', 'warm', 'claimed'))",
     )
     _partial("uq_sandboxes_port", "sandboxes", ["host_id", "port"], _LIVE_SANDBOX, unique=True)
     _partial("uq_sandboxes_slug", "sandboxes", ["slug"], _LIVE_SANDBOX, unique=True)

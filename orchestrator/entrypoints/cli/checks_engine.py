@@ -1,0 +1,154 @@
+"""Doctor's look at the Docker engine: version, limits, storage, image, firewall.
+
+Changes nothing but what the running control plane has set itself: its network and egress rules are
+set again if they have gone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import docker.errors
+
+from orchestrator.adapters import docker_client, egress
+from orchestrator.adapters.docker_engine import DockerEngine
+from orchestrator.adapters.docker_flags import SandboxLimits
+from orchestrator.adapters.state_folder import StateFolder
+from orchestrator.config import Settings
+from orchestrator.domain import errors
+from orchestrator.entrypoints.cli import checks_machine
+from orchestrator.entrypoints.cli.findings import Finding, ok, problem, warning
+
+Info = Mapping[str, Any]
+
+_VERSION_MIN = (20, 10)
+_FIT_DRIVERS = frozenset({"overlay2", "overlayfs", "btrfs", "zfs"})
+_START = "Start it: sudo systemctl start docker (without systemd: make up). Or set SPAWN_DOCKER_URL"
+_BUILD = "spawnctl image build"
+_INSTANCE = "instance"  # in the state folder; without it, what runs here isn't of this installation
+
+
+def engine(settings: Settings, *, running: bool) -> Iterator[Finding]:
+    """Everything about the engine. `running`: whether our control plane answers."""
+    try:
+        with docker_client.translated("ask for its state", settings.docker_url):
+            api = docker_client.connect(settings.docker_url)
+            try:
+                info = api.info()
+                image = _image(api, settings)
+            finally:
+                api.close()
+    except errors.SpawnError as error:
+        yield problem("Docker", str(error), _fix_for(str(error)))
+        return
+    yield _version(info)
+    yield _storage(info)
+    yield from _limits(info, settings)
+    root = Path(info["DockerRootDir"])
+    if root.exists():
+        yield from checks_machine.room("Docker's disk", root)
+    yield image
+    yield from _firewall(settings, running=running)
+
+
+def _version(info: Info) -> Finding:
+    said = str(info["ServerVersion"])
+    if version_of(said) < _VERSION_MIN:
+        return problem("Docker", f"version {said} is too old", "Install Docker 20.10 or newer")
+    return ok("Docker", f"version {said} answers")
+
+
+def version_of(text: str) -> tuple[int, ...]:
+    """(20, 10) of "20.10.24+dfsg1"."""
+    return tuple(int(part) for part in re.findall(r"\d+", text)[:2])
+
+
+def _storage(info: Info) -> Finding:
+    driver = str(info["Driver"])
+    if driver in _FIT_DRIVERS:
+        return ok("storage driver", driver)
+    return warning(
+        "storage driver",
+        f"{driver} copies whole images: starts are slow and take much disk",
+        'Set {"storage-driver": "overlay2"} in /etc/docker/daemon.json and restart Docker',
+    )
+
+
+def _limits(info: Info, settings: Settings) -> Iterator[Finding]:
+    """Whether the kernel keeps sandboxes within their bounds."""
+    version = str(info.get("CgroupVersion") or 1)
+    wanted = {"MemoryLimit": "memory", "CpuCfsQuota": "CPU", "PidsLimit": "process"}
+    missing = [name for key, name in wanted.items() if not info.get(key)]
+    if missing:
+        yield problem(
+            "cgroups",
+            f"version {version}, without {' and '.join(missing)} limits: one app could take all",
+            "Add cgroup_enable=memory to the kernel's command line and reboot; for rootless Docker"
+            " delegate the controllers to its user",
+        )
+    else:
+        yield ok("cgroups", f"version {version}; memory, CPU and process limits work")
+    runtime = settings.sandbox_runtime
+    if runtime and runtime not in info.get("Runtimes", {}):
+        yield problem(
+            "sandbox runtime",
+            f"Docker has no runtime {runtime}",
+            f"Add {runtime} to /etc/docker/daemon.json, or unset SPAWN_SANDBOX_RUNTIME",
+        )
+
+
+def _image(api: docker.APIClient, settings: Settings) -> Finding:
+    name = "runtime image"
+    reference = settings.runtime_image or StateFolder(settings.state_dir).image()
+    if not reference:
+        return problem(name, "none was built yet", _BUILD)
+    try:
+        api.inspect_image(reference)
+    except docker.errors.ImageNotFound:
+        return problem(name, f"{reference} is not on this engine", _BUILD)
+    return ok(name, reference)
+
+
+def _firewall(settings: Settings, *, running: bool) -> Iterator[Finding]:
+    """Whether sandboxes are kept in. Where our control plane doesn't run there are no rules yet to
+    look at: then whether they could be set."""
+    if not running or not (settings.state_dir / _INSTANCE).exists():
+        yield _iptables(egress.run_here(("iptables", "-w", "5", "-S", "INPUT")))
+        return
+    limits = SandboxLimits(instance=StateFolder(settings.state_dir).instance())
+    docker_engine = DockerEngine(settings.docker_url, limits)
+    try:
+        warnings = docker_engine.prepare()
+    except errors.SpawnError as error:
+        yield problem("egress rules", str(error), _START)
+        return
+    finally:
+        docker_engine.close()
+    for said in warnings:
+        detail, _, fix = said.partition(" As root")
+        yield problem("egress rules", detail, f"As root{fix}" if fix else said)
+    if not warnings:
+        yield ok("egress rules", "in force: sandboxes reach nothing")
+
+
+def _iptables(outcome: egress.Outcome) -> Finding:
+    name = "iptables"
+    if outcome.code == 0:
+        return ok(name, "usable: the rules that keep sandboxes in can be set")
+    said = " ".join(outcome.output.split())[:200]
+    if outcome.code == 127:
+        return problem(name, "is not installed", "sudo apt-get install iptables")
+    return problem(
+        name,
+        f"this user can't set the rules that keep sandboxes in ({said})",
+        "Run spawnctl up as root, or set the rules that its warning names as root yourself",
+    )
+
+
+def _fix_for(message: str) -> str:
+    if "Permission denied" in message:
+        return "Join the group docker and log in again: sudo usermod -aG docker $USER"
+    return _START

@@ -1,0 +1,36 @@
+"""What doctor finds, as data. Made by the checks_* modules, shown by doctor."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class Level(enum.StrEnum):
+    """How bad it is."""
+
+    OK = "ok"  # as it should be
+    WARNING = "warning"  # works, but worse than it could
+    PROBLEM = "problem"  # sessions fail, or sandboxes aren't fenced in
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One line of doctor's report."""
+
+    name: str  # what was looked at
+    level: Level
+    detail: str  # what was found
+    fix: str = ""  # the exact thing to do; never empty for a problem
+
+
+def ok(name: str, detail: str) -> Finding:
+    return Finding(name=name, level=Level.OK, detail=detail)
+
+
+def warning(name: str, detail: str, fix: str) -> Finding:
+    return Finding(name=name, level=Level.WARNING, detail=detail, fix=fix)
+
+
+def problem(name: str, detail: str, fix: str) -> Finding:
+    return Finding(name=name, level=Level.PROBLEM, detail=detail, fix=fix)

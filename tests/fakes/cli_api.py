@@ -1,0 +1,301 @@
+"""A small stand-in for the control plane's API, for `tests/integration/test_cli.py`.
+
+Answers are scripted: `answer()` queues what the next requests to a path get; without a script a
+path gives the usual answer. Sessions advance by one step of their script per poll, never by time.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections import defaultdict, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+Json = dict[str, Any]
+
+KEY = "spk_the-operators-own-key-for-this-test"
+SESSION = "ses_" + "abcdefgh" + "2" * 18
+OTHER = "ses_" + "abcdefzz" + "3" * 18
+LINK = "http://k3j5m7p2q4r6s7t2.apps.localhost:8080/"
+CREATED = "2024-01-02T03:04:05+00:00"
+EXPIRES = "2099-01-02T03:04:05+00:00"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scripted:
+    """One answer, given once."""
+
+    status: int
+    body: Mapping[str, Any] | str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """One request, as it came in."""
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: Any
+
+
+def status(state: str, progress: int, message: str = "", **members: Any) -> Json:
+    """A Status."""
+    ready = state == "ready"
+    return {
+        "session_id": SESSION,
+        "status": state,
+        "progress": progress,
+        "message": message or state.capitalize(),
+        "ready": ready,
+        "url": LINK if ready else None,
+        "queue_position": None,
+        "phases": [{"name": "queued", "seconds": 0.01}, {"name": "deploying", "seconds": 1.2}],
+        "attempt": 1,
+        "version": int(ready),
+        "template": None,
+        "prompt": "a kanban board",
+        "tier": "operator",
+        "created_at": CREATED,
+        "expires_at": EXPIRES,
+        "error": None,
+        **members,
+    }
+
+
+QUEUED = status("queued", 10, "Waiting for a free sandbox", queue_position=2)
+GENERATING = status("generating", 58, "Writing app.js")
+READY = status("ready", 100, "Your app is running")
+FAILED = status(
+    "failed",
+    100,
+    "The app did not start",
+    error={"code": "app_not_ready", "message": "The app exited.\nKeyError: 'PORT'"},
+)
+
+
+def operator_status(base: Json, **members: Any) -> Json:
+    """What operators see of it."""
+    return {
+        **base,
+        "user_id": "usr_" + "b" * 26,
+        "sandbox_id": "sbx_" + "c" * 26,
+        "host": "local",
+        "revision": 7,
+        "history": [
+            {"state": "queued", "at": CREATED},
+            {"state": base["status"], "at": "2024-01-02T03:04:06.250000+00:00"},
+        ],
+        **members,
+    }
+
+
+SANDBOX = {
+    "sandbox_id": "sbx_" + "c" * 26,
+    "state": "claimed",
+    "session_id": SESSION,
+    "host": "local",
+    "port": 21007,
+    "slug": "k3j5m7p2q4r6s7t2",
+    "routed": True,
+    "created_at": CREATED,
+    "reason": "",
+}
+POOL: Json = {
+    "warm_target": 3,
+    "warm": 2,
+    "creating": 1,
+    "claimed": 1,
+    "stopping": 0,
+    "broken": 0,
+    "slots": 32,
+    "free_slots": 28,
+    "waiting": 0,
+    "hosts": [
+        {
+            "name": "local",
+            "state": "up",
+            "reason": "",
+            "slots": 32,
+            "used": 4,
+            "starting": 1,
+            "cordoned": True,
+            "draining": False,
+        }
+    ],
+    "queues": {"critical": 0, "high": 2, "normal": 0, "low": 0},
+}
+CHECKS = {
+    "database": {"ok": True, "detail": "answers"},
+    "redis": {"ok": True, "detail": "answers"},
+    "docker": {"ok": True, "detail": "1 host(s), at least one up"},
+    "daemon": {"ok": True, "detail": "box:123 leads"},
+    "claude": {"ok": False, "detail": "no ANTHROPIC_API_KEY: templates only"},
+}
+KEY_ROW = {
+    "key_id": "key_" + "d" * 26,
+    "name": "ci",
+    "user_id": "usr_" + "e" * 26,
+    "tier": "pro",
+    "role": "user",
+    "created_at": CREATED,
+    "revoked_at": None,
+}
+LINES = [{"at": CREATED, "text": f"line {number}"} for number in range(5)]
+
+
+class CliApi:
+    """The server, on a free port of 127.0.0.1: `with CliApi() as api: ... api.port`."""
+
+    def __init__(self, *, port: int = 0) -> None:
+        self.seen: list[Seen] = []
+        self.not_modified = 0  # polls that were answered with 304
+        self._scripts: dict[str, deque[Scripted]] = defaultdict(deque)
+        self._story: deque[Json] = deque([QUEUED, GENERATING, READY])
+        self._revision = 1
+        self._socket = socket.create_server(("127.0.0.1", port))
+        self.port: int = self._socket.getsockname()[1]
+        routes = [Route("/{path:path}", self._any, methods=["GET", "POST", "DELETE"])]
+        config = uvicorn.Config(
+            Starlette(routes=routes), log_level="warning", ws="none", lifespan="off"
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self.serve, name="cli-api")
+
+    def serve(self) -> None:
+        self._server.run(sockets=[self._socket])
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.should_exit = True
+        self._thread.join(timeout=10)
+        self._socket.close()
+
+    def answer(
+        self, path: str, http_status: int, body: Json | str, headers: Json | None = None
+    ) -> None:
+        """What the next request to `path` gets, once those queued before are used up."""
+        self._scripts[path].append(
+            Scripted(status=http_status, body=body, headers=dict(headers or {}))
+        )
+
+    def refuse(self, path: str, http_status: int, code: str, detail: str, **members: Any) -> None:
+        """The same, as a problem. `retry_after` becomes the header."""
+        wait = members.pop("retry_after", None)
+        headers = {"content-type": "application/problem+json"}
+        if wait is not None:
+            headers["retry-after"] = str(wait)
+        body = {"type": "about:blank", "title": code, "status": http_status, "code": code}
+        self.answer(path, http_status, {**body, "detail": detail, **members}, headers)
+
+    def tell(self, *story: Json) -> None:
+        """The next session's way: its status at each poll; the last one stays."""
+        self._story = deque(story)
+
+    def requests(self, method: str, path: str) -> Sequence[Seen]:
+        return [one for one in self.seen if (one.method, one.path) == (method, path)]
+
+    async def _any(self, request: Request) -> Response:
+        path = request.url.path
+        self.seen.append(
+            Seen(
+                method=request.method,
+                path=path,
+                query=dict(request.query_params),
+                headers=dict(request.headers),
+                body=await request.json() if request.method == "POST" else None,
+            )
+        )
+        if self._scripts[path]:
+            return _respond(self._scripts[path].popleft())
+        if path.startswith("/api/admin") and request.headers.get("authorization") != _BEARER:
+            return _problem(401, "unauthorized", "this needs an operator's API key")
+        if path == f"/api/status/{SESSION}":
+            return self._poll(request)
+        return self._usual(request.method, path)
+
+    def _poll(self, request: Request) -> Response:
+        """A change at each poll that knows the last one, and a 304 in between."""
+        etag = f'"{self._revision}"'
+        known = request.headers.get("if-none-match")
+        if known == etag and len(self._story) > 1:
+            self._story.popleft()
+            self._revision += 1
+            self.not_modified += 1
+            return Response(status_code=304, headers={"ETag": etag})
+        return JSONResponse(self._story[0], headers={"ETag": etag})
+
+    def _usual(self, method: str, path: str) -> Response:
+        one = f"/api/admin/sessions/{SESSION}"
+        usual: dict[tuple[str, str], tuple[int, Json]] = {
+            ("GET", "/health"): (200, {"status": "ok"}),
+            ("GET", "/ready"): (200, {"ready": True, "checks": CHECKS}),
+            ("POST", "/api/sessions"): (202, self._story[0]),
+            ("GET", "/api/templates"): (200, {"templates": [TEMPLATE]}),
+            ("GET", "/api/admin/overview"): (200, OVERVIEW),
+            ("GET", "/api/admin/pool"): (200, {**POOL, "sandboxes": [SANDBOX]}),
+            ("GET", "/api/admin/sessions"): (200, {"sessions": SESSIONS}),
+            ("GET", one): (200, operator_status(READY, sandbox=SANDBOX)),
+            ("DELETE", one): (202, operator_status(status("destroying", 100))),
+            ("POST", f"{one}/extend"): (200, operator_status(READY)),
+            ("GET", f"{one}/logs"): (200, {"lines": LINES}),
+            ("GET", "/api/admin/keys"): (200, {"keys": [KEY_ROW]}),
+            ("POST", "/api/admin/keys"): (201, {**KEY_ROW, "key": "spk_shownonce"}),
+        }
+        if (method, path) == ("DELETE", f"/api/admin/keys/{KEY_ROW['key_id']}"):
+            return Response(status_code=204)
+        if (method, path) not in usual:
+            return _problem(404, "session_unknown", "there is no such session")
+        code, body = usual[method, path]
+        headers = {"ETag": f'"{self._revision}"'} if path == "/api/sessions" else {}
+        return JSONResponse(body, code, headers)
+
+
+_BEARER = f"Bearer {KEY}"
+TEMPLATE = {
+    "name": "kanban",
+    "title": "Kanban board",
+    "description": "Columns and cards that you drag.",
+    "kind": "static",
+    "keywords": ["kanban"],
+    "emoji": "\N{CLIPBOARD}",
+    "accent": "#4f46e5",
+}
+SESSIONS = [
+    operator_status(READY),
+    operator_status({**GENERATING, "session_id": OTHER, "prompt": "\x1b[31mred\x1b]0;pwned\x07"}),
+]
+OVERVIEW = {
+    "version": "0.1.0",
+    "started_at": CREATED,
+    "sessions": {"queued": 0, "ready": 1, "failed": 2},
+    "pool": POOL,
+    "checks": CHECKS,
+    "warnings": ["local: the runtime image is missing"],
+}
+
+
+def _respond(one: Scripted) -> Response:
+    if isinstance(one.body, str):
+        return Response(one.body, one.status, dict(one.headers))
+    return JSONResponse(dict(one.body), one.status, dict(one.headers))
+
+
+def _problem(http_status: int, code: str, detail: str) -> Response:
+    body = {"type": "about:blank", "title": code, "status": http_status, "code": code}
+    return JSONResponse(
+        {**body, "detail": detail}, http_status, media_type="application/problem+json"
+    )

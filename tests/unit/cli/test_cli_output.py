@@ -1,0 +1,150 @@
+"""What spawnctl shows, and what it never lets through to a terminal."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime
+
+import pytest
+from rich.console import Console
+
+from orchestrator.domain.host import HostState
+from orchestrator.domain.sandbox import SandboxState
+from orchestrator.domain.session import SessionState
+from orchestrator.entrypoints.cli import output, overview, pool_view, session_view
+from orchestrator.entrypoints.cli.progress import Lines, describe, say_short
+from tests.fakes import cli_api
+
+NOW = datetime(2030, 1, 2, 12, 0, tzinfo=UTC)
+
+
+def rendered(part: object, width: int) -> str:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(part)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("nasty", "shown"),
+    [
+        ("\x1b[31mred\x1b[0m", "red"),
+        ("\x1b]0;a title\x07text", "text"),
+        ("\x1b]52;c;ZXZpbA==\x1b\\clip", "clip"),
+        ("\x9b31mc1", "\N{REPLACEMENT CHARACTER}31mc1"),
+        ("back\x08space", "back\N{REPLACEMENT CHARACTER}space"),
+        ("right\u202eleft", "right\N{REPLACEMENT CHARACTER}left"),
+        ("two\nlines\tand  tabs", "two lines and tabs"),
+        ("[bold]markup[/bold]", "[bold]markup[/bold]"),
+    ],
+)
+def test_text_of_users_reaches_the_terminal_without_control_characters(
+    nasty: str, shown: str
+) -> None:
+    assert output.plain(nasty) == shown
+
+
+def test_log_lines_keep_their_line_breaks_and_tabs() -> None:
+    assert output.lines("a\n\tb\x1b[2J") == "a\n\tb"
+
+
+def test_json_is_escaped_so_that_a_terminal_does_not_act_on_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output.as_json({"prompt": "\x1b[2J\x9b"})
+    printed = capsys.readouterr().out
+    assert printed.isascii()
+    assert "\x1b" not in printed
+
+
+def test_every_state_has_a_colour() -> None:
+    states = [*SessionState, *HostState, *(one for one in SandboxState if one != "gone")]
+    assert [one for one in states if not output.state(one).style] == []
+
+
+@pytest.mark.parametrize(
+    ("then", "ago"),
+    [
+        ("2030-01-02T11:59:48+00:00", "12 s"),
+        ("2030-01-02T10:30:00+00:00", "1 h 30 min"),
+        ("2030-01-02T13:00:00+02:00", "1 h"),
+        ("2030-01-02T12:00:05+00:00", "0 s"),
+    ],
+)
+def test_an_age_is_said_as_people_say_it(then: str, ago: str) -> None:
+    assert output.since(then, NOW) == ago
+
+
+def test_what_has_expired_is_over() -> None:
+    assert output.until("2030-01-02T11:59:59+00:00", NOW) == "over"
+    assert output.until("2030-01-03T14:00:00+00:00", NOW) == "1 d 2 h"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0.0123, "12 ms"), (1.25, "1.2 s"), (59.94, "59.9 s"), (90, "1 min 30 s")]
+)
+def test_a_phase_may_last_milliseconds(seconds: float, said: str) -> None:
+    assert say_short(seconds) == said
+
+
+def test_a_list_of_sessions_fits_80_columns_and_keeps_ids_and_states_whole() -> None:
+    long = cli_api.operator_status(
+        {**cli_api.status("provisioning", 30), "prompt": "a long prompt " * 20}
+    )
+    text = rendered(session_view.listing([long], wide=False), 80)
+    assert max(map(len, text.splitlines())) <= 80
+    row = text.splitlines()[2]
+    assert row.startswith("ses_abcdefgh  provisioning")
+    assert row.rstrip().endswith("\N{HORIZONTAL ELLIPSIS}")
+    assert len(text.splitlines()) == 3
+
+
+def test_a_wide_list_of_sessions_has_whole_links() -> None:
+    text = rendered(session_view.listing(cli_api.SESSIONS, wide=True), 140)
+    assert cli_api.LINK in text
+
+
+def test_an_ended_session_has_no_time_left() -> None:
+    gone = cli_api.operator_status(cli_api.status("destroyed", 100))
+    row = rendered(session_view.listing([gone], wide=False), 80).splitlines()[2]
+    assert row.split()[-4:] == ["-", "a", "kanban", "board"]
+
+
+def test_the_story_of_a_failed_session_ends_with_every_line_of_its_error() -> None:
+    failed = cli_api.operator_status(cli_api.FAILED, sandbox=None)
+    text = "".join(rendered(part, 80) for part in session_view.story(failed))
+    assert "app_not_ready" in text
+    assert text.rstrip().endswith("The app exited.\nKeyError: 'PORT'")
+
+
+def test_the_overview_says_what_is_missing() -> None:
+    found = {**cli_api.OVERVIEW, "pool": {**cli_api.POOL, "queues": None, "hosts": []}}
+    text = "".join(rendered(part, 80) for part in overview.glance(found, "http://localhost:8080"))
+    assert "1 ready, 2 failed" in text
+    assert "Redis does not answer" in text
+    assert "none has joined yet" in text
+    assert "local: the runtime image is missing" in text
+    assert "no ANTHROPIC_API_KEY" in text
+
+
+def test_a_host_shows_the_operators_marks_and_its_reason() -> None:
+    host = {**cli_api.POOL["hosts"][0], "reason": "does not answer"}
+    assert "cordoned; does not answer" in rendered(pool_view.hosts([host]), 80)
+
+
+def test_the_place_in_the_queue_is_said() -> None:
+    assert describe(cli_api.QUEUED) == "Waiting for a free sandbox (place 2 in the queue)"
+
+
+def test_progress_in_a_log_file_says_each_thing_once() -> None:
+    console = Console(file=io.StringIO(), width=80)
+    lines = Lines(console)
+    for status in (cli_api.QUEUED, cli_api.QUEUED, cli_api.GENERATING, cli_api.READY):
+        lines.show(status)
+    assert isinstance(console.file, io.StringIO)
+    said = console.file.getvalue().splitlines()
+    assert said == [
+        " 10%  queued: Waiting for a free sandbox (place 2 in the queue)",
+        " 58%  generating: Writing app.js",
+        "100%  ready: Your app is running",
+    ]
