@@ -95,7 +95,7 @@ def _check_start(start: list[str]) -> None:
     if not start or start[0] not in _STARTERS:
         raise _bad(f"start must begin with one of {', '.join(sorted(_STARTERS))}", "start")
     for word in start[1:]:
-        if not word.startswith("-") and "/" in word and not is_inside(word):
+        if not word.startswith("-") and (word == ".." or "/" in word) and not is_inside(word):
             raise _bad(f"{word!r} in start points outside the app's folder", "start")
 
 

@@ -65,7 +65,15 @@ class Leftover:
     sandbox: Sandbox
 
 
-Diagnosis = Orphan | Vanished | Stuck | Silent | Leftover
+@dataclass(frozen=True, kw_only=True)
+class Unnoticed:
+    """A BROKEN sandbox whose session hasn't let go of it: have the session looked at again. Who
+    broke it may have died, or lost a race, before telling the session."""
+
+    sandbox: Sandbox
+
+
+Diagnosis = Orphan | Vanished | Stuck | Silent | Leftover | Unnoticed
 
 
 def diagnose(
@@ -94,7 +102,9 @@ def _examine(
     sandbox: Sandbox, container: Container | None, now: datetime, heard_since: datetime
 ) -> Diagnosis | None:
     if sandbox.state in {SandboxState.BROKEN, SandboxState.STOPPING}:
-        return Leftover(sandbox=sandbox) if sandbox.session_id is None else None
+        if sandbox.session_id is None:
+            return Leftover(sandbox=sandbox)
+        return Unnoticed(sandbox=sandbox) if sandbox.state is SandboxState.BROKEN else None
     if sandbox.state is SandboxState.CREATING and sandbox.container_id is None:
         # Its maker may be at work on it; a maker that died leaves it for too long.
         if now - sandbox.created_at > _CREATING_MAX:
@@ -106,7 +116,7 @@ def _examine(
         return Vanished(
             sandbox=sandbox, reason=f"its container stopped ({container.exit_note or 'no note'})"
         )
-    if sandbox.state is SandboxState.CREATING:
+    if sandbox.state is SandboxState.CREATING and sandbox.agent_seen_at is None:
         if now - max(sandbox.created_at, heard_since) > _CREATING_MAX:
             return Stuck(sandbox=sandbox, reason="its agent never dialled home")
         return None

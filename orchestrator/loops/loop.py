@@ -17,6 +17,7 @@ import structlog
 from orchestrator.domain import errors
 
 _BACKOFF_MAX_S = 10.0
+_DOUBLINGS_MAX = 10  # beyond, the cap holds anyway, and 2**n stops fitting a float
 
 log = structlog.get_logger()
 
@@ -95,5 +96,5 @@ class Loop:
 
 def _backoff_s(failures: int, every_s: float) -> float:
     """Full jitter between the rhythm and twice as long for each failure in a row, capped."""
-    most = min(_BACKOFF_MAX_S, max(every_s, 0.2) * 2**failures)
+    most = min(_BACKOFF_MAX_S, max(every_s, 0.2) * 2 ** min(failures, _DOUBLINGS_MAX))
     return random.uniform(min(every_s, most), most)  # noqa: S311 - jitter, not a secret

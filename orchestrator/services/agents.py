@@ -6,6 +6,7 @@ followed by a nudge.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -83,9 +84,11 @@ def report(deps: Deps, found: Session, said: Report, lines: list[str]) -> bool:
     now = deps.clock.now()
     if lines:
         deps.store.logs.append(found.id, lines, now)
+    attempt = (found.attempt, found.sandbox_id)
     while True:
         changed = session.accept_report(found, said, now)
-        if changed is None:
+        # What was true of one attempt must not be taken for the next one's.
+        if changed is None or (found.attempt, found.sandbox_id) != attempt:
             return False
         try:
             saved = deps.store.sessions.save(changed)
@@ -121,13 +124,14 @@ def keep_bundle(deps: Deps, found: Session, data: bytes, claimed: str) -> Bundle
         raise errors.TooLarge(
             f"a bundle has at most {PACKED_MAX_BYTES} bytes", limit_bytes=PACKED_MAX_BYTES
         )
+    if hashlib.sha256(data).hexdigest() != claimed:
+        raise errors.Conflict("the bundle arrived damaged: its SHA-256 differs")
     manifest = deps.bundles.inspect(data)
     digest = deps.bundles.put(data)
-    if digest != claimed:
-        raise errors.Conflict("the bundle arrived damaged: its SHA-256 differs")
     known = deps.store.bundles.list(found.id)
     repeated = next((record for record in known if record.sha256 == digest), None)
     if repeated is not None:
+        _point_at(deps, found, digest)  # the first time may have ended before this
         return repeated
     record = BundleRecord(
         session_id=found.id,

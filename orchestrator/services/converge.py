@@ -113,19 +113,30 @@ def _claim(deps: Deps, found: Session, now: datetime) -> bool:
         due_at=plan.look_again_at(now),
         deadline_at=plan.deadline_for(SessionState.PROVISIONING, now, limits),
     )
-    claimed = deps.store.sandboxes.claim(moved, now)
-    if claimed is not None:
-        deps.events.inbox_changed(claimed[1].id)
-        deps.events.session_changed(found.id)
-        deps.events.pool_changed()
-        return False  # the agent's first report brings us back
     try:
+        claimed = deps.store.sandboxes.claim(moved, now)
+        if claimed is not None:
+            _announce_claim(deps, *claimed)
+            return False  # the agent's first report brings us back
         claims.place(deps, moved, now)
     except errors.NoCapacity:
         return False
+    except errors.Conflict as held:
+        # The sandbox that Docker took down with it holds the slug until it is removed.
+        raise errors.Temporary(
+            f"the slug of {found.id} is still held by its last sandbox", code="slug_held"
+        ) from held
     deps.events.session_changed(found.id)
     deps.events.routes_changed()
     return True
+
+
+def _announce_claim(deps: Deps, claimed: Session, box: Sandbox) -> None:
+    deps.events.inbox_changed(box.id)
+    deps.events.session_changed(claimed.id)
+    deps.events.pool_changed()
+    if not box.routed:  # it took over the slug of a session that had one
+        deps.events.routes_changed()
 
 
 def _start(deps: Deps, found: Session, box: Sandbox, now: datetime) -> bool:
@@ -151,7 +162,11 @@ def _give_back(deps: Deps, found: Session, box: Sandbox, now: datetime) -> None:
     stopping = sandbox.move(box, SandboxState.STOPPING, now, "Docker did not answer")
     deps.store.sandboxes.save(replace(stopping, session_id=None), expected=box.state)
     back = session.move(found, SessionState.QUEUED, now)
-    _save(deps, replace(back, sandbox_id=None, report=None, deadline_at=None, due_at=now))
+    # The sandbox holds its slug until it is removed. An app that has never run can do with another.
+    slug = found.slug if found.version else None
+    _save(
+        deps, replace(back, sandbox_id=None, slug=slug, report=None, deadline_at=None, due_at=now)
+    )
     deps.events.routes_changed()
 
 

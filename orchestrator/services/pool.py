@@ -11,7 +11,7 @@ from datetime import datetime
 
 from orchestrator import ports
 from orchestrator.domain import diagnosis, errors, ids, pool, sandbox
-from orchestrator.domain.diagnosis import Leftover, Orphan, Silent, Stuck, Vanished
+from orchestrator.domain.diagnosis import Leftover, Orphan, Silent, Stuck, Unnoticed, Vanished
 from orchestrator.domain.host import Host, HostState
 from orchestrator.domain.host import move as move_host
 from orchestrator.domain.sandbox import Sandbox, SandboxState
@@ -93,6 +93,10 @@ def probe(deps: Deps, host: Host) -> Host:
         missing = f"the runtime image {deps.image()} is missing: run `spawnctl image build`"
         state = HostState.UP if ready else HostState.SUSPECT
         reason, seen = ("" if ready else missing), now
+    # Asking may have taken seconds, in which an operator may have cordoned the host.
+    host = deps.store.hosts.get(host.id)
+    if host.state is HostState.LOST and state is HostState.SUSPECT:
+        state = HostState.LOST  # it still doesn't answer
     after = replace(move_host(host, state, reason), seen_at=seen)
     if (after.state, after.reason) != (host.state, host.reason) or _is_old(host, now):
         deps.store.hosts.put(after)
@@ -122,9 +126,13 @@ def reconcile(deps: Deps, host: Host, agents_heard_since: datetime) -> Treated:
                 case Orphan():
                     engine.remove(found.container.sandbox_id)
                     orphans += 1
+                case Vanished() if _came_up(engine, found.sandbox):
+                    continue
                 case Vanished() | Stuck() | Silent():
                     _break(deps, found.sandbox, found.reason)
                     broken += 1
+                case Unnoticed():
+                    _make_due(deps, found.sandbox)
                 case Leftover():
                     _let_go(deps, found.sandbox)
                     leftovers += 1
@@ -153,14 +161,26 @@ def _is_old(host: Host, now: datetime) -> bool:
     return host.seen_at is None or (now - host.seen_at).total_seconds() > 10
 
 
+def _came_up(engine: ports.Engine, box: Sandbox) -> bool:
+    """Whether the container of a sandbox that seemed to have none runs after all: it was started
+    and written down between the two looks that a diagnosis compares."""
+    return any(one.sandbox_id == box.id and one.running for one in engine.containers())
+
+
 def _break(deps: Deps, box: Sandbox, reason: str) -> None:
     broken = sandbox.move(box, SandboxState.BROKEN, deps.clock.now(), reason)
     deps.store.sandboxes.save(broken, expected=box.state)
     deps.events.routes_changed()
-    if box.session_id is not None:
-        found = deps.store.sessions.get(box.session_id)
-        due = deps.store.sessions.save(replace(found, due_at=deps.clock.now()))
-        nudge(deps, due)
+    _make_due(deps, box)
+
+
+def _make_due(deps: Deps, box: Sandbox) -> None:
+    """Have a session act on its broken sandbox. A lost race here is made up for by the next pass:
+    the sandbox is then Unnoticed."""
+    if box.session_id is None:
+        return
+    found = deps.store.sessions.get(box.session_id)
+    nudge(deps, deps.store.sessions.save(replace(found, due_at=deps.clock.now())))
 
 
 def _let_go(deps: Deps, box: Sandbox) -> None:

@@ -82,9 +82,8 @@ def extend(deps: Deps, who: Principal, session_id: str, ttl_s: int) -> Session:
             raise errors.Conflict(
                 "this session has ended or is ending; start a new one", code="session_ending"
             )
-        expires = now + timedelta(seconds=ttl_s)
-        due = expires if found.state is SessionState.READY else found.due_at
-        return replace(found, expires_at=expires, due_at=due, updated_at=now)
+        # due_at stays: it may be what recovery waits for, and an early look costs nothing.
+        return replace(found, expires_at=now + timedelta(seconds=ttl_s), updated_at=now)
 
     return _change(deps, who, session_id, later)
 

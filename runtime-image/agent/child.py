@@ -19,7 +19,7 @@ READ_BYTES = 64 * 1024
 TERM_GRACE_S = 0.2
 """Nothing in a sandbox survives it: a second of good-bye would only delay the container's stop."""
 KILL_LIMIT_S = 2.0
-OOM_SCORE = "500"
+OOM_SCORE = "1000"  # the highest: raising it is always allowed, whatever the container has
 
 
 class Child:

@@ -14,7 +14,7 @@ from orchestrator.adapters import sql_store
 from orchestrator.adapters.sql_store import SqlStore, upgrade
 from orchestrator.adapters.sql_store.database import Database
 from orchestrator.domain import errors
-from tests.conftest import execute
+from tests.conftest import execute, fresh_database
 from tests.contract.store_steps import add_session, provisioning
 from tests.fakes import samples
 from tests.fakes.samples import NOW
@@ -100,18 +100,21 @@ def test_an_exception_undoes_the_transaction_and_frees_its_locks(
 
 
 def test_a_store_works_again_after_its_connections_were_cut(
-    store: SqlStore, store_url: str
+    postgres_url: str, migrated_postgres: str
 ) -> None:
-    if store_url.startswith("sqlite"):
-        pytest.skip("a file has no connections to cut")
-    session = add_session(store)
-    execute(store_url, KILL_THE_OTHERS)
-    assert store.sessions.get(session.id) == session, "a look-up tries again by itself"
-    execute(store_url, KILL_THE_OTHERS)
-    with pytest.raises(errors.Temporary) as caught:
-        store.sessions.save(session)
-    assert caught.value.code == "database_unavailable"
-    assert store.sessions.save(session).revision == 1
+    with fresh_database(postgres_url, migrated_postgres) as url:
+        store = sql_store.open_store(url)
+        try:
+            session = add_session(store)
+            execute(url, KILL_THE_OTHERS)
+            assert store.sessions.get(session.id) == session, "a look-up tries again by itself"
+            execute(url, KILL_THE_OTHERS)
+            with pytest.raises(errors.Temporary) as caught:
+                store.sessions.save(session)
+            assert caught.value.code == "database_unavailable"
+            assert store.sessions.save(session).revision == 1
+        finally:
+            store.close()
 
 
 def test_callers_queue_for_connections_and_get_them(store_url: str) -> None:

@@ -6,6 +6,7 @@ path gives the usual answer. Sessions advance by one step of their script per po
 
 from __future__ import annotations
 
+import functools
 import socket
 import threading
 from collections import defaultdict, deque
@@ -157,23 +158,21 @@ LINES = [{"at": CREATED, "text": f"line {number}"} for number in range(5)]
 class CliApi:
     """The server, on a free port of 127.0.0.1: `with CliApi() as api: ... api.port`."""
 
-    def __init__(self, *, port: int = 0) -> None:
+    def __init__(self) -> None:
         self.seen: list[Seen] = []
         self.not_modified = 0  # polls that were answered with 304
         self._scripts: dict[str, deque[Scripted]] = defaultdict(deque)
         self._story: deque[Json] = deque([QUEUED, GENERATING, READY])
         self._revision = 1
-        self._socket = socket.create_server(("127.0.0.1", port))
+        self._socket = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
         routes = [Route("/{path:path}", self._any, methods=["GET", "POST", "DELETE"])]
         config = uvicorn.Config(
             Starlette(routes=routes), log_level="warning", ws="none", lifespan="off"
         )
         self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self.serve, name="cli-api")
-
-    def serve(self) -> None:
-        self._server.run(sockets=[self._socket])
+        serve = functools.partial(self._server.run, sockets=[self._socket])
+        self._thread = threading.Thread(target=serve, name="cli-api")
 
     def __enter__(self) -> Self:
         self._thread.start()

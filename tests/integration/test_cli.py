@@ -1,16 +1,10 @@
-"""The real spawnctl, as a process, against a stand-in for the API (`tests/fakes/cli_api.py`)."""
+"""`spawnctl run` and what goes wrong: the real process against a stand-in for the API."""
 
 from __future__ import annotations
 
-import json
-import os
-import re
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +12,10 @@ import pytest
 
 from tests.fakes import cli_api
 from tests.fakes.cli_api import FAILED, GENERATING, KEY, LINK, QUEUED, READY, SESSION, CliApi
+from tests.integration.cli_world import DEADLINE_S, Spawnctl
 
-ROOT = Path(__file__).parents[2]
-_DEADLINE_S = 60
 _STATUS = f"/api/status/{SESSION}"
 _ONE = f"/api/admin/sessions/{SESSION}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Done:
-    """What a finished spawnctl left behind."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Spawnctl = Callable[..., Done]
 
 
 @pytest.fixture
@@ -48,48 +25,8 @@ def api() -> Iterator[CliApi]:
 
 
 @pytest.fixture
-def environment(api: CliApi, tmp_path: Path) -> dict[str, str]:
-    return clean_environment(tmp_path, api.port) | {"SPAWN_API_KEY": KEY}
-
-
-@pytest.fixture
-def spawnctl(environment: dict[str, str]) -> Spawnctl:
-    def run(*arguments: str, **changes: str) -> Done:
-        return run_spawnctl(arguments, environment | changes)
-
-    return run
-
-
-def clean_environment(state_dir: Path, port: int) -> dict[str, str]:
-    """Nothing of this machine's settings, and a state folder of the test's own."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.upper().startswith(("SPAWN_", "ANTHROPIC_"))
-    }
-    ours = {"SPAWN_STATE_DIR": str(state_dir), "SPAWN_HTTP_PORT": str(port)}
-    # A proxy of the environment is not for the control plane of this machine.
-    return kept | ours | {"COLUMNS": "80", "HTTP_PROXY": "http://127.0.0.1:1"}
-
-
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "orchestrator.entrypoints.cli.main", *arguments]
-
-
-def run_spawnctl(arguments: tuple[str, ...], environment: dict[str, str]) -> Done:
-    done = subprocess.run(
-        command(*arguments),
-        cwd=ROOT,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=_DEADLINE_S,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr
-    assert KEY not in done.stdout + done.stderr
-    return Done(code=done.returncode, out=done.stdout, err=done.stderr)
+def spawnctl(api: CliApi, tmp_path: Path) -> Spawnctl:
+    return Spawnctl(tmp_path, api.port)
 
 
 def test_run_shows_progress_on_stderr_and_prints_the_link_alone(
@@ -175,22 +112,14 @@ def test_run_gives_up_waiting_but_not_the_session(spawnctl: Spawnctl, api: CliAp
 
 
 def test_control_c_leaves_the_session_and_says_how_to_end_it(
-    api: CliApi, environment: dict[str, str]
+    spawnctl: Spawnctl, api: CliApi
 ) -> None:
     api.tell(GENERATING)
-    process = subprocess.Popen(
-        command("run", "x"),
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
+    with spawnctl.start("run", "x") as process:
         assert process.stderr is not None
         first = process.stderr.readline()
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=_DEADLINE_S)
+        out, err = process.communicate(timeout=DEADLINE_S)
     assert "Writing app.js" in first
     assert (process.returncode, out) == (130, "")
     assert "spawnctl sessions kill ses_abcdefgh" in err
@@ -261,8 +190,7 @@ def test_without_a_control_plane_it_says_how_to_start_one(
 ) -> None:
     with socket.socket() as nobody:  # bound and not listening: refused, and nobody else's
         nobody.bind(("127.0.0.1", 0))
-        environment = clean_environment(tmp_path, nobody.getsockname()[1])
-        done = run_spawnctl(arguments, environment)
+        done = Spawnctl(tmp_path, nobody.getsockname()[1], key="")(*arguments)
     assert (done.code, done.out) == (5, "")
     assert "spawnctl up" in done.err
 
@@ -274,114 +202,3 @@ def test_a_stranger_on_the_port_is_told_from_the_control_plane(
     done = spawnctl("status")
     assert done.code == 5
     assert "not_spawnai" in done.err
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        (),
-        ("nonsense",),
-        ("sessions", "list", "--state", "sleeping"),
-        ("run", "x", "--timeout", "?"),
-    ],
-)
-def test_wrong_arguments_are_exit_code_2(spawnctl: Spawnctl, arguments: tuple[str, ...]) -> None:
-    assert spawnctl(*arguments).code == 2
-
-
-def test_a_wrong_setting_is_named(spawnctl: Spawnctl) -> None:
-    done = spawnctl("status", SPAWN_WARM_TARGET="many")
-    assert done.code == 2
-    assert "SPAWN_WARM_TARGET" in done.err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "path"),
-    [
-        (("status",), "/api/admin/overview"),
-        (("pool",), "/api/admin/pool"),
-        (("templates",), "/api/templates"),
-        (("sessions", "list"), "/api/admin/sessions"),
-        (("sessions", "show", "ses_abcdefgh"), _ONE),
-        (("sessions", "logs", "ses_abcdefgh"), f"{_ONE}/logs"),
-        (("keys", "list"), "/api/admin/keys"),
-    ],
-)
-def test_every_reading_command_has_what_the_api_said_as_json_and_80_columns_for_people(
-    spawnctl: Spawnctl, api: CliApi, arguments: tuple[str, ...], path: str
-) -> None:
-    machine = spawnctl(*arguments, "--json")
-    assert machine.code == 0
-    assert api.seen[-1].path == path
-    assert isinstance(machine.json, dict)
-    people = spawnctl(*arguments)
-    assert people.code == 0
-    assert people.out
-    assert max(map(len, people.out.splitlines())) <= 80
-    assert re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", people.out) is None
-
-
-def test_sessions_are_filtered_by_the_api(spawnctl: Spawnctl, api: CliApi) -> None:
-    assert spawnctl("sessions", "list", "--state", "ready", "--limit", "7").code == 0
-    assert api.seen[-1].query == {"state": "ready", "limit": "7"}
-
-
-def test_kill_ends_what_it_can_and_says_what_it_could_not(spawnctl: Spawnctl, api: CliApi) -> None:
-    done = spawnctl("sessions", "kill", "ses_zzzzzzzz", "ses_abcdefgh")
-    assert done.code == 4
-    assert done.out == f"{SESSION} is ending\n"
-    assert "ses_zzzzzzzz" in done.err
-    assert len(api.requests("DELETE", _ONE)) == 1
-
-
-def test_extend_sends_the_time_to_live_as_it_was_typed(spawnctl: Spawnctl, api: CliApi) -> None:
-    assert spawnctl("sessions", "extend", SESSION, "2h").code == 0
-    assert api.requests("POST", f"{_ONE}/extend")[0].body == {"ttl": "2h"}
-    api.refuse(f"{_ONE}/extend", 409, "session_ending", "this session has ended or is ending")
-    assert spawnctl("sessions", "extend", SESSION, "2h").code == 6
-
-
-def test_logs_are_followed_until_the_session_has_ended(spawnctl: Spawnctl, api: CliApi) -> None:
-    ended = cli_api.operator_status(cli_api.status("destroyed", 100), sandbox=None)
-    api.answer(_ONE, 200, cli_api.operator_status(READY, sandbox=None))
-    api.answer(f"{_ONE}/logs", 200, {"lines": cli_api.LINES[:3]})
-    api.answer(_ONE, 502, "<html>Bad gateway</html>")
-    api.answer(_ONE, 200, ended)
-    done = spawnctl("sessions", "logs", SESSION, "--follow", "--limit", "2", "--json")
-    assert done.code == 0
-    texts = [json.loads(line)["text"] for line in done.out.splitlines()]
-    assert texts == ["line 1", "line 2", "line 3", "line 4"]
-
-
-def test_a_new_key_is_the_last_line_of_stdout(spawnctl: Spawnctl, api: CliApi) -> None:
-    done = spawnctl("keys", "create", "ci", "--tier", "free", "--role", "operator")
-    assert (done.code, done.out) == (0, "spk_shownonce\n")
-    (made,) = api.requests("POST", "/api/admin/keys")
-    assert made.body == {"name": "ci", "tier": "free", "role": "operator"}
-
-
-def test_a_key_is_revoked_by_the_beginning_of_its_id(spawnctl: Spawnctl, api: CliApi) -> None:
-    assert spawnctl("keys", "revoke", "key_dddddd").code == 0
-    assert len(api.requests("DELETE", f"/api/admin/keys/{cli_api.KEY_ROW['key_id']}")) == 1
-
-
-def test_doctor_finds_problems_is_exit_code_7_and_each_has_a_fix(spawnctl: Spawnctl) -> None:
-    done = spawnctl("doctor", "--json", SPAWN_DOCKER_URL="unix:///nowhere.sock")
-    assert done.code == 7
-    assert done.json["ok"] is False
-    bad = [one for one in done.json["checks"] if one["level"] == "problem"]
-    assert "Docker" in [one["name"] for one in bad]
-    assert all(one["fix"] for one in bad)
-
-
-def test_config_never_prints_a_secret(spawnctl: Spawnctl) -> None:
-    secret = "sk-do-not-show"
-    for arguments in (("config",), ("config", "--json")):
-        done = spawnctl(*arguments, ANTHROPIC_API_KEY=secret)
-        assert done.code == 0
-        assert secret not in done.out + done.err
-        assert "ANTHROPIC_API_KEY" in done.out
-
-
-def test_version_is_the_packages(spawnctl: Spawnctl) -> None:
-    assert re.fullmatch(r"spawnctl \d+\.\d+\.\d+\n", spawnctl("version").out)

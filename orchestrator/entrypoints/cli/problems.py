@@ -80,11 +80,10 @@ def _advice(status: int, code: str, body: Json) -> list[str]:
         low, high = duration.say(body["min_s"]), duration.say(body["max_s"])
         return [f"Choose between {low} and {high}, e.g. --ttl 2h"]
     if code == "generation_unavailable":
-        names = ", ".join(str(name) for name in body.get("templates", ()))
         setting = body.get("setting", "ANTHROPIC_API_KEY")
         return [
             f"Set {setting} in the environment or in the state folder's spawn.env, and restart.",
-            f"Or start a template: spawnctl run --template NAME ({names})" if names else "",
+            "Or start a template: spawnctl templates, spawnctl run --template NAME",
         ]
     said = [_ADVICE[code]] if code in _ADVICE else []
     if status in {429, 503} and "retry_after_s" in body:

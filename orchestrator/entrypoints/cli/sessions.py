@@ -130,6 +130,8 @@ def logs(
         output.as_json(found)
     else:
         session_logs.print_lines(found["lines"], as_json=False)
+        if not found["lines"]:
+            output.stderr().print("It has printed nothing.")
 
 
 def _id(api: Api, text: str) -> str:

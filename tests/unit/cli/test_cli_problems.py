@@ -68,13 +68,13 @@ def test_a_ttl_that_is_no_time_has_no_range_to_name() -> None:
     assert problem_for(422, "ttl_out_of_range").advice == ()
 
 
-def test_without_a_claude_key_the_setting_and_the_templates_are_named() -> None:
+def test_without_a_claude_key_the_setting_and_the_way_to_templates_are_named() -> None:
     found = problem_for(
         422, "generation_unavailable", setting="ANTHROPIC_API_KEY", templates=["kanban", "todo"]
     )
     said = " ".join(found.advice)
     assert "ANTHROPIC_API_KEY" in said
-    assert "kanban, todo" in said
+    assert "spawnctl templates" in said
 
 
 def test_a_limit_says_when_to_come_back() -> None:

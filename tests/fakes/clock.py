@@ -1,0 +1,26 @@
+"""Time as tests want it: ports.Clock that moves when told to."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from tests.fakes.samples import NOW
+
+
+class ManualClock:
+    """Stands still at NOW until it is moved."""
+
+    def __init__(self, start: datetime = NOW) -> None:
+        self._now = start
+
+    def now(self) -> datetime:
+        return self._now
+
+    def advance(self, seconds: float) -> datetime:
+        """Let `seconds` pass; returns the new time."""
+        self._now += timedelta(seconds=seconds)
+        return self._now
+
+    def jump_to(self, at: datetime) -> None:
+        """Move forward to `at`; a time that has passed changes nothing."""
+        self._now = max(self._now, at)

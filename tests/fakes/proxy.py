@@ -1,0 +1,61 @@
+"""Proxies that tests can break: ports.Proxy, in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from orchestrator.domain import errors
+from orchestrator.domain.route import RouteTable
+
+
+class ProxyInMemory:
+    """A sound proxy: what is published is in force at once."""
+
+    def __init__(self) -> None:
+        self.tables: list[RouteTable] = []  # every one that was in force, in order
+
+    def publish(self, table: RouteTable) -> None:
+        self.tables.append(table)
+
+    def published(self) -> str | None:
+        return self.tables[-1].digest if self.tables else None
+
+    @property
+    def slugs(self) -> set[str]:
+        """What can be reached now."""
+        return {route.slug for route in self.tables[-1].routes} if self.tables else set()
+
+    def forget(self) -> None:
+        """Restart without any table."""
+        self.tables.clear()
+
+
+class ProxyThatRejects(ProxyInMemory):
+    """Takes no table; the last good one stays in force."""
+
+    def publish(self, table: RouteTable) -> None:
+        raise errors.ProxyRejected("the rendered configuration has a mistake in line 1")
+
+
+class ProxyThatIsAway(ProxyInMemory):
+    """Doesn't run."""
+
+    def publish(self, table: RouteTable) -> None:
+        raise errors.ProxyUnavailable("the proxy isn't running")
+
+    def published(self) -> str | None:
+        return None
+
+
+class ProxyThatIsSlow(ProxyInMemory):
+    """Takes so long for its next table that `meanwhile` happens before it is in force."""
+
+    def __init__(self, meanwhile: Callable[[], None]) -> None:
+        super().__init__()
+        self._meanwhile: Callable[[], None] | None = meanwhile
+
+    def publish(self, table: RouteTable) -> None:
+        meanwhile, self._meanwhile = self._meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+        super().publish(table)

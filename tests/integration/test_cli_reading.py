@@ -1,0 +1,138 @@
+"""spawnctl's other commands: the real process against a stand-in for the API."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes import cli_api
+from tests.fakes.cli_api import READY, SESSION, CliApi
+from tests.integration.cli_world import Spawnctl
+
+_ONE = f"/api/admin/sessions/{SESSION}"
+
+
+@pytest.fixture
+def api() -> Iterator[CliApi]:
+    with CliApi() as server:
+        yield server
+
+
+@pytest.fixture
+def spawnctl(api: CliApi, tmp_path: Path) -> Spawnctl:
+    return Spawnctl(tmp_path, api.port)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("nonsense",),
+        ("sessions", "list", "--state", "sleeping"),
+        ("run", "x", "--timeout", "?"),
+    ],
+)
+def test_wrong_arguments_are_exit_code_2(spawnctl: Spawnctl, arguments: tuple[str, ...]) -> None:
+    assert spawnctl(*arguments).code == 2
+
+
+def test_a_wrong_setting_is_named(spawnctl: Spawnctl) -> None:
+    done = spawnctl("status", SPAWN_WARM_TARGET="many")
+    assert done.code == 2
+    assert "SPAWN_WARM_TARGET" in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "path"),
+    [
+        (("status",), "/api/admin/overview"),
+        (("pool",), "/api/admin/pool"),
+        (("templates",), "/api/templates"),
+        (("sessions", "list"), "/api/admin/sessions"),
+        (("sessions", "show", "ses_abcdefgh"), _ONE),
+        (("sessions", "logs", "ses_abcdefgh"), f"{_ONE}/logs"),
+        (("keys", "list"), "/api/admin/keys"),
+    ],
+)
+def test_every_reading_command_has_what_the_api_said_as_json_and_80_columns_for_people(
+    spawnctl: Spawnctl, api: CliApi, arguments: tuple[str, ...], path: str
+) -> None:
+    machine = spawnctl(*arguments, "--json")
+    assert machine.code == 0
+    assert api.seen[-1].path == path
+    assert isinstance(machine.json, dict)
+    people = spawnctl(*arguments)
+    assert people.code == 0
+    assert people.out
+    assert max(map(len, people.out.splitlines())) <= 80
+    assert re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", people.out) is None
+
+
+def test_sessions_are_filtered_by_the_api(spawnctl: Spawnctl, api: CliApi) -> None:
+    assert spawnctl("sessions", "list", "--state", "ready", "--limit", "7").code == 0
+    assert api.seen[-1].query == {"state": "ready", "limit": "7"}
+
+
+def test_kill_ends_what_it_can_and_says_what_it_could_not(spawnctl: Spawnctl, api: CliApi) -> None:
+    done = spawnctl("sessions", "kill", "ses_zzzzzzzz", "ses_abcdefgh")
+    assert done.code == 4
+    assert done.out == f"{SESSION} is ending\n"
+    assert "ses_zzzzzzzz" in done.err
+    assert len(api.requests("DELETE", _ONE)) == 1
+
+
+def test_extend_sends_the_time_to_live_as_it_was_typed(spawnctl: Spawnctl, api: CliApi) -> None:
+    assert spawnctl("sessions", "extend", SESSION, "2h").code == 0
+    assert api.requests("POST", f"{_ONE}/extend")[0].body == {"ttl": "2h"}
+    api.refuse(f"{_ONE}/extend", 409, "session_ending", "this session has ended or is ending")
+    assert spawnctl("sessions", "extend", SESSION, "2h").code == 6
+
+
+def test_logs_are_followed_until_the_session_has_ended(spawnctl: Spawnctl, api: CliApi) -> None:
+    ended = cli_api.operator_status(cli_api.status("destroyed", 100), sandbox=None)
+    api.answer(_ONE, 200, cli_api.operator_status(READY, sandbox=None))
+    api.answer(f"{_ONE}/logs", 200, {"lines": cli_api.LINES[:3]})
+    api.answer(_ONE, 502, "<html>Bad gateway</html>")
+    api.answer(_ONE, 200, ended)
+    done = spawnctl("sessions", "logs", SESSION, "--follow", "--limit", "2", "--json")
+    assert done.code == 0
+    texts = [json.loads(line)["text"] for line in done.out.splitlines()]
+    assert texts == ["line 1", "line 2", "line 3", "line 4"]
+
+
+def test_a_new_key_is_the_last_line_of_stdout(spawnctl: Spawnctl, api: CliApi) -> None:
+    done = spawnctl("keys", "create", "ci", "--tier", "free", "--role", "operator")
+    assert (done.code, done.out) == (0, "spk_shownonce\n")
+    (made,) = api.requests("POST", "/api/admin/keys")
+    assert made.body == {"name": "ci", "tier": "free", "role": "operator"}
+
+
+def test_a_key_is_revoked_by_the_beginning_of_its_id(spawnctl: Spawnctl, api: CliApi) -> None:
+    assert spawnctl("keys", "revoke", "key_dddddd").code == 0
+    assert len(api.requests("DELETE", f"/api/admin/keys/{cli_api.KEY_ROW['key_id']}")) == 1
+
+
+def test_doctor_finds_problems_is_exit_code_7_and_each_has_a_fix(spawnctl: Spawnctl) -> None:
+    done = spawnctl("doctor", "--json", SPAWN_DOCKER_URL="unix:///nowhere.sock")
+    assert done.code == 7
+    assert done.json["ok"] is False
+    bad = [one for one in done.json["checks"] if one["level"] == "problem"]
+    assert "Docker" in [one["name"] for one in bad]
+    assert all(one["fix"] for one in bad)
+
+
+def test_config_never_prints_a_secret(spawnctl: Spawnctl) -> None:
+    secret = "sk-do-not-show"
+    for arguments in (("config",), ("config", "--json")):
+        done = spawnctl(*arguments, ANTHROPIC_API_KEY=secret)
+        assert done.code == 0
+        assert secret not in done.out + done.err
+        assert "ANTHROPIC_API_KEY" in done.out
+
+
+def test_version_is_the_packages(spawnctl: Spawnctl) -> None:
+    assert re.fullmatch(r"spawnctl \d+\.\d+\.\d+\n", spawnctl("version").out)

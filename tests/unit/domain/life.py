@@ -1,0 +1,212 @@
+"""A model of how steps are carried out, in memory: for the properties of the planner alone.
+
+What the outside does (a start that fails, a route that is confirmed, an agent that reports, time
+that passes) is told by the test, event by event. Illegal moves raise by themselves.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from orchestrator.domain import plan
+from orchestrator.domain import sandbox as sandboxes
+from orchestrator.domain import session as sessions
+from orchestrator.domain.plan import Observation
+from orchestrator.domain.sandbox import ROUTED_STATES, Sandbox, SandboxState
+from orchestrator.domain.session import Failure, Phase, Report, Session, SessionState, Wanted
+from tests.fakes import samples
+
+
+class Event(enum.Enum):
+    """What may happen to a session from outside, at any time."""
+
+    TIME = "a little time passes"
+    LONG_TIME = "much time passes"
+    ROUTES = "the publisher confirms what is due"
+    GENERATING = "the agent writes"
+    DEPLOYING = "the agent starts the app"
+    READY = "the agent has the app running"
+    FAILED_FOR_NOW = "the agent gives up, but another may try"
+    FAILED_FOR_GOOD = "the agent gives up"
+    DIALLED = "the agent visits its inbox"
+    BROKEN = "a diagnosis finds the sandbox broken"
+    KEPT = "the agent uploads its bundle"
+    FULL = "there is no capacity"
+    WARM = "there are warm sandboxes"
+    COLD = "there is room for new sandboxes"
+    START_REFUSED = "Docker refuses starts"
+    ENGINE_DOWN = "Docker goes away"
+    ENGINE_UP = "Docker works"
+    URL_DEAD = "URLs don't answer"
+    URL_ALIVE = "URLs answer"
+
+
+_PHASES = {
+    Event.GENERATING: Phase.GENERATING,
+    Event.DEPLOYING: Phase.DEPLOYING,
+    Event.READY: Phase.READY,
+    Event.FAILED_FOR_NOW: Phase.FAILED,
+    Event.FAILED_FOR_GOOD: Phase.FAILED,
+}
+_WAITS_S = {Event.TIME: 1.0, Event.LONG_TIME: 700.0}
+
+
+@dataclass
+class Life:
+    """One session, its sandbox, and the outside."""
+
+    session: Session = field(default_factory=samples.session)
+    sandbox: Sandbox | None = None
+    now: datetime = samples.NOW
+    capacity: Event = Event.WARM
+    engine: Event = Event.ENGINE_UP
+    url: Event = Event.URL_ALIVE
+    reports: int = 0
+
+    def observe(self) -> Observation:
+        return Observation(session=self.session, sandbox=self.sandbox)
+
+    def happen(self, event: Event) -> None:
+        """Let one thing happen outside."""
+        if event in _WAITS_S:
+            self.now += timedelta(seconds=_WAITS_S[event])
+        elif event in _PHASES:
+            self._report(event)
+        elif event in {Event.FULL, Event.WARM, Event.COLD}:
+            self.capacity = event
+        elif event in {Event.START_REFUSED, Event.ENGINE_DOWN, Event.ENGINE_UP}:
+            self.engine = event
+        elif event in {Event.URL_DEAD, Event.URL_ALIVE}:
+            self.url = event
+        elif event is Event.KEPT:
+            self.session = replace(self.session, bundle="b" * 64)
+        elif self.sandbox is not None:
+            self.sandbox = self._sandbox_after(event, self.sandbox)
+
+    def run(self) -> list[str]:
+        """Plan and execute until there is nothing to do now; the names of the steps. Raises
+        AssertionError when it comes back to where it was: then it would never stop."""
+        steps: list[str] = []
+        passed: set[object] = set()
+        while True:
+            step = plan.plan(self.observe(), self.now)
+            steps.append(type(step).__name__)
+            here = (self.session, self.sandbox)
+            assert here not in passed, f"a cycle: {steps}"
+            passed.add(here)
+            if not self._execute(step):
+                return steps
+
+    def end(self) -> None:
+        self.session = replace(self.session, wanted=Wanted.GONE)
+
+    def _report(self, event: Event) -> None:
+        if self.sandbox is None or self.sandbox.state is not SandboxState.CLAIMED:
+            return
+        self.reports += 1
+        failure = None
+        if _PHASES[event] is Phase.FAILED:
+            permanent = event is Event.FAILED_FOR_GOOD
+            failure = Failure(code="app_not_ready", message="it exited", permanent=permanent)
+        said = Report(seq=self.reports, phase=_PHASES[event], progress=50, failure=failure)
+        self.session = sessions.accept_report(self.session, said, self.now) or self.session
+
+    def _sandbox_after(self, event: Event, sandbox: Sandbox) -> Sandbox:
+        if event is Event.ROUTES:
+            marked = replace(sandbox, routed=sandbox.state in ROUTED_STATES)
+            return sandboxes.settle(marked, self.now)
+        if event is Event.DIALLED and sandbox.container_id is not None:
+            return sandboxes.settle(replace(sandbox, agent_seen_at=self.now), self.now)
+        if event is Event.BROKEN and sandbox.state in ROUTED_STATES:
+            return sandboxes.move(sandbox, SandboxState.BROKEN, self.now, "it is broken")
+        return sandbox
+
+    def _execute(self, step: plan.Step) -> bool:
+        """As services.converge does. False: nothing more to do now."""
+        match step:
+            case plan.Rest(until=until):
+                assert until > self.now or self.session.state is SessionState.READY
+                return False
+            case plan.Done():
+                return False
+            case plan.Claim():
+                return self._claim()
+            case plan.Start():
+                self._start(step.sandbox)
+            case plan.Verify():
+                assert step.sandbox.routed
+                if self.url is Event.URL_DEAD:
+                    return False
+                self._move(SessionState.READY)
+            case plan.Retire(sandbox=sandbox, reason=reason):
+                stopping = sandboxes.move(sandbox, SandboxState.STOPPING, self.now, reason)
+                self.sandbox = replace(stopping, routed=True)
+            case plan.Remove(sandbox=sandbox):
+                assert not sandbox.routed, "a port would be given back that is still published"
+                if self.engine is Event.ENGINE_DOWN:
+                    return False
+                self.sandbox = sandboxes.move(sandbox, SandboxState.GONE, self.now)
+            case _:
+                self._write(step)
+        return True
+
+    def _write(self, step: plan.Step) -> None:
+        match step:
+            case plan.Advance(to=to):
+                self._move(to)
+            case plan.Fail(failure=failure):
+                assert self.session.failure is None
+                self.session = replace(self.session, failure=failure)
+            case plan.BeginEnd():
+                self._move(SessionState.DESTROYING)
+            case plan.Requeue(burn=burn):
+                self._let_go()
+                attempt = self.session.attempt + 1 if burn else 1
+                due = self.now + timedelta(seconds=1 if burn else 0)
+                self.session = replace(self.session, failure=None, attempt=attempt, due_at=due)
+            case plan.Finish(state=state):
+                self._move(state)
+                self.session = replace(self.session, sandbox_id=None)
+            case _:
+                raise AssertionError(f"the model doesn't know {step}")
+
+    def _move(self, to: SessionState) -> None:
+        deadline = plan.deadline_for(to, self.now, plan.Deadlines())
+        self.session = replace(sessions.move(self.session, to, self.now), deadline_at=deadline)
+
+    def _claim(self) -> bool:
+        if self.capacity is Event.FULL:
+            return False
+        cold = self.capacity is Event.COLD
+        self.sandbox = samples.sandbox(
+            session_id=self.session.id,
+            state=SandboxState.CREATING if cold else SandboxState.CLAIMED,
+            container_id=None if cold else "c" * 64,
+            agent_seen_at=None if cold else self.now,
+            routed=not cold,
+        )
+        self._move(SessionState.PROVISIONING)
+        self.session = replace(self.session, sandbox_id=self.sandbox.id, report=None)
+        self.reports = 0
+        return cold
+
+    def _start(self, sandbox: Sandbox) -> None:
+        if self.engine is Event.ENGINE_UP:
+            self.sandbox = replace(sandbox, container_id="c" * 64)
+        elif self.engine is Event.START_REFUSED:
+            failure = Failure(code="create_failed", message="refused", permanent=False)
+            self.session = replace(self.session, failure=failure)
+        else:  # given back; the host takes no placements until it answers
+            self._let_go()
+            self.capacity = Event.FULL
+
+    def _let_go(self) -> None:
+        self._move(SessionState.QUEUED)
+        self.session = replace(self.session, sandbox_id=None, report=None, due_at=self.now)
+        self.sandbox = None
+
+
+Fate = Callable[[Life], None]

@@ -1,0 +1,99 @@
+"""Whatever happens outside, the planner comes to rest, and what is to end ends."""
+
+from __future__ import annotations
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from orchestrator.domain import plan
+from orchestrator.domain.sandbox import SandboxState
+from orchestrator.domain.session import SessionState
+from tests.unit.domain.life import Event, Life
+
+fates = st.lists(st.sampled_from(Event), max_size=25)
+GOOD_DAY = [Event.DEPLOYING, Event.READY]
+
+
+def lived(fate: list[Event]) -> Life:
+    """A life with these events, looked at after each."""
+    life = Life()
+    life.run()
+    for event in fate:
+        life.happen(event)
+        life.run()
+    return life
+
+
+def heal(life: Life) -> None:
+    """From now on everything works and somebody confirms the routes."""
+    for event in (Event.ENGINE_UP, Event.COLD, Event.URL_ALIVE):
+        life.happen(event)
+
+
+@given(fates)
+@example([*GOOD_DAY, Event.BROKEN, Event.ROUTES])
+def test_from_wherever_a_life_led_planning_comes_to_rest(fate: list[Event]) -> None:
+    life = lived(fate)
+    before = (life.session, life.sandbox)
+    (step,) = life.run()  # it had come to rest, so it stays there
+    assert (life.session, life.sandbox) == before
+    assert step in {"Rest", "Done", "Claim", "Verify", "Remove"}
+
+
+@given(fates)
+@example([Event.BROKEN, Event.FULL])
+@example([Event.COLD, Event.LONG_TIME, Event.ENGINE_DOWN])
+def test_what_is_to_end_ends_and_leaves_no_sandbox(fate: list[Event]) -> None:
+    life = lived(fate)
+    verdict = life.session.state
+    life.end()
+    heal(life)
+    for _ in range(3):  # begun; withdrawn and confirmed; removed
+        life.run()
+        life.happen(Event.ROUTES)
+    expected = SessionState.FAILED if verdict is SessionState.FAILED else SessionState.DESTROYED
+    assert life.session.state is expected
+    assert life.session.sandbox_id is None
+    assert life.sandbox is None or life.sandbox.state is SandboxState.GONE
+    assert life.run() == ["Done"]
+
+
+@given(fates)
+def test_what_is_to_run_runs_in_the_end_or_says_why_not(fate: list[Event]) -> None:
+    life = lived(fate)
+    heal(life)
+    for _ in range(40):
+        life.run()
+        for event in (Event.TIME, Event.ROUTES, Event.DIALLED, Event.DEPLOYING, Event.READY):
+            life.happen(event)
+    life.run()
+    session = life.session
+    if session.state is SessionState.FAILED:
+        assert session.failure is not None
+        assert session.failure.permanent or session.attempt == plan.ATTEMPTS_MAX
+    else:
+        assert session.state is SessionState.READY
+        assert life.sandbox is not None
+        assert life.sandbox.state is SandboxState.CLAIMED
+
+
+@given(fates)
+def test_a_session_never_has_more_attempts_than_there_may_be(fate: list[Event]) -> None:
+    life = Life()
+    for event in fate:
+        life.run()
+        life.happen(event)
+        assert 1 <= life.session.attempt <= plan.ATTEMPTS_MAX
+
+
+@given(fates)
+def test_a_verdict_is_only_lifted_by_another_attempt(fate: list[Event]) -> None:
+    life = Life()
+    for event in fate:
+        before = life.session
+        life.run()
+        if before.failure is not None and life.session.failure != before.failure:
+            assert SessionState.QUEUED in [
+                entered.state for entered in life.session.history[len(before.history) :]
+            ]
+        life.happen(event)
