@@ -46,19 +46,18 @@ def sandbox_flags(folder: Path, network: str) -> list[str]:
 
 def session(one: Installation) -> float:
     """Seconds from POST to the first 200 at the public URL; the session is ended afterwards."""
-    began = time.perf_counter()
-    made = one.create(template=_TEMPLATE)
-    url = _url_of(one, made)
-    _first_200(one.http_port, url.split("//")[1].split(":")[0])
-    took = time.perf_counter() - began
-    one.call("DELETE", f"/api/sessions/{made['session_id']}", key=one.operator_key)
+    session_id, took = _to_first_200(one)
+    _end(one, session_id)
     return took
 
 
 def burst(one: Installation, size: int) -> list[float]:
-    """`size` sessions asked for at the same instant."""
+    """`size` sessions asked for at the same instant; ended when all have their link."""
     with ThreadPoolExecutor(size) as clients:
-        return list(clients.map(lambda _: session(one), range(size)))
+        made = list(clients.map(lambda _: _to_first_200(one), range(size)))
+    for session_id, _ in made:
+        _end(one, session_id)
+    return [took for _, took in made]
 
 
 def wait_until_warm(one: Installation) -> None:
@@ -70,6 +69,18 @@ def wait_until_warm(one: Installation) -> None:
         return bool(pool["warm"] == pool["warm_target"] and others == 0)
 
     until(full, 120, "a full warm pool")
+
+
+def _to_first_200(one: Installation) -> tuple[str, float]:
+    began = time.perf_counter()
+    made = one.create(template=_TEMPLATE)
+    url = _url_of(one, made)
+    _first_200(one.http_port, url.split("//")[1].split(":")[0])
+    return str(made["session_id"]), time.perf_counter() - began
+
+
+def _end(one: Installation, session_id: str) -> None:
+    one.call("DELETE", f"/api/sessions/{session_id}", key=one.operator_key)
 
 
 def _url_of(one: Installation, made: dict[str, object]) -> str:

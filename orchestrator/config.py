@@ -187,7 +187,7 @@ class Settings(BaseSettings):
     @property
     def probe_address(self) -> str:
         """Where our own processes reach the proxy."""
-        return "127.0.0.1" if self.http_address == "0.0.0.0" else self.http_address  # noqa: S104 - compared, not bound
+        return "127.0.0.1" if self.http_address == "0.0.0.0" else self.http_address
 
     def app_url(self, slug: str) -> str:
         """The public address of an app."""

@@ -6,7 +6,7 @@ All times are timezone-aware UTC. Everything may raise errors.Temporary when its
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -157,10 +157,11 @@ class Sandboxes(Protocol):
         Raises errors.NotFound."""
 
     def mark_routes(
-        self, live: Iterable[SandboxId], withdrawn: Iterable[SandboxId], now: datetime
+        self, live: Mapping[SandboxId, Slug], withdrawn: Iterable[SandboxId], now: datetime
     ) -> Sequence[Sandbox]:
-        """Set routed for `live` (only while in a routed state) and clear it for `withdrawn`
-        (only while not in one); apply sandbox.settle; returns the sandboxes that changed."""
+        """Set routed for `live`, given with the slugs that were published (only while in a routed
+        state and under that slug: recovery changes it), and clear it for `withdrawn` (only while
+        not in a routed state); apply sandbox.settle; returns the sandboxes that changed."""
 
     def routes(self) -> Sequence[tuple[SandboxId, Route]]:
         """What the RouteTable holds: sandboxes in routed states, with their host's address."""

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 from orchestrator.domain.host import HostLoad, HostState
 
+_POSTPONE_MAX_S = 2.0
 STARTS_AT_ONCE = 3  # per host; beyond it every start only makes the others slower
+
+GIVING_WAY = "sessions are arriving"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +21,8 @@ class WarmLevel:
     warm: int  # WARM sandboxes
     warming: int  # CREATING for the warm pool
     waiting: int  # sessions QUEUED and due
+    arriving: int  # sessions that have a sandbox and are about to be READY
+    postponed_s: float  # for how long refills have given way to those
     loads: tuple[HostLoad, ...]
 
 
@@ -31,12 +36,15 @@ class Refill:
 
 def refill(level: WarmLevel) -> Refill:
     """Starts to make now. Never more than the target counting those in flight, never a slot that
-    a waiting session could have, never more than STARTS_AT_ONCE per host."""
+    a waiting session could have, never more than STARTS_AT_ONCE per host; and not in the very
+    moment in which a burst is being served, for a start takes the CPU that the apps need."""
     missing = level.target - level.warm - level.warming
     if missing <= 0:
         return Refill(starts=0, reason="" if missing == 0 else "above target")
     if level.waiting > level.warm:
         return Refill(starts=0, reason="sessions are waiting")
+    if level.arriving and level.postponed_s < _POSTPONE_MAX_S:
+        return Refill(starts=0, reason=GIVING_WAY)
     usable = [load for load in level.loads if placeable(load)]
     room = sum(min(load.free, STARTS_AT_ONCE - load.starting) for load in usable)
     if room <= 0:

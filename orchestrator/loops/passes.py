@@ -10,7 +10,7 @@ import structlog
 
 from orchestrator import ports
 from orchestrator.domain import errors, route
-from orchestrator.domain.pool import STARTS_AT_ONCE
+from orchestrator.domain.pool import GIVING_WAY, STARTS_AT_ONCE
 from orchestrator.domain.sandbox import Sandbox
 from orchestrator.loops.loop import LoopSpec
 from orchestrator.services import nudges, pool, routes
@@ -28,7 +28,7 @@ def all_loops(deps: Deps, proxy: ports.Proxy) -> Sequence[LoopSpec]:
     launcher = Launcher(deps)
     publisher = Publisher(deps, proxy)
     return (
-        LoopSpec(name="refill", every_s=1.0, run=launcher.refill, topics=("pool",)),
+        LoopSpec(name="refill", every_s=0.5, run=launcher.refill, topics=("pool",)),
         LoopSpec(name="nudge", every_s=0.5, run=lambda: _nudge(deps), topics=("pool",)),
         LoopSpec(name="reap", every_s=1.0, run=lambda: _reap(deps)),
         LoopSpec(name="probe_hosts", every_s=2.0, run=lambda: _probe(deps)),
@@ -52,13 +52,20 @@ class Launcher:
         self._threads = ThreadPoolExecutor(STARTS_AT_ONCE, thread_name_prefix="launch")
         self._failures = 0
         self._not_before: datetime | None = None
+        self._gives_way_since: datetime | None = None
 
     def refill(self) -> str:
         retired = pool.retire_outdated(self._deps) + pool.retire_surplus(self._deps)
         now = self._deps.clock.now()
         if self._not_before is not None and now < self._not_before:
             return f"retired={retired}" if retired else ""
-        done = pool.refill(self._deps, lambda box: void(self._threads.submit(self._launch, box)))
+        postponed_s = (now - (self._gives_way_since or now)).total_seconds()
+        done = pool.refill(
+            self._deps, lambda box: void(self._threads.submit(self._launch, box)), postponed_s
+        )
+        self._gives_way_since = (
+            (self._gives_way_since or now) if done.reason == GIVING_WAY else None
+        )
         if not done.starts and not retired:
             return ""
         return f"starts={done.starts} retired={retired}"

@@ -15,26 +15,31 @@ from orchestrator.domain.diagnosis import Leftover, Orphan, Silent, Stuck, Unnot
 from orchestrator.domain.host import Host, HostState
 from orchestrator.domain.host import move as move_host
 from orchestrator.domain.sandbox import Sandbox, SandboxState
+from orchestrator.domain.session import SessionState
 from orchestrator.services import claims
 from orchestrator.services.deps import Deps
 from orchestrator.services.nudges import nudge
 
 
-def level(deps: Deps) -> pool.WarmLevel:
-    """What a refill decides on."""
+def level(deps: Deps, postponed_s: float = 0.0) -> pool.WarmLevel:
+    """What a refill decides on. `postponed_s`: for how long it has given way to sessions."""
+    counts = deps.store.sessions.counts()
     boxes = deps.store.sandboxes.list(states=[SandboxState.WARM, SandboxState.CREATING])
     return pool.WarmLevel(
         target=deps.policy.warm_target,
         warm=sum(box.state is SandboxState.WARM for box in boxes),
         warming=sum(box.state is SandboxState.CREATING and box.session_id is None for box in boxes),
         waiting=deps.store.sessions.waiting(deps.clock.now()),
+        # Not those GENERATING: Claude takes a while, and the machine has nothing to do meanwhile.
+        arriving=counts.get(SessionState.PROVISIONING, 0) + counts.get(SessionState.DEPLOYING, 0),
+        postponed_s=postponed_s,
         loads=tuple(deps.store.hosts.loads()),
     )
 
 
-def refill(deps: Deps, launch: Callable[[Sandbox], None]) -> pool.Refill:
+def refill(deps: Deps, launch: Callable[[Sandbox], None], postponed_s: float = 0.0) -> pool.Refill:
     """One pass: commit the intents of the sandboxes that are missing, and have each launched."""
-    decision = pool.refill(level(deps))
+    decision = pool.refill(level(deps, postponed_s))
     for _ in range(decision.starts):
         new = ports.NewSandbox(
             id=ids.new_sandbox_id(), session_id=None, slug=ids.new_slug(), image=deps.image()

@@ -31,7 +31,7 @@ def publish(deps: Deps, proxy: ports.Proxy) -> Published:
     rows = deps.store.sandboxes.routes()
     table = route.table(found for _, found in rows)
     proxy.publish(table)
-    live = [sandbox_id for sandbox_id, _ in rows]
+    live = {sandbox_id: found.slug for sandbox_id, found in rows}
     changed = deps.store.sandboxes.mark_routes(live, [box.id for box in stopping], deps.clock.now())
     _wake(deps, changed)
     return Published(routes=len(live), changed=len(changed))

@@ -35,7 +35,7 @@ def warm_up(store: Store, now: datetime = NOW, **changes: Any) -> Sandbox:
     """Place a sandbox for the warm pool and let its facts come in, until it is WARM."""
     placed = store.sandboxes.place(samples.new_sandbox(**changes), now)
     store.sandboxes.agent_seen(placed.id, now)
-    (warm,) = store.sandboxes.mark_routes([placed.id], [], now)
+    (warm,) = store.sandboxes.mark_routes({placed.id: placed.slug}, [], now)
     assert warm.state is SandboxState.WARM
     return warm
 
@@ -51,7 +51,7 @@ def walk(store: Store, sandbox: Sandbox, *states: SandboxState) -> Sandbox:
 def retire(store: Store, sandbox: Sandbox) -> Sandbox:
     """Take a sandbox to its end: its slot and its port are free again."""
     stopping = walk(store, sandbox, SandboxState.STOPPING)
-    store.sandboxes.mark_routes([], [stopping.id], NOW)
+    store.sandboxes.mark_routes({}, [stopping.id], NOW)
     return walk(store, stopping, SandboxState.GONE)
 
 

@@ -117,7 +117,7 @@ def test_a_save_writes_neither_route_nor_visit_nor_forgets_the_container(
 ) -> None:
     read_early = store.sandboxes.place(samples.new_sandbox(), NOW)
     store.sandboxes.set_container(read_early.id, "c0ffee")
-    store.sandboxes.mark_routes([read_early.id], [], NOW)
+    store.sandboxes.mark_routes({read_early.id: read_early.slug}, [], NOW)
     broken = sandboxes.move(read_early, SandboxState.BROKEN, later(1), "stuck")
     saved = store.sandboxes.save(broken, SandboxState.CREATING)
     assert saved == replace(broken, container_id="c0ffee", routed=True)
@@ -132,7 +132,7 @@ def test_what_stops_counts_as_routed_until_its_withdrawal_is_confirmed(
     stopping = walk(store, placed, SandboxState.STOPPING)
     assert stopping.routed
     assert store.sandboxes.unsettled_routes()
-    (withdrawn,) = store.sandboxes.mark_routes([], [placed.id], NOW)
+    (withdrawn,) = store.sandboxes.mark_routes({}, [placed.id], NOW)
     assert withdrawn == replace(stopping, routed=False)
     assert not store.sandboxes.unsettled_routes()
 
@@ -152,10 +152,10 @@ def test_a_sandbox_is_warm_when_its_agent_came_and_its_route_is_live(
     one, two = (store.sandboxes.place(samples.new_sandbox(), NOW) for _ in range(2))
     seen = store.sandboxes.agent_seen(one.id, later(1))
     assert seen == replace(one, agent_seen_at=later(1))
-    (warm,) = store.sandboxes.mark_routes([one.id], [], later(2))
+    (warm,) = store.sandboxes.mark_routes({one.id: one.slug}, [], later(2))
     assert (warm.state, warm.state_since, warm.routed) == (SandboxState.WARM, later(2), True)
 
-    (routed,) = store.sandboxes.mark_routes([two.id], [], later(1))
+    (routed,) = store.sandboxes.mark_routes({two.id: two.slug}, [], later(1))
     assert routed == replace(two, routed=True)
     warm = store.sandboxes.agent_seen(two.id, later(3))
     assert (warm.state, warm.state_since) == (SandboxState.WARM, later(3))
@@ -194,10 +194,10 @@ def test_a_route_is_marked_only_where_the_state_agrees(
     warm = warm_up(store)
     stopping = walk(store, warm_up(store), SandboxState.STOPPING)
     other = store.sandboxes.place(samples.new_sandbox(), NOW)
-    assert store.sandboxes.mark_routes([stopping.id], [warm.id], NOW) == []
-    assert store.sandboxes.mark_routes([warm.id], [], NOW) == [], "it is routed already"
-    assert store.sandboxes.mark_routes([], [], NOW) == []
-    changed = store.sandboxes.mark_routes([other.id], [stopping.id], NOW)
+    assert store.sandboxes.mark_routes({stopping.id: stopping.slug}, [warm.id], NOW) == []
+    assert store.sandboxes.mark_routes({warm.id: warm.slug}, [], NOW) == [], "it is routed already"
+    assert store.sandboxes.mark_routes({}, [], NOW) == []
+    changed = store.sandboxes.mark_routes({other.id: other.slug}, [stopping.id], NOW)
     assert {sandbox.id: sandbox.routed for sandbox in changed} == {
         other.id: True,
         stopping.id: False,
@@ -239,3 +239,11 @@ def test_the_list_leaves_out_what_is_gone_unless_asked(
     assert store.sandboxes.list(states=[SandboxState.WARM]) == [old, young]
     assert store.sandboxes.list(states=list(SandboxState)) == [gone, old, young, there]
     assert store.sandboxes.list(host_id=host_id, states=[SandboxState.CREATING]) == []
+
+
+def test_a_route_is_not_marked_under_a_slug_that_was_not_published(
+    store: SqlStore, host_id: ids.HostId
+) -> None:
+    placed = store.sandboxes.place(samples.new_sandbox(), NOW)
+    assert store.sandboxes.mark_routes({placed.id: ids.new_slug()}, [], NOW) == []
+    assert store.sandboxes.unsettled_routes()

@@ -218,7 +218,9 @@ QUESTIONS: dict[str, Callable[[SqlStore], object]] = {
     "loads": lambda store: store.hosts.loads(),
     "routes": lambda store: store.sandboxes.routes(),
     "unsettled": lambda store: store.sandboxes.unsettled_routes(),
-    "mark_routes": lambda store: store.sandboxes.mark_routes([ids.new_sandbox_id()], [], NOW),
+    "mark_routes": lambda store: store.sandboxes.mark_routes(
+        {ids.new_sandbox_id(): ids.new_slug()}, [], NOW
+    ),
     "sandboxes": lambda store: store.sandboxes.list(),
 }
 

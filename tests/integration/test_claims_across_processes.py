@@ -110,7 +110,7 @@ def test_starts_at_once_are_limited_across_processes(store: SqlStore, store_url:
 def _warm_up(store: SqlStore, number: int) -> ids.SandboxId:
     placed = store.sandboxes.place(samples.new_sandbox(), later(number))
     store.sandboxes.agent_seen(placed.id, NOW)
-    store.sandboxes.mark_routes([placed.id], [], NOW)
+    store.sandboxes.mark_routes({placed.id: placed.slug}, [], NOW)
     return placed.id
 
 

@@ -8,7 +8,7 @@ has one writer and needs no order.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,7 +21,7 @@ from orchestrator.adapters.sql_store import codec, placements, schema, sessions
 from orchestrator.adapters.sql_store.database import Database, Lookup
 from orchestrator.domain import errors
 from orchestrator.domain.host import HostState
-from orchestrator.domain.ids import HostId, SandboxId
+from orchestrator.domain.ids import HostId, SandboxId, Slug
 from orchestrator.domain.route import Route
 from orchestrator.domain.sandbox import ROUTED_STATES, Sandbox, SandboxState, move, settle
 from orchestrator.domain.session import Session
@@ -154,16 +154,17 @@ class SqlSandboxes:
             return settled
 
     def mark_routes(
-        self, live: Iterable[SandboxId], withdrawn: Iterable[SandboxId], now: datetime
+        self, live: Mapping[SandboxId, Slug], withdrawn: Iterable[SandboxId], now: datetime
     ) -> Sequence[Sandbox]:
         """As the port says. Starts from the few that are unsettled, not from the many named."""
-        named_live, named_withdrawn = frozenset(live), frozenset(withdrawn)
+        named_withdrawn = frozenset(withdrawn)
         changed = []
         with self._database.write() as connection:
             for row in connection.execute(_UNSETTLED_LOCKED).all():
                 sandbox = codec.sandbox_of(row)
                 routable = sandbox.state in ROUTED_STATES
-                if sandbox.id not in (named_live if routable else named_withdrawn):
+                published = live.get(sandbox.id) == sandbox.slug
+                if not (published if routable else sandbox.id in named_withdrawn):
                     continue
                 settled = settle(replace(sandbox, routed=routable), now)
                 _update(connection, sandbox.id, routed=routable, **_state_of(settled))

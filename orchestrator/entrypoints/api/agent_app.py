@@ -7,7 +7,6 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -85,13 +84,13 @@ async def inbox(request: Request) -> Response:
     have = request.query_params.get("have", "")
     ends = time.monotonic() + min(_wait_of(request), _INBOX_WAIT_MAX_S)
     with context.hub.watch(INBOX + sandbox_id) as watch:
-        answer = await run_in_threadpool(_visit, context, sandbox_id, have)
+        answer = await context.in_thread(_visit, context, sandbox_id, have)
         while answer.assignment is None:
             left = ends - time.monotonic()
             if left <= 0 or context.hub.closed:
                 return Response(status_code=204)
             await watch.news(min(left, context.hub.recheck_s))
-            answer = await run_in_threadpool(_look, context, sandbox_id, have)
+            answer = await context.look_up(_look, context, sandbox_id, have)
     return JSONResponse({"assignment": answer.assignment})
 
 
@@ -102,14 +101,14 @@ async def progress(request: Request) -> Response:
     raw = await read_bounded(request, _REPORT_MAX_BYTES)
     if raw is None:
         raise errors.TooLarge("a report has at most 1 MiB", limit_bytes=_REPORT_MAX_BYTES)
-    accepted = await run_in_threadpool(_report, context, _token(request), session_id, raw)
+    accepted = await context.in_thread(_report, context, _token(request), session_id, raw)
     return JSONResponse({"accepted": accepted})
 
 
 async def get_bundle(request: Request) -> Response:
     """The bundle of the present assignment."""
     context = context_of(request)
-    digest, data = await run_in_threadpool(_bundle, context, _token(request))
+    digest, data = await context.in_thread(_bundle, context, _token(request))
     return Response(data, media_type="application/gzip", headers={"ETag": f'"{digest}"'})
 
 
@@ -123,7 +122,7 @@ async def put_bundle(request: Request) -> Response:
             f"a bundle has at most {PACKED_MAX_BYTES} bytes", limit_bytes=PACKED_MAX_BYTES
         )
     claimed = request.headers.get("x-spawn-sha256", "")
-    version = await run_in_threadpool(_keep, context, token, data, claimed)
+    version = await context.in_thread(_keep, context, token, data, claimed)
     return JSONResponse({"version": version}, status_code=201)
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orchestrator.entrypoints.api.problems import problem
 
 BODY_MAX_BYTES = 1024 * 1024
 _CSP = (
-    "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none';"
-    " form-action 'self'"
+    b"content-security-policy",
+    b"default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none';"
+    b" form-action 'self'",
 )
+_ALWAYS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
 _DOCS = ("/docs", "/openapi.json")
 
 
@@ -80,19 +82,20 @@ def _counted(receive: Receive) -> Receive:
 
 
 def _decorated(scope: Scope, send: Send) -> Send:
+    path = scope["path"]
+    extra = [*_ALWAYS]
+    if path.startswith("/static/"):
+        # Asked again each time (304 mostly), so that an upgrade never mixes two versions.
+        extra.append((b"cache-control", b"no-cache"))
+    if not path.startswith(_DOCS):
+        extra.append(_CSP)
+
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=message)
-            headers["X-Content-Type-Options"] = "nosniff"
-            headers["Referrer-Policy"] = "no-referrer"
-            if scope["path"].startswith("/static/"):
-                # Asked again each time (304 mostly), so that an upgrade never mixes two versions.
-                headers["Cache-Control"] = "no-cache"
-            if not scope["path"].startswith(_DOCS):
-                headers["Content-Security-Policy"] = _CSP
             cookie = scope.get("state", {}).get("new_cookie")
             if cookie:
-                headers.append("Set-Cookie", cookie)
+                extra.append((b"set-cookie", cookie.encode("latin-1")))
+            message["headers"] = [*message.get("headers", ()), *extra]
         await send(message)
 
     return sending

@@ -93,10 +93,8 @@ def from_error(error: errors.SpawnError) -> JSONResponse:
 
 def install(app: FastAPI) -> None:
     """Every error of this app becomes a problem."""
-    app.add_exception_handler(errors.SpawnError, _ours)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _unexpected)
+    for kind, handler in HANDLERS.items():
+        app.add_exception_handler(kind, handler)
 
 
 async def _ours(_: Request, error: Exception) -> Response:
@@ -120,3 +118,11 @@ async def _http(_: Request, error: Exception) -> Response:
 async def _unexpected(request: Request, error: Exception) -> Response:
     log.error("a request failed", path=request.url.path, exc_info=error)
     return problem(500, "internal", "something went wrong on our side; the log says what")
+
+
+HANDLERS = {
+    errors.SpawnError: _ours,
+    RequestValidationError: _invalid,
+    HTTPException: _http,
+    Exception: _unexpected,
+}

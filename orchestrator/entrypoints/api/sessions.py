@@ -6,7 +6,6 @@ import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request
-from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
@@ -24,6 +23,7 @@ from orchestrator.services import sessions as service
 
 router = APIRouter(prefix="/api", tags=["sessions"])
 
+STATUS_PATH = "/api/status/{session_id}"
 WAIT_MAX_S = 60.0
 _IDEMPOTENCY_KEY_MAX = 255
 _NO_CACHE = {"Cache-Control": "private, no-cache"}
@@ -90,14 +90,21 @@ def list_own(
         ]
     },
 )
-async def status(request: Request, session_id: str) -> Response:
+async def status_documented(request: Request, session_id: str) -> Response:
     """How a session is. With `If-None-Match`, 304 when nothing changed; with `wait`, answers as
     soon as something does."""
+    del session_id  # for the docs; `status` reads it from the path
+    return await status(request)
+
+
+async def status(request: Request) -> Response:
+    """The same, called straight from public_app's first route."""
     context = context_of(request)
+    session_id = request.path_params["session_id"]
     wait_s = _wait_of(request)
     known = request.headers.get("if-none-match")
     if wait_s <= 0:
-        return await run_in_threadpool(_status, context, request, session_id, known)
+        return await context.look_up(_status, context, request, session_id, known)
     return await _wait_for_change(context, request, session_id, known, wait_s)
 
 
@@ -197,14 +204,14 @@ def _fresh(context: Context, who: Principal, session_id: str, known: str | None)
 async def _wait_for_change(
     context: Context, request: Request, session_id: str, known: str | None, wait_s: float
 ) -> Response:
-    who = await run_in_threadpool(auth.principal, request)
+    who = await context.look_up(auth.principal, request)
     if known is None:
-        now = await run_in_threadpool(_fresh, context, who, session_id, None)
+        now = await context.look_up(_fresh, context, who, session_id, None)
         known = now.headers["etag"] if now is not None else None
     ends = time.monotonic() + wait_s
     with context.hub.watch(SESSION + session_id) as watch:
         while True:
-            changed = await run_in_threadpool(_fresh, context, who, session_id, known)
+            changed = await context.look_up(_fresh, context, who, session_id, known)
             if changed is not None:
                 return changed
             left = ends - time.monotonic()
@@ -213,7 +220,7 @@ async def _wait_for_change(
             await watch.news(min(left, context.hub.recheck_s))
     if request.headers.get("if-none-match") is not None:
         return Response(status_code=304, headers={"ETag": known or "", **_NO_CACHE})
-    return await run_in_threadpool(_status, context, request, session_id, None)
+    return await context.look_up(_status, context, request, session_id, None)
 
 
 def _wait_of(request: Request) -> float:

@@ -1,0 +1,110 @@
+"""The documents promise nothing that isn't there: links, settings, make targets, commands."""
+
+from __future__ import annotations
+
+import functools
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+import typer.main
+
+from orchestrator.config import Settings
+from orchestrator.entrypoints.cli import main, settings
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("docs", "ops", "bench", "proxy", "deploy", "runtime-image")
+DOCUMENTS = sorted(
+    [*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.md"))]
+)
+TITLES = ("README", "ARCHITECTURE", "CONTRIBUTING", "CHANGELOG", "SECURITY")
+
+_FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+_SPAN = re.compile(r"`([^`\n]+)`")
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_SETTING = re.compile(r"\b(?:SPAWN|ANTHROPIC)_[A-Z0-9_]+\b")
+_MAKE = re.compile(r"(?:^|[\s;&])make ((?:[a-z0-9]+ ?)+)", re.MULTILINE)
+_SPAWNCTL = re.compile(r"(?:^|[\s/(;])spawnctl ((?:\\\||[^`|;)#])+)", re.MULTILINE)
+
+every_document = pytest.mark.parametrize(
+    "document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix()
+)
+
+
+@every_document
+def test_every_relative_link_leads_somewhere(document: Path) -> None:
+    text = _FENCED.sub("", document.read_text("utf-8"))
+    links = [link.partition("#")[0] for link in _LINK.findall(text) if "://" not in link]
+    missing = [link for link in links if not (document.parent / link).exists()]
+    assert missing == []
+
+
+@every_document
+def test_every_setting_that_is_named_exists(document: Path) -> None:
+    known = {"SPAWN_STATE_DIR"}
+    for field, info in Settings.model_fields.items():
+        known.update(settings.variables(field, info))
+    assert set(_SETTING.findall(document.read_text("utf-8"))) - known == set()
+
+
+@every_document
+def test_every_make_target_that_is_named_exists(document: Path) -> None:
+    targets = set(re.findall(r"^([a-z0-9]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {
+        word for code in code_of(document) for said in _MAKE.findall(code) for word in said.split()
+    }
+    assert named - targets == set()
+
+
+@every_document
+def test_every_spawnctl_command_that_is_named_exists(document: Path) -> None:
+    wrong = [
+        said for code in code_of(document) for said in _SPAWNCTL.findall(code) if not runs(said)
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("said", ["nonsense", "sessions nonsense", "run --nonsense", "up extra"])
+def test_a_command_that_does_not_exist_is_noticed(said: str) -> None:
+    assert not runs(said)
+
+
+def test_the_documents_are_all_there() -> None:
+    assert {f"{title}.md" for title in TITLES} <= {path.name for path in DOCUMENTS}
+    decisions = sorted((ROOT / "ops" / "adr").glob("0*.md"))
+    assert [int(path.name[:4]) for path in decisions] == list(range(1, len(decisions) + 1))
+    index = (ROOT / "ops" / "adr" / "README.md").read_text("utf-8")
+    assert [path.name for path in decisions if f"({path.name})" not in index] == []
+
+
+def code_of(document: Path) -> Iterator[str]:
+    """Blocks and spans: in prose "make sure" is no command."""
+    text = document.read_text("utf-8")
+    yield from _FENCED.findall(text)
+    yield from _SPAN.findall(_FENCED.sub("", text))
+
+
+def runs(said: str) -> bool:
+    """Whether spawnctl knows these words: the command, its subcommand, its options."""
+    words = shlex.split(said.splitlines()[0].replace("\\|", "|").rstrip())
+    command = commands(words[0]).get(words[0])
+    rest = words[1:]
+    if isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
+        command, rest = command.commands.get(rest[0]), rest[1:]
+    if command is None:
+        return False
+    options = {name for one in command.params for name in (*one.opts, *one.secondary_opts)}
+    takes = any(isinstance(one, click.Argument) for one in command.params)
+    options_known = all(word in {*options, "--help", "-h"} for word in rest if word.startswith("-"))
+    return options_known and (takes or bool(command.params) or not rest)
+
+
+@functools.cache
+def commands(name: str) -> dict[str, click.Command]:
+    """All commands; the one of that name with its options."""
+    whole = typer.main.get_command(main.build([name]))
+    assert isinstance(whole, click.Group)
+    return dict(whole.commands)
