@@ -48,6 +48,10 @@ class StateFolder:
         """The key that spawnctl uses on this machine; `fresh` becomes it when there is none."""
         return self._once(_OPERATOR_KEY, fresh)
 
+    def forget_operator_key(self) -> None:
+        """It was revoked; the next one asked for is a new one."""
+        (self.folder / _OPERATOR_KEY).unlink(missing_ok=True)
+
     def image(self) -> str:
         """Reference of the runtime image that was built last; "" when none was."""
         try:

@@ -15,7 +15,7 @@ from orchestrator.domain import errors, session
 from orchestrator.domain.bundle import PACKED_MAX_BYTES, BundleRecord
 from orchestrator.domain.ids import SandboxId, SessionId, Sha256
 from orchestrator.domain.sandbox import Sandbox, SandboxState
-from orchestrator.domain.session import Report, Session, Wanted
+from orchestrator.domain.session import IN_PROGRESS, Report, Session, Wanted
 from orchestrator.services.deps import Deps
 from orchestrator.services.nudges import nudge
 from orchestrator.services.tokens import SessionGrant
@@ -76,6 +76,18 @@ def authorize(deps: Deps, token: str, session_id: SessionId | None = None) -> Se
         raise _refused(deps, grant, grant.session_id, "its session is gone") from missing
     if not _is_current(found, grant):
         raise _refused(deps, grant, found.id, "an attempt that is over")
+    return found
+
+
+def authorize_generation(deps: Deps, token: str) -> Session:
+    """The session that may call the gateway with this token: one whose app is being written.
+
+    A running app could have taken the token from its agent, and a template never needed the
+    gateway. Raises as `authorize`, and errors.Forbidden (not_generating).
+    """
+    found = authorize(deps, token)
+    if found.bundle is not None or found.state not in IN_PROGRESS:
+        raise errors.Forbidden("this session is not generating", code="not_generating")
     return found
 
 

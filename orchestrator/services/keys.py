@@ -55,8 +55,12 @@ def who(deps: Deps, secret: str) -> Principal:
 
 
 def ensure_operator(deps: Deps, secret: str) -> None:
-    """Make the installation's own operator key known. Idempotent."""
-    if deps.store.keys.by_hash(hash_of(secret)) is not None:
+    """Make the installation's own operator key known. Idempotent. Raises errors.Unauthorized when
+    that key was revoked: it stays so, and another one is needed."""
+    known = next((key for key in deps.store.keys.list() if key.key_hash == hash_of(secret)), None)
+    if known is not None:
+        if known.revoked_at is not None:
+            raise errors.Unauthorized(f"the operator key {known.name} was revoked")
         return
     deps.store.keys.add(
         ApiKey(

@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.installation import Installation, installed
 from tests.fakes.messages_api import MessagesApi
-from tests.fakes.messages_scripts import ErrorTurn, Refusal
+from tests.fakes.messages_scripts import ErrorTurn, Refusal, ToolTurn
 
 KEY = "a-test-key-that-must-not-leave-home"
 
@@ -21,7 +21,8 @@ def provider() -> Iterator[MessagesApi]:
 
 @pytest.fixture(scope="module")
 def writer(provider: MessagesApi) -> Iterator[Installation]:
-    with installed(ANTHROPIC_API_KEY=KEY, ANTHROPIC_BASE_URL=provider.url) as one:
+    settings = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": provider.url}
+    with installed(**settings, SPAWN_DEPLOYING_TIMEOUT_S="24") as one:
         yield one
 
 
@@ -99,3 +100,29 @@ def test_an_overloaded_provider_costs_attempts_and_then_an_honest_failure(
     provider.reset()
     assert (failed["status"], failed["error"]["code"]) == ("failed", "provider_unavailable")
     assert failed["attempt"] == 3
+
+
+def test_an_app_that_never_answers_fails_with_its_last_lines_and_frees_its_slot(
+    writer: Installation, provider: MessagesApi
+) -> None:
+    code = "import threading\nprint('waiting for nobody', flush=True)\nthreading.Event().wait()\n"
+    provider.always(
+        ToolTurn(
+            name="write_files",
+            input={
+                "manifest": {"kind": "python", "title": "Deaf", "start": ["python", "main.py"]},
+                "files": [{"path": "main.py", "content": code}],
+            },
+        )
+    )
+    made = writer.create("A server that never listens")
+    failed = writer.wait_for(made["session_id"], "ready", "failed", within_s=120)
+    provider.reset()
+    assert (failed["status"], failed["error"]["code"]) == ("failed", "app_not_ready")
+    assert "waiting for nobody" in failed["error"]["message"]
+    live = writer.admin("pool")["sandboxes"]
+    assert made["session_id"] not in {one["session_id"] for one in live}
+    logs = writer.call(
+        "GET", f"/api/sessions/{made['session_id']}/logs", key=writer.operator_key
+    ).json["lines"]
+    assert any("waiting for nobody" in line["text"] for line in logs)

@@ -1,7 +1,7 @@
 """The LLM gateway: the Messages API for agents. Session token in, real key out.
 
 Bytes are passed through as they come, in both directions; only credentials are exchanged. The key
-is known to this process alone.
+never leaves the control plane.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Gateway:
     async def _refusal(self, request: Request) -> Response | None:
         token = request.headers.get("x-api-key") or _bearer(request)
         try:
-            await run_in_threadpool(agents.authorize, self._deps, token)
+            await run_in_threadpool(agents.authorize_generation, self._deps, token)
         except errors.SpawnError as error:
             status = 401 if isinstance(error, errors.Unauthorized) else 403
             return _error(status, _TYPES[status], str(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,6 +20,8 @@ from orchestrator.domain.session import SessionState
 from orchestrator.entrypoints.api.context import Context, context_of
 
 router = APIRouter(tags=["health"])
+
+_PROXY_S = 2.0
 
 
 @router.get("/health")
@@ -59,6 +62,7 @@ def checks(context: Context) -> dict[str, dict[str, Any]]:
     except errors.QueueUnavailable as error:
         found["redis"] = {"ok": False, "detail": str(error)}
     found["docker"] = _docker(context)
+    found["proxy"] = _proxy(context)
     found["daemon"] = _daemon(context)
     key = bool(context.settings.anthropic_api_key.get_secret_value())
     said = "a key is configured" if key else "no ANTHROPIC_API_KEY: templates only"
@@ -73,6 +77,20 @@ def _docker(context: Context) -> dict[str, Any]:
         return {"ok": True, "detail": f"{len(hosts)} host(s), at least one up"}
     reasons = "; ".join(f"{host.name}: {host.reason or host.state}" for host in hosts)
     return {"ok": False, "detail": reasons or "no host has joined yet"}
+
+
+def _proxy(context: Context) -> dict[str, Any]:
+    """Whether a request comes through it, to ourselves."""
+    settings = context.settings
+    link = http.client.HTTPConnection(settings.probe_address, settings.http_port, timeout=_PROXY_S)
+    try:
+        link.request("GET", "/health")
+        well = link.getresponse().status == 200
+    except (OSError, http.client.HTTPException) as error:
+        return {"ok": False, "detail": f"port {settings.http_port}: {error}"}
+    finally:
+        link.close()
+    return {"ok": well, "detail": "answers" if well else "answers, but not for us"}
 
 
 def _daemon(context: Context) -> dict[str, Any]:

@@ -15,11 +15,13 @@ import uvloop
 from orchestrator import bootstrap, config, observability
 from orchestrator.adapters.state_folder import StateFolder
 from orchestrator.config import Settings
+from orchestrator.domain import errors
 from orchestrator.entrypoints.api import agent_app, public_app
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.gateway import Gateway
 from orchestrator.entrypoints.api.hub import Hub
 from orchestrator.services import keys
+from orchestrator.services.deps import Deps
 
 _DRAIN_S = 5
 
@@ -32,13 +34,25 @@ def main() -> None:
     observability.configure(settings.log_level, "api")
     deps = bootstrap.build(settings, bootstrap.NoEngines())
     state = StateFolder(settings.state_dir)
-    keys.ensure_operator(deps, state.operator_key(keys.make_secret()))
+    _ensure_operator(deps, state)
+    for template in deps.catalog.list():
+        # Also kept as bundles, so that a running app can be recovered after its template changed.
+        deps.bundles.put(deps.catalog.data(template.digest) or b"")
     settings.agent_folder.mkdir(mode=0o755, exist_ok=True)
     settings.agent_folder.chmod(0o755)
     hub = Hub(redis.asyncio.Redis.from_url(settings.effective_redis_url))
     context = Context(settings=settings, deps=deps, hub=hub, started_at=deps.clock.now())
     uvloop.run(_serve(context, settings))
     deps.store.close()
+
+
+def _ensure_operator(deps: Deps, state: StateFolder) -> None:
+    try:
+        keys.ensure_operator(deps, state.operator_key(keys.make_secret()))
+    except errors.Unauthorized as revoked:
+        log.warning("making another operator key", reason=str(revoked))
+        state.forget_operator_key()
+        keys.ensure_operator(deps, state.operator_key(keys.make_secret()))
 
 
 async def _serve(context: Context, settings: Settings) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,6 +32,8 @@ _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGCHLD}
 _BACKOFF_S = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
 _STEADY_S = 20.0
 _TICK_S = 0.5
+_ROTATE_S = 60.0
+_LOG_MAX_BYTES = 20 * 1024**2
 _ASK_AGAIN_S = 0.03
 _PR_SET_PDEATHSIG = 1
 
@@ -95,6 +98,7 @@ class Supervisor:
 
     def watch(self) -> bool:
         """Restart what dies, until told to stop. Whether the sandboxes are to be kept."""
+        rotate_at = time.monotonic() + _ROTATE_S
         while True:
             info = signal.sigtimedwait(_SIGNALS, self._nap_s())
             if info is not None and info.si_signo != signal.SIGCHLD:
@@ -102,6 +106,9 @@ class Supervisor:
             now = time.monotonic()
             for slot in self._slots:
                 self._revive(slot, now)
+            if now >= rotate_at:
+                rotate_at = now + _ROTATE_S
+                self._rotate_logs()
 
     def stop(self, *, keep_apps: bool) -> None:
         """In the written order (children.STOP_ORDER); what doesn't end in its time is killed."""
@@ -190,6 +197,13 @@ class Supervisor:
         process.wait()
         self._say(f"{slot.child.name} stopped")
         return forced
+
+    def _rotate_logs(self) -> None:
+        """Keep one older part of each log. All write by appending, so that emptying it is safe."""
+        for path in (*self._logs.glob("*.log"), *self._settings.state_dir.glob("nginx/*.log")):
+            if path.stat().st_size > _LOG_MAX_BYTES:
+                shutil.copyfile(path, path.with_suffix(".log.1"))
+                os.truncate(path, 0)
 
     def _log(self, name: str) -> IO[bytes]:
         return (self._logs / f"{name}.log").open("ab")

@@ -7,13 +7,13 @@ that passes) is told by the test, event by event. Illegal moves raise by themsel
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from orchestrator.domain import plan
 from orchestrator.domain import sandbox as sandboxes
 from orchestrator.domain import session as sessions
+from orchestrator.domain.ids import Sha256
 from orchestrator.domain.plan import Observation
 from orchestrator.domain.sandbox import ROUTED_STATES, Sandbox, SandboxState
 from orchestrator.domain.session import Failure, Phase, Report, Session, SessionState, Wanted
@@ -82,7 +82,7 @@ class Life:
         elif event in {Event.URL_DEAD, Event.URL_ALIVE}:
             self.url = event
         elif event is Event.KEPT:
-            self.session = replace(self.session, bundle="b" * 64)
+            self.session = replace(self.session, bundle=Sha256("b" * 64))
         elif self.sandbox is not None:
             self.sandbox = self._sandbox_after(event, self.sandbox)
 
@@ -207,6 +207,3 @@ class Life:
         self._move(SessionState.QUEUED)
         self.session = replace(self.session, sandbox_id=None, report=None, due_at=self.now)
         self.sandbox = None
-
-
-Fate = Callable[[Life], None]

@@ -96,7 +96,7 @@ def test_nothing_is_heard_after_an_agent_gave_up() -> None:
         {"wanted": Wanted.GONE},
         {"failure": Failure(code="x", message="y")},
     ],
-    ids=lambda over: "-".join(over),
+    ids="-".join,
 )
 def test_a_session_that_is_over_listens_to_nobody(over: dict[str, Any]) -> None:
     assert accept_report(provisioning(**over), say(1), later(1)) is None

@@ -1,0 +1,33 @@
+"""A world for each test: an empty SQLite store, fakes of everything else."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import orchestrator
+from orchestrator.adapters import sql_store
+from orchestrator.adapters.bundle_store import FolderBundles
+from orchestrator.adapters.catalog import FolderCatalog
+from tests.unit.services.world import World
+
+
+@pytest.fixture(scope="session")
+def catalog() -> FolderCatalog:
+    """The real one: what people ask for has to find it."""
+    return FolderCatalog(Path(orchestrator.__file__).parent / "catalog")
+
+
+@pytest.fixture
+def world(migrated_sqlite: Path, tmp_path: Path, catalog: FolderCatalog) -> Iterator[World]:
+    """A pool without hosts, a store without sessions."""
+    path = tmp_path / "store.db"
+    shutil.copy(migrated_sqlite, path)
+    store = sql_store.open_store(f"sqlite:///{path}", port_range=(21000, 21099))
+    try:
+        yield World(store=store, bundles=FolderBundles(tmp_path / "bundles"), catalog=catalog)
+    finally:
+        store.close()

@@ -1,0 +1,238 @@
+"""The product around its services, without any server: fakes of the ports and a SQLite file.
+
+A World also plays the parts of those who aren't here: the agents, the publisher, and time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from orchestrator import ports
+from orchestrator.domain import ids
+from orchestrator.domain.access import Principal, Role
+from orchestrator.domain.host import Host
+from orchestrator.domain.ids import SandboxId, SessionId
+from orchestrator.domain.sandbox import Sandbox, SandboxState
+from orchestrator.domain.session import Failure, Phase, Report, Session, SessionState, Tier, Wanted
+from orchestrator.ports import SandboxSpec
+from orchestrator.services import agents, claims, converge, routes, sessions
+from orchestrator.services.deps import Deps, Policy
+from orchestrator.services.tokens import SessionGrant, Tokens
+from tests.fakes import samples
+from tests.fakes.clock import ManualClock
+from tests.fakes.engine import EngineInMemory, EnginesByHost
+from tests.fakes.events import EventsInMemory
+from tests.fakes.probe import ProbeThatFindsAll
+from tests.fakes.proxy import ProxyInMemory
+from tests.fakes.queue import QueueInMemory
+
+SECRET = b"a secret of thirty-two bytes or so"
+VISITOR = Principal(user_id=samples.USER, tier=Tier.FREE)
+OPERATOR = Principal(user_id=ids.UserId("usr_" + "o" * 26), tier=Tier.OPERATOR, role=Role.OPERATOR)
+
+
+@dataclass
+class World:
+    """Ports that work; put another fake in the place of one to break it."""
+
+    store: ports.Store
+    bundles: ports.Bundles
+    catalog: ports.Catalog
+    clock: ManualClock = field(default_factory=ManualClock)
+    engine: EngineInMemory = field(default_factory=EngineInMemory)
+    proxy: ProxyInMemory = field(default_factory=ProxyInMemory)
+    queue: QueueInMemory = field(default_factory=QueueInMemory)
+    events: EventsInMemory = field(default_factory=EventsInMemory)
+    probe: ProbeThatFindsAll = field(default_factory=ProbeThatFindsAll)
+    policy: Policy = field(default_factory=lambda: Policy(can_generate=True, model="claude-test"))
+    image: str = samples.IMAGE
+
+    def __post_init__(self) -> None:
+        self.engines = EnginesByHost(self.engine)
+
+    @property
+    def deps(self) -> Deps:
+        if self.engines.default is not self.engine:
+            self.engines.default = self.engine
+        return Deps(
+            store=self.store,
+            engines=self.engines,
+            queue=self.queue,
+            events=self.events,
+            probe=self.probe,
+            bundles=self.bundles,
+            catalog=self.catalog,
+            clock=self.clock,
+            tokens=Tokens(SECRET),
+            image=lambda: self.image,
+            spread=lambda: 0.0,
+            policy=self.policy,
+        )
+
+    # Hosts and sandboxes
+
+    def host(self, **changes: Any) -> Host:
+        made = samples.host(**changes)
+        self.store.hosts.put(made)
+        return made
+
+    def box(self, sandbox_id: SandboxId) -> Sandbox:
+        return self.store.sandboxes.get(sandbox_id)
+
+    def boxes(self, *states: SandboxState) -> Sequence[Sandbox]:
+        return self.store.sandboxes.list(states=states or None)
+
+    def warm(self) -> Sandbox:
+        """One more warm sandbox, made as the pool makes it."""
+        box = self.store.sandboxes.place(samples.new_sandbox(image=self.image), self.clock.now())
+        claims.start(self.deps, box, replace_stale=False)
+        self.publish()
+        agents.visit(self.deps, box.id, "")
+        made = self.box(box.id)
+        assert made.state is SandboxState.WARM
+        return made
+
+    def publish(self) -> routes.Published:
+        return routes.publish(self.deps, self.proxy)
+
+    # Sessions
+
+    def ask(self, who: Principal = VISITOR, **changes: Any) -> Session:
+        """A session as the API makes it; of a template unless it is told otherwise."""
+        fields = {"prompt": "", "template": "kanban", "ttl_s": None, **changes}
+        return sessions.create(self.deps, who, sessions.Request(**fields))
+
+    def session(self, session: Session | SessionId) -> Session:
+        return self.store.sessions.get(session if isinstance(session, str) else session.id)
+
+    def save(self, session: Session, **changes: Any) -> Session:
+        return self.store.sessions.save(replace(self.session(session), **changes))
+
+    def converge(self, session: Session) -> converge.Outcome:
+        return converge.converge(self.deps, session.id)
+
+    def sandbox_of(self, session: Session) -> Sandbox:
+        sandbox_id = self.session(session).sandbox_id
+        assert sandbox_id is not None
+        return self.box(sandbox_id)
+
+    def state(self, session: Session) -> SessionState:
+        return self.session(session).state
+
+    def story(self, session: Session) -> str:
+        return " ".join(entered.state for entered in self.session(session).history)
+
+    # Agents
+
+    def token(self, session: Session) -> str:
+        """What the agent of the present attempt was given."""
+        now = self.session(session)
+        assert now.sandbox_id is not None
+        grant = SessionGrant(session_id=now.id, attempt=now.attempt, sandbox_id=now.sandbox_id)
+        return self.deps.tokens.for_session(grant)
+
+    def report(
+        self, session: Session, phase: Phase, seq: int = 0, failure: Failure | None = None
+    ) -> bool:
+        """What the agent of the present attempt says next."""
+        found = agents.authorize(self.deps, self.token(session), session.id)
+        seq = seq or (found.report.seq + 1 if found.report else 1)
+        said = Report(seq=seq, phase=phase, progress=50, message="working", failure=failure)
+        return agents.report(self.deps, found, said, [])
+
+    def give_up(self, session: Session, *, permanent: bool) -> None:
+        failure = Failure(code="app_not_ready", message="it exited", permanent=permanent)
+        assert self.report(session, Phase.FAILED, failure=failure)
+
+    def keep(self, session: Session, data: bytes) -> None:
+        """Upload a version, as the agent does before it reports READY."""
+        found = agents.authorize(self.deps, self.token(session))
+        agents.keep_bundle(self.deps, found, data, digest_of(data))
+
+    # Ways that sessions go
+
+    def run(self, session: Session) -> Session:
+        """From QUEUED to READY on a warm sandbox."""
+        self.warm()
+        self.converge(session)
+        agents.visit(self.deps, self.sandbox_of(session).id, "")
+        self.report(session, Phase.READY)
+        self.publish()
+        self.converge(session)
+        assert self.state(session) is SessionState.READY
+        return self.session(session)
+
+    def settle(self, session: Session, rounds: int = 6) -> Session:
+        """Let the publisher, the agents, the workers and time do their part."""
+        for _ in range(rounds):
+            self.converge(session)
+            self.publish()
+            for box in self.boxes(SandboxState.CREATING):
+                if box.container_id is not None:
+                    agents.visit(self.deps, box.id, "")
+            found = self.session(session)
+            self.clock.jump_to(min(found.due_at, found.expires_at))
+        return self.session(session)
+
+    def want_gone(self, session: Session) -> None:
+        self.save(session, wanted=Wanted.GONE, due_at=self.clock.now())
+
+
+class RaceToWrite:
+    """A store whose sessions or sandboxes somebody else changes just before a write, `times` times.
+
+    Wraps a sound store: the race is a real one, lost on a real revision.
+    """
+
+    def __init__(self, store: ports.Store, times: int = 1) -> None:
+        self._store = store
+        self.sessions = _RacedSessions(store, times)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+class _RacedSessions:
+    def __init__(self, store: ports.Store, times: int) -> None:
+        self._sessions = store.sessions
+        self.times = times
+        self.lost = 0
+
+    def save(self, session: Session) -> Session:
+        if self.times > 0:
+            self.times -= 1
+            self.lost += 1
+            stored = self._sessions.get(session.id)
+            self._sessions.save(replace(stored, updated_at=stored.updated_at))
+        return self._sessions.save(session)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sessions, name)
+
+
+def identity_of(spec: SandboxSpec) -> dict[str, str]:
+    said: dict[str, str] = json.loads(spec.identity)
+    return said
+
+
+def digest_of(data: bytes) -> ids.Sha256:
+    return ids.Sha256(hashlib.sha256(data).hexdigest())
+
+
+def bundle_of(text: str = "<h1>hello</h1>", **manifest: Any) -> bytes:
+    """A sound static bundle."""
+    said = {"kind": "static", "title": "Hello", **manifest}
+    files = {"spawn.json": json.dumps(said).encode(), "index.html": text.encode()}
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
