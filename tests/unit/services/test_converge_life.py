@@ -9,6 +9,7 @@ from orchestrator.domain.host import HostState
 from orchestrator.domain.sandbox import SandboxState
 from orchestrator.domain.session import Phase, SessionState, Wanted
 from orchestrator.services import agents, converge
+from tests.fakes.engine import EngineThatRefuses
 from tests.fakes.probe import ProbeThatFindsNothing
 from tests.unit.services.world import World, bundle_of, identity_of
 
@@ -239,9 +240,10 @@ def bring_to(world: World, session_id: ids.SessionId, stage: str) -> None:
     if stage == "queued":
         return
     if stage in {"placed", "started"}:
+        if stage == "placed":
+            world.engine = EngineThatRefuses("start_in_progress", times=1)
         world.converge(session)
-        if stage == "placed":  # the worker died before it wrote down what Docker answered
-            world.engine.found.clear()
+        assert (world.sandbox_of(session).container_id is None) == (stage == "placed")
         return
     if stage in {"ready", "lost"}:
         world.run(session)

@@ -106,7 +106,9 @@ class World:
     def ask(self, who: Principal = VISITOR, **changes: Any) -> Session:
         """A session as the API makes it; of a template unless it is told otherwise."""
         fields = {"prompt": "", "template": "kanban", "ttl_s": None, **changes}
-        return sessions.create(self.deps, who, sessions.Request(**fields))
+        made = sessions.create(self.deps, who, sessions.Request(**fields))
+        self.clock.advance(0.001)  # no two ask at the same instant: the queue has an order
+        return made
 
     def session(self, session: Session | SessionId) -> Session:
         return self.store.sessions.get(session if isinstance(session, str) else session.id)
