@@ -34,8 +34,8 @@ ensure() {
     [[ $DOCKER_HOST == "unix://$SOCKET" ]] \
         || fail "no engine answers at DOCKER_HOST=$DOCKER_HOST: start it, or unset DOCKER_HOST to use this machine's own"
     has dockerd || [[ -S $SOCKET ]] || fail "there is no Docker engine here: run deploy/install.sh"
-    can_be_root || fail "Docker doesn't answer and this user may not start it. Run:
-    sudo systemctl start docker && sudo usermod -aG docker $(id -un)   # then log in again"
+    can_be_root || fail "no Docker engine answers this user, who may not start one. As root, run:
+    $(start_command) && usermod -aG docker $(id -un)   # then log in again"
     if ! as_root env DOCKER_HOST="$DOCKER_HOST" timeout 10 docker version >/dev/null 2>&1; then
         start
     fi
@@ -45,6 +45,14 @@ ensure() {
 
 may_talk() {
     run timeout 10 docker version >/dev/null 2>&1
+}
+
+start_command() {
+    if under_systemd; then
+        echo "systemctl start docker"
+    else
+        echo "{ setsid dockerd >/var/log/dockerd.log 2>&1 & }"
+    fi
 }
 
 start() {

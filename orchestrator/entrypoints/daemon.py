@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 import structlog
@@ -43,9 +44,11 @@ def main() -> None:
     if not lease.acquire():
         return
     try:
-        _prepare(deps, settings)
+        _local_host(deps, settings)
         proxy = NginxProxy(bootstrap.nginx_settings(settings))
-        loops = LoopSupervisor(passes.all_loops(deps, proxy), deps.events)
+        loops = LoopSupervisor(
+            passes.all_loops(deps, proxy, warn=functools.partial(_warn, settings)), deps.events
+        )
         loops.run(until_stopped=lambda: lease.keep(also=loops.stopping.is_set))
     finally:
         lease.release()
@@ -101,20 +104,16 @@ class Lease:
         return self._deps.store.leases.hold(LEASE, self._holder, until, now)
 
 
-def _prepare(deps: Deps, settings: Settings) -> None:
-    """The local host, its network and its egress rules."""
-    host = _local_host(deps, settings)
-    try:
-        warnings = deps.engines.of(host).prepare()
-    except errors.EngineUnavailable as error:
-        warnings = [str(error)]
-    # Kept where the banner of `spawnctl up` and doctor find them.
-    (settings.state_dir / "warnings").write_text("".join(f"{one}\n" for one in warnings), "utf-8")
-    for warning in warnings:
-        log.warning("this host needs attention", host=host.name, warning=warning)
+def _warn(settings: Settings, warnings: Sequence[str]) -> None:
+    """Keep them where the banner of `spawnctl up` finds them. That the file is there says that the
+    fences were looked at."""
+    draft = settings.state_dir / "warnings.new"
+    draft.write_text("".join(f"{one}\n" for one in warnings), "utf-8")
+    draft.replace(settings.state_dir / "warnings")
 
 
-def _local_host(deps: Deps, settings: Settings) -> Host:
+def _local_host(deps: Deps, settings: Settings) -> None:
+    """Make this machine a host, or bring its row up to date with the settings."""
     known = deps.store.hosts.by_name(LOCAL_HOST)
     host = Host(
         id=known.id if known else ids.new_host_id(),
@@ -122,16 +121,16 @@ def _local_host(deps: Deps, settings: Settings) -> Host:
         docker_url=settings.docker_url,
         publish_address=settings.publish_address,
         agent_folder=str(settings.agent_folder),
-        state=known.state if known else HostState.JOINING,
+        # Not UP before it was probed and its fences stand: `down` took them away.
+        state=HostState.SUSPECT if known else HostState.JOINING,
         cordoned=known.cordoned if known else False,
         draining=known.draining if known else False,
         slots=settings.slots or _measured_slots(),
-        reason=known.reason if known else "joining",
+        reason="the daemon is starting",
         seen_at=known.seen_at if known else None,
         created_at=known.created_at if known else deps.clock.now(),
     )
     deps.store.hosts.put(host)
-    return host
 
 
 def _measured_slots() -> int:

@@ -24,6 +24,7 @@ def main() -> int:
         state.instance()
         state.operator_key(keys.make_secret())
         settings.redis_socket.parent.mkdir(exist_ok=True)
+        (settings.state_dir / "warnings").unlink(missing_ok=True)  # of an earlier start
         upgrade.migrate(settings.effective_database_url)
         nginx.write_base(bootstrap.nginx_settings(settings))
     except errors.SpawnError as error:

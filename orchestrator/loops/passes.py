@@ -23,8 +23,11 @@ _EXPIRE_PER_PASS = 200
 log = structlog.get_logger()
 
 
-def all_loops(deps: Deps, proxy: ports.Proxy) -> Sequence[LoopSpec]:
-    """Makers first, the publisher last: the order in which they stop."""
+def all_loops(
+    deps: Deps, proxy: ports.Proxy, warn: Callable[[Sequence[str]], None]
+) -> Sequence[LoopSpec]:
+    """Makers first, the publisher last: the order in which they stop. `warn` is given what the
+    hosts' fences lack, all of it each time."""
     launcher = Launcher(deps)
     publisher = Publisher(deps, proxy)
     return (
@@ -32,6 +35,7 @@ def all_loops(deps: Deps, proxy: ports.Proxy) -> Sequence[LoopSpec]:
         LoopSpec(name="nudge", every_s=0.5, run=lambda: _nudge(deps), topics=("pool",)),
         LoopSpec(name="reap", every_s=1.0, run=lambda: _reap(deps)),
         LoopSpec(name="probe_hosts", every_s=2.0, run=lambda: _probe(deps)),
+        LoopSpec(name="fence", every_s=30.0, run=lambda: _fence(deps, warn)),
         LoopSpec(name="reconcile", every_s=2.0, run=_reconciler(deps), topics=("routes",)),
         LoopSpec(name="prune", every_s=60.0, run=lambda: _prune(deps)),
         LoopSpec(
@@ -140,6 +144,16 @@ def _probe(deps: Deps) -> str:
         if after.state is not host.state:
             changes.append(f"{host.name}: {host.state} -> {after.state} {after.reason}".rstrip())
     return "; ".join(changes)
+
+
+def _fence(deps: Deps, warn: Callable[[Sequence[str]], None]) -> str:
+    lacking = [
+        f"{host.name}: {warning}"
+        for host in deps.store.hosts.list()
+        for warning in pool.fence(deps, host)
+    ]
+    warn(lacking)
+    return "; ".join(lacking)
 
 
 def _reconciler(deps: Deps) -> Callable[[], str]:

@@ -5,7 +5,7 @@ Called by the daemon's loops; each function is one pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -90,8 +90,11 @@ def retire_surplus(deps: Deps) -> int:
 def probe(deps: Deps, host: Host) -> Host:
     """Ask one host's engine whether it is there and has the image; writes what changed."""
     now = deps.clock.now()
+    engine = deps.engines.of(host)
     try:
-        ready = deps.engines.of(host).image_present(deps.image())
+        ready = engine.image_present(deps.image())
+        if ready and host.state is not HostState.UP:
+            engine.prepare()  # no sandbox before its network and its fences stand
     except errors.SpawnError as error:
         state, reason, seen = HostState.SUSPECT, str(error), host.seen_at
     else:
@@ -108,6 +111,15 @@ def probe(deps: Deps, host: Host) -> Host:
     if after.state is HostState.UP and host.state is not HostState.UP:
         deps.events.pool_changed()
     return after
+
+
+def fence(deps: Deps, host: Host) -> Sequence[str]:
+    """See to it that a host's network and egress rules stand, whoever flushed them; returns what
+    could not be set, for people."""
+    try:
+        return deps.engines.of(host).prepare()
+    except errors.EngineUnavailable as error:
+        return [str(error)]
 
 
 @dataclass(frozen=True, kw_only=True)

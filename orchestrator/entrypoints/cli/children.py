@@ -49,7 +49,7 @@ def all_children(settings: Settings) -> Sequence[Child]:
             stop_within_s=5,
         ),
         _python("worker", "orchestrator.entrypoints.jobs", lambda: True, 10),
-        _python("daemon", "orchestrator.entrypoints.daemon", _daemon_leads(settings.http_port), 30),
+        _python("daemon", "orchestrator.entrypoints.daemon", _daemon_leads(settings), 30),
     ]
     if not settings.redis_url:
         children.insert(0, _redis(settings))
@@ -136,9 +136,13 @@ def _answers(port: int) -> Callable[[], bool]:
     return lambda: _get(port, "/health") == {"status": "ok"}
 
 
-def _daemon_leads(port: int) -> Callable[[], bool]:
+def _daemon_leads(settings: Settings) -> Callable[[], bool]:
+    """It leads and has looked at the hosts' fences: the banner says what they lack."""
+
     def ready() -> bool:
-        said = _get(port, "/ready") or {}
+        if not (settings.state_dir / "warnings").exists():
+            return False
+        said = _get(settings.http_port, "/ready") or {}
         return bool(said.get("checks", {}).get("daemon", {}).get("ok", False))
 
     return ready

@@ -14,9 +14,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from orchestrator import config
 from orchestrator.config import Settings
-from orchestrator.entrypoints.cli import supervisor
+from orchestrator.entrypoints.cli import local, supervisor
 
 _START_WITHIN_S = 90.0
 _STOP_WITHIN_S = 90.0
@@ -35,7 +34,7 @@ def up(
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once it runs.")] = False,
 ) -> None:
     """Start everything on this machine: redis, nginx, api, workers, daemon."""
-    settings = config.load()
+    settings = local.settings()
     _check(settings)
     if running_pid(settings.state_dir) is not None:
         console.print("SpawnAI is already running here.")
@@ -53,7 +52,7 @@ def down(
     ] = False,
 ) -> None:
     """Stop everything on this machine. Apps stop too, and come back with the next `up`."""
-    settings = config.load()
+    settings = local.settings()
     pid = running_pid(settings.state_dir)
     if pid is None:
         console.print("SpawnAI is not running here.")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from orchestrator.domain.host import HostState
 from orchestrator.domain.sandbox import SandboxState
 from orchestrator.domain.session import Phase, Session, SessionState
 from orchestrator.services import agents, pool
-from tests.fakes.engine import EngineInMemory, EngineThatIsDown, EngineThatRefuses
+from tests.fakes.engine import EngineThatIsDown, EngineThatRefuses
 from tests.fakes.samples import NOW
 from tests.unit.services.world import RaceToWrite, World, bundle_of
 
@@ -148,20 +146,25 @@ def test_a_session_given_back_goes_to_a_host_that_works_at_once(world: World) ->
 def test_an_app_that_ran_keeps_its_url_even_if_docker_goes_away_while_it_recovers(
     world: World,
 ) -> None:
-    world.host()
+    world.host(slots=2)
     ready = world.run(world.ask())
     lose_sandbox(world, ready)
-    engine = EngineThatIsDown()
-    engine.down = False
-    world.engine = engine
     world.converge(ready)
     world.publish()
-    engine.down = True
-    bad = world.store.hosts.list()[0]
-    world.engines.special[bad.id] = EngineInMemory()  # removes what was lost, and then
+    bad = world.host(slots=9)
+    world.engines.special[bad.id] = engine = EngineThatIsDown()
+    outcome = world.converge(ready)
+    assert outcome.steps == ("Remove", "Requeue", "Claim", "Start", "Claim")
+    assert outcome.waits_for == "slug_held"
+    assert world.session(ready).slug == ready.slug
+    assert world.session(ready).due_at <= world.clock.now()
+
+    engine.down = False
+    world.publish()
+    pool.reconcile(world.deps, bad, NOW)
     world.converge(ready)
-    found = world.session(ready)
-    assert found.slug == ready.slug
+    assert world.sandbox_of(ready).slug == ready.slug
+    assert world.session(ready).attempt == 1
 
 
 def lose_sandbox(world: World, ready: Session) -> None:
@@ -299,22 +302,22 @@ def test_a_lost_race_is_observed_again_and_nothing_is_done_twice(world: World, t
     assert world.story(session) == "queued provisioning deploying"
 
 
-def test_a_race_for_a_warm_sandbox_leaves_it_warm_for_the_others(world: World) -> None:
+@pytest.mark.parametrize("warm", [0, 2])
+def test_who_loses_the_race_for_a_session_takes_one_sandbox_all_the_same(
+    world: World, warm: int
+) -> None:
     world.host()
+    for _ in range(warm):
+        world.warm()
     session = world.ask()
-    warm = world.warm()
-    stale = replace(session, revision=session.revision)
-    world.save(session, prompt="changed meanwhile")
-    with pytest.raises(Exception, match="revision"):
-        world.store.sandboxes.claim(
-            replace(stale, state=SessionState.PROVISIONING), world.clock.now()
-        )
-    assert world.box(warm.id).state is SandboxState.WARM
-    world.converge(session)
-    assert world.sandbox_of(session).id == warm.id
+    world.store = RaceToWrite(world.store, times=2)
+    outcome = world.converge(session)
+    assert outcome.steps[:2] == ("Claim", "Claim")
+    assert len(world.boxes()) == max(1, warm)
+    assert [box.session_id for box in world.boxes()].count(session.id) == 1
 
 
-def test_two_who_lose_every_race_stop_and_say_so(world: World) -> None:
+def test_who_loses_every_race_stops_and_says_so(world: World) -> None:
     world.host()
     session = world.ask()
     world.warm()

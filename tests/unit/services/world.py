@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -187,35 +187,43 @@ class World:
 
 
 class RaceToWrite:
-    """A store whose sessions or sandboxes somebody else changes just before a write, `times` times.
+    """A store whose sessions somebody else writes just before we do, `times` times.
 
     Wraps a sound store: the race is a real one, lost on a real revision.
     """
 
     def __init__(self, store: ports.Store, times: int = 1) -> None:
         self._store = store
-        self.sessions = _RacedSessions(store, times)
+        self._times = times
+        self.sessions = _Raced(store.sessions, self._bump)
+        self.sandboxes = _Raced(store.sandboxes, self._bump)
+
+    def _bump(self, session: object) -> None:
+        if self._times > 0 and isinstance(session, Session):
+            self._times -= 1
+            self._store.sessions.save(self._store.sessions.get(session.id))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
 
-class _RacedSessions:
-    def __init__(self, store: ports.Store, times: int) -> None:
-        self._sessions = store.sessions
-        self.times = times
-        self.lost = 0
+class _Raced:
+    """One part of a store: what writes a session is told to `before` first."""
 
-    def save(self, session: Session) -> Session:
-        if self.times > 0:
-            self.times -= 1
-            self.lost += 1
-            stored = self._sessions.get(session.id)
-            self._sessions.save(replace(stored, updated_at=stored.updated_at))
-        return self._sessions.save(session)
+    def __init__(self, part: object, before: Callable[[object], None]) -> None:
+        self._part = part
+        self._before = before
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._sessions, name)
+        method = getattr(self._part, name)
+        if name not in {"save", "claim", "place_for"}:
+            return method
+
+        def raced(*given: Any, **named: Any) -> Any:
+            self._before(given[0])
+            return method(*given, **named)
+
+        return raced
 
 
 def identity_of(spec: SandboxSpec) -> dict[str, str]:

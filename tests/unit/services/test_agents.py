@@ -1,0 +1,323 @@
+"""What agents ask and tell: inbox, tokens, reports, bundles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from orchestrator.domain import bundle, errors, ids, sandbox
+from orchestrator.domain.ids import Sha256
+from orchestrator.domain.sandbox import SandboxState
+from orchestrator.domain.session import Phase, Report, Session, SessionState
+from orchestrator.services import agents, claims
+from orchestrator.services.tokens import SessionGrant
+from tests.fakes import samples
+from tests.unit.services.world import RaceToWrite, World, bundle_of, digest_of
+
+OVERTAKEN = "the session went on to another attempt between authorisation and write"
+
+
+@pytest.fixture
+def session(world: World) -> Session:
+    """A session on a warm sandbox, PROVISIONING."""
+    world.host()
+    world.warm()
+    made = world.ask(prompt="a tide calendar for Brest", template=None)
+    world.converge(made)
+    return world.session(made)
+
+
+def said(seq: int = 1, phase: Phase = Phase.GENERATING) -> Report:
+    return Report(seq=seq, phase=phase, progress=40, message="Writing index.html")
+
+
+# The inbox
+
+
+def test_a_warm_sandbox_has_nothing_to_do(world: World) -> None:
+    world.host()
+    box = world.warm()
+    assert agents.visit(world.deps, box.id, "") == agents.Inbox(assignment=None)
+
+
+def test_a_first_visit_is_how_a_sandbox_becomes_warm(world: World) -> None:
+    world.host()
+    box = world.store.sandboxes.place(samples.new_sandbox(), world.clock.now())
+    world.publish()
+    assert agents.visit(world.deps, box.id, "").assignment is None
+    assert world.box(box.id).state is SandboxState.WARM
+    assert world.box(box.id).agent_seen_at == world.clock.now()
+
+
+def test_a_claimed_sandbox_is_told_what_to_generate(world: World, session: Session) -> None:
+    box = world.sandbox_of(session)
+    assert agents.visit(world.deps, box.id, "").assignment == {
+        "id": f"{session.id}/1",
+        "kind": "generate",
+        "session_id": session.id,
+        "session_token": world.token(session),
+        "slug": box.slug,
+        "prompt": "a tide calendar for Brest",
+        "model": "claude-test",
+        "max_tokens": 32_000,
+        "bundle": None,
+        "start_timeout_s": 45.0,
+    }
+
+
+def test_a_template_is_an_assignment_with_a_bundle_and_without_the_prompt(world: World) -> None:
+    world.host()
+    box = world.warm()
+    session = world.ask(prompt="a kanban board", template=None)
+    world.converge(session)
+    template = world.catalog.get("kanban")
+    assignment = agents.visit(world.deps, box.id, "").assignment
+    assert template is not None
+    assert assignment is not None
+    assert (assignment["kind"], assignment["prompt"], assignment["model"]) == ("bundle", None, None)
+    assert assignment["bundle"] == {
+        "sha256": template.digest,
+        "size_bytes": template.size_bytes,
+    }
+
+
+def test_an_assignment_that_runs_already_is_not_news(world: World, session: Session) -> None:
+    box = world.sandbox_of(session)
+    assert agents.visit(world.deps, box.id, f"{session.id}/1").assignment is None
+    assert agents.visit(world.deps, box.id, f"{session.id}/0").assignment is not None
+
+
+@pytest.mark.parametrize("state", ["stopping", "gone", "broken", "unknown"])
+def test_a_sandbox_that_is_not_wanted_is_told_to_exit(world: World, state: str) -> None:
+    world.host()
+    box = world.warm()
+    sandbox_id = box.id
+    if state == "unknown":
+        sandbox_id = ids.new_sandbox_id()
+    elif state == "broken":
+        walk(world, sandbox_id, SandboxState.BROKEN)
+    else:
+        claims.retire(world.deps, box, "a test said so")
+        if state == "gone":
+            world.publish()
+            claims.remove(world.deps, world.box(sandbox_id))
+    with pytest.raises(errors.Forbidden) as caught:
+        agents.visit(world.deps, sandbox_id, "")
+    assert caught.value.code == "sandbox_retired"
+
+
+def walk(world: World, sandbox_id: ids.SandboxId, state: SandboxState) -> None:
+    box = world.box(sandbox_id)
+    moved = sandbox.move(box, state, world.clock.now(), "a test said so")
+    world.store.sandboxes.save(moved, expected=box.state)
+
+
+def test_a_session_that_is_to_end_gives_its_sandbox_no_work(world: World, session: Session) -> None:
+    world.want_gone(session)
+    assert agents.visit(world.deps, world.sandbox_of(session).id, "").assignment is None
+
+
+def test_an_announced_warm_sandbox_wakes_publisher_and_pool(world: World) -> None:
+    world.host()
+    agents.announce(world.deps, world.warm())
+    assert world.events.sent[-2:] == ["routes", "pool"]
+
+
+# Tokens
+
+
+def test_a_token_of_the_present_attempt_is_good(world: World, session: Session) -> None:
+    assert agents.authorize(world.deps, world.token(session)).id == session.id
+    assert agents.authorize(world.deps, world.token(session), session.id).id == session.id
+    assert world.store.audit.list() == []
+
+
+def end(world: World, session: Session) -> None:
+    world.want_gone(session)
+
+
+def fail(world: World, session: Session) -> None:
+    world.give_up(session, permanent=False)
+    world.converge(session)
+
+
+def try_again(world: World, session: Session) -> None:
+    fail(world, session)
+    world.settle(session, rounds=3)
+    assert world.session(session).attempt == 2
+
+
+@pytest.mark.parametrize("meanwhile", [end, fail, try_again])
+def test_a_token_dies_with_its_attempt_and_its_use_is_audited(
+    world: World, session: Session, meanwhile: Callable[[World, Session], None]
+) -> None:
+    token, box = world.token(session), world.sandbox_of(session)
+    meanwhile(world, session)
+    with pytest.raises(errors.Forbidden) as caught:
+        agents.authorize(world.deps, token)
+    assert caught.value.code == "token_refused"
+    (entry,) = world.store.audit.list()
+    assert (entry.actor, entry.action, entry.subject) == (box.id, "agent_refused", session.id)
+    assert "attempt 1" in entry.detail
+    assert token not in entry.detail
+
+
+def test_a_token_of_another_session_is_refused_and_audited(world: World, session: Session) -> None:
+    other = world.ask()
+    with pytest.raises(errors.Forbidden):
+        agents.authorize(world.deps, world.token(session), other.id)
+    (entry,) = world.store.audit.list()
+    assert entry.subject == other.id
+    assert session.id in entry.detail
+
+
+def test_a_token_of_a_session_that_is_forgotten_is_refused(world: World) -> None:
+    grant = SessionGrant(
+        session_id=ids.new_session_id(), attempt=1, sandbox_id=ids.new_sandbox_id()
+    )
+    with pytest.raises(errors.Forbidden):
+        agents.authorize(world.deps, world.deps.tokens.for_session(grant))
+    assert len(world.store.audit.list()) == 1
+
+
+def test_what_is_no_token_is_refused_without_a_word(world: World, session: Session) -> None:
+    sandbox_token = world.deps.tokens.for_sandbox(world.sandbox_of(session).id)
+    for token in ("", "nonsense", world.token(session) + "0", sandbox_token):
+        with pytest.raises(errors.Unauthorized):
+            agents.authorize(world.deps, token)
+    assert world.store.audit.list() == []
+
+
+# Reports
+
+
+def test_a_report_is_kept_told_and_looked_at(world: World, session: Session) -> None:
+    world.queue.nudges.clear()
+    assert agents.report(world.deps, session, said(), ["line 1", "line 2"])
+    found = world.session(session)
+    assert found.report == said()
+    assert found.state is SessionState.PROVISIONING, "only converge moves a session"
+    assert world.queue.nudged == [session.id]
+    assert f"session:{session.id}" in world.events.sent
+    assert [line.text for line in world.store.logs.tail(session.id, 9)] == ["line 1", "line 2"]
+
+
+def test_progress_within_a_phase_bothers_no_worker(world: World, session: Session) -> None:
+    world.report(session, Phase.GENERATING)
+    world.queue.nudges.clear()
+    assert world.report(session, Phase.GENERATING)
+    assert world.queue.nudged == []
+
+
+def test_a_repeated_report_is_refused_but_its_lines_are_kept(
+    world: World, session: Session
+) -> None:
+    agents.report(world.deps, session, said(), [])
+    again = world.session(session)
+    assert not agents.report(world.deps, again, said(), ["a line"])
+    assert world.session(session) == again
+    assert len(world.store.logs.tail(session.id, 9)) == 1
+
+
+def test_a_report_that_loses_a_race_is_written_all_the_same(world: World, session: Session) -> None:
+    world.store = RaceToWrite(world.store, times=2)
+    assert agents.report(world.deps, session, said(), [])
+    assert world.session(session).report == said()
+
+
+def test_a_report_of_an_attempt_that_was_overtaken_is_not_taken_for_the_next_ones(
+    world: World, session: Session
+) -> None:
+    authorized = agents.authorize(world.deps, world.token(session))
+    try_again(world, session)
+    world.warm()
+    world.clock.jump_to(world.session(session).due_at)
+    world.converge(session)
+    assert world.state(session) is SessionState.PROVISIONING
+    assert not agents.report(world.deps, authorized, said(9, Phase.READY), []), OVERTAKEN
+    assert world.session(session).report is None
+
+
+# Bundles
+
+
+def test_the_agent_fetches_the_bundle_of_its_session(world: World) -> None:
+    world.host()
+    session = world.ask()
+    template = world.catalog.get("kanban")
+    assert template is not None
+    digest, data = agents.bundle_for(world.deps, session)
+    assert (digest, data) == (template.digest, world.catalog.data(template.digest))
+
+
+def test_an_app_that_is_to_be_generated_has_no_bundle_yet(world: World, session: Session) -> None:
+    with pytest.raises(errors.NotFound):
+        agents.bundle_for(world.deps, session)
+
+
+def test_uploads_become_versions_and_the_newest_is_what_recovery_starts(
+    world: World, session: Session
+) -> None:
+    for number, text in enumerate(("one", "two"), start=1):
+        data = bundle_of(text, title=text)
+        record = agents.keep_bundle(world.deps, world.session(session), data, digest_of(data))
+        assert (record.version, record.sha256, record.size_bytes) == (
+            number,
+            digest_of(data),
+            len(data),
+        )
+        assert (record.kind, record.title) == ("static", text)
+        assert world.session(session).bundle == digest_of(data)
+        assert world.bundles.get(digest_of(data)) == data
+
+
+def test_an_upload_that_loses_a_race_counts_all_the_same(world: World, session: Session) -> None:
+    world.store = RaceToWrite(world.store, times=2)
+    world.keep(session, data := bundle_of())
+    assert world.session(session).bundle == digest_of(data)
+
+
+def test_a_repeated_upload_is_the_same_version(world: World, session: Session) -> None:
+    data = bundle_of()
+    first, second = (
+        agents.keep_bundle(world.deps, world.session(session), data, digest_of(data))
+        for _ in range(2)
+    )
+    assert first == second
+    assert len(world.store.bundles.list(session.id)) == 1
+
+
+def test_an_upload_that_was_cut_short_is_completed_by_its_repetition(
+    world: World, session: Session
+) -> None:
+    world.keep(session, data := bundle_of())
+    world.save(session, bundle=None)  # as if we had died between record and session
+    world.keep(session, data)
+    assert world.session(session).bundle == digest_of(data)
+
+
+def test_a_damaged_upload_is_refused_and_leaves_nothing(world: World, session: Session) -> None:
+    data = bundle_of()
+    with pytest.raises(errors.Conflict, match="damaged"):
+        agents.keep_bundle(world.deps, session, data, "0" * 64)
+    assert world.store.bundles.list(session.id) == []
+    with pytest.raises(errors.NotFound):
+        world.bundles.get(digest_of(data))
+
+
+@pytest.mark.parametrize("data", [b"", b"no archive", bundle_of(kind="ruby")])
+def test_an_upload_that_is_no_bundle_is_refused(
+    world: World, session: Session, data: bytes
+) -> None:
+    with pytest.raises(errors.InvalidInput) as caught:
+        agents.keep_bundle(world.deps, session, data, digest_of(data))
+    assert caught.value.code == "bundle_refused"
+    assert world.session(session).bundle is None
+
+
+def test_an_upload_that_is_too_large_is_refused(world: World, session: Session) -> None:
+    data = bytes(bundle.PACKED_MAX_BYTES + 1)
+    with pytest.raises(errors.TooLarge) as caught:
+        agents.keep_bundle(world.deps, session, data, Sha256("0" * 64))
+    assert caught.value.detail["limit_bytes"] == bundle.PACKED_MAX_BYTES
