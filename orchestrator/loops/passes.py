@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 import structlog
@@ -51,9 +51,9 @@ def all_loops(
 class Launcher:
     """Refills the warm pool; starts run beside each other, and back off together when they fail."""
 
-    def __init__(self, deps: Deps) -> None:
+    def __init__(self, deps: Deps, threads: Executor | None = None) -> None:
         self._deps = deps
-        self._threads = ThreadPoolExecutor(STARTS_AT_ONCE, thread_name_prefix="launch")
+        self._threads = threads or ThreadPoolExecutor(STARTS_AT_ONCE, thread_name_prefix="launch")
         self._failures = 0
         self._not_before: datetime | None = None
         self._gives_way_since: datetime | None = None

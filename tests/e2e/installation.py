@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import itertools
 import json
 import os
-import secrets
 import shutil
 import signal
 import socket
@@ -213,7 +213,7 @@ def installed(**settings: str) -> Iterator[Installation]:
     folder = Path(tempfile.mkdtemp(prefix="spawn-e2e-"))
     folder.chmod(0o711)
     http_port, api_port, control_port = free_ports(3)
-    low = 21000 + secrets.randbelow(70) * 100
+    low = _port_block()
     env = {
         **{name: value for name, value in os.environ.items() if not _is_ours(name)},
         "SPAWN_STATE_DIR": str(folder / "s"),
@@ -244,6 +244,15 @@ def runtime_image() -> str:
     image = _last_line(["bash", str(ROOT / "runtime-image" / "build.sh"), "--base", base])
     os.environ["SPAWN_TEST_RUNTIME_IMAGE"] = image
     return image
+
+
+_blocks = itertools.count()
+
+
+def _port_block() -> int:
+    """First of a hundred ports for sandboxes; no two installations of a test run share any."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    return 21000 + (worker % 4 * 20 + next(_blocks) % 20) * 100
 
 
 def free_ports(count: int) -> list[int]:

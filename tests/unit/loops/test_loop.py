@@ -1,0 +1,207 @@
+"""One loop: its rhythm, its patience, its end. Nothing here waits for a time to pass."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.domain import errors
+from orchestrator.loops import loop as loops
+from orchestrator.loops.loop import Loop, LoopSpec
+
+DEADLINE_S = 10
+NEVER_S = 3600.0  # a rhythm so slow that only a wake-up can explain a second pass
+
+
+class Passes:
+    """Counts passes, and does in each what the test put down for it."""
+
+    def __init__(self, *script: Callable[[], object]) -> None:
+        self._script = list(script)
+        self._done = threading.Semaphore(0)
+        self.count = 0
+        self.running = 0
+        self.most_at_once = 0
+
+    def __call__(self) -> str:
+        self.count += 1
+        self.running += 1
+        self.most_at_once = max(self.most_at_once, self.running)
+        try:
+            if self._script:
+                self._script.pop(0)()
+            return "did something"
+        finally:
+            self.running -= 1
+            self._done.release()
+
+    def wait(self, count: int = 1) -> None:
+        """Until that many further passes ended."""
+        for _ in range(count):
+            assert self._done.acquire(timeout=DEADLINE_S), "no pass ended in time"
+
+
+def raising(error: BaseException) -> Callable[[], object]:
+    def fail() -> None:
+        raise error
+
+    return fail
+
+
+class Deaths:
+    """What loops died of."""
+
+    def __init__(self) -> None:
+        self.causes: list[BaseException] = []
+        self.one = threading.Event()
+
+    def __call__(self, error: BaseException) -> None:
+        self.causes.append(error)
+        self.one.set()
+
+
+@contextmanager
+def running(passes: Callable[[], str], every_s: float = NEVER_S) -> Iterator[tuple[Loop, Deaths]]:
+    deaths = Deaths()
+    loop = Loop(LoopSpec(name="test", every_s=every_s, run=passes), deaths)
+    loop.start()
+    try:
+        yield loop, deaths
+    finally:
+        assert loop.stop(DEADLINE_S), "the loop did not stop"
+
+
+def test_the_first_pass_is_made_at_once() -> None:
+    passes = Passes()
+    with running(passes):
+        passes.wait()
+    assert passes.count == 1
+
+
+def test_passes_follow_each_other_on_their_rhythm() -> None:
+    passes = Passes()
+    with running(passes, every_s=0.001):
+        passes.wait(5)
+    assert passes.most_at_once == 1
+
+
+def test_a_wake_up_makes_a_pass_at_once() -> None:
+    passes = Passes()
+    with running(passes) as (loop, _):
+        passes.wait()
+        loop.wake()
+        passes.wait()
+    assert passes.count == 2
+
+
+def test_a_wake_up_during_a_pass_is_not_lost_and_passes_never_overlap() -> None:
+    in_pass, go_on = threading.Event(), threading.Event()
+
+    def long_pass() -> None:
+        in_pass.set()
+        assert go_on.wait(DEADLINE_S)
+
+    passes = Passes(long_pass)
+    with running(passes) as (loop, _):
+        assert in_pass.wait(DEADLINE_S)
+        for _ in range(3):
+            loop.wake()
+        go_on.set()
+        passes.wait(2)
+    assert passes.count == 2, "a burst of wake-ups is one pass"
+    assert passes.most_at_once == 1
+
+
+def test_who_lost_a_race_looks_again_at_once() -> None:
+    passes = Passes(raising(errors.StaleWrite("somebody wrote first")))
+    with running(passes):
+        passes.wait(2)
+    assert passes.count == 2
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.Temporary("the database is away"),
+        errors.EngineUnavailable("no answer"),
+        errors.ProxyRejected("line 1"),
+        errors.NotFound("it went while we looked"),
+    ],
+    ids=lambda error: error.code,
+)
+def test_a_pass_that_fails_for_now_is_survived(error: errors.SpawnError) -> None:
+    passes = Passes(raising(error), raising(error))
+    with running(passes) as (loop, deaths):
+        passes.wait()
+        for _ in range(2):
+            loop.wake()
+            passes.wait()
+    assert deaths.causes == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("a bug"),
+        errors.IllegalMove("a bug, told with its history"),
+        errors.Conflict("not for now"),
+        SystemExit(1),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_pass_that_fails_for_any_other_reason_is_the_death_of_the_loop(
+    error: BaseException,
+) -> None:
+    passes = Passes(raising(error))
+    with running(passes) as (loop, deaths):
+        assert deaths.one.wait(DEADLINE_S)
+        loop.wake()
+    assert deaths.causes == [error]
+    assert passes.count == 1
+
+
+def test_a_stop_lets_the_present_pass_end() -> None:
+    in_pass, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def long_pass() -> None:
+        in_pass.set()
+        assert go_on.wait(DEADLINE_S)
+        ended.set()
+
+    passes = Passes(long_pass)
+    with running(passes) as (loop, _):
+        assert in_pass.wait(DEADLINE_S)
+        assert not loop.stop(timeout_s=0), "it can't have stopped"
+        assert not ended.is_set()
+        go_on.set()
+        assert loop.stop(DEADLINE_S)
+    assert ended.is_set()
+    assert passes.count == 1
+
+
+def test_a_loop_that_gathers_a_burst_still_stops_at_once() -> None:
+    passes = Passes()
+    spec = LoopSpec(name="test", every_s=NEVER_S, run=passes, gather_s=NEVER_S)
+    loop = Loop(spec, Deaths())
+    loop.start()
+    passes.wait()
+    loop.wake()
+    assert loop.stop(DEADLINE_S)
+
+
+@given(st.integers(1, 100_000), st.floats(0, 3600))
+def test_the_back_off_is_between_the_rhythm_and_ten_seconds(failures: int, every_s: float) -> None:
+    wait_s = loops._backoff_s(failures, every_s)
+    assert min(every_s, 10) <= wait_s <= 10
+
+
+def test_the_back_off_grows_with_the_failures_in_a_row() -> None:
+    longest = [max(loops._backoff_s(failures, 0.5) for _ in range(200)) for failures in (1, 3, 9)]
+    assert longest[0] <= 1.0
+    assert longest[1] <= 4.0
+    assert longest == sorted(longest)
