@@ -7,7 +7,7 @@ SHELL := /bin/bash
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 PY := .venv/bin/python
 RUN := deploy/engine.sh run
-SCRIPTS = $(shell git ls-files '*.sh' .ci/run)
+SCRIPTS = .ci/run $(shell find deploy runtime-image -name '*.sh')
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

@@ -63,7 +63,7 @@ class RqNudgeQueue:
 class NudgeWorker(SimpleWorker):
     """Runs jobs in its own process, without a fork per job and without RQ's scheduler process."""
 
-    at_start: Callable[[], None]
+    at_start: Callable[[], object]
 
     def work(self, *args: Any, **options: Any) -> bool:
         type(self).at_start()
@@ -71,7 +71,7 @@ class NudgeWorker(SimpleWorker):
         return super().work(*args, **options)
 
 
-def run_workers(connection: redis.Redis, count: int, at_start: Callable[[], None]) -> None:
+def run_workers(connection: redis.Redis, count: int, at_start: Callable[[], object]) -> None:
     """Run `count` workers until SIGTERM. A worker that dies is replaced within about a second.
 
     `at_start` runs in each new worker before its first job, which should find everything open.

@@ -36,13 +36,7 @@ def main() -> None:
     settings = config.load()
     observability.configure(settings.log_level, "worker")
     # The pool only watches; its workers open their own connections, after the fork.
-    rq_queue.run_workers(
-        bootstrap.connect_redis(settings), settings.workers, at_start=lambda: void(_deps())
-    )
-
-
-def void(_: object) -> None:
-    """For callbacks that return nothing."""
+    rq_queue.run_workers(bootstrap.connect_redis(settings), settings.workers, at_start=_deps)
 
 
 @functools.cache

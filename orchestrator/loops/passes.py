@@ -65,7 +65,7 @@ class Launcher:
             return f"retired={retired}" if retired else ""
         postponed_s = (now - (self._gives_way_since or now)).total_seconds()
         done = pool.refill(
-            self._deps, lambda box: void(self._threads.submit(self._launch, box)), postponed_s
+            self._deps, lambda box: self._threads.submit(self._launch, box), postponed_s
         )
         self._gives_way_since = (
             (self._gives_way_since or now) if done.reason == GIVING_WAY else None
@@ -117,10 +117,6 @@ class Publisher:
         """Whether the proxy serves another table than the store holds, e.g. after its restart."""
         rows = self._deps.store.sandboxes.routes()
         return self._proxy.published() != route.table(found for _, found in rows).digest
-
-
-def void(_: object) -> None:
-    """For callbacks that return nothing."""
 
 
 def _nudge(deps: Deps) -> str:

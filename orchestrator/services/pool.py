@@ -37,7 +37,9 @@ def level(deps: Deps, postponed_s: float = 0.0) -> pool.WarmLevel:
     )
 
 
-def refill(deps: Deps, launch: Callable[[Sandbox], None], postponed_s: float = 0.0) -> pool.Refill:
+def refill(
+    deps: Deps, launch: Callable[[Sandbox], object], postponed_s: float = 0.0
+) -> pool.Refill:
     """One pass: commit the intents of the sandboxes that are missing, and have each launched."""
     decision = pool.refill(level(deps, postponed_s))
     for _ in range(decision.starts):

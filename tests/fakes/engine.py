@@ -23,6 +23,8 @@ class EngineInMemory:
         self.replaced: list[bool] = []  # its replace_stale
         self.removed: list[SandboxId] = []  # by every remove, in order
         self.images = {IMAGE}
+        self.warnings: list[str] = []  # what its fences lack
+        self.prepared = 0  # how often they were seen to
         self.dismantled = False
 
     def start(self, spec: SandboxSpec, *, replace_stale: bool) -> str:
@@ -47,7 +49,8 @@ class EngineInMemory:
         return image in self.images
 
     def prepare(self) -> Sequence[str]:
-        return []
+        self.prepared += 1
+        return self.warnings
 
     def dismantle(self) -> None:
         self.dismantled = not self.found
@@ -94,6 +97,10 @@ class EngineThatIsDown(EngineInMemory):
     def image_present(self, image: str) -> bool:
         self._answer()
         return super().image_present(image)
+
+    def prepare(self) -> Sequence[str]:
+        self._answer()
+        return super().prepare()
 
     def _answer(self) -> None:
         if self.down:

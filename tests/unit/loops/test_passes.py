@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from datetime import timedelta
 from typing import Any
@@ -14,6 +14,7 @@ from orchestrator.domain.host import HostState
 from orchestrator.domain.sandbox import SandboxState
 from orchestrator.domain.session import Wanted
 from orchestrator.loops import passes
+from orchestrator.loops.loop import LoopSpec
 from orchestrator.loops.passes import Launcher, Publisher
 from orchestrator.services import claims, sessions
 from orchestrator.services.deps import Policy
@@ -32,13 +33,17 @@ class CallersThread(Executor):
         return done
 
 
+def all_loops(world: World) -> Sequence[LoopSpec]:
+    return passes.all_loops(world.deps, world.proxy, lambda _: None)
+
+
 def one_pass(world: World, name: str) -> str:
-    (spec,) = [one for one in passes.all_loops(world.deps, world.proxy) if one.name == name]
+    (spec,) = [one for one in all_loops(world) if one.name == name]
     return spec.run()
 
 
 def test_the_publisher_is_the_last_to_stop_and_refill_the_first(world: World) -> None:
-    names = [spec.name for spec in passes.all_loops(world.deps, world.proxy)]
+    names = [spec.name for spec in all_loops(world)]
     assert (names[0], names[-1]) == ("refill", "publish")
     assert len(names) == len(set(names))
 
@@ -193,6 +198,24 @@ def test_a_host_that_changed_is_named(world: World) -> None:
     assert world.store.hosts.get(down.id).state is HostState.SUSPECT
 
 
+def test_what_the_fences_lack_is_said_of_every_host_each_time(world: World) -> None:
+    world.host(name="alpha", created_at=samples.later(-1))
+    down = world.host(name="beta")
+    world.engines.special[down.id] = EngineThatIsDown()
+    world.engine.warnings = ["iptables is missing"]
+    said: list[Sequence[str]] = []
+    loops = passes.all_loops(world.deps, world.proxy, said.append)
+    (fence,) = [spec for spec in loops if spec.name == "fence"]
+    lacking = ["alpha: iptables is missing", "beta: the engine does not answer"]
+    for _ in range(2):
+        assert fence.run() == "; ".join(lacking)
+    assert said == [lacking, lacking]
+    world.engine.warnings = []
+    world.engines.special.clear()
+    assert fence.run() == ""
+    assert said[-1] == [], "a warning that is over has to go"
+
+
 def test_a_host_that_is_down_does_not_keep_the_others_from_being_reconciled(world: World) -> None:
     down = world.host(name="alpha", created_at=samples.later(-1))
     world.host(name="beta")
@@ -206,7 +229,7 @@ def test_agents_are_given_their_time_after_our_own_start(world: World) -> None:
     world.host()
     box = world.warm()
     world.clock.advance(3600)  # we were away, and nobody could call
-    specs = {spec.name: spec for spec in passes.all_loops(world.deps, world.proxy)}
+    specs = {spec.name: spec for spec in all_loops(world)}
     assert specs["reconcile"].run() == ""
     world.clock.advance(76)
     assert "broken=1" in specs["reconcile"].run()

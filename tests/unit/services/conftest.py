@@ -12,6 +12,7 @@ import orchestrator
 from orchestrator.adapters import sql_store
 from orchestrator.adapters.bundle_store import FolderBundles
 from orchestrator.adapters.catalog import FolderCatalog
+from tests.unit.domain import conftest as _examples  # noqa: F401 - its hypothesis profile holds
 from tests.unit.services.world import World
 
 

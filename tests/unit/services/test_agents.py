@@ -189,6 +189,45 @@ def test_what_is_no_token_is_refused_without_a_word(world: World, session: Sessi
     assert world.store.audit.list() == []
 
 
+# The gateway
+
+
+@pytest.mark.parametrize("phase", [None, Phase.GENERATING, Phase.DEPLOYING])
+def test_a_session_may_call_claude_while_its_app_is_written(
+    world: World, session: Session, phase: Phase | None
+) -> None:
+    if phase is not None:
+        world.report(session, phase)
+        world.converge(session)
+    assert agents.authorize_generation(world.deps, world.token(session)).id == session.id
+
+
+def test_an_app_that_was_written_can_not_call_claude_with_its_agents_token(
+    world: World, session: Session
+) -> None:
+    world.keep(session, bundle_of())
+    with pytest.raises(errors.Forbidden) as caught:
+        agents.authorize_generation(world.deps, world.token(session))
+    assert caught.value.code == "not_generating"
+
+
+def test_a_running_app_can_not_call_claude(world: World) -> None:
+    world.host()
+    ready = world.run(world.ask(prompt="a tide calendar for Brest", template=None))
+    assert ready.bundle is None
+    with pytest.raises(errors.Forbidden) as caught:
+        agents.authorize_generation(world.deps, world.token(ready))
+    assert caught.value.code == "not_generating"
+
+
+def test_a_token_that_is_over_calls_nobody(world: World, session: Session) -> None:
+    token = world.token(session)
+    world.want_gone(session)
+    with pytest.raises(errors.Forbidden) as caught:
+        agents.authorize_generation(world.deps, token)
+    assert caught.value.code == "token_refused"
+
+
 # Reports
 
 

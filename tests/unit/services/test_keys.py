@@ -65,3 +65,13 @@ def test_the_installations_own_key_is_made_known_once(world: World) -> None:
         keys.ensure_operator(world.deps, secret)
     assert keys.who(world.deps, secret).role is Role.OPERATOR
     assert len(world.store.keys.list()) == 1
+
+
+def test_the_installations_own_key_stays_revoked(world: World) -> None:
+    secret = keys.make_secret()
+    keys.ensure_operator(world.deps, secret)
+    world.store.keys.revoke(world.store.keys.list()[0].id, world.clock.now())
+    with pytest.raises(errors.Unauthorized, match="was revoked"):
+        keys.ensure_operator(world.deps, secret)
+    with pytest.raises(errors.Unauthorized):
+        keys.who(world.deps, secret)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -319,6 +320,24 @@ def test_a_probe_says_what_a_host_is(
     if not answers:
         assert stored.seen_at == samples.later(-5)
     assert ("pool" in world.events.sent) == (after is HostState.UP and before is not after)
+
+
+@pytest.mark.parametrize("before", [HostState.JOINING, HostState.SUSPECT, HostState.UP])
+def test_a_host_is_fenced_before_it_takes_placements(world: World, before: HostState) -> None:
+    host = world.host(state=before)
+    assert pool.probe(world.deps, host).state is HostState.UP
+    assert world.engine.prepared == (0 if before is HostState.UP else 1)
+
+
+def test_a_host_that_cannot_be_fenced_takes_no_placements(world: World) -> None:
+    class EngineWithoutNetworks(EngineInMemory):
+        def prepare(self) -> Sequence[str]:
+            raise errors.EngineUnavailable("the network could not be made")
+
+    host = world.host(state=HostState.JOINING)
+    world.engine = EngineWithoutNetworks()
+    after = pool.probe(world.deps, host)
+    assert (after.state, after.reason) == (HostState.SUSPECT, "the network could not be made")
 
 
 def test_a_missing_image_is_said_with_the_command_that_makes_it(world: World) -> None:

@@ -1,0 +1,116 @@
+"""What a checkout can be held to without starting anything: Makefile, engine script, locks."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCKS = ("requirements.lock", "requirements-dev.lock")
+_DEADLINE_S = 60
+
+
+def test_make_alone_lists_every_target() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)[0].split())
+
+    shown = _run("make", "--no-print-directory").stdout
+
+    assert set(re.findall(r"^  make (\S+) +\S", shown, re.MULTILINE)) == targets
+
+
+def test_stopping_the_engine_spares_a_process_that_inherited_its_pid(tmp_path: Path) -> None:
+    with _process("--something-else") as innocent:
+        _pid_file(tmp_path).write_text(str(innocent.pid))
+
+        done = _engine("stop", "--force", state=tmp_path)
+
+        assert done.returncode == 0
+        assert innocent.poll() is None
+
+
+def test_stopping_the_engine_ends_the_one_that_was_started_here(tmp_path: Path) -> None:
+    pid_file = _pid_file(tmp_path)
+    with _process("--pidfile", str(pid_file)) as engine:
+        pid_file.write_text(str(engine.pid))
+
+        done = _engine("stop", "--force", state=tmp_path)
+
+        assert done.returncode == 0, done.stderr
+        assert engine.wait(_DEADLINE_S) != 0
+        assert not pid_file.exists()
+
+
+def test_an_engine_elsewhere_that_does_not_answer_is_named_and_none_is_started(
+    tmp_path: Path,
+) -> None:
+    nowhere = f"unix://{tmp_path}/none.sock"
+
+    done = _engine("ensure", state=tmp_path, DOCKER_HOST=nowhere)
+
+    assert done.returncode == 1
+    assert nowhere in done.stderr
+    assert not (tmp_path / "engine").exists()
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_package_of_a_lock_has_a_hash_and_no_address(lock: str) -> None:
+    text = (ROOT / lock).read_text()
+    packages = re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)[1:]
+
+    assert packages
+    assert [one for one in packages if not re.search(r"--hash=sha256:[0-9a-f]{64}", one)] == []
+    assert re.findall(r"\S+://\S+| @ |--(?:extra-)?index-url\S*", text) == []
+
+
+def test_the_developers_lock_holds_what_runs_in_the_same_versions() -> None:
+    running, developing = (_pins(lock) for lock in LOCKS)
+
+    assert running.items() <= developing.items()
+
+
+def _pins(lock: str) -> dict[str, str]:
+    return dict(re.findall(r"^([a-z0-9-]+)==(\S+)", (ROOT / lock).read_text(), re.MULTILINE))
+
+
+def _pid_file(state: Path) -> Path:
+    path = state / "engine" / "dockerd.pid"
+    path.parent.mkdir()
+    return path
+
+
+@contextmanager
+def _process(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Does nothing until it is told to end; what counts are its arguments."""
+    with subprocess.Popen(
+        [sys.executable, "-c", "import sys; sys.stdin.read()", *arguments],
+        stdin=subprocess.PIPE,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _engine(*arguments: str, state: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    return _run("deploy/engine.sh", *arguments, SPAWN_STATE_DIR=str(state), **more)
+
+
+def _run(*argv: str, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        argv,
+        cwd=ROOT,
+        env={**os.environ, **more},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=_DEADLINE_S,
+        check=False,
+    )
