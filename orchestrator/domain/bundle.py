@@ -80,7 +80,10 @@ def check_members(members: list[Member]) -> None:
             raise _bad(f"{member.path!r} points outside the bundle", "bundle")
     if sum(member.size_bytes for member in members) > UNPACKED_MAX_BYTES:
         raise _bad(f"a bundle unpacks to at most {UNPACKED_MAX_BYTES} bytes", "bundle")
-    if MANIFEST_NAME not in {posixpath.normpath(member.path) for member in members}:
+    paths = {posixpath.normpath(member.path) for member in members}
+    if len(paths) != len(members):
+        raise _bad("a path occurs twice in the bundle", "bundle")  # which one would be meant?
+    if MANIFEST_NAME not in paths:
         raise _bad(f"a bundle needs {MANIFEST_NAME} at its root", "bundle")
 
 

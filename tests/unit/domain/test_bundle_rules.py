@@ -85,6 +85,14 @@ def test_a_bundle_without_a_manifest_at_its_root_is_refused(path: str) -> None:
     assert "needs spawn.json at its root" in refusal()
 
 
+@pytest.mark.parametrize("again", ["spawn.json", "./spawn.json", "a/b", "a//b", "a/./b", "a"])
+def test_a_path_that_occurs_twice_is_refused(again: str) -> None:
+    """What was checked here could be another file than the one that an agent ends up with."""
+    sound = [MANIFEST, folder("a"), member("a/b")]
+    bundle.check_members(sound)
+    assert "occurs twice" in refusal(*sound, member(again))
+
+
 @pytest.mark.parametrize(
     "data",
     [
