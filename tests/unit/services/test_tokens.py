@@ -34,6 +34,15 @@ def test_a_token_of_one_kind_is_no_token_of_another(kind: int) -> None:
             READERS[kind](ALL[other])
 
 
+def test_a_token_under_the_name_of_another_kind_is_refused() -> None:
+    for name, read in (("sbt", OURS.read_sandbox), ("vst", OURS.read_visitor)):
+        for token in (OURS.for_visitor(USER), OURS.for_sandbox(SANDBOX)):
+            kind, rest = token.split(".", 1)
+            if kind != name:
+                with pytest.raises(errors.Unauthorized, match="is not valid"):
+                    read(f"{name}.{rest}")
+
+
 @pytest.mark.parametrize("kind", range(3))
 def test_a_token_of_another_installation_is_refused(kind: int) -> None:
     theirs = Tokens(b"b" * 32)
