@@ -29,13 +29,9 @@ class FolderBundles:
         path = self._path(digest)
         if path.exists():
             return digest
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as draft:
-                draft.write(data)
-                draft.flush()
-                os.fsync(draft.fileno())
-            Path(draft.name).replace(path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write_whole(path, data)
         except OSError as error:
             raise errors.Temporary(
                 f"the bundle can't be kept: {error.strerror}", code="disk_full"
@@ -58,6 +54,18 @@ class FolderBundles:
         return self._folder / digest[:2] / f"{digest[2:]}.tar.gz"
 
 
+def _write_whole(path: Path, data: bytes) -> None:
+    draft = tempfile.NamedTemporaryFile(dir=path.parent, delete=False)  # noqa: SIM115 - see finally
+    try:
+        with draft:
+            draft.write(data)
+            draft.flush()
+            os.fsync(draft.fileno())
+        Path(draft.name).replace(path)
+    finally:
+        Path(draft.name).unlink(missing_ok=True)
+
+
 def digest_of(data: bytes) -> Sha256:
     return Sha256(hashlib.sha256(data).hexdigest())
 
@@ -72,7 +80,7 @@ def inspect(data: bytes) -> Manifest:
         )
     try:
         return _inspect_tar(_gunzip(data))
-    except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError) as error:
+    except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError, RecursionError) as error:
         raise errors.InvalidInput(
             f"not a readable tar.gz: {error}", code="bundle_refused", field="bundle"
         ) from error
@@ -122,9 +130,22 @@ def _gunzip(data: bytes) -> bytes:
     return raw
 
 
+def _members(archive: tarfile.TarFile) -> list[tarfile.TarInfo]:
+    """The headers, one by one: there may be a hundred thousand of them, and one with a negative
+    size leads back to an earlier one, round and round (CVE-2025-8194)."""
+    infos: list[tarfile.TarInfo] = []
+    for info in archive:
+        if info.size < 0:
+            raise tarfile.ReadError(f"the size of {info.name!r} is negative")
+        infos.append(info)
+        if len(infos) > bundle.FILES_MAX:
+            break  # check_members refuses these
+    return infos
+
+
 def _inspect_tar(raw: bytes) -> Manifest:
     with tarfile.open(fileobj=io.BytesIO(raw), mode="r:") as archive:
-        infos = archive.getmembers()
+        infos = _members(archive)
         bundle.check_members(
             [
                 Member(

@@ -13,7 +13,7 @@ from orchestrator.domain import errors, route
 from orchestrator.domain.pool import GIVING_WAY, STARTS_AT_ONCE
 from orchestrator.domain.sandbox import Sandbox
 from orchestrator.loops.loop import LoopSpec
-from orchestrator.services import nudges, pool, routes
+from orchestrator.services import nudges, pool, presence, routes
 from orchestrator.services.deps import Deps
 
 _LAUNCH_BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
@@ -153,10 +153,11 @@ def _fence(deps: Deps, warn: Callable[[Sequence[str]], None]) -> str:
 
 
 def _reconciler(deps: Deps) -> Callable[[], str]:
-    heard_since = deps.clock.now()
+    ears = presence.Ears(since=deps.clock.now())
 
     def run() -> str:
         parts = []
+        heard_since = ears.heard_since(deps)
         for host in deps.store.hosts.list():
             try:
                 done = pool.reconcile(deps, host, heard_since)

@@ -33,18 +33,14 @@ def visit(deps: Deps, sandbox_id: SandboxId, have: str) -> Inbox:
 
     Raises errors.Forbidden (sandbox_retired) when the sandbox is to end: its agent then exits.
     """
+    now = deps.clock.now()
     try:
-        box = deps.store.sandboxes.agent_seen(sandbox_id, deps.clock.now())
+        box = deps.store.sandboxes.agent_seen(sandbox_id, now)
     except errors.NotFound as missing:
         raise _retired(sandbox_id) from missing
+    if box.state is SandboxState.WARM and box.state_since == now:
+        deps.events.pool_changed()  # this visit made it so: who waits may claim it
     return peek(deps, box, have)
-
-
-def announce(deps: Deps, box: Sandbox) -> None:
-    """After an agent's first visit: who waits for this sandbox should look again."""
-    if box.session_id is None:
-        deps.events.routes_changed()
-        deps.events.pool_changed()
 
 
 def peek(deps: Deps, box: Sandbox, have: str) -> Inbox:

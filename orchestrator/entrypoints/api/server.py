@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
+import socket
 from collections.abc import Generator
 
 import redis.asyncio
@@ -20,7 +22,7 @@ from orchestrator.entrypoints.api import agent_app, public_app
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.gateway import Gateway
 from orchestrator.entrypoints.api.hub import Hub
-from orchestrator.services import keys
+from orchestrator.services import keys, presence
 from orchestrator.services.deps import Deps
 
 _DRAIN_S = 5
@@ -72,16 +74,30 @@ async def _serve(context: Context, settings: Settings) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    news = asyncio.create_task(context.hub.run(), name="hub")
-    news.add_done_callback(lambda task: None if task.cancelled() else stop())
+    tasks = [
+        asyncio.create_task(context.hub.run(), name="hub"),
+        asyncio.create_task(_say_that_we_listen(context), name="presence"),
+    ]
+    for task in tasks:
+        task.add_done_callback(lambda task: None if task.cancelled() else stop())
     try:
         await asyncio.gather(*(server.serve() for server in servers))
     finally:
         # 3. What they used, last.
-        news.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await news
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await gateway.close()
+
+
+async def _say_that_we_listen(context: Context) -> None:
+    process = f"{socket.gethostname()}:{os.getpid()}:{context.started_at.isoformat()}"
+    while True:
+        try:
+            await context.in_thread(presence.listening, context.deps, process)
+        except errors.Temporary as error:
+            log.warning("the database can't be told that we listen", error=str(error))
+        await asyncio.sleep(presence.RENEW_S)
 
 
 class _Server(uvicorn.Server):

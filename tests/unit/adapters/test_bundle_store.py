@@ -106,6 +106,13 @@ def test_a_dangling_name_is_replaced_and_not_followed(
     assert not (tmp_path / "elsewhere").exists()
 
 
+def test_a_place_that_cannot_be_written_to_is_a_temporary_trouble(tmp_path: Path) -> None:
+    (tmp_path / "bundles").write_text("a file where the folder should be")
+    with pytest.raises(errors.Temporary) as caught:
+        FolderBundles(tmp_path / "bundles").put(b"one")
+    assert caught.value.code == "disk_full"
+
+
 # Sound archives
 
 
@@ -196,6 +203,39 @@ def test_a_size_that_is_only_claimed_is_refused() -> None:
 def test_too_many_files_are_refused() -> None:
     files = {f"{number}.txt": b"" for number in range(bundle.FILES_MAX)}
     assert "at most 2000 files" in refusal(packed({**SOUND, **files}))
+
+
+def way_back(blocks: int) -> bytes:
+    """A header whose negative size leads to the header that many blocks before it."""
+    raw = bytearray(header("x", 0))
+    raw[124:136] = (256**12 - (blocks + 1) * tarfile.BLOCKSIZE).to_bytes(12, "big")
+    raw[148:156] = b" " * 8
+    raw[148:156] = b"%06o\0 " % sum(raw)
+    return bytes(raw)
+
+
+def test_a_negative_size_is_refused_before_it_leads_round_and_round() -> None:
+    manifest = header("spawn.json", len(MANIFEST)) + MANIFEST.ljust(tarfile.BLOCKSIZE, b"\0")
+    endless = manifest + header("y", 0) + way_back(1) + bytes(1024)
+    assert "negative" in refusal(gzip.compress(endless))
+
+
+def test_reading_ends_where_there_are_too_many_headers() -> None:
+    headers = b"".join(header(f"{number}", 0) for number in range(2100))
+    broken = gzip.compress(headers + header("", 2**40), compresslevel=1)
+    assert "at most 2000 files" in refusal(broken), "it was read to its end"
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+def test_headers_that_announce_each_other_without_end_are_refused(kind: bytes) -> None:
+    body = b"20 path=aaaaaaaaaaa\n" if kind == tarfile.XHDTYPE else b"aaaaaaaaaaaaaaaaaaaa"
+    nested = (header("x", len(body), kind) + body.ljust(tarfile.BLOCKSIZE, b"\0")) * 3000
+    assert "not a readable" in refusal(gzip.compress(nested, compresslevel=1))
+
+
+@pytest.mark.parametrize("manifest", [b"[" * 200_000, b'{"kind":' * 100_000])
+def test_a_manifest_that_is_nested_without_end_is_refused(manifest: bytes) -> None:
+    assert "not a readable" in refusal(packed({"spawn.json": manifest}))
 
 
 def test_an_archive_that_is_too_large_is_not_even_opened() -> None:

@@ -16,7 +16,7 @@ from orchestrator.domain.session import Wanted
 from orchestrator.loops import passes
 from orchestrator.loops.loop import LoopSpec
 from orchestrator.loops.passes import Launcher, Publisher
-from orchestrator.services import claims, sessions
+from orchestrator.services import claims, presence, sessions
 from orchestrator.services.deps import Policy
 from tests.fakes import samples
 from tests.fakes.engine import EngineInMemory, EngineThatIsDown, EngineThatRefuses
@@ -231,8 +231,13 @@ def test_agents_are_given_their_time_after_our_own_start(world: World) -> None:
     box = world.warm()
     world.clock.advance(3600)  # we were away, and nobody could call
     specs = {spec.name: spec for spec in all_loops(world)}
+    world.clock.advance(76)  # spawn-api isn't there yet: no silence means anything
     assert specs["reconcile"].run() == ""
-    world.clock.advance(76)
+    presence.listening(world.deps, "spawn-api")
+    assert specs["reconcile"].run() == ""
+    for _ in range(9):  # it goes on listening
+        world.clock.advance(9)
+        presence.listening(world.deps, "spawn-api")
     assert "broken=1" in specs["reconcile"].run()
     assert world.box(box.id).reason == "its agent fell silent"
 

@@ -12,6 +12,7 @@ import orchestrator
 from orchestrator.adapters import sql_store
 from orchestrator.adapters.bundle_store import FolderBundles
 from orchestrator.adapters.catalog import FolderCatalog
+from orchestrator.domain.session import Session
 from tests.unit.domain import conftest as _examples  # noqa: F401 - its hypothesis profile holds
 from tests.unit.services.world import World
 
@@ -32,3 +33,13 @@ def world(migrated_sqlite: Path, tmp_path: Path, catalog: FolderCatalog) -> Iter
         yield World(store=store, bundles=FolderBundles(tmp_path / "bundles"), catalog=catalog)
     finally:
         store.close()
+
+
+@pytest.fixture
+def session(world: World) -> Session:
+    """A session on a warm sandbox, PROVISIONING."""
+    world.host()
+    world.warm()
+    made = world.ask(prompt="a tide calendar for Brest", template=None)
+    world.converge(made)
+    return world.session(made)

@@ -6,26 +6,15 @@ from collections.abc import Callable
 
 import pytest
 
-from orchestrator.domain import bundle, errors, ids, sandbox
-from orchestrator.domain.ids import Sha256
+from orchestrator.domain import errors, ids, sandbox
 from orchestrator.domain.sandbox import SandboxState
 from orchestrator.domain.session import Phase, Report, Session, SessionState
 from orchestrator.services import agents, claims
 from orchestrator.services.tokens import SessionGrant
 from tests.fakes import samples
-from tests.unit.services.world import RaceToWrite, World, bundle_of, digest_of
+from tests.unit.services.world import RaceToWrite, World, bundle_of
 
 OVERTAKEN = "the session went on to another attempt between authorisation and write"
-
-
-@pytest.fixture
-def session(world: World) -> Session:
-    """A session on a warm sandbox, PROVISIONING."""
-    world.host()
-    world.warm()
-    made = world.ask(prompt="a tide calendar for Brest", template=None)
-    world.converge(made)
-    return world.session(made)
 
 
 def said(seq: int = 1, phase: Phase = Phase.GENERATING) -> Report:
@@ -118,10 +107,17 @@ def test_a_session_that_is_to_end_gives_its_sandbox_no_work(world: World, sessio
     assert agents.visit(world.deps, world.sandbox_of(session).id, "").assignment is None
 
 
-def test_an_announced_warm_sandbox_wakes_publisher_and_pool(world: World) -> None:
+def test_the_visit_that_makes_a_sandbox_warm_wakes_the_pool(world: World) -> None:
     world.host()
-    agents.announce(world.deps, world.warm())
-    assert world.events.sent[-2:] == ["routes", "pool"]
+    box = world.store.sandboxes.place(samples.new_sandbox(image=world.image), world.clock.now())
+    claims.start(world.deps, box, replace_stale=False)
+    world.publish()
+    world.events.sent.clear()
+    agents.visit(world.deps, box.id, "")
+    assert world.events.sent == ["pool"]
+    world.clock.advance(20)
+    agents.visit(world.deps, box.id, "")
+    assert world.events.sent == ["pool"], "later visits are no news"
 
 
 # Tokens
@@ -276,87 +272,3 @@ def test_a_report_of_an_attempt_that_was_overtaken_is_not_taken_for_the_next_one
     assert world.state(session) is SessionState.PROVISIONING
     assert not agents.report(world.deps, authorized, said(9, Phase.READY), []), OVERTAKEN
     assert world.session(session).report is None
-
-
-# Bundles
-
-
-def test_the_agent_fetches_the_bundle_of_its_session(world: World) -> None:
-    world.host()
-    session = world.ask()
-    template = world.catalog.get("kanban")
-    assert template is not None
-    digest, data = agents.bundle_for(world.deps, session)
-    assert (digest, data) == (template.digest, world.catalog.data(template.digest))
-
-
-def test_an_app_that_is_to_be_generated_has_no_bundle_yet(world: World, session: Session) -> None:
-    with pytest.raises(errors.NotFound):
-        agents.bundle_for(world.deps, session)
-
-
-def test_uploads_become_versions_and_the_newest_is_what_recovery_starts(
-    world: World, session: Session
-) -> None:
-    for number, text in enumerate(("one", "two"), start=1):
-        data = bundle_of(text, title=text)
-        record = agents.keep_bundle(world.deps, world.session(session), data, digest_of(data))
-        assert (record.version, record.sha256, record.size_bytes) == (
-            number,
-            digest_of(data),
-            len(data),
-        )
-        assert (record.kind, record.title) == ("static", text)
-        assert world.session(session).bundle == digest_of(data)
-        assert world.bundles.get(digest_of(data)) == data
-
-
-def test_an_upload_that_loses_a_race_counts_all_the_same(world: World, session: Session) -> None:
-    world.store = RaceToWrite(world.store, times=2)
-    world.keep(session, data := bundle_of())
-    assert world.session(session).bundle == digest_of(data)
-
-
-def test_a_repeated_upload_is_the_same_version(world: World, session: Session) -> None:
-    data = bundle_of()
-    first, second = (
-        agents.keep_bundle(world.deps, world.session(session), data, digest_of(data))
-        for _ in range(2)
-    )
-    assert first == second
-    assert len(world.store.bundles.list(session.id)) == 1
-
-
-def test_an_upload_that_was_cut_short_is_completed_by_its_repetition(
-    world: World, session: Session
-) -> None:
-    world.keep(session, data := bundle_of())
-    world.save(session, bundle=None)  # as if we had died between record and session
-    world.keep(session, data)
-    assert world.session(session).bundle == digest_of(data)
-
-
-def test_a_damaged_upload_is_refused_and_leaves_nothing(world: World, session: Session) -> None:
-    data = bundle_of()
-    with pytest.raises(errors.Conflict, match="damaged"):
-        agents.keep_bundle(world.deps, session, data, "0" * 64)
-    assert world.store.bundles.list(session.id) == []
-    with pytest.raises(errors.NotFound):
-        world.bundles.get(digest_of(data))
-
-
-@pytest.mark.parametrize("data", [b"", b"no archive", bundle_of(kind="ruby")])
-def test_an_upload_that_is_no_bundle_is_refused(
-    world: World, session: Session, data: bytes
-) -> None:
-    with pytest.raises(errors.InvalidInput) as caught:
-        agents.keep_bundle(world.deps, session, data, digest_of(data))
-    assert caught.value.code == "bundle_refused"
-    assert world.session(session).bundle is None
-
-
-def test_an_upload_that_is_too_large_is_refused(world: World, session: Session) -> None:
-    data = bytes(bundle.PACKED_MAX_BYTES + 1)
-    with pytest.raises(errors.TooLarge) as caught:
-        agents.keep_bundle(world.deps, session, data, Sha256("0" * 64))
-    assert caught.value.detail["limit_bytes"] == bundle.PACKED_MAX_BYTES

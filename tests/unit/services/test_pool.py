@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
-from orchestrator.domain import errors, ids
+from orchestrator.domain import errors
 from orchestrator.domain.host import Host, HostState
 from orchestrator.domain.sandbox import Sandbox, SandboxState
 from orchestrator.domain.session import SessionState
@@ -17,11 +16,10 @@ from tests.fakes import samples
 from tests.fakes.engine import (
     EngineInMemory,
     EngineThatIsDown,
-    EngineThatLooksAway,
     EngineThatRefuses,
 )
 from tests.fakes.samples import NOW
-from tests.unit.services.world import RaceToWrite, World
+from tests.unit.services.world import World
 
 
 def refill(world: World) -> list[Sandbox]:
@@ -172,196 +170,6 @@ def test_a_launch_that_was_overtaken_by_a_diagnosis_raises_a_lost_race(world: Wo
     with pytest.raises(errors.StaleWrite):
         pool.launch(world.deps, box)
     assert world.box(box.id).reason == "it took too long"
-
-
-# Reconcile
-
-
-def test_an_orphan_is_removed(world: World) -> None:
-    host = world.host()
-    stray = ids.new_sandbox_id()
-    world.engine.add(stray)
-    assert reconcile(world, host) == pool.Treated(orphans=1)
-    assert world.engine.found == {}
-
-
-def test_a_container_that_outlived_its_sandbox_is_an_orphan(world: World) -> None:
-    host = world.host()
-    box = world.warm()
-    claims.retire(world.deps, box, "a test said so")
-    world.publish()
-    claims.remove(world.deps, world.box(box.id))
-    world.engine.add(box.id)
-    assert reconcile(world, host) == pool.Treated(orphans=1)
-
-
-def test_a_sandbox_on_one_host_is_not_looked_for_on_another(world: World) -> None:
-    first = world.host()
-    world.warm()
-    other = world.host(cordoned=True)
-    world.engines.special[other.id] = EngineInMemory()
-    assert reconcile(world, other) == pool.Treated()
-    assert reconcile(world, first) == pool.Treated()
-
-
-def test_a_vanished_sandbox_is_broken_and_its_session_looked_at(world: World) -> None:
-    host = world.host()
-    ready = world.run(world.ask())
-    box = world.sandbox_of(ready)
-    world.engine.found.clear()
-    world.queue.nudges.clear()
-    assert reconcile(world, host) == pool.Treated(broken=1)
-    assert world.box(box.id).reason == "its container is gone"
-    assert world.session(ready).due_at <= world.clock.now()
-    assert world.queue.nudged == [ready.id]
-
-
-def test_a_broken_sandbox_of_a_session_is_left_to_the_session(world: World) -> None:
-    host = world.host()
-    ready = world.run(world.ask())
-    world.engine.crash(world.sandbox_of(ready).id)
-    reconcile(world, host)
-    assert reconcile(world, host) == pool.Treated()
-    assert world.sandbox_of(ready).state is SandboxState.BROKEN
-
-
-def test_a_session_that_was_not_told_of_its_broken_sandbox_is_told_at_the_next_pass(
-    world: World,
-) -> None:
-    host = world.host()
-    ready = world.run(world.ask())
-    world.engine.crash(world.sandbox_of(ready).id)
-    sound, world.store = world.store, RaceToWrite(world.store)
-    reconcile(world, host)
-    assert world.sandbox_of(ready).state is SandboxState.BROKEN
-    assert world.session(ready).due_at == ready.expires_at, "the race was not lost"
-
-    world.store = sound
-    world.queue.nudges.clear()
-    reconcile(world, host)
-    assert world.session(ready).due_at <= world.clock.now()
-    assert world.queue.nudged == [ready.id]
-
-
-def test_a_sandbox_that_came_up_while_docker_was_asked_is_not_broken(world: World) -> None:
-    """Its container is in no list yet, but it is written down by the time the store is read."""
-    host = world.host()
-    box = world.store.sandboxes.place(samples.new_sandbox(), NOW)
-    world.engine = EngineThatLooksAway(lambda: claims.start(world.deps, box, replace_stale=False))
-    assert reconcile(world, host) == pool.Treated()
-    assert world.box(box.id).state is SandboxState.CREATING
-    assert world.box(box.id).container_id is not None
-
-
-def test_what_moved_since_it_was_looked_at_is_left_for_the_next_pass(world: World) -> None:
-    """The first orphan's removal takes so long that the vanished sandbox is retired meanwhile."""
-    host = world.host()
-    box = world.warm()
-
-    class EngineThatIsOvertaken(EngineInMemory):
-        def remove(self, sandbox_id: ids.SandboxId) -> None:
-            super().remove(sandbox_id)
-            claims.retire(world.deps, box, "made from an older runtime image")
-
-    world.engine = EngineThatIsOvertaken()
-    world.engine.add(ids.new_sandbox_id())
-    assert reconcile(world, host) == pool.Treated(orphans=1)
-    assert world.box(box.id).reason == "made from an older runtime image"
-
-
-def test_an_engine_that_is_down_breaks_nothing(world: World) -> None:
-    host = world.host()
-    ready = world.run(world.ask())
-    world.engine = EngineThatIsDown()
-    with pytest.raises(errors.EngineUnavailable):
-        reconcile(world, host)
-    assert world.sandbox_of(ready).state is SandboxState.CLAIMED
-
-
-def test_emptying_the_pool_removes_all_containers_and_keeps_the_sessions(world: World) -> None:
-    world.host()
-    ready = world.run(world.ask())
-    world.engine.add(ids.new_sandbox_id())
-    assert pool.empty(world.deps) == 2
-    assert world.engine.found == {}
-    assert world.engine.dismantled
-    assert world.state(ready) is SessionState.READY
-
-
-# Probe
-
-
-@pytest.mark.parametrize(
-    ("before", "answers", "image", "after"),
-    [
-        (HostState.JOINING, True, True, HostState.UP),
-        (HostState.JOINING, True, False, HostState.SUSPECT),
-        (HostState.JOINING, False, True, HostState.SUSPECT),
-        (HostState.UP, True, True, HostState.UP),
-        (HostState.UP, True, False, HostState.SUSPECT),
-        (HostState.UP, False, True, HostState.SUSPECT),
-        (HostState.SUSPECT, True, True, HostState.UP),
-        (HostState.SUSPECT, False, True, HostState.SUSPECT),
-        (HostState.LOST, True, True, HostState.UP),
-        (HostState.LOST, False, True, HostState.LOST),
-    ],
-)
-def test_a_probe_says_what_a_host_is(
-    world: World, before: HostState, answers: bool, image: bool, after: HostState
-) -> None:
-    host = world.host(state=before, seen_at=samples.later(-5))
-    world.engine = engine = EngineThatIsDown()
-    engine.down = not answers
-    engine.images = {samples.IMAGE} if image else set()
-    assert pool.probe(world.deps, host).state is after
-    stored = world.store.hosts.get(host.id)
-    assert stored.state is after
-    assert bool(stored.reason) == (after is not HostState.UP)
-    if not answers:
-        assert stored.seen_at == samples.later(-5)
-    assert ("pool" in world.events.sent) == (after is HostState.UP and before is not after)
-
-
-@pytest.mark.parametrize("before", [HostState.JOINING, HostState.SUSPECT, HostState.UP])
-def test_a_host_is_fenced_before_it_takes_placements(world: World, before: HostState) -> None:
-    host = world.host(state=before)
-    assert pool.probe(world.deps, host).state is HostState.UP
-    assert world.engine.prepared == (0 if before is HostState.UP else 1)
-
-
-def test_a_host_that_cannot_be_fenced_takes_no_placements(world: World) -> None:
-    class EngineWithoutNetworks(EngineInMemory):
-        def prepare(self) -> Sequence[str]:
-            raise errors.EngineUnavailable("the network could not be made")
-
-    host = world.host(state=HostState.JOINING)
-    world.engine = EngineWithoutNetworks()
-    after = pool.probe(world.deps, host)
-    assert (after.state, after.reason) == (HostState.SUSPECT, "the network could not be made")
-
-
-def test_a_missing_image_is_said_with_the_command_that_makes_it(world: World) -> None:
-    host = world.host()
-    world.engine.images.clear()
-    assert "spawnctl image build" in pool.probe(world.deps, host).reason
-
-
-def test_a_host_that_is_as_it_was_is_not_written_at_every_probe(world: World) -> None:
-    host = world.host()
-    world.clock.advance(10)
-    pool.probe(world.deps, host)
-    assert world.store.hosts.get(host.id).seen_at == NOW
-    world.clock.advance(0.1)
-    pool.probe(world.deps, host)
-    assert world.store.hosts.get(host.id).seen_at == world.clock.now()
-
-
-def test_a_probe_never_undoes_what_an_operator_did_meanwhile(world: World) -> None:
-    host = world.host(state=HostState.JOINING)
-    world.store.hosts.put(replace(host, cordoned=True, slots=7))
-    pool.probe(world.deps, host)  # with what was read before
-    stored = world.store.hosts.get(host.id)
-    assert (stored.state, stored.cordoned, stored.slots) == (HostState.UP, True, 7)
 
 
 # Claims

@@ -1,0 +1,54 @@
+"""The figures of the planner: back-off, deadlines, and what steps are about."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.domain import plan
+from orchestrator.domain.session import (
+    IN_PROGRESS,
+    SessionState,
+)
+from tests.fakes import samples
+from tests.fakes.samples import NOW, later
+
+
+@pytest.mark.parametrize(
+    ("attempt", "spread", "seconds"),
+    [(1, 0.0, 1.0), (2, 0.0, 2.0), (3, 0.0, 4.0), (9, 0.0, 4.0), (1, 0.5, 1.25), (3, 1.0, 6.0)],
+)
+def test_the_back_off_doubles_is_capped_and_spreads_by_up_to_half(
+    attempt: int, spread: float, seconds: float
+) -> None:
+    assert plan.backoff_s(attempt, spread) == seconds
+
+
+@pytest.mark.parametrize(
+    ("state", "seconds"),
+    [
+        (SessionState.PROVISIONING, 1.0),
+        (SessionState.GENERATING, 2.0),
+        (SessionState.DEPLOYING, 3.0),
+    ],
+)
+def test_each_state_of_progress_has_its_deadline(state: SessionState, seconds: float) -> None:
+    limits = plan.Deadlines(provisioning_s=1, generating_s=2, deploying_s=3)
+    assert plan.deadline_for(state, NOW, limits) == later(seconds)
+
+
+@pytest.mark.parametrize("state", sorted(set(SessionState) - IN_PROGRESS))
+def test_other_states_may_last(state: SessionState) -> None:
+    assert plan.deadline_for(state, NOW, plan.Deadlines()) is None
+
+
+def test_steps_name_the_sandbox_that_they_work_on() -> None:
+    sandbox = samples.sandbox()
+    for step in (
+        plan.Start(sandbox=sandbox),
+        plan.Verify(sandbox=sandbox),
+        plan.Retire(sandbox=sandbox, reason=""),
+        plan.Remove(sandbox=sandbox),
+    ):
+        assert plan.sandbox_of(step) == sandbox.id
+    for other in (plan.Done(), plan.Claim(), plan.BeginEnd(), plan.Requeue(burn=True)):
+        assert plan.sandbox_of(other) is None
