@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -85,12 +86,16 @@ def withdraw(bridge: str, run: Runner) -> None:
 
 
 def run_here(argv: Sequence[str]) -> Outcome:
-    """The Runner for an engine on this machine."""
+    """The Runner for an engine on this machine. An ordinary user may have passwordless sudo; where
+    that asks for a password it is refused at once, and the rules are reported as missing."""
     # A service's PATH often lacks the sbin folders, where iptables is.
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+    if shutil.which(argv[0], path=path) is None:
+        return Outcome(code=127, output=f"{argv[0]} is not installed")
+    privileged = list(argv) if os.geteuid() == 0 else ["sudo", "-n", *argv]
     try:
         done = subprocess.run(
-            list(argv),
+            privileged,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -101,7 +106,7 @@ def run_here(argv: Sequence[str]) -> Outcome:
             env={"PATH": path, "LC_ALL": "C"},
         )
     except FileNotFoundError:
-        return Outcome(code=127, output=f"{argv[0]} is not installed")
+        return Outcome(code=127, output=f"{privileged[0]} is not installed")
     except subprocess.TimeoutExpired:
         return Outcome(code=124, output=f"{argv[0]} did not end within {_DEADLINE_S} s")
     except OSError as error:

@@ -157,7 +157,9 @@ def test_too_many_files_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "garbage", [b"", b"not gzip", gzip.compress(b"no tar"), packed(STATIC)[:-30]]
+    "garbage",
+    [b"", b"not gzip", gzip.compress(b"no tar"), packed(STATIC)[:-30]],
+    ids=["empty", "no gzip", "no tar", "cut off"],  # not the bytes: gzip's hold the time
 )
 def test_what_is_no_archive_is_refused(tmp_path: Path, garbage: bytes) -> None:
     with pytest.raises(BundleInvalid):
