@@ -91,9 +91,6 @@ class Sessions(Protocol):
     ) -> Sequence[Session]:
         """Newest first."""
 
-    def count_active(self, user_id: UserId) -> int:
-        """Sessions of a user that haven't ended."""
-
     def counts(self) -> dict[SessionState, int]:
         """Sessions per state; states without any are left out."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from orchestrator.domain.ids import SandboxId
 from orchestrator.domain.sandbox import Sandbox, SandboxState
 from orchestrator.domain.session import (
     IN_PROGRESS,
@@ -288,12 +287,3 @@ def _why(session: Session) -> str:
     if session.wanted is Wanted.GONE:
         return "its session is to end"
     return f"its session failed: {session.failure.code}" if session.failure else "it was lost"
-
-
-def sandbox_of(step: Step) -> SandboxId | None:
-    """The sandbox that a step works on, for logs."""
-    match step:
-        case Start() | Verify() | Retire() | Remove():
-            return step.sandbox.id
-        case _:
-            return None

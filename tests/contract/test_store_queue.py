@@ -17,15 +17,17 @@ from orchestrator.domain.sandbox import SandboxState
 from orchestrator.domain.session import SessionState, Tier, Wanted
 from tests.contract.store_steps import add_session, provisioning, retire, walk, warm_up
 from tests.fakes import samples
-from tests.fakes.samples import NOW, USER, later
+from tests.fakes.samples import NOW, later
 
 
 def test_active_sessions_are_those_that_have_not_ended(store: SqlStore) -> None:
     for state in SessionState:
         add_session(store, state=state)
     add_session(store, user_id=ids.new_user_id())
-    assert store.sessions.count_active(USER) == 6
-    assert store.sessions.count_active(ids.new_user_id()) == 0
+    with pytest.raises(errors.LimitReached):
+        store.sessions.add(samples.session(), None, max_active=6)
+    store.sessions.add(samples.session(), None, max_active=7)
+    store.sessions.add(samples.session(user_id=ids.new_user_id()), None, max_active=1)
 
 
 def test_counts_name_each_state_that_has_sessions(store: SqlStore) -> None:

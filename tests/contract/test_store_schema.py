@@ -209,7 +209,7 @@ QUESTIONS: dict[str, Callable[[SqlStore], object]] = {
     "ahead_of": lambda store: store.sessions.ahead_of(samples.session(), NOW),
     "waiting": lambda store: store.sessions.waiting(NOW),
     "counts": lambda store: store.sessions.counts(),
-    "count_active": lambda store: store.sessions.count_active(USER),
+    "add": lambda store: store.sessions.add(samples.session(), None, max_active=10**6),
     "list": lambda store: store.sessions.list(user_id=USER),
     "list all": lambda store: store.sessions.list(),
     "prune": lambda store: store.sessions.prune(later(-8999)),

@@ -162,11 +162,6 @@ class SqlSessions:
         with self._database.read() as connection:
             return [codec.session_of(row) for row in connection.execute(query)]
 
-    def count_active(self, user_id: UserId) -> int:
-        with self._database.read() as connection:
-            count: int = connection.execute(_COUNT_ACTIVE, {"user_id": user_id}).scalar_one()
-            return count
-
     def counts(self) -> dict[SessionState, int]:
         with self._database.read() as connection:
             return {SessionState(state): count for state, count in connection.execute(_COUNTS)}

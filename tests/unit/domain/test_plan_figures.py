@@ -9,7 +9,6 @@ from orchestrator.domain.session import (
     IN_PROGRESS,
     SessionState,
 )
-from tests.fakes import samples
 from tests.fakes.samples import NOW, later
 
 
@@ -39,16 +38,3 @@ def test_each_state_of_progress_has_its_deadline(state: SessionState, seconds: f
 @pytest.mark.parametrize("state", sorted(set(SessionState) - IN_PROGRESS))
 def test_other_states_may_last(state: SessionState) -> None:
     assert plan.deadline_for(state, NOW, plan.Deadlines()) is None
-
-
-def test_steps_name_the_sandbox_that_they_work_on() -> None:
-    sandbox = samples.sandbox()
-    for step in (
-        plan.Start(sandbox=sandbox),
-        plan.Verify(sandbox=sandbox),
-        plan.Retire(sandbox=sandbox, reason=""),
-        plan.Remove(sandbox=sandbox),
-    ):
-        assert plan.sandbox_of(step) == sandbox.id
-    for other in (plan.Done(), plan.Claim(), plan.BeginEnd(), plan.Requeue(burn=True)):
-        assert plan.sandbox_of(other) is None
