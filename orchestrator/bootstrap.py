@@ -17,6 +17,7 @@ from orchestrator.adapters.docker_flags import SandboxLimits
 from orchestrator.adapters.http_probe import HttpProbe
 from orchestrator.adapters.nginx import NginxSettings
 from orchestrator.adapters.redis_events import RedisEvents
+from orchestrator.adapters.redis_links import RedisLinkBoard
 from orchestrator.adapters.rq_queue import RqNudgeQueue
 from orchestrator.adapters.state_folder import StateFolder
 from orchestrator.adapters.system_clock import SystemClock
@@ -66,15 +67,16 @@ def build(settings: Settings, engines: ports.Engines) -> Deps:
         probe=HttpProbe(f"{settings.probe_address}:{settings.http_port}", settings.apps_domain),
         bundles=FolderBundles(settings.state_dir / "bundles"),
         catalog=FolderCatalog(config.PROJECT_ROOT / "orchestrator" / "catalog"),
+        board=RedisLinkBoard(connection),
         clock=SystemClock(),
         tokens=Tokens(state.secret()),
         image=lambda: settings.runtime_image or state.image(),
         spread=random.random,
-        policy=_policy(settings),
+        policy=_policy(settings, state.instance()),
     )
 
 
-def _policy(settings: Settings) -> Policy:
+def _policy(settings: Settings, instance: str) -> Policy:
     return Policy(
         deadlines=Deadlines(
             provisioning_s=settings.provisioning_timeout_s,
@@ -82,6 +84,10 @@ def _policy(settings: Settings) -> Policy:
             deploying_s=settings.deploying_timeout_s,
         ),
         warm_target=settings.warm_target,
+        free_slots=settings.free_slots,
+        disk_floor_bytes=settings.host_disk_floor_mb * 1024**2,
+        memory_floor_bytes=settings.host_memory_floor_mb * 1024**2,
+        agent_folder_of_hosts=f"/run/spawnai-{instance}",
         ttl_default_s=settings.ttl_default_s,
         bundle_retention_s=settings.bundle_retention_days * 86400,
         model=settings.model,

@@ -6,6 +6,7 @@ by the entry points; `spawnctl config` prints every value and where it came from
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from pathlib import Path
 
@@ -72,6 +73,24 @@ class Settings(BaseSettings):
     )
 
     # --- the pool ---------------------------------------------------------------------------------
+    local_host: bool = Field(
+        default=True, description="Whether this machine's own engine takes sandboxes."
+    )
+    free_slots: int = Field(
+        default=2, ge=0, description="Slots that warm sandboxes leave free, for sessions."
+    )
+    host_disk_floor_mb: int = Field(
+        default=1024,
+        ge=0,
+        description="Free on a host's Docker disk, or nothing new goes there, MiB.",
+    )
+    host_memory_floor_mb: int = Field(
+        default=256, ge=0, description="Available on a host, or nothing new goes there, MiB."
+    )
+    proxy_addresses: str = Field(
+        default="",
+        description="Who may reach apps on hosts, comma-separated; empty: whence our SSH comes.",
+    )
     warm_target: int = Field(
         default=3, ge=0, le=500, description="Sandboxes kept warm: covers a small burst."
     )
@@ -145,6 +164,13 @@ class Settings(BaseSettings):
             raise ValueError("must start with postgresql:// or sqlite:///")
         return value
 
+    @field_validator("proxy_addresses")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        for one in filter(None, (part.strip() for part in value.split(","))):
+            ipaddress.IPv4Network(one)  # raises ValueError, which names what is wrong
+        return value
+
     @field_validator("ports")
     @classmethod
     def _a_range(cls, value: str) -> str:
@@ -158,6 +184,26 @@ class Settings(BaseSettings):
         """First and last port for sandboxes."""
         low, _, high = self.ports.partition("-")
         return int(low), int(high)
+
+    @property
+    def proxies(self) -> tuple[str, ...]:
+        """The addresses, or networks, in `proxy_addresses`."""
+        return tuple(one.strip() for one in self.proxy_addresses.split(",") if one.strip())
+
+    @property
+    def ssh_key(self) -> Path:
+        """The private key that hosts are reached with."""
+        return self.state_dir / "ssh" / "id_ed25519"
+
+    @property
+    def links_folder(self) -> Path:
+        """Where the Docker sockets of hosts reached by SSH appear."""
+        return self.state_dir / "links"
+
+    @property
+    def inventory(self) -> Path:
+        """The hosts as the daemon last knew them, for break-glass commands."""
+        return self.state_dir / "inventory.json"
 
     @property
     def effective_database_url(self) -> str:

@@ -6,17 +6,18 @@ All times are timezone-aware UTC. Everything may raise errors.Temporary when its
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
 from orchestrator.domain.access import ApiKey, Queue
 from orchestrator.domain.bundle import BundleRecord, Manifest
 from orchestrator.domain.diagnosis import Container
-from orchestrator.domain.host import Host, HostLoad
+from orchestrator.domain.host import Host, HostLoad, Reach, Wish
 from orchestrator.domain.ids import HostId, KeyId, SandboxId, SessionId, Sha256, Slug, UserId
+from orchestrator.domain.pool import PoolTotals
 from orchestrator.domain.route import Route, RouteTable
 from orchestrator.domain.sandbox import Sandbox, SandboxState
 from orchestrator.domain.session import Session, SessionState
@@ -43,7 +44,9 @@ class NewSandbox:
     id: SandboxId
     session_id: SessionId | None
     slug: Slug
-    image: str
+    image: str  # today's; a session's sandbox may get the older one that its host has
+    wish: Wish = field(default_factory=Wish)
+    avoid: tuple[HostId, ...] = ()  # hosts that are not to be tried
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,21 +127,34 @@ class Sandboxes(Protocol):
         """Those not GONE unless states say otherwise; oldest first."""
 
     def place(self, new: NewSandbox, now: datetime) -> Sandbox:
-        """The intent: pick a host (pool.rank) with a free slot and insert a CREATING sandbox with
-        the next port of that host, round-robin over the port range, that no sandbox but GONE ones
-        holds. Slots can't be oversubscribed by concurrent callers. Raises errors.NoCapacity."""
+        """The intent: pick a host with a free slot that meets the wish (the best of a few, by
+        pool.rank) and insert a CREATING sandbox with the next port of that host, round-robin over
+        the port range, that no sandbox but GONE ones holds. Slots can't be oversubscribed by
+        concurrent callers. What it reads doesn't grow with the pool. Raises errors.NoCapacity."""
 
     def place_for(self, session: Session, new: NewSandbox, now: datetime) -> Sandbox:
-        """`place`, and save `session` (already moved, with sandbox_id and slug set by the caller)
-        in the same transaction. Raises errors.NoCapacity, errors.StaleWrite."""
+        """`place`, and save `session` (already moved, and pointing at the new sandbox) in the same
+        transaction. Raises errors.NoCapacity, errors.StaleWrite."""
 
     def claim(self, session: Session, now: datetime) -> tuple[Session, Sandbox] | None:
-        """In one transaction: the oldest WARM, routed sandbox on a host that is UP and not
-        draining becomes CLAIMED with session_id, and `session` (already moved to PROVISIONING by
-        the caller) is saved with sandbox_id and, unless it has one already, slug. A session that
-        has a slug (recovery) keeps it: the sandbox takes it over and is no longer routed. None when
-        there is no warm sandbox (nothing is written then). PostgreSQL: FOR UPDATE SKIP LOCKED;
-        SQLite: BEGIN IMMEDIATE. Raises errors.StaleWrite (then no sandbox is claimed)."""
+        """In one transaction: the oldest WARM, routed sandbox on a host that is UP, neither
+        cordoned nor draining, and meets the session's wish becomes CLAIMED with session_id, and
+        `session` (already moved to PROVISIONING by the caller) is saved with sandbox_id and,
+        unless it has one already, slug. A session that has a slug (recovery) keeps it: the sandbox
+        takes it over and is no longer routed. None when there is no warm sandbox (nothing is
+        written then). PostgreSQL: FOR UPDATE SKIP LOCKED; SQLite: BEGIN IMMEDIATE. Raises
+        errors.StaleWrite (then no sandbox is claimed)."""
+
+    def claim_successor(self, session: Session, now: datetime) -> tuple[Session, Sandbox] | None:
+        """The same for a READY session that is to move: the sandbox keeps its own slug and becomes
+        `session.move`; the session's sandbox and slug stay as they are. Not on a host in
+        `session.refused_by`."""
+
+    def switch(self, session: Session, now: datetime) -> Session:
+        """In one transaction: the session's slug goes from its sandbox to the one in
+        `session.move`, which becomes its sandbox; the old one gets a slug of its own and stands in
+        `move` from then on. Neither is routed until the next table is published. Raises
+        errors.StaleWrite when the session or one of the two has changed."""
 
     def save(self, sandbox: Sandbox, expected: SandboxState) -> Sandbox:
         """Write state, session_id, reason, state_since and container_id if the stored state is
@@ -161,7 +177,17 @@ class Sandboxes(Protocol):
         not in a routed state); apply sandbox.settle; returns the sandboxes that changed."""
 
     def routes(self) -> Sequence[tuple[SandboxId, Route]]:
-        """What the RouteTable holds: sandboxes in routed states, with their host's address."""
+        """What the RouteTable holds: sandboxes in routed states, with their host's address. None
+        of an earlier generation of its host: what was lost with it is never served again."""
+
+    def loose(self) -> Sequence[Sandbox]:
+        """Those BROKEN or STOPPING, wherever they are."""
+
+    def warm_counts(self) -> Mapping[str, int]:
+        """Sandboxes that a claim could get now, by image."""
+
+    def warming(self) -> int:
+        """CREATING for the warm pool."""
 
     def unsettled_routes(self) -> bool:
         """Whether a publish is due: routed states not routed yet, or others still routed."""
@@ -171,7 +197,21 @@ class Hosts(Protocol):
     """Hosts of the pool."""
 
     def put(self, host: Host) -> None:
-        """Insert or replace by id; names are unique. Raises errors.Conflict (host_exists)."""
+        """Insert or replace by id; names and machine ids are unique. Raises errors.Conflict
+        (host_exists, machine_known)."""
+
+    def change(self, host_id: HostId, how: Callable[[Host], Host]) -> Host:
+        """Read, have `how` say what it becomes, and write, under a lock on its row; returns it.
+        Raises errors.NotFound, and what `how` raises (then nothing is written)."""
+
+    def lose(self, host_id: HostId, now: datetime, reason: str) -> Sequence[Sandbox]:
+        """In one transaction: the host is LOST and of its next generation, and all its sandboxes
+        are BROKEN unless they are STOPPING already; returns those that are not GONE. Raises
+        errors.NotFound, errors.IllegalMove."""
+
+    def remove(self, host_id: HostId) -> None:
+        """Delete it with the records of its GONE sandboxes. Raises errors.NotFound,
+        errors.Conflict (host_in_use) while any other is there."""
 
     def get(self, host_id: HostId) -> Host:
         """Raises errors.NotFound."""
@@ -181,7 +221,19 @@ class Hosts(Protocol):
     def list(self) -> Sequence[Host]: ...
 
     def loads(self) -> Sequence[HostLoad]:
-        """Every host with its used slots and starts in progress, counted in SQL."""
+        """Every host with what its sandboxes take: for people and metrics, not for claims."""
+
+    def totals(self) -> PoolTotals:
+        """Of hosts that take placements."""
+
+    def room(self, enough: int) -> int:
+        """Free slots of hosts that take placements, counted no further than `enough`."""
+
+    def could_take(self, wish: Wish, *, without: Collection[HostId] = ()) -> bool:
+        """Whether a host beside those takes placements and meets the wish, free slot or not."""
+
+    def known(self, wish: Wish) -> bool:
+        """Whether any host, in whatever state, meets the wish."""
 
 
 class BundleRecords(Protocol):
@@ -309,7 +361,12 @@ class Engine(Protocol):
         """Remove the network and the rules, if no container uses them."""
 
     def describe(self) -> dict[str, Any]:
-        """version, storage_driver, cgroup_version, memory_bytes, cpus, security_options."""
+        """version, storage_driver, root (its folder), cgroup_version, memory_bytes, cpus,
+        security_options."""
+
+    def prune_images(self, keep: Collection[str]) -> int:
+        """Remove runtime images that we pushed there, but for `keep` and what is in use; how
+        many. Nobody else's images are touched."""
 
     def logs(self, sandbox_id: SandboxId, lines: int) -> str:
         """The agent's own last output; "" when there is no container."""
@@ -323,6 +380,64 @@ class Engines(Protocol):
     def of(self, host: Host) -> Engine: ...
 
     def close(self) -> None: ...
+
+
+class Fleet(Protocol):
+    """The daemon's links to all hosts, and what it sees through them. Held by the leader alone."""
+
+    def keep(self, hosts: Sequence[Host]) -> None:
+        """From now on be linked to exactly these hosts."""
+
+    def reach(self, host: Host) -> Reach | None:
+        """Whether that host answers; None while there is nothing to say yet: our own start is no
+        fault of theirs."""
+
+    def run(self, host: Host, argv: Sequence[str]) -> CommandOutcome:
+        """Run a command there as root (by `sudo -n` where the user isn't root). Raises
+        errors.LinkDown."""
+
+    def containers(self, host: Host) -> Sequence[Container] | None:
+        """All of ours on that host, as Docker's event stream has it; None when nothing is known
+        just now."""
+
+    def take_changed(self) -> Collection[HostId]:
+        """Hosts whose containers, or whose reach, changed since this was last asked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinkGauges:
+    """How one link is."""
+
+    host: str  # its name
+    up: bool  # the connection stands and answers
+    docker: bool  # Docker answers
+    channels: int  # open just now
+    rtt_s: float | None  # of the last byte that came back
+    reconnects: int  # since this daemon started
+
+
+class LinkBoard(Protocol):
+    """Where the daemon posts how its links are, for the api's metrics and views. Lossy."""
+
+    def post(self, gauges: Sequence[LinkGauges]) -> None: ...
+
+    def read(self) -> Sequence[LinkGauges]:
+        """The last that was posted; empty when that was a while ago."""
+
+
+class ImagePushes(Protocol):
+    """Streams of the runtime image to hosts, each in a process of its own."""
+
+    def ensure(self, hosts: Sequence[Host]) -> None:
+        """See to it that these get today's image: a few at a time, and none twice at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandOutcome:
+    """What became of one command."""
+
+    code: int  # exit code; 127 when there is no such program
+    output: str  # both streams
 
 
 class Proxy(Protocol):

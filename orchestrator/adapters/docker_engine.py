@@ -1,4 +1,4 @@
-"""ports.Engine over the Docker SDK, and ports.Engines for engines on this machine's sockets.
+"""ports.Engine over the Docker SDK, and ports.Engines: a Docker socket per host and process.
 
 Services and loops call it from several threads at once. Starting a sandbox is what users wait
 for: three calls on kept connections (create, attach, start).
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import docker
@@ -16,10 +16,11 @@ import docker.errors
 
 from orchestrator.adapters import docker_client, docker_flags, egress
 from orchestrator.adapters.docker_flags import SandboxLimits
+from orchestrator.adapters.docker_watch import container_of
 from orchestrator.domain import errors
 from orchestrator.domain.diagnosis import Container
 from orchestrator.domain.host import Host
-from orchestrator.domain.ids import SandboxId
+from orchestrator.domain.ids import HostId, SandboxId
 from orchestrator.ports import Engine, SandboxSpec
 
 _ATTEMPTS = 3
@@ -29,12 +30,19 @@ class DockerEngine:
     """One Docker engine, for one instance of ours."""
 
     def __init__(
-        self, base_url: str, limits: SandboxLimits, *, run: egress.Runner = egress.run_here
+        self,
+        base_url: str,
+        limits: SandboxLimits,
+        *,
+        run: egress.Runner = egress.run_here,
+        guests: Callable[[], Sequence[str] | None] = lambda: None,
     ) -> None:
-        """Connects on first use. `run` executes firewall commands on the engine's host."""
+        """Connects on first use. `run` executes firewall commands on the engine's host; `guests`
+        are the addresses that may reach published ports there, None for all."""
         self._base_url = base_url
         self._limits = limits
         self._run = run
+        self._guests = guests
         self._connecting = threading.Lock()
         self._client: docker.APIClient | None = None
 
@@ -60,20 +68,36 @@ class DockerEngine:
         mine = {"label": [f"{docker_flags.INSTANCE_LABEL}={self._limits.instance}"]}
         with self._talk("list containers") as api:
             found = api.containers(all=True, filters=mine)
-        return [_container(item) for item in found if docker_flags.SANDBOX_LABEL in item["Labels"]]
+        return [
+            container_of(item) for item in found if docker_flags.SANDBOX_LABEL in item["Labels"]
+        ]
 
     def image_present(self, image: str) -> bool:
         with self._talk(f"look for image {image}") as api:
             try:
-                api.inspect_image(image)
+                found = api.inspect_image(image)
             except docker.errors.NotFound:
                 return False
-        return True
+        # The tag is the start of the hash of what it was built from; the label is all of it.
+        digest = (found["Config"]["Labels"] or {}).get(docker_flags.RUNTIME_LABEL)
+        return digest is None or len(_tag(image)) < 16 or digest.startswith(_tag(image))
+
+    def prune_images(self, keep: Collection[str]) -> int:
+        kept = {_tag(image) for image in keep}
+        pruned = 0
+        with self._talk("prune old runtime images") as api:
+            for image in api.images(filters={"label": docker_flags.RUNTIME_LABEL}):
+                tags = image["RepoTags"] or []
+                ours = [tag for tag in tags if tag.startswith(f"{self._limits.repository}:")]
+                if ours and kept.isdisjoint(map(_tag, ours)):
+                    pruned += _forget(api, ours, tags)
+        return pruned
 
     def prepare(self) -> Sequence[str]:
         with self._talk(f"make network {self._limits.network}") as api:
             warnings = _ensure_network(api, self._limits)
-        return [*warnings, *egress.install(self._limits.bridge, self._run)]
+        guests = self._guests()
+        return [*warnings, *egress.install(self._limits.bridge, self._run, guests)]
 
     def dismantle(self) -> None:
         if self.containers():
@@ -96,6 +120,7 @@ class DockerEngine:
         return {
             "version": info["ServerVersion"],
             "storage_driver": info["Driver"],
+            "root": info["DockerRootDir"],
             "cgroup_version": int(info.get("CgroupVersion") or 1),
             "memory_bytes": info["MemTotal"],
             "cpus": info["NCPU"],
@@ -131,36 +156,62 @@ class DockerEngine:
             raise
 
 
-class LocalEngines:
-    """ports.Engines: one DockerEngine per Docker socket."""
+class DockerEngines:
+    """ports.Engines: one DockerEngine per host and process."""
 
     def __init__(
         self,
         limits: SandboxLimits,
         *,
+        url_of: Callable[[Host], str] = lambda host: host.docker_url,
         runner_of: Callable[[Host], egress.Runner] = lambda _host: egress.run_here,
+        guests_of: Callable[[Host], Sequence[str] | None] = lambda _host: None,
     ) -> None:
-        """`runner_of` says how to run firewall commands on a host. The default is right only for
-        engines of this machine: a forwarded socket looks the same and needs a runner over there.
-        """
+        """`url_of` says on which socket of this machine a host's Docker is found, `runner_of` how
+        firewall commands are run there, `guests_of` who may reach its published ports. The defaults
+        are right for engines of this machine alone."""
         self._limits = limits
+        self._url_of = url_of
         self._runner_of = runner_of
+        self._guests_of = guests_of
         self._lock = threading.Lock()
-        self._engines: dict[str, DockerEngine] = {}
+        self._engines: dict[HostId, DockerEngine] = {}
 
     def of(self, host: Host) -> Engine:
         with self._lock:
-            if host.docker_url not in self._engines:
-                self._engines[host.docker_url] = DockerEngine(
-                    host.docker_url, self._limits, run=self._runner_of(host)
+            if host.id not in self._engines:
+                self._engines[host.id] = DockerEngine(
+                    self._url_of(host),
+                    self._limits,
+                    run=self._runner_of(host),
+                    guests=lambda: self._guests_of(host),
                 )
-            return self._engines[host.docker_url]
+            return self._engines[host.id]
 
     def close(self) -> None:
         with self._lock:
             engines, self._engines = list(self._engines.values()), {}
         for engine in engines:
             engine.close()
+
+
+def _tag(image: str) -> str:
+    return image.rpartition(":")[2]
+
+
+def _forget(api: docker.APIClient, ours: Sequence[str], tags: Sequence[str]) -> bool:
+    """Take an image's tags off, ours last: the last one goes only when no container uses it.
+    Another installation that put it there has a tag of its own, and then it stays."""
+    others = [tag for tag in tags if tag not in ours]
+    alone = all(tag.startswith(f"{docker_flags.RUNTIME_REPOSITORY}:") for tag in others)
+    try:
+        for tag in (*(others if alone else ()), *ours):
+            api.remove_image(tag)
+    except docker.errors.APIError as error:
+        if error.status_code not in {404, 409}:
+            raise
+        return False
+    return True
 
 
 def _create(api: docker.APIClient, limits: SandboxLimits, spec: SandboxSpec) -> str | None:
@@ -255,13 +306,3 @@ def _make_network(api: docker.APIClient, limits: SandboxLimits) -> dict[str, Any
         except docker.errors.NotFound:
             raise error from None
     return dict(api.inspect_network(limits.network))
-
-
-def _container(item: dict[str, Any]) -> Container:
-    running = item["State"] == "running"
-    return Container(
-        id=item["Id"],
-        sandbox_id=SandboxId(item["Labels"][docker_flags.SANDBOX_LABEL]),
-        running=running,
-        exit_note="" if running else item["Status"],
-    )

@@ -16,6 +16,9 @@ from orchestrator.ports import SandboxSpec
 INSTANCE_LABEL = "ai.spawn.instance"
 SANDBOX_LABEL = "ai.spawn.sandbox"
 
+RUNTIME_LABEL = "ai.spawn.runtime"  # on runtime images: the hash of what they were built from
+RUNTIME_REPOSITORY = "spawnai/runtime"
+
 USER_ID = 10001
 APP_PORT = "3000/tcp"
 AGENT_FOLDER = "/run/spawn"
@@ -47,6 +50,11 @@ class SandboxLimits:
     @property
     def network(self) -> str:
         return f"spawnai-{self.instance}"
+
+    @property
+    def repository(self) -> str:
+        """Under which runtime images are also tagged that this installation has put somewhere."""
+        return f"{RUNTIME_REPOSITORY}-{self.instance}"
 
     @property
     def bridge(self) -> str:

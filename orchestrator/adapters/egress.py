@@ -1,12 +1,14 @@
-"""The firewall rules that keep sandboxes from reaching anything. DockerEngine.prepare sets them.
+"""The firewall rules around sandboxes, outward and inward. DockerEngine.prepare sets them.
 
 A packet that comes in from the sandboxes' bridge is dropped unless it answers one of ours. Two
 places see all of them: DOCKER-USER what is forwarded (other networks, neighbours, DNATed ports)
-and INPUT what is for the host itself. Rules are data; a Runner executes them on the engine's host.
+and INPUT what is for the host itself. A packet to the bridge passes when it comes from a guest: an
+address of the proxy. Rules are data; a Runner executes them on the engine's host.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import shlex
 import shutil
@@ -14,20 +16,14 @@ import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from orchestrator.ports import CommandOutcome
+
 _DEADLINE_S = 15
 _COPIES_MAX = 10
+_RESTORE = 'printf "%s\\n" "$@" | iptables-restore -w 5 --noflush'
 _BRIDGED_TRAFFIC = "/proc/sys/net/bridge/bridge-nf-call-iptables"
 
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What became of one command."""
-
-    code: int  # exit code; 127 when there is no such program
-    output: str  # both streams
-
-
-Runner = Callable[[Sequence[str]], Outcome]
+Runner = Callable[[Sequence[str]], CommandOutcome]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,14 +55,31 @@ def rules(bridge: str) -> tuple[Rule, ...]:
     )
 
 
-def install(bridge: str, run: Runner) -> list[str]:
-    """Set what isn't set yet; returns warnings that name the commands to run. Safe to repeat."""
+def guest_list(bridge: str, guests: Sequence[str]) -> tuple[str, ...]:
+    """The chain that lets in the guests alone, as `iptables -S` prints it."""
+    chain = _chain(bridge)
+    return (
+        f"-N {chain}",
+        f"-A {chain} -m conntrack --ctstate RELATED,ESTABLISHED -j RETURN",
+        *(f"-A {chain} -s {ipaddress.ip_network(guest)} -j RETURN" for guest in guests),
+        f"-A {chain} -j DROP",
+    )
+
+
+def install(bridge: str, run: Runner, guests: Sequence[str] | None = None) -> list[str]:
+    """Set what isn't set yet; returns warnings that name the commands to run. `guests` may reach
+    the published ports; None is everybody. Safe to repeat."""
     failures = [
         (rule, failure)
         for rule in rules(bridge)
         if (failure := _ensure(rule, run)) is not None and rule.required
     ]
     warnings = list(_neighbour_warnings(run))
+    if guests is not None and (failure := _admit(bridge, run, guests)) is not None:
+        warnings.append(
+            f"Others than the proxy can reach published apps: the rules for {bridge} could not be"
+            f" set on that host ({failure})"
+        )
     if failures:
         commands = "; ".join(shlex.join(rule.command("-I", rule.chains[0])) for rule, _ in failures)
         warnings.append(
@@ -83,15 +96,21 @@ def withdraw(bridge: str, run: Runner) -> None:
             for _ in range(_COPIES_MAX):
                 if run(rule.command("-D", chain)).code != 0:
                     break
+    for command in (
+        ("iptables", "-w", "5", "-D", "DOCKER-USER", *_to_list(bridge)),
+        ("iptables", "-w", "5", "-F", _chain(bridge)),
+        ("iptables", "-w", "5", "-X", _chain(bridge)),
+    ):
+        run(command)
 
 
-def run_here(argv: Sequence[str]) -> Outcome:
+def run_here(argv: Sequence[str]) -> CommandOutcome:
     """The Runner for an engine on this machine. An ordinary user may have passwordless sudo; where
     that asks for a password it is refused at once, and the rules are reported as missing."""
     # A service's PATH often lacks the sbin folders, where iptables is.
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
     if shutil.which(argv[0], path=path) is None:
-        return Outcome(code=127, output=f"{argv[0]} is not installed")
+        return CommandOutcome(code=127, output=f"{argv[0]} is not installed")
     privileged = list(argv) if os.geteuid() == 0 else ["sudo", "-n", *argv]
     try:
         done = subprocess.run(
@@ -106,12 +125,12 @@ def run_here(argv: Sequence[str]) -> Outcome:
             env={"PATH": path, "LC_ALL": "C"},
         )
     except FileNotFoundError:
-        return Outcome(code=127, output=f"{privileged[0]} is not installed")
+        return CommandOutcome(code=127, output=f"{privileged[0]} is not installed")
     except subprocess.TimeoutExpired:
-        return Outcome(code=124, output=f"{argv[0]} did not end within {_DEADLINE_S} s")
+        return CommandOutcome(code=124, output=f"{argv[0]} did not end within {_DEADLINE_S} s")
     except OSError as error:
-        return Outcome(code=126, output=f"{argv[0]} could not be run: {error}")
-    return Outcome(code=done.returncode, output=done.stdout)
+        return CommandOutcome(code=126, output=f"{argv[0]} could not be run: {error}")
+    return CommandOutcome(code=done.returncode, output=done.stdout)
 
 
 def _ensure(rule: Rule, run: Runner) -> str | None:
@@ -125,6 +144,31 @@ def _ensure(rule: Rule, run: Runner) -> str | None:
             return None
         failure = failure or " ".join(outcome.output.split()) or f"exit code {outcome.code}"
     return failure
+
+
+def _admit(bridge: str, run: Runner, guests: Sequence[str]) -> str | None:
+    """None when the guest list stands as it should, else what was said of it."""
+    wanted = guest_list(bridge, guests)
+    shown = run(("iptables", "-w", "5", "-S", _chain(bridge)))
+    if shown.code != 0 or shown.output.strip().split("\n") != list(wanted):
+        # One transaction: there is no moment without the list, nor with half of it.
+        lines = ("*filter", f":{_chain(bridge)} - [0:0]", *wanted[1:], "COMMIT")
+        made = run(("sh", "-c", _RESTORE, "sh", *lines))
+        if made.code != 0:
+            return " ".join(made.output.split()) or f"exit code {made.code}"
+    jump = ("DOCKER-USER", *_to_list(bridge))
+    if run(("iptables", "-w", "5", "-C", *jump)).code == 0:
+        return None
+    inserted = run(("iptables", "-w", "5", "-I", *jump))
+    return None if inserted.code == 0 else " ".join(inserted.output.split()) or "no reason given"
+
+
+def _chain(bridge: str) -> str:
+    return f"{bridge.upper()}-IN"
+
+
+def _to_list(bridge: str) -> tuple[str, ...]:
+    return ("-o", bridge, "-j", _chain(bridge))
 
 
 def _neighbour_warnings(run: Runner) -> Iterator[str]:

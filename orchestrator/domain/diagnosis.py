@@ -73,7 +73,8 @@ class Unnoticed:
     sandbox: Sandbox
 
 
-Diagnosis = Orphan | Vanished | Stuck | Silent | Leftover | Unnoticed
+Diagnosis = Orphan | Vanished | Stuck | Silent
+LooseEnd = Leftover | Unnoticed
 
 
 def diagnose(
@@ -98,13 +99,20 @@ def diagnose(
             yield found
 
 
+def loose(sandboxes: Iterable[Sandbox]) -> Iterator[LooseEnd]:
+    """What can be said of BROKEN and STOPPING sandboxes without knowing what runs on their host."""
+    for sandbox in sandboxes:
+        if sandbox.session_id is None:
+            yield Leftover(sandbox=sandbox)
+        elif sandbox.state is SandboxState.BROKEN:
+            yield Unnoticed(sandbox=sandbox)
+
+
 def _examine(
     sandbox: Sandbox, container: Container | None, now: datetime, heard_since: datetime
 ) -> Diagnosis | None:
     if sandbox.state in {SandboxState.BROKEN, SandboxState.STOPPING}:
-        if sandbox.session_id is None:
-            return Leftover(sandbox=sandbox)
-        return Unnoticed(sandbox=sandbox) if sandbox.state is SandboxState.BROKEN else None
+        return None  # see `loose`
     if sandbox.state is SandboxState.CREATING and sandbox.container_id is None:
         # Its maker may be at work on it; a maker that died leaves it for too long.
         if now - sandbox.created_at > _CREATING_MAX:

@@ -101,6 +101,20 @@ class EngineUnavailable(Temporary):
     code = "docker_unavailable"
 
 
+class LinkDown(EngineUnavailable):
+    """No SSH connection to a host. `code` says why: `unreachable`, `login_refused`,
+    `host_key_changed`."""
+
+    code = "unreachable"
+
+
+class HostUnfit(Temporary):
+    """A host answers and can't take sandboxes yet. `code` says why: `image_missing`,
+    `fences_missing`."""
+
+    code = "host_unfit"
+
+
 class SandboxRefused(Temporary):
     """Docker would not create or start this sandbox. `code` says why: `image_missing`,
     `port_taken`, `disk_full`, `create_failed`."""

@@ -9,10 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from orchestrator.domain.host import LOST_AFTER, Drain, Host, HostState
 from orchestrator.domain.sandbox import Sandbox, SandboxState
 from orchestrator.domain.session import (
     IN_PROGRESS,
     Failure,
+    Move,
     Phase,
     Report,
     Session,
@@ -24,6 +26,9 @@ ATTEMPTS_MAX = 3
 _BACKOFF_S = (1.0, 2.0, 4.0)
 _LOOK_AGAIN_S = 2.0  # so that a lost nudge costs an unfinished session at most about this much
 _WITHDRAWAL_S = 0.5
+_MOVE_MAX = timedelta(seconds=90)  # from the placement of a successor to its app's first answer
+# What the old place of a moved app is still given, so that it answers what it was asked before.
+_LINGER = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +37,8 @@ class Observation:
 
     session: Session
     sandbox: Sandbox | None  # the one named by session.sandbox_id
+    host: Host | None = None  # the one that this sandbox is on
+    other: Sandbox | None = None  # the one named by session.move
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,9 +117,30 @@ class Remove:
 
 @dataclass(frozen=True, kw_only=True)
 class Requeue:
-    """Back to QUEUED: the next attempt (`burn`), or recovery of what had been READY."""
+    """Back to QUEUED: for the next attempt, for the same one on another host, or for the first one
+    of a recovery."""
 
-    burn: bool
+    attempt: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Relocate:
+    """Its host is being drained: get a second sandbox elsewhere and have the app started there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Switch:
+    """The app runs in its second sandbox: if it answers there too, send the URL there."""
+
+    sandbox: Sandbox
+
+
+@dataclass(frozen=True, kw_only=True)
+class LetGo:
+    """Be done with the other sandbox of a move: the pool clears it."""
+
+    sandbox: Sandbox | None
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +162,9 @@ Step = (
     | Retire
     | Remove
     | Requeue
+    | Relocate
+    | Switch
+    | LetGo
     | Finish
 )
 
@@ -186,6 +217,8 @@ def _end(seen: Observation, now: datetime) -> Step:
 
 
 def _clean_up(seen: Observation, now: datetime) -> Step | None:
+    if seen.session.move is not None:
+        return LetGo(sandbox=seen.other, reason=_why(seen.session))
     sandbox = seen.sandbox
     if sandbox is None or sandbox.state is SandboxState.GONE:
         return None
@@ -198,9 +231,11 @@ def _clean_up(seen: Observation, now: datetime) -> Step | None:
 
 
 def _after_failure(session: Session, failure: Failure) -> Step:
+    if not failure.burns:
+        return Requeue(attempt=session.attempt)
     if failure.permanent or session.attempt >= ATTEMPTS_MAX:
         return Finish(state=SessionState.FAILED)
-    return Requeue(burn=True)
+    return Requeue(attempt=session.attempt + 1)
 
 
 def _keep_running(seen: Observation, now: datetime) -> Step:
@@ -209,13 +244,45 @@ def _keep_running(seen: Observation, now: datetime) -> Step:
         return Fail(failure=_reported(report))
     if _lost(seen.sandbox):
         return _recover(seen, now)
+    if session.move is not None:
+        return _settle_in(seen, session.move, now) if session.move.switched_at else _go(seen, now)
+    if seen.host is not None and seen.host.drain is Drain.MOVE and session.bundle is not None:
+        return Relocate() if session.due_at <= now else Rest(until=session.due_at)
     return Rest(until=session.expires_at)
 
 
 def _recover(seen: Observation, now: datetime) -> Step:
     if seen.session.bundle is None:
         return Fail(failure=Failure(code="sandbox_lost", message=_lost_message(seen.sandbox)))
-    return _clean_up(seen, now) or Requeue(burn=False)
+    return _clean_up(seen, now) or Requeue(attempt=1)
+
+
+def _go(seen: Observation, now: datetime) -> Step:
+    """The first half of a move: the app comes up elsewhere while it goes on being served here."""
+    move, other = seen.session.move, seen.other
+    assert move is not None
+    if other is None or _lost(other):
+        return LetGo(sandbox=other, reason=_lost_message(other))
+    if move.report is not None and move.report.phase is Phase.FAILED:
+        return LetGo(sandbox=other, reason=_reported(move.report).message)
+    if now - other.state_since > _MOVE_MAX:
+        return LetGo(sandbox=other, reason="the app did not start there in time")
+    if other.state is SandboxState.CREATING and other.container_id is None:
+        return Start(sandbox=other)
+    if move.report is not None and move.report.phase is Phase.READY and other.routed:
+        return Switch(sandbox=other)
+    return Rest(until=look_again_at(now))
+
+
+def _settle_in(seen: Observation, move: Move, now: datetime) -> Step:
+    """The second half: the old place answers what it was asked before, and is let go."""
+    assert seen.sandbox is not None
+    assert move.switched_at is not None
+    if not seen.sandbox.routed:
+        return Rest(until=now + timedelta(seconds=_WITHDRAWAL_S))
+    if now < move.switched_at + _LINGER and not _lost(seen.other):
+        return Rest(until=move.switched_at + _LINGER)
+    return LetGo(sandbox=seen.other, reason="its session has moved")
 
 
 def _make_progress(seen: Observation, now: datetime) -> Step:
@@ -226,7 +293,7 @@ def _make_progress(seen: Observation, now: datetime) -> Step:
         )
     if report is not None and report.phase is Phase.FAILED:
         return Fail(failure=_reported(report))
-    if session.deadline_at is not None and session.deadline_at <= now:
+    if session.deadline_at is not None and session.deadline_at <= now and _counts(seen.host, now):
         return Fail(failure=_too_late(session))
     if sandbox.state is SandboxState.CREATING and sandbox.container_id is None:
         return Start(sandbox=sandbox)
@@ -247,6 +314,14 @@ _STATE_OF_PHASE = {
 }
 _FORWARD = (SessionState.PROVISIONING, SessionState.GENERATING, SessionState.DEPLOYING)
 assert frozenset(_FORWARD) == IN_PROGRESS
+
+
+def _counts(host: Host | None, now: datetime) -> bool:
+    """Whether lateness on this host means something: not while it is out of reach, nor just after,
+    for what was on its way then is still arriving."""
+    if host is None:
+        return True
+    return host.state is HostState.UP and now - host.state_since >= LOST_AFTER
 
 
 def _is_behind(there: SessionState, here: SessionState) -> bool:

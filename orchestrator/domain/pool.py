@@ -1,16 +1,26 @@
-"""Decisions about the pool as a whole: how many warm sandboxes to start now, and where."""
+"""Decisions about the pool as a whole: where a sandbox goes, and how many to keep warm."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from orchestrator.domain.host import HostLoad, HostState
+from orchestrator.domain.host import HostLoad
+from orchestrator.domain.ids import HostId
 
 _POSTPONE_MAX_S = 2.0
-STARTS_AT_ONCE = 3  # per host; beyond it every start only makes the others slower
+CANDIDATES = 3  # hosts that a placement compares: more buys little evenness for much reading
 
 GIVING_WAY = "sessions are arriving"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolTotals:
+    """The pool in figures, of hosts that take placements."""
+
+    hosts: int
+    slots: int
+    free_slots: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,12 +28,14 @@ class WarmLevel:
     """What the refill loop saw."""
 
     target: int
-    warm: int  # WARM sandboxes
+    reserve: int  # slots that warm sandboxes leave to sessions
+    warm: int  # WARM sandboxes of today's image that a session could claim
+    outdated: int  # the same, of an older image
     warming: int  # CREATING for the warm pool
     waiting: int  # sessions QUEUED and due
     arriving: int  # sessions that have a sandbox and are about to be READY
     postponed_s: float  # for how long refills have given way to those
-    loads: tuple[HostLoad, ...]
+    totals: PoolTotals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,34 +48,54 @@ class Refill:
 
 def refill(level: WarmLevel) -> Refill:
     """Starts to make now. Never more than the target counting those in flight, never a slot that
-    a waiting session could have, never more than STARTS_AT_ONCE per host; and not in the very
-    moment in which a burst is being served, for a start takes the CPU that the apps need."""
+    a waiting session could have, never the reserve; and not in the very moment in which a burst is
+    being served, for a start takes the CPU that the apps need. How many starts one host bears at
+    once is the placement's business."""
     missing = level.target - level.warm - level.warming
     if missing <= 0:
         return Refill(starts=0, reason="" if missing == 0 else "above target")
-    if level.waiting > level.warm:
+    if level.waiting > level.warm + level.outdated:
         return Refill(starts=0, reason="sessions are waiting")
     if level.arriving and level.postponed_s < _POSTPONE_MAX_S:
         return Refill(starts=0, reason=GIVING_WAY)
-    usable = [load for load in level.loads if placeable(load)]
-    room = sum(min(load.free, STARTS_AT_ONCE - load.starting) for load in usable)
+    room = level.totals.free_slots - level.reserve
     if room <= 0:
-        return Refill(starts=0, reason="no free slot" if not usable else "starts in progress")
+        return Refill(starts=0, reason="no free slot beside the reserve")
     return Refill(starts=min(missing, room))
 
 
-def open_for_placement(load: HostLoad) -> bool:
-    """Whether the host takes placements at all."""
-    host = load.host
-    return host.state is HostState.UP and not host.cordoned and not host.draining
+def surplus(level: WarmLevel) -> int:
+    """Warm sandboxes to let go of in this pass; the outdated go first. Replacing by a new image is
+    gradual: as many go as new ones have come, or one at a time where there is no slot to grow."""
+    above = level.warm + level.outdated - level.target
+    if above > 0:
+        return above
+    stuck = level.outdated and level.totals.free_slots <= level.reserve and not level.warming
+    return 1 if stuck else 0
+
+
+def short_of_slots(totals: PoolTotals, reserve: int) -> int:
+    """How many slots the pool lacks to keep its reserve free."""
+    return max(0, reserve - totals.free_slots)
 
 
 def placeable(load: HostLoad) -> bool:
     """Whether a new sandbox may go to this host now."""
-    return open_for_placement(load) and load.free > 0 and load.starting < STARTS_AT_ONCE
+    return load.host.open and load.free > 0 and load.starting < load.host.starts.at_once
 
 
-def rank(loads: Iterable[HostLoad]) -> Sequence[HostLoad]:
-    """Hosts that may take a sandbox, the one with most room first, starts in progress counted."""
-    fit = [load for load in loads if placeable(load)]
-    return sorted(fit, key=lambda load: (load.free - load.starting, load.host.id), reverse=True)
+def rank(loads: Iterable[HostLoad], *, image: str, for_warm: bool) -> Sequence[HostLoad]:
+    """Hosts that may take a sandbox, the best one first.
+
+    A warm sandbox goes where fewest are, so that losing one host doesn't lose them all, and only
+    to hosts that have `image`. A session goes where most room is, starts in progress counted, and
+    takes an older image rather than none.
+    """
+    fit = [load for load in loads if placeable(load) and (load.host.image == image or not for_warm)]
+    if for_warm:
+        return sorted(fit, key=lambda load: (load.warm, *_crowding(load)))
+    return sorted(fit, key=lambda load: (load.host.image != image, *_crowding(load)))
+
+
+def _crowding(load: HostLoad) -> tuple[int, HostId]:
+    return load.starting - load.free, load.host.id

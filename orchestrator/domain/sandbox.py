@@ -56,6 +56,8 @@ class Sandbox:
     reason: str  # why it is BROKEN or STOPPING, for people
     created_at: datetime
     state_since: datetime
+    started_with: int = 1  # starts in progress on its host when it was placed, itself included
+    generation: int = 1  # of its host when it was placed: a host that was lost has a later one
 
 
 def move(sandbox: Sandbox, to: SandboxState, now: datetime, reason: str = "") -> Sandbox:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from orchestrator.domain import errors
-from orchestrator.domain.ids import SandboxId, SessionId, Sha256, Slug, UserId
+from orchestrator.domain.host import Wish
+from orchestrator.domain.ids import HostId, SandboxId, SessionId, Sha256, Slug, UserId
 
 
 class SessionState(enum.StrEnum):
@@ -106,6 +107,7 @@ class Failure:
     code: str  # stable, for programs
     message: str  # for people; app failures end with the last log lines
     permanent: bool = True  # False: the next attempt may work
+    burns: bool = True  # False: it was the host's doing, and another host may have it at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +119,15 @@ class Report:
     progress: int  # 0..100 as the agent sees it
     message: str = ""  # for people
     failure: Failure | None = None  # with phase FAILED alone
+
+
+@dataclass(frozen=True, kw_only=True)
+class Move:
+    """A READY session on its way from one host to another, its app being served all the while."""
+
+    sandbox_id: SandboxId  # the other one: until the switch where it goes, afterwards where it was
+    switched_at: datetime | None = None  # when the session's slug went over
+    report: Report | None = None  # the last that was heard from where it goes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +163,9 @@ class Session:
     created_at: datetime
     updated_at: datetime
     history: tuple[Entered, ...]
+    wish: Wish = field(default_factory=Wish)  # what it asks of its host
+    refused_by: tuple[HostId, ...] = ()  # hosts whose Docker would not start this attempt
+    move: Move | None = None
     revision: int = 0
 
     @property
@@ -247,6 +261,21 @@ def accept_report(session: Session, report: Report, now: datetime) -> Session | 
     merged = replace(report, phase=phase, progress=progress)
     moved = known is None or known.phase is not phase
     return replace(session, report=merged, updated_at=now, due_at=now if moved else session.due_at)
+
+
+def accept_successor_report(session: Session, report: Report, now: datetime) -> Session | None:
+    """The session with what the agent of its next sandbox said; None when that is late or moot."""
+    if session.ended or session.wanted is Wanted.GONE or session.move is None:
+        return None
+    known = session.move.report
+    if known is not None and (report.seq <= known.seq or known.phase is Phase.FAILED):
+        return None
+    moved = known is None or known.phase is not report.phase
+    return replace(
+        session,
+        move=replace(session.move, report=report),
+        due_at=now if moved else session.due_at,
+    )
 
 
 _PHASE_ORDER = (Phase.GENERATING, Phase.DEPLOYING, Phase.READY, Phase.FAILED)

@@ -1,4 +1,4 @@
-"""spawn-daemon: owns the hosts and runs the loops. Exactly one is leader."""
+"""spawn-daemon: holds the links to the hosts and runs the loops. Exactly one is leader."""
 
 from __future__ import annotations
 
@@ -8,17 +8,23 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import structlog
 
 from orchestrator import bootstrap, config, observability
-from orchestrator.adapters.docker_engine import LocalEngines
+from orchestrator.adapters import inventory
+from orchestrator.adapters.fleet import SshFleet
 from orchestrator.adapters.nginx import NginxProxy
+from orchestrator.adapters.push_processes import PushProcesses
 from orchestrator.config import Settings
 from orchestrator.domain import errors, ids
-from orchestrator.domain.host import Host, HostState, default_slots
+from orchestrator.domain.host import Drain, Host, HostState, default_slots
+from orchestrator.entrypoints import engines
 from orchestrator.loops import passes
+from orchestrator.loops.host_passes import Hosts, Reconciler
+from orchestrator.loops.loop import LoopSpec
 from orchestrator.loops.supervisor import LoopSupervisor
 from orchestrator.services.deps import Deps
 
@@ -32,28 +38,58 @@ log = structlog.get_logger()
 
 
 def main() -> None:
-    """Lead, run the loops, and give the lease back at the end."""
+    """Lead, link to the hosts, run the loops, and give the lease back at the end."""
     settings = config.load()
     observability.configure(settings.log_level, "daemon")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    engines = LocalEngines(bootstrap.sandbox_limits(settings))
-    deps = bootstrap.build(settings, engines)
+    fleet = engines.fleet(settings)
+    docker = engines.for_leader(settings, fleet)
+    deps = bootstrap.build(settings, docker)
     lease = Lease(deps, stop)
     if not lease.acquire():
         return
     try:
         _local_host(deps, settings)
-        proxy = NginxProxy(bootstrap.nginx_settings(settings))
-        loops = LoopSupervisor(
-            passes.all_loops(deps, proxy, warn=functools.partial(_warn, settings)), deps.events
-        )
-        loops.run(until_stopped=lambda: lease.keep(also=loops.stopping.is_set))
+        with fleet:
+            lead(deps, settings, fleet, lease)
     finally:
         lease.release()
-        engines.close()
+        docker.close()
         deps.store.close()
+
+
+def lead(deps: Deps, settings: Settings, fleet: SshFleet, lease: Lease) -> None:
+    """Run the loops until told to stop, until one dies, or until the lease is lost."""
+    pushes = PushProcesses()
+    hosts = Hosts(
+        deps, fleet, pushes, changed=lambda known: inventory.write(settings.inventory, known)
+    )
+    loops = LoopSupervisor(
+        [
+            *passes.all_loops(
+                deps,
+                NginxProxy(bootstrap.nginx_settings(settings)),
+                hosts,
+                Reconciler(deps, fleet),
+                warn=functools.partial(_warn, settings),
+            ),
+            LoopSpec(name="gauges", every_s=2.0, run=lambda: _post_gauges(deps, fleet)),
+        ],
+        deps.events,
+    )
+    fleet.on_change = functools.partial(loops.wake, passes.FLEET)
+    try:
+        loops.run(until_stopped=lambda: lease.keep(also=loops.stopping.is_set))
+    finally:
+        pushes.stop()
+
+
+def _post_gauges(deps: Deps, fleet: SshFleet) -> str:
+    fleet.check()  # a link that died of a bug takes this process down
+    deps.board.post(fleet.gauges())
+    return ""
 
 
 class Lease:
@@ -115,22 +151,35 @@ def _warn(settings: Settings, warnings: Sequence[str]) -> None:
 def _local_host(deps: Deps, settings: Settings) -> None:
     """Make this machine a host, or bring its row up to date with the settings."""
     known = deps.store.hosts.by_name(LOCAL_HOST)
-    host = Host(
-        id=known.id if known else ids.new_host_id(),
+    now = deps.clock.now()
+    if known is None and not settings.local_host:
+        return
+    before = known or Host(
+        id=ids.new_host_id(),
         name=LOCAL_HOST,
         docker_url=settings.docker_url,
         publish_address=settings.publish_address,
         agent_folder=str(settings.agent_folder),
-        # Not UP before it was probed and its fences stand: `down` took them away.
-        state=HostState.SUSPECT if known else HostState.JOINING,
-        cordoned=known.cordoned if known else False,
-        draining=known.draining if known else False,
-        slots=settings.slots or _measured_slots(),
-        reason="the daemon is starting",
-        seen_at=known.seen_at if known else None,
-        created_at=known.created_at if known else deps.clock.now(),
+        state=HostState.JOINING,
+        slots=0,
+        created_at=now,
+        state_since=now,
     )
-    deps.store.hosts.put(host)
+    deps.store.hosts.put(
+        replace(
+            before,
+            docker_url=settings.docker_url,
+            publish_address=settings.publish_address,
+            agent_folder=str(settings.agent_folder),
+            slots=settings.slots or _measured_slots(),
+            # Not UP before it was admitted again: `down` took its network and its fences away.
+            state=HostState.SUSPECT if known else HostState.JOINING,
+            state_since=now,
+            reason="the daemon is starting",
+            # Switched off it empties itself, and stays until then.
+            drain=before.drain if settings.local_host else Drain.MOVE,
+        )
+    )
 
 
 def _measured_slots() -> int:

@@ -9,8 +9,8 @@ import structlog
 
 from orchestrator import bootstrap, config, observability
 from orchestrator.adapters import rq_queue
-from orchestrator.adapters.docker_engine import LocalEngines
 from orchestrator.domain.ids import SessionId
+from orchestrator.entrypoints import engines
 from orchestrator.services import converge as service
 from orchestrator.services.deps import Deps
 
@@ -43,7 +43,7 @@ def main() -> None:
 def _deps() -> Deps:
     """Once per worker process, after the fork: connections don't survive one."""
     settings = config.load()
-    return bootstrap.build(settings, LocalEngines(bootstrap.sandbox_limits(settings)))
+    return bootstrap.build(settings, engines.for_worker(settings))
 
 
 if __name__ == "__main__":

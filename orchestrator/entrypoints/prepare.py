@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 from orchestrator import bootstrap, config
-from orchestrator.adapters import nginx
+from orchestrator.adapters import nginx, ssh
 from orchestrator.adapters.sql_store import upgrade
 from orchestrator.adapters.state_folder import StateFolder
 from orchestrator.domain import errors
@@ -21,7 +21,7 @@ def main() -> int:
     try:
         state.prepare()
         state.secret()
-        state.instance()
+        ssh.make_key(settings.ssh_key, f"spawnai-{state.instance()}")
         state.operator_key(keys.make_secret())
         settings.redis_socket.parent.mkdir(exist_ok=True)
         (settings.state_dir / "warnings").unlink(missing_ok=True)  # of an earlier start

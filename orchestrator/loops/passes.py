@@ -10,21 +10,29 @@ import structlog
 
 from orchestrator import ports
 from orchestrator.domain import errors, route
-from orchestrator.domain.pool import GIVING_WAY, STARTS_AT_ONCE
+from orchestrator.domain.host import STARTS_AT_ONCE
+from orchestrator.domain.pool import GIVING_WAY
 from orchestrator.domain.sandbox import Sandbox
+from orchestrator.loops.host_passes import Hosts, Reconciler
 from orchestrator.loops.loop import LoopSpec
-from orchestrator.services import nudges, pool, presence, routes
+from orchestrator.services import nudges, pool, routes
 from orchestrator.services.deps import Deps
 
 _LAUNCH_BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+_LAUNCHES = 4 * STARTS_AT_ONCE  # at once over all hosts; placements bound them for each
 _PRUNE_AFTER = timedelta(days=30)
 _EXPIRE_PER_PASS = 200
+FLEET = "fleet"  # a topic of this process alone: what the links see has changed
 
 log = structlog.get_logger()
 
 
 def all_loops(
-    deps: Deps, proxy: ports.Proxy, warn: Callable[[Sequence[str]], None]
+    deps: Deps,
+    proxy: ports.Proxy,
+    hosts: Hosts,
+    reconciler: Reconciler,
+    warn: Callable[[Sequence[str]], None],
 ) -> Sequence[LoopSpec]:
     """Makers first, the publisher last: the order in which they stop. `warn` is given what the
     hosts' fences lack, all of it each time."""
@@ -34,9 +42,12 @@ def all_loops(
         LoopSpec(name="refill", every_s=0.5, run=launcher.refill, topics=("pool",)),
         LoopSpec(name="nudge", every_s=0.5, run=lambda: _nudge(deps), topics=("pool",)),
         LoopSpec(name="reap", every_s=1.0, run=lambda: _reap(deps)),
-        LoopSpec(name="probe_hosts", every_s=2.0, run=lambda: _probe(deps)),
-        LoopSpec(name="fence", every_s=30.0, run=lambda: _fence(deps, warn)),
-        LoopSpec(name="reconcile", every_s=2.0, run=_reconciler(deps), topics=("routes",)),
+        LoopSpec(name="links", every_s=1.0, run=hosts.look, topics=("pool", FLEET)),
+        LoopSpec(name="refresh", every_s=2.0, run=hosts.refresh),
+        LoopSpec(name="drain", every_s=1.0, run=hosts.drain, topics=("pool",)),
+        LoopSpec(name="fence", every_s=30.0, run=lambda: hosts.fence(warn)),
+        LoopSpec(name="reconcile", every_s=2.0, run=reconciler.run, topics=("routes", FLEET)),
+        LoopSpec(name="clear", every_s=2.0, run=lambda: _clear(deps), topics=("routes",)),
         LoopSpec(name="prune", every_s=60.0, run=lambda: _prune(deps)),
         LoopSpec(
             name="publish",
@@ -53,13 +64,13 @@ class Launcher:
 
     def __init__(self, deps: Deps, threads: Executor | None = None) -> None:
         self._deps = deps
-        self._threads = threads or ThreadPoolExecutor(STARTS_AT_ONCE, thread_name_prefix="launch")
+        self._threads = threads or ThreadPoolExecutor(_LAUNCHES, thread_name_prefix="launch")
         self._failures = 0
         self._not_before: datetime | None = None
         self._gives_way_since: datetime | None = None
 
     def refill(self) -> str:
-        retired = pool.retire_outdated(self._deps) + pool.retire_surplus(self._deps)
+        retired = pool.retire_surplus(self._deps)
         now = self._deps.clock.now()
         if self._not_before is not None and now < self._not_before:
             return f"retired={retired}" if retired else ""
@@ -133,44 +144,9 @@ def _reap(deps: Deps) -> str:
     return f"expired={len(expired)}" if expired else ""
 
 
-def _probe(deps: Deps) -> str:
-    changes = []
-    for host in deps.store.hosts.list():
-        after = pool.probe(deps, host)
-        if after.state is not host.state:
-            changes.append(f"{host.name}: {host.state} -> {after.state} {after.reason}".rstrip())
-    return "; ".join(changes)
-
-
-def _fence(deps: Deps, warn: Callable[[Sequence[str]], None]) -> str:
-    lacking = [
-        f"{host.name}: {warning}"
-        for host in deps.store.hosts.list()
-        for warning in pool.fence(deps, host)
-    ]
-    warn(lacking)
-    return "; ".join(lacking)
-
-
-def _reconciler(deps: Deps) -> Callable[[], str]:
-    ears = presence.Ears(since=deps.clock.now())
-
-    def run() -> str:
-        parts = []
-        heard_since = ears.heard_since(deps)
-        for host in deps.store.hosts.list():
-            try:
-                done = pool.reconcile(deps, host, heard_since)
-            except errors.EngineUnavailable:
-                continue  # unreachable isn't unhealthy; probe_hosts says so where people look
-            if done != pool.Treated():
-                parts.append(
-                    f"{host.name}: orphans={done.orphans} broken={done.broken}"
-                    f" leftovers={done.leftovers}"
-                )
-        return "; ".join(parts)
-
-    return run
+def _clear(deps: Deps) -> str:
+    count = pool.clear(deps)
+    return f"leftovers={count}" if count else ""
 
 
 def _prune(deps: Deps) -> str:

@@ -35,6 +35,12 @@ class LoopSupervisor:
         if self.died is not None:
             raise self.died
 
+    def wake(self, topic: str) -> None:
+        """The same as an event of that topic, for news that never leave this process."""
+        for loop in self._loops:
+            if topic in loop.spec.topics:
+                loop.wake()
+
     def _stop(self) -> None:
         # 1. The listener, so that nothing wakes a loop that is to end.
         self.stopping.set()
@@ -51,9 +57,7 @@ class LoopSupervisor:
                 for topic in news:
                     if self.stopping.is_set():
                         return
-                    for loop in self._loops:
-                        if topic in loop.spec.topics:
-                            loop.wake()
+                    self.wake(topic)
         except BaseException as error:
             log.exception("the listener died")
             self._on_death(error)

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator import ports
-from orchestrator.domain import errors, session
+from orchestrator.domain import errors, host, session
 from orchestrator.domain.bundle import PACKED_MAX_BYTES, BundleRecord
 from orchestrator.domain.ids import SandboxId, SessionId, Sha256
 from orchestrator.domain.sandbox import Sandbox, SandboxState
-from orchestrator.domain.session import IN_PROGRESS, Report, Session, Wanted
+from orchestrator.domain.session import IN_PROGRESS, Phase, Report, Session, Wanted
 from orchestrator.services.deps import Deps
 from orchestrator.services.nudges import nudge
 from orchestrator.services.tokens import SessionGrant
@@ -38,9 +38,20 @@ def visit(deps: Deps, sandbox_id: SandboxId, have: str) -> Inbox:
         box = deps.store.sandboxes.agent_seen(sandbox_id, now)
     except errors.NotFound as missing:
         raise _retired(sandbox_id) from missing
+    if box.agent_seen_at == now and (box.state_since == now or box.state is SandboxState.CREATING):
+        _learn_start(deps, box)
     if box.state is SandboxState.WARM and box.state_since == now:
         deps.events.pool_changed()  # this visit made it so: who waits may claim it
     return peek(deps, box, have)
+
+
+def _learn_start(deps: Deps, box: Sandbox) -> None:
+    """What its host's start curve learns from a sandbox that has just dialled home."""
+    took_s = (deps.clock.now() - box.created_at).total_seconds()
+    deps.store.hosts.change(
+        box.host_id,
+        lambda found: replace(found, starts=host.measured(found.starts, box.started_with, took_s)),
+    )
 
 
 def peek(deps: Deps, box: Sandbox, have: str) -> Inbox:
@@ -87,16 +98,23 @@ def authorize_generation(deps: Deps, token: str) -> Session:
     return found
 
 
-def report(deps: Deps, found: Session, said: Report, lines: list[str]) -> bool:
-    """Take an agent's report as a fact. False when it is late, repeated or moot."""
+def report(deps: Deps, found: Session, sender: SandboxId, said: Report, lines: list[str]) -> bool:
+    """Take what the agent in sandbox `sender` reports as a fact. False when it is late, repeated
+    or moot."""
     now = deps.clock.now()
     if lines:
         deps.store.logs.append(found.id, lines, now)
-    attempt = (found.attempt, found.sandbox_id)
+    attempt = found.attempt
     while True:
-        changed = session.accept_report(found, said, now)
-        # What was true of one attempt must not be taken for the next one's.
-        if changed is None or (found.attempt, found.sandbox_id) != attempt:
+        # What was true of one attempt, or in one place, must not be taken for another's.
+        if found.attempt != attempt or not _runs_in(found, sender):
+            return False
+        accept = session.accept_report
+        if sender != found.sandbox_id:
+            accept = session.accept_successor_report
+        before = _phase_heard(found, sender)
+        changed = accept(found, said, now)
+        if changed is None:
             return False
         try:
             saved = deps.store.sessions.save(changed)
@@ -105,7 +123,7 @@ def report(deps: Deps, found: Session, said: Report, lines: list[str]) -> bool:
             continue
         break
     deps.events.session_changed(saved.id)
-    if found.report is None or found.report.phase is not said.phase:
+    if before is not said.phase:
         nudge(deps, saved)
     return True
 
@@ -195,8 +213,23 @@ def _is_current(found: Session, grant: SessionGrant) -> bool:
         and found.wanted is Wanted.RUNNING
         and found.failure is None
         and found.attempt == grant.attempt
-        and found.sandbox_id == grant.sandbox_id
+        and _runs_in(found, grant.sandbox_id)
     )
+
+
+def _runs_in(found: Session, sandbox_id: SandboxId) -> bool:
+    """Whether that is the session's sandbox, or the one that it is moving to."""
+    if found.sandbox_id == sandbox_id:
+        return True
+    move = found.move
+    return move is not None and move.switched_at is None and move.sandbox_id == sandbox_id
+
+
+def _phase_heard(found: Session, sender: SandboxId) -> Phase | None:
+    last = found.report
+    if sender != found.sandbox_id:
+        last = found.move.report if found.move is not None else None
+    return last.phase if last is not None else None
 
 
 def _retired(sandbox_id: SandboxId) -> errors.Forbidden:

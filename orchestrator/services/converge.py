@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from orchestrator import ports
-from orchestrator.domain import errors, plan, sandbox, session
-from orchestrator.domain.ids import SessionId
+from orchestrator.domain import errors, plan, session
+from orchestrator.domain.ids import SandboxId, SessionId
 from orchestrator.domain.plan import Observation
-from orchestrator.domain.sandbox import Sandbox, SandboxState
+from orchestrator.domain.sandbox import Sandbox
 from orchestrator.domain.session import Failure, Session, SessionState
 from orchestrator.services import claims
 from orchestrator.services.deps import Deps
@@ -23,6 +23,8 @@ _STEPS_MAX = 30  # a whole life has 11; more means that plan and execution disag
 _START_IS_STALE_S = 10.0
 _VERIFY_TIMEOUT_S = 3.0
 _VERIFY_AGAIN_S = 0.3
+_MOVE_AGAIN_S = 2.0  # when no host has room for it now, or its start there failed
+_WISH_AGAIN_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +60,26 @@ def converge(deps: Deps, session_id: SessionId) -> Outcome:
 
 
 def observe(store: ports.Store, session_id: SessionId) -> Observation:
-    """The session and its sandbox. Raises errors.NotFound when there is no such session."""
+    """The session, its sandbox with its host, and the other one of a move. Raises errors.NotFound
+    when there is no such session."""
     found = store.sessions.get(session_id)
-    box = store.sandboxes.get(found.sandbox_id) if found.sandbox_id is not None else None
-    return Observation(session=found, sandbox=box)
+    box = _box(store, found.sandbox_id)
+    return Observation(
+        session=found,
+        sandbox=box,
+        host=None if box is None else store.hosts.get(box.host_id),
+        other=None if found.move is None else _box(store, found.move.sandbox_id),
+    )
+
+
+def _box(store: ports.Store, sandbox_id: SandboxId | None) -> Sandbox | None:
+    """None also for one whose record went with its host."""
+    if sandbox_id is None:
+        return None
+    try:
+        return store.sandboxes.get(sandbox_id)
+    except errors.NotFound:
+        return None
 
 
 def _do(deps: Deps, seen: Observation, step: plan.Step) -> bool:
@@ -87,7 +105,13 @@ def _do(deps: Deps, seen: Observation, step: plan.Step) -> bool:
         case plan.Remove():
             claims.remove(deps, step.sandbox)
         case plan.Requeue():
-            _requeue(deps, seen.session, now, burn=step.burn)
+            _requeue(deps, seen.session, now, step.attempt)
+        case plan.Relocate():
+            return _relocate(deps, seen.session, now)
+        case plan.Switch():
+            return _switch(deps, seen.session, step.sandbox, now)
+        case plan.LetGo():
+            _let_go(deps, seen.session, step, now)
         case plan.Finish():
             _finish(deps, seen.session, step.state, now)
         case plan.Done():
@@ -120,7 +144,7 @@ def _claim(deps: Deps, found: Session, now: datetime) -> bool:
             return False  # the agent's first report brings us back
         claims.place(deps, moved, now)
     except errors.NoCapacity:
-        return False
+        return _wait_for_room(deps, found, now)
     except errors.Conflict as held:
         # The sandbox that Docker took down with it holds the slug until it is removed.
         raise errors.Temporary(
@@ -129,6 +153,18 @@ def _claim(deps: Deps, found: Session, now: datetime) -> bool:
     deps.events.session_changed(found.id)
     deps.events.routes_changed()
     return True
+
+
+def _wait_for_room(deps: Deps, found: Session, now: datetime) -> bool:
+    """Stay in the queue. Who asks for special hosts steps aside for a moment, so that those behind
+    who don't aren't held up; who was refused by all hosts that are left may ask them again."""
+    if found.refused_by and not deps.store.hosts.could_take(found.wish, without=found.refused_by):
+        _save(deps, replace(found, refused_by=()), quiet=True)
+        return True
+    if found.wish:
+        aside = now + timedelta(seconds=_WISH_AGAIN_S)
+        _save(deps, replace(found, due_at=aside), quiet=True)
+    return False
 
 
 def _announce_claim(deps: Deps, claimed: Session, box: Sandbox) -> None:
@@ -144,14 +180,38 @@ def _start(deps: Deps, found: Session, box: Sandbox, now: datetime) -> bool:
     try:
         claims.start(deps, box, replace_stale=stale)
     except errors.EngineUnavailable as error:
-        claims.suspect(deps.store, box.host_id, str(error))
-        _give_back(deps, found, box, now)
+        claims.suspect(deps, box.host_id, str(error))
+        if box.id == found.sandbox_id:
+            _give_back(deps, found, box, now)
+        else:
+            _let_go(deps, found, plan.LetGo(sandbox=box, reason=str(error)), now)
     except errors.SandboxRefused as error:
         if error.code == "start_in_progress":
             raise
-        failure = Failure(code=error.code, message=str(error), permanent=False)
-        _save(deps, replace(found, failure=failure, updated_at=now))
+        claims.take_note(deps, box.host_id, error)
+        if box.id == found.sandbox_id:
+            _refused(deps, found, box, error, now)
+        else:
+            _let_go(deps, found, plan.LetGo(sandbox=box, reason=str(error)), now)
     return True
+
+
+def _refused(
+    deps: Deps, found: Session, box: Sandbox, error: errors.SandboxRefused, now: datetime
+) -> None:
+    """A refusal burns no attempt as long as another host may take it."""
+    refused_by = (*found.refused_by, box.host_id)
+    elsewhere = deps.store.hosts.could_take(found.wish, without=refused_by)
+    failure = Failure(code=error.code, message=str(error), permanent=False, burns=not elsewhere)
+    _save(
+        deps,
+        replace(
+            found,
+            failure=failure,
+            refused_by=refused_by if elsewhere else (),
+            updated_at=now,
+        ),
+    )
 
 
 def _give_back(deps: Deps, found: Session, box: Sandbox, now: datetime) -> None:
@@ -159,15 +219,49 @@ def _give_back(deps: Deps, found: Session, box: Sandbox, now: datetime) -> None:
 
     The sandbox is let go first: the reconcile loop finds out whether Docker had made it.
     """
-    stopping = sandbox.move(box, SandboxState.STOPPING, now, "Docker did not answer")
-    deps.store.sandboxes.save(replace(stopping, session_id=None), expected=box.state)
+    claims.abandon(deps, box, "Docker did not answer")
     back = session.move(found, SessionState.QUEUED, now)
     # The sandbox holds its slug until it is removed. An app that has never run can do with another.
     slug = found.slug if found.version else None
     _save(
         deps, replace(back, sandbox_id=None, slug=slug, report=None, deadline_at=None, due_at=now)
     )
+
+
+def _relocate(deps: Deps, found: Session, now: datetime) -> bool:
+    """A second sandbox on another host, warm if there is one. The session stays READY where it
+    is; without room it is looked at again."""
+    looking = replace(found, due_at=plan.look_again_at(now))
+    claimed = deps.store.sandboxes.claim_successor(looking, now)
+    if claimed is not None:
+        deps.events.inbox_changed(claimed[1].id)
+        deps.events.pool_changed()
+        return False
+    try:
+        claims.place_successor(deps, looking, now)
+    except errors.NoCapacity:
+        _look_again(deps, found, _MOVE_AGAIN_S)
+        return False
     deps.events.routes_changed()
+    return True
+
+
+def _switch(deps: Deps, found: Session, box: Sandbox, now: datetime) -> bool:
+    """Healthy there by its own name first; then the session's name goes over."""
+    if not deps.probe.answers(box.slug, _VERIFY_TIMEOUT_S):
+        _look_again(deps, found, _VERIFY_AGAIN_S)
+        return False
+    deps.store.sandboxes.switch(replace(found, due_at=plan.look_again_at(now)), now)
+    deps.events.routes_changed()
+    return True
+
+
+def _let_go(deps: Deps, found: Session, step: plan.LetGo, now: datetime) -> None:
+    """The sandbox first: it is then the pool's to clear, whatever becomes of us."""
+    if step.sandbox is not None:
+        claims.abandon(deps, step.sandbox, step.reason)
+    again = now + timedelta(seconds=_MOVE_AGAIN_S)
+    _save(deps, replace(found, move=None, due_at=again, updated_at=now), quiet=True)
 
 
 def _advance(deps: Deps, found: Session, to: SessionState, now: datetime) -> None:
@@ -187,8 +281,10 @@ def _verify(deps: Deps, found: Session, box: Sandbox, now: datetime) -> bool:
     return False
 
 
-def _requeue(deps: Deps, found: Session, now: datetime, *, burn: bool) -> None:
-    wait_s = plan.backoff_s(found.attempt, deps.spread()) if burn else 0.0
+def _requeue(deps: Deps, found: Session, now: datetime, attempt: int) -> None:
+    burnt = attempt > found.attempt
+    wait_s = plan.backoff_s(found.attempt, deps.spread()) if burnt else 0.0
+    refused = found.failure is not None and not found.failure.burns
     back = session.move(found, SessionState.QUEUED, now)
     _save(
         deps,
@@ -198,7 +294,8 @@ def _requeue(deps: Deps, found: Session, now: datetime, *, burn: bool) -> None:
             report=None,
             failure=None,
             deadline_at=None,
-            attempt=found.attempt + 1 if burn else 1,
+            attempt=attempt,
+            refused_by=found.refused_by if refused else (),
             due_at=now + timedelta(seconds=wait_s),
         ),
     )

@@ -19,6 +19,10 @@ class Policy:
 
     deadlines: Deadlines = field(default_factory=Deadlines)
     warm_target: int = 3
+    free_slots: int = 2  # that warm sandboxes leave to sessions
+    disk_floor_bytes: int = 1024**3  # free on a host's disk, or it gets no new sandboxes
+    memory_floor_bytes: int = 256 * 1024**2  # the same for its memory
+    agent_folder_of_hosts: str = "/run/spawnai"  # on hosts reached by SSH
     ttl_default_s: int = 24 * 3600
     bundle_retention_s: int = 7 * 24 * 3600
     model: str = ""
@@ -38,6 +42,7 @@ class Deps:
     probe: ports.Probe
     bundles: ports.Bundles
     catalog: ports.Catalog
+    board: ports.LinkBoard
     clock: ports.Clock
     tokens: Tokens
     image: Callable[[], str]  # reference of the runtime image for new sandboxes

@@ -27,5 +27,6 @@ def nudge_due(deps: Deps) -> int:
     waiting = [found for found in due if found.state is SessionState.QUEUED]
     under_way = [found for found in due if found.state is not SessionState.QUEUED]
     # One more than there is room for: the count and the claims don't happen at the same instant.
-    heads = waiting[: claims.available(deps.store) + 1] if waiting else []
+    room = claims.available(deps.store, len(waiting)) if waiting else 0
+    heads = waiting[: room + 1]
     return sum(nudge(deps, found) for found in (*under_way, *heads))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from orchestrator import ports
 from orchestrator.domain import errors, ids, session
 from orchestrator.domain.access import LIMITS, PROMPT_MAX_BYTES, TTL_MIN_S, Principal, Role
+from orchestrator.domain.host import Wish
 from orchestrator.domain.ids import SessionId, Sha256
 from orchestrator.domain.session import Entered, Session, SessionState, Wanted
 from orchestrator.services import templates
@@ -28,6 +29,7 @@ class Request:
     template: str | None
     ttl_s: int | None
     idempotency_key: str | None = None
+    wish: Wish = field(default_factory=Wish)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +44,14 @@ def create(deps: Deps, who: Principal, asked: Request) -> Session:
     """Admit a session and ask for a look at it.
 
     Raises errors.InvalidInput (prompt_empty, prompt_too_large, prompt_not_text, template_unknown,
-    ttl_out_of_range, generation_unavailable), errors.LimitReached, errors.Conflict
-    (idempotency_conflict).
+    ttl_out_of_range, placement_unknown, generation_unavailable), errors.LimitReached,
+    errors.Conflict (idempotency_conflict).
     """
     prompt = _checked_prompt(asked.prompt, needed=asked.template is None)
     ttl_s = _checked_ttl(who, deps.policy.ttl_default_s if asked.ttl_s is None else asked.ttl_s)
     app = _choose(deps, prompt, asked.template)
-    new = _new_session(who, prompt, ttl_s, app, deps.clock.now())
+    wish = _checked_wish(deps, asked.wish)
+    new = replace(_new_session(who, prompt, ttl_s, app, deps.clock.now()), wish=wish)
     most = LIMITS[who.tier].sessions_max
     made = deps.store.sessions.add(new, _idempotency(asked), max_active=most)
     if made.id == new.id:
@@ -166,6 +169,23 @@ def _checked_ttl(who: Principal, ttl_s: int) -> int:
     return ttl_s
 
 
+def _checked_wish(deps: Deps, wish: Wish) -> Wish:
+    """A wish that no host could ever meet would wait for ever."""
+    if not wish or deps.store.hosts.known(wish):
+        return wish
+    wanted = ", ".join(
+        [f"region {wish.region}"] * bool(wish.region)
+        + [f"{key}={value}" for key, value in sorted(wish.labels.items())]
+    )
+    regions = sorted({one.region for one in deps.store.hosts.list() if one.region})
+    raise errors.InvalidInput(
+        f"no host of the pool has {wanted}; there are the regions: {', '.join(regions) or 'none'}",
+        code="placement_unknown",
+        field="region" if wish.region else "labels",
+        regions=regions,
+    )
+
+
 def _choose(deps: Deps, prompt: str, name: str | None) -> _App:
     known = deps.catalog.list()
     names = [template.name for template in known]
@@ -197,7 +217,10 @@ def _choose(deps: Deps, prompt: str, name: str | None) -> _App:
 def _idempotency(asked: Request) -> ports.Idempotency | None:
     if asked.idempotency_key is None:
         return None
-    text = "\0".join((asked.prompt, asked.template or "", str(asked.ttl_s)))
+    parts = [asked.prompt, asked.template or "", str(asked.ttl_s)]
+    if asked.wish:
+        parts += [asked.wish.region, *(f"{k}={v}" for k, v in sorted(asked.wish.labels.items()))]
+    text = "\0".join(parts)
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
     return ports.Idempotency(key=asked.idempotency_key, fingerprint=digest)
 

@@ -113,12 +113,11 @@ def host(**changes: Any) -> Host:
         "publish_address": "127.0.0.1",
         "agent_folder": "/run/spawn/agent",
         "state": HostState.UP,
-        "cordoned": False,
-        "draining": False,
         "slots": 4,
-        "reason": "",
+        "image": IMAGE,
         "seen_at": NOW,
         "created_at": NOW,
+        "state_since": NOW - timedelta(minutes=1),
     }
     return Host(**{**fields, **changes})
 

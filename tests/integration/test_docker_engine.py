@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.adapters.docker_engine import DockerEngine, LocalEngines
+from orchestrator.adapters.docker_engine import DockerEngine, DockerEngines
 from orchestrator.adapters.docker_flags import SandboxLimits, container_name, create_body
 from orchestrator.domain import errors, ids
 from orchestrator.domain.host import Host, HostState
@@ -353,7 +353,7 @@ def test_a_network_that_somebody_made_differently_is_told() -> None:
 
 def test_hosts_with_the_same_docker_socket_share_an_engine() -> None:
     now = datetime.now(UTC)
-    engines = LocalEngines(SandboxLimits(instance="test-shared"))
+    engines = DockerEngines(SandboxLimits(instance="test-shared"))
 
     def host(name: str, url: str) -> Host:
         return Host(

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import pytest
 
 from orchestrator.adapters import egress
-from orchestrator.adapters.egress import Outcome
+from orchestrator.adapters.egress import CommandOutcome
 
 BRIDGE = "spn0123456789"
 MATCH = f"-i {BRIDGE} -m conntrack ! --ctstate RELATED,ESTABLISHED -j DROP"
@@ -29,31 +29,31 @@ class ListFirewall:
         }
         self.bridged_traffic = bridged_traffic
 
-    def __call__(self, argv: Sequence[str]) -> Outcome:
+    def __call__(self, argv: Sequence[str]) -> CommandOutcome:
         if argv[0] == "cat":
-            return Outcome(code=0, output=self.bridged_traffic)
+            return CommandOutcome(code=0, output=self.bridged_traffic)
         program, _wait, _seconds, action, chain, *match = argv
         rules = self.chains.get((program, chain))
         if rules is None:
-            return Outcome(code=1, output="iptables: No chain/target/match by that name.\n")
+            return CommandOutcome(code=1, output="iptables: No chain/target/match by that name.\n")
         rule = " ".join(match)
         if action == "-I":
             rules.insert(0, rule)
-            return Outcome(code=0, output="")
+            return CommandOutcome(code=0, output="")
         if rule not in rules:
-            return Outcome(code=1, output="iptables: Bad rule.\n")
+            return CommandOutcome(code=1, output="iptables: Bad rule.\n")
         if action == "-D":
             rules.remove(rule)
-        return Outcome(code=0, output="")
+        return CommandOutcome(code=0, output="")
 
 
 class RefusingFirewall:
     """What iptables says to anybody but root."""
 
-    def __call__(self, argv: Sequence[str]) -> Outcome:
+    def __call__(self, argv: Sequence[str]) -> CommandOutcome:
         if argv[0] == "cat":
-            return Outcome(code=0, output="1\n")
-        return Outcome(code=4, output="Permission denied\n (you must be root)\n")
+            return CommandOutcome(code=0, output="1\n")
+        return CommandOutcome(code=4, output="Permission denied\n (you must be root)\n")
 
 
 def test_both_ways_out_are_closed_before_any_other_rule_is_asked() -> None:

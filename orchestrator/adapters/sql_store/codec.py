@@ -13,11 +13,12 @@ from typing import Any
 from orchestrator.adapters.sql_store import schema
 from orchestrator.domain.access import RANK, ApiKey, Role
 from orchestrator.domain.bundle import BundleRecord
-from orchestrator.domain.host import Host, HostState
+from orchestrator.domain.host import Drain, Host, HostState, StartCurve, Wish
 from orchestrator.domain.sandbox import Sandbox, SandboxState
 from orchestrator.domain.session import (
     Entered,
     Failure,
+    Move,
     Phase,
     Report,
     Session,
@@ -33,6 +34,8 @@ _MICROSECOND = timedelta(microseconds=1)
 _SESSION_STATES = {state.value: state for state in SessionState}
 _WANTED = {wanted.value: wanted for wanted in Wanted}
 _TIERS = {tier.value: tier for tier in Tier}
+
+_NO_WISH = Wish()
 
 _s = schema.sessions.c
 SESSION = (
@@ -58,6 +61,9 @@ SESSION = (
     _s.updated_at,
     _s.history,
     _s.revision,
+    _s.wish,
+    _s.refused_by,
+    _s.move,
 )
 
 _b = schema.sandboxes.c
@@ -75,9 +81,13 @@ SANDBOX = (
     _b.reason,
     _b.created_at,
     _b.state_since,
+    _b.generation,
+    _b.started_with,
 )
 
-HOST = tuple(column for column in schema.hosts.c if column.name != "port_cursor")
+# The store's own columns are no part of the value.
+_OWN = frozenset({"port_cursor", "used"})
+HOST = tuple(column for column in schema.hosts.c if column.name not in _OWN)
 BUNDLE = tuple(schema.bundles.c)
 API_KEY = tuple(schema.api_keys.c)
 
@@ -107,6 +117,9 @@ def session_of(row: Sequence[Any]) -> Session:
         updated_at=row[19],
         history=_history_of(row[20]),
         revision=row[21],
+        wish=_NO_WISH if row[22] is None else Wish(**json.loads(row[22])),
+        refused_by=() if row[23] is None else tuple(json.loads(row[23])),
+        move=None if row[24] is None else _move_of(row[24]),
     )
 
 
@@ -136,6 +149,9 @@ def session_values(session: Session) -> dict[str, Any]:
         "updated_at": session.updated_at,
         "history": _history_text(session.history),
         "revision": session.revision,
+        "wish": _wish_text(session.wish) if session.wish else None,
+        "refused_by": _dump(session.refused_by) if session.refused_by else None,
+        "move": None if session.move is None else _move_text(session.move),
     }
 
 
@@ -155,6 +171,8 @@ def sandbox_of(row: Sequence[Any]) -> Sandbox:
         reason=row[10],
         created_at=row[11],
         state_since=row[12],
+        generation=row[13],
+        started_with=row[14],
     )
 
 
@@ -168,13 +186,24 @@ def sandbox_values(sandbox: Sandbox) -> dict[str, Any]:
 def host_of(row: Sequence[Any]) -> Host:
     """A row that begins with the HOST columns as a Host."""
     fields = {column.name: value for column, value in zip(HOST, row, strict=False)}
-    return Host(**{**fields, "state": HostState(fields["state"])})
+    return Host(
+        **{
+            **fields,
+            "state": HostState(fields["state"]),
+            "drain": Drain(fields["drain"]),
+            "labels": json.loads(fields["labels"] or "{}"),
+            "starts": _curve_of(fields["starts"]),
+        }
+    )
 
 
 def host_values(host: Host) -> dict[str, Any]:
     return {
         **{column.name: getattr(host, column.name) for column in HOST},
         "state": host.state.value,
+        "drain": host.drain.value,
+        "labels": _dump(dict(host.labels)) if host.labels else "",
+        "starts": _dump(host.starts.seconds) if any(host.starts.seconds) else "",
     }
 
 
@@ -203,14 +232,49 @@ def key_values(key: ApiKey) -> dict[str, Any]:
 
 def _history_of(text: str) -> tuple[Entered, ...]:
     return tuple(
-        Entered(state=_SESSION_STATES[state], at=_EPOCH + timedelta(microseconds=at))
-        for state, at in json.loads(text)
+        Entered(state=_SESSION_STATES[state], at=_time_of(at)) for state, at in json.loads(text)
     )
 
 
 def _history_text(history: tuple[Entered, ...]) -> str:
-    """[[state, microseconds since 1970], ...]: whole numbers, so that times come back exactly."""
-    return _dump([[entry.state.value, (entry.at - _EPOCH) // _MICROSECOND] for entry in history])
+    return _dump([[entry.state.value, _time_number(entry.at)] for entry in history])
+
+
+def _curve_of(text: str) -> StartCurve:
+    return StartCurve(seconds=tuple(json.loads(text))) if text else StartCurve()
+
+
+def _wish_text(wish: Wish) -> str:
+    return _dump({"region": wish.region, "labels": dict(wish.labels)})
+
+
+def _move_of(text: str) -> Move:
+    data = json.loads(text)
+    switched = data["switched_at"]
+    return Move(
+        sandbox_id=data["sandbox_id"],
+        switched_at=None if switched is None else _time_of(switched),
+        report=_report_of(data["report"]),
+    )
+
+
+def _move_text(move: Move) -> str:
+    return _dump(
+        {
+            "sandbox_id": move.sandbox_id,
+            "switched_at": None if move.switched_at is None else _time_number(move.switched_at),
+            "report": _report_text(move.report),
+        }
+    )
+
+
+def _time_of(number: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=number)
+
+
+def _time_number(moment: datetime) -> int:
+    """Microseconds since 1970: a whole number, so that the time comes back exactly."""
+    return (moment - _EPOCH) // _MICROSECOND
 
 
 def _report_of(text: str | None) -> Report | None:
@@ -251,7 +315,8 @@ def _failure_text(failure: Failure | None) -> str | None:
 
 
 def _failure_data(failure: Failure) -> dict[str, Any]:
-    return {"code": failure.code, "message": failure.message, "permanent": failure.permanent}
+    data = {"code": failure.code, "message": failure.message, "permanent": failure.permanent}
+    return data if failure.burns else {**data, "burns": False}
 
 
 def _dump(data: Any) -> str:

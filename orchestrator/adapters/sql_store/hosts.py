@@ -1,45 +1,90 @@
-"""Hosts of the pool: ports.Hosts on SQL. The store hands it out; placements.py reads loads here."""
+"""Hosts of the pool: ports.Hosts on SQL. The store hands it out; placements.py reads loads here.
+
+A write that depends on what is there (`change`, `lose`) locks the host's row first, as every
+transaction does that touches both a host and its sandboxes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import func, select, text
+from sqlalchemy import bindparam, func, select, text
 from sqlalchemy.engine import Connection
 
 from orchestrator.adapters.sql_store import codec, schema
 from orchestrator.adapters.sql_store.database import Database, insert
 from orchestrator.domain import errors
-from orchestrator.domain.host import Host, HostLoad
+from orchestrator.domain.host import Host, HostLoad, HostState, Wish, move
 from orchestrator.domain.ids import HostId
-from orchestrator.domain.sandbox import SandboxState
+from orchestrator.domain.pool import PoolTotals
+from orchestrator.domain.sandbox import Sandbox, SandboxState
+from orchestrator.domain.sandbox import move as move_sandbox
 
 _h = schema.hosts.c
 _b = schema.sandboxes.c
+_l = schema.host_labels.c
+_LIVE = text(f"sandboxes.{schema.SANDBOX_LIVE}")
+_OPEN = text(schema.HOST_OPEN)
+ROOMY = text(schema.HOST_ROOMY)
 
 _ALL = select(*codec.HOST).order_by(_h.created_at, _h.id)
-_LOADS = (
-    select(
-        *codec.HOST,
-        func.count(_b.id),
-        func.count(sa.case((_b.state == SandboxState.CREATING.value, 1))),
-    )
-    .outerjoin(
-        schema.sandboxes,
-        sa.and_(_b.host_id == _h.id, text(f"sandboxes.{schema.SANDBOX_LIVE}")),
-    )
-    .group_by(_h.id)
-    .order_by(_h.created_at, _h.id)
+_COUNTED = select(
+    _b.host_id,
+    func.count(sa.case((_b.state == SandboxState.CREATING.value, 1))),
+    func.count(
+        sa.case(
+            (
+                sa.and_(
+                    _b.session_id.is_(None),
+                    _b.state.in_([SandboxState.CREATING.value, SandboxState.WARM.value]),
+                ),
+                1,
+            )
+        )
+    ),
+).where(_LIVE)
+_LOCKED = select(*codec.HOST).where(_h.id == bindparam("the_host")).with_for_update(key_share=True)
+_ITS_SANDBOXES = (
+    select(*codec.SANDBOX)
+    .where(_b.host_id == bindparam("the_host"), _LIVE)
+    .order_by(_b.id)
+    .with_for_update()
 )
+_TOTALS = select(func.count(), func.sum(_h.slots), func.sum(_h.slots - _h.used)).where(_OPEN)
+_ROOM = select(_h.slots - _h.used).where(ROOMY).limit(bindparam("count"))
 
 
-def loads(connection: Connection) -> Sequence[HostLoad]:
-    """Every host with what its live sandboxes take."""
+def loads(connection: Connection, rows: Sequence[Sequence[Any]]) -> Sequence[HostLoad]:
+    """What the live sandboxes of these hosts take; `rows` are HOST columns and `used`."""
+    found = [codec.host_of(row) for row in rows]
+    query = _COUNTED.where(_b.host_id.in_([host.id for host in found])).group_by(_b.host_id)
+    counts = {row[0]: row for row in connection.execute(query)}
     return [
-        HostLoad(host=codec.host_of(row), used=row[-2], starting=row[-1])
-        for row in connection.execute(_LOADS)
+        HostLoad(
+            host=host,
+            used=row[-1],
+            starting=counts[host.id][1] if host.id in counts else 0,
+            warm=counts[host.id][2] if host.id in counts else 0,
+        )
+        for host, row in zip(found, rows, strict=True)
     ]
+
+
+def meeting(wish: Wish, *, without: Collection[HostId] = ()) -> Sequence[sa.ColumnElement[bool]]:
+    """Conditions on hosts: that they meet a wish and aren't among `without`."""
+    conditions: list[sa.ColumnElement[bool]] = []
+    if wish.region:
+        conditions.append(_h.region == wish.region)
+    for key, value in wish.labels.items():
+        having = select(_l.host_id).where(_l.key == key, _l.value == value)
+        conditions.append(_h.id.in_(having))
+    if without:
+        conditions.append(_h.id.not_in(list(without)))
+    return conditions
 
 
 class SqlHosts:
@@ -52,17 +97,51 @@ class SqlHosts:
         values = codec.host_values(host)
         try:
             with self._database.write() as connection:
-                # The port cursor isn't among the values: it goes on where it was.
+                # The port cursor and the count aren't among the values: they go on as they were.
                 statement = insert(connection, schema.hosts).on_conflict_do_update(
                     index_elements=["id"],
                     set_={name: value for name, value in values.items() if name != "id"},
                 )
                 connection.execute(statement, values)
+                _write_labels(connection, host.id, host.labels)
         except errors.Conflict as error:
-            raise errors.Conflict(
-                f"there is a host named {host.name} already: choose another name",
-                code="host_exists",
-            ) from error
+            raise self._why_not_put(host) from error
+
+    def change(self, host_id: HostId, how: Callable[[Host], Host]) -> Host:
+        with self._database.write() as connection:
+            before = _locked(connection, host_id)
+            after = how(before)
+            if after != before:
+                _write(connection, before, after)
+            return after
+
+    def lose(self, host_id: HostId, now: datetime, reason: str) -> Sequence[Sandbox]:
+        with self._database.write() as connection:
+            before = _locked(connection, host_id)
+            after = move(before, HostState.LOST, now, reason)
+            _write(connection, before, replace(after, generation=before.generation + 1))
+            rows = connection.execute(_ITS_SANDBOXES, {"the_host": host_id}).all()
+            boxes = [codec.sandbox_of(row) for row in rows]
+            return [
+                _break(connection, box, now, f"its host {before.name} was lost")
+                if box.state not in {SandboxState.BROKEN, SandboxState.STOPPING}
+                else box
+                for box in boxes
+            ]
+
+    def remove(self, host_id: HostId) -> None:
+        with self._database.write() as connection:
+            host = _locked(connection, host_id)
+            held = select(func.count()).select_from(schema.sandboxes)
+            live = connection.execute(held.where(_b.host_id == host_id, _LIVE)).scalar_one()
+            if live:
+                raise errors.Conflict(
+                    f"{host.name} still has {live} sandboxes: drain it first, or use --force",
+                    code="host_in_use",
+                    sandboxes=live,
+                )
+            connection.execute(sa.delete(schema.sandboxes).where(_b.host_id == host_id))
+            connection.execute(sa.delete(schema.hosts).where(_h.id == host_id))
 
     def get(self, host_id: HostId) -> Host:
         found = self._first(select(*codec.HOST).where(_h.id == host_id))
@@ -78,10 +157,79 @@ class SqlHosts:
             return [codec.host_of(row) for row in connection.execute(_ALL)]
 
     def loads(self) -> Sequence[HostLoad]:
+        query = select(*codec.HOST, _h.used).order_by(_h.created_at, _h.id)
         with self._database.read() as connection:
-            return loads(connection)
+            return loads(connection, connection.execute(query).all())
+
+    def totals(self) -> PoolTotals:
+        with self._database.read() as connection:
+            hosts, slots, free = connection.execute(_TOTALS).one()
+        return PoolTotals(hosts=hosts, slots=slots or 0, free_slots=max(0, free or 0))
+
+    def room(self, enough: int) -> int:
+        with self._database.read() as connection:
+            # Each of these hosts has a slot, so that no more than `enough` need be looked at.
+            free = sum(connection.execute(_ROOM, {"count": enough}).scalars())
+        return min(enough, int(free))
+
+    def could_take(self, wish: Wish, *, without: Collection[HostId] = ()) -> bool:
+        query = select(_h.id).where(_OPEN, *meeting(wish, without=without)).limit(1)
+        with self._database.read() as connection:
+            return connection.execute(query).first() is not None
+
+    def known(self, wish: Wish) -> bool:
+        with self._database.read() as connection:
+            query = select(_h.id).where(*meeting(wish)).limit(1)
+            return connection.execute(query).first() is not None
 
     def _first(self, query: sa.Select[tuple[object, ...]]) -> Host | None:
         with self._database.read() as connection:
             row = connection.execute(query).first()
         return None if row is None else codec.host_of(row)
+
+    def _why_not_put(self, host: Host) -> errors.Conflict:
+        if host.machine_id:
+            same = select(*codec.HOST).where(_h.machine_id == host.machine_id, _h.id != host.id)
+            twin = self._first(same)
+            if twin is not None:
+                return errors.Conflict(
+                    f"that machine is in the pool already, as {twin.name}: one machine is one host."
+                    " (A cloned disk? Then give the clone a machine id of its own.)",
+                    code="machine_known",
+                    host=twin.name,
+                )
+        return errors.Conflict(
+            f"there is a host named {host.name} already: choose another name", code="host_exists"
+        )
+
+
+def _locked(connection: Connection, host_id: HostId) -> Host:
+    row = connection.execute(_LOCKED, {"the_host": host_id}).first()
+    if row is None:
+        raise errors.NotFound(f"there is no host {host_id}")
+    return codec.host_of(row)
+
+
+def _write(connection: Connection, before: Host, after: Host) -> None:
+    values = codec.host_values(after)
+    del values["id"]
+    connection.execute(sa.update(schema.hosts).where(_h.id == after.id).values(values))
+    if after.labels != before.labels:
+        _write_labels(connection, after.id, after.labels)
+
+
+def _write_labels(connection: Connection, host_id: HostId, labels: Mapping[str, str]) -> None:
+    connection.execute(sa.delete(schema.host_labels).where(_l.host_id == host_id))
+    rows = [{"host_id": host_id, "key": key, "value": value} for key, value in labels.items()]
+    if rows:
+        connection.execute(sa.insert(schema.host_labels), rows)
+
+
+def _break(connection: Connection, box: Sandbox, now: datetime, reason: str) -> Sandbox:
+    broken = move_sandbox(box, SandboxState.BROKEN, now, reason)
+    connection.execute(
+        sa.update(schema.sandboxes)
+        .where(_b.id == box.id)
+        .values(state=broken.state.value, state_since=now, reason=broken.reason)
+    )
+    return broken

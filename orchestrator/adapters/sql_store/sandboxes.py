@@ -17,14 +17,14 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam, func, select, text
 from sqlalchemy.engine import Connection
 
-from orchestrator.adapters.sql_store import codec, placements, schema, sessions
+from orchestrator.adapters.sql_store import codec, hosts, placements, schema, sessions
 from orchestrator.adapters.sql_store.database import Database, Lookup
-from orchestrator.domain import errors
-from orchestrator.domain.host import HostState
+from orchestrator.domain import errors, ids
+from orchestrator.domain.host import Drain, HostState
 from orchestrator.domain.ids import HostId, SandboxId, Slug
 from orchestrator.domain.route import Route
 from orchestrator.domain.sandbox import ROUTED_STATES, Sandbox, SandboxState, move, settle
-from orchestrator.domain.session import Session
+from orchestrator.domain.session import Move, Session
 from orchestrator.ports import NewSandbox
 
 _SEEN_ENOUGH = timedelta(seconds=10)  # a younger visit need not be written again
@@ -33,17 +33,19 @@ _b = schema.sandboxes.c
 _LIVE = text(f"sandboxes.{schema.SANDBOX_LIVE}")
 _ROUTED = _b.state.in_([state.value for state in sorted(ROUTED_STATES)])
 
+# Of a claim. A host that is only short of something may well serve what it has warm already.
+_ACTIVE = (
+    schema.hosts.c.state == HostState.UP.value,
+    ~schema.hosts.c.cordoned,
+    schema.hosts.c.drain == Drain.NONE.value,
+)
 # Behind every visit of an agent.
 _GET = Lookup(select(*codec.SANDBOX).where(_b.id == bindparam("sandbox_id")))
 _GET_LOCKED = _GET.query.with_for_update()
 _CLAIMABLE = (
     select(*codec.SANDBOX)
     .join(schema.hosts, schema.hosts.c.id == _b.host_id)
-    .where(
-        text("sandboxes.state = 'warm' AND sandboxes.routed"),
-        schema.hosts.c.state == HostState.UP.value,
-        ~schema.hosts.c.draining,
-    )
+    .where(text("sandboxes.state = 'warm' AND sandboxes.routed"), *_ACTIVE)
     .order_by(_b.created_at, _b.id)
     .limit(1)
     .with_for_update(of=schema.sandboxes, skip_locked=True)
@@ -55,8 +57,24 @@ _ANY_UNSETTLED = select(sa.exists().where(_UNSETTLED).select_from(schema.sandbox
 _ROUTES = (
     select(_b.id, _b.slug, schema.hosts.c.publish_address, _b.port)
     .join(schema.hosts, schema.hosts.c.id == _b.host_id)
-    .where(_LIVE, _ROUTED)
+    # The fence: what a lost host had is of an earlier generation, whatever else says of it.
+    .where(_LIVE, _ROUTED, _b.generation == schema.hosts.c.generation)
 )
+_GIVE_BACK = (
+    sa.update(schema.hosts)
+    .where(schema.hosts.c.id == bindparam("the_host"))
+    .values(used=schema.hosts.c.used - 1)
+)
+_WARM = (
+    select(_b.image, func.count())
+    .join(schema.hosts, schema.hosts.c.id == _b.host_id)
+    .where(text("sandboxes.state = 'warm' AND sandboxes.routed"), *_ACTIVE)
+    .group_by(_b.image)
+)
+_WARMING = select(func.count()).where(
+    text(f"sandboxes.{schema.SANDBOX_CREATING}"), _b.session_id.is_(None)
+)
+_LOOSE = select(*codec.SANDBOX).where(text(schema.SANDBOX_LOOSE)).order_by(_b.id)
 
 
 class SqlSandboxes:
@@ -90,8 +108,9 @@ class SqlSandboxes:
         return placements.place(self._database, new, self._port_range, now, session)
 
     def claim(self, session: Session, now: datetime) -> tuple[Session, Sandbox] | None:
+        query = _CLAIMABLE.where(*hosts.meeting(session.wish)) if session.wish else _CLAIMABLE
         with self._database.write() as connection:
-            row = connection.execute(_CLAIMABLE).first()
+            row = connection.execute(query).first()
             if row is None:
                 return None
             warm = codec.sandbox_of(row)
@@ -104,15 +123,40 @@ class SqlSandboxes:
             )
             theirs = replace(session, sandbox_id=claimed.id, slug=slug)
             saved = sessions.write(connection, theirs)  # before the row that refers to it
-            _update(
-                connection,
-                claimed.id,
-                **_state_of(claimed),
-                session_id=session.id,
-                slug=slug,
-                routed=claimed.routed,
-            )
+            _write(connection, claimed)
             return saved, claimed
+
+    def claim_successor(self, session: Session, now: datetime) -> tuple[Session, Sandbox] | None:
+        query = _CLAIMABLE.where(*hosts.meeting(session.wish, without=session.refused_by))
+        with self._database.write() as connection:
+            row = connection.execute(query).first()
+            if row is None:
+                return None
+            claimed = replace(
+                move(codec.sandbox_of(row), SandboxState.CLAIMED, now), session_id=session.id
+            )
+            saved = sessions.write(connection, replace(session, move=Move(sandbox_id=claimed.id)))
+            _write(connection, claimed)
+            return saved, claimed
+
+    def switch(self, session: Session, now: datetime) -> Session:
+        assert session.move is not None
+        assert session.sandbox_id is not None
+        old_id, new_id = session.sandbox_id, session.move.sandbox_id
+        with self._database.write() as connection:
+            rows = {
+                sandbox_id: connection.execute(_GET_LOCKED, {"sandbox_id": sandbox_id}).first()
+                for sandbox_id in sorted((old_id, new_id))
+            }
+            old, new = (_found(rows[one], one) for one in (old_id, new_id))
+            if {old.state, new.state} != {SandboxState.CLAIMED}:
+                raise errors.StaleWrite("one of the two sandboxes has changed: look again")
+            moved = Move(sandbox_id=old_id, switched_at=now)
+            saved = sessions.write(connection, replace(session, sandbox_id=new_id, move=moved))
+            # The old one lets go of the slug before the new one takes it: it is unique.
+            _write(connection, replace(old, slug=ids.new_slug(), routed=False))
+            _write(connection, replace(new, slug=old.slug, routed=False))
+            return saved
 
     def save(self, sandbox: Sandbox, expected: SandboxState) -> Sandbox:
         """As the port says; a container id that is known stays, for who saves may not know it."""
@@ -131,6 +175,8 @@ class SqlSandboxes:
             .returning(*codec.SANDBOX)
         )
         with self._database.write() as connection:
+            if sandbox.state is SandboxState.GONE:  # the host's row before the sandbox's
+                connection.execute(_GIVE_BACK, {"the_host": sandbox.host_id})
             row = connection.execute(statement).first()
             if row is None:
                 raise errors.StaleWrite(
@@ -179,6 +225,19 @@ class SqlSandboxes:
                 for sandbox_id, slug, address, port in rows
             ]
 
+    def loose(self) -> Sequence[Sandbox]:
+        with self._database.read() as connection:
+            return [codec.sandbox_of(row) for row in connection.execute(_LOOSE)]
+
+    def warm_counts(self) -> Mapping[str, int]:
+        with self._database.read() as connection:
+            return dict(connection.execute(_WARM).tuples().all())
+
+    def warming(self) -> int:
+        with self._database.read() as connection:
+            count: int = connection.execute(_WARMING).scalar_one()
+            return count
+
     def unsettled_routes(self) -> bool:
         with self._database.read() as connection:
             return bool(connection.execute(_ANY_UNSETTLED).scalar_one())
@@ -202,3 +261,15 @@ def _state_of(sandbox: Sandbox) -> dict[str, Any]:
 
 def _update(connection: Connection, sandbox_id: SandboxId, **values: Any) -> None:
     connection.execute(_UPDATE, {"sandbox_id": sandbox_id, **values})
+
+
+def _write(connection: Connection, sandbox: Sandbox) -> None:
+    """What a claim and a switch change of a sandbox whose row is locked."""
+    _update(
+        connection,
+        sandbox.id,
+        **_state_of(sandbox),
+        session_id=sandbox.session_id,
+        slug=sandbox.slug,
+        routed=sandbox.routed,
+    )

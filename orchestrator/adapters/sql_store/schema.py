@@ -18,8 +18,13 @@ SESSION_LIVE = "state NOT IN ('destroyed', 'failed')"
 SESSION_ENDED = "state IN ('destroyed', 'failed')"
 SESSION_WANTED = "wanted = 'running'"
 SESSION_QUEUED = "state = 'queued' AND wanted = 'running'"
+# Hosts that take placements and have a slot; the same as host.open and load.free.
+HOST_OPEN = "state = 'up' AND NOT cordoned AND drain = 'none' AND shortage = ''"
+HOST_ROOMY = f"{HOST_OPEN} AND used < slots"
 SANDBOX_LIVE = "state <> 'gone'"
 SANDBOX_GONE = "state = 'gone'"
+SANDBOX_CREATING = "state = 'creating'"
+SANDBOX_LOOSE = "state IN ('broken', 'stopping')"
 SANDBOX_CLAIMABLE = "state = 'warm' AND routed"
 # Spelt out: of `routed <> (state IN ...)` PostgreSQL expects nearly all rows, and reads them all.
 SANDBOX_UNSETTLED = (
@@ -106,13 +111,36 @@ hosts = Table(
     Column("agent_folder", sa.Text, nullable=False),
     Column("state", sa.Text, nullable=False),
     Column("cordoned", sa.Boolean, nullable=False),
-    Column("draining", sa.Boolean, nullable=False),
     Column("slots", sa.Integer, nullable=False),
     Column("reason", FreeText, nullable=False),
     Column("seen_at", UtcTime),
     Column("created_at", UtcTime, nullable=False),
     # The last port handed out: the store's own, no part of the Host value.
     Column("port_cursor", sa.Integer, nullable=False, server_default="0"),
+    Column("drain", sa.Text, nullable=False, server_default="none"),
+    Column("host_key", sa.Text, nullable=False, server_default=""),
+    Column("machine_id", sa.Text, nullable=False, server_default=""),
+    Column("region", sa.Text, nullable=False, server_default=""),
+    Column("labels", sa.Text, nullable=False, server_default=""),  # JSON; host_labels finds by them
+    Column("image", sa.Text, nullable=False, server_default=""),
+    Column("shortage", FreeText, nullable=False, server_default=""),
+    Column("starts", sa.Text, nullable=False, server_default=""),  # JSON, see codec
+    Column("generation", sa.Integer, nullable=False, server_default="1"),
+    Column("state_since", UtcTime, nullable=False, server_default="1970-01-01 00:00:00.000000"),
+    # Sandboxes that aren't GONE: counted along, so that a placement need not count.
+    Column("used", sa.Integer, nullable=False, server_default="0"),
+    # Placements start to look at a random id: this index is all that they read of the pool.
+    _partial("ix_hosts_roomy", "id", where=HOST_ROOMY),
+    _partial("uq_hosts_machine", "machine_id", where="machine_id <> ''", unique=True),
+)
+
+host_labels = Table(
+    "host_labels",
+    metadata,
+    Column("host_id", sa.Text, ForeignKey(hosts.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("key", sa.Text, primary_key=True),
+    Column("value", sa.Text, nullable=False),
+    Index("ix_host_labels_value", "key", "value", "host_id"),
 )
 
 sessions = Table(
@@ -146,6 +174,9 @@ sessions = Table(
     Column("revision", sa.Integer, nullable=False),
     Column("idempotency_key", FreeText),
     Column("idempotency_fingerprint", sa.Text),
+    Column("wish", sa.Text),  # JSON, see codec; so are the next two
+    Column("refused_by", sa.Text),
+    Column("move", sa.Text),
     UniqueConstraint("user_id", "idempotency_key"),
     Index("ix_sessions_user", "user_id", "created_at", "id"),
     Index("ix_sessions_created", "created_at", "id"),
@@ -185,12 +216,16 @@ sandboxes = Table(
     Column("reason", FreeText, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("state_since", UtcTime, nullable=False),
+    Column("generation", sa.Integer, nullable=False, server_default="1"),
+    Column("started_with", sa.Integer, nullable=False, server_default="1"),
     Index("ix_sandboxes_session", "session_id"),
     _partial("uq_sandboxes_port", "host_id", "port", where=SANDBOX_LIVE, unique=True),
     _partial("uq_sandboxes_slug", "slug", where=SANDBOX_LIVE, unique=True),
     _partial("ix_sandboxes_live", "host_id", "state", where=SANDBOX_LIVE),
     _partial("ix_sandboxes_claimable", "created_at", "id", where=SANDBOX_CLAIMABLE),
     _partial("ix_sandboxes_unsettled", "id", where=SANDBOX_UNSETTLED),
+    _partial("ix_sandboxes_creating", "host_id", where=SANDBOX_CREATING),
+    _partial("ix_sandboxes_loose", "host_id", where=SANDBOX_LOOSE),
     _partial("ix_sandboxes_gone", "state_since", where=SANDBOX_GONE),
 )
 

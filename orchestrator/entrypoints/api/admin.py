@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -13,9 +14,10 @@ import orchestrator
 from orchestrator.domain import duration, errors
 from orchestrator.domain.access import Role
 from orchestrator.domain.ids import KeyId
+from orchestrator.domain.pool import short_of_slots
 from orchestrator.domain.sandbox import Sandbox, SandboxState
 from orchestrator.domain.session import Session, SessionState, Tier
-from orchestrator.entrypoints.api import auth, health, views
+from orchestrator.entrypoints.api import auth, health, hosts, views
 from orchestrator.entrypoints.api.auth import Operator
 from orchestrator.entrypoints.api.context import Context, context_of
 from orchestrator.entrypoints.api.sessions import Extension
@@ -46,11 +48,11 @@ def sessions(
     context = context_of(request)
     states = None if state is None else [state]
     found = context.deps.store.sessions.list(states=states, limit=limit)
-    hosts = _host_names(context)
+    names = _host_names(context)
     boxes = {box.id: box for box in context.deps.store.sandboxes.list()}
     return {
         "sessions": [
-            {**_describe(context, one), "host": _host_of(boxes, hosts, one)} for one in found
+            {**_describe(context, one), "host": _host_of(boxes, names, one)} for one in found
         ]
     }
 
@@ -62,12 +64,13 @@ def session(request: Request, who: Operator, session_id: str) -> dict[str, Any]:
     found = service.get(context.deps, who, session_id)
     box = None
     if found.sandbox_id is not None:
-        box = context.deps.store.sandboxes.get(found.sandbox_id)
-    hosts = _host_names(context)
+        with contextlib.suppress(errors.NotFound):  # it went with its host's record
+            box = context.deps.store.sandboxes.get(found.sandbox_id)
+    names = _host_names(context)
     return {
         **_describe(context, found),
-        "host": hosts.get(box.host_id) if box is not None else None,
-        "sandbox": None if box is None else _sandbox(box, hosts),
+        "host": names.get(box.host_id) if box is not None else None,
+        "sandbox": None if box is None else _sandbox(box, names),
     }
 
 
@@ -96,9 +99,9 @@ def logs(request: Request, who: Operator, session_id: str, limit: Limit = 200) -
 def pool_view(request: Request) -> dict[str, Any]:
     """Hosts, slots, warm sandboxes and queues."""
     context = context_of(request)
-    hosts = _host_names(context)
+    names = _host_names(context)
     boxes = context.deps.store.sandboxes.list()
-    return {**_pool(context, boxes), "sandboxes": [_sandbox(box, hosts) for box in boxes]}
+    return {**_pool(context, boxes), "sandboxes": [_sandbox(box, names) for box in boxes]}
 
 
 @router.get("/overview")
@@ -165,6 +168,8 @@ def _describe(context: Context, found: Session) -> dict[str, Any]:
 
 def _pool(context: Context, boxes: Sequence[Sandbox]) -> dict[str, Any]:
     level = pool.level(context.deps)
+    loads = context.deps.store.hosts.loads()
+    links = {one.host: one for one in context.deps.board.read()}
     try:
         queues: dict[str, int] | None = {
             queue.value: depth for queue, depth in context.deps.queue.depth().items()
@@ -178,23 +183,13 @@ def _pool(context: Context, boxes: Sequence[Sandbox]) -> dict[str, Any]:
             for state in SandboxState
             if state is not SandboxState.GONE
         },
-        "slots": sum(load.host.slots for load in level.loads),
-        "free_slots": sum(load.free for load in level.loads),
+        "slots": sum(load.host.slots for load in loads),
+        "free_slots": level.totals.free_slots,
+        "free_slots_wanted": level.reserve,
+        "free_slots_short": short_of_slots(level.totals, level.reserve),
         "waiting": level.waiting,
         "queues": queues,
-        "hosts": [
-            {
-                "name": load.host.name,
-                "state": load.host.state,
-                "reason": load.host.reason,
-                "slots": load.host.slots,
-                "used": load.used,
-                "starting": load.starting,
-                "cordoned": load.host.cordoned,
-                "draining": load.host.draining,
-            }
-            for load in level.loads
-        ],
+        "hosts": [hosts.view(load, links) for load in loads],
     }
 
 

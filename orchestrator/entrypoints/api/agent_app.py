@@ -145,7 +145,8 @@ def _report(context: Context, token: str, session_id: SessionId, raw: bytes) -> 
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise errors.InvalidInput(f"{field}: {first['msg']}", field=field) from error
-    return agents.report(context.deps, found, body.as_report(), body.logs)
+    sender = context.deps.tokens.read_session(token).sandbox_id
+    return agents.report(context.deps, found, sender, body.as_report(), body.logs)
 
 
 def _bundle(context: Context, token: str) -> tuple[str, bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import http.client
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -15,9 +15,11 @@ from starlette.responses import Response
 
 from orchestrator.domain import errors
 from orchestrator.domain.host import HostState
+from orchestrator.domain.pool import short_of_slots
 from orchestrator.domain.sandbox import SandboxState
 from orchestrator.domain.session import SessionState
 from orchestrator.entrypoints.api.context import Context, context_of
+from orchestrator.ports import LinkGauges
 
 router = APIRouter(tags=["health"])
 
@@ -102,6 +104,24 @@ def _daemon(context: Context) -> dict[str, Any]:
     return {"ok": True, "detail": f"{holder} leads"}
 
 
+def _links(gauges: Sequence[LinkGauges]) -> Iterable[Metric]:
+    """As the daemon posted them."""
+    shown = (
+        ("spawn_link_up", "Whether the SSH link stands", lambda one: float(one.up)),
+        ("spawn_link_docker_up", "Whether Docker answers through it", lambda one: one.docker),
+        ("spawn_link_channels", "Channels open through it", lambda one: one.channels),
+        ("spawn_link_rtt_seconds", "Round trip of the last byte", lambda one: one.rtt_s),
+        ("spawn_link_reconnects", "Reconnects since the daemon started", lambda o: o.reconnects),
+    )
+    for name, help_text, read in shown:
+        family = GaugeMetricFamily(name, help_text, labels=["host"])
+        for one in gauges:
+            value = read(one)
+            if value is not None:
+                family.add_metric([one.host], float(value))
+        yield family
+
+
 class _StoreCollector:
     """Gauges read from the store when Prometheus asks."""
 
@@ -123,12 +143,29 @@ class _StoreCollector:
         yield boxes
         slots = GaugeMetricFamily("spawn_host_slots", "Slots", labels=["host", "kind"])
         up = GaugeMetricFamily("spawn_host_up", "Whether a host is UP", labels=["host"])
+        states = GaugeMetricFamily(
+            "spawn_host_state", "1 for the state that a host is in", labels=["host", "state"]
+        )
         for load in deps.store.hosts.loads():
             slots.add_metric([load.host.name, "total"], load.host.slots)
             slots.add_metric([load.host.name, "used"], load.used)
             up.add_metric([load.host.name], float(load.host.state is HostState.UP))
+            for host_state in HostState:
+                here = float(load.host.state is host_state)
+                states.add_metric([load.host.name, host_state], here)
         yield slots
         yield up
+        yield states
+        totals = deps.store.hosts.totals()
+        yield GaugeMetricFamily(
+            "spawn_free_slots", "Free slots of hosts that take placements", value=totals.free_slots
+        )
+        yield GaugeMetricFamily(
+            "spawn_free_slots_short",
+            "Slots that the pool lacks to keep SPAWN_FREE_SLOTS free",
+            value=short_of_slots(totals, deps.policy.free_slots),
+        )
+        yield from _links(deps.board.read())
         yield GaugeMetricFamily(
             "spawn_warm_target", "Warm sandboxes wanted", value=deps.policy.warm_target
         )

@@ -7,13 +7,14 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from orchestrator.adapters import bundle_store
 from orchestrator.adapters.redis_events import SESSION
 from orchestrator.domain import duration, errors
 from orchestrator.domain.access import Principal
+from orchestrator.domain.host import Wish
 from orchestrator.domain.session import Session
 from orchestrator.entrypoints.api import auth, views
 from orchestrator.entrypoints.api.auth import Caller
@@ -37,6 +38,10 @@ class NewSession(BaseModel):
     prompt: str = ""
     template: str | None = None
     ttl: str | int | None = None
+    region: str = Field(default="", description="Of the host that it is to run on; empty: any.")
+    labels: dict[str, str] = Field(
+        default={}, description="That its host has to have, all of them."
+    )
 
 
 class Extension(BaseModel):
@@ -61,6 +66,7 @@ def create(
         template=body.template or None,
         ttl_s=None if body.ttl is None else duration.parse(body.ttl),
         idempotency_key=idempotency_key,
+        wish=Wish(region=body.region, labels=body.labels),
     )
     made = service.create(context.deps, who, asked)
     return _answer(context, made, status_code=202, location=f"/api/status/{made.id}")

@@ -21,6 +21,7 @@ from orchestrator.config import Settings
 from orchestrator.domain import errors
 from orchestrator.entrypoints.cli import checks_machine
 from orchestrator.entrypoints.cli.findings import Finding, ok, problem, warning
+from orchestrator.ports import CommandOutcome
 
 Info = Mapping[str, Any]
 
@@ -134,7 +135,7 @@ def _firewall(settings: Settings, *, running: bool) -> Iterator[Finding]:
         yield ok("egress rules", "in force: sandboxes reach nothing")
 
 
-def _iptables(outcome: egress.Outcome) -> Finding:
+def _iptables(outcome: CommandOutcome) -> Finding:
     name = "iptables"
     if outcome.code == 0:
         return ok(name, "usable: the rules that keep sandboxes in can be set")

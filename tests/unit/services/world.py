@@ -146,7 +146,8 @@ class World:
         found = agents.authorize(self.deps, self.token(session), session.id)
         seq = seq or (found.report.seq + 1 if found.report else 1)
         said = Report(seq=seq, phase=phase, progress=50, message="working", failure=failure)
-        return agents.report(self.deps, found, said, [])
+        assert found.sandbox_id is not None
+        return agents.report(self.deps, found, found.sandbox_id, said, [])
 
     def give_up(self, session: Session, *, permanent: bool) -> None:
         failure = Failure(code="app_not_ready", message="it exited", permanent=permanent)
