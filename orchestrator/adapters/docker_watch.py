@@ -43,22 +43,46 @@ class DockerWatch:
         """`changed` is called when something of `view` did: True for its reach, False for its
         containers alone."""
         self.view = DockerView()
+        self._may_ask = asyncio.Event()  # set while there is a link to ask through
+        self._following: asyncio.Task[None] | None = None
         self._path = socket_path
         self._mine = [f"{INSTANCE_LABEL}={instance}"]
         self._changed = changed
         self._known: dict[str, Container] = {}
 
+    def begin(self) -> None:
+        """There is a way to ask now."""
+        self._may_ask.set()
+
+    def pause(self) -> None:
+        """There is none, or a new one: what was opened through the old one may never answer."""
+        self._may_ask.clear()
+        if self._following is not None:
+            self._following.cancel()
+
     async def live(self) -> None:
         while True:
+            await self._may_ask.wait()
+            self._following = asyncio.ensure_future(self._follow_once())
             try:
-                # Its own: after a change of engines nothing of the old connections is used.
-                async with self._client() as client:
-                    await self._follow(client)
-                self._down("Docker ended its event stream")
-            except* (httpx2.HTTPError, OSError, ValueError) as broken:
-                first = broken.exceptions[0]
-                self._down(f"Docker does not answer ({first or type(first).__name__})")
+                await self._following
+            except asyncio.CancelledError:
+                if not self._following.cancelled():
+                    self._following.cancel()
+                    raise  # it is we who are told to end
+                self._down("its link is down")
+                continue
             await asyncio.sleep(random.uniform(0.1, _AGAIN_MAX_S))  # noqa: S311 - jitter, no secret
+
+    async def _follow_once(self) -> None:
+        try:
+            # Its own: after a change of engines nothing of the old connections is used.
+            async with self._client() as client:
+                await self._follow(client)
+            self._down("Docker ended its event stream")
+        except* (httpx2.HTTPError, OSError, ValueError) as broken:
+            first = broken.exceptions[0]
+            self._down(f"Docker does not answer ({str(first) or type(first).__name__})")
 
     def _client(self) -> httpx2.AsyncClient:
         return httpx2.AsyncClient(

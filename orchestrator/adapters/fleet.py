@@ -77,7 +77,8 @@ class SshFleet:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # 1. The links, each of which takes its socket away; 2. the loop; 3. its thread.
+        # 1. The links, each of which takes its socket away, and what they carried; 2. the loop;
+        # 3. its thread.
         self._call(self._unfollow_all(), _STOP_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_STOP_S)
@@ -185,7 +186,9 @@ class SshFleet:
             began=time.monotonic(),
         )
         lives = [followed.watch.live()]
-        if followed.link is not None:
+        if followed.link is None:
+            followed.watch.begin()
+        else:
             lives.append(followed.link.live())
         followed.tasks = tuple(self._loop.create_task(one) for one in lives)
         for task in followed.tasks:
@@ -202,7 +205,16 @@ class SshFleet:
             agent_socket=self._settings.agent_socket,
             agent_folder=host.agent_folder,
         )
-        return Link(target, self._gate, lambda: self._say_changed(host.id))
+        return Link(target, self._gate, lambda: self._on_link(host.id))
+
+    def _on_link(self, host_id: HostId) -> None:
+        followed = self._followed.get(host_id)
+        if followed is not None and followed.link is not None:
+            if followed.link.view.up:
+                followed.watch.begin()
+            else:
+                followed.watch.pause()
+        self._say_changed(host_id)
 
     async def _unfollow(self, host_id: HostId) -> None:
         followed = self._followed.pop(host_id)
@@ -213,6 +225,10 @@ class SshFleet:
     async def _unfollow_all(self) -> None:
         for host_id in list(self._followed):
             await self._unfollow(host_id)
+        carried = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in carried:
+            task.cancel()
+        await asyncio.gather(*carried, return_exceptions=True)
 
     def _on_end(self, task: asyncio.Task[None]) -> None:
         """A link that dies of a bug takes the process down, by `check`."""

@@ -97,6 +97,16 @@ class _Carrier:
     root: bool
     open: int = 0
     retired: bool = False
+    # Connections to Docker on which everything that was asked is answered: kept for the next call.
+    answered: set[asyncio.StreamWriter] = field(default_factory=set)
+
+    def retire(self) -> None:
+        """Take nothing new, and end once what is carried has ended. A next call on a connection
+        that is kept would wait for an answer that may never come: those are closed."""
+        self.retired = True
+        for writer in self.answered:
+            writer.close()
+        self.close_if_idle()
 
     def close_if_idle(self) -> None:
         if self.retired and self.open == 0:
@@ -250,18 +260,20 @@ class Link:
         comes first: None is the beat."""
         late = asyncio.ensure_future(heart.stdout.readexactly(1))
         another = asyncio.ensure_future(self._connect_eventually())
+        beat = False
         try:
             await asyncio.wait({late, another}, return_when=asyncio.FIRST_COMPLETED)
-            if late.done():
+            beat = late.done()
+            if beat:
                 late.result()  # raises when the connection has ended
                 return None
             return another.result()
         finally:
             for task in (late, another):
                 task.cancel()
-            results = await asyncio.gather(late, another, return_exceptions=True)
-            if late.done() and isinstance(results[1], _Carrier):
-                self._retire(results[1])  # both came at once: the old one goes on
+            _, made = await asyncio.gather(late, another, return_exceptions=True)
+            if beat and isinstance(made, _Carrier):
+                self._retire(made)  # both came at once: the old one goes on
 
     async def _connect_eventually(self) -> _Carrier:
         while True:
@@ -273,11 +285,9 @@ class Link:
                 await asyncio.sleep(_SECOND_TRY_S)
 
     def _retire(self, carrier: _Carrier) -> None:
-        """It takes nothing new, and ends once what it carries has ended."""
-        carrier.retired = True
         self._retired = {one for one in self._retired if not one.connection.is_closed()}
         self._retired.add(carrier)
-        carrier.close_if_idle()
+        carrier.retire()
 
     # --- forwarding -------------------------------------------------------------------------------
 
@@ -302,7 +312,15 @@ class Link:
                 log.info("Docker can't be reached", host=self.target.name, error=str(error))
                 writer.close()
                 return
-            await _splice((reader, writer), there)
+            try:
+                await _splice(
+                    (reader, writer),
+                    there,
+                    asking=lambda: carrier.answered.discard(writer),
+                    answering=lambda: carrier.answered.add(writer),
+                )
+            finally:
+                carrier.answered.discard(writer)
 
     async def _to_agent_app(self, carrier: _Carrier, reader: Any, writer: Any) -> None:
         with carrier.carrying(), self._counted():
@@ -341,12 +359,18 @@ class Link:
             self._changed()
 
 
-async def _splice(one: tuple[Any, Any], other: tuple[Any, Any]) -> None:
-    """Bytes both ways, until both directions have ended or one has broken."""
+async def _splice(
+    one: tuple[Any, Any],
+    other: tuple[Any, Any],
+    asking: Callable[[], object] = lambda: None,
+    answering: Callable[[], object] = lambda: None,
+) -> None:
+    """Bytes both ways, until both directions have ended or one has broken. `asking` is called for
+    each piece from the first to the second, `answering` for each one back."""
     try:
         async with asyncio.TaskGroup() as pumps:
-            pumps.create_task(_pump(one[0], other[1]))
-            pumps.create_task(_pump(other[0], one[1]))
+            pumps.create_task(_pump(one[0], other[1], asking))
+            pumps.create_task(_pump(other[0], one[1], answering))
     except* (OSError, asyncssh.Error):
         pass  # both sides learn of it by the end of their stream
     finally:
@@ -354,8 +378,9 @@ async def _splice(one: tuple[Any, Any], other: tuple[Any, Any]) -> None:
             writer.close()
 
 
-async def _pump(reader: Any, writer: Stream) -> None:
+async def _pump(reader: Any, writer: Stream, passing: Callable[[], object]) -> None:
     while data := await reader.read(_CHUNK_BYTES):
+        passing()
         writer.write(data)
         await writer.drain()
     if writer.can_write_eof():

@@ -115,7 +115,7 @@ class Hosts:
     def refresh(self) -> str:
         """Measure the hosts that are UP, each every few seconds."""
         now = self._deps.clock.now()
-        hosts = [one for one in self._deps.store.hosts.list() if one.state is HostState.UP]
+        hosts = self._working()
         every = timedelta(seconds=max(_REFRESH_S, len(hosts) / _REFRESHES_PER_S))
         due = [one for one in hosts if now - self._refreshed.get(one.id, one.created_at) >= every]
         self._refreshed = {one.id: self._refreshed.get(one.id, one.created_at) for one in hosts}
@@ -142,13 +142,19 @@ class Hosts:
             lacking[host.name] = self._deps.engines.of(host).prepare()
             return ""
 
-        hosts = self._deps.store.hosts.list()
-        self._fences.each(
-            [one for one in hosts if one.state is HostState.UP], check, patience_s=_FENCES_S
-        )
+        self._fences.each(self._working(), check, patience_s=_FENCES_S)
         said = [f"{name}: {one}" for name in sorted(lacking) for one in lacking[name]]
         warn(said)
         return "; ".join(said)
+
+    def _working(self) -> Sequence[Host]:
+        """Those that are UP and answer just now."""
+        up = [one for one in self._deps.store.hosts.list() if one.state is HostState.UP]
+        return [one for one in up if self._answers(one)]
+
+    def _answers(self, host: Host) -> bool:
+        reach = self._fleet.reach(host)
+        return reach is not None and reach.up
 
     def _look_at(self, host: Host) -> Host:
         reach = self._fleet.reach(host)
@@ -157,14 +163,11 @@ class Hosts:
     def _may_be_admitted(self, host: Host) -> bool:
         if host.state not in {HostState.JOINING, HostState.SUSPECT} or host.drain is Drain.LEAVE:
             return False
-        reach = self._fleet.reach(host)
-        return reach is not None and reach.up
+        return self._answers(host)
 
     def _lacks_image(self, host: Host) -> bool:
-        """Whether today's image has to be streamed there; to a host that is LOST it can't be."""
-        reach = self._fleet.reach(host)
-        answers = reach is not None and reach.up
-        return host.remote and answers and host.image != self._deps.image()
+        """Whether today's image has to be streamed there."""
+        return host.remote and self._answers(host) and host.image != self._deps.image()
 
     def _admit(self, host: Host) -> str:
         after = service.admit(self._deps, self._fleet, host)
