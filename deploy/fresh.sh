@@ -50,7 +50,7 @@ start_machine() {
     local base name environment=() capabilities=()
     base=$(base_image)
     mkdir -p "$FOLDER/context/ca"
-    cp deploy/fresh/Dockerfile deploy/fresh/machine.sh "$FOLDER/context/"
+    cp deploy/fresh/Dockerfile deploy/fresh/machine.sh deploy/nested/cgroups.sh "$FOLDER/context/"
     touch "$FOLDER/context/ca/.empty" # COPY needs something to copy
     cp -L /usr/local/share/ca-certificates/*.crt "$FOLDER/context/ca/" 2>/dev/null || true
     for name in "${HANDED_ON[@]}"; do

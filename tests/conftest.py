@@ -1,4 +1,4 @@
-"""What every suite may use: the databases that a store runs on, both of them real.
+"""What every suite may use: real databases, a real fleet; and which tests share a worker.
 
 PostgreSQL is started once per run, when a test first asks for it, in a temporary folder and on a
 free port. Each test gets a database of its own, as a copy of one that was migrated once.
@@ -13,6 +13,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
 from orchestrator.adapters.sql_store import upgrade
+from tests import fleet as machines
+from tests.fleet import Fleet
 
 _SERVER_USER = "postgres"  # the server refuses to run as root
 _DEADLINE_S = 120
@@ -160,3 +163,37 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+# --- the fleet ------------------------------------------------------------------------------------
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of a file stay together, and all that need the fleet: there is one per run."""
+    for item in items:
+        needs = getattr(item, "fixturenames", ())
+        group = "fleet" if "fleet" in needs else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.fixture(scope="session")
+def docker_compose_command() -> str:
+    """The compose that pytest-docker calls: the wheel's, beside this interpreter."""
+    return str(Path(sys.executable).with_name("docker-compose"))
+
+
+@pytest.fixture(scope="session")
+def docker_compose_file() -> str:
+    os.environ["FLEET_IMAGE"] = machines.image()  # compose reads it
+    return str(machines.COMPOSE_FILE)
+
+
+@pytest.fixture(scope="session")
+def docker_setup() -> list[str]:
+    return ["up --detach --wait"]
+
+
+@pytest.fixture(scope="session")
+def fleet(docker_services: object, docker_compose_project_name: str) -> Fleet:
+    """Three VPSes that nothing was done to yet; removed at the end of the run."""
+    return machines.of_project(docker_compose_project_name)

@@ -65,14 +65,14 @@ class DockerWatch:
             await self._may_ask.wait()
             self._following = asyncio.ensure_future(self._follow_once())
             try:
-                await self._following
-            except asyncio.CancelledError:
-                if not self._following.cancelled():
-                    self._following.cancel()
-                    raise  # it is we who are told to end
+                await asyncio.wait({self._following})
+            finally:
+                self._following.cancel()
+            if self._following.cancelled():
                 self._down("its link is down")
-                continue
-            await asyncio.sleep(random.uniform(0.1, _AGAIN_MAX_S))  # noqa: S311 - jitter, no secret
+            else:
+                self._following.result()
+                await asyncio.sleep(random.uniform(0.1, _AGAIN_MAX_S))  # noqa: S311 - jitter
 
     async def _follow_once(self) -> None:
         try:
