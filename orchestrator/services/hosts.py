@@ -203,8 +203,7 @@ def admit(deps: Deps, fleet: ports.Fleet, known: Host) -> Host:
             raise errors.HostUnfit("; ".join(lacking), code="fences_missing")
         shortage = measure(deps, fleet, known)
     except errors.SpawnError as error:
-        why = str(error)
-        return deps.store.hosts.change(known.id, lambda found: replace(found, reason=why))
+        return _unfit(deps, known, error)
     now = deps.clock.now()
 
     def up(found: Host) -> Host:
@@ -238,7 +237,12 @@ def refresh(deps: Deps, fleet: ports.Fleet, known: Host) -> None:
     """Look again at what changes on a host that is UP: room on its disk and in its memory, and
     which of our images it has. Raises errors.Temporary."""
     engine = deps.engines.of(known)
-    image = _image_there(deps, engine, known)
+    try:
+        image = _image_there(deps, engine, known)
+    except errors.HostUnfit as error:
+        claims.suspect(deps, known.id, str(error))
+        _unfit(deps, known, error)
+        return
     shortage = measure(deps, fleet, known)
     engine.prune_images(keep={image, deps.image()})
     if (image, shortage) != (known.image, known.shortage):
@@ -322,6 +326,16 @@ def _unless_stale(write: Callable[[], object]) -> None:
         write()
     except errors.StaleWrite:
         return
+
+
+def _unfit(deps: Deps, known: Host, error: errors.SpawnError) -> Host:
+    """Say why a host isn't UP; of an image that is gone also forget that it had it, so that it is
+    sent again."""
+    why, gone = str(error), error.code == "image_missing"
+    return deps.store.hosts.change(
+        known.id,
+        lambda found: replace(found, reason=why, image="" if gone else found.image),
+    )
 
 
 def _image_there(deps: Deps, engine: ports.Engine, known: Host) -> str:

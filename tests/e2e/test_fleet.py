@@ -129,7 +129,9 @@ def test_a_host_that_dies_takes_no_link_with_it(pool: Installation, fleet: Fleet
     writing = [pool.create(f"A page about tide pool number {number}") for number in range(5)]
     for found in writing:
         pool.wait_for(found["session_id"], "generating")
-    name = max(_by_host(pool).items(), key=lambda item: len(item[1]))[0]
+    # Not vps3: it forgets what was on it, and then there is nothing to be swept.
+    there = {name: held for name, held in _by_host(pool).items() if name != "vps3"}
+    name = max(there, key=lambda one: len(there[one]))
     victim = fleet.named(name)
     slow = {found["session_id"] for found in writing} & set(_by_host(pool)[name])
     with meanwhile(victim.start):
