@@ -97,6 +97,9 @@ class Sessions(Protocol):
     def counts(self) -> dict[SessionState, int]:
         """Sessions per state; states without any are left out."""
 
+    def count_in(self, states: Iterable[SessionState]) -> int:
+        """Sessions in these states: costs no more than there are, which `counts` does."""
+
     def ahead_of(self, session: Session, now: datetime) -> int:
         """QUEUED, due and wanted sessions before it, by tier rank and then age (id breaks ties)."""
 

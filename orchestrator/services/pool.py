@@ -30,7 +30,6 @@ from orchestrator.services.nudges import nudge
 
 def level(deps: Deps, postponed_s: float = 0.0) -> pool.WarmLevel:
     """What a refill decides on. `postponed_s`: for how long it has given way to sessions."""
-    counts = deps.store.sessions.counts()
     warm = deps.store.sandboxes.warm_counts()
     fresh = warm.get(deps.image(), 0)
     return pool.WarmLevel(
@@ -41,7 +40,7 @@ def level(deps: Deps, postponed_s: float = 0.0) -> pool.WarmLevel:
         warming=deps.store.sandboxes.warming(),
         waiting=deps.store.sessions.waiting(deps.clock.now()),
         # Not those GENERATING: Claude takes a while, and the machine has nothing to do meanwhile.
-        arriving=counts.get(SessionState.PROVISIONING, 0) + counts.get(SessionState.DEPLOYING, 0),
+        arriving=deps.store.sessions.count_in([SessionState.PROVISIONING, SessionState.DEPLOYING]),
         postponed_s=postponed_s,
         totals=deps.store.hosts.totals(),
     )

@@ -71,8 +71,9 @@ _WARM = (
     .where(text("sandboxes.state = 'warm' AND sandboxes.routed"), *_ACTIVE)
     .group_by(_b.image)
 )
-_WARMING = select(func.count()).where(
-    text(f"sandboxes.{schema.SANDBOX_CREATING}"), _b.session_id.is_(None)
+# A filter, not a condition: SQLite would rather find all that ever had no session.
+_WARMING = select(func.count().filter(_b.session_id.is_(None))).where(
+    text(f"sandboxes.{schema.SANDBOX_CREATING}")
 )
 _LOOSE = select(*codec.SANDBOX).where(text(schema.SANDBOX_LOOSE)).order_by(_b.id)
 

@@ -44,6 +44,7 @@ _COUNT_ACTIVE = (
 )
 _LOCK_USER = select(func.pg_advisory_xact_lock(func.hashtext(bindparam("user_id"))))
 _COUNTS = select(_s.state, func.count()).group_by(_s.state)
+_COUNT_IN = select(func.count()).where(_s.state.in_(bindparam("states", expanding=True)))
 _WAITING = (
     select(func.count()).select_from(schema.sessions).where(_QUEUED, _s.due_at <= bindparam("now"))
 )
@@ -165,6 +166,12 @@ class SqlSessions:
     def counts(self) -> dict[SessionState, int]:
         with self._database.read() as connection:
             return {SessionState(state): count for state, count in connection.execute(_COUNTS)}
+
+    def count_in(self, states: Iterable[SessionState]) -> int:
+        wanted = {"states": [state.value for state in states]}
+        with self._database.read() as connection:
+            count: int = connection.execute(_COUNT_IN, wanted).scalar_one()
+            return count
 
     def ahead_of(self, session: Session, now: datetime) -> int:
         place = {

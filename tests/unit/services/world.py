@@ -25,6 +25,7 @@ from orchestrator.services import agents, claims, converge, routes, sessions
 from orchestrator.services.deps import Deps, Policy
 from orchestrator.services.tokens import SessionGrant, Tokens
 from tests.fakes import samples
+from tests.fakes.board import BoardInMemory
 from tests.fakes.clock import ManualClock
 from tests.fakes.engine import EngineInMemory, EnginesByHost
 from tests.fakes.events import EventsInMemory
@@ -50,6 +51,7 @@ class World:
     queue: QueueInMemory = field(default_factory=QueueInMemory)
     events: EventsInMemory = field(default_factory=EventsInMemory)
     probe: ProbeThatFindsAll = field(default_factory=ProbeThatFindsAll)
+    board: BoardInMemory = field(default_factory=BoardInMemory)
     policy: Policy = field(default_factory=lambda: Policy(can_generate=True, model="claude-test"))
     image: str = samples.IMAGE
 
@@ -68,6 +70,7 @@ class World:
             probe=self.probe,
             bundles=self.bundles,
             catalog=self.catalog,
+            board=self.board,
             clock=self.clock,
             tokens=Tokens(SECRET),
             image=lambda: self.image,

@@ -1,0 +1,255 @@
+"""How the pool grows, by simulation: `python -m bench.scale`.
+
+The real store, planner, services and loops against hosts that exist in memory alone: 10, 100 and
+1,000 of them with 50 slots each, half of which hold a session. Prints how long a claim, a placement
+and each pass of the daemon take, and what grows with the number of hosts. Writes bench/scale.md.
+"""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+import orchestrator
+from orchestrator.adapters import sql_store
+from orchestrator.adapters.bundle_store import FolderBundles
+from orchestrator.adapters.catalog import FolderCatalog
+from orchestrator.adapters.sql_store import codec, schema, upgrade
+from orchestrator.adapters.sql_store.database import engine_for, parse
+from orchestrator.domain import ids
+from orchestrator.domain.access import Principal
+from orchestrator.domain.diagnosis import Container
+from orchestrator.domain.host import Host, Reach
+from orchestrator.domain.ids import HostId
+from orchestrator.domain.sandbox import SandboxState
+from orchestrator.domain.session import SessionState
+from orchestrator.loops.host_passes import Hosts, Reconciler
+from orchestrator.ports import CommandOutcome
+from orchestrator.services import pool
+from orchestrator.services.deps import Policy
+from tests.fakes import samples
+from tests.unit.services.world import VISITOR, World
+
+SIZES = (10, 100, 1000)
+SLOTS = 50
+HELD = 25  # sandboxes per host that belong to sessions
+WARM = 100  # in the whole pool
+SAMPLES = 40
+RESULTS = Path(__file__).parent / "scale.md"
+
+
+def main() -> None:
+    """Measure each size, print the table, write it down."""
+    columns = {size: _measure(size) for size in SIZES}
+    names = list(columns[SIZES[0]])
+    head = " | ".join(f"{size} hosts, {size * HELD} sessions" for size in SIZES)
+    lines = [
+        f"| p50, ms | {head} | {SIZES[-1] // SIZES[0]} times the hosts |",
+        "|---|" + "---:|" * (len(SIZES) + 1),
+    ]
+    for name in names:
+        figures = [columns[size][name] for size in SIZES]
+        cells = " | ".join(f"{figure * 1000:.2f}" for figure in figures)
+        lines.append(f"| {name} | {cells} | x {figures[-1] / figures[0]:.1f} |")
+    text = (
+        "# Scale, by simulation\n\n"
+        f"One run of `python -m bench.scale`, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC; SQLite,"
+        f" {SLOTS} slots and {HELD} sessions per host, {WARM} warm sandboxes in the pool;"
+        " engines in memory, everything else is what runs in production.\n\n"
+        + "\n".join(lines)
+        + "\n"
+    )
+    RESULTS.write_text(text)
+    print(text)
+
+
+def _measure(size: int) -> dict[str, float]:
+    folder = Path(tempfile.mkdtemp(prefix="spawn-scale-"))
+    try:
+        url = f"sqlite:///{folder / 'spawn.db'}"
+        upgrade.migrate(url)
+        simulation = Simulation.of(url, folder, size)
+        return simulation.figures()
+    finally:
+        shutil.rmtree(folder)
+
+
+@dataclass
+class Simulation:
+    """A pool of one size, and the services over it."""
+
+    world: World
+    fleet: FleetOfNobody
+    size: int
+
+    @classmethod
+    def of(cls, url: str, folder: Path, size: int) -> Simulation:
+        hosts = _fill(url, size)
+        world = World(
+            store=sql_store.open_store(url, port_range=(21000, 21999)),
+            bundles=FolderBundles(folder / "bundles"),
+            catalog=FolderCatalog(Path(orchestrator.__file__).parent / "catalog"),
+            policy=Policy(warm_target=WARM),
+        )
+        world.clock.jump_to(datetime.now(UTC))
+        return cls(world=world, fleet=FleetOfNobody(hosts), size=size)
+
+    def figures(self) -> dict[str, float]:
+        """Seconds, medians."""
+        hosts = Hosts(self.world.deps, self.fleet, NoPushes(), threads=CallersThread())
+        reconciler = Reconciler(self.world.deps, self.fleet, threads=CallersThread())
+        hosts.look()
+        try:
+            return {
+                "claim of a warm sandbox: converge of one session": self._claims(),
+                "placement of a new sandbox": self._placements(),
+                "refill pass: decide": _median(lambda: pool.level(self.world.deps)),
+                "reconcile pass: one host had an event, a tenth is due": _median(
+                    lambda: self._reconcile(reconciler), 10
+                ),
+                "links pass: look at every host": _median(hosts.look, 10),
+                "nudge pass: nothing is due": _median(self._nothing_due),
+            }
+        finally:
+            self.world.store.close()
+
+    def _claims(self) -> float:
+        took = []
+        for _ in range(SAMPLES):
+            asked = self.world.ask(_somebody())
+            began = time.perf_counter()
+            self.world.converge(asked)
+            took.append(time.perf_counter() - began)
+            assert self.world.state(asked) is SessionState.PROVISIONING
+        return statistics.median(took)
+
+    def _placements(self) -> float:
+        def place() -> None:
+            new = samples.new_sandbox(image=samples.IMAGE)
+            self.world.store.sandboxes.place(new, self.world.clock.now())
+
+        return _median(place, min(SAMPLES, self.size))
+
+    def _reconcile(self, reconciler: Reconciler) -> None:
+        self.fleet.changed = {next(iter(self.fleet.held))}
+        reconciler.run()
+
+    def _nothing_due(self) -> None:
+        self.world.store.sessions.due(datetime(2000, 1, 1, tzinfo=UTC), 100)
+
+
+class FleetOfNobody:
+    """ports.Fleet: every host answers and runs what the store says."""
+
+    def __init__(self, held: dict[HostId, Sequence[Container]]) -> None:
+        self.held = held
+        self.changed: Collection[HostId] = ()
+        self._since = datetime.now(UTC) - timedelta(hours=1)
+
+    def keep(self, hosts: Sequence[Host]) -> None:
+        """Links to nobody."""
+
+    def reach(self, host: Host) -> Reach | None:
+        return Reach(up=True, since=self._since)
+
+    def run(self, host: Host, argv: Sequence[str]) -> CommandOutcome:
+        return CommandOutcome(code=0, output="")
+
+    def containers(self, host: Host) -> Sequence[Container] | None:
+        return self.held[host.id]
+
+    def take_changed(self) -> Collection[HostId]:
+        changed, self.changed = self.changed, ()
+        return changed
+
+
+class NoPushes:
+    """ports.ImagePushes: every host has the image."""
+
+    def ensure(self, hosts: Sequence[Host]) -> None:
+        assert not hosts
+
+
+class CallersThread(Executor):
+    """A pass is over when it returns: what is measured is all of it."""
+
+    def submit(self, fn: Callable[..., Any], /, *given: Any, **named: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(fn(*given, **named))
+        return done
+
+
+def _somebody() -> Principal:
+    """Another user for each session, so that nobody meets a limit."""
+    return replace(VISITOR, user_id=ids.new_user_id())
+
+
+def _median(what: Callable[[], object], count: int = SAMPLES) -> float:
+    took = []
+    for _ in range(count):
+        began = time.perf_counter()
+        what()
+        took.append(time.perf_counter() - began)
+    return statistics.median(took)
+
+
+def _fill(url: str, size: int) -> dict[HostId, Sequence[Container]]:
+    """Rows for all of them at once; by the store's own calls it would take an hour."""
+    now = datetime.now(UTC)
+    later = now + timedelta(days=1)
+    hosts, sessions, boxes = [], [], []
+    held: dict[HostId, Sequence[Container]] = {}
+    for number in range(size):
+        host = samples.host(slots=SLOTS, created_at=now, state_since=now, seen_at=now)
+        warm = WARM // size + (number < WARM % size)
+        made = []
+        for index in range(HELD + warm):
+            mine = index < HELD
+            session = samples.session(
+                state=SessionState.READY, created_at=now, due_at=later, expires_at=later
+            )
+            box = samples.sandbox(
+                host_id=host.id,
+                session_id=session.id if mine else None,
+                state=SandboxState.CLAIMED if mine else SandboxState.WARM,
+                port=21000 + index,
+                agent_seen_at=later,  # nobody is silent in here
+                created_at=now,
+                state_since=now,
+            )
+            made.append(Container(id=str(box.container_id), sandbox_id=box.id, running=True))
+            boxes.append(codec.sandbox_values(box))
+            if mine:
+                there = replace(session, slug=box.slug, sandbox_id=box.id)
+                sessions.append(codec.session_values(there))
+        hosts.append({**codec.host_values(host), "used": HELD + warm})
+        held[host.id] = made
+    _insert(url, hosts, sessions, boxes)
+    return held
+
+
+def _insert(url: str, hosts: list[Any], sessions: list[Any], boxes: list[Any]) -> None:
+    engine = engine_for(parse(url), pool_size=0)
+    try:
+        with engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            connection.execute(sa.insert(schema.hosts), hosts)
+            connection.execute(sa.insert(schema.sessions), sessions)
+            connection.execute(sa.insert(schema.sandboxes), boxes)
+            connection.exec_driver_sql("COMMIT")
+    finally:
+        engine.dispose()
+
+
+if __name__ == "__main__":
+    main()
