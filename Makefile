@@ -11,10 +11,10 @@ SCRIPTS = .ci/run $(shell find deploy runtime-image -name '*.sh')
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help up down venv check fmt test e2e bench fresh
+.PHONY: help up down fleet fleet-down venv check fmt test e2e bench fresh
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 up: ## Install what is missing and start SpawnAI on this machine
 	@deploy/install.sh up
@@ -23,6 +23,13 @@ up: ## Install what is missing and start SpawnAI on this machine
 down: ## Stop SpawnAI, and the Docker engine if `make up` started it
 	@if [ -x .venv/bin/spawnctl ]; then $(RUN) .venv/bin/spawnctl down; fi
 	@deploy/engine.sh stop
+
+fleet: ## Start three container VPSes here, and join them to the SpawnAI that runs
+	@deploy/install.sh fleet
+	@$(RUN) deploy/fleet.sh join
+
+fleet-down: ## Take them out of the pool and remove them
+	@$(RUN) deploy/fleet.sh leave
 
 venv: ## Make the virtual environment .venv
 	@deploy/install.sh venv
@@ -41,11 +48,11 @@ fmt: venv ## Format, and mend what lint can mend
 
 test: ## The whole test suite; installs and starts what it needs
 	@deploy/install.sh test
-	$(RUN) $(PY) -m pytest -n 3 --dist loadfile
+	$(RUN) $(PY) -m pytest -n 3 --dist loadgroup
 
 e2e: ## The end-to-end tests alone
 	@deploy/install.sh test
-	$(RUN) $(PY) -m pytest -n 3 --dist loadfile tests/e2e
+	$(RUN) $(PY) -m pytest -n 3 --dist loadgroup tests/e2e
 
 bench: ## Measure this machine and print the table
 	@deploy/install.sh bench

@@ -3,6 +3,7 @@
 #
 #   deploy/install.sh up      the virtual environment, the programs that SpawnAI runs, an engine, the image
 #   deploy/install.sh venv    the virtual environment alone, with the developers' tools
+#   deploy/install.sh fleet   what `up` needs, with the developers' tools: compose is one of them
 #   deploy/install.sh test    all of that, and the programs that only the test suite starts
 #   deploy/install.sh bench   that, and the load generator
 #
@@ -18,7 +19,8 @@ readonly POLICY_MARK="# Written by SpawnAI's deploy/install.sh for one apt-get r
 
 main() {
     local what=${1:-up} lock=requirements-dev.lock
-    [[ $what =~ ^(venv|up|test|bench)$ ]] || fail "say what to install: venv, up, test or bench"
+    [[ $what =~ ^(venv|up|fleet|test|bench)$ ]] \
+        || fail "say what to install: venv, up, fleet, test or bench"
     [[ $what != up ]] || lock=requirements.lock
     cd "$ROOT"
     make_state_folder
@@ -48,7 +50,7 @@ missing_packages() {
     has iptables || echo iptables
     has nginx || echo nginx-light
     has redis-server || echo redis-server
-    [[ $what != up ]] || return 0
+    [[ $what != up && $what != fleet ]] || return 0
     compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || echo postgresql
     has node || echo nodejs
     has chromium || echo chromium

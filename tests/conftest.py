@@ -1,4 +1,4 @@
-"""What every suite may use: the databases that a store runs on, both of them real.
+"""What every suite may use: real databases, a real fleet; and which tests share a worker.
 
 PostgreSQL is started once per run, when a test first asks for it, in a temporary folder and on a
 free port. Each test gets a database of its own, as a copy of one that was migrated once.
@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import os
 import pwd
+import shlex
 import shutil
 import socket
 import subprocess
@@ -23,6 +24,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
 from orchestrator.adapters.sql_store import upgrade
+from tests import fleet as machines
+from tests.fleet import Fleet
 
 _SERVER_USER = "postgres"  # the server refuses to run as root
 _DEADLINE_S = 120
@@ -160,3 +163,56 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+# --- the fleet ------------------------------------------------------------------------------------
+
+
+@pytest.hookimpl(tryfirst=True)  # xdist's own hook is what reads the marks
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests of a file stay together, and all that need the fleet: there is one per run."""
+    for item in items:
+        needs = getattr(item, "fixturenames", ())
+        group = "fleet" if "fleet" in needs else item.path.relative_to(config.rootpath).as_posix()
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.fixture(scope="session")
+def fleet(
+    docker_services: object,
+    docker_compose_project_name: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Fleet:
+    """Three machines, started once per run. Whoever breaks one mends it: all tests share them."""
+    return machines.of_project(docker_compose_project_name, tmp_path_factory.mktemp("fleet"))
+
+
+# What pytest-docker's `docker_services` asks for.
+
+
+@pytest.fixture(scope="session")
+def docker_compose_project_name() -> str:
+    return f"spawn-test-{os.getpid()}"
+
+
+@pytest.fixture(scope="session")
+def docker_compose_file() -> str:
+    return str(machines.COMPOSE_FILE)
+
+
+@pytest.fixture(scope="session")
+def docker_compose_command(docker_compose_project_name: str) -> str:
+    settings = machines.environment(docker_compose_project_name)
+    return shlex.join(["env", *settings, str(machines.COMPOSE), "--progress", "quiet"])
+
+
+@pytest.fixture(scope="session")
+def docker_setup() -> list[str]:
+    return ["up --detach --no-build"]
+
+
+@pytest.fixture(scope="session")
+def docker_cleanup(docker_compose_project_name: str) -> Iterator[list[str]]:
+    """Nothing for pytest-docker, which forgets what an `up` that failed half-way has made."""
+    yield []
+    machines.remove(docker_compose_project_name)

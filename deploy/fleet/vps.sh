@@ -26,7 +26,8 @@ readonly LIMIT_S=60
 
 main() {
     case ${1:-} in
-        boot | ready | authorize | fingerprint | cut | heal | mend) "$1" ;;
+        boot | ready | authorize | fingerprint | mend) "$1" ;;
+        cut | heal) "$1_network" ;;
         stop-sshd | start-sshd | kill-dockerd | start-dockerd | fill-disk | free-disk) "${1//-/_}" ;;
         *) fail "no command ${1:-}: see the head of $0" ;;
     esac
@@ -71,7 +72,7 @@ ready() {
 }
 
 mend() {
-    heal
+    heal_network
     free_disk
     start_sshd
     start_dockerd
@@ -93,14 +94,14 @@ fingerprint() {
 
 # --- the network -----------------------------------------------------------------------------------
 
-cut() {
+cut_network() {
     local rule
     for rule in PREROUTING POSTROUTING; do
         dropping "$rule" -C 2>/dev/null || dropping "$rule" -I
     done
 }
 
-heal() {
+heal_network() {
     local rule
     for rule in PREROUTING POSTROUTING; do
         while dropping "$rule" -D 2>/dev/null; do :; done

@@ -20,7 +20,7 @@ build_machine() {
         arguments+=(--build-arg "$name")
     done
     # The same builder everywhere: what CI has is the legacy one.
-    DOCKER_BUILDKIT=0 docker build --network=host --build-arg "BASE=$base" --tag "$tag" \
+    DOCKER_BUILDKIT=0 docker build --quiet --network=host --build-arg "BASE=$base" --tag "$tag" \
         "${arguments[@]}" "$context"
 }
 
