@@ -14,7 +14,7 @@ SCRIPTS = .ci/run $(shell find deploy runtime-image -name '*.sh')
 .PHONY: help up down fleet fleet-down venv check fmt test e2e bench fresh
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 up: ## Install what is missing and start SpawnAI on this machine
 	@deploy/install.sh up
@@ -26,10 +26,10 @@ down: ## Stop SpawnAI, and the Docker engine if `make up` started it
 
 fleet: ## Start three container VPSes here, and join them to the SpawnAI that runs
 	@deploy/install.sh fleet
-	@$(RUN) deploy/fleet.sh up
+	@$(RUN) deploy/fleet.sh join
 
 fleet-down: ## Take them out of the pool and remove them
-	@$(RUN) deploy/fleet.sh down
+	@$(RUN) deploy/fleet.sh leave
 
 venv: ## Make the virtual environment .venv
 	@deploy/install.sh venv

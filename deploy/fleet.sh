@@ -1,105 +1,195 @@
 #!/usr/bin/env bash
-# A fleet of three container VPSes on this machine, for developers and demos.
+# A fleet of up to three machines with sshd and Docker, each a container, for tests, developers and demos.
 #
-#   deploy/fleet.sh image    build their image; its name is the last line of stdout
-#   deploy/fleet.sh up       start them, and join them to the SpawnAI that runs here
-#   deploy/fleet.sh down     take them out of the pool, and remove them with all that is on them
+#   deploy/fleet.sh join             start three, and add them to the SpawnAI that runs here (`make fleet`)
+#   deploy/fleet.sh leave            take them out of it again, and remove them (`make fleet-down`)
+#   deploy/fleet.sh up --authorized-key FILE [--count N] [--disk MIB]
+#                                    start them, and print a line `NAME ADDRESS` for each that answers;
+#                                    FILE has the public key that may log in as root, - is stdin;
+#                                    --disk gives vps3 a file system of its own for Docker, to be filled
+#   deploy/fleet.sh down             remove them, with all that was on them
+#   deploy/fleet.sh cut|heal NAME    break its network, silently; mend it
+#   deploy/fleet.sh fill-disk|free-disk NAME   leave its Docker some MiB; give them back
+#   deploy/fleet.sh stop|start NAME  as its power switch would
+#   deploy/fleet.sh vps NAME COMMAND what else deploy/fleet/vps.sh can do
+#   deploy/fleet.sh image            build the image of the machines; prints its name
+#   deploy/fleet.sh environment      what compose.yaml has to be told; the tests' fixture asks for it
 #
-# Called by the Makefile and by tests/fleet.py (image).
+# All take --project NAME: fleets with different names don't meet. Addresses come from the name, so that
+# they are the same the next time; FLEET_PREFIX=10.1.2 chooses others.
 set -euo pipefail
 # shellcheck source=deploy/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+# shellcheck source=deploy/nested/machines.sh
+source "$ROOT/deploy/nested/machines.sh"
 
-readonly PROJECT=spawnai-fleet
-readonly READY_LIMIT_S=60
-FOLDER=""
+readonly HERE=$ROOT/deploy/fleet
+readonly CONTENT=("$HERE/Dockerfile" "$HERE/vps.sh" "$HERE/daemon.json")
+readonly SPAWNCTL=$ROOT/.venv/bin/spawnctl
+PROJECT=spawnai-fleet
+COUNT=3
+DISK_MIB=0
+KEY_FILE=""
+WORDS=() # what is no option
 
 main() {
-    cd "$ROOT"
+    read_options "$@"
+    set -- "${WORDS[@]}"
     case ${1:-} in
-        image) image ;;
-        up) up ;;
-        down) down ;;
-        *) fail "say what to do: image, up or down" ;;
+        up | down | join | leave | image | environment) "$1" ;;
+        cut | heal | fill-disk | free-disk) on_vps "${2:-}" "$1" ;;
+        stop | start) "$1" "${2:-}" ;;
+        vps) on_vps "${@:2}" ;;
+        *) fail "say what to do: the head of $0 lists it" ;;
     esac
 }
 
-# The tag says what it was built from, so that it is built once.
-image() {
-    local base hash name
-    base=$(runtime-image/base.sh | tail -n 1)
-    hash=$(cat deploy/fleet/Dockerfile deploy/fleet/vps.sh deploy/nested/cgroups.sh | sha256sum)
-    name=spawnai/fleet-vps:${hash:0:16}
-    if ! docker image inspect "$name" >/dev/null 2>&1; then
-        FOLDER=$(mktemp -d)
-        trap 'rm -rf "$FOLDER"' EXIT
-        cp deploy/fleet/Dockerfile deploy/fleet/vps.sh deploy/nested/cgroups.sh "$FOLDER/"
-        mkdir "$FOLDER/ca" && touch "$FOLDER/ca/.empty" # COPY needs something to copy
-        cp -L /usr/local/share/ca-certificates/*.crt "$FOLDER/ca/" 2>/dev/null || true
-        build "$base" "$name" >&2
-    fi
-    echo "$name"
+read_options() {
+    while (($#)); do
+        case $1 in
+            --project) PROJECT=${2:?--project needs a name} && shift 2 ;;
+            --count) COUNT=${2:?--count needs a number} && shift 2 ;;
+            --disk) DISK_MIB=${2:?--disk needs MiB} && shift 2 ;;
+            --authorized-key) KEY_FILE=${2:?--authorized-key needs a file} && shift 2 ;;
+            --*) fail "unknown option $1" ;;
+            *) WORDS+=("$1") && shift ;;
+        esac
+    done
+    [[ $COUNT =~ ^[1-3]$ ]] || fail "--count is 1, 2 or 3, and not $COUNT"
+    [[ $DISK_MIB =~ ^[0-9]+$ ]] || fail "--disk is a number of MiB, and not $DISK_MIB"
 }
 
-build() {
-    local arguments=() one
-    # By name only: docker takes the values from the environment, so none shows up in argv.
-    for one in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY; do
-        [[ -z ${!one:-} ]] || arguments+=(--build-arg "$one")
-    done
-    DOCKER_BUILDKIT=0 docker build --quiet --network=host --build-arg "BASE=$1" --tag "$2" \
-        "${arguments[@]}" "$FOLDER"
-}
+# --- the whole fleet -------------------------------------------------------------------------------
 
 up() {
-    local name address
-    .venv/bin/spawnctl status >/dev/null || fail "SpawnAI doesn't run here: make up"
-    FLEET_IMAGE=$(image)
-    export FLEET_IMAGE
-    compose up --detach --wait
-    for name in vps1 vps2 vps3; do
-        authorize "$name"
-        address=$(address_of "$name")
-        if ! .venv/bin/spawnctl hosts show "$name" >/dev/null 2>&1; then
-            .venv/bin/spawnctl hosts add "ssh://root@$address" --name "$name" \
-                --publish-address "$address" --fingerprint "$(fingerprint_of "$name")"
-        fi
+    local name key
+    [[ -n $KEY_FILE ]] || fail "up needs --authorized-key FILE: the public key that may log in"
+    key=$(cat "${KEY_FILE/#-/\/dev/stdin}")
+    # shellcheck disable=SC2046 # one word each
+    compose up --detach --no-build $(names) >&2
+    for name in $(names); do
+        wait_for "sshd and dockerd of $name" is_ready "$name" || fail "$name: see docker logs $(container "$name")"
+        on_vps "$name" authorize <<<"$key"
+        echo "$name $(prefix).1${name#vps}"
     done
-    .venv/bin/spawnctl hosts list
 }
 
 down() {
-    local name
-    if .venv/bin/spawnctl status >/dev/null 2>&1; then
-        for name in vps1 vps2 vps3; do
-            .venv/bin/spawnctl hosts remove "$name" --force || true
-        done
-    fi
-    FLEET_IMAGE=none compose down --volumes
+    compose down --volumes --timeout 0 >&2
+}
+
+names() {
+    printf 'vps%s\n' $(seq "$COUNT")
 }
 
 compose() {
-    .venv/bin/docker-compose --project-name "$PROJECT" --file deploy/fleet/compose.yaml "$@"
+    local program settings="" words=()
+    program=$(compose_program)
+    [[ $1 != up ]] || settings=$(environment)
+    mapfile -t words < <(printf %s "$settings")
+    env "${words[@]}" "$program" --progress quiet --file "$HERE/compose.yaml" --project-name "$PROJECT" "$@"
 }
 
-# What an operator of a real VPS does in their provider's console.
-authorize() {
-    local container=$PROJECT-$1-1 deadline=$((SECONDS + READY_LIMIT_S))
-    .venv/bin/spawnctl hosts key 2>/dev/null | grep '^ssh-' \
-        | docker exec --interactive "$container" sh -c \
-            'install -d -m 0700 /root/.ssh && cat >/root/.ssh/authorized_keys'
-    until docker exec "$container" docker version >/dev/null 2>&1; do
-        ((SECONDS < deadline)) || fail "$1: its Docker does not answer within $READY_LIMIT_S s"
-        sleep 0.2
+# The wheel of the developers' tools, else the machine's own.
+compose_program() {
+    local program
+    for program in "${FLEET_COMPOSE:-}" "$ROOT/.venv/bin/docker-compose" "$(command -v docker-compose)"; do
+        if [[ -x $program ]]; then
+            echo "$program"
+            return
+        fi
     done
+    fail "there is no docker-compose: run deploy/install.sh fleet"
 }
 
-address_of() {
-    docker inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' "$PROJECT-$1-1"
+environment() {
+    local image
+    image=$(image)
+    echo "FLEET_IMAGE=$image"
+    echo "FLEET_PREFIX=$(prefix)"
+    echo "FLEET_DISK_MIB=$DISK_MIB"
 }
 
-fingerprint_of() {
-    docker exec "$PROJECT-$1-1" ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub | awk '{ print $2 }'
+# The first three numbers of their addresses. Docker picks none of these for other networks by itself, and
+# the machines' own engines use 10.250 and 10.251.
+prefix() {
+    local number
+    number=$(cksum <<<"$PROJECT" | cut -d ' ' -f 1)
+    echo "${FLEET_PREFIX:-10.$((200 + number % 50)).$((number / 50 % 256))}"
+}
+
+# Named after what it is made of, so that it is built again when that changes and only then.
+image() {
+    local tag context
+    tag=spawnai/vps:$(cat "${CONTENT[@]}" "$ROOT/deploy/nested/cgroups.sh" | sha256sum | head -c 16)
+    if ! docker image inspect "$tag" >/dev/null 2>&1; then
+        say "Building the image of the fleet's machines, $tag (about a minute)"
+        context=$(mktemp -d)
+        # shellcheck disable=SC2064 # now: the name is this function's own
+        trap "rm -rf '$context'" EXIT
+        build_machine "$tag" "$context" "${CONTENT[@]}" >&2
+    fi
+    echo "$tag"
+}
+
+# --- with a SpawnAI that runs ----------------------------------------------------------------------
+
+join() {
+    local machines name address
+    KEY_FILE=$(mktemp)
+    trap 'rm -f "$KEY_FILE"' EXIT
+    "$SPAWNCTL" hosts key | grep '^ssh-' >"$KEY_FILE" || fail "SpawnAI doesn't run here: make up"
+    machines=$(up)
+    while read -r name address; do
+        if ! "$SPAWNCTL" hosts show "$name" >/dev/null 2>&1 </dev/null; then
+            "$SPAWNCTL" hosts add "ssh://root@$address" --name "$name" --publish-address "$address" \
+                --fingerprint "$(on_vps "$name" fingerprint)" </dev/null
+        fi
+    done <<<"$machines"
+    "$SPAWNCTL" hosts list
+}
+
+leave() {
+    local name
+    for name in $(names); do
+        "$SPAWNCTL" hosts remove "$name" --force || say "$name is no host of a SpawnAI that runs here"
+    done
+    down
+}
+
+# --- one machine -----------------------------------------------------------------------------------
+
+# $1: its name; the rest: words for vps.sh.
+on_vps() {
+    local id
+    id=$(container "$1")
+    docker exec --interactive "$id" vps "${@:2}"
+}
+
+stop() {
+    local id
+    id=$(container "$1")
+    docker kill "$id" >/dev/null
+}
+
+start() {
+    local id
+    id=$(container "$1")
+    docker start "$id" >/dev/null
+    wait_for "sshd and dockerd of $1" is_ready "$1"
+}
+
+is_ready() {
+    on_vps "$1" ready >/dev/null 2>&1
+}
+
+container() {
+    local id
+    [[ ${1:-} =~ ^vps[1-3]$ ]] || fail "name a machine: vps1, vps2 or vps3"
+    id=$(docker ps --all --quiet --filter "label=com.docker.compose.project=$PROJECT" \
+        --filter "label=com.docker.compose.service=$1")
+    [[ -n $id ]] || fail "the fleet $PROJECT has no $1: deploy/fleet.sh up"
+    echo "$id"
 }
 
 main "$@"

@@ -8,6 +8,8 @@
 set -euo pipefail
 # shellcheck source=deploy/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+# shellcheck source=deploy/nested/machines.sh
+source "$ROOT/deploy/nested/machines.sh"
 
 readonly IMAGE=spawnai/fresh
 readonly MACHINE=spawnai-fresh-$$
@@ -16,9 +18,6 @@ readonly PLACE=/srv/spawnai
 # Enough for an engine that makes containers, without --privileged: an engine that itself runs in a
 # container has no CAP_SYS_RESOURCE to give.
 readonly CAPABILITIES=(SYS_ADMIN NET_ADMIN SYS_PTRACE)
-# By name only: docker takes the values from the environment, so none shows up in argv.
-readonly HANDED_ON=(http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY
-    PIP_INDEX_URL PIP_EXTRA_INDEX_URL NPM_CONFIG_REGISTRY)
 FOLDER=""
 ENGINE_WAS_THERE=""
 WITH=() # options of docker exec, beside the usual ones
@@ -47,19 +46,9 @@ main() {
 # --- steps -----------------------------------------------------------------------------------------
 
 start_machine() {
-    local base name environment=() capabilities=()
-    base=$(base_image)
-    mkdir -p "$FOLDER/context/ca"
-    cp deploy/fresh/Dockerfile deploy/fresh/machine.sh deploy/nested/cgroups.sh "$FOLDER/context/"
-    touch "$FOLDER/context/ca/.empty" # COPY needs something to copy
-    cp -L /usr/local/share/ca-certificates/*.crt "$FOLDER/context/ca/" 2>/dev/null || true
-    for name in "${HANDED_ON[@]}"; do
-        [[ -z ${!name:-} ]] || environment+=("$name")
-    done
-    DOCKER_BUILDKIT=0 docker build --network=host --build-arg "BASE=$base" --tag "$IMAGE" \
-        "${environment[@]/#/--build-arg=}" "$FOLDER/context"
-
-    capabilities=("${CAPABILITIES[@]/#/--cap-add=}")
+    local environment=() capabilities=("${CAPABILITIES[@]/#/--cap-add=}")
+    build_machine "$IMAGE" "$FOLDER/context" deploy/fresh/Dockerfile deploy/fresh/machine.sh
+    mapfile -t environment < <(names_that_are_set)
     docker run --detach --init --name "$MACHINE" --hostname bare "${capabilities[@]}" \
         --security-opt seccomp=unconfined --security-opt systempaths=unconfined \
         --security-opt apparmor=unconfined --device-cgroup-rule 'a *:* rwm' \
@@ -70,15 +59,6 @@ start_machine() {
 
 machine_is_ready() {
     docker logs "$MACHINE" 2>&1 | grep -qx ready
-}
-
-# The same image as that of the sandboxes: where none can be pulled, debootstrap makes it.
-base_image() {
-    if [[ $(id -u) != 0 ]] && can_be_root; then
-        as_root env DOCKER_HOST="$DOCKER_HOST" runtime-image/base.sh | tail -n 1
-    else
-        runtime-image/base.sh | tail -n 1
-    fi
 }
 
 copy_source() {
@@ -161,16 +141,6 @@ step() {
         exit 1
     fi
     say "PASS  $title ($((SECONDS - started)) s)"
-}
-
-# $1: what for; the rest: the condition.
-wait_for() {
-    local what=$1 deadline=$((SECONDS + 30))
-    shift
-    until "$@"; do
-        ((SECONDS < deadline)) || { echo "waited 30 s in vain for $what" && return 1; }
-        sleep 0.2
-    done
 }
 
 clean_up() {

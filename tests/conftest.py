@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import os
 import pwd
+import shlex
 import shutil
 import socket
 import subprocess
@@ -168,32 +169,51 @@ def _free_port() -> int:
 # --- the fleet ------------------------------------------------------------------------------------
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(tryfirst=True)  # xdist's own hook is what reads the marks
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests of a file stay together, and all that need the fleet: there is one per run."""
     for item in items:
         needs = getattr(item, "fixturenames", ())
-        group = "fleet" if "fleet" in needs else str(item.path)
+        group = "fleet" if "fleet" in needs else item.path.relative_to(config.rootpath).as_posix()
         item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
-def docker_compose_command() -> str:
-    """The compose that pytest-docker calls: the wheel's, beside this interpreter."""
-    return str(Path(sys.executable).with_name("docker-compose"))
+def fleet(
+    docker_services: object,
+    docker_compose_project_name: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Fleet:
+    """Three machines, started once per run. Whoever breaks one mends it: all tests share them."""
+    return machines.of_project(docker_compose_project_name, tmp_path_factory.mktemp("fleet"))
+
+
+# What pytest-docker's `docker_services` asks for.
+
+
+@pytest.fixture(scope="session")
+def docker_compose_project_name() -> str:
+    return f"spawn-test-{os.getpid()}"
 
 
 @pytest.fixture(scope="session")
 def docker_compose_file() -> str:
-    os.environ["FLEET_IMAGE"] = machines.image()  # compose reads it
     return str(machines.COMPOSE_FILE)
 
 
 @pytest.fixture(scope="session")
-def docker_setup() -> list[str]:
-    return ["up --detach --wait"]
+def docker_compose_command(docker_compose_project_name: str) -> str:
+    settings = machines.environment(docker_compose_project_name)
+    return shlex.join(["env", *settings, str(machines.COMPOSE), "--progress", "quiet"])
 
 
 @pytest.fixture(scope="session")
-def fleet(docker_services: object, docker_compose_project_name: str) -> Fleet:
-    """Three VPSes that nothing was done to yet; removed at the end of the run."""
-    return machines.of_project(docker_compose_project_name)
+def docker_setup() -> list[str]:
+    return ["up --detach --no-build"]
+
+
+@pytest.fixture(scope="session")
+def docker_cleanup(docker_compose_project_name: str) -> Iterator[list[str]]:
+    """Nothing for pytest-docker, which forgets what an `up` that failed half-way has made."""
+    yield []
+    machines.remove(docker_compose_project_name)
