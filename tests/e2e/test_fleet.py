@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests import fleet as machines
+from tests.e2e import hosts
 from tests.e2e.installation import Installation, installed, until
 from tests.fakes.messages_api import MessagesApi
-from tests.fleet import Fleet, meanwhile
+from tests.fleet import Fleet, Vps, meanwhile
 
 _APPS = ("kanban", "snake", "todo", "pomodoro", "markdown")
 _TITLES = {
@@ -41,7 +41,7 @@ def pool(fleet: Fleet) -> Iterator[Installation]:
             ANTHROPIC_BASE_URL=model.url,
         ) as one,
     ):
-        machines.join(one, fleet, slots="40", region="here", label="disk=ssd")
+        hosts.join(one, fleet, "--slots", "40", "--region", "here", "--label", "disk=ssd")
         yield one
 
 
@@ -53,7 +53,7 @@ def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
     for found in one.admin("sessions?limit=1000")["sessions"]:
         one.call("DELETE", f"/api/sessions/{found['session_id']}", key=one.operator_key)
     for name in ("vps1", "vps2", "vps3"):
-        machines.await_state(one, name, "up")
+        hosts.await_state(one, name, "up")
     until(lambda: _claimed(one) == 0, 90, "all sessions to be gone")
 
 
@@ -68,7 +68,7 @@ def test_sixty_sessions_at_once_go_through_a_default_sshd(pool: Installation) ->
     made = _start(pool, 60)
     for found in _ready(pool, made):
         assert pool.app(found["url"]).status == 200
-    links = [host["link"] for host in pool.admin("hosts")["hosts"] if host["link"]]
+    links = [one["link"] for one in pool.admin("hosts")["hosts"] if one["link"]]
     # Each agent's long poll is a channel of its own; sshd's MaxSessions is 10.
     assert sum(link["channels"] for link in links) >= 60
     assert all(link["reconnects"] == 0 for link in links)
@@ -129,14 +129,12 @@ def test_a_host_that_dies_takes_no_link_with_it(pool: Installation, fleet: Fleet
     writing = [pool.create(f"A page about tide pool number {number}") for number in range(5)]
     for found in writing:
         pool.wait_for(found["session_id"], "generating")
-    # Not vps3: it forgets what was on it, and then there is nothing to be swept.
-    there = {name: held for name, held in _by_host(pool).items() if name != "vps3"}
-    name = max(there, key=lambda one: len(there[one]))
+    name = max(_by_host(pool).items(), key=lambda item: len(item[1]))[0]
     victim = fleet.named(name)
     slow = {found["session_id"] for found in writing} & set(_by_host(pool)[name])
     with meanwhile(victim.start):
         victim.stop()
-        machines.await_state(pool, name, "lost", within_s=40)
+        hosts.await_state(pool, name, "lost", within_s=40)
         for found in ready:
             until(lambda found=found: _shows(pool, found), 45, f"{found['url']} to answer again")
         for found in writing:
@@ -144,7 +142,7 @@ def test_a_host_that_dies_takes_no_link_with_it(pool: Installation, fleet: Fleet
             assert done["status"] == "ready", done
             assert done["attempt"] == (2 if found["session_id"] in slow else 1)
         assert slow, "none of them was being written on the host that died"
-    machines.await_state(pool, name, "up")
+    hosts.await_state(pool, name, "up")
     until(lambda: _stale(pool, victim) == [], 30, f"{name} to be swept")
 
 
@@ -155,10 +153,10 @@ def test_a_network_cut_of_ten_seconds_costs_nothing(pool: Installation, fleet: F
     with _load(pool, ready) as load:
         with meanwhile(victim.heal):
             victim.cut()
-            machines.await_state(pool, victim.name, "suspect", within_s=10)
+            hosts.await_state(pool, victim.name, "suspect", within_s=10)
             more = _start(pool, 3)  # elsewhere, for there it can't be told to start
             load.wait(10 * _RATE_PER_S)
-        machines.await_state(pool, victim.name, "up", within_s=20)
+        hosts.await_state(pool, victim.name, "up", within_s=20)
         arrived = _ready(pool, more)
     assert {found: _places(pool)[found] for found in before} == before
     assert all(pool.status(found)["attempt"] == 1 for found in _places(pool))
@@ -174,7 +172,7 @@ def test_a_drained_host_is_empty_and_nobody_noticed(pool: Installation, fleet: F
         load.wait(20)
         with meanwhile(lambda: pool.spawnctl("hosts", "uncordon", name)):
             pool.spawnctl("hosts", "drain", name)
-            assert machines.host(pool, name)["used"] == 0
+            assert hosts.host(pool, name)["used"] == 0
             assert name not in _by_host(pool)
             load.wait(40)
     assert load.wrong == []
@@ -211,9 +209,9 @@ def test_a_docker_that_was_killed_is_suspect_at_once_and_comes_back(
     victim = fleet.named(next(iter(_by_host(pool))))
     with meanwhile(victim.start_dockerd):
         victim.kill_dockerd()
-        machines.await_state(pool, victim.name, "suspect", within_s=10)
-        assert "Docker" in machines.host(pool, victim.name)["reason"]
-    machines.await_state(pool, victim.name, "up")
+        hosts.await_state(pool, victim.name, "suspect", within_s=10)
+        assert "Docker" in hosts.host(pool, victim.name)["reason"]
+    hosts.await_state(pool, victim.name, "up")
     for found in ready:
         until(lambda found=found: _shows(pool, found), 60, f"{found['url']} to answer")
 
@@ -224,13 +222,13 @@ def test_a_full_disk_takes_a_host_out_of_placement_until_it_is_freed(
     victim = fleet.named("vps3")
     with meanwhile(victim.free_disk):
         victim.fill_disk()
-        until(lambda: machines.host(pool, "vps3")["shortage"], 60, "the shortage to be seen")
+        until(lambda: hosts.host(pool, "vps3")["shortage"], 60, "the shortage to be seen")
         made = _ready(pool, _start(pool, 4))
         warm_before = {"vps3"}
         placed = {_places(pool)[found["session_id"]][0] for found in made}
         assert placed <= {"vps1", "vps2"} | warm_before
         assert all(pool.status(found["session_id"])["attempt"] == 1 for found in made)
-    until(lambda: not machines.host(pool, "vps3")["shortage"], 60, "the shortage to be over")
+    until(lambda: not hosts.host(pool, "vps3")["shortage"], 60, "the shortage to be over")
 
 
 # --- what the tests ask -----------------------------------------------------------------------------
@@ -335,24 +333,24 @@ def _claimed(one: Installation) -> int:
     return int(pool["claimed"] + pool["stopping"] + pool["broken"])
 
 
-def _stale(one: Installation, vps: machines.Vps) -> list[str]:
+def _stale(one: Installation, vps: Vps) -> list[str]:
     """Containers on a machine that the store knows nothing of."""
-    known = {f"spawn-{box['sandbox_id']}" for box in machines.host(one, vps.name)["sandboxes"]}
+    known = {f"spawn-{box['sandbox_id']}" for box in hosts.host(one, vps.name)["sandboxes"]}
     return [each["Names"] for each in vps.containers() if each["Names"] not in known]
 
 
 def _all_linked(one: Installation) -> bool:
-    links = [host["link"] for host in one.admin("hosts")["hosts"] if host["name"] != "local"]
+    links = [each["link"] for each in one.admin("hosts")["hosts"]]
     return all(link is not None and link["up"] and link["docker"] for link in links)
 
 
 def _a_port(one: Installation, name: str) -> int:
     """Of some sandbox on that host; of none, one that sandboxes may have."""
-    boxes = machines.host(one, name)["sandboxes"]
+    boxes = hosts.host(one, name)["sandboxes"]
     return int(boxes[0]["port"]) if boxes else int(one.env["SPAWN_PORTS"].split("-")[0])
 
 
-def _gateway_of(vps: machines.Vps) -> str:
+def _gateway_of(vps: Vps) -> str:
     """The machine that the proxy runs on, as the VPS sees it."""
     return vps.exec("ip", "route", "show", "default").split()[2]
 
@@ -369,7 +367,7 @@ _RESOLVE = (
 )
 
 
-def _connects(vps: machines.Vps, container: str | None, address: str, port: int) -> str:
+def _connects(vps: Vps, container: str | None, address: str, port: int) -> str:
     """Whether a TCP connection is made, from a container on a machine or from the machine."""
     if container is None:
         script = (
@@ -379,7 +377,7 @@ def _connects(vps: machines.Vps, container: str | None, address: str, port: int)
     return vps.exec("docker", "exec", container, "python3", "-c", _CONNECT, address, str(port))
 
 
-def _resolves(vps: machines.Vps, container: str) -> str:
+def _resolves(vps: Vps, container: str) -> str:
     return vps.exec("docker", "exec", container, "python3", "-c", _RESOLVE)
 
 

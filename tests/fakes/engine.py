@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +26,7 @@ class EngineInMemory:
         self.warnings: list[str] = []  # what its fences lack
         self.prepared = 0  # how often they were seen to
         self.dismantled = False
+        self.kept: list[set[str]] = []  # what each pruning of images was to keep
 
     def start(self, spec: SandboxSpec, *, replace_stale: bool) -> str:
         self.specs.append(spec)
@@ -55,8 +56,12 @@ class EngineInMemory:
     def dismantle(self) -> None:
         self.dismantled = not self.found
 
+    def prune_images(self, keep: Collection[str]) -> int:
+        self.kept.append(set(keep))
+        return 0
+
     def describe(self) -> dict[str, Any]:
-        return {"version": "in memory"}
+        return {"version": "in memory", "root": "/var/lib/docker"}
 
     def logs(self, sandbox_id: SandboxId, lines: int) -> str:
         return ""
