@@ -112,6 +112,43 @@ SANDBOX = {
     "created_at": CREATED,
     "reason": "",
 }
+HOST: Json = {
+    "name": "local",
+    "host_id": "hst_" + "f" * 26,
+    "state": "up",
+    "reason": "",
+    "since": CREATED,
+    "cordoned": True,
+    "drain": "none",
+    "draining": False,
+    "slots": 32,
+    "used": 4,
+    "starting": 1,
+    "warm": 2,
+    "region": "",
+    "labels": {},
+    "address": "unix:///var/run/docker.sock",
+    "publish_address": "127.0.0.1",
+    "host_key": "",
+    "image": "spawnai/runtime:0123456789abcdef",
+    "shortage": "",
+    "starts_at_once": 3,
+    "generation": 1,
+    "seen_at": CREATED,
+    "link": None,
+}
+REMOTE: Json = {
+    **HOST,
+    "name": "paris-1",
+    "host_id": "hst_" + "g" * 26,
+    "cordoned": False,
+    "region": "eu",
+    "labels": {"disk": "ssd", "gpu": ""},
+    "address": "ssh://root@203.0.113.7:2222",
+    "publish_address": "203.0.113.7",
+    "host_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPXcUZY3bW4XG0yDHbHbkKHgnsTOMbeNWPlsLfLeSpVw",
+    "link": {"up": True, "docker": True, "channels": 5, "rtt_ms": 8.25, "reconnects": 1},
+}
 POOL: Json = {
     "warm_target": 3,
     "warm": 2,
@@ -122,18 +159,9 @@ POOL: Json = {
     "slots": 32,
     "free_slots": 28,
     "waiting": 0,
-    "hosts": [
-        {
-            "name": "local",
-            "state": "up",
-            "reason": "",
-            "slots": 32,
-            "used": 4,
-            "starting": 1,
-            "cordoned": True,
-            "draining": False,
-        }
-    ],
+    "hosts": [HOST, REMOTE],
+    "free_slots_wanted": 2,
+    "free_slots_short": 0,
     "queues": {"critical": 0, "high": 2, "normal": 0, "low": 0},
 }
 CHECKS = {
@@ -164,6 +192,7 @@ class CliApi:
         self._scripts: dict[str, deque[Scripted]] = defaultdict(deque)
         self._story: deque[Json] = deque([QUEUED, GENERATING, READY])
         self._revision = 1
+        self.hosts: dict[str, Json] = {one["name"]: dict(one) for one in (HOST, REMOTE)}
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
         routes = [Route("/{path:path}", self._any, methods=["GET", "POST", "DELETE"])]
@@ -224,7 +253,35 @@ class CliApi:
             return _problem(401, "unauthorized", "this needs an operator's API key")
         if path == f"/api/status/{SESSION}":
             return self._poll(request)
+        if path.startswith(_HOSTS):
+            return self._host(request.method, path, self.seen[-1].body or {})
         return self._usual(request.method, path)
+
+    def _host(self, method: str, path: str, body: Json) -> Response:
+        """Hosts that come up, are emptied and leave at once."""
+        name, _, action = path.removeprefix(_HOSTS).strip("/").partition("/")
+        if (method, name) == ("GET", ""):
+            return JSONResponse({"hosts": list(self.hosts.values())})
+        if (method, name) == ("POST", ""):
+            given = {key: body[key] for key in body if key != "machine_id"}
+            self.hosts[body["name"]] = {**REMOTE, **given, "used": 0, "warm": 0}
+            return JSONResponse(self._shown(body["name"]), 201)
+        if name not in self.hosts:
+            return _problem(404, "host_unknown", f"there is no host {name!r}; there are: local")
+        if method == "DELETE":
+            del self.hosts[name]
+            return JSONResponse({"name": name, "drain": "leave"}, 202)
+        changes: Json = {
+            "cordon": {"cordoned": True},
+            "uncordon": {"cordoned": False, "drain": "none", "draining": False},
+            "drain": {"drain": "wait" if body.get("wait") else "move", "draining": True, "used": 0},
+        }
+        self.hosts[name].update(changes.get(action, {}))
+        return JSONResponse(self._shown(name))
+
+    def _shown(self, name: str) -> Json:
+        found = self.hosts[name]
+        return {**found, "sandboxes": [] if found["used"] == 0 else [{**SANDBOX, "image": "i:1"}]}
 
     def _poll(self, request: Request) -> Response:
         """A change at each poll that knows the last one, and a 304 in between."""
@@ -263,6 +320,7 @@ class CliApi:
         return JSONResponse(body, code, headers)
 
 
+_HOSTS = "/api/admin/hosts"
 _BEARER = f"Bearer {KEY}"
 TEMPLATE = {
     "name": "kanban",

@@ -6,10 +6,8 @@ set again if they have gone.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import docker.errors
 
@@ -18,15 +16,11 @@ from orchestrator.adapters.docker_engine import DockerEngine
 from orchestrator.adapters.docker_flags import SandboxLimits
 from orchestrator.adapters.state_folder import StateFolder
 from orchestrator.config import Settings
-from orchestrator.domain import errors
-from orchestrator.entrypoints.cli import checks_machine
-from orchestrator.entrypoints.cli.findings import Finding, ok, problem, warning
+from orchestrator.domain import docker_facts, errors
+from orchestrator.entrypoints.cli import checks_docker, checks_machine
+from orchestrator.entrypoints.cli.findings import Finding, ok, problem
 from orchestrator.ports import CommandOutcome
 
-Info = Mapping[str, Any]
-
-_VERSION_MIN = (20, 10)
-_FIT_DRIVERS = frozenset({"overlay2", "overlayfs", "btrfs", "zfs"})
 _START = "Start it: sudo systemctl start docker (without systemd: make up). Or set SPAWN_DOCKER_URL"
 _BUILD = "spawnctl image build"
 _INSTANCE = "instance"  # in the state folder; without it, what runs here isn't of this installation
@@ -45,60 +39,13 @@ def engine(settings: Settings, *, running: bool) -> Iterator[Finding]:
     except errors.SpawnError as error:
         yield problem("Docker", str(error), _fix_for(str(error)))
         return
-    yield _version(info)
-    yield _storage(info)
-    yield from _limits(info, settings)
-    root = Path(info["DockerRootDir"])
+    facts = docker_facts.of_info(info)
+    yield from checks_docker.engine(facts, settings.sandbox_runtime)
+    root = Path(facts.root)
     if root.exists():
         yield from checks_machine.room("Docker's disk", root)
     yield image
     yield from _firewall(settings, running=running)
-
-
-def _version(info: Info) -> Finding:
-    said = str(info["ServerVersion"])
-    if version_of(said) < _VERSION_MIN:
-        return problem("Docker", f"version {said} is too old", "Install Docker 20.10 or newer")
-    return ok("Docker", f"version {said} answers")
-
-
-def version_of(text: str) -> tuple[int, ...]:
-    """(20, 10) of "20.10.24+dfsg1"."""
-    return tuple(int(part) for part in re.findall(r"\d+", text)[:2])
-
-
-def _storage(info: Info) -> Finding:
-    driver = str(info["Driver"])
-    if driver in _FIT_DRIVERS:
-        return ok("storage driver", driver)
-    return warning(
-        "storage driver",
-        f"{driver} copies whole images: starts are slow and take much disk",
-        'Set {"storage-driver": "overlay2"} in /etc/docker/daemon.json and restart Docker',
-    )
-
-
-def _limits(info: Info, settings: Settings) -> Iterator[Finding]:
-    """Whether the kernel keeps sandboxes within their bounds."""
-    version = str(info.get("CgroupVersion") or 1)
-    wanted = {"MemoryLimit": "memory", "CpuCfsQuota": "CPU", "PidsLimit": "process"}
-    missing = [name for key, name in wanted.items() if not info.get(key)]
-    if missing:
-        yield problem(
-            "cgroups",
-            f"version {version}, without {' and '.join(missing)} limits: one app could take all",
-            "Add cgroup_enable=memory to the kernel's command line and reboot; for rootless Docker"
-            " delegate the controllers to its user",
-        )
-    else:
-        yield ok("cgroups", f"version {version}; memory, CPU and process limits work")
-    runtime = settings.sandbox_runtime
-    if runtime and runtime not in info.get("Runtimes", {}):
-        yield problem(
-            "sandbox runtime",
-            f"Docker has no runtime {runtime}",
-            f"Add {runtime} to /etc/docker/daemon.json, or unset SPAWN_SANDBOX_RUNTIME",
-        )
 
 
 def _image(api: docker.APIClient, settings: Settings) -> Finding:

@@ -22,6 +22,7 @@ class Finding:
     level: Level
     detail: str  # what was found
     fix: str = ""  # the exact thing to do; never empty for a problem
+    code: str = ""  # stable, for programs; "" where nobody has asked for one yet
 
 
 def ok(name: str, detail: str) -> Finding:
@@ -32,5 +33,5 @@ def warning(name: str, detail: str, fix: str) -> Finding:
     return Finding(name=name, level=Level.WARNING, detail=detail, fix=fix)
 
 
-def problem(name: str, detail: str, fix: str) -> Finding:
-    return Finding(name=name, level=Level.PROBLEM, detail=detail, fix=fix)
+def problem(name: str, detail: str, fix: str, code: str = "") -> Finding:
+    return Finding(name=name, level=Level.PROBLEM, detail=detail, fix=fix, code=code)

@@ -7,7 +7,6 @@ shows of the others; a test compares it with the modules.
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 import traceback
@@ -16,11 +15,9 @@ from collections.abc import Mapping, Sequence
 import typer
 
 from orchestrator.domain import errors
-from orchestrator.entrypoints.cli import exits, output, problems
+from orchestrator.entrypoints.cli import exits, lazy, output, problems
 from orchestrator.entrypoints.cli.exits import Exit
 from orchestrator.entrypoints.cli.problems import Problem
-
-PACKAGE = "orchestrator.entrypoints.cli"
 
 # Module -> its commands, each with the line that `spawnctl --help` shows.
 COMMANDS: Mapping[str, Mapping[str, str]] = {
@@ -32,6 +29,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
     "run": {"run": "Make an app from a prompt, and print its link."},
     "sessions": {"sessions": "List, show, end and extend sessions; read their logs."},
     "pool": {"pool": "Show hosts, slots, sandboxes and queues."},
+    "hosts": {"hosts": "Add machines to the pool, look after them, take them out."},
     "templates": {"templates": "List the apps that start at once, without Claude."},
     "image": {"image": "Build and show the runtime image of the sandboxes."},
     "keys": {"keys": "Make, list and revoke API keys."},
@@ -69,7 +67,7 @@ def main() -> None:
 
 def build(arguments: Sequence[str]) -> typer.Typer:
     """The application: whole for the command that is asked for, and by name for the others."""
-    wanted = next((word for word in arguments if not word.startswith("-")), None)
+    wanted = lazy.words(arguments)
     app = typer.Typer(
         name="spawnctl",
         help="Run SpawnAI: from a prompt to the link of a running web app.",
@@ -79,17 +77,8 @@ def build(arguments: Sequence[str]) -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    for module, commands in COMMANDS.items():
-        if wanted in commands:
-            importlib.import_module(f"{PACKAGE}.{module}").register(app)
-            continue
-        for name, line in commands.items():
-            app.command(name, help=line)(_stand_in)
+    lazy.fill(app, COMMANDS, wanted)
     return app
-
-
-def _stand_in() -> None:
-    """Only ever shown: a command that is asked for has its module loaded."""
 
 
 def _end(problem: Problem) -> None:

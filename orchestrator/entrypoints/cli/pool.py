@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from orchestrator.entrypoints.cli import local, output, pool_view
+from orchestrator.entrypoints.cli import host_view, local, output, pool_view
 from orchestrator.entrypoints.cli.client import Api
 from orchestrator.entrypoints.cli.output import AsJson
 
@@ -22,11 +22,11 @@ def pool(as_json: AsJson = False) -> None:
         output.as_json(found)
         return
     console = output.stdout()
+    wide = console.width >= output.WIDE
     console.print(output.facts(pool_view.level(found)))
     if found["hosts"]:
         console.print()
-        console.print(pool_view.hosts(found["hosts"]))
+        console.print(host_view.listing(found["hosts"], wide=wide))
     if found["sandboxes"]:
         console.print()
-        wide = console.width >= output.WIDE
         console.print(pool_view.sandboxes(found["sandboxes"], wide=wide))

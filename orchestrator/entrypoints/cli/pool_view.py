@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from rich.text import Text
 from orchestrator.entrypoints.cli import output
 
 Json = dict[str, Any]
+
+_HOSTS_NAMED = 6  # beyond it a line has no room for their names
 
 
 def level(pool: Json) -> Iterator[tuple[str, str | Text]]:
@@ -23,27 +26,11 @@ def level(pool: Json) -> Iterator[tuple[str, str | Text]]:
         if pool[name]
     ]
     yield "sandboxes", Text(", ").join([warm, *map(Text, others)])
-    yield "slots", f"{pool['free_slots']} of {pool['slots']} free"
+    yield "slots", _slots(pool)
     if pool["waiting"]:
         yield "waiting", Text(f"{pool['waiting']} sessions wait for a sandbox", "yellow")
     yield "hosts", _host_names(pool["hosts"])
     yield "queues", _queues(pool["queues"])
-
-
-def hosts(found: Sequence[Json]) -> Table:
-    """One line a host."""
-    made = output.table("HOST", "STATE", "SLOTS", "STARTING", "NOTE", wrap={"NOTE"})
-    for host in found:
-        flags = [name for name in ("cordoned", "draining") if host[name]]
-        note = "; ".join([*flags, output.plain(host["reason"])] if host["reason"] else flags)
-        made.add_row(
-            output.plain(host["name"]),
-            output.state(host["state"]),
-            f"{host['used']}/{host['slots']}",
-            str(host["starting"]),
-            note or "-",
-        )
-    return made
 
 
 def sandboxes(found: Sequence[Json], *, wide: bool) -> Table:
@@ -69,12 +56,29 @@ def sandboxes(found: Sequence[Json], *, wide: bool) -> Table:
     return made
 
 
+def _slots(pool: Json) -> Text:
+    said = f"{pool['free_slots']} of {pool['slots']} free"
+    if not pool["free_slots_short"]:
+        return Text(said)
+    wanted, short = pool["free_slots_wanted"], pool["free_slots_short"]
+    return Text(
+        f"{said}: {short} fewer than the {wanted} that are to stay free (SPAWN_FREE_SLOTS); add a"
+        " host, or end sessions",
+        "yellow",
+    )
+
+
 def _host_names(found: Sequence[Json]) -> Text:
     if not found:
         return Text("none has joined yet", "yellow")
+    if len(found) <= _HOSTS_NAMED:
+        return Text(", ").join(
+            Text.assemble(output.plain(host["name"]), " ", output.state(host["state"]))
+            for host in found
+        )
+    states = Counter(host["state"] for host in found)
     return Text(", ").join(
-        Text.assemble(output.plain(host["name"]), " ", output.state(host["state"]))
-        for host in found
+        Text.assemble(str(count), " ", output.state(name)) for name, count in states.most_common()
     )
 
 

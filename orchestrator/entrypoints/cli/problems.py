@@ -46,6 +46,8 @@ def from_error(error: errors.SpawnError) -> Problem:
         exit_code = Exit.UNREACHABLE
     elif isinstance(error, errors.NotFound):
         exit_code = Exit.NOT_FOUND
+    elif isinstance(error, errors.Conflict):
+        exit_code = Exit.CONFLICT
     return Problem(exit_code, error.code, str(error))
 
 
@@ -67,6 +69,9 @@ _ADVICE: Mapping[str, str] = {
     "not_found": "See what there is: spawnctl sessions list, spawnctl keys list",
     "session_unknown": "See what there is: spawnctl sessions list",
     "session_ending": 'Start a new one: spawnctl run "PROMPT"',
+    "host_unknown": "See what there is: spawnctl hosts list",
+    "host_exists": "See it: spawnctl hosts list",
+    "machine_known": "See it: spawnctl hosts list",
     "template_unknown": "See what there is: spawnctl templates",
     "too_many_sessions": "End one first: spawnctl sessions list, spawnctl sessions kill ID",
     "prompt_empty": 'For example: spawnctl run "a kanban board", or: spawnctl run -t kanban',

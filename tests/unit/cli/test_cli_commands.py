@@ -10,14 +10,20 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from orchestrator.entrypoints.cli import exits, main
+from orchestrator.entrypoints.cli import exits, hosts, lazy, main
 from orchestrator.entrypoints.cli.session_logs import news
 
+_TABLES = [main.COMMANDS, hosts.COMMANDS]
 
-@pytest.mark.parametrize("module", sorted(main.COMMANDS))
-def test_the_help_of_spawnctl_says_what_the_command_itself_says(module: str) -> None:
+
+@pytest.mark.parametrize(
+    ("table", "module"), [(table, module) for table in _TABLES for module in sorted(table)]
+)
+def test_the_help_of_spawnctl_says_what_the_command_itself_says(
+    table: lazy.Table, module: str
+) -> None:
     app = typer.Typer()
-    importlib.import_module(f"{main.PACKAGE}.{module}").register(app)
+    importlib.import_module(f"{lazy.PACKAGE}.{module}").register(app)
     registered = {
         one.name or one.callback.__name__: str(one.help or one.callback.__doc__)
         for one in app.registered_commands
@@ -29,8 +35,8 @@ def test_the_help_of_spawnctl_says_what_the_command_itself_says(module: str) -> 
         if one.typer_instance is not None
     }
     first_lines = {name: text.splitlines()[0] for name, text in {**registered, **groups}.items()}
-    assert set(first_lines) == set(main.COMMANDS[module])
-    for name, line in main.COMMANDS[module].items():
+    assert set(first_lines) == set(table[module])
+    for name, line in table[module].items():
         assert first_lines[name].startswith(line)
 
 
@@ -50,6 +56,8 @@ def test_help_lists_every_command_and_every_exit_code() -> None:
         (["--help"], ["pydantic", "httpx2", "docker", "sqlalchemy", "orchestrator.config"]),
         (["version"], ["pydantic_settings", "httpx2", "docker", "sqlalchemy"]),
         (["status", "--help"], ["docker", "sqlalchemy", "redis", "fastapi"]),
+        (["hosts", "--help"], ["httpx2", "asyncssh", "docker", "orchestrator.config"]),
+        (["hosts", "list", "--help"], ["asyncssh", "docker", "sqlalchemy", "paramiko"]),
         (["doctor", "--help"], ["sqlalchemy", "redis", "fastapi"]),
     ],
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.config import Settings
+from orchestrator.domain import docker_facts
 from orchestrator.entrypoints.cli import checks_engine, checks_machine, children, doctor
 from orchestrator.entrypoints.cli.findings import Finding, Level
 
@@ -90,7 +91,7 @@ def test_an_engine_that_does_not_answer_is_one_problem_with_its_remedy(tmp_path:
     [("20.10.24+dfsg1", (20, 10)), ("29.1.3", (29, 1)), ("19.03.15", (19, 3)), ("dev", ())],
 )
 def test_versions_of_docker_compare_as_numbers(text: str, version: tuple[int, ...]) -> None:
-    assert checks_engine.version_of(text) == version
+    assert docker_facts.version_of(text) == version
 
 
 def test_every_problem_and_warning_of_a_bare_machine_says_what_to_do(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from orchestrator.domain.host import HostState
 from orchestrator.domain.sandbox import SandboxState
 from orchestrator.domain.session import SessionState
-from orchestrator.entrypoints.cli import output, overview, pool_view, session_view
+from orchestrator.entrypoints.cli import host_view, output, overview, session_view
 from orchestrator.entrypoints.cli.progress import Lines, describe, say_short
 from tests.fakes import cli_api
 
@@ -129,7 +129,7 @@ def test_the_overview_says_what_is_missing() -> None:
 
 def test_a_host_shows_the_operators_marks_and_its_reason() -> None:
     host = {**cli_api.POOL["hosts"][0], "reason": "does not answer"}
-    assert "cordoned; does not answer" in rendered(pool_view.hosts([host]), 80)
+    assert "cordoned; does not answer" in rendered(host_view.listing([host], wide=False), 80)
 
 
 def test_the_place_in_the_queue_is_said() -> None:
