@@ -231,7 +231,7 @@ def test_a_full_disk_takes_a_host_out_of_placement_until_it_is_freed(
     until(lambda: not hosts.host(pool, "vps3")["shortage"], 60, "the shortage to be over")
 
 
-# --- what the tests ask -----------------------------------------------------------------------------
+# --- what the tests ask ----------------------------------------------------------------------------
 
 
 class _Load:
