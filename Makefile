@@ -48,11 +48,11 @@ fmt: venv ## Format, and mend what lint can mend
 
 test: ## The whole test suite; installs and starts what it needs
 	@deploy/install.sh test
-	$(RUN) $(PY) -m pytest -n 3 --dist loadgroup
+	$(RUN) $(PY) -m pytest -n 3 --dist loadfile
 
 e2e: ## The end-to-end tests alone
 	@deploy/install.sh test
-	$(RUN) $(PY) -m pytest -n 3 --dist loadgroup tests/e2e
+	$(RUN) $(PY) -m pytest -n 3 --dist loadfile tests/e2e
 
 bench: ## Measure this machine and print the table
 	@deploy/install.sh bench

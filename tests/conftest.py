@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -25,11 +26,23 @@ from sqlalchemy.pool import NullPool
 
 from orchestrator.adapters.sql_store import upgrade
 from tests import fleet as machines
+from tests import workers
 from tests.fleet import Fleet
 
 _SERVER_USER = "postgres"  # the server refuses to run as root
 _DEADLINE_S = 120
 _numbers = itertools.count(1)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> workers.Scheduler | None:
+    """See tests/workers.py."""
+    return workers.Scheduler(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+@pytest.hookimpl(tryfirst=True)  # before its fixtures, the fleet among them
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    workers.check_name(item)
 
 
 @pytest.fixture(scope="session")
@@ -166,15 +179,6 @@ def _free_port() -> int:
 
 
 # --- the fleet ------------------------------------------------------------------------------------
-
-
-@pytest.hookimpl(tryfirst=True)  # xdist's own hook is what reads the marks
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests of a file stay together, and all that need the fleet: there is one per run."""
-    for item in items:
-        needs = getattr(item, "fixturenames", ())
-        group = "fleet" if "fleet" in needs else item.path.relative_to(config.rootpath).as_posix()
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

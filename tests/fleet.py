@@ -1,7 +1,7 @@
 """Three machines with sshd and Docker, each reached by SSH alone, and what can befall them.
 
 deploy/fleet has the machines, which are containers; the fixture `fleet` in tests/conftest.py starts
-them once per run, and tests that use it run on one worker.
+them once per run, on one worker (tests/workers.py).
 """
 
 from __future__ import annotations

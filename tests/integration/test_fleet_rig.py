@@ -171,15 +171,6 @@ def test_a_disk_that_is_not_the_machines_own_is_not_filled(vps: Vps) -> None:
         vps.fill_disk()
 
 
-# --- one fleet per run --------------------------------------------------------------------------
-
-
-def test_all_tests_of_the_fleet_share_a_worker(
-    fleet: Fleet, request: pytest.FixtureRequest
-) -> None:
-    assert [mark.args for mark in request.node.iter_markers("xdist_group")] == [("fleet",)]
-
-
 # --- without pytest -------------------------------------------------------------------------------
 
 

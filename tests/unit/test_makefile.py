@@ -26,14 +26,6 @@ def test_make_alone_lists_every_target() -> None:
     assert set(re.findall(r"^  make (\S+) +\S", shown, re.MULTILINE)) == targets
 
 
-def test_the_tests_of_a_file_share_a_worker(request: pytest.FixtureRequest) -> None:
-    runs = re.findall(r"-m pytest (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    groups = [mark.args for mark in request.node.iter_markers("xdist_group")]
-
-    assert [run for run in runs if "--dist loadgroup" not in run] == []
-    assert groups == [("tests/unit/test_makefile.py",)]
-
-
 def test_stopping_the_engine_spares_a_process_that_inherited_its_pid(tmp_path: Path) -> None:
     with _process("--something-else") as innocent:
         _pid_file(tmp_path).write_text(str(innocent.pid))

@@ -1,0 +1,21 @@
+"""Tests of a file share a worker, and so do all files of the fleet."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.workers import group_of
+
+
+@pytest.mark.parametrize(
+    ("nodeid", "group"),
+    [
+        ("tests/unit/test_docs.py::test_links[README.md]", "tests/unit/test_docs.py"),
+        ("tests/e2e/test_kills.py::TestOne::test_a", "tests/e2e/test_kills.py"),
+        ("tests/e2e/test_fleet.py::test_a[a::b]", "fleet"),
+        ("tests/integration/test_fleet_rig.py::test_a", "fleet"),
+        ("tests/unit/test_fleeting.py::test_a", "tests/unit/test_fleeting.py"),
+    ],
+)
+def test_a_file_is_a_group_and_all_of_the_fleet_are_one(nodeid: str, group: str) -> None:
+    assert group_of(nodeid) == group
