@@ -6,6 +6,7 @@ One installation and one fleet for all; each test leaves the hosts UP.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -26,6 +27,7 @@ _TITLES = {
     "markdown": "Markdown",
 }
 _RATE_PER_S = 20
+_CUT_S = 10.0
 
 
 @pytest.fixture(scope="module")
@@ -152,10 +154,12 @@ def test_a_network_cut_of_ten_seconds_costs_nothing(pool: Installation, fleet: F
     victim = fleet.named(next(iter(_by_host(pool))))
     with _load(pool, ready) as load:
         with meanwhile(victim.heal):
+            load.wait(_RATE_PER_S)
             victim.cut()
+            cut_at = time.monotonic()
             hosts.await_state(pool, victim.name, "suspect", within_s=10)
-            more = _start(pool, 3)  # elsewhere, for there it can't be told to start
-            load.wait(10 * _RATE_PER_S)
+            more = _start(pool, 3)  # elsewhere, for there nobody can be told to start
+            until(lambda: time.monotonic() - cut_at >= _CUT_S, 2 * _CUT_S, "the cut to last")
         hosts.await_state(pool, victim.name, "up", within_s=20)
         arrived = _ready(pool, more)
     assert {found: _places(pool)[found] for found in before} == before
@@ -231,7 +235,7 @@ def test_a_full_disk_takes_a_host_out_of_placement_until_it_is_freed(
     until(lambda: not hosts.host(pool, "vps3")["shortage"], 60, "the shortage to be over")
 
 
-# --- what the tests ask ----------------------------------------------------------------------------
+# --- what the tests ask ---------------------------------------------------------------------------
 
 
 class _Load:
