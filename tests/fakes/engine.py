@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +26,7 @@ class EngineInMemory:
         self.warnings: list[str] = []  # what its fences lack
         self.prepared = 0  # how often they were seen to
         self.dismantled = False
+        self.description: dict[str, Any] = {"version": "in memory", "root": "/var/lib/docker"}
 
     def start(self, spec: SandboxSpec, *, replace_stale: bool) -> str:
         self.specs.append(spec)
@@ -56,7 +57,12 @@ class EngineInMemory:
         self.dismantled = not self.found
 
     def describe(self) -> dict[str, Any]:
-        return {"version": "in memory"}
+        return self.description
+
+    def prune_images(self, keep: Collection[str]) -> int:
+        old = self.images - set(keep)
+        self.images -= old
+        return len(old)
 
     def logs(self, sandbox_id: SandboxId, lines: int) -> str:
         return ""
@@ -101,6 +107,14 @@ class EngineThatIsDown(EngineInMemory):
     def prepare(self) -> Sequence[str]:
         self._answer()
         return super().prepare()
+
+    def describe(self) -> dict[str, Any]:
+        self._answer()
+        return super().describe()
+
+    def prune_images(self, keep: Collection[str]) -> int:
+        self._answer()
+        return super().prune_images(keep)
 
     def _answer(self) -> None:
         if self.down:
