@@ -16,7 +16,7 @@ from orchestrator.domain.access import Principal
 from orchestrator.domain.diagnosis import Container
 from orchestrator.domain.host import Drain, Host, HostState, Reach
 from orchestrator.domain.sandbox import Sandbox, SandboxState
-from orchestrator.domain.session import SessionState
+from orchestrator.domain.session import Session, SessionState
 from orchestrator.services import claims, pool
 from orchestrator.services.deps import Deps
 from orchestrator.services.nudges import nudge
@@ -268,16 +268,16 @@ def measure(deps: Deps, fleet: ports.Fleet, known: Host) -> str:
 def empty_drained(deps: Deps, known: Host) -> int:
     """One pass over a host that is being drained: its warm sandboxes go, and some of its READY
     sessions are looked at, so that they move. How many were touched."""
-    touched = 0
-    boxes = deps.store.sandboxes.list(host_id=known.id)
-    moving = 0
-    for box in boxes:
+    touched = moving = 0
+    for box in deps.store.sandboxes.list(host_id=known.id):
         if box.state is SandboxState.WARM:
             _unless_stale(functools.partial(claims.retire, deps, box, "its host is being drained"))
             touched += 1
-        elif box.session_id is not None and known.drain is Drain.MOVE and moving < _MOVES_AT_ONCE:
-            moving += 1
-            touched += _ask_to_move(deps, box)
+        elif known.drain is Drain.MOVE and moving < _MOVES_AT_ONCE:
+            found = _movable(deps, box)
+            if found is not None:  # who can't move yet doesn't hold up those who can
+                moving += 1
+                touched += _ask_to_move(deps, found)
     return touched
 
 
@@ -301,16 +301,22 @@ def leave(deps: Deps, fleet: ports.Fleet, known: Host) -> bool:
     return True
 
 
-def _ask_to_move(deps: Deps, box: Sandbox) -> int:
-    assert box.session_id is not None
+def _movable(deps: Deps, box: Sandbox) -> Session | None:
+    """The session in a sandbox, if it can be started elsewhere: it runs and has a bundle."""
+    if box.session_id is None:
+        return None
     try:
         found = deps.store.sessions.get(box.session_id)
     except errors.NotFound:
-        return 0
+        return None
+    return found if found.state is SessionState.READY and found.bundle is not None else None
+
+
+def _ask_to_move(deps: Deps, found: Session) -> int:
     now = deps.clock.now()
-    waits = found.state is SessionState.READY and found.move is None and found.due_at > now
     # What looked for room in vain is due again within seconds; only what rests has to be woken.
-    if not waits or (found.due_at - now).total_seconds() < _SEEN_AGAIN_S:
+    rests = (found.due_at - now).total_seconds() >= _SEEN_AGAIN_S
+    if found.move is not None or not rests:
         return 0
     _unless_stale(lambda: nudge(deps, deps.store.sessions.save(replace(found, due_at=now))))
     return 1
