@@ -269,6 +269,16 @@ def checked_labels(labels: Mapping[str, str]) -> Mapping[str, str]:
     return dict(sorted(labels.items()))
 
 
+def checked_region(text: str) -> str:
+    """Raises InvalidInput unless it is a plain word, or "" for none."""
+    if text and not _LABEL.fullmatch(text):
+        raise errors.InvalidInput(
+            f"{text!r} is not a region: use letters, digits and ._/- (63 at most), e.g. eu-west",
+            field="region",
+        )
+    return text
+
+
 def default_slots(*, memory_bytes: int, cpus: int) -> int:
     """Slots that a machine gives unless told otherwise.
 

@@ -51,8 +51,6 @@ def add(deps: Deps, who: Principal, new: NewHost) -> Host:
         raise errors.InvalidInput("that is no public host key", field="host_key")
     if not 1 <= new.slots <= SLOTS_MAX:
         raise errors.InvalidInput(f"a host has 1 to {SLOTS_MAX} slots", field="slots")
-    if new.region:
-        host.checked_labels({"region": new.region})
     now = deps.clock.now()
     made = Host(
         id=ids.new_host_id(),
@@ -66,7 +64,7 @@ def add(deps: Deps, who: Principal, new: NewHost) -> Host:
         state_since=now,
         host_key=new.host_key,
         machine_id=new.machine_id,
-        region=new.region,
+        region=host.checked_region(new.region),
         labels=host.checked_labels(new.labels),
         reason="it was just added",
     )
@@ -151,6 +149,13 @@ def sessions_on(deps: Deps, found: Host) -> Sequence[Sandbox]:
 def look(deps: Deps, known: Host, reach: Reach) -> Host:
     """Write down what a host's link says of it. A host that is LOST takes its sandboxes with it:
     READY sessions come back elsewhere from their bundles, the others start over."""
+    try:
+        return _look(deps, known, reach)
+    except (errors.NotFound, errors.IllegalMove):
+        return known  # it was removed, or admitted, since it was read: the next pass looks again
+
+
+def _look(deps: Deps, known: Host, reach: Reach) -> Host:
     now = deps.clock.now()
     after = host.assess(known, reach, now)
     if after.state is HostState.LOST and known.state is not HostState.LOST:
@@ -208,8 +213,10 @@ def admit(deps: Deps, fleet: ports.Fleet, known: Host) -> Host:
     now = deps.clock.now()
 
     def up(found: Host) -> Host:
-        # Only what was looked at: a host that was lost and came back meanwhile is another story.
-        if found.generation != known.generation or found.state is not known.state:
+        # Only what was looked at: a host that was lost and came back meanwhile is another story,
+        # and one that was told to leave stays out.
+        same = found.generation == known.generation and found.state is known.state
+        if not same or found.drain is Drain.LEAVE:
             return found
         return replace(
             host.move(found, HostState.UP, now, ""), image=image, shortage=shortage, seen_at=now

@@ -1,0 +1,368 @@
+"""What links say of hosts, and what becomes of the hosts: doubt, loss, admission, measures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from orchestrator.domain import errors, ids
+from orchestrator.domain.host import Drain, Host, HostState, Reach
+from orchestrator.domain.sandbox import SandboxState
+from orchestrator.domain.session import SessionState
+from orchestrator.services import hosts, pool
+from tests.fakes import samples
+from tests.fakes.engine import EngineInMemory, EngineThatIsDown
+from tests.fakes.fleet import HERE, measures
+from tests.fakes.samples import NOW, later
+from tests.unit.services.world import World
+
+AWAY = Reach(up=False, since=NOW, reason="no route to host")
+NEXT = "spawnai/sandbox:next"
+
+
+def stored(world: World, host: Host) -> Host:
+    return world.store.hosts.get(host.id)
+
+
+def look(world: World, host: Host, reach: Reach) -> Host:
+    return hosts.look(world.deps, stored(world, host), reach)
+
+
+def admit(world: World, host: Host) -> Host:
+    return hosts.admit(world.deps, world.fleet, stored(world, host))
+
+
+def audited(world: World) -> list[str]:
+    return [entry.action for entry in reversed(world.store.audit.list())]
+
+
+# Looks
+
+
+def test_a_host_that_is_as_it_was_is_not_written_at_every_look(world: World) -> None:
+    host = world.host()
+    world.clock.advance(10)
+    look(world, host, HERE)
+    assert stored(world, host) == host
+    world.clock.advance(0.1)
+    look(world, host, HERE)
+    assert stored(world, host) == replace(host, seen_at=world.clock.now())
+    assert world.events.sent == []
+
+
+def test_a_host_that_does_not_answer_keeps_what_it_has_for_15_seconds(world: World) -> None:
+    host = world.host()
+    ready = world.run(world.ask())
+    assert look(world, host, AWAY).state is HostState.SUSPECT
+    assert stored(world, host).reason == "no route to host"
+    assert "pool" in world.events.sent
+    world.clock.advance(14.9)
+    assert look(world, host, AWAY).state is HostState.SUSPECT
+    assert world.session(ready) == ready
+    assert world.box(world.sandbox_of(ready).id).routed, "its apps go on"
+
+
+def test_a_lost_host_takes_its_sandboxes_with_it_and_its_sessions_are_told(world: World) -> None:
+    host = world.host()
+    ready = world.run(world.ask())
+    warm = world.warm()
+    look(world, host, AWAY)
+    world.clock.advance(15)
+    world.queue.nudges.clear()
+    world.events.sent.clear()
+    after = look(world, host, AWAY)
+    assert (after.state, after.generation) == (HostState.LOST, host.generation + 1)
+    for box in (warm, world.sandbox_of(ready)):
+        assert world.box(box.id).state is SandboxState.BROKEN
+        assert world.box(box.id).reason == f"its host {host.name} was lost"
+    assert world.queue.nudged == [ready.id]
+    assert "routes" in world.events.sent
+    assert audited(world) == ["host_lost"]
+
+
+def test_a_host_that_was_lost_is_swept_before_it_is_up(world: World) -> None:
+    host = world.host()
+    box = world.warm()
+    world.lose(host)
+    assert look(world, host, HERE).state is HostState.JOINING
+    assert world.engine.found.keys() == {box.id}
+    assert admit(world, host).state is HostState.UP
+    assert world.engine.found == {}
+
+
+def test_a_blink_costs_nothing(world: World) -> None:
+    host = world.host()
+    ready = world.run(world.ask())
+    look(world, host, AWAY)
+    world.clock.advance(10)
+    assert look(world, host, HERE).state is HostState.SUSPECT
+    assert admit(world, host).state is HostState.UP
+    assert stored(world, host).generation == host.generation
+    assert world.session(ready) == ready
+    assert world.engine.removed == []
+
+
+def test_what_should_alert_somebody_is_audited_once(world: World) -> None:
+    host = world.host()
+    changed = replace(AWAY, code="host_key_changed", reason="its key is another one now")
+    for _ in range(5):
+        look(world, host, changed)
+        world.clock.advance(1)
+    assert audited(world) == ["host_key_changed"]
+    assert world.store.audit.list()[0].detail == "its key is another one now"
+
+
+def test_a_look_never_undoes_what_an_operator_did_meanwhile(world: World) -> None:
+    host = world.host()
+    world.store.hosts.change(host.id, lambda found: replace(found, cordoned=True, slots=7))
+    hosts.look(world.deps, host, AWAY)  # with what was read before
+    after = stored(world, host)
+    assert (after.state, after.cordoned, after.slots) == (HostState.SUSPECT, True, 7)
+
+
+def test_a_host_that_was_admitted_during_a_look_is_not_lost_by_it(world: World) -> None:
+    host = world.host()
+    stale = replace(host, state=HostState.SUSPECT, state_since=later(-99))
+    hosts.look(world.deps, stale, replace(AWAY, since=later(-99)))
+    assert stored(world, host) == host
+
+
+@pytest.mark.parametrize("reach", [HERE, AWAY])
+@pytest.mark.parametrize("state", HostState)
+def test_a_host_that_was_removed_during_a_look_is_let_be(
+    world: World, state: HostState, reach: Reach
+) -> None:
+    host = world.host(state=state, seen_at=later(-99), state_since=later(-99))
+    world.store.hosts.remove(host.id)
+    hosts.look(world.deps, host, replace(reach, since=later(-99)))
+    assert world.store.hosts.list() == []
+
+
+# Admission
+
+
+@pytest.mark.parametrize("before", [HostState.JOINING, HostState.SUSPECT])
+def test_a_host_that_is_found_fit_is_up_and_fenced(world: World, before: HostState) -> None:
+    host = world.host(state=before, image="", reason="of before", seen_at=None)
+    after = admit(world, host)
+    assert (after.state, after.reason, after.image) == (HostState.UP, "", samples.IMAGE)
+    assert (after.seen_at, after.state_since) == (NOW, NOW)
+    assert world.engine.prepared == 1
+    assert "pool" in world.events.sent
+    assert stored(world, host) == after
+
+
+class EngineWithoutNetworks(EngineInMemory):
+    """Can't make what sandboxes need."""
+
+    def prepare(self) -> Sequence[str]:
+        raise errors.EngineUnavailable("the network could not be made")
+
+
+@pytest.mark.parametrize("before", [HostState.JOINING, HostState.SUSPECT])
+@pytest.mark.parametrize(
+    ("engine", "why"),
+    [
+        (EngineThatIsDown(), "the engine does not answer"),
+        (EngineWithoutNetworks(), "the network could not be made"),
+    ],
+    ids=["down", "without networks"],
+)
+def test_a_host_whose_docker_fails_stays_out_and_says_why(
+    world: World, before: HostState, engine: EngineInMemory, why: str
+) -> None:
+    host = world.host(state=before)
+    world.engine = engine
+    assert admit(world, host).reason == why
+    assert stored(world, host).state is before
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("ssh://root@10.0.0.9", "is on its way there"),
+        ("unix:///run/docker.sock", "spawnctl image build"),
+    ],
+)
+def test_a_host_without_any_image_of_ours_waits_for_it(world: World, url: str, said: str) -> None:
+    host = world.host(state=HostState.JOINING, docker_url=url, image="")
+    world.engine.images.clear()
+    after = admit(world, host)
+    assert after.state is HostState.JOINING
+    assert said in after.reason
+
+
+def test_before_any_image_was_built_that_is_what_is_said(world: World) -> None:
+    host = world.host(state=HostState.JOINING, image="")
+    world.image = ""
+    assert "spawnctl image build" in admit(world, host).reason
+
+
+def test_a_host_is_up_with_the_older_image_that_it_has(world: World) -> None:
+    host = world.host(state=HostState.SUSPECT)
+    world.image = NEXT
+    after = admit(world, host)
+    assert (after.state, after.image) == (HostState.UP, samples.IMAGE)
+
+
+def test_a_remote_host_without_its_fences_takes_nothing(world: World) -> None:
+    """This machine's own engine may do without: whoever runs it is told."""
+    there = world.host(state=HostState.JOINING, docker_url="ssh://root@10.0.0.9")
+    here = world.host(state=HostState.JOINING)
+    world.engine.warnings = ["iptables is missing"]
+    assert admit(world, there).reason == "iptables is missing"
+    assert stored(world, there).state is HostState.JOINING
+    assert admit(world, here).state is HostState.UP
+
+
+def test_a_host_that_is_short_of_something_is_up_and_takes_nothing(world: World) -> None:
+    host = world.host(state=HostState.JOINING)
+    world.fleet.measures[host.id] = measures(disk_bytes=512 * 1024**2)
+    after = admit(world, host)
+    assert (after.state, after.open) == (HostState.UP, False)
+    assert after.shortage == "disk: 0.5 GiB free, of the 1.0 that it has to keep"
+
+
+def test_a_host_that_was_lost_during_its_admission_is_not_up(world: World) -> None:
+    host = world.host(state=HostState.SUSPECT)
+    known = stored(world, host)
+    world.lose(host)
+    look(world, host, HERE)
+    assert hosts.admit(world.deps, world.fleet, known).state is HostState.JOINING
+
+
+# Sweeps
+
+
+def test_a_sweep_removes_all_but_the_live_of_this_generation(world: World) -> None:
+    host = world.host(slots=9)
+    stale = world.warm()
+    world.store.hosts.change(host.id, lambda found: replace(found, generation=2))
+    live = world.warm()
+    world.engine.add(ids.new_sandbox_id(), running=False)
+    assert hosts.sweep(world.deps, stored(world, host), world.engine.containers()) == 2
+    assert world.engine.found.keys() == {live.id}
+    assert world.box(stale.id).state is SandboxState.WARM, "the store is others' business"
+
+
+# Refreshes and measures
+
+
+def test_a_refresh_finds_the_image_that_came_and_forgets_the_one_of_before(world: World) -> None:
+    host = world.host()
+    world.image = NEXT
+    hosts.refresh(world.deps, world.fleet, stored(world, host))
+    assert stored(world, host) == host
+    assert world.engine.images == {samples.IMAGE}
+    world.engine.images.add(NEXT)
+    hosts.refresh(world.deps, world.fleet, stored(world, host))
+    assert stored(world, host).image == NEXT
+    assert world.engine.images == {NEXT}
+    assert world.events.sent == ["pool"]
+
+
+def test_a_refresh_sees_that_there_is_room_again(world: World) -> None:
+    host = world.host(shortage="its disk is full")
+    assert not stored(world, host).open
+    hosts.refresh(world.deps, world.fleet, stored(world, host))
+    assert stored(world, host).open
+
+
+def test_a_host_that_lost_its_image_says_so_at_the_next_refresh(world: World) -> None:
+    host = world.host()
+    world.engine.images.clear()
+    with pytest.raises(errors.HostUnfit):
+        hosts.refresh(world.deps, world.fleet, stored(world, host))
+
+
+@pytest.mark.parametrize(
+    ("said", "short"),
+    [
+        (measures(), ""),
+        (measures(disk_bytes=1024**3, memory_bytes=256 * 1024**2), ""),
+        (measures(disk_bytes=1024**3 - 1024), "disk: 1.0 GiB free"),
+        (measures(memory_bytes=128 * 1024**2), "memory: 0.1 GiB free"),
+        ("df: command not found", ""),
+    ],
+)
+def test_a_host_is_short_of_what_is_below_its_floor(world: World, said: str, short: str) -> None:
+    host = world.host()
+    world.fleet.measures[host.id] = said
+    assert hosts.measure(world.deps, world.fleet, host).startswith(short)
+    assert bool(hosts.measure(world.deps, world.fleet, host)) == bool(short)
+
+
+def test_the_disk_that_is_measured_is_dockers_own(world: World) -> None:
+    host = world.host()
+    world.engine.description["root"] = "/mnt/big disk/docker"
+    hosts.measure(world.deps, world.fleet, host)
+    ((_, argv),) = world.fleet.ran
+    assert argv[-1] == "/mnt/big disk/docker", "no shell takes it apart"
+
+
+# What a loss does to sessions
+
+
+def test_a_ready_session_of_a_lost_host_comes_back_under_its_url(world: World) -> None:
+    lost = world.host()
+    ready = world.run(world.ask())
+    other = world.host(publish_address="10.0.0.2")
+    world.lose(lost)
+    again = world.settle(ready, rounds=3)
+    box = world.sandbox_of(ready)
+    assert (box.host_id, box.slug) == (other.id, ready.slug)
+    assert (again.attempt, again.expires_at) == (1, ready.expires_at)
+    assert world.engine.removed == [], "nobody can be asked there"
+
+
+def test_what_was_in_progress_on_a_lost_host_starts_over_as_the_next_attempt(
+    world: World,
+) -> None:
+    lost = world.host()
+    world.warm()
+    session = world.ask()
+    world.converge(session)
+    other = world.host(publish_address="10.0.0.2")
+    world.lose(lost)
+    world.settle(session, rounds=4)
+    found = world.session(session)
+    assert (found.state, found.attempt) == (SessionState.PROVISIONING, 2)
+    assert world.host_of(session).id == other.id
+
+
+def test_a_loss_that_a_session_was_not_told_of_is_made_up_for(world: World) -> None:
+    host = world.host()
+    ready = world.run(world.ask())
+    world.lose(host)
+    world.save(ready, due_at=ready.expires_at)
+    world.queue.nudges.clear()
+    pool.clear(world.deps)
+    assert world.queue.nudged == [ready.id]
+
+
+def test_a_lateness_that_is_the_hosts_does_not_fail_an_attempt(world: World) -> None:
+    host = world.host()
+    world.warm()
+    session = world.ask()
+    world.converge(session)
+    world.clock.advance(29)
+    look(world, host, replace(AWAY, since=world.clock.now()))
+    world.clock.advance(10)
+    world.converge(session)
+    assert world.session(session).failure is None
+    admit(world, host)
+    world.clock.advance(14)
+    world.converge(session)
+    assert world.session(session).failure is None, "what was on its way is still arriving"
+    world.clock.advance(1)
+    world.converge(session)
+    failure = world.session(session).failure
+    assert failure is not None
+    assert failure.code == "sandbox_not_ready"
+
+
+def test_a_host_that_leaves_is_not_told_apart_by_its_link(world: World) -> None:
+    host = world.host(drain=Drain.LEAVE)
+    assert look(world, host, AWAY).state is HostState.UP
