@@ -95,7 +95,9 @@ def test_a_refill_that_finds_the_room_taken_stops(world: World) -> None:
 def test_an_outdated_warm_sandbox_goes_when_a_new_one_has_come(world: World) -> None:
     world.host(slots=9)
     world.policy = Policy(warm_target=2)
-    old = [world.warm(), world.warm()]
+    old = [world.warm()]
+    world.clock.advance(1)
+    old.append(world.warm())
     world.roll("spawnai/sandbox:next")
     assert pool.retire_surplus(world.deps) == 0, "until then the old ones serve"
     new = world.warm()
