@@ -91,6 +91,7 @@ class Hosts:
         self._admissions = SideBySide(threads=workers)
         self._refreshes = SideBySide(threads=workers)
         self._fences = SideBySide(threads=workers)
+        self._drains = SideBySide(threads=workers)
         self._refreshed: dict[HostId, datetime] = {}
         self._told: Sequence[Host] = ()
 
@@ -124,15 +125,8 @@ class Hosts:
 
     def drain(self) -> str:
         """Bring the hosts that are to be emptied a step further."""
-        done = []
-        for one in self._deps.store.hosts.list():
-            if one.drain is Drain.LEAVE:
-                if service.leave(self._deps, self._fleet, one):
-                    done.append(f"{one.name} has left")
-            elif one.drain is not Drain.NONE:
-                touched = service.empty_drained(self._deps, one)
-                done += [f"{one.name}: {touched}"] if touched else []
-        return "; ".join(done)
+        drained = [one for one in self._deps.store.hosts.list() if one.drain is not Drain.NONE]
+        return self._drains.each(drained, self._drain)
 
     def fence(self, warn: Callable[[Sequence[str]], None]) -> str:
         """See to it that networks and egress rules stand, whoever flushed them."""
@@ -171,6 +165,12 @@ class Hosts:
         if after.state is HostState.UP and host.state is not HostState.UP:
             log.info("a host is up", host=host.name, image=after.image)
         return ""
+
+    def _drain(self, host: Host) -> str:
+        if host.drain is Drain.LEAVE:
+            return "has left" if service.leave(self._deps, self._fleet, host) else ""
+        touched = service.empty_drained(self._deps, host)
+        return str(touched) if touched else ""
 
     def _refresh(self, host: Host) -> str:
         service.refresh(self._deps, self._fleet, host)
