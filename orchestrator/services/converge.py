@@ -252,7 +252,11 @@ def _switch(deps: Deps, found: Session, box: Sandbox, now: datetime) -> bool:
     if not deps.probe.answers(box.slug, _VERIFY_TIMEOUT_S):
         _look_again(deps, found, _VERIFY_AGAIN_S)
         return False
-    arrived = replace(found, refused_by=(), due_at=plan.look_again_at(now))
+    assert found.move is not None
+    # Reports are numbered by each agent for itself: from here on the new one's count.
+    arrived = replace(
+        found, report=found.move.report, refused_by=(), due_at=plan.look_again_at(now)
+    )
     deps.store.sandboxes.switch(arrived, now)
     deps.events.routes_changed()
     return True
