@@ -174,6 +174,23 @@ def test_the_agent_that_is_left_behind_and_the_one_that_waits_are_told_apart(
     assert agents.authorize(world.deps, world.token(move.session)).id == move.session.id
 
 
+def test_what_the_new_agent_says_is_heard_however_much_the_old_one_had_said(
+    world: World, move: Move
+) -> None:
+    assert world.report(move.session, Phase.READY, seq=99)
+    move.drain()
+    move.converge()
+    move.arrive()
+    world.publish()
+    assert move.converge() == ("Switch", "Rest")
+    assert move.now.sandbox_id is not None
+    gave_up = Failure(code="app_not_ready", message="it ran out of memory")
+    said = Report(seq=2, phase=Phase.FAILED, progress=100, failure=gave_up)
+    assert agents.report(world.deps, move.now, move.now.sandbox_id, said, [])
+    world.converge(move.session)
+    assert move.now.failure == gave_up
+
+
 def test_a_move_costs_nothing_in_a_race(world: World, move: Move) -> None:
     """Somebody extends the session just before each write."""
     move.drain()
