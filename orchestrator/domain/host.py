@@ -124,12 +124,12 @@ class Host:
     @property
     def open(self) -> bool:
         """Whether it takes placements at all; room is another question."""
-        return (
-            self.state is HostState.UP
-            and not self.cordoned
-            and self.drain is Drain.NONE
-            and not self.shortage
-        )
+        return self.serving and not self.shortage
+
+    @property
+    def serving(self) -> bool:
+        """Whether what it has warm may be claimed: also when it is too short to take more."""
+        return self.state is HostState.UP and not self.cordoned and self.drain is Drain.NONE
 
 
 @dataclass(frozen=True, kw_only=True)
