@@ -41,12 +41,16 @@ class SideBySide:
     )
     _busy: set[HostId] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _died: BaseException | None = None  # of what nobody waited for
 
     def each(
         self, hosts: Sequence[Host], work: Callable[[Host], str], patience_s: float = _PATIENCE_S
     ) -> str:
         """Do it for all of them; what they said in time, by name. A host that fails is logged: it
-        is another pass's business to find out whether it answers at all."""
+        is another pass's business to find out whether it answers at all. A bug is raised, if not
+        by this pass then by the next."""
+        if self._died is not None:
+            raise self._died
         began = [(one, self._begin(one, work)) for one in hosts]
         running = {future: one for one, future in began if future is not None}
         done, _ = wait(running, timeout=patience_s)
@@ -66,6 +70,9 @@ class SideBySide:
         except (errors.Temporary, errors.NotFound) as error:
             log.warning("work on a host failed", host=host.name, code=error.code, error=str(error))
             return ""
+        except BaseException as error:
+            self._died = error
+            raise
         finally:
             with self._lock:
                 self._busy.discard(host.id)
