@@ -12,10 +12,7 @@ class CallersThread(Executor):
 
     def submit(self, fn: Callable[..., Any], /, *given: Any, **named: Any) -> Future[Any]:
         done: Future[Any] = Future()
-        try:
-            done.set_result(fn(*given, **named))
-        except BaseException as error:  # noqa: BLE001 - as a pool of threads keeps it
-            done.set_exception(error)
+        _settle(done, lambda: fn(*given, **named))
         return done
 
 
@@ -33,4 +30,11 @@ class LaterThread(Executor):
     def catch_up(self) -> None:
         kept, self.kept = self.kept, []
         for future, work in kept:
-            future.set_result(work())
+            _settle(future, work)
+
+
+def _settle(future: Future[Any], work: Callable[[], Any]) -> None:
+    try:
+        future.set_result(work())
+    except BaseException as error:  # noqa: BLE001 - as a pool of threads keeps it
+        future.set_exception(error)

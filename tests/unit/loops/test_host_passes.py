@@ -94,6 +94,19 @@ def test_a_bug_is_not_swallowed() -> None:
         SideBySide(threads=CallersThread()).each([samples.host()], fail)
 
 
+def test_a_bug_that_nobody_waited_for_is_told_by_the_next_pass() -> None:
+    threads = LaterThread()
+    work = SideBySide(threads=threads)
+
+    def fail(host: Host) -> str:
+        raise ZeroDivisionError
+
+    assert work.each([samples.host()], fail, patience_s=0) == ""
+    threads.catch_up()
+    with pytest.raises(ZeroDivisionError):
+        work.each([], fail)
+
+
 def test_a_host_that_is_still_worked_on_is_left_alone() -> None:
     threads = LaterThread()
     work = SideBySide(threads=threads)

@@ -146,6 +146,24 @@ def test_surplus_warm_sandboxes_are_let_go_oldest_first(world: World) -> None:
     assert pool.retire_surplus(world.deps) == 0
 
 
+def test_what_nobody_could_claim_is_not_let_go_in_the_place_of_what_is_too_much(
+    world: World,
+) -> None:
+    """A host that is cordoned, or away for a moment, keeps what it has."""
+    closed = world.host(slots=9)
+    kept = world.warm()
+    world.store.hosts.change(closed.id, lambda host: replace(host, cordoned=True))
+    world.host(slots=9, publish_address="10.0.0.2")
+    world.clock.advance(1)
+    boxes = [world.warm() for _ in range(2)]
+    world.policy = Policy(warm_target=1)
+    assert pool.retire_surplus(world.deps) == 1
+    assert pool.retire_surplus(world.deps) == 0
+    assert world.box(kept.id).state is SandboxState.WARM
+    left = [world.box(box.id).state for box in boxes]
+    assert sorted(left) == [SandboxState.STOPPING, SandboxState.WARM]
+
+
 # A launch that fails
 
 
