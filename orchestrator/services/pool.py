@@ -139,8 +139,8 @@ def clear(deps: Deps) -> int:
     for found in diagnosis.loose(deps.store.sandboxes.loose()):
         try:
             done += _clear(deps, found)
-        except (errors.StaleWrite, errors.NotFound, errors.EngineUnavailable):
-            continue
+        except (errors.Temporary, errors.NotFound):
+            continue  # it changed, or its Docker fails: the next pass tries again
     return done
 
 
