@@ -8,6 +8,7 @@ import pytest
 
 from orchestrator.domain import errors
 from orchestrator.domain.host import HostState
+from orchestrator.domain.ids import SandboxId
 from orchestrator.domain.sandbox import Sandbox, SandboxState
 from orchestrator.domain.session import SessionState
 from orchestrator.services import agents, claims, pool
@@ -217,11 +218,21 @@ def test_a_broken_warm_sandbox_goes_step_by_step_until_its_slot_is_free(world: W
     assert pool.clear(world.deps) == 0
 
 
-def test_a_host_that_does_not_answer_keeps_nobody_elses_leftovers(world: World) -> None:
+class EngineThatKeeps(EngineInMemory):
+    """Removes nothing: its disk is in trouble."""
+
+    def remove(self, sandbox_id: SandboxId) -> None:
+        raise errors.SandboxRefused("driver failed to remove root filesystem")
+
+
+@pytest.mark.parametrize("engine", [EngineThatIsDown(), EngineThatKeeps()], ids=["down", "keeps"])
+def test_a_host_whose_docker_fails_keeps_nobody_elses_leftovers(
+    world: World, engine: EngineInMemory
+) -> None:
     down, sound = world.host(slots=1), world.host(slots=1, publish_address="10.0.0.2")
     boxes = [world.warm(), world.warm()]
     assert {box.host_id for box in boxes} == {down.id, sound.id}
-    world.engines.special[down.id] = EngineThatIsDown()
+    world.engines.special[down.id] = engine
     for box in boxes:
         claims.retire(world.deps, box, "a test said so")
     world.publish()
