@@ -261,7 +261,6 @@ class Life:
         return self.capacity is Event.COLD
 
     def _switch(self, new: Sandbox) -> None:
-        assert self.sandbox is not None
         assert {self.sandbox.state, new.state} == {SandboxState.CLAIMED}
         assert new.routed, "nobody asked whether the app answers there"
         old = self.sandbox
@@ -269,7 +268,8 @@ class Life:
         self.other = replace(old, slug=new.slug, routed=False)
         self.host = samples.host()
         moved = Move(sandbox_id=old.id, switched_at=self.now)
-        self.session = replace(self.session, sandbox_id=new.id, move=moved)
+        report = self.session.move.report
+        self.session = replace(self.session, sandbox_id=new.id, move=moved, report=report)
 
     def _drop_other(self) -> None:
         """From here on it is the pool's."""
