@@ -38,7 +38,8 @@ def write(path: Path, hosts: Sequence[Host]) -> None:
         for host in hosts
     ]
     draft = path.with_suffix(".new")
-    draft.touch(mode=0o600)
+    draft.unlink(missing_ok=True)  # one that a dead writer left has whatever mode it has
+    draft.touch(mode=0o600, exist_ok=False)
     draft.write_text(json.dumps({"hosts": entries}, indent=2) + "\n", "utf-8")
     draft.replace(path)
 

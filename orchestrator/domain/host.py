@@ -124,12 +124,12 @@ class Host:
     @property
     def open(self) -> bool:
         """Whether it takes placements at all; room is another question."""
-        return (
-            self.state is HostState.UP
-            and not self.cordoned
-            and self.drain is Drain.NONE
-            and not self.shortage
-        )
+        return self.serving and not self.shortage
+
+    @property
+    def serving(self) -> bool:
+        """Whether what it has warm may be claimed: also when it is too short to take more."""
+        return self.state is HostState.UP and not self.cordoned and self.drain is Drain.NONE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,6 +267,16 @@ def checked_labels(labels: Mapping[str, str]) -> Mapping[str, str]:
                 field="labels",
             )
     return dict(sorted(labels.items()))
+
+
+def checked_region(text: str) -> str:
+    """Raises InvalidInput unless it is a plain word, or "" for none."""
+    if text and not _LABEL.fullmatch(text):
+        raise errors.InvalidInput(
+            f"{text!r} is not a region: use letters, digits and ._/- (63 at most), e.g. eu-west",
+            field="region",
+        )
+    return text
 
 
 def default_slots(*, memory_bytes: int, cpus: int) -> int:

@@ -41,12 +41,16 @@ class SideBySide:
     )
     _busy: set[HostId] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _died: BaseException | None = None  # of what nobody waited for
 
     def each(
         self, hosts: Sequence[Host], work: Callable[[Host], str], patience_s: float = _PATIENCE_S
     ) -> str:
         """Do it for all of them; what they said in time, by name. A host that fails is logged: it
-        is another pass's business to find out whether it answers at all."""
+        is another pass's business to find out whether it answers at all. A bug is raised, if not
+        by this pass then by the next."""
+        if self._died is not None:
+            raise self._died
         began = [(one, self._begin(one, work)) for one in hosts]
         running = {future: one for one, future in began if future is not None}
         done, _ = wait(running, timeout=patience_s)
@@ -66,6 +70,9 @@ class SideBySide:
         except (errors.Temporary, errors.NotFound) as error:
             log.warning("work on a host failed", host=host.name, code=error.code, error=str(error))
             return ""
+        except BaseException as error:
+            self._died = error
+            raise
         finally:
             with self._lock:
                 self._busy.discard(host.id)
@@ -91,6 +98,7 @@ class Hosts:
         self._admissions = SideBySide(threads=workers)
         self._refreshes = SideBySide(threads=workers)
         self._fences = SideBySide(threads=workers)
+        self._drains = SideBySide(threads=workers)
         self._refreshed: dict[HostId, datetime] = {}
         self._told: Sequence[Host] = ()
 
@@ -124,15 +132,8 @@ class Hosts:
 
     def drain(self) -> str:
         """Bring the hosts that are to be emptied a step further."""
-        done = []
-        for one in self._deps.store.hosts.list():
-            if one.drain is Drain.LEAVE:
-                if service.leave(self._deps, self._fleet, one):
-                    done.append(f"{one.name} has left")
-            elif one.drain is not Drain.NONE:
-                touched = service.empty_drained(self._deps, one)
-                done += [f"{one.name}: {touched}"] if touched else []
-        return "; ".join(done)
+        drained = [one for one in self._deps.store.hosts.list() if one.drain is not Drain.NONE]
+        return self._drains.each(drained, self._drain)
 
     def fence(self, warn: Callable[[Sequence[str]], None]) -> str:
         """See to it that networks and egress rules stand, whoever flushed them."""
@@ -174,6 +175,12 @@ class Hosts:
         if after.state is HostState.UP and host.state is not HostState.UP:
             log.info("a host is up", host=host.name, image=after.image)
         return ""
+
+    def _drain(self, host: Host) -> str:
+        if host.drain is Drain.LEAVE:
+            return "has left" if service.leave(self._deps, self._fleet, host) else ""
+        touched = service.empty_drained(self._deps, host)
+        return str(touched) if touched else ""
 
     def _refresh(self, host: Host) -> str:
         service.refresh(self._deps, self._fleet, host)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from orchestrator import ports
@@ -19,6 +20,9 @@ from orchestrator.domain.session import IN_PROGRESS, Phase, Report, Session, Wan
 from orchestrator.services.deps import Deps
 from orchestrator.services.nudges import nudge
 from orchestrator.services.tokens import SessionGrant
+
+# No longer than the store leaves visits unwritten: a second one can't be taken for the first then.
+_FIRST_VISIT_WITHIN = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +42,18 @@ def visit(deps: Deps, sandbox_id: SandboxId, have: str) -> Inbox:
         box = deps.store.sandboxes.agent_seen(sandbox_id, now)
     except errors.NotFound as missing:
         raise _retired(sandbox_id) from missing
-    if box.agent_seen_at == now and (box.state_since == now or box.state is SandboxState.CREATING):
+    if box.agent_seen_at == now and _has_just_started(box, now):
         _learn_start(deps, box)
     if box.state is SandboxState.WARM and box.state_since == now:
         deps.events.pool_changed()  # this visit made it so: who waits may claim it
     return peek(deps, box, have)
+
+
+def _has_just_started(box: Sandbox, now: datetime) -> bool:
+    """Whether this visit is the first. One that still waits for its route comes again, but its next
+    visit isn't written within the first seconds."""
+    waits = box.state is SandboxState.CREATING and now - box.created_at < _FIRST_VISIT_WITHIN
+    return waits or (box.state is not SandboxState.CREATING and box.state_since == now)
 
 
 def _learn_start(deps: Deps, box: Sandbox) -> None:

@@ -55,6 +55,7 @@ def place_successor(deps: Deps, found: Session, now: datetime) -> Sandbox:
         slug=ids.new_slug(),
         image=deps.image(),
         wish=found.wish,
+        avoid=found.refused_by,
     )
     return deps.store.sandboxes.place_for(replace(found, move=Move(sandbox_id=new.id)), new, now)
 

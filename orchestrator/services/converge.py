@@ -192,7 +192,8 @@ def _start(deps: Deps, found: Session, box: Sandbox, now: datetime) -> bool:
         if box.id == found.sandbox_id:
             _refused(deps, found, box, error, now)
         else:
-            _let_go(deps, found, plan.LetGo(sandbox=box, reason=str(error)), now)
+            elsewhere = replace(found, refused_by=(*found.refused_by, box.host_id))
+            _let_go(deps, elsewhere, plan.LetGo(sandbox=box, reason=str(error)), now)
     return True
 
 
@@ -230,7 +231,7 @@ def _give_back(deps: Deps, found: Session, box: Sandbox, now: datetime) -> None:
 
 def _relocate(deps: Deps, found: Session, now: datetime) -> bool:
     """A second sandbox on another host, warm if there is one. The session stays READY where it
-    is; without room it is looked at again."""
+    is; without room it is looked at again, and then who refused it may be asked again too."""
     looking = replace(found, due_at=plan.look_again_at(now))
     claimed = deps.store.sandboxes.claim_successor(looking, now)
     if claimed is not None:
@@ -240,7 +241,7 @@ def _relocate(deps: Deps, found: Session, now: datetime) -> bool:
     try:
         claims.place_successor(deps, looking, now)
     except errors.NoCapacity:
-        _look_again(deps, found, _MOVE_AGAIN_S)
+        _look_again(deps, replace(found, refused_by=()), _MOVE_AGAIN_S)
         return False
     deps.events.routes_changed()
     return True
@@ -251,7 +252,12 @@ def _switch(deps: Deps, found: Session, box: Sandbox, now: datetime) -> bool:
     if not deps.probe.answers(box.slug, _VERIFY_TIMEOUT_S):
         _look_again(deps, found, _VERIFY_AGAIN_S)
         return False
-    deps.store.sandboxes.switch(replace(found, due_at=plan.look_again_at(now)), now)
+    assert found.move is not None
+    # Reports are numbered by each agent for itself: from here on the new one's count.
+    arrived = replace(
+        found, report=found.move.report, refused_by=(), due_at=plan.look_again_at(now)
+    )
+    deps.store.sandboxes.switch(arrived, now)
     deps.events.routes_changed()
     return True
 

@@ -16,7 +16,7 @@ from orchestrator.domain.access import Principal
 from orchestrator.domain.diagnosis import Container
 from orchestrator.domain.host import Drain, Host, HostState, Reach
 from orchestrator.domain.sandbox import Sandbox, SandboxState
-from orchestrator.domain.session import SessionState
+from orchestrator.domain.session import Session, SessionState
 from orchestrator.services import claims, pool
 from orchestrator.services.deps import Deps
 from orchestrator.services.nudges import nudge
@@ -51,8 +51,6 @@ def add(deps: Deps, who: Principal, new: NewHost) -> Host:
         raise errors.InvalidInput("that is no public host key", field="host_key")
     if not 1 <= new.slots <= SLOTS_MAX:
         raise errors.InvalidInput(f"a host has 1 to {SLOTS_MAX} slots", field="slots")
-    if new.region:
-        host.checked_labels({"region": new.region})
     now = deps.clock.now()
     made = Host(
         id=ids.new_host_id(),
@@ -66,7 +64,7 @@ def add(deps: Deps, who: Principal, new: NewHost) -> Host:
         state_since=now,
         host_key=new.host_key,
         machine_id=new.machine_id,
-        region=new.region,
+        region=host.checked_region(new.region),
         labels=host.checked_labels(new.labels),
         reason="it was just added",
     )
@@ -151,6 +149,13 @@ def sessions_on(deps: Deps, found: Host) -> Sequence[Sandbox]:
 def look(deps: Deps, known: Host, reach: Reach) -> Host:
     """Write down what a host's link says of it. A host that is LOST takes its sandboxes with it:
     READY sessions come back elsewhere from their bundles, the others start over."""
+    try:
+        return _look(deps, known, reach)
+    except (errors.NotFound, errors.IllegalMove):
+        return known  # it was removed, or admitted, since it was read: the next pass looks again
+
+
+def _look(deps: Deps, known: Host, reach: Reach) -> Host:
     now = deps.clock.now()
     after = host.assess(known, reach, now)
     if after.state is HostState.LOST and known.state is not HostState.LOST:
@@ -207,8 +212,10 @@ def admit(deps: Deps, fleet: ports.Fleet, known: Host) -> Host:
     now = deps.clock.now()
 
     def up(found: Host) -> Host:
-        # Only what was looked at: a host that was lost and came back meanwhile is another story.
-        if found.generation != known.generation or found.state is not known.state:
+        # Only what was looked at: a host that was lost and came back meanwhile is another story,
+        # and one that was told to leave stays out.
+        same = found.generation == known.generation and found.state is known.state
+        if not same or found.drain is Drain.LEAVE:
             return found
         return replace(
             host.move(found, HostState.UP, now, ""), image=image, shortage=shortage, seen_at=now
@@ -272,16 +279,16 @@ def measure(deps: Deps, fleet: ports.Fleet, known: Host) -> str:
 def empty_drained(deps: Deps, known: Host) -> int:
     """One pass over a host that is being drained: its warm sandboxes go, and some of its READY
     sessions are looked at, so that they move. How many were touched."""
-    touched = 0
-    boxes = deps.store.sandboxes.list(host_id=known.id)
-    moving = 0
-    for box in boxes:
+    touched = moving = 0
+    for box in deps.store.sandboxes.list(host_id=known.id):
         if box.state is SandboxState.WARM:
             _unless_stale(functools.partial(claims.retire, deps, box, "its host is being drained"))
             touched += 1
-        elif box.session_id is not None and known.drain is Drain.MOVE and moving < _MOVES_AT_ONCE:
-            moving += 1
-            touched += _ask_to_move(deps, box)
+        elif known.drain is Drain.MOVE and moving < _MOVES_AT_ONCE:
+            found = _movable(deps, box)
+            if found is not None:  # who can't move yet doesn't hold up those who can
+                moving += 1
+                touched += _ask_to_move(deps, found)
     return touched
 
 
@@ -305,16 +312,22 @@ def leave(deps: Deps, fleet: ports.Fleet, known: Host) -> bool:
     return True
 
 
-def _ask_to_move(deps: Deps, box: Sandbox) -> int:
-    assert box.session_id is not None
+def _movable(deps: Deps, box: Sandbox) -> Session | None:
+    """The session in a sandbox, if it can be started elsewhere: it runs and has a bundle."""
+    if box.session_id is None:
+        return None
     try:
         found = deps.store.sessions.get(box.session_id)
     except errors.NotFound:
-        return 0
+        return None
+    return found if found.state is SessionState.READY and found.bundle is not None else None
+
+
+def _ask_to_move(deps: Deps, found: Session) -> int:
     now = deps.clock.now()
-    waits = found.state is SessionState.READY and found.move is None and found.due_at > now
     # What looked for room in vain is due again within seconds; only what rests has to be woken.
-    if not waits or (found.due_at - now).total_seconds() < _SEEN_AGAIN_S:
+    rests = (found.due_at - now).total_seconds() >= _SEEN_AGAIN_S
+    if found.move is not None or not rests:
         return 0
     _unless_stale(lambda: nudge(deps, deps.store.sessions.save(replace(found, due_at=now))))
     return 1

@@ -81,11 +81,13 @@ def launch(deps: Deps, box: Sandbox) -> None:
 
 def retire_surplus(deps: Deps) -> int:
     """Let go of warm sandboxes that are too many, those of an older image and then the oldest
-    first; how many."""
+    first; how many. Of those that could be claimed, for only they were counted."""
     count = pool.surplus(level(deps))
     if not count:
         return 0
+    serving = {one.id for one in deps.store.hosts.list() if one.serving}
     warm = deps.store.sandboxes.list(states=[SandboxState.WARM])
+    warm = [box for box in warm if box.host_id in serving]
     for box in sorted(warm, key=lambda box: box.image == deps.image())[:count]:
         outdated = box.image != deps.image()
         claims.retire(
@@ -136,8 +138,8 @@ def clear(deps: Deps) -> int:
     for found in diagnosis.loose(deps.store.sandboxes.loose()):
         try:
             done += _clear(deps, found)
-        except (errors.StaleWrite, errors.NotFound, errors.EngineUnavailable):
-            continue
+        except (errors.Temporary, errors.NotFound):
+            continue  # it changed, or its Docker fails: the next pass tries again
     return done
 
 

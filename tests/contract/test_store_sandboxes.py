@@ -10,7 +10,7 @@ import pytest
 from orchestrator.adapters.sql_store import SqlStore
 from orchestrator.domain import errors, ids
 from orchestrator.domain import sandbox as sandboxes
-from orchestrator.domain.host import HostState
+from orchestrator.domain.host import Drain, HostState
 from orchestrator.domain.route import Route
 from orchestrator.domain.sandbox import SandboxState
 from orchestrator.domain.session import SessionState
@@ -58,7 +58,17 @@ def test_a_claim_without_a_warm_sandbox_changes_nothing(
     assert store.sessions.get(session.id) == session
 
 
-@pytest.mark.parametrize("change", [{"draining": True}, {"state": HostState.SUSPECT}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cordoned": True},
+        {"drain": Drain.WAIT},
+        {"drain": Drain.MOVE},
+        {"state": HostState.SUSPECT},
+        {"state": HostState.LOST},
+    ],
+    ids=str,
+)
 def test_nothing_is_claimed_on_a_host_that_can_not_serve_it(
     store: SqlStore, host_id: ids.HostId, change: dict[str, object]
 ) -> None:
@@ -67,7 +77,7 @@ def test_nothing_is_claimed_on_a_host_that_can_not_serve_it(
     store.hosts.put(replace(host, **change))  # type: ignore[arg-type] # fields by name
     session = add_session(store)
     assert store.sandboxes.claim(provisioning(session), NOW) is None
-    store.hosts.put(replace(host, cordoned=True))  # no new placements, but what is there serves
+    store.hosts.put(replace(host, shortage="its disk is full"))  # what it has warm serves
     got = store.sandboxes.claim(provisioning(session), NOW)
     assert got is not None
     assert got[1].id == warm.id

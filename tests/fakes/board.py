@@ -1,4 +1,4 @@
-"""How the links are, kept in memory: ports.LinkBoard."""
+"""Where links are posted, for tests: ports.LinkBoard, in memory."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from orchestrator.ports import LinkGauges
 
 
 class BoardInMemory:
-    """Gives back what was posted last."""
+    """Keeps the last that was posted."""
 
     def __init__(self) -> None:
         self.posted: Sequence[LinkGauges] = ()
 
     def post(self, gauges: Sequence[LinkGauges]) -> None:
-        self.posted = list(gauges)
+        self.posted = gauges
 
     def read(self) -> Sequence[LinkGauges]:
         return self.posted

@@ -26,7 +26,7 @@ class EngineInMemory:
         self.warnings: list[str] = []  # what its fences lack
         self.prepared = 0  # how often they were seen to
         self.dismantled = False
-        self.kept: list[set[str]] = []  # what each pruning of images was to keep
+        self.description: dict[str, Any] = {"version": "in memory", "root": "/var/lib/docker"}
 
     def start(self, spec: SandboxSpec, *, replace_stale: bool) -> str:
         self.specs.append(spec)
@@ -56,12 +56,13 @@ class EngineInMemory:
     def dismantle(self) -> None:
         self.dismantled = not self.found
 
-    def prune_images(self, keep: Collection[str]) -> int:
-        self.kept.append(set(keep))
-        return 0
-
     def describe(self) -> dict[str, Any]:
-        return {"version": "in memory", "root": "/var/lib/docker"}
+        return self.description
+
+    def prune_images(self, keep: Collection[str]) -> int:
+        old = self.images - set(keep)
+        self.images -= old
+        return len(old)
 
     def logs(self, sandbox_id: SandboxId, lines: int) -> str:
         return ""
@@ -106,6 +107,14 @@ class EngineThatIsDown(EngineInMemory):
     def prepare(self) -> Sequence[str]:
         self._answer()
         return super().prepare()
+
+    def describe(self) -> dict[str, Any]:
+        self._answer()
+        return super().describe()
+
+    def prune_images(self, keep: Collection[str]) -> int:
+        self._answer()
+        return super().prune_images(keep)
 
     def _answer(self) -> None:
         if self.down:

@@ -11,11 +11,12 @@ from typing import Any
 from orchestrator.domain import ids
 from orchestrator.domain.access import HOUR_S, TTL_DEFAULT_S, ApiKey, Role
 from orchestrator.domain.bundle import BundleRecord
-from orchestrator.domain.host import Host, HostState
+from orchestrator.domain.host import Host, HostState, Wish
 from orchestrator.domain.sandbox import Sandbox, SandboxState
 from orchestrator.domain.session import (
     Entered,
     Failure,
+    Move,
     Phase,
     Report,
     Session,
@@ -91,13 +92,20 @@ def full_session(**changes: Any) -> Session:
             message="écrit index.html",
             failure=Failure(code="provider_unavailable", message="busy", permanent=False),
         ),
-        "failure": Failure(code="app_not_ready", message="line 1\nline 2", permanent=True),
+        "failure": Failure(code="app_not_ready", message="line 1\nline 2", burns=False),
         "ttl_s": HOUR_S,
         "due_at": later(2),
         "deadline_at": later(600),
         "expires_at": later(HOUR_S),
         "updated_at": later(1.5),
         "history": history,
+        "wish": Wish(region="eu", labels={"gpu": "yes"}),
+        "refused_by": (ids.new_host_id(), ids.new_host_id()),
+        "move": Move(
+            sandbox_id=ids.new_sandbox_id(),
+            switched_at=later(1.25),
+            report=Report(seq=2, phase=Phase.READY, progress=100, message="runs"),
+        ),
         "revision": 4,
     }
     return session(**{**fields, **changes})

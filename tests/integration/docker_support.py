@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -167,10 +167,10 @@ class Bench:
 
 
 @contextlib.contextmanager
-def new_bench() -> Iterator[Bench]:
-    """Everything that is made here is removed at the end."""
+def new_bench(guests: Sequence[str] | None = None) -> Iterator[Bench]:
+    """Everything that is made here is removed at the end. `guests` alone reach published ports."""
     limits = SandboxLimits(instance=f"test-{secrets.token_hex(4)}")
-    engine = DockerEngine(DOCKER_URL, limits)
+    engine = DockerEngine(DOCKER_URL, limits, guests=lambda: guests)
     folder = Path(tempfile.mkdtemp(prefix="spawn-agent-"))
     folder.chmod(0o755)
     try:

@@ -18,7 +18,8 @@ import pytest
 
 from orchestrator.adapters import sql_store
 from orchestrator.adapters.sql_store import SqlStore
-from orchestrator.domain import errors, ids, pool
+from orchestrator.domain import errors, ids
+from orchestrator.domain.host import STARTS_AT_ONCE
 from orchestrator.domain.sandbox import SandboxState
 from orchestrator.domain.session import Session, SessionState, move
 from tests.fakes import samples
@@ -104,7 +105,7 @@ def test_starts_at_once_are_limited_across_processes(store: SqlStore, store_url:
     store.hosts.put(samples.host(slots=50))
     asked = _queue(store, PROCESSES)
     outcomes = _race("place_only", store_url, [[one] for one in asked])
-    assert outcomes == Counter(got=pool.STARTS_AT_ONCE, none=PROCESSES - pool.STARTS_AT_ONCE)
+    assert outcomes == Counter(got=STARTS_AT_ONCE, none=PROCESSES - STARTS_AT_ONCE)
 
 
 def _warm_up(store: SqlStore, number: int) -> ids.SandboxId:

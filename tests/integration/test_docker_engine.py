@@ -8,7 +8,7 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,8 +16,8 @@ import pytest
 from orchestrator.adapters.docker_engine import DockerEngine, DockerEngines
 from orchestrator.adapters.docker_flags import SandboxLimits, container_name, create_body
 from orchestrator.domain import errors, ids
-from orchestrator.domain.host import Host, HostState
 from orchestrator.ports import SandboxSpec
+from tests.fakes import samples
 from tests.integration import docker_support
 from tests.integration.docker_support import Bench, docker_cli, inspect
 
@@ -351,27 +351,11 @@ def test_a_network_that_somebody_made_differently_is_told() -> None:
         engine.close()
 
 
-def test_hosts_with_the_same_docker_socket_share_an_engine() -> None:
-    now = datetime.now(UTC)
-    engines = DockerEngines(SandboxLimits(instance="test-shared"))
-
-    def host(name: str, url: str) -> Host:
-        return Host(
-            id=ids.new_host_id(),
-            name=name,
-            docker_url=url,
-            publish_address="127.0.0.1",
-            agent_folder="/run/spawn",
-            state=HostState.UP,
-            cordoned=False,
-            draining=False,
-            slots=1,
-            reason="",
-            seen_at=None,
-            created_at=now,
-        )
-
-    first = engines.of(host("one", "unix:///run/one.sock"))
-    assert engines.of(host("also one", "unix:///run/one.sock")) is first
-    assert engines.of(host("two", "unix:///run/two.sock")) is not first
+def test_each_host_has_one_engine_that_is_kept() -> None:
+    engines = DockerEngines(SandboxLimits(instance="test-kept"))
+    one, two = samples.host(), samples.host()
+    first = engines.of(one)
+    assert engines.of(replace(one, cordoned=True)) is first
+    assert engines.of(two) is not first
     engines.close()
+    assert engines.of(one) is not first

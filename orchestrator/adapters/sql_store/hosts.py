@@ -55,7 +55,9 @@ _ITS_SANDBOXES = (
     .with_for_update()
 )
 _TOTALS = select(func.count(), func.sum(_h.slots), func.sum(_h.slots - _h.used)).where(_OPEN)
-_ROOM = select(_h.slots - _h.used).where(ROOMY).limit(bindparam("count"))
+# In the order of the index: without one PostgreSQL, which takes a third of the hosts to have room,
+# reads the table until it has found enough of them; in a full pool all of it.
+_ROOM = select(_h.slots - _h.used).where(ROOMY).order_by(_h.id).limit(bindparam("count"))
 
 
 def loads(connection: Connection, rows: Sequence[Sequence[Any]]) -> Sequence[HostLoad]:

@@ -232,7 +232,7 @@ class SqlSandboxes:
 
     def warm_counts(self) -> Mapping[str, int]:
         with self._database.read() as connection:
-            return dict(connection.execute(_WARM).tuples().all())
+            return dict(connection.execute(_WARM).all())
 
     def warming(self) -> int:
         with self._database.read() as connection:

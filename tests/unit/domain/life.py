@@ -13,10 +13,11 @@ from datetime import datetime, timedelta
 from orchestrator.domain import plan
 from orchestrator.domain import sandbox as sandboxes
 from orchestrator.domain import session as sessions
+from orchestrator.domain.host import Drain, Host, HostState
 from orchestrator.domain.ids import Sha256
 from orchestrator.domain.plan import Observation
 from orchestrator.domain.sandbox import ROUTED_STATES, Sandbox, SandboxState
-from orchestrator.domain.session import Failure, Phase, Report, Session, SessionState, Wanted
+from orchestrator.domain.session import Failure, Move, Phase, Report, Session, SessionState, Wanted
 from tests.fakes import samples
 
 
@@ -42,6 +43,14 @@ class Event(enum.Enum):
     ENGINE_UP = "Docker works"
     URL_DEAD = "URLs don't answer"
     URL_ALIVE = "URLs answer"
+    HOST_AWAY = "its host doesn't answer for a moment"
+    HOST_BACK = "its host answers"
+    DRAIN = "its host is to be emptied"
+    DRAIN_OVER = "its host may keep what it has"
+    OTHER_DIALLED = "the agent of its next place visits its inbox"
+    OTHER_READY = "the agent of its next place has the app running"
+    OTHER_FAILED = "the agent of its next place gives up"
+    OTHER_BROKEN = "a diagnosis finds its other sandbox broken"
 
 
 _PHASES = {
@@ -52,14 +61,17 @@ _PHASES = {
     Event.FAILED_FOR_GOOD: Phase.FAILED,
 }
 _WAITS_S = {Event.TIME: 1.0, Event.LONG_TIME: 700.0}
+_OF_OTHER = {Event.OTHER_DIALLED: Event.DIALLED, Event.OTHER_BROKEN: Event.BROKEN}
 
 
 @dataclass
 class Life:
-    """One session, its sandbox, and the outside."""
+    """One session, its sandbox with its host, the other end of a move, and the outside."""
 
     session: Session = field(default_factory=samples.session)
     sandbox: Sandbox | None = None
+    host: Host = field(default_factory=samples.host)
+    other: Sandbox | None = None
     now: datetime = samples.NOW
     capacity: Event = Event.WARM
     engine: Event = Event.ENGINE_UP
@@ -67,7 +79,13 @@ class Life:
     reports: int = 0
 
     def observe(self) -> Observation:
-        return Observation(session=self.session, sandbox=self.sandbox)
+        host = self.host if self.sandbox is not None else None
+        return Observation(session=self.session, sandbox=self.sandbox, host=host, other=self.other)
+
+    @property
+    def everything(self) -> tuple[object, ...]:
+        """All that a step may change."""
+        return (self.session, self.sandbox, self.other)
 
     def happen(self, event: Event) -> None:
         """Let one thing happen outside."""
@@ -83,20 +101,27 @@ class Life:
             self.url = event
         elif event is Event.KEPT:
             self.session = replace(self.session, bundle=Sha256("b" * 64))
-        elif self.sandbox is not None:
-            self.sandbox = self._sandbox_after(event, self.sandbox)
+        elif event in {Event.HOST_AWAY, Event.HOST_BACK}:
+            state = HostState.UP if event is Event.HOST_BACK else HostState.SUSPECT
+            self.host = replace(self.host, state=state, state_since=self.now)
+        elif event in {Event.DRAIN, Event.DRAIN_OVER}:
+            drain = Drain.MOVE if event is Event.DRAIN else Drain.NONE
+            self.host = replace(self.host, drain=drain)
+        elif event in {Event.OTHER_READY, Event.OTHER_FAILED}:
+            self._report_of_other(event)
+        else:
+            self._happen_to_sandboxes(event)
 
     def run(self) -> list[str]:
         """Plan and execute until there is nothing to do now; the names of the steps. Raises
         AssertionError when it comes back to where it was: then it would never stop."""
         steps: list[str] = []
-        passed: set[object] = set()
+        passed: list[object] = []
         while True:
             step = plan.plan(self.observe(), self.now)
             steps.append(type(step).__name__)
-            here = (self.session, self.sandbox)
-            assert here not in passed, f"a cycle: {steps}"
-            passed.add(here)
+            assert self.everything not in passed, f"a cycle: {steps}"
+            passed.append(self.everything)
             if not self._execute(step):
                 return steps
 
@@ -113,6 +138,23 @@ class Life:
             failure = Failure(code="app_not_ready", message="it exited", permanent=permanent)
         said = Report(seq=self.reports, phase=_PHASES[event], progress=50, failure=failure)
         self.session = sessions.accept_report(self.session, said, self.now) or self.session
+
+    def _report_of_other(self, event: Event) -> None:
+        move = self.session.move
+        if self.other is None or self.other.state is not SandboxState.CLAIMED or move is None:
+            return
+        if move.switched_at is not None:  # the agent that is left behind is told to end
+            return
+        phase = Phase.READY if event is Event.OTHER_READY else Phase.FAILED
+        said = Report(seq=move.report.seq + 1 if move.report else 1, phase=phase, progress=50)
+        taken = sessions.accept_successor_report(self.session, said, self.now)
+        self.session = taken or self.session
+
+    def _happen_to_sandboxes(self, event: Event) -> None:
+        if self.sandbox is not None and event not in _OF_OTHER:
+            self.sandbox = self._sandbox_after(event, self.sandbox)
+        if self.other is not None and (event in _OF_OTHER or event is Event.ROUTES):
+            self.other = self._sandbox_after(_OF_OTHER.get(event, event), self.other)
 
     def _sandbox_after(self, event: Event, sandbox: Sandbox) -> Sandbox:
         if event is Event.ROUTES:
@@ -134,6 +176,12 @@ class Life:
                 return False
             case plan.Claim():
                 return self._claim()
+            case plan.Relocate():
+                return self._relocate()
+            case plan.Switch():
+                if self.url is Event.URL_DEAD:
+                    return False
+                self._switch(step.sandbox)
             case plan.Start():
                 self._start(step.sandbox)
             case plan.Verify():
@@ -162,10 +210,13 @@ class Life:
                 self.session = replace(self.session, failure=failure)
             case plan.BeginEnd():
                 self._move(SessionState.DESTROYING)
-            case plan.Requeue(burn=burn):
+            case plan.LetGo(sandbox=sandbox):
+                assert sandbox is self.other
+                self._drop_other()
+            case plan.Requeue(attempt=attempt):
+                burnt = attempt > self.session.attempt
                 self._let_go()
-                attempt = self.session.attempt + 1 if burn else 1
-                due = self.now + timedelta(seconds=1 if burn else 0)
+                due = self.now + timedelta(seconds=1 if burnt else 0)
                 self.session = replace(self.session, failure=None, attempt=attempt, due_at=due)
             case plan.Finish(state=state):
                 self._move(state)
@@ -180,27 +231,67 @@ class Life:
     def _claim(self) -> bool:
         if self.capacity is Event.FULL:
             return False
+        self.sandbox = self._new_sandbox()
+        self.host = samples.host()
+        self._move(SessionState.PROVISIONING)
+        self.session = replace(self.session, sandbox_id=self.sandbox.id, report=None)
+        self.reports = 0
+        return self.capacity is Event.COLD
+
+    def _new_sandbox(self) -> Sandbox:
         cold = self.capacity is Event.COLD
-        self.sandbox = samples.sandbox(
+        return samples.sandbox(
             session_id=self.session.id,
             state=SandboxState.CREATING if cold else SandboxState.CLAIMED,
             container_id=None if cold else "c" * 64,
             agent_seen_at=None if cold else self.now,
             routed=not cold,
+            created_at=self.now,
+            state_since=self.now,
         )
-        self._move(SessionState.PROVISIONING)
-        self.session = replace(self.session, sandbox_id=self.sandbox.id, report=None)
-        self.reports = 0
-        return cold
+
+    def _relocate(self) -> bool:
+        assert self.session.move is None
+        due = plan.look_again_at(self.now)
+        self.session = replace(self.session, due_at=due)
+        if self.capacity is Event.FULL:
+            return False
+        self.other = self._new_sandbox()
+        self.session = replace(self.session, move=Move(sandbox_id=self.other.id))
+        return self.capacity is Event.COLD
+
+    def _switch(self, new: Sandbox) -> None:
+        assert {self.sandbox.state, new.state} == {SandboxState.CLAIMED}
+        assert new.routed, "nobody asked whether the app answers there"
+        old = self.sandbox
+        self.sandbox = replace(new, slug=old.slug, routed=False)
+        self.other = replace(old, slug=new.slug, routed=False)
+        self.host = samples.host()
+        moved = Move(sandbox_id=old.id, switched_at=self.now)
+        report = self.session.move.report
+        self.session = replace(self.session, sandbox_id=new.id, move=moved, report=report)
+
+    def _drop_other(self) -> None:
+        """From here on it is the pool's."""
+        self.other = None
+        self.session = replace(self.session, move=None, due_at=plan.look_again_at(self.now))
 
     def _start(self, sandbox: Sandbox) -> None:
+        of_move = sandbox is self.other
         if self.engine is Event.ENGINE_UP:
-            self.sandbox = replace(sandbox, container_id="c" * 64)
+            started = replace(sandbox, container_id="c" * 64)
+            if of_move:
+                self.other = started
+            else:
+                self.sandbox = started
+        elif of_move:
+            self._drop_other()
         elif self.engine is Event.START_REFUSED:
             failure = Failure(code="create_failed", message="refused", permanent=False)
             self.session = replace(self.session, failure=failure)
         else:  # given back; the host takes no placements until it answers
             self._let_go()
+        if self.engine is Event.ENGINE_DOWN:
             self.capacity = Event.FULL
 
     def _let_go(self) -> None:

@@ -17,6 +17,7 @@ from orchestrator.domain.diagnosis import (
     Unnoticed,
     Vanished,
     diagnose,
+    loose,
 )
 from orchestrator.domain.sandbox import Sandbox, SandboxState
 from tests.fakes import samples
@@ -105,24 +106,30 @@ def test_an_agent_is_silent_after_75_seconds(state: SandboxState) -> None:
     assert diagnosis == Silent(sandbox=box, reason="its agent fell silent")
 
 
+@pytest.mark.parametrize("owner", [{}, OWNED], ids=["nobody's", "a session's"])
 @pytest.mark.parametrize("running", [True, False, None])
 @pytest.mark.parametrize("state", [SandboxState.BROKEN, SandboxState.STOPPING])
-def test_what_is_being_retired_and_belongs_to_nobody_is_a_leftover(
-    state: SandboxState, running: bool | None
+def test_what_is_being_retired_needs_no_diagnosis_whatever_runs_there(
+    state: SandboxState, running: bool | None, owner: dict[str, str]
 ) -> None:
-    box = samples.sandbox(state=state)
+    box = samples.sandbox(state=state, **owner)
     there = [] if running is None else [container(box, running=running)]
-    assert found(there, [box], after_s=9999) == [Leftover(sandbox=box)]
+    assert found(there, [box], after_s=9999) == []
+
+
+@pytest.mark.parametrize("state", [SandboxState.BROKEN, SandboxState.STOPPING])
+def test_what_is_being_retired_and_belongs_to_nobody_is_a_leftover(state: SandboxState) -> None:
+    box = samples.sandbox(state=state)
+    assert list(loose([box])) == [Leftover(sandbox=box)]
 
 
 def test_a_stopping_sandbox_of_a_session_is_left_to_its_session() -> None:
-    box = samples.sandbox(state=SandboxState.STOPPING, **OWNED)
-    assert found([], [box], after_s=9999) == []
+    assert list(loose([samples.sandbox(state=SandboxState.STOPPING, **OWNED)])) == []
 
 
 def test_a_broken_sandbox_that_its_session_still_holds_is_pointed_out_until_it_acts() -> None:
     box = samples.sandbox(state=SandboxState.BROKEN, **OWNED)
-    assert found([container(box)], [box]) == [Unnoticed(sandbox=box)]
+    assert list(loose([box])) == [Unnoticed(sandbox=box)]
 
 
 def test_one_sick_sandbox_is_not_mistaken_for_another() -> None:

@@ -124,8 +124,8 @@ def test_after_a_failure_clean_up_comes_first(state: SessionState) -> None:
 @pytest.mark.parametrize(
     ("failure", "attempt", "step"),
     [
-        (TEMPORARY, 1, plan.Requeue(burn=True)),
-        (TEMPORARY, 2, plan.Requeue(burn=True)),
+        (TEMPORARY, 1, plan.Requeue(attempt=2)),
+        (TEMPORARY, 2, plan.Requeue(attempt=3)),
         (TEMPORARY, 3, plan.Finish(state=SessionState.FAILED)),
         (PERMANENT, 1, plan.Finish(state=SessionState.FAILED)),
     ],
@@ -244,7 +244,7 @@ def test_a_lost_app_comes_back_from_its_bundle_without_burning_an_attempt(
     lost: SandboxState | None,
 ) -> None:
     box = None if lost is None else {"state": lost}
-    assert step_of(SessionState.READY, box, bundle=SHA) == plan.Requeue(burn=False)
+    assert step_of(SessionState.READY, box, bundle=SHA, attempt=2) == plan.Requeue(attempt=1)
 
 
 def test_a_broken_sandbox_is_cleared_away_before_recovery() -> None:

@@ -26,7 +26,7 @@ def lived(fate: list[Event]) -> Life:
 
 def heal(life: Life) -> None:
     """From now on everything works and somebody confirms the routes."""
-    for event in (Event.ENGINE_UP, Event.COLD, Event.URL_ALIVE):
+    for event in (Event.ENGINE_UP, Event.COLD, Event.URL_ALIVE, Event.HOST_BACK):
         life.happen(event)
 
 
@@ -34,15 +34,17 @@ def heal(life: Life) -> None:
 @example([*GOOD_DAY, Event.BROKEN, Event.ROUTES])
 def test_from_wherever_a_life_led_planning_comes_to_rest(fate: list[Event]) -> None:
     life = lived(fate)
-    before = (life.session, life.sandbox)
+    before = life.everything
     (step,) = life.run()  # it had come to rest, so it stays there
-    assert (life.session, life.sandbox) == before
-    assert step in {"Rest", "Done", "Claim", "Verify", "Remove"}
+    assert life.everything == before
+    assert step in {"Rest", "Done", "Claim", "Verify", "Remove", "Switch"}
 
 
 @given(fates)
 @example([Event.BROKEN, Event.FULL])
 @example([Event.COLD, Event.LONG_TIME, Event.ENGINE_DOWN])
+@example([*GOOD_DAY, Event.KEPT, Event.DRAIN])
+@example([*GOOD_DAY, Event.KEPT, Event.DRAIN, Event.OTHER_READY])
 def test_what_is_to_end_ends_and_leaves_no_sandbox(fate: list[Event]) -> None:
     life = lived(fate)
     verdict = life.session.state
@@ -55,6 +57,7 @@ def test_what_is_to_end_ends_and_leaves_no_sandbox(fate: list[Event]) -> None:
     assert life.session.state is expected
     assert life.session.sandbox_id is None
     assert life.sandbox is None or life.sandbox.state is SandboxState.GONE
+    assert (life.session.move, life.other) == (None, None)
     assert life.run() == ["Done"]
 
 
@@ -97,3 +100,53 @@ def test_a_verdict_is_only_lifted_by_another_attempt(fate: list[Event]) -> None:
                 entered.state for entered in life.session.history[len(before.history) :]
             ]
         life.happen(event)
+
+
+MOVING = [
+    Event.DRAIN,
+    Event.TIME,
+    Event.LONG_TIME,
+    Event.ROUTES,
+    Event.FULL,
+    Event.WARM,
+    Event.COLD,
+]
+MOVING += [Event.START_REFUSED, Event.ENGINE_DOWN, Event.ENGINE_UP, Event.DRAIN_OVER]
+MOVING += [Event.OTHER_DIALLED, Event.OTHER_READY, Event.OTHER_FAILED, Event.OTHER_BROKEN]
+MOVING += [Event.URL_DEAD, Event.URL_ALIVE, Event.HOST_AWAY, Event.HOST_BACK]
+
+
+@given(st.lists(st.sampled_from(MOVING), max_size=25))
+@example([Event.DRAIN, Event.OTHER_READY, Event.OTHER_BROKEN, Event.ROUTES, Event.LONG_TIME])
+def test_a_move_never_takes_a_running_app_from_its_url(fate: list[Event]) -> None:
+    life = lived([*GOOD_DAY, Event.KEPT])
+    slug = served(life)
+    for event in fate:
+        life.happen(event)
+        life.run()
+        assert served(life) == slug
+
+
+def test_a_move_goes_from_the_drain_to_one_sandbox_elsewhere() -> None:
+    life = lived([*GOOD_DAY, Event.KEPT])
+    assert life.sandbox is not None
+    first = life.sandbox.id
+    life.happen(Event.DRAIN)
+    assert life.run() == ["Relocate"]
+    life.happen(Event.OTHER_READY)
+    assert life.run() == ["Switch", "Rest"]
+    life.happen(Event.ROUTES)
+    assert life.run() == ["Rest"], "what was asked before is still answered"
+    for _ in range(5):
+        life.happen(Event.TIME)
+    assert life.run() == ["LetGo", "Rest"]
+    assert served(life)
+    assert life.sandbox.id != first
+
+
+def served(life: Life) -> str:
+    """The name under which the app of a session that is READY is reached."""
+    assert life.session.state is SessionState.READY
+    assert life.sandbox is not None
+    assert life.sandbox.state is SandboxState.CLAIMED
+    return life.sandbox.slug

@@ -37,7 +37,7 @@ HOST_MOVES = """
 joining -> up suspect
 up -> suspect
 suspect -> up lost
-lost -> joining up
+lost -> joining
 """
 
 
@@ -91,11 +91,12 @@ def test_a_host_makes_the_moves_of_its_table_and_no_others(
 ) -> None:
     host = samples.host(state=here, reason="no answer")
     if here is there or (here, there) in LEGAL_HOST:
-        moved = hosts.move(host, there, "another reason")
+        moved = hosts.move(host, there, NOW, "another reason")
         assert (moved.state, moved.reason) == (there, "another reason")
+        assert moved.state_since == (host.state_since if here is there else NOW)
     else:
         with pytest.raises(errors.IllegalMove, match=f"from {here} to {there} .no answer"):
-            hosts.move(host, there, "")
+            hosts.move(host, there, NOW, "")
 
 
 @given(st.lists(st.sampled_from(SessionState), max_size=30))

@@ -2,39 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from orchestrator.domain import errors, ids
-from orchestrator.domain.host import HostState
+from orchestrator.domain import errors
 from orchestrator.domain.sandbox import SandboxState
 from orchestrator.domain.session import Wanted
 from orchestrator.loops import passes
+from orchestrator.loops.host_passes import Hosts, Reconciler
 from orchestrator.loops.loop import LoopSpec
 from orchestrator.loops.passes import Launcher, Publisher
 from orchestrator.services import claims, presence, sessions
 from orchestrator.services.deps import Policy
 from tests.fakes import samples
-from tests.fakes.engine import EngineInMemory, EngineThatIsDown, EngineThatRefuses
+from tests.fakes.engine import EngineInMemory, EngineThatRefuses
+from tests.fakes.fleet import ImagePushesInMemory
 from tests.fakes.proxy import ProxyThatRejects
+from tests.fakes.threads import CallersThread
 from tests.unit.services.world import VISITOR, World, bundle_of
 
 
-class CallersThread(Executor):
-    """Launches before it returns, so that a pass has ended when it is over."""
-
-    def submit(self, fn: Callable[..., Any], /, *given: Any, **named: Any) -> Future[Any]:
-        done: Future[Any] = Future()
-        done.set_result(fn(*given, **named))
-        return done
-
-
-def all_loops(world: World) -> Sequence[LoopSpec]:
-    return passes.all_loops(world.deps, world.proxy, lambda _: None)
+def all_loops(world: World, said: list[Sequence[str]] | None = None) -> Sequence[LoopSpec]:
+    """`said` is given what the fences lack."""
+    deps, threads = world.deps, CallersThread()
+    hosts = Hosts(deps, world.fleet, ImagePushesInMemory(), threads=threads)
+    reconciler = Reconciler(deps, world.fleet, threads)
+    said = [] if said is None else said
+    return passes.all_loops(deps, world.proxy, hosts, reconciler, said.append)
 
 
 def one_pass(world: World, name: str) -> str:
@@ -62,8 +59,10 @@ def test_a_refill_pass_launches_what_is_missing_and_then_rests(world: World) -> 
 def test_a_refill_pass_retires_before_it_starts(world: World) -> None:
     world.host(slots=9)
     world.warm()
-    world.image = "spawnai/sandbox:next"
-    assert Launcher(world.deps, CallersThread()).refill() == "starts=3 retired=1"
+    world.policy = Policy(warm_target=0)
+    launcher = Launcher(world.deps, CallersThread())
+    assert launcher.refill() == "starts=0 retired=1"
+    assert launcher.refill() == ""
 
 
 def test_launches_that_fail_are_put_off_longer_and_longer(world: World) -> None:
@@ -181,7 +180,7 @@ def test_the_reaper_spares_what_was_extended(world: World) -> None:
     assert one_pass(world, "reap") == ""
 
 
-# Nudge, probe, reconcile, prune
+# Nudge, reconcile, clear, prune
 
 
 def test_what_is_due_is_nudged(world: World) -> None:
@@ -190,55 +189,36 @@ def test_what_is_due_is_nudged(world: World) -> None:
     assert one_pass(world, "nudge") == "nudged=1"
 
 
-def test_a_host_that_changed_is_named(world: World) -> None:
-    world.host(name="alpha")
-    down = world.host(name="beta")
-    world.engines.special[down.id] = EngineThatIsDown()
-    assert one_pass(world, "probe_hosts") == "beta: up -> suspect the engine does not answer"
-    assert one_pass(world, "probe_hosts") == ""
-    assert world.store.hosts.get(down.id).state is HostState.SUSPECT
-
-
-def test_what_the_fences_lack_is_said_of_every_host_each_time(world: World) -> None:
-    world.host(name="alpha", created_at=samples.later(-1))
-    down = world.host(name="beta")
-    world.engines.special[down.id] = EngineThatIsDown()
-    world.engine.warnings = ["iptables is missing"]
-    said: list[Sequence[str]] = []
-    loops = passes.all_loops(world.deps, world.proxy, said.append)
-    (fence,) = [spec for spec in loops if spec.name == "fence"]
-    lacking = ["alpha: iptables is missing", "beta: the engine does not answer"]
-    for _ in range(2):
-        assert fence.run() == "; ".join(lacking)
-    assert said == [lacking, lacking]
-    world.engine.warnings = []
-    world.engines.special.clear()
-    assert fence.run() == ""
-    assert said[-1] == [], "a warning that is over has to go"
-
-
-def test_a_host_that_is_down_does_not_keep_the_others_from_being_reconciled(world: World) -> None:
-    down = world.host(name="alpha", created_at=samples.later(-1))
-    world.host(name="beta")
-    world.engines.special[down.id] = EngineThatIsDown()
-    world.engine.add(ids.new_sandbox_id())
-    assert one_pass(world, "reconcile") == "beta: orphans=1 broken=0 leftovers=0"
-    assert one_pass(world, "reconcile") == ""
+def test_what_nobody_cares_for_is_cleared_step_by_step(world: World) -> None:
+    world.host()
+    box = world.warm()
+    world.engine.crash(box.id)
+    world.reconcile(world.store.hosts.get(box.host_id))
+    assert one_pass(world, "clear") == "leftovers=1"
+    assert one_pass(world, "clear") == "", "its withdrawal isn't confirmed"
+    assert one_pass(world, "publish")
+    assert one_pass(world, "clear") == "leftovers=1"
+    assert world.boxes() == []
 
 
 def test_agents_are_given_their_time_after_our_own_start(world: World) -> None:
-    world.host()
+    host = world.host()
     box = world.warm()
     world.clock.advance(3600)  # we were away, and nobody could call
     specs = {spec.name: spec for spec in all_loops(world)}
+
+    def reconcile() -> str:
+        world.fleet.changed.add(host.id)
+        return specs["reconcile"].run()
+
     world.clock.advance(76)  # spawn-api isn't there yet: no silence means anything
-    assert specs["reconcile"].run() == ""
+    assert reconcile() == ""
     presence.listening(world.deps, "spawn-api")
-    assert specs["reconcile"].run() == ""
+    assert reconcile() == ""
     for _ in range(9):  # it goes on listening
         world.clock.advance(9)
         presence.listening(world.deps, "spawn-api")
-    assert "broken=1" in specs["reconcile"].run()
+    assert reconcile() == f"{host.name}: orphans=0 broken=1"
     assert world.box(box.id).reason == "its agent fell silent"
 
 

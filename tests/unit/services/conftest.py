@@ -14,6 +14,7 @@ from orchestrator.adapters.bundle_store import FolderBundles
 from orchestrator.adapters.catalog import FolderCatalog
 from orchestrator.domain.session import Session
 from tests.unit.domain import conftest as _examples  # noqa: F401 - its hypothesis profile holds
+from tests.unit.services.moves import Move
 from tests.unit.services.world import World
 
 
@@ -43,3 +44,9 @@ def session(world: World) -> Session:
     made = world.ask(prompt="a tide calendar for Brest", template=None)
     world.converge(made)
     return world.session(made)
+
+
+@pytest.fixture
+def move(world: World) -> Move:
+    """A READY session on one host, and another host that has room."""
+    return Move(world)

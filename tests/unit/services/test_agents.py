@@ -229,7 +229,9 @@ def test_a_token_that_is_over_calls_nobody(world: World, session: Session) -> No
 
 def test_a_report_is_kept_told_and_looked_at(world: World, session: Session) -> None:
     world.queue.nudges.clear()
-    assert agents.report(world.deps, session, said(), ["line 1", "line 2"])
+    assert agents.report(
+        world.deps, session, world.sandbox_of(session).id, said(), ["line 1", "line 2"]
+    )
     found = world.session(session)
     assert found.report == said()
     assert found.state is SessionState.PROVISIONING, "only converge moves a session"
@@ -248,16 +250,16 @@ def test_progress_within_a_phase_bothers_no_worker(world: World, session: Sessio
 def test_a_repeated_report_is_refused_but_its_lines_are_kept(
     world: World, session: Session
 ) -> None:
-    agents.report(world.deps, session, said(), [])
+    agents.report(world.deps, session, world.sandbox_of(session).id, said(), [])
     again = world.session(session)
-    assert not agents.report(world.deps, again, said(), ["a line"])
+    assert not agents.report(world.deps, again, world.sandbox_of(session).id, said(), ["a line"])
     assert world.session(session) == again
     assert len(world.store.logs.tail(session.id, 9)) == 1
 
 
 def test_a_report_that_loses_a_race_is_written_all_the_same(world: World, session: Session) -> None:
     world.store = RaceToWrite(world.store, times=2)
-    assert agents.report(world.deps, session, said(), [])
+    assert agents.report(world.deps, session, world.sandbox_of(session).id, said(), [])
     assert world.session(session).report == said()
 
 
@@ -265,10 +267,11 @@ def test_a_report_of_an_attempt_that_was_overtaken_is_not_taken_for_the_next_one
     world: World, session: Session
 ) -> None:
     authorized = agents.authorize(world.deps, world.token(session))
+    sender = world.sandbox_of(session).id
     try_again(world, session)
     world.warm()
     world.clock.jump_to(world.session(session).due_at)
     world.converge(session)
     assert world.state(session) is SessionState.PROVISIONING
-    assert not agents.report(world.deps, authorized, said(9, Phase.READY), []), OVERTAKEN
+    assert not agents.report(world.deps, authorized, sender, said(9, Phase.READY), []), OVERTAKEN
     assert world.session(session).report is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.domain import ids
-from orchestrator.domain.host import HostState
+from orchestrator.domain.host import Drain, HostState
 from orchestrator.domain.sandbox import SandboxState
 from orchestrator.domain.session import Phase, SessionState, Wanted
 from orchestrator.services import agents, converge
@@ -143,7 +143,9 @@ def test_without_any_host_a_session_waits(world: World) -> None:
     assert world.state(session) is SessionState.QUEUED
 
 
-@pytest.mark.parametrize("changes", [{"state": HostState.SUSPECT}, {"draining": True}])
+@pytest.mark.parametrize(
+    "changes", [{"state": HostState.SUSPECT}, {"cordoned": True}, {"drain": Drain.WAIT}]
+)
 def test_a_warm_sandbox_on_a_host_that_is_not_well_is_not_claimed(
     world: World, changes: dict[str, object]
 ) -> None:

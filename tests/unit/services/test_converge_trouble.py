@@ -7,9 +7,8 @@ import pytest
 from orchestrator.domain.host import HostState
 from orchestrator.domain.sandbox import SandboxState
 from orchestrator.domain.session import Phase, Session, SessionState
-from orchestrator.services import agents, pool
+from orchestrator.services import agents, hosts, pool
 from tests.fakes.engine import EngineThatIsDown, EngineThatRefuses
-from tests.fakes.samples import NOW
 from tests.unit.services.world import World, bundle_of
 
 
@@ -70,12 +69,12 @@ def test_between_two_attempts_there_is_a_pause_that_doubles(world: World) -> Non
 
 def test_a_sandbox_that_docker_refuses_costs_an_attempt(world: World) -> None:
     world.host()
-    world.engine = EngineThatRefuses("disk_full")
+    world.engine = EngineThatRefuses("create_failed")
     session = world.ask()
     assert world.converge(session).steps == ("Claim", "Start", "Retire", "Rest")
     found = world.session(session)
     assert found.failure is not None
-    assert (found.failure.code, found.failure.permanent) == ("disk_full", False)
+    assert (found.failure.code, found.failure.permanent) == ("create_failed", False)
     failed = world.settle(session, rounds=9)
     assert (failed.state, failed.attempt) == (SessionState.FAILED, 3)
 
@@ -126,7 +125,7 @@ def test_an_engine_that_is_down_gives_the_session_back_without_burning_an_attemp
     assert (left.state, left.session_id) == (SandboxState.STOPPING, None)
 
     engine.down = False
-    pool.probe(world.deps, host)
+    hosts.admit(world.deps, world.fleet, world.store.hosts.get(host.id))
     assert world.settle(session, rounds=2).state is SessionState.PROVISIONING
     assert world.session(session).attempt == 1
 
@@ -161,7 +160,7 @@ def test_an_app_that_ran_keeps_its_url_even_if_docker_goes_away_while_it_recover
 
     engine.down = False
     world.publish()
-    pool.reconcile(world.deps, bad, NOW)
+    pool.clear(world.deps)
     world.converge(ready)
     assert world.sandbox_of(ready).slug == ready.slug
     assert world.session(ready).attempt == 1
@@ -171,7 +170,7 @@ def lose_sandbox(world: World, ready: Session) -> None:
     """Its container ends by itself, and the reconcile loop finds out."""
     box = world.sandbox_of(ready)
     world.engine.crash(box.id)
-    pool.reconcile(world.deps, world.store.hosts.get(box.host_id), NOW)
+    world.reconcile(world.store.hosts.get(box.host_id))
     assert world.box(box.id).state is SandboxState.BROKEN
 
 

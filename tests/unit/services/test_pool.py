@@ -1,4 +1,4 @@
-"""The pool: filled up, probed, compared with what Docker says, and emptied."""
+"""The pool: filled up to its target, and cleared of what is broken."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.domain import errors
-from orchestrator.domain.host import Host, HostState
+from orchestrator.domain.host import HostState
+from orchestrator.domain.ids import SandboxId
 from orchestrator.domain.sandbox import Sandbox, SandboxState
 from orchestrator.domain.session import SessionState
 from orchestrator.services import agents, claims, pool
@@ -32,10 +33,6 @@ def refill(world: World) -> list[Sandbox]:
 
     pool.refill(world.deps, launch)
     return started
-
-
-def reconcile(world: World, host: Host) -> pool.Treated:
-    return pool.reconcile(world.deps, host, NOW)
 
 
 # Refill
@@ -78,15 +75,15 @@ def test_a_waiting_session_comes_before_the_pool(world: World) -> None:
 
 
 def test_a_pool_without_room_says_so(world: World) -> None:
-    world.host(slots=2)
+    world.host(slots=4)
     started: list[Sandbox] = []
     decision = pool.refill(world.deps, started.append)
-    assert (decision.starts, len(started)) == (2, 2)
-    assert pool.refill(world.deps, started.append).reason == "no free slot"
+    assert (decision.starts, len(started)) == (2, 2), "two slots are left to sessions"
+    assert pool.refill(world.deps, started.append).reason == "no free slot beside the reserve"
 
 
 def test_a_refill_that_finds_the_room_taken_stops(world: World) -> None:
-    host = world.host(slots=3)
+    host = world.host(slots=5)
 
     def launch_while_others_come(box: Sandbox) -> None:
         world.store.hosts.put(replace(host, cordoned=True))
@@ -96,15 +93,46 @@ def test_a_refill_that_finds_the_room_taken_stops(world: World) -> None:
     assert len(world.boxes()) == 1
 
 
-def test_outdated_warm_sandboxes_are_let_go(world: World) -> None:
-    world.host()
-    old = [world.warm(), world.warm()]
-    world.image = "spawnai/sandbox:next"
+def test_an_outdated_warm_sandbox_goes_when_a_new_one_has_come(world: World) -> None:
+    world.host(slots=9)
+    world.policy = Policy(warm_target=2)
+    old = [world.warm()]
+    world.clock.advance(1)
+    old.append(world.warm())
+    world.roll("spawnai/sandbox:next")
+    assert pool.retire_surplus(world.deps) == 0, "until then the old ones serve"
     new = world.warm()
-    assert pool.retire_outdated(world.deps) == 2
-    assert {world.box(box.id).state for box in old} == {SandboxState.STOPPING}
-    assert world.box(new.id).state is SandboxState.WARM
-    assert pool.retire_outdated(world.deps) == 0
+    assert pool.retire_surplus(world.deps) == 1
+    assert [world.box(box.id).state for box in (*old, new)] == [
+        SandboxState.STOPPING,
+        SandboxState.WARM,
+        SandboxState.WARM,
+    ]
+    assert world.box(old[0].id).reason == "made from an older runtime image"
+    world.warm()
+    assert pool.retire_surplus(world.deps) == 1
+    assert pool.retire_surplus(world.deps) == 0
+    assert {box.image for box in world.boxes(SandboxState.WARM)} == {world.image}
+
+
+def test_without_room_for_a_new_one_the_outdated_go_one_at_a_time(world: World) -> None:
+    world.host(slots=4)
+    world.policy = Policy(warm_target=2)
+    world.warm()
+    world.warm()
+    world.roll("spawnai/sandbox:next")
+    assert pool.refill(world.deps, lambda box: None).reason == "no free slot beside the reserve"
+    assert pool.retire_surplus(world.deps) == 1
+    assert pool.retire_surplus(world.deps) == 1, "its slot isn't free before it is gone"
+
+
+def test_a_claimed_sandbox_of_an_older_image_is_never_replaced(world: World) -> None:
+    world.host(slots=9)
+    world.policy = Policy(warm_target=0)
+    ready = world.run(world.ask())
+    world.roll("spawnai/sandbox:next")
+    assert pool.retire_surplus(world.deps) == 0
+    assert world.sandbox_of(ready).state is SandboxState.CLAIMED
 
 
 def test_surplus_warm_sandboxes_are_let_go_oldest_first(world: World) -> None:
@@ -119,21 +147,40 @@ def test_surplus_warm_sandboxes_are_let_go_oldest_first(world: World) -> None:
     assert pool.retire_surplus(world.deps) == 0
 
 
+def test_what_nobody_could_claim_is_not_let_go_in_the_place_of_what_is_too_much(
+    world: World,
+) -> None:
+    """A host that is cordoned, or away for a moment, keeps what it has."""
+    closed = world.host(slots=9)
+    kept = world.warm()
+    world.store.hosts.change(closed.id, lambda host: replace(host, cordoned=True))
+    world.host(slots=9, publish_address="10.0.0.2")
+    world.clock.advance(1)
+    boxes = [world.warm() for _ in range(2)]
+    world.policy = Policy(warm_target=1)
+    assert pool.retire_surplus(world.deps) == 1
+    assert pool.retire_surplus(world.deps) == 0
+    assert world.box(kept.id).state is SandboxState.WARM
+    left = [world.box(box.id).state for box in boxes]
+    assert sorted(left) == [SandboxState.STOPPING, SandboxState.WARM]
+
+
 # A launch that fails
 
 
 @pytest.mark.parametrize(
     ("engine", "error", "state"),
     [
-        (EngineThatRefuses("image_missing"), errors.SandboxRefused, HostState.UP),
+        (EngineThatRefuses("create_failed"), errors.SandboxRefused, HostState.UP),
+        (EngineThatRefuses("image_missing"), errors.SandboxRefused, HostState.SUSPECT),
         (EngineThatIsDown(), errors.EngineUnavailable, HostState.SUSPECT),
     ],
-    ids=["refused", "down"],
+    ids=["refused", "without the image", "down"],
 )
 def test_a_launch_that_fails_leaves_a_broken_sandbox_and_raises(
     world: World, engine: EngineInMemory, error: type[Exception], state: HostState
 ) -> None:
-    host = world.host()
+    host = world.host(slots=9)
     world.engine = engine
     with pytest.raises(error):
         refill(world)
@@ -143,23 +190,55 @@ def test_a_launch_that_fails_leaves_a_broken_sandbox_and_raises(
     assert world.store.hosts.get(host.id).state is state
 
 
+def test_a_disk_that_is_full_closes_its_host_to_placements(world: World) -> None:
+    host = world.host(slots=9)
+    world.engine = EngineThatRefuses("disk_full")
+    with pytest.raises(errors.SandboxRefused):
+        refill(world)
+    after = world.store.hosts.get(host.id)
+    assert (after.state, after.shortage, after.open) == (HostState.UP, "its disk is full", False)
+
+
 def test_a_broken_warm_sandbox_goes_step_by_step_until_its_slot_is_free(world: World) -> None:
-    host = world.host()
+    world.host(slots=9)
     world.engine = EngineThatRefuses(times=1)
     with pytest.raises(errors.SandboxRefused):
         refill(world)
     (broken,) = world.boxes()
-    assert reconcile(world, host) == pool.Treated(leftovers=1)
+    assert pool.clear(world.deps) == 1
     assert world.box(broken.id).state is SandboxState.STOPPING
-    reconcile(world, host)
+    assert pool.clear(world.deps) == 0
     assert world.box(broken.id).state is SandboxState.STOPPING, "its withdrawal isn't confirmed"
     assert world.engine.removed == []
     world.publish()
-    reconcile(world, host)
+    assert pool.clear(world.deps) == 1
     assert world.box(broken.id).state is SandboxState.GONE
     assert world.engine.removed == [broken.id]
     assert world.store.hosts.loads()[0].used == 0
-    assert reconcile(world, host) == pool.Treated()
+    assert pool.clear(world.deps) == 0
+
+
+class EngineThatKeeps(EngineInMemory):
+    """Removes nothing: its disk is in trouble."""
+
+    def remove(self, sandbox_id: SandboxId) -> None:
+        raise errors.SandboxRefused("driver failed to remove root filesystem")
+
+
+@pytest.mark.parametrize("engine", [EngineThatIsDown(), EngineThatKeeps()], ids=["down", "keeps"])
+def test_a_host_whose_docker_fails_keeps_nobody_elses_leftovers(
+    world: World, engine: EngineInMemory
+) -> None:
+    down, sound = world.host(slots=1), world.host(slots=1, publish_address="10.0.0.2")
+    boxes = [world.warm(), world.warm()]
+    assert {box.host_id for box in boxes} == {down.id, sound.id}
+    world.engines.special[down.id] = engine
+    for box in boxes:
+        claims.retire(world.deps, box, "a test said so")
+    world.publish()
+    assert pool.clear(world.deps) == 1
+    (left,) = world.boxes()
+    assert (left.host_id, left.state) == (down.id, SandboxState.STOPPING)
 
 
 def test_a_launch_that_was_overtaken_by_a_diagnosis_raises_a_lost_race(world: World) -> None:
@@ -184,20 +263,37 @@ def test_a_sandbox_whose_route_is_published_is_not_removed(world: World) -> None
     assert box.id in world.engine.found
 
 
-def test_only_a_host_that_is_up_becomes_suspect(world: World) -> None:
-    up, joining = world.host(), world.host(state=HostState.JOINING)
-    for host in (up, joining):
-        claims.suspect(world.store, host.id, "no answer")
-    assert world.store.hosts.get(up.id).state is HostState.SUSPECT
-    assert world.store.hosts.get(up.id).reason == "no answer"
-    assert world.store.hosts.get(joining.id).state is HostState.JOINING
+def test_what_is_left_on_a_lost_host_is_given_back_without_asking_it(world: World) -> None:
+    host = world.host()
+    box = world.warm()
+    world.engine = EngineThatIsDown()
+    world.lose(host)
+    assert pool.clear(world.deps) == 1
+    world.publish()
+    assert pool.clear(world.deps) == 1
+    assert world.box(box.id).state is SandboxState.GONE
+    assert world.engine.removed == []
+
+
+@pytest.mark.parametrize("state", HostState)
+def test_a_host_that_is_up_or_joining_becomes_suspect_by_what_it_failed_at(
+    world: World, state: HostState
+) -> None:
+    host = world.host(state=state, reason="of before")
+    claims.suspect(world.deps, host.id, "no answer")
+    after = world.store.hosts.get(host.id)
+    if state in {HostState.UP, HostState.JOINING}:
+        assert (after.state, after.reason) == (HostState.SUSPECT, "no answer")
+    else:
+        assert after == host
 
 
 def test_warm_sandboxes_and_free_slots_are_what_is_available(world: World) -> None:
     world.host(slots=4)
     world.host(slots=9, cordoned=True)
-    assert claims.available(world.store) == 4
+    assert claims.available(world.store, 99) == 4
     world.warm()
-    assert claims.available(world.store) == 4
+    assert claims.available(world.store, 99) == 4
     world.converge(world.ask())
-    assert claims.available(world.store) == 3
+    assert claims.available(world.store, 99) == 3
+    assert claims.available(world.store, 2) == 2, "it is counted no further than is asked"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.domain import errors, ids
-from orchestrator.domain.host import Host
 from orchestrator.domain.sandbox import SandboxState
 from orchestrator.domain.session import SessionState
 from orchestrator.services import claims, pool
@@ -19,15 +18,11 @@ from tests.fakes.samples import NOW
 from tests.unit.services.world import RaceToWrite, World
 
 
-def reconcile(world: World, host: Host) -> pool.Treated:
-    return pool.reconcile(world.deps, host, NOW)
-
-
 def test_an_orphan_is_removed(world: World) -> None:
     host = world.host()
     stray = ids.new_sandbox_id()
     world.engine.add(stray)
-    assert reconcile(world, host) == pool.Treated(orphans=1)
+    assert world.reconcile(host) == pool.Treated(orphans=1)
     assert world.engine.found == {}
 
 
@@ -38,7 +33,7 @@ def test_a_container_that_outlived_its_sandbox_is_an_orphan(world: World) -> Non
     world.publish()
     claims.remove(world.deps, world.box(box.id))
     world.engine.add(box.id)
-    assert reconcile(world, host) == pool.Treated(orphans=1)
+    assert world.reconcile(host) == pool.Treated(orphans=1)
 
 
 def test_a_sandbox_on_one_host_is_not_looked_for_on_another(world: World) -> None:
@@ -46,8 +41,8 @@ def test_a_sandbox_on_one_host_is_not_looked_for_on_another(world: World) -> Non
     world.warm()
     other = world.host(cordoned=True)
     world.engines.special[other.id] = EngineInMemory()
-    assert reconcile(world, other) == pool.Treated()
-    assert reconcile(world, first) == pool.Treated()
+    assert world.reconcile(other) == pool.Treated()
+    assert world.reconcile(first) == pool.Treated()
 
 
 def test_a_vanished_sandbox_is_broken_and_its_session_looked_at(world: World) -> None:
@@ -56,7 +51,7 @@ def test_a_vanished_sandbox_is_broken_and_its_session_looked_at(world: World) ->
     box = world.sandbox_of(ready)
     world.engine.found.clear()
     world.queue.nudges.clear()
-    assert reconcile(world, host) == pool.Treated(broken=1)
+    assert world.reconcile(host) == pool.Treated(broken=1)
     assert world.box(box.id).reason == "its container is gone"
     assert world.session(ready).due_at <= world.clock.now()
     assert world.queue.nudged == [ready.id]
@@ -66,8 +61,9 @@ def test_a_broken_sandbox_of_a_session_is_left_to_the_session(world: World) -> N
     host = world.host()
     ready = world.run(world.ask())
     world.engine.crash(world.sandbox_of(ready).id)
-    reconcile(world, host)
-    assert reconcile(world, host) == pool.Treated()
+    world.reconcile(host)
+    assert world.reconcile(host) == pool.Treated()
+    assert pool.clear(world.deps) == 0
     assert world.sandbox_of(ready).state is SandboxState.BROKEN
 
 
@@ -78,13 +74,13 @@ def test_a_session_that_was_not_told_of_its_broken_sandbox_is_told_at_the_next_p
     ready = world.run(world.ask())
     world.engine.crash(world.sandbox_of(ready).id)
     sound, world.store = world.store, RaceToWrite(world.store)
-    reconcile(world, host)
+    assert world.reconcile(host) == pool.Treated()
     assert world.sandbox_of(ready).state is SandboxState.BROKEN
     assert world.session(ready).due_at == ready.expires_at, "the race was not lost"
 
     world.store = sound
     world.queue.nudges.clear()
-    reconcile(world, host)
+    assert pool.clear(world.deps) == 0
     assert world.session(ready).due_at <= world.clock.now()
     assert world.queue.nudged == [ready.id]
 
@@ -94,7 +90,7 @@ def test_a_sandbox_that_came_up_while_docker_was_asked_is_not_broken(world: Worl
     host = world.host()
     box = world.store.sandboxes.place(samples.new_sandbox(), NOW)
     world.engine = EngineThatLooksAway(lambda: claims.start(world.deps, box, replace_stale=False))
-    assert reconcile(world, host) == pool.Treated()
+    assert world.reconcile(host) == pool.Treated()
     assert world.box(box.id).state is SandboxState.CREATING
     assert world.box(box.id).container_id is not None
 
@@ -111,7 +107,7 @@ def test_what_moved_since_it_was_looked_at_is_left_for_the_next_pass(world: Worl
 
     world.engine = EngineThatIsOvertaken()
     world.engine.add(ids.new_sandbox_id())
-    assert reconcile(world, host) == pool.Treated(orphans=1)
+    assert world.reconcile(host) == pool.Treated(orphans=1)
     assert world.box(box.id).reason == "made from an older runtime image"
 
 
@@ -120,15 +116,15 @@ def test_an_engine_that_is_down_breaks_nothing(world: World) -> None:
     ready = world.run(world.ask())
     world.engine = EngineThatIsDown()
     with pytest.raises(errors.EngineUnavailable):
-        reconcile(world, host)
+        world.reconcile(host)
     assert world.sandbox_of(ready).state is SandboxState.CLAIMED
 
 
-def test_emptying_the_pool_removes_all_containers_and_keeps_the_sessions(world: World) -> None:
-    world.host()
+def test_emptying_a_host_removes_all_its_containers_and_keeps_the_sessions(world: World) -> None:
+    host = world.host()
     ready = world.run(world.ask())
     world.engine.add(ids.new_sandbox_id())
-    assert pool.empty(world.deps) == 2
+    assert pool.empty(world.deps, host) == 2
     assert world.engine.found == {}
     assert world.engine.dismantled
     assert world.state(ready) is SessionState.READY

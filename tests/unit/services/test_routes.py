@@ -80,20 +80,20 @@ def test_a_sandbox_that_stops_during_a_publication_is_only_free_after_the_next(
     world: World,
 ) -> None:
     """The table under way still holds its route: its port must not go to anybody else yet."""
-    host = world.host()
+    world.host()
     box = world.warm()
     world.proxy = ProxyThatIsSlow(lambda: claims.retire(world.deps, world.box(box.id), "now"))
     world.publish()
     assert box.slug in world.proxy.slugs
     assert world.box(box.id).routed
-    pool.reconcile(world.deps, host, NOW)
+    pool.clear(world.deps)
     assert world.box(box.id).state is SandboxState.STOPPING
     assert box.id in world.engine.found
 
     assert world.store.sandboxes.unsettled_routes()
     world.publish()
     assert box.slug not in world.proxy.slugs
-    pool.reconcile(world.deps, host, NOW)
+    pool.clear(world.deps)
     assert world.box(box.id).state is SandboxState.GONE
 
 
@@ -118,7 +118,7 @@ def test_a_slug_that_changes_during_a_publication_is_not_live_yet(world: World) 
     ready = world.run(world.ask())
     box = world.sandbox_of(ready)
     world.engine.crash(box.id)
-    pool.reconcile(world.deps, world.store.hosts.get(box.host_id), NOW)
+    world.reconcile(world.host_of(ready))
     world.converge(ready)
     world.publish()
     spare = world.warm()
@@ -143,7 +143,7 @@ def test_broken_sandboxes_are_withdrawn_with_the_next_publication(world: World) 
     host = world.host()
     box = world.warm()
     world.engine.crash(box.id)
-    pool.reconcile(world.deps, host, NOW)
+    world.reconcile(host)
     world.publish()
     assert box.slug not in world.proxy.slugs
 

@@ -21,7 +21,7 @@ from orchestrator.domain.ids import SandboxId, SessionId
 from orchestrator.domain.sandbox import Sandbox, SandboxState
 from orchestrator.domain.session import Failure, Phase, Report, Session, SessionState, Tier, Wanted
 from orchestrator.ports import SandboxSpec
-from orchestrator.services import agents, claims, converge, routes, sessions
+from orchestrator.services import agents, claims, converge, hosts, pool, routes, sessions
 from orchestrator.services.deps import Deps, Policy
 from orchestrator.services.tokens import SessionGrant, Tokens
 from tests.fakes import samples
@@ -29,6 +29,7 @@ from tests.fakes.board import BoardInMemory
 from tests.fakes.clock import ManualClock
 from tests.fakes.engine import EngineInMemory, EnginesByHost
 from tests.fakes.events import EventsInMemory
+from tests.fakes.fleet import FleetInMemory
 from tests.fakes.probe import ProbeThatFindsAll
 from tests.fakes.proxy import ProxyInMemory
 from tests.fakes.queue import QueueInMemory
@@ -57,6 +58,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.engines = EnginesByHost(self.engine)
+        self.fleet = FleetInMemory(self.engines)
 
     @property
     def deps(self) -> Deps:
@@ -100,6 +102,26 @@ class World:
         made = self.box(box.id)
         assert made.state is SandboxState.WARM
         return made
+
+    def roll(self, image: str) -> None:
+        """Today's runtime image is another one from now on, and all hosts have it."""
+        self.image = image
+        self.engine.images.add(image)
+        for host in self.store.hosts.list():
+            self.store.hosts.change(host.id, lambda found: replace(found, image=image))
+
+    def reconcile(self, host: Host) -> pool.Treated:
+        """One comparison of a host with the store, by agents that could always call."""
+        containers = self.deps.engines.of(host).containers()
+        return pool.reconcile(self.deps, host, containers, samples.NOW)
+
+    def lose(self, host: Host) -> None:
+        """Its link has been down for too long."""
+        claims.suspect(self.deps, host.id, "no answer")
+        hosts.lose(self.deps, self.store.hosts.get(host.id), "no answer for 15 s")
+
+    def host_of(self, session: Session) -> Host:
+        return self.store.hosts.get(self.sandbox_of(session).host_id)
 
     def publish(self) -> routes.Published:
         return routes.publish(self.deps, self.proxy)
@@ -220,7 +242,7 @@ class _Raced:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._part, name)
-        if name not in {"save", "claim", "place_for"}:
+        if name not in {"save", "claim", "claim_successor", "place_for", "switch"}:
             return method
 
         def raced(*given: Any, **named: Any) -> Any:

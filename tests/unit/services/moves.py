@@ -1,0 +1,62 @@
+"""A session on its way from one host to another, for the tests of moves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestrator.domain.host import Drain, Host
+from orchestrator.domain.sandbox import Sandbox
+from orchestrator.domain.session import Failure, Phase, Report, Session, SessionState
+from orchestrator.services import agents, hosts, pool
+from tests.fakes.engine import EngineInMemory
+from tests.unit.services.world import OPERATOR, World
+
+
+class Move:
+    """A session that runs on one host, and another host for it to go to."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.old = world.host(slots=9, publish_address="10.0.0.1")
+        self.session = world.run(world.ask())
+        self.new = self.host("10.0.0.2")
+
+    def host(self, address: str, **changes: Any) -> Host:
+        made = self.world.host(slots=9, publish_address=address, **changes)
+        self.world.engines.special[made.id] = EngineInMemory()
+        return made
+
+    def drain(self) -> None:
+        hosts.drain(self.world.deps, OPERATOR, self.old.name, Drain.MOVE)
+        hosts.empty_drained(self.world.deps, self.world.store.hosts.get(self.old.id))
+
+    @property
+    def now(self) -> Session:
+        return self.world.session(self.session)
+
+    @property
+    def other(self) -> Sandbox:
+        """The sandbox at the other end."""
+        assert self.now.move is not None
+        return self.world.box(self.now.move.sandbox_id)
+
+    def converge(self) -> tuple[str, ...]:
+        steps = self.world.converge(self.session).steps
+        assert self.now.state is SessionState.READY
+        assert self.now.slug == self.session.slug
+        return steps
+
+    def arrive(self, phase: Phase = Phase.READY, failure: Failure | None = None) -> None:
+        """The agent at the other end fetches the app and says how it goes."""
+        other = self.other
+        assignment = agents.visit(self.world.deps, other.id, "").assignment
+        assert assignment is not None
+        assert assignment["kind"] == "bundle", "Claude is not called again"
+        said = Report(seq=1, phase=phase, progress=50, failure=failure)
+        assert agents.report(self.world.deps, self.now, other.id, said, [])
+
+    def clear(self) -> None:
+        """What the pool does with a sandbox that was let go."""
+        for _ in range(2):
+            pool.clear(self.world.deps)
+            self.world.publish()
