@@ -159,18 +159,9 @@ def translated(error: BaseException, address: HostAddress) -> errors.LinkDown:
     """Our error for asyncssh's and the system's, with what to do about it."""
     match error:
         case asyncssh.HostKeyNotVerifiable():
-            return errors.LinkDown(
-                f"{address} shows another host key than the one that was pinned. If the machine was"
-                " reinstalled, remove it and add it again with the new --fingerprint; if not,"
-                " somebody stands between",
-                code="host_key_changed",
-            )
+            return key_changed(address)
         case asyncssh.PermissionDenied():
-            return errors.LinkDown(
-                f"{address} refuses our key for user {address.user}: append what"
-                f" `spawnctl hosts key` prints to that user's ~/.ssh/authorized_keys",
-                code="login_refused",
-            )
+            return login_refused(address)
         case asyncssh.KeyExchangeFailed():
             return errors.LinkDown(
                 f"{address} has no host key of the pinned kind, or speaks too old an SSH: {error}",
@@ -193,6 +184,25 @@ def translated(error: BaseException, address: HostAddress) -> errors.LinkDown:
             )
     said = str(error) or type(error).__name__
     return errors.LinkDown(f"no connection to {address}: {said}", code="unreachable")
+
+
+def key_changed(address: HostAddress) -> errors.LinkDown:
+    """It is not the machine that was added, or not as it was then."""
+    return errors.LinkDown(
+        f"{address} shows another host key than the one that was pinned. If the machine was"
+        " reinstalled, remove it and add it again with the new --fingerprint; if not,"
+        " somebody stands between",
+        code="host_key_changed",
+    )
+
+
+def login_refused(address: HostAddress) -> errors.LinkDown:
+    """It doesn't know our key."""
+    return errors.LinkDown(
+        f"{address} refuses our key for user {address.user}: append what"
+        f" `spawnctl hosts key` prints to that user's ~/.ssh/authorized_keys",
+        code="login_refused",
+    )
 
 
 # ed25519 first: short, fast, and what every sshd of the last ten years has.

@@ -22,6 +22,10 @@ COMMANDS: lazy.Table = {
         "drain": "Empty a host: its sessions move to other hosts, under the same links.",
         "remove": "Take a host out of the pool.",
     },
+    "hosts_shell": {"exec": "Run a command on a host, over a connection of its own."},
+    "hosts_direct": {
+        "direct": "Reach a host's Docker with the daemon, Redis and the database all down."
+    },
 }
 
 
