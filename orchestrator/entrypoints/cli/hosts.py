@@ -14,6 +14,10 @@ COMMANDS: lazy.Table = {
         "doctor": "Check a machine, in the pool or not, and say how to mend what is wrong.",
         "add": "Put a machine into the pool, once it was found fit.",
     },
+    "hosts_setup": {
+        "bootstrap": "Make a bare machine fit over SSH; --dry-run prints how.",
+        "cloud-init": "Print the cloud-init of a machine that is fit from its first start.",
+    },
     "hosts_operating": {
         "list": "List hosts: their state, their link, their room.",
         "show": "Show one host, and the sandboxes on it.",
