@@ -74,10 +74,13 @@ def show(as_json: AsJson = False) -> None:
         output.as_json({"image": image or None, "from": source, "present": present, "hosts": has})
         return
     said = Text("present", "green") if present else Text("missing: spawnctl image build", "red")
-    rows = [("image", image or "-"), ("from", source), ("engine", said)]
-    output.stdout().print(
-        output.facts([*rows, *((name, _there(there, image)) for name, there in hosts.items())])
-    )
+    rows: list[tuple[str, str | Text]] = [
+        ("image", image or "-"),
+        ("from", source),
+        ("engine", said),
+    ]
+    rows += [(output.plain(name), _there(there, image)) for name, there in hosts.items()]
+    output.stdout().print(output.facts(rows))
 
 
 def push(
