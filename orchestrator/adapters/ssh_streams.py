@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import asyncssh
 
+from orchestrator.adapters import ssh
 from orchestrator.domain import errors
 
 _CHUNK_BYTES = 64 * 1024
@@ -27,7 +28,7 @@ async def run(connection: asyncssh.SSHClientConnection, argv: Sequence[str]) -> 
     except BrokenPipeError:
         raise
     except (OSError, asyncssh.Error) as error:
-        raise errors.LinkDown(f"the connection ended: {error}", code="unreachable") from error
+        raise ssh.ended(error) from error
     code = process.returncode
     if code is None:
         raise errors.LinkDown("the connection ended under the command", code="unreachable")

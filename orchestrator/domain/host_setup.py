@@ -161,7 +161,8 @@ def _bridged() -> Step:
         title="Traffic between sandboxes passes the firewall, after a reboot too",
         check=f"[ -e {_MODULE} ] && [ -e {_SYSCTL} ]\n"
         '[ "$(cat /proc/sys/net/bridge/bridge-nf-call-iptables)" = 1 ]',
-        apply=f"""echo br_netfilter >{_MODULE}
+        apply=f"""install -d -m 0755 {_MODULE.rpartition("/")[0]} {_SYSCTL.rpartition("/")[0]}
+echo br_netfilter >{_MODULE}
 printf '%s\\n' 'net.bridge.bridge-nf-call-iptables = 1' \\
     'net.bridge.bridge-nf-call-ip6tables = 1' >{_SYSCTL}
 [ -d /proc/sys/net/bridge ] || modprobe br_netfilter
@@ -175,7 +176,8 @@ def _folder(wanted: Wanted) -> Step:
     return Step(
         title=f"{folder} is there, after a reboot too",
         check=f"[ -e /etc/tmpfiles.d/{name}.conf ] && [ -d {folder} ]",
-        apply=f"""echo 'd {folder} 0755 {wanted.user} - -' >/etc/tmpfiles.d/{name}.conf
+        apply=f"""install -d -m 0755 /etc/tmpfiles.d
+echo 'd {folder} 0755 {wanted.user} - -' >/etc/tmpfiles.d/{name}.conf
 install -d -m 0755 -o {wanted.user} {folder}""",
     )
 
@@ -211,13 +213,17 @@ echo "$effective" | grep -qix 'disableforwarding no'
     echo 'Put this line first in /etc/ssh/sshd_config: Include /etc/ssh/sshd_config.d/*.conf' >&2
     exit 1
 fi
+install -d -m 0755 {SSHD_DROP_IN.rpartition("/")[0]}
 cat >{SSHD_DROP_IN} <<'SSHD'
 {settings}
 SSHD
 # Never reload what sshd wouldn't start with.
 if ! sshd -t; then rm -f {SSHD_DROP_IN}; exit 1; fi
 if [ -d /run/systemd/system ]; then systemctl reload-or-restart ssh
-elif [ -s /run/sshd.pid ]; then kill -HUP "$(cat /run/sshd.pid)"; fi""",
+elif [ -s /run/sshd.pid ]; then kill -HUP "$(cat /run/sshd.pid)"; fi
+echo 'In force now; a line before the Include in /etc/ssh/sshd_config goes before ours:'
+sshd -T -C user={user},host=localhost,addr=127.0.0.1 \\
+    | grep -i -e '^allowstreamlocal' -e '^disableforw' -e '^maxs'""",
     )
 
 
@@ -229,6 +235,7 @@ def _clock() -> Step:
         check="pidof chronyd || pidof ntpd || pidof systemd-timesyncd"
         ' || [ "$(timedatectl show -p NTPSynchronized --value)" = yes ]',
         apply="""export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
 apt-get install -qq -y --no-install-recommends systemd-timesyncd
 timedatectl set-ntp true""",
     )

@@ -26,6 +26,7 @@ _PORTS = 20  # candidates for the listener: some may be taken by apps
 
 _FIXES = {
     "unreachable": "Try it by hand: ssh -v -p {port} {user}@{host}",
+    "sessions_refused": "spawnctl hosts bootstrap {address}",
     "login_refused": "spawnctl hosts key",
     "host_key_changed": "After a reinstallation: spawnctl hosts remove NAME --force; spawnctl"
     " hosts add {address} --name NAME --fingerprint SHA256:...",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated
 
-import asyncssh
 import jinja2
 import typer
 from rich.text import Text
@@ -14,6 +15,7 @@ from rich.text import Text
 from orchestrator import bootstrap as wiring
 from orchestrator import config
 from orchestrator.adapters import ssh
+from orchestrator.adapters.ssh import Ran
 from orchestrator.config import Settings
 from orchestrator.domain import errors, host, host_setup
 from orchestrator.domain.host import HostAddress
@@ -57,7 +59,8 @@ def bootstrap(
         return
     shown = host_surveys.host_key(where)
     host_trust.confirm(shown, where, fingerprint, yes=yes)
-    asyncio.run(_carry_out(settings, where, shown.line, steps))
+    machine = _Machine(address=where, key=settings.ssh_key, pinned=shown.line)
+    asyncio.run(_carry_out(machine, steps))
     print(f"{where} is set up. Now: spawnctl hosts add {where} --name NAME")
 
 
@@ -93,66 +96,73 @@ def _wanted(settings: Settings, user: str) -> host_setup.Wanted:
     )
 
 
-async def _carry_out(
-    settings: Settings, address: HostAddress, pinned: str, steps: Sequence[Step]
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class _Machine:
+    """Runs commands on a machine. Each over a connection of its own: an sshd that allows a single
+    session per connection is one of the things to mend."""
+
+    address: HostAddress
+    key: Path
+    pinned: str
+    prefix: tuple[str, ...] = ()  # what makes a command root's
+
+    async def run(self, *argv: str, within_s: float = _CHECK_S) -> Ran:
+        async with ssh.connected(self.address, key=self.key, pinned=self.pinned) as connection:
+            return await ssh.run(connection, (*self.prefix, *argv), within_s=within_s)
+
+
+async def _carry_out(machine: _Machine, steps: Sequence[Step]) -> None:
     """One step after the other, with a tick for each. Raises Problem where a required one fails."""
-    console = output.stderr()
-    async with ssh.connected(address, key=settings.ssh_key, pinned=pinned) as connection:
-        prefix = await _prefix(connection, address)
-        for step in steps:
-            with live.for_stderr() as display:
-                display.say(step.title)
-                said = await _take(connection, prefix, step)
-            if said in {"already", "done"}:
-                console.print(Text.assemble((f"{said:8}", "green"), step.title))
-                continue
-            console.print(Text.assemble(("failed  ", "red"), step.title))
-            console.print(output.lines(said), style="bright_black", soft_wrap=True)
-            if step.required:
-                raise Problem(
-                    Exit.FAILED,
-                    "step_failed",
-                    f"{address}: {step.title}: failed; what it said stands above",
-                    "Mend that, and repeat the command: what is done stays done.",
-                    f"See each step: spawnctl hosts bootstrap {address} --dry-run",
-                )
+    console, address = output.stderr(), machine.address
+    machine = replace(machine, prefix=await _prefix(machine))
+    for step in steps:
+        with live.for_stderr(lines=False) as display:
+            display.say(step.title)
+            said = await _take(machine, step)
+        if said in {"already", "done"}:
+            console.print(Text.assemble((f"{said:9}", "green"), step.title))
+            continue
+        console.print(Text.assemble(("failed   ", "red"), step.title))
+        console.print(output.lines(said), style="bright_black", soft_wrap=True)
+        if step.required:
+            raise Problem(
+                Exit.FAILED,
+                "step_failed",
+                f"{address}: {step.title}: failed; what it said stands above",
+                "Mend that, and repeat the command: what is done stays done.",
+                f"See each step: spawnctl hosts bootstrap {address} --dry-run",
+            )
 
 
-async def _prefix(
-    connection: asyncssh.SSHClientConnection, address: HostAddress
-) -> tuple[str, ...]:
-    """What makes a command root's. Raises Problem."""
-    who = await ssh.run(connection, ("id", "-u"))
-    if who.stdout.strip() == "0":
+async def _prefix(machine: _Machine) -> tuple[str, ...]:
+    """Raises Problem when there is none that works."""
+    if (await machine.run("id", "-u")).stdout.strip() == "0":
         return ()
-    if (await ssh.run(connection, ("sudo", "-n", "true"))).code == 0:
+    if (await machine.run("sudo", "-n", "true")).code == 0:
         return ("sudo", "-n")
     raise Problem(
         Exit.UNAUTHORIZED,
         "not_root",
-        f"{address.user} may not become root without a password there",
+        f"{machine.address.user} may not become root without a password there",
         "Log in as root, or give that user passwordless sudo",
-        f"Or run it yourself: spawnctl hosts bootstrap {address} --dry-run prints the script",
+        f"Or run it yourself: spawnctl hosts bootstrap {machine.address} --dry-run prints it",
     )
 
 
-async def _take(
-    connection: asyncssh.SSHClientConnection, prefix: tuple[str, ...], step: Step
-) -> str:
+async def _take(machine: _Machine, step: Step) -> str:
     """ "already", "done", or what was said when it failed."""
-    check = (*prefix, "sh", "-ec", f"{host_setup.PATH}\n{step.check}")
-    apply = (*prefix, "sh", "-ec", f"{host_setup.PATH}\n{step.apply}")
-    if (await ssh.run(connection, check, within_s=_CHECK_S)).code == 0:
+    check = f"{host_setup.PATH}\n{step.check}"
+    if (await machine.run("sh", "-ec", check)).code == 0:
         return "already"
+    apply = f"{host_setup.PATH}\n{step.apply}"
     try:
-        applied = await ssh.run(connection, apply, within_s=_APPLY_S)
-        checked = await ssh.run(connection, check, within_s=_CHECK_S)
+        applied = await machine.run("sh", "-ec", apply, within_s=_APPLY_S)
+        checked = await machine.run("sh", "-ec", check)
     except errors.LinkDown:
         raise
     except errors.Temporary as late:
         return str(late)
     if applied.code == 0 and checked.code == 0:
         return "done"
-    said = applied.output if applied.code else f"{applied.output}\nstill not so: {checked.output}"
-    return said[-_SAID_CHARACTERS:]
+    said = applied.output if applied.code else f"{applied.output}\n{checked.output}"
+    return said.strip()[-_SAID_CHARACTERS:] or "it ran, and the check still fails"
