@@ -87,7 +87,7 @@ def _policy(settings: Settings, instance: str) -> Policy:
         free_slots=settings.free_slots,
         disk_floor_bytes=settings.host_disk_floor_mb * 1024**2,
         memory_floor_bytes=settings.host_memory_floor_mb * 1024**2,
-        agent_folder_of_hosts=f"/run/spawnai-{instance}",
+        agent_folder_of_hosts=agent_folder_of_hosts(instance),
         ttl_default_s=settings.ttl_default_s,
         bundle_retention_s=settings.bundle_retention_days * 86400,
         model=settings.model,
@@ -95,6 +95,11 @@ def _policy(settings: Settings, instance: str) -> Policy:
         can_generate=bool(settings.anthropic_api_key.get_secret_value()),
         start_timeout_s=settings.deploying_timeout_s * 0.75,
     )
+
+
+def agent_folder_of_hosts(instance: str) -> str:
+    """Where on hosts that are reached by SSH the agent socket is offered."""
+    return f"/run/spawnai-{instance}"
 
 
 def sandbox_limits(settings: Settings) -> SandboxLimits:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import asyncssh
 
 from orchestrator.adapters import ssh
-from orchestrator.domain import errors, host_facts
+from orchestrator.domain import host_facts
 from orchestrator.domain.host_facts import Survey
 
 _SURVEY_S = 60.0
@@ -131,7 +131,7 @@ async def _forwards(connection: asyncssh.SSHClientConnection) -> str:
     except TimeoutError:
         return f"what is forwarded doesn't arrive within {_FORWARD_S:g} s"
     except (OSError, asyncssh.Error) as error:
-        raise errors.LinkDown(f"the connection ended: {error}", code="unreachable") from error
+        raise ssh.ended(error) from error
     return "" if said == word else "what is forwarded doesn't arrive"
 
 
@@ -157,7 +157,7 @@ async def _publishes(
     except TimeoutError:
         return True, f"nothing listens there within {_LISTEN_S} s"
     except (OSError, asyncssh.Error) as error:
-        raise errors.LinkDown(f"the connection ended: {error}", code="unreachable") from error
+        raise ssh.ended(error) from error
 
 
 async def _knock(address: str, port: int, word: str) -> str:

@@ -141,7 +141,7 @@ async def run(
     within_s: float = RUN_S,
 ) -> Ran:
     """Run one command, its words quoted for the remote shell. Raises LinkDown when the connection
-    ends under it, Temporary (run_timed_out)."""
+    ends under it or takes no more sessions, Temporary (run_timed_out)."""
     try:
         async with asyncio.timeout(within_s):
             done = await connection.run(shlex.join(argv), input=stdin, errors="replace")
@@ -150,7 +150,7 @@ async def run(
             f"{argv[0]} did not end within {within_s:g} s", code="run_timed_out"
         ) from error
     except (OSError, asyncssh.Error) as error:
-        raise errors.LinkDown(f"the connection ended: {error}", code="unreachable") from error
+        raise ended(error) from error
     code = done.exit_status if done.exit_status is not None else 255
     return Ran(code=code, stdout=str(done.stdout or ""), stderr=str(done.stderr or ""))
 
@@ -159,18 +159,9 @@ def translated(error: BaseException, address: HostAddress) -> errors.LinkDown:
     """Our error for asyncssh's and the system's, with what to do about it."""
     match error:
         case asyncssh.HostKeyNotVerifiable():
-            return errors.LinkDown(
-                f"{address} shows another host key than the one that was pinned. If the machine was"
-                " reinstalled, remove it and add it again with the new --fingerprint; if not,"
-                " somebody stands between",
-                code="host_key_changed",
-            )
+            return key_changed(address)
         case asyncssh.PermissionDenied():
-            return errors.LinkDown(
-                f"{address} refuses our key for user {address.user}: append what"
-                f" `spawnctl hosts key` prints to that user's ~/.ssh/authorized_keys",
-                code="login_refused",
-            )
+            return login_refused(address)
         case asyncssh.KeyExchangeFailed():
             return errors.LinkDown(
                 f"{address} has no host key of the pinned kind, or speaks too old an SSH: {error}",
@@ -193,6 +184,37 @@ def translated(error: BaseException, address: HostAddress) -> errors.LinkDown:
             )
     said = str(error) or type(error).__name__
     return errors.LinkDown(f"no connection to {address}: {said}", code="unreachable")
+
+
+def ended(error: BaseException) -> errors.LinkDown:
+    """Our error for what befalls a connection that was made."""
+    if isinstance(error, asyncssh.ChannelOpenError):
+        return errors.LinkDown(
+            f"its sshd refuses another session on a connection ({error}): set `MaxSessions 10` in"
+            " /etc/ssh/sshd_config there, and reload sshd",
+            code="sessions_refused",
+        )
+    said = str(error) or type(error).__name__
+    return errors.LinkDown(f"the connection ended: {said}", code="unreachable")
+
+
+def key_changed(address: HostAddress) -> errors.LinkDown:
+    """It is not the machine that was added, or not as it was then."""
+    return errors.LinkDown(
+        f"{address} shows another host key than the one that was pinned. If the machine was"
+        " reinstalled, remove it and add it again with the new --fingerprint; if not,"
+        " somebody stands between",
+        code="host_key_changed",
+    )
+
+
+def login_refused(address: HostAddress) -> errors.LinkDown:
+    """It doesn't know our key."""
+    return errors.LinkDown(
+        f"{address} refuses our key for user {address.user}: append what"
+        f" `spawnctl hosts key` prints to that user's ~/.ssh/authorized_keys",
+        code="login_refused",
+    )
 
 
 # ed25519 first: short, fast, and what every sshd of the last ten years has.

@@ -11,6 +11,7 @@ from orchestrator.entrypoints.cli import (
     checks_engine,
     checks_machine,
     checks_plane,
+    checks_pool,
     findings_view,
     local,
     output,
@@ -50,3 +51,5 @@ def examine(settings: Settings) -> Iterator[Finding]:
         yield from checks_engine.engine(settings, running=running)
         yield from checks_plane.plane(api, settings, running=running)
         yield checks_plane.claude(api, settings, running=running)
+    if running:
+        yield from checks_pool.hosts(settings)

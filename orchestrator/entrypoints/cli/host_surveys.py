@@ -24,14 +24,12 @@ from orchestrator.entrypoints.cli.problems import Problem
 _MIB = 1024**2
 _PORTS = 20  # candidates for the listener: some may be taken by apps
 
-_REINSTALLED = (
-    "If it was reinstalled: spawnctl hosts remove NAME --force, and add it again with the new"
-    " --fingerprint. If it wasn't: find out who answers there"
-)
 _FIXES = {
     "unreachable": "Try it by hand: ssh -v -p {port} {user}@{host}",
+    "sessions_refused": "spawnctl hosts bootstrap {address}",
     "login_refused": "spawnctl hosts key",
-    "host_key_changed": _REINSTALLED,
+    "host_key_changed": "After a reinstallation: spawnctl hosts remove NAME --force; spawnctl"
+    " hosts add {address} --name NAME --fingerprint SHA256:...",
 }
 
 

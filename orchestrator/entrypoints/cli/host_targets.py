@@ -30,12 +30,7 @@ def find(settings: Settings, name: str) -> Entry:
             raise
         entry = in_inventory(settings, name)
     if not entry.docker_url.startswith("ssh://"):
-        raise Problem(
-            Exit.CONFLICT,
-            "host_is_local",
-            f"{output.plain(name)} is this machine: there is no connection to it",
-            "Run the command as it is; check it: spawnctl doctor",
-        )
+        raise is_local(name, "spawnctl doctor")
     return entry
 
 
@@ -59,6 +54,16 @@ def in_inventory(settings: Settings, name: str) -> Entry:
             f"{settings.inventory} has no host {name!r}; it has: {names}",
         )
     return found
+
+
+def is_local(name: str, instead: str) -> Problem:
+    """For a command that connects; `instead` is the one to use."""
+    return Problem(
+        Exit.CONFLICT,
+        "host_is_local",
+        f"{output.plain(name)} is this machine: there is no connection to it",
+        f"Run here what you want to run there: {instead}",
+    )
 
 
 def address_of(entry: Entry) -> HostAddress:

@@ -14,6 +14,10 @@ COMMANDS: lazy.Table = {
         "doctor": "Check a machine, in the pool or not, and say how to mend what is wrong.",
         "add": "Put a machine into the pool, once it was found fit.",
     },
+    "hosts_setup": {
+        "bootstrap": "Make a bare machine fit over SSH; --dry-run prints how.",
+        "cloud-init": "Print the cloud-init of a machine that is fit from its first start.",
+    },
     "hosts_operating": {
         "list": "List hosts: their state, their link, their room.",
         "show": "Show one host, and the sandboxes on it.",
@@ -21,6 +25,10 @@ COMMANDS: lazy.Table = {
         "uncordon": "Let new things onto a host again; a drain ends too.",
         "drain": "Empty a host: its sessions move to other hosts, under the same links.",
         "remove": "Take a host out of the pool.",
+    },
+    "hosts_shell": {"exec": "Run a command on a host, over a connection of its own."},
+    "hosts_direct": {
+        "direct": "Reach a host's Docker with the daemon, Redis and the database all down."
     },
 }
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 
-from orchestrator.adapters import ssh
 from orchestrator.adapters.ssh import HostKey
-from orchestrator.adapters.state_folder import StateFolder
 from orchestrator.config import Settings
 from orchestrator.domain import duration, errors, host
 from orchestrator.domain.host import HostAddress
@@ -19,6 +16,7 @@ from orchestrator.entrypoints.cli import (
     findings_view,
     host_surveys,
     host_targets,
+    host_trust,
     host_waits,
     local,
     output,
@@ -28,19 +26,12 @@ from orchestrator.entrypoints.cli.client import Api
 from orchestrator.entrypoints.cli.exits import Exit
 from orchestrator.entrypoints.cli.findings import Finding, Level, ok
 from orchestrator.entrypoints.cli.host_paths import ALL
+from orchestrator.entrypoints.cli.host_trust import AddressArgument, FingerprintOption, YesOption
+from orchestrator.entrypoints.cli.labels import parse as parse_labels
 from orchestrator.entrypoints.cli.output import AsJson
 from orchestrator.entrypoints.cli.problems import Problem
 
 Json = dict[str, Any]
-
-_COMPARE = "Compare it on the machine's console: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub"
-
-AddressArgument = Annotated[
-    str, typer.Argument(metavar="ADDRESS", help="ssh://user@host or ssh://user@host:port")
-]
-FingerprintOption = Annotated[
-    str, typer.Option(metavar="SHA256:...", help="Of the machine's host key, from its console.")
-]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,19 +59,12 @@ def key(as_json: AsJson = False) -> None:
     The key is the last line of stdout: spawnctl hosts key | ssh root@ADDRESS "cat >>
     .ssh/authorized_keys"
     """
-    line = public_key(local.settings())
+    line = host_trust.public_key(local.settings())
     if as_json:
         output.as_json({"public_key": line})
         return
     output.stderr().print("Append it to ~/.ssh/authorized_keys of the user to log in as:")
     print(line)
-
-
-def public_key(settings: Settings) -> str:
-    """Our public line; the pair is made if there is none yet."""
-    state = StateFolder(settings.state_dir)
-    state.prepare()
-    return ssh.make_key(settings.ssh_key, f"spawnai-{state.instance()}")
 
 
 def doctor(
@@ -124,9 +108,7 @@ def add(
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="For run --label; repeatable.")
     ] = None,
     fingerprint: FingerprintOption = "",
-    yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Trust the host key that the terminal shows.")
-    ] = False,
+    yes: YesOption = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is up.")] = True,
     timeout: Annotated[str, typer.Option(help="Wait at most so long.")] = "10m",
 ) -> None:
@@ -140,7 +122,7 @@ def add(
     with Api.of(settings) as api:
         _refuse_twins(api.get(ALL)["hosts"], asked)
         shown = host_surveys.host_key(asked.address)
-        _trust(shown, asked.address, fingerprint, yes=yes)
+        host_trust.confirm(shown, asked.address, fingerprint, yes=yes)
         body = _body(settings, asked, shown)
         if wait:
             pushing.push_all(settings, [_target(asked, shown)])
@@ -203,14 +185,8 @@ def _asked(
         publish_address=host_surveys.publish_address(publish, where),
         slots=slots,
         region=region,
-        labels=host.checked_labels(parsed_labels(labels)),
+        labels=parse_labels(labels),
     )
-
-
-def parsed_labels(labels: Sequence[str]) -> Mapping[str, str]:
-    """Of ["disk=ssd", "gpu"]. A word alone is a label without a value."""
-    parts = [one.partition("=") for one in labels]
-    return {key: value for key, _, value in parts}
 
 
 def _name_of(address: HostAddress) -> str:
@@ -239,34 +215,6 @@ def _refuse_twins(known: Sequence[Json], asked: Asked) -> None:
             f"See it: spawnctl hosts show {one['name']}",
             "Or choose another --name." if one["name"] == asked.name else "",
         )
-
-
-def _trust(shown: HostKey, address: HostAddress, fingerprint: str, *, yes: bool) -> None:
-    """Raises Problem unless the operator says that this is the machine's key."""
-    if fingerprint:
-        if fingerprint.strip().rstrip("=") == shown.fingerprint.rstrip("="):
-            return
-        raise Problem(
-            Exit.CONFLICT,
-            "fingerprint_mismatch",
-            f"{address} shows the host key {shown.fingerprint}, not {output.plain(fingerprint)}",
-            _COMPARE,
-            "If that is another one than is shown here, somebody stands between.",
-        )
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise Problem(
-            Exit.USAGE,
-            "fingerprint_needed",
-            f"{address} shows the host key {shown.fingerprint}, and there is no terminal to ask on",
-            f"{_COMPARE}; if it is the same, add --fingerprint {shown.fingerprint}",
-        )
-    console = output.stderr()
-    console.print(f"{address} shows the host key {shown.fingerprint}")
-    if yes:
-        return
-    console.print(_COMPARE)
-    if not typer.confirm("Is it the same?", err=True):
-        raise Problem(Exit.CONFLICT, "host_key_refused", "nothing was added")
 
 
 def _body(settings: Settings, asked: Asked, shown: HostKey) -> Json:

@@ -1,9 +1,10 @@
-"""`spawnctl image`: the runtime image of the sandboxes."""
+"""`spawnctl image`: the runtime image of the sandboxes, here and on hosts."""
 
 from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -13,10 +14,13 @@ from rich.text import Text
 
 from orchestrator import config
 from orchestrator.adapters import docker_client
+from orchestrator.adapters.inventory import Entry
 from orchestrator.adapters.state_folder import StateFolder
 from orchestrator.config import Settings
-from orchestrator.entrypoints.cli import local, output
+from orchestrator.entrypoints.cli import host_targets, local, output, pushing
+from orchestrator.entrypoints.cli.client import Api
 from orchestrator.entrypoints.cli.exits import Exit
+from orchestrator.entrypoints.cli.host_paths import ALL
 from orchestrator.entrypoints.cli.output import AsJson
 from orchestrator.entrypoints.cli.problems import Problem
 
@@ -27,10 +31,12 @@ _BUILD_WITHIN_S = 1800  # debootstrap, apt, pip and npm over a slow line
 def register(app: typer.Typer) -> None:
     """Add the group."""
     group = typer.Typer(
-        help="Build and show the runtime image of the sandboxes.", no_args_is_help=True
+        help="Build the runtime image of the sandboxes, show it, send it to hosts.",
+        no_args_is_help=True,
     )
     group.command()(build)
     group.command()(show)
+    group.command()(push)
     app.add_typer(group, name="image")
 
 
@@ -58,17 +64,49 @@ def build(
 
 
 def show(as_json: AsJson = False) -> None:
-    """Show which image the next sandbox gets, and whether the engine has it."""
+    """Show which image the next sandbox gets, and which engines have it."""
     settings = local.settings()
     image, source = chosen(settings)
     present = _present(settings, image) if image else False
+    hosts = _hosts(settings)
     if as_json:
-        output.as_json({"image": image or None, "from": source, "present": present})
+        has = {name: bool(image) and there == image for name, there in hosts.items()}
+        output.as_json({"image": image or None, "from": source, "present": present, "hosts": has})
         return
     said = Text("present", "green") if present else Text("missing: spawnctl image build", "red")
-    output.stdout().print(
-        output.facts([("image", image or "-"), ("from", source), ("engine", said)])
+    rows: list[tuple[str, str | Text]] = [
+        ("image", image or "-"),
+        ("from", source),
+        ("engine", said),
+    ]
+    rows += [(output.plain(name), _there(there, image)) for name, there in hosts.items()]
+    output.stdout().print(output.facts(rows))
+
+
+def push(
+    hosts: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME...]", help="Hosts; all if none is named.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send the runtime image to hosts now, three at a time.
+
+    The daemon does that by itself; this shows how it goes. Who has it is left alone.
+    """
+    settings = local.settings()
+    entries = (
+        [host_targets.find(settings, name) for name in dict.fromkeys(hosts)]
+        if hosts
+        else host_targets.remote(settings)
     )
+    done = pushing.push_all(settings, [_target(one) for one in entries])
+    if as_json:
+        output.as_json({"hosts": [{"name": one.name, "sent": one.sent} for one in done]})
+        return
+    for one in done:
+        print(f"{one.name} {'has it now' if one.sent else 'had it'}")
+    if not done:
+        output.stderr().print("The pool has no hosts that are reached by SSH.")
 
 
 def chosen(settings: Settings) -> tuple[str, str]:
@@ -103,6 +141,27 @@ def run_build(script: Path, docker_url: str, base: str | None) -> str:
     if done.returncode != 0 or not tag:
         raise _not_built(f"{script.name} ended with {done.returncode}; what it said stands above")
     return tag
+
+
+def _target(entry: Entry) -> pushing.Target:
+    address = host_targets.address_of(entry)
+    return pushing.Target(name=entry.name, address=address, pinned=entry.host_key)
+
+
+def _hosts(settings: Settings) -> Mapping[str, str]:
+    """The image that each host over SSH was last seen with; none while the API is away."""
+    try:
+        with Api.of(settings) as api:
+            found = api.get(ALL)["hosts"]
+    except Problem:
+        return {}
+    return {one["name"]: one["image"] for one in found if one["address"].startswith("ssh:")}
+
+
+def _there(there: str, image: str) -> Text:
+    if there == image:
+        return Text("present", "green")
+    return Text(f"has {there or 'none'}; the new one is on its way", "yellow")
 
 
 def _not_built(message: str) -> Problem:

@@ -19,11 +19,12 @@ class Display(Protocol):
 
 
 @contextmanager
-def for_stderr() -> Iterator[Display]:
-    """What fits stderr: nobody wants a spinner's control codes in a log file."""
+def for_stderr(*, lines: bool = True) -> Iterator[Display]:
+    """What fits stderr: nobody wants a spinner's control codes in a log file. `lines`: whether one
+    that is no terminal hears of it at all."""
     console = output.stderr()
     if not console.is_terminal:
-        yield Lines(console)
+        yield Lines(console) if lines else Silence()
         return
     with console.status("") as status:
         yield Spinner(status)
@@ -37,6 +38,13 @@ class Spinner:
 
     def say(self, text: str) -> None:
         self._status.update(output.one_line(text))
+
+
+class Silence:
+    """For what will be said anyway once it is over."""
+
+    def say(self, text: str) -> None:
+        """Nothing."""
 
 
 class Lines:

@@ -31,7 +31,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
     "pool": {"pool": "Show hosts, slots, sandboxes and queues."},
     "hosts": {"hosts": "Add machines to the pool, look after them, take them out."},
     "templates": {"templates": "List the apps that start at once, without Claude."},
-    "image": {"image": "Build and show the runtime image of the sandboxes."},
+    "image": {"image": "Build the runtime image of the sandboxes, show it, send it to hosts."},
     "keys": {"keys": "Make, list and revoke API keys."},
     "settings": {"config": "Show every setting, and where its value came from."},
     "doctor": {"doctor": "Check this machine, and say how to mend what is wrong."},

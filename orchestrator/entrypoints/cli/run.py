@@ -14,7 +14,7 @@ from rich.text import Text
 
 from orchestrator.domain import duration
 from orchestrator.domain.session import ENDED, SessionState
-from orchestrator.entrypoints.cli import local, output
+from orchestrator.entrypoints.cli import labels, local, output
 from orchestrator.entrypoints.cli.client import Api, Json
 from orchestrator.entrypoints.cli.exits import Exit
 from orchestrator.entrypoints.cli.output import AsJson
@@ -38,6 +38,11 @@ def run(
         str | None, typer.Option("--template", "-t", help="Start this template as it is.")
     ] = None,
     ttl: Annotated[str | None, typer.Option(help="Time to live, e.g. 30m, 2h, 1d.")] = None,
+    region: Annotated[str, typer.Option(help="Of the host that it is to run on.")] = "",
+    label: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="That its host has to have; repeatable."),
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the link.")] = True,
     timeout: Annotated[str, typer.Option(help="Wait at most so long.")] = "1h",
     as_json: AsJson = False,
@@ -48,6 +53,10 @@ def run(
     """
     timeout_s = duration.parse(timeout)
     asked: dict[str, Any] = {"prompt": prompt, "template": template, "ttl": ttl}
+    if region:
+        asked["region"] = region
+    if label:
+        asked["labels"] = labels.parse(label)
     with Api.of(local.settings()) as api:
         made = api.create(asked, idempotency_key=uuid.uuid4().hex)
         assert made.status is not None
