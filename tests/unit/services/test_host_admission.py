@@ -166,8 +166,10 @@ def test_a_refresh_sees_that_there_is_room_again(world: World) -> None:
 def test_a_host_that_lost_its_image_says_so_at_the_next_refresh(world: World) -> None:
     host = world.host()
     world.engine.images.clear()
-    with pytest.raises(errors.HostUnfit):
-        hosts.refresh(world.deps, world.fleet, stored(world, host))
+    hosts.refresh(world.deps, world.fleet, stored(world, host))
+    after = stored(world, host)
+    assert (after.state, after.image) == (HostState.SUSPECT, ""), "it is not sent there again"
+    assert world.image in after.reason
 
 
 @pytest.mark.parametrize(
