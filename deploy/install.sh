@@ -54,6 +54,8 @@ missing_packages() {
     compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || echo postgresql
     has node || echo nodejs
     has chromium || echo chromium
+    has sshd || echo openssh-server
+    has ip || echo iproute2
     [[ $what == bench ]] || return 0
     has wrk || echo wrk
 }
@@ -105,7 +107,7 @@ hold_services() {
     draft=$(mktemp)
     # shellcheck disable=SC2016 # $1 belongs to the script that is written
     printf '%s\n' '#!/bin/sh' "$POLICY_MARK" 'case $1 in' \
-        'docker* | containerd* | nginx* | redis* | postgresql*) exit 101 ;;' 'esac' 'exit 0' >"$draft"
+        'docker* | containerd* | nginx* | redis* | postgresql* | ssh*) exit 101 ;;' 'esac' 'exit 0' >"$draft"
     as_root install -m 0755 "$draft" "$POLICY"
     rm -f "$draft"
 }
@@ -123,6 +125,7 @@ release_services() {
     for package in "$@"; do
         case $package in
             nginx-light) as_root systemctl disable --quiet nginx ;;
+            openssh-server) as_root systemctl disable --quiet ssh ;;
             redis-server | postgresql) as_root systemctl disable --quiet "$package" ;;
         esac
     done
