@@ -56,6 +56,8 @@ def test_a_wrong_setting_is_named(spawnctl: Spawnctl) -> None:
         (("sessions", "show", "ses_abcdefgh"), _ONE),
         (("sessions", "logs", "ses_abcdefgh"), f"{_ONE}/logs"),
         (("keys", "list"), "/api/admin/keys"),
+        (("hosts", "list"), "/api/admin/hosts"),
+        (("hosts", "show", "paris-1"), "/api/admin/hosts/paris-1"),
     ],
 )
 def test_every_reading_command_has_what_the_api_said_as_json_and_80_columns_for_people(

@@ -31,8 +31,9 @@ YesOption = Annotated[
 
 def public_key(settings: Settings) -> str:
     """Our public line; the pair is made if there is none yet."""
+    # Before the first `spawnctl up` too, which then looks whether the folder will do.
+    settings.state_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
     state = StateFolder(settings.state_dir)
-    state.prepare()
     return ssh.make_key(settings.ssh_key, f"spawnai-{state.instance()}")
 
 

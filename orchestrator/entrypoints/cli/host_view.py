@@ -130,4 +130,6 @@ def _link(host: Json) -> Text:
 
 
 def _labels(host: Json) -> str:
-    return output.plain(" ".join(f"{key}={value}" for key, value in host["labels"].items()))
+    return output.plain(
+        " ".join(f"{key}={value}" if value else key for key, value in host["labels"].items())
+    )

@@ -17,6 +17,7 @@ from orchestrator.entrypoints.cli.problems import Problem
 Json = dict[str, Any]
 
 _POLL_S = 0.5
+_STALLED_S = 15.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,27 +30,37 @@ class Awaited:
     say: Callable[[Json], str]  # where it stands
     within_s: float
     goes_on: str  # what goes on when we stop waiting, for people
+    stalled: str = ""  # what may be wrong when where it stands hasn't changed for a while
 
 
 def until(api: Api, awaited: Awaited) -> Json | None:
     """Show how it goes until it is there; the host as it is then. Raises Problem (wait_timeout,
     interrupted): what was asked for goes on without us."""
-    ends = time.monotonic() + awaited.within_s
     try:
         with live.for_stderr() as display:
-            while True:
-                found = _look(api, awaited.name)
-                if awaited.there(found):
-                    return found
-                said = awaited.say(found) if found is not None else "it is not there yet"
-                display.say(said)
-                if time.monotonic() >= ends:
-                    raise _late(awaited, said)
-                time.sleep(_POLL_S)
+            return _watch(api, awaited, display)
     except KeyboardInterrupt:
         raise Problem(
             Exit.INTERRUPTED, "interrupted", f"stopped waiting; {awaited.goes_on}", _see(awaited)
         ) from None
+
+
+def _watch(api: Api, awaited: Awaited, display: live.Display) -> Json | None:
+    began = changed = time.monotonic()
+    before = ""
+    while True:
+        found = _look(api, awaited.name)
+        if awaited.there(found):
+            return found
+        said = awaited.say(found) if found is not None else "it is not there yet"
+        now = time.monotonic()
+        if said != before:
+            before, changed = said, now
+        stalled = awaited.stalled if now - changed >= _STALLED_S else ""
+        display.say(f"{said}; {stalled}" if stalled else said)
+        if now - began >= awaited.within_s:
+            raise _late(awaited, said)
+        time.sleep(_POLL_S)
 
 
 def _look(api: Api, name: str) -> Json | None:
@@ -67,6 +78,7 @@ def _late(awaited: Awaited, said: str) -> Problem:
         "wait_timeout",
         f"waited {duration.say(awaited.within_s)} for {output.plain(awaited.name)}"
         f" {awaited.what}: {said}; {awaited.goes_on}",
+        awaited.stalled.capitalize(),
         _see(awaited),
     )
 

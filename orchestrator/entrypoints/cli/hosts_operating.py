@@ -21,6 +21,11 @@ TimeoutOption = Annotated[str, typer.Option(help="Wait at most so long, e.g. 10m
 
 _LEAVE_S = 120.0  # sandboxes of a host that leaves are looked at within seconds
 
+_STUCK = (
+    "what doesn't move has no host to go to: the others are full, cordoned, or lack the region or"
+    " the labels that it asks for"
+)
+
 
 def register(group: typer.Typer) -> None:
     """Add the commands."""
@@ -138,6 +143,7 @@ def _empty(api: Api, name: str, *, wait: bool, within_s: float) -> None:
             say=lambda host: f"draining {name}: {_left(host)}",
             within_s=within_s,
             goes_on="it goes on being drained",
+            stalled="" if wait else _STUCK,
         ),
     )
 

@@ -166,6 +166,8 @@ class Bars:
         if name not in self._tasks:
             self._tasks[name] = self._bars.add_task(f"runtime image -> {name}", total=total)
         self._bars.update(self._tasks[name], completed=sent)
+        if sent >= total:
+            self._bars.update(self._tasks[name], description=f"{name} unpacks it")
 
 
 class Lines:
