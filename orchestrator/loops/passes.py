@@ -40,7 +40,7 @@ def all_loops(
     publisher = Publisher(deps, proxy)
     return (
         LoopSpec(name="refill", every_s=0.5, run=launcher.refill, topics=("pool",)),
-        LoopSpec(name="nudge", every_s=0.5, run=lambda: _nudge(deps), topics=("pool",)),
+        LoopSpec(name="nudge", every_s=0.5, run=_nudger(deps), topics=("pool",)),
         LoopSpec(name="reap", every_s=1.0, run=lambda: _reap(deps)),
         LoopSpec(name="links", every_s=1.0, run=hosts.look, topics=("pool", FLEET)),
         LoopSpec(name="refresh", every_s=2.0, run=hosts.refresh),
@@ -130,9 +130,14 @@ class Publisher:
         return self._proxy.published() != route.table(found for _, found in rows).digest
 
 
-def _nudge(deps: Deps) -> str:
-    count = nudges.nudge_due(deps)
-    return f"nudged={count}" if count else ""
+def _nudger(deps: Deps) -> Callable[[], str]:
+    rounds = nudges.Rounds()
+
+    def run() -> str:
+        count = nudges.nudge_due(deps, rounds)
+        return f"nudged={count}" if count else ""
+
+    return run
 
 
 def _reap(deps: Deps) -> str:

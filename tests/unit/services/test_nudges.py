@@ -63,3 +63,26 @@ def test_what_is_not_due_or_has_ended_is_left_alone(world: World) -> None:
     world.save(resting, due_at=later(60))
     world.queue.nudges.clear()
     assert nudges.nudge_due(world.deps) == 0
+
+
+def test_who_is_under_way_is_not_nudged_again_at_every_event(world: World) -> None:
+    world.host(slots=4)
+    busy = [world.ask() for _ in range(3)]
+    for session in busy:
+        world.converge(session)
+    world.clock.advance(10)
+    rounds = nudges.Rounds()
+    assert nudges.nudge_due(world.deps, rounds) == 3
+    world.clock.advance(0.1)
+    assert nudges.nudge_due(world.deps, rounds) == 0, "an event so soon is no reason"
+    world.clock.advance(0.4)
+    assert nudges.nudge_due(world.deps, rounds) == 3, "the loop's own rhythm is one"
+
+
+def test_who_waits_for_room_is_nudged_at_every_event(world: World) -> None:
+    first = world.ask()
+    rounds = nudges.Rounds()
+    world.queue.nudges.clear()
+    for _ in range(3):
+        nudges.nudge_due(world.deps, rounds)
+    assert world.queue.nudged == [first.id] * 3
