@@ -129,7 +129,7 @@ class Settings(BaseSettings):
         description="Most tokens of one answer; a big app has about 20,000.",
     )
 
-    # --- the gateway: what it may spend, and whom it asks ------------------------------------------
+    # --- the gateway ------------------------------------------------------------------------------
     models: str = Field(
         default="",
         description="Models that the gateway lets through, comma-separated; empty: SPAWN_MODEL.",
