@@ -24,6 +24,7 @@ class Verdict(enum.StrEnum):
     FINAL = "final"  # the request is at fault, anywhere: pass the error on
     RETRY = "retry"  # the provider is in trouble
     KEY_REFUSED = "key_refused"  # this provider won't serve us: the next one may
+    UNFIT = "unfit"  # the call can't be said to this provider: the next one may understand it
 
 
 @dataclass(frozen=True, kw_only=True)
