@@ -44,19 +44,18 @@ class Limiter:
         self._queue.add(user, ticket)
         self._board.waiting.set(len(self._queue))
         try:
-            await asyncio.wait_for(asyncio.shield(ticket), self._wait_s)
-        except TimeoutError as error:
-            if not self._withdraw(user, ticket):
-                return  # it came in the very last moment
-            raise errors.LimitReached(
-                f"all slots at the provider were busy for {self._wait_s:g} s; try again later",
-                code="gateway_busy",
-                retry_after_s=self._wait_s / 4,
-            ) from error
+            # Not wait_for: up to Python 3.11 it swallows a cancellation that comes with the result.
+            await asyncio.wait({ticket}, timeout=self._wait_s)
         except asyncio.CancelledError:
             if not self._withdraw(user, ticket):
                 self._give_back()
             raise
+        if self._withdraw(user, ticket):
+            raise errors.LimitReached(
+                f"all slots at the provider were busy for {self._wait_s:g} s; try again later",
+                code="gateway_busy",
+                retry_after_s=self._wait_s / 4,
+            )
 
     def _withdraw(self, user: str, ticket: Ticket) -> bool:
         """Stop waiting; False when the slot has been handed over already."""
