@@ -56,6 +56,8 @@ def test_a_wrong_setting_is_named(spawnctl: Spawnctl) -> None:
         (("sessions", "show", "ses_abcdefgh"), _ONE),
         (("sessions", "logs", "ses_abcdefgh"), f"{_ONE}/logs"),
         (("keys", "list"), "/api/admin/keys"),
+        (("usage",), "/api/admin/usage"),
+        (("usage", "--by", "session", "--days", "7"), "/api/admin/usage"),
     ],
 )
 def test_every_reading_command_has_what_the_api_said_as_json_and_80_columns_for_people(

@@ -34,6 +34,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
     "pool": {"pool": "Show hosts, slots, sandboxes and queues."},
     "templates": {"templates": "List the apps that start at once, without Claude."},
     "image": {"image": "Build and show the runtime image of the sandboxes."},
+    "usage": {"usage": "Show what calls to the model came to: tokens and cost."},
     "keys": {"keys": "Make, list and revoke API keys."},
     "settings": {"config": "Show every setting, and where its value came from."},
     "doctor": {"doctor": "Check this machine, and say how to mend what is wrong."},
