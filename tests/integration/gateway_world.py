@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import anthropic
 import httpx2
@@ -31,7 +31,6 @@ from orchestrator.entrypoints.api.hub import Hub
 from orchestrator.services.deps import Deps
 from orchestrator.services.tokens import SessionGrant
 from tests.fakes import samples
-from tests.fakes.providers import ProviderFake
 
 KEY = "sk-the-real-key-that-stays-at-home"
 MODEL = "claude-sonnet-5-5"
@@ -124,7 +123,14 @@ class GatewayWorld:
             client.close()
 
 
-def settings_for(folder: Path, provider: ProviderFake | None, **changes: Any) -> Settings:
+class HasUrl(Protocol):
+    """A provider of this process or of another one."""
+
+    @property
+    def url(self) -> str: ...
+
+
+def settings_for(folder: Path, provider: HasUrl | None, **changes: Any) -> Settings:
     """Settings of an installation in `folder` whose key is KEY; nothing from the environment."""
     fields: dict[str, Any] = {
         "ANTHROPIC_API_KEY": KEY if provider else "",
