@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import functools
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -176,6 +179,35 @@ def test_reservations_of_a_process_that_was_killed_run_out(
     assert world.accounts(session) == [("", 1, 0, 0)]
 
 
+def test_a_client_that_goes_away_while_its_spend_is_reserved_leaves_nothing_set_aside(
+    served: Callable[..., GatewayWorld], provider: ProviderFake, tmp_path: Path
+) -> None:
+    world = served()
+    session = world.session()
+    writer = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")  # whoever wants to write waits for us
+
+    async def ask_and_hang_up() -> None:
+        transport = httpx2.AsyncHTTPTransport(uds=str(world.socket))
+        async with httpx2.AsyncClient(transport=transport) as client:
+            headers = {"x-api-key": world.token(session)}
+            asking = asyncio.create_task(
+                client.post("http://home/v1/messages", json=BODY, headers=headers)
+            )
+            asked = functools.partial(world.metric, "spawn_llm_shared_total", hit="no")
+            await asyncio.to_thread(until, lambda: asked() == 1)
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+
+    asyncio.run(ask_and_hang_up())
+    writer.execute("ROLLBACK")
+    writer.close()
+    until(lambda: world.accounts(session) == [("", 1, 0, 0)])
+    key = f"session:{session.id}"
+    assert world.deps.store.usage.spent([key]) == {key: Spend()}
+    assert provider.seen == []
+
+
 def _reservation(world: GatewayWorld, session: Session, now: datetime) -> Any:
     return Reservation(
         call_id="call_later",
@@ -201,7 +233,7 @@ def test_no_more_calls_than_the_cap_are_made_at_once_and_the_rest_takes_turns(
         for number, name in enumerate(["busy"] * 6 + ["quiet"]):
             system = f"{name} {number}"  # no two alike: they would share an answer
             calls.append(pool.submit(world.ask, sessions[name], system=system))
-            _until(lambda n=number: _in_hand(world) == n + 1)
+            until(lambda n=number: _in_hand(world) == n + 1)
         provider.wait_for(seen=2)
         assert world.metric("spawn_llm_queue_length") == 5
         provider.release()
@@ -216,7 +248,7 @@ def _in_hand(world: GatewayWorld) -> float:
     return world.metric("spawn_llm_queue_length") + world.metric("spawn_llm_calls_under_way")
 
 
-def _until(what: Callable[[], bool]) -> None:
+def until(what: Callable[[], bool]) -> None:
     ends = datetime.now(UTC) + timedelta(seconds=20)
     waiting = threading.Event()
     while not what():
@@ -392,7 +424,7 @@ def test_equal_requests_of_a_user_share_one_call_and_get_the_same_bytes(
         first = pool.submit(world.ask, one, stream=streamed)
         provider.wait_for(seen=1)
         others = [pool.submit(world.ask, other, stream=streamed) for _ in range(3)]
-        _until(lambda: world.metric("spawn_llm_shared_total", hit="yes") == 3)
+        until(lambda: world.metric("spawn_llm_shared_total", hit="yes") == 3)
         provider.release()
         bodies = {call.result().content for call in [first, *others]}
     assert len(bodies) == 1
@@ -413,7 +445,7 @@ def test_who_shares_an_answer_keeps_it_when_the_one_who_asked_first_goes_away(
         first = pool.submit(world.ask, world.session(user), client=first_client)
         provider.wait_for(seen=1)
         second_call = pool.submit(world.ask, world.session(user))
-        _until(lambda: world.metric("spawn_llm_shared_total", hit="yes") == 1)
+        until(lambda: world.metric("spawn_llm_shared_total", hit="yes") == 1)
         first_client.close()
         provider.release()
         assert second_call.result().status_code == 200
@@ -431,7 +463,7 @@ def test_users_share_nothing_unless_it_is_switched_on(
     with ThreadPoolExecutor(2) as pool:
         calls = [pool.submit(world.ask, world.session()) for _ in range(2)]
         if switched_on:
-            _until(lambda: world.metric("spawn_llm_shared_total", hit="yes") == 1)
+            until(lambda: world.metric("spawn_llm_shared_total", hit="yes") == 1)
         else:
             provider.wait_for(seen=2)
         provider.release()

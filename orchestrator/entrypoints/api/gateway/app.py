@@ -80,7 +80,7 @@ class Gateway:
         raw = await read_bounded(request, wire.BODY_MAX_BYTES)
         if raw is None:
             raise errors.TooLarge("the request is larger than the API takes")
-        ask = await self._read(raw, counting=request.url.path.endswith("/count_tokens"))
+        ask, digest = await self._read(raw, request.url.path.endswith("/count_tokens"))
         spending.check_model(self._context.deps, ask)
         return Outgoing(
             path=request.url.path,
@@ -88,12 +88,13 @@ class Gateway:
             headers=wire.headers_up(request),
             raw=raw,
             ask=ask,
+            digest=digest,
         )
 
-    async def _read(self, raw: bytes, *, counting: bool) -> Ask:
+    async def _read(self, raw: bytes, counting: bool) -> tuple[Ask, bytes]:
         if len(raw) < _LARGE_BYTES:
-            return llm_request.read(raw, counting=counting)
-        return await self._context.in_thread(llm_request.read, raw, counting=counting)
+            return _read(raw, counting)
+        return await self._context.in_thread(_read, raw, counting)
 
     def _join(self, session: Session, call: Outgoing) -> Joined:
         if call.counting:
@@ -111,9 +112,12 @@ class Gateway:
         shared = self._context.deps.policy.share_between_users
         versions = [f"{name}:{call.headers.get(name)}" for name in wire.VERSIONING]
         parts = ["" if shared else session.user_id, call.path, call.query, *versions]
-        digest = hashlib.sha256("\0".join(parts).encode())
-        digest.update(llm_request.canonical(call.ask))
-        return digest.hexdigest()
+        return hashlib.sha256("\0".join(parts).encode() + call.digest).hexdigest()
+
+
+def _read(raw: bytes, counting: bool) -> tuple[Ask, bytes]:
+    ask = llm_request.read(raw, counting=counting)
+    return ask, hashlib.sha256(llm_request.canonical(ask)).digest()
 
 
 def _refused(error: errors.SpawnError) -> Response:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
+import itertools
+from collections.abc import Coroutine
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 
@@ -24,8 +27,8 @@ from orchestrator.services import metering, spending
 from orchestrator.services.metering import BodyMeter, Metered, StreamMeter
 from orchestrator.services.spending import Ended
 
-_SETTLE_TRIES = 5
-_SETTLE_PAUSE_S = 2.0
+_SETTLE_PAUSE_MAX_S = 30
+_CLOSE_S = 5.0
 _SETTLE_PATIENCE_S = 1.0  # for which an answer's end waits for its account
 
 log = structlog.get_logger()
@@ -56,7 +59,7 @@ class Calls:
         """One call, its answer written into `exchange`."""
         tally = Tally(meter=_meter(call))
         try:
-            reserved = await self._reserve(session, call)
+            reserved = await self._reserved(session, call)
             began_s = asyncio.get_running_loop().time()
             try:
                 await self._serve(session, call, exchange, tally)
@@ -77,8 +80,24 @@ class Calls:
         _finish(exchange, tally)
 
     async def close(self) -> None:
-        """Wait for accounts that are being written."""
-        await asyncio.gather(*self._settling, return_exceptions=True)
+        """Wait a moment for accounts that are being written; the rest will have been LOST."""
+        if self._settling:
+            await asyncio.wait(self._settling, timeout=_CLOSE_S)
+        for writing in self._settling:
+            writing.cancel()
+
+    async def _reserved(self, session: Session, call: Outgoing) -> Reservation:
+        reserving = asyncio.create_task(self._reserve(session, call), name="reserve")
+        try:
+            return await asyncio.shield(reserving)
+        except asyncio.CancelledError:
+            # The store may have it by now, and we would renew it for ever.
+            self._in_background(self._undo(call, reserving))
+            raise
+
+    async def _undo(self, call: Outgoing, reserving: asyncio.Task[Reservation]) -> None:
+        with suppress(errors.SpawnError):
+            await self._write_account(await reserving, _ended(call, Tally(meter=_meter(call)), 0))
 
     async def _reserve(self, session: Session, call: Outgoing) -> Reservation:
         context = self._context
@@ -134,36 +153,44 @@ class Calls:
         self, call: Outgoing, reserved: Reservation, tally: Tally, duration_ms: int
     ) -> None:
         """Write the account. Its task outlives us: whoever cancels a call must still pay for it."""
-        provider = tally.trace.asking
-        metered = _metered(call, tally)
-        ended = Ended(
-            provider=provider.name if provider else "",
-            model=provider.model_for(call.ask) if provider else call.ask.model,
-            counts=metered.counts,
-            outcome=tally.outcome,
-            duration_ms=duration_ms,
+        writing = self._in_background(
+            self._write_account(reserved, _ended(call, tally, duration_ms))
         )
-        writing = asyncio.create_task(self._write_account(reserved, ended), name="settle")
-        self._settling.add(writing)
-        writing.add_done_callback(self._settling.discard)
         await asyncio.wait({writing}, timeout=_SETTLE_PATIENCE_S)
 
     async def _write_account(self, reserved: Reservation, ended: Ended) -> None:
+        """Until the store has it, or this process ends: then the reservation runs out."""
         context = self._context
-        for number in range(_SETTLE_TRIES):
+        for number in itertools.count(1):
             try:
                 done = await context.in_thread(spending.settle, context.deps, reserved, ended)
             except errors.Temporary as error:
                 log.warning("a call can't be accounted yet", call=reserved.call_id, why=str(error))
-                await asyncio.sleep(_SETTLE_PAUSE_S * (number + 1))
+                await asyncio.sleep(min(_SETTLE_PAUSE_MAX_S, number))
             else:
                 context.board.accounted(done)
                 return
-        log.error("a call was never accounted", call=reserved.call_id, ended=repr(ended))
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name="settle")
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+        return task
 
 
 def _meter(call: Outgoing) -> StreamMeter | BodyMeter:
     return StreamMeter(call.ask) if call.ask.stream else BodyMeter(call.ask)
+
+
+def _ended(call: Outgoing, tally: Tally, duration_ms: int) -> Ended:
+    provider = tally.trace.asking
+    return Ended(
+        provider=provider.name if provider else "",
+        model=provider.model_for(call.ask) if provider else call.ask.model,
+        counts=_metered(call, tally).counts,
+        outcome=tally.outcome,
+        duration_ms=duration_ms,
+    )
 
 
 def _metered(call: Outgoing, tally: Tally) -> Metered:

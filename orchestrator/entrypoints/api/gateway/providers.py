@@ -31,6 +31,7 @@ class Outgoing:
     headers: Mapping[str, str]  # what passes of the client's
     raw: bytes
     ask: Ask
+    digest: bytes  # of the body's canonical form
 
     @property
     def counting(self) -> bool:
