@@ -13,6 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import bindparam, func, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from orchestrator.adapters.sql_store import schema
@@ -183,32 +184,41 @@ def _enter(connection: Connection, account: Account, amount: Spend, now: datetim
     """Add to an account, unless that passes its limit. One statement: of two at once, the second
     sees what the first wrote."""
     if not budget.fits(Spend(), amount, account.limit):
-        return False
-    fits = []
-    if account.limit.tokens:
-        fits.append(_a.tokens + amount.tokens <= account.limit.tokens)
-    if account.limit.micro_usd:
-        fits.append(_a.micro_usd + amount.micro_usd <= account.limit.micro_usd)
-    statement = (
-        insert(connection, schema.accounts)
-        .on_conflict_do_update(
-            index_elements=["key"],
-            set_={
-                "tokens": _a.tokens + amount.tokens,
-                "micro_usd": _a.micro_usd + amount.micro_usd,
-                "changed_at": now,
-            },
-            where=sa.and_(sa.true(), *fits),
-        )
-        .returning(_a.key)
-    )
+        return False  # the account may not be there yet: then nothing below compares
     values = {
         "key": account.key,
         "tokens": amount.tokens,
         "micro_usd": amount.micro_usd,
         "changed_at": now,
+        "limit_tokens": account.limit.tokens,
+        "limit_micro_usd": account.limit.micro_usd,
     }
+    statement = _ENTER[connection.dialect.name]
     return connection.execute(statement, values).first() is not None
+
+
+def _entering(insert: postgresql.Insert | sqlite.Insert) -> sa.sql.dml.ReturningInsert[Any]:
+    """The statement, made once: to make it costs more than to run it, and every call does."""
+    new = insert.excluded
+    after = {name: _a[name] + new[name] for name in ("tokens", "micro_usd")}
+    limits = {name: bindparam(f"limit_{name}", type_=sa.BigInteger) for name in after}
+    return (
+        insert.values({column.name: bindparam(column.name) for column in schema.accounts.c})
+        .on_conflict_do_update(
+            index_elements=["key"],
+            set_={**after, "changed_at": new.changed_at},
+            where=sa.and_(
+                *(sa.or_(limits[name] == 0, after[name] <= limits[name]) for name in after)
+            ),
+        )
+        .returning(_a.key)
+    )
+
+
+_ENTER = {
+    "postgresql": _entering(postgresql.insert(schema.accounts)),
+    "sqlite": _entering(sqlite.insert(schema.accounts)),
+}
 
 
 def _record(connection: Connection, call: Call) -> bool:
