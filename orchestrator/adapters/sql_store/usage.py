@@ -13,10 +13,9 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import bindparam, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
-from orchestrator.adapters.sql_store import schema
+from orchestrator.adapters.sql_store import accounts, schema
 from orchestrator.adapters.sql_store.database import Database, insert
 from orchestrator.domain import budget
 from orchestrator.domain.budget import Account, Budgets, Spend
@@ -26,7 +25,6 @@ from orchestrator.domain.usage import By, Call, Outcome, Reservation, UsageSum
 
 _EXPIRED_BATCH = 200
 
-_a = schema.accounts.c
 _r = schema.reservations.c
 _u = schema.usage.c
 
@@ -62,8 +60,8 @@ class SqlUsage:
         self._free_expired(now)
         with self._database.write() as connection:
             for account in _accounts(wanted, budgets):
-                if not _enter(connection, account, wanted.worst, now):
-                    spent = _spent(connection, [account.key]).get(account.key, Spend())
+                if not accounts.enter(connection, account, wanted.worst, now):
+                    spent = accounts.spent(connection, [account.key]).get(account.key, Spend())
                     raise budget.exhausted(account, spent, wanted.worst)
             connection.execute(sa.insert(schema.reservations), _reservation_values(wanted))
 
@@ -77,26 +75,24 @@ class SqlUsage:
 
     def settle(self, call: Call) -> None:
         with self._database.write() as connection:
-            if not _record(connection, call):
-                return  # settled before; its answer got lost
+            # First, as `_free_expired` does: whoever has the reservation settles it.
             reserved = connection.execute(
                 sa.delete(schema.reservations)
                 .where(_r.call_id == call.call_id)
                 .returning(_r.tokens, _r.micro_usd)
             ).first()
-            before = (
-                Spend() if reserved is None else Spend(tokens=reserved[0], micro_usd=reserved[1])
-            )
+            if not _record(connection, call):
+                return  # settled before; its answer got lost
+            tokens, micro_usd = (0, 0) if reserved is None else reserved
             correction = Spend(
-                tokens=call.counts.total - before.tokens,
-                micro_usd=call.micro_usd - before.micro_usd,
+                tokens=call.counts.total - tokens, micro_usd=call.micro_usd - micro_usd
             )
             for account in _accounts(call, Budgets()):
-                _enter(connection, account, correction, call.at)
+                accounts.enter(connection, account, correction, call.at)
 
     def spent(self, keys: Iterable[str]) -> Mapping[str, Spend]:
         with self._database.read() as connection:
-            return _spent(connection, keys)
+            return accounts.spent(connection, keys)
 
     def of_session(self, session_id: SessionId) -> Sequence[UsageSum]:
         """By provider, as the port says."""
@@ -118,7 +114,9 @@ class SqlUsage:
     def prune(self, before: datetime) -> int:
         with self._database.write() as connection:
             pruned = connection.execute(sa.delete(schema.usage).where(_u.at < before)).rowcount
-            connection.execute(sa.delete(schema.accounts).where(_a.changed_at < before))
+            connection.execute(
+                sa.delete(schema.accounts).where(schema.accounts.c.changed_at < before)
+            )
             return pruned
 
     def _sums(
@@ -160,7 +158,7 @@ class SqlUsage:
             for call in lost:
                 _record(connection, call)
             for account, refund in _refunds(rows, lost):
-                _enter(connection, account, refund, now)
+                accounts.enter(connection, account, refund, now)
 
 
 def _refunds(rows: Sequence[Any], lost: Sequence[Call]) -> Sequence[tuple[Account, Spend]]:
@@ -180,47 +178,6 @@ def _accounts(entry: Reservation | Call, budgets: Budgets) -> Sequence[Account]:
     return budget.accounts(budgets, entry.session_id, entry.user_id, entry.day)
 
 
-def _enter(connection: Connection, account: Account, amount: Spend, now: datetime) -> bool:
-    """Add to an account, unless that passes its limit. One statement: of two at once, the second
-    sees what the first wrote."""
-    if not budget.fits(Spend(), amount, account.limit):
-        return False  # the account may not be there yet: then nothing below compares
-    values = {
-        "key": account.key,
-        "tokens": amount.tokens,
-        "micro_usd": amount.micro_usd,
-        "changed_at": now,
-        "limit_tokens": account.limit.tokens,
-        "limit_micro_usd": account.limit.micro_usd,
-    }
-    statement = _ENTER[connection.dialect.name]
-    return connection.execute(statement, values).first() is not None
-
-
-def _entering(insert: postgresql.Insert | sqlite.Insert) -> sa.sql.dml.ReturningInsert[Any]:
-    """The statement, made once: to make it costs more than to run it, and every call does."""
-    new = insert.excluded
-    after = {name: _a[name] + new[name] for name in ("tokens", "micro_usd")}
-    limits = {name: bindparam(f"limit_{name}", type_=sa.BigInteger) for name in after}
-    return (
-        insert.values({column.name: bindparam(column.name) for column in schema.accounts.c})
-        .on_conflict_do_update(
-            index_elements=["key"],
-            set_={**after, "changed_at": new.changed_at},
-            where=sa.and_(
-                *(sa.or_(limits[name] == 0, after[name] <= limits[name]) for name in after)
-            ),
-        )
-        .returning(_a.key)
-    )
-
-
-_ENTER = {
-    "postgresql": _entering(postgresql.insert(schema.accounts)),
-    "sqlite": _entering(sqlite.insert(schema.accounts)),
-}
-
-
 def _record(connection: Connection, call: Call) -> bool:
     """Write the call down, over what was taken for lost; False when it is there already."""
     values = _call_values(call)
@@ -234,14 +191,6 @@ def _record(connection: Connection, call: Call) -> bool:
         .returning(_u.call_id)
     )
     return connection.execute(statement, values).first() is not None
-
-
-def _spent(connection: Connection, keys: Iterable[str]) -> Mapping[str, Spend]:
-    query = select(_a.key, _a.tokens, _a.micro_usd).where(_a.key.in_(sorted(keys)))
-    return {
-        key: Spend(tokens=tokens, micro_usd=micro_usd)
-        for key, tokens, micro_usd in connection.execute(query)
-    }
 
 
 def _reservation_values(wanted: Reservation) -> dict[str, Any]:
