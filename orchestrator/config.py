@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 from decimal import Decimal
 from pathlib import Path
-from typing import Self
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -181,7 +180,9 @@ class Settings(BaseSettings):
     openai_api_key: SecretStr = Field(
         default=SecretStr(""), description="Key for it; may stay empty for a server of your own."
     )
-    openai_model: str = Field(default="", description="Model to ask there; needed with its URL.")
+    openai_model: str = Field(
+        default="", validate_default=True, description="Model to ask there; needed with its URL."
+    )
     openai_limit_field: str = Field(
         default="max_completion_tokens",
         pattern="^max_(completion_)?tokens$",
@@ -214,11 +215,12 @@ class Settings(BaseSettings):
             raise ValueError("must be LOW-HIGH within 1024-65535, e.g. 21000-28999")
         return value
 
-    @model_validator(mode="after")
-    def _a_model_for_each_endpoint(self) -> Self:
-        if self.openai_base_url and not self.openai_model:
-            raise ValueError("SPAWN_OPENAI_BASE_URL needs SPAWN_OPENAI_MODEL: what to ask there")
-        return self
+    @field_validator("openai_model")
+    @classmethod
+    def _a_model_for_the_endpoint(cls, value: str, info: ValidationInfo) -> str:
+        if info.data.get("openai_base_url") and not value:
+            raise ValueError("SPAWN_OPENAI_BASE_URL needs it: which model to ask there")
+        return value
 
     @property
     def can_generate(self) -> bool:
