@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from decimal import Decimal
 from typing import Any
 
 import redis
@@ -22,13 +23,15 @@ from orchestrator.adapters.rq_queue import RqNudgeQueue
 from orchestrator.adapters.state_folder import StateFolder
 from orchestrator.adapters.system_clock import SystemClock
 from orchestrator.config import Settings
-from orchestrator.domain import errors
+from orchestrator.domain import errors, pricing
+from orchestrator.domain.budget import Budgets, Spend
 from orchestrator.domain.host import Host
 from orchestrator.domain.plan import Deadlines
 from orchestrator.services.deps import Deps, Policy
 from orchestrator.services.tokens import Tokens
 
 _REDIS_TIMEOUT_S = 2.0
+_PRICES = config.PROJECT_ROOT / "orchestrator" / "prices.toml"
 
 
 class NoEngines:
@@ -92,7 +95,11 @@ def _policy(settings: Settings, instance: str) -> Policy:
         bundle_retention_s=settings.bundle_retention_days * 86400,
         model=settings.model,
         max_tokens=settings.max_tokens,
-        can_generate=bool(settings.anthropic_api_key.get_secret_value()),
+        can_generate=settings.can_generate,
+        models=settings.allowed_models,
+        budgets=_budgets(settings),
+        prices=pricing.parse(_PRICES.read_text("utf-8")),
+        share_between_users=settings.share_between_users,
         start_timeout_s=settings.deploying_timeout_s * 0.75,
     )
 
@@ -100,6 +107,17 @@ def _policy(settings: Settings, instance: str) -> Policy:
 def agent_folder_of_hosts(instance: str) -> str:
     """Where on hosts that are reached by SSH the agent socket is offered."""
     return f"/run/spawnai-{instance}"
+
+
+def _budgets(settings: Settings) -> Budgets:
+    def spend(tokens: int, usd: Decimal) -> Spend:
+        return Spend(tokens=tokens, micro_usd=int(usd * pricing.MICRO))
+
+    return Budgets(
+        session=spend(settings.budget_session_tokens, settings.budget_session_usd),
+        user_day=spend(settings.budget_user_tokens, settings.budget_user_usd),
+        day=spend(settings.budget_day_tokens, settings.budget_day_usd),
+    )
 
 
 def sandbox_limits(settings: Settings) -> SandboxLimits:

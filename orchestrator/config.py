@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from decimal import Decimal
 from pathlib import Path
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -146,6 +147,67 @@ class Settings(BaseSettings):
         description="Most tokens of one answer; a big app has about 20,000.",
     )
 
+    # --- the gateway ------------------------------------------------------------------------------
+    models: str = Field(
+        default="",
+        description="Models that the gateway lets through, comma-separated; empty: SPAWN_MODEL.",
+    )
+    budget_session_usd: Decimal = Field(
+        default=Decimal(5), ge=0, description="Most that one session may cost; 0: no limit."
+    )
+    budget_session_tokens: int = Field(
+        default=0, ge=0, description="Most tokens of one session; 0: no limit, money is the fence."
+    )
+    budget_user_usd: Decimal = Field(
+        default=Decimal(20),
+        ge=0,
+        description="Most that one user may cost a day (UTC); 0: no limit.",
+    )
+    budget_user_tokens: int = Field(
+        default=0, ge=0, description="Most tokens of one user a day (UTC); 0: no limit."
+    )
+    budget_day_usd: Decimal = Field(
+        default=Decimal(100), ge=0, description="Most that everything may cost a day; 0: no limit."
+    )
+    budget_day_tokens: int = Field(
+        default=0, ge=0, description="Most tokens of everything a day (UTC); 0: no limit."
+    )
+    provider_concurrency: int = Field(
+        default=8, ge=1, le=1000, description="Calls at the providers at once; the rest queues."
+    )
+    provider_queue_s: float = Field(
+        default=60, gt=0, description="Longest wait in that queue; clients give up after minutes."
+    )
+    provider_retry_s: float = Field(
+        default=20, gt=0, description="How long a call that nobody answers is tried again, seconds."
+    )
+    share_between_users: bool = Field(
+        default=False, description="Let users share answers and generations of equal requests."
+    )
+    fallback_api_key: SecretStr = Field(
+        default=SecretStr(""),
+        description="Second key, asked when Anthropic fails or refuses the first; empty: none.",
+    )
+    fallback_base_url: str = Field(
+        default="",
+        description="Anthropic-compatible endpoint of the second key; empty: ANTHROPIC_BASE_URL.",
+    )
+    openai_base_url: str = Field(
+        default="",
+        description="OpenAI-compatible endpoint, up to /v1, asked last; empty: none.",
+    )
+    openai_api_key: SecretStr = Field(
+        default=SecretStr(""), description="Key for it; may stay empty for a server of your own."
+    )
+    openai_model: str = Field(
+        default="", validate_default=True, description="Model to ask there; needed with its URL."
+    )
+    openai_limit_field: str = Field(
+        default="max_completion_tokens",
+        pattern="^max_(completion_)?tokens$",
+        description="How that endpoint calls the limit of an answer; older servers: max_tokens.",
+    )
+
     # --- people -----------------------------------------------------------------------------------
     cookie_secure: bool = Field(
         default=False, description="Mark the visitor's cookie Secure; set it behind TLS."
@@ -178,6 +240,25 @@ class Settings(BaseSettings):
         if not (low.isdigit() and high.isdigit() and 1024 <= int(low) <= int(high) <= 65535):
             raise ValueError("must be LOW-HIGH within 1024-65535, e.g. 21000-28999")
         return value
+
+    @field_validator("openai_model")
+    @classmethod
+    def _a_model_for_the_endpoint(cls, value: str, info: ValidationInfo) -> str:
+        if info.data.get("openai_base_url") and not value:
+            raise ValueError("SPAWN_OPENAI_BASE_URL needs it: which model to ask there")
+        return value
+
+    @property
+    def can_generate(self) -> bool:
+        """Whether there is anybody to ask for an app."""
+        keys = (self.anthropic_api_key, self.fallback_api_key)
+        return any(key.get_secret_value() for key in keys) or bool(self.openai_base_url)
+
+    @property
+    def allowed_models(self) -> tuple[str, ...]:
+        """Models that the gateway lets through; SPAWN_MODEL always is one."""
+        named = [name.strip() for name in self.models.split(",")]
+        return tuple(dict.fromkeys([self.model, *(name for name in named if name)]))
 
     @property
     def port_range(self) -> tuple[int, int]:

@@ -13,14 +13,17 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from orchestrator.domain.access import ApiKey, Queue
+from orchestrator.domain.budget import Budgets, Spend
 from orchestrator.domain.bundle import BundleRecord, Manifest
 from orchestrator.domain.diagnosis import Container
+from orchestrator.domain.generation import Generation
 from orchestrator.domain.host import Host, HostLoad, Reach, Wish
 from orchestrator.domain.ids import HostId, KeyId, SandboxId, SessionId, Sha256, Slug, UserId
 from orchestrator.domain.pool import PoolTotals
 from orchestrator.domain.route import Route, RouteTable
 from orchestrator.domain.sandbox import Sandbox, SandboxState
 from orchestrator.domain.session import Session, SessionState
+from orchestrator.domain.usage import By, Call, Reservation, UsageSum
 
 
 class Clock(Protocol):
@@ -299,6 +302,49 @@ class Leases(Protocol):
         """Who holds it; None when nobody does or its time has run out."""
 
 
+class Usage(Protocol):
+    """Calls to the model: what is set aside for them beforehand, and what they came to."""
+
+    def reserve(self, wanted: Reservation, budgets: Budgets, now: datetime) -> None:
+        """Enter the call's worst case in the accounts of its session, its user's day and the day,
+        all or none, in one transaction. First gives back what is reserved beyond its expiry, as
+        calls that were LOST. Raises errors.BudgetExhausted when an account can't take it."""
+
+    def renew(self, holder: str, until: datetime) -> None:
+        """Let no reservation of this holder expire before `until`."""
+
+    def settle(self, call: Call) -> None:
+        """Write a call down, and correct the accounts from its worst case to what it came to.
+        Repeating it changes nothing."""
+
+    def spent(self, keys: Iterable[str]) -> Mapping[str, Spend]:
+        """What has been spent or set aside, by account key; accounts never used are missing."""
+
+    def of_session(self, session_id: SessionId) -> Sequence[UsageSum]:
+        """A session's calls that are over, summed by provider, the dearest first."""
+
+    def sums(
+        self, by: By, *, since: datetime, user_id: UserId | None = None, limit: int = 100
+    ) -> Sequence[UsageSum]:
+        """Calls that ended at or after `since`: days newest first, the rest dearest first."""
+
+    def prune(self, before: datetime) -> int:
+        """Delete calls that ended before then, and accounts untouched since; how many calls."""
+
+
+class Generations(Protocol):
+    """Healthy bundles by what was asked for, to be started again within domain.generation's
+    FRESH_FOR."""
+
+    def put(self, generation: Generation) -> None:
+        """Keep, in the place of an older one with this key."""
+
+    def find(self, key: str, now: datetime) -> Generation | None: ...
+
+    def prune(self, now: datetime) -> int:
+        """Delete those that are no longer fresh; how many."""
+
+
 class Store(Protocol):
     """All of the database. Each call is a transaction of its own."""
 
@@ -318,6 +364,10 @@ class Store(Protocol):
     def audit(self) -> Audit: ...
     @property
     def leases(self) -> Leases: ...
+    @property
+    def usage(self) -> Usage: ...
+    @property
+    def generations(self) -> Generations: ...
 
     def ping(self) -> None:
         """Raises errors.Temporary when the database is away."""

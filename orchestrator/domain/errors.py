@@ -89,6 +89,13 @@ class LimitReached(Temporary):
     code = "too_many_sessions"
 
 
+class BudgetExhausted(Permanent):
+    """A call would cost more than is left of a budget; `detail` says whose, what is left, and when
+    it renews. Permanent: no retry of the same call helps before then."""
+
+    code = "budget_exhausted"
+
+
 class NoCapacity(Temporary):
     """No warm sandbox and no free slot: the session stays queued."""
 

@@ -21,6 +21,7 @@ from orchestrator.services.deps import Deps
 _LAUNCH_BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 _LAUNCHES = 4 * STARTS_AT_ONCE  # at once over all hosts; placements bound them for each
 _PRUNE_AFTER = timedelta(days=30)
+_USAGE_KEPT = timedelta(days=400)  # what the same month cost a year ago
 _EXPIRE_PER_PASS = 200
 FLEET = "fleet"  # a topic of this process alone: what the links see has changed
 
@@ -160,4 +161,8 @@ def _prune(deps: Deps) -> str:
     for digest in gone:
         deps.bundles.discard(digest)
     sessions = deps.store.sessions.prune(now - _PRUNE_AFTER)
-    return f"bundles={len(gone)} sessions={sessions}" if gone or sessions else ""
+    calls = deps.store.usage.prune(now - _USAGE_KEPT)
+    deps.store.generations.prune(now)
+    if not (gone or sessions or calls):
+        return ""
+    return f"bundles={len(gone)} sessions={sessions} calls={calls}"

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from orchestrator import ports
+from orchestrator.domain.budget import Budgets
 from orchestrator.domain.plan import Deadlines
+from orchestrator.domain.pricing import PriceList
 from orchestrator.services.tokens import Tokens
 
 
@@ -28,6 +30,10 @@ class Policy:
     model: str = ""
     max_tokens: int = 32_000
     can_generate: bool = False  # whether a Claude key is configured
+    models: tuple[str, ...] = ()  # that the gateway lets through
+    budgets: Budgets = field(default_factory=Budgets)
+    prices: PriceList = field(default_factory=PriceList)
+    share_between_users: bool = False  # answers and generations of equal requests
     start_timeout_s: float = 45.0  # given to the agent; below deadlines.deploying_s
 
 

@@ -309,6 +309,7 @@ class CliApi:
             ("POST", f"{one}/extend"): (200, operator_status(READY)),
             ("GET", f"{one}/logs"): (200, {"lines": LINES}),
             ("GET", "/api/admin/keys"): (200, {"keys": [KEY_ROW]}),
+            ("GET", "/api/admin/usage"): (200, USAGE),
             ("POST", "/api/admin/keys"): (201, {**KEY_ROW, "key": "spk_shownonce"}),
         }
         if (method, path) == ("DELETE", f"/api/admin/keys/{KEY_ROW['key_id']}"):
@@ -335,6 +336,21 @@ SESSIONS = [
     operator_status(READY),
     operator_status({**GENERATING, "session_id": OTHER, "prompt": "\x1b[31mred\x1b]0;pwned\x07"}),
 ]
+_FIGURES = {
+    "calls": 12,
+    "input_tokens": 12_345_678,
+    "output_tokens": 234_567,
+    "cache_write_tokens": 0,
+    "cache_read_tokens": 1_234_567,
+    "cost_usd": 123.456789,
+}
+USAGE = {
+    "by": "day",
+    "since": CREATED,
+    "prices_of": "2026-10-10",
+    "rows": [{**_FIGURES, "key": "2026-03-01", "last_at": CREATED}],
+    "total": _FIGURES,
+}
 OVERVIEW = {
     "version": "0.1.0",
     "started_at": CREATED,

@@ -58,6 +58,8 @@ def test_a_wrong_setting_is_named(spawnctl: Spawnctl) -> None:
         (("keys", "list"), "/api/admin/keys"),
         (("hosts", "list"), "/api/admin/hosts"),
         (("hosts", "show", "paris-1"), "/api/admin/hosts/paris-1"),
+        (("usage",), "/api/admin/usage"),
+        (("usage", "--by", "session", "--days", "7"), "/api/admin/usage"),
     ],
 )
 def test_every_reading_command_has_what_the_api_said_as_json_and_80_columns_for_people(
@@ -138,3 +140,26 @@ def test_config_never_prints_a_secret(spawnctl: Spawnctl) -> None:
 
 def test_version_is_the_packages(spawnctl: Spawnctl) -> None:
     assert re.fullmatch(r"spawnctl \d+\.\d+\.\d+\n", spawnctl("version").out)
+
+
+def test_an_endpoint_without_a_model_is_named(spawnctl: Spawnctl) -> None:
+    done = spawnctl("status", SPAWN_OPENAI_BASE_URL="http://localhost:1/v1")
+    assert done.code == 2
+    assert "SPAWN_OPENAI_MODEL" in done.err
+
+
+def test_doctor_names_the_setting_whose_key_a_provider_refused(
+    spawnctl: Spawnctl, api: CliApi
+) -> None:
+    refused = {
+        "ok": False,
+        "detail": "ANTHROPIC_API_KEY was refused (401): invalid x-api-key",
+        "settings": ["ANTHROPIC_API_KEY"],
+    }
+    for _ in range(3):  # as often as doctor may ask
+        api.answer("/ready", 200, {"ready": True, "checks": {"claude": refused}})
+    done = spawnctl("doctor", "--json")
+    assert done.code == 7
+    (found,) = [one for one in done.json["checks"] if one["name"] == "Claude key"]
+    assert (found["level"], "refused (401)" in found["detail"]) == ("problem", True)
+    assert "ANTHROPIC_API_KEY" in found["fix"]

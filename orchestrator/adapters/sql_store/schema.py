@@ -286,3 +286,60 @@ leases = Table(
     Column("holder", sa.Text, nullable=False),
     Column("until", UtcTime, nullable=False),
 )
+
+# What has been spent or set aside against each budget.
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("key", sa.Text, primary_key=True),  # see domain/budget.py
+    Column("tokens", sa.BigInteger, nullable=False),
+    Column("micro_usd", sa.BigInteger, nullable=False),
+    Column("changed_at", UtcTime, nullable=False, index=True),
+)
+
+# What of that is set aside for calls under way.
+reservations = Table(
+    "reservations",
+    metadata,
+    Column("call_id", sa.Text, primary_key=True),
+    Column("session_id", sa.Text, nullable=False),
+    Column("user_id", sa.Text, nullable=False),
+    Column("model", sa.Text, nullable=False),
+    Column("tokens", sa.BigInteger, nullable=False),
+    Column("micro_usd", sa.BigInteger, nullable=False),
+    Column("day", sa.Text, nullable=False),  # ISO, UTC
+    Column("holder", sa.Text, nullable=False, index=True),
+    Column("expires_at", UtcTime, nullable=False, index=True),
+)
+
+usage = Table(
+    "usage",
+    metadata,
+    Column("call_id", sa.Text, primary_key=True),
+    # No foreign keys: what was spent is remembered for longer than what it was spent on.
+    Column("session_id", sa.Text, nullable=False, index=True),
+    Column("user_id", sa.Text, nullable=False),
+    Column("model", FreeText, nullable=False),
+    Column("provider", sa.Text, nullable=False),
+    Column("input_tokens", sa.BigInteger, nullable=False),
+    Column("output_tokens", sa.BigInteger, nullable=False),
+    Column("cache_write_5m_tokens", sa.BigInteger, nullable=False),
+    Column("cache_write_1h_tokens", sa.BigInteger, nullable=False),
+    Column("cache_read_tokens", sa.BigInteger, nullable=False),
+    Column("micro_usd", sa.BigInteger, nullable=False),
+    Column("duration_ms", sa.BigInteger, nullable=False),
+    Column("at", UtcTime, nullable=False, index=True),
+    Column("day", sa.Text, nullable=False),  # ISO, UTC
+    Column("outcome", sa.Text, nullable=False),
+    Index("ix_usage_user", "user_id", "at"),
+)
+
+generations = Table(
+    "generations",
+    metadata,
+    Column("key", sa.Text, primary_key=True),  # see domain/generation.py
+    Column("bundle", sa.Text, nullable=False),
+    Column("session_id", sa.Text, nullable=False),
+    Column("summary", FreeText, nullable=False),
+    Column("created_at", UtcTime, nullable=False, index=True),
+)

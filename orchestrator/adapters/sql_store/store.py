@@ -6,10 +6,12 @@ from sqlalchemy import text
 
 from orchestrator.adapters.sql_store.access import SqlAudit, SqlKeys, SqlLeases
 from orchestrator.adapters.sql_store.database import Database, engine_for, parse
+from orchestrator.adapters.sql_store.generations import SqlGenerations
 from orchestrator.adapters.sql_store.hosts import SqlHosts
 from orchestrator.adapters.sql_store.records import SqlBundleRecords, SqlLogs
 from orchestrator.adapters.sql_store.sandboxes import SqlSandboxes
 from orchestrator.adapters.sql_store.sessions import SqlSessions
+from orchestrator.adapters.sql_store.usage import SqlUsage
 
 _PING = text("SELECT 1")
 
@@ -44,6 +46,8 @@ class SqlStore:
         self.keys = SqlKeys(database)
         self.audit = SqlAudit(database)
         self.leases = SqlLeases(database)
+        self.usage = SqlUsage(database)
+        self.generations = SqlGenerations(database)
 
     def ping(self) -> None:
         with self._database.read() as connection:

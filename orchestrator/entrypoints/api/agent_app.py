@@ -19,8 +19,9 @@ from orchestrator.domain.sandbox import SandboxState
 from orchestrator.domain.session import Failure, Phase, Report
 from orchestrator.entrypoints.api import problems
 from orchestrator.entrypoints.api.auth import bearer_of
+from orchestrator.entrypoints.api.bodies import read_bounded
 from orchestrator.entrypoints.api.context import Context, context_of
-from orchestrator.entrypoints.api.gateway import Gateway, read_bounded
+from orchestrator.entrypoints.api.gateway.app import Gateway
 from orchestrator.services import agents
 
 _INBOX_WAIT_MAX_S = 30.0

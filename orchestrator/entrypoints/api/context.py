@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 from starlette.requests import HTTPConnection
 
 from orchestrator.config import Settings
+from orchestrator.entrypoints.api.gateway.board import Board
 from orchestrator.entrypoints.api.hub import Hub
 from orchestrator.services.deps import Deps
 
@@ -27,6 +28,7 @@ class Context:
     deps: Deps
     hub: Hub
     started_at: datetime
+    board: Board = field(default_factory=Board)  # what the gateway tells of itself
     threads: ThreadPoolExecutor = field(
         # As many as the store has connections: more would only wait for one.
         default_factory=lambda: ThreadPoolExecutor(5, thread_name_prefix="store")

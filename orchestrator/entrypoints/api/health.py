@@ -43,10 +43,11 @@ def ready(request: Request) -> Response:
 
 @router.get("/metrics")
 def metrics(request: Request) -> Response:
-    """The pool and the sessions, counted in the store at each scrape."""
+    """The pool and the sessions, counted in the store at each scrape; the gateway's own counts."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_StoreCollector(context_of(request)))
-    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+    counted = generate_latest(context_of(request).board.registry)
+    return Response(generate_latest(registry) + counted, media_type=CONTENT_TYPE_LATEST)
 
 
 def checks(context: Context) -> dict[str, dict[str, Any]]:
@@ -66,10 +67,18 @@ def checks(context: Context) -> dict[str, dict[str, Any]]:
     found["docker"] = _docker(context)
     found["proxy"] = _proxy(context)
     found["daemon"] = _daemon(context)
-    key = bool(context.settings.anthropic_api_key.get_secret_value())
-    said = "a key is configured" if key else "no ANTHROPIC_API_KEY: templates only"
-    found["claude"] = {"ok": key, "detail": said}
+    found["claude"] = _claude(context)
     return found
+
+
+def _claude(context: Context) -> dict[str, Any]:
+    """Whether anybody can be asked for an app, and whether all keys are taken."""
+    if not context.settings.can_generate:
+        return {"ok": False, "detail": "no ANTHROPIC_API_KEY: templates only"}
+    faults = context.board.faults
+    if faults:
+        return {"ok": False, "detail": "; ".join(faults.values()), "settings": sorted(faults)}
+    return {"ok": True, "detail": "a key is configured"}
 
 
 def _docker(context: Context) -> dict[str, Any]:

@@ -21,6 +21,7 @@ log = structlog.get_logger()
 STATUS_OF: Sequence[tuple[type[errors.SpawnError], int]] = (
     (errors.InvalidInput, 422),
     (errors.Unauthorized, 401),
+    (errors.BudgetExhausted, 402),
     (errors.Forbidden, 403),
     (errors.NotFound, 404),
     (errors.Conflict, 409),
@@ -32,6 +33,7 @@ STATUS_OF: Sequence[tuple[type[errors.SpawnError], int]] = (
 _TITLES: Mapping[int, str] = {
     400: "Bad request",
     401: "Not authenticated",
+    402: "Budget used up",
     403: "Not allowed",
     404: "Not found",
     405: "Method not allowed",

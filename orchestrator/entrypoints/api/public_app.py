@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 
 import orchestrator
-from orchestrator.entrypoints.api import admin, health, hosts, problems, sessions
+from orchestrator.entrypoints.api import admin, health, hosts, problems, sessions, usage
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.guard import Guard
 
@@ -51,6 +51,8 @@ def _api(context: Context) -> FastAPI:
     app.include_router(admin.router)
     app.include_router(hosts.router)
     app.include_router(health.router)
+    app.include_router(usage.router)
+    app.include_router(usage.admin_router)
     app.add_api_route("/", _page, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=WEB), name="static")
     return app

@@ -20,7 +20,7 @@ from orchestrator.config import Settings
 from orchestrator.domain import errors
 from orchestrator.entrypoints.api import agent_app, public_app
 from orchestrator.entrypoints.api.context import Context
-from orchestrator.entrypoints.api.gateway import Gateway
+from orchestrator.entrypoints.api.gateway.app import Gateway
 from orchestrator.entrypoints.api.hub import Hub
 from orchestrator.services import keys, presence
 from orchestrator.services.deps import Deps
@@ -58,7 +58,7 @@ def _ensure_operator(deps: Deps, state: StateFolder) -> None:
 
 
 async def _serve(context: Context, settings: Settings) -> None:
-    gateway = Gateway(context.deps, settings)
+    gateway = Gateway(context)
     servers = [
         _Server(_config(public_app.build(context), host="127.0.0.1", port=settings.api_port)),
         _Server(_config(agent_app.build(context, gateway), uds=str(settings.agent_socket))),
@@ -77,6 +77,7 @@ async def _serve(context: Context, settings: Settings) -> None:
     tasks = [
         asyncio.create_task(context.hub.run(), name="hub"),
         asyncio.create_task(_say_that_we_listen(context), name="presence"),
+        asyncio.create_task(gateway.run(), name="gateway"),
     ]
     for task in tasks:
         task.add_done_callback(lambda task: None if task.cancelled() else stop())

@@ -40,10 +40,18 @@ def claude(api: Api, settings: Settings, *, running: bool) -> Finding:
     """Whether apps can be generated: as the control plane sees it, when there is one."""
     said: Mapping[str, Any] = (api.probe("/ready") or {}) if running else {}
     seen = said.get("checks", {}).get(_CLAUDE)
+    if seen is not None and seen.get("settings"):
+        names = " and ".join(map(str, seen["settings"]))
+        return problem(
+            "Claude key",
+            str(seen["detail"]),
+            f"Put a key that works into {names}, in {settings.state_dir}/spawn.env, then:"
+            " spawnctl down --keep-apps; spawnctl up --detach",
+        )
     if seen is not None:
         present, where = bool(seen["ok"]), "the control plane has one"
     else:
-        present, where = bool(settings.anthropic_api_key.get_secret_value()), "one is configured"
+        present, where = settings.can_generate, "one is configured"
     if present:
         return ok("Claude key", where)
     return warning(

@@ -19,7 +19,13 @@ from typing import Any
 
 from orchestrator.config import Settings
 
-_SECRETS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "SPAWN_ANTHROPIC_API_KEY")
+_SECRETS = (
+    "ANTHROPIC_API_KEY",
+    "ANTHROPIC_AUTH_TOKEN",
+    "SPAWN_ANTHROPIC_API_KEY",
+    "SPAWN_FALLBACK_API_KEY",
+    "SPAWN_OPENAI_API_KEY",
+)
 _ASK_S = 5.0
 
 
@@ -32,7 +38,7 @@ class Child:
     ready: Callable[[], bool]  # asked until it says yes; must not block for long
     ready_within_s: float
     stop_within_s: float  # after SIGTERM; then SIGKILL to its whole group
-    needs_key: bool = False  # gets the Claude key in its environment; nobody else does
+    needs_key: bool = False  # gets the providers' keys in its environment; nobody else does
 
 
 def all_children(settings: Settings) -> Sequence[Child]:

@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
     "hosts": {"hosts": "Add machines to the pool, look after them, take them out."},
     "templates": {"templates": "List the apps that start at once, without Claude."},
     "image": {"image": "Build the runtime image of the sandboxes, show it, send it to hosts."},
+    "usage": {"usage": "Show what calls to the model came to: tokens and cost."},
     "keys": {"keys": "Make, list and revoke API keys."},
     "settings": {"config": "Show every setting, and where its value came from."},
     "doctor": {"doctor": "Check this machine, and say how to mend what is wrong."},

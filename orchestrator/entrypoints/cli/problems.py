@@ -74,6 +74,7 @@ _ADVICE: Mapping[str, str] = {
     "machine_known": "See it: spawnctl hosts list",
     "template_unknown": "See what there is: spawnctl templates",
     "too_many_sessions": "End one first: spawnctl sessions list, spawnctl sessions kill ID",
+    "budget_exhausted": "See who spent it: spawnctl usage --by user. SPAWN_BUDGET_... set budgets.",
     "prompt_empty": 'For example: spawnctl run "a kanban board", or: spawnctl run -t kanban',
     "internal": "The state folder's log/api.log says what happened.",
 }

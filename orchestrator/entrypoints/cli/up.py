@@ -84,7 +84,7 @@ def running_pid(state_dir: Path) -> int | None:
 
 def banner(settings: Settings) -> None:
     """Where everything is, and what to try."""
-    key = bool(settings.anthropic_api_key.get_secret_value())
+    key = settings.can_generate
     print(f"Page       {settings.page_url}/")
     print(f"API docs   {settings.page_url}/docs")
     print(f"Claude     {'key found' if key else 'no ANTHROPIC_API_KEY: templates only'}")

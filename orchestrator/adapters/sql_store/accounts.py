@@ -1,0 +1,70 @@
+"""What has been spent or set aside against each budget: a row per account. `usage` is who changes
+them, in transactions of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import bindparam, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection
+
+from orchestrator.adapters.sql_store import schema
+from orchestrator.domain import budget
+from orchestrator.domain.budget import Account, Spend
+
+_a = schema.accounts.c
+
+
+def enter(connection: Connection, account: Account, amount: Spend, now: datetime) -> bool:
+    """Add to an account, unless that passes its limit. One statement: of two at once, the second
+    sees what the first wrote."""
+    if not budget.fits(Spend(), amount, account.limit):
+        return False  # the account may not be there yet: then nothing below compares
+    values = {
+        "key": account.key,
+        "tokens": amount.tokens,
+        "micro_usd": amount.micro_usd,
+        "changed_at": now,
+        "limit_tokens": account.limit.tokens,
+        "limit_micro_usd": account.limit.micro_usd,
+    }
+    statement = _ENTER[connection.dialect.name]
+    return connection.execute(statement, values).first() is not None
+
+
+def _entering(insert: postgresql.Insert | sqlite.Insert) -> sa.sql.dml.ReturningInsert[Any]:
+    """The statement, made once: to make it costs more than to run it, and every call does."""
+    new = insert.excluded
+    after = {name: _a[name] + new[name] for name in ("tokens", "micro_usd")}
+    limits = {name: bindparam(f"limit_{name}", type_=sa.BigInteger) for name in after}
+    return (
+        insert.values({column.name: bindparam(column.name) for column in schema.accounts.c})
+        .on_conflict_do_update(
+            index_elements=["key"],
+            set_={**after, "changed_at": new.changed_at},
+            where=sa.and_(
+                *(sa.or_(limits[name] == 0, after[name] <= limits[name]) for name in after)
+            ),
+        )
+        .returning(_a.key)
+    )
+
+
+_ENTER = {
+    "postgresql": _entering(postgresql.insert(schema.accounts)),
+    "sqlite": _entering(sqlite.insert(schema.accounts)),
+}
+
+
+def spent(connection: Connection, keys: Iterable[str]) -> Mapping[str, Spend]:
+    """By key; accounts never used are missing."""
+    query = select(_a.key, _a.tokens, _a.micro_usd).where(_a.key.in_(sorted(keys)))
+    return {
+        key: Spend(tokens=tokens, micro_usd=micro_usd)
+        for key, tokens, micro_usd in connection.execute(query)
+    }

@@ -1,0 +1,17 @@
+"""Request bodies, read with a limit. Used by the agent app and the gateway."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+
+
+async def read_bounded(request: Request, limit_bytes: int) -> bytes | None:
+    """The whole body, or None when it is larger than allowed."""
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit_bytes:
+            return None
+        chunks.append(chunk)
+    return b"".join(chunks)

@@ -1,0 +1,180 @@
+"""A Messages API request as one of OpenAI's chat completions. Pure; the gateway's last provider
+uses it. What the other side has no word for, and can do without, is left out (thinking, cache
+marks); what would change the meaning if it were left out is refused.
+
+After OpenAI's reference of `POST /chat/completions`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from orchestrator.domain import errors
+
+Json = dict[str, Any]
+
+_STOPS_MAX = 4
+_TOOL_CHOICES = {"auto": "auto", "any": "required", "none": "none"}
+_SILENT = frozenset({"thinking", "redacted_thinking"})
+
+
+def translate(body: Mapping[str, Any], *, model: str, limit_field: str) -> Json:
+    """The request for `model`. Raises errors.InvalidInput (untranslatable) naming what it can't
+    say."""
+    try:
+        return _translated(body, model, limit_field)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _untranslatable("a request that isn't one of the Messages API") from error
+
+
+def _translated(body: Mapping[str, Any], model: str, limit_field: str) -> Json:
+    made: Json = {"model": model, "messages": _messages(body)}
+    made[limit_field] = body["max_tokens"]
+    for name in ("temperature", "top_p"):
+        if body.get(name) is not None:
+            made[name] = body[name]
+    if body.get("stop_sequences"):
+        made["stop"] = _stops(body["stop_sequences"])
+    if body.get("tools"):
+        made["tools"] = [_tool(tool) for tool in body["tools"]]
+        made.update(_tool_choice(body.get("tool_choice")))
+    shape = (body.get("output_config") or {}).get("format") or body.get("output_format")
+    if shape:
+        made["response_format"] = _response_format(shape)
+    if body.get("stream") is True:
+        made["stream"] = True
+        made["stream_options"] = {"include_usage": True}
+    return made
+
+
+def _messages(body: Mapping[str, Any]) -> list[Json]:
+    made: list[Json] = []
+    if body.get("system"):
+        made.append({"role": "system", "content": _text(body["system"], "system")})
+    for message in body["messages"]:
+        role, content = message.get("role"), message.get("content")
+        if role == "assistant":
+            made.append(_assistant(content))
+        elif role == "user":
+            made.extend(_user(content))
+        elif role == "system":
+            made.append({"role": "system", "content": _text(content, "system")})
+        else:
+            raise _untranslatable(f"the role {role}")
+    return made
+
+
+def _assistant(content: object) -> Json:
+    if isinstance(content, str):
+        return {"role": "assistant", "content": content}
+    words, calls = [], []
+    for block in _blocks(content):
+        if block["type"] == "text":
+            words.append(block["text"])
+        elif block["type"] == "tool_use":
+            function = {"name": block["name"], "arguments": json.dumps(block["input"])}
+            calls.append({"id": block["id"], "type": "function", "function": function})
+        elif block["type"] not in _SILENT:
+            raise _untranslatable(f"{block['type']} blocks")
+    made: Json = {"role": "assistant", "content": "".join(words) or None}
+    return {**made, "tool_calls": calls} if calls else made
+
+
+def _user(content: object) -> Iterable[Json]:
+    """Results of tools are messages of their own there, and come first."""
+    if isinstance(content, str):
+        yield {"role": "user", "content": content}
+        return
+    parts = []
+    for block in _blocks(content):
+        if block["type"] == "tool_result":
+            yield _tool_result(block)
+        else:
+            parts.append(_part(block))
+    if parts:
+        plain = len(parts) == 1 and parts[0]["type"] == "text"
+        yield {"role": "user", "content": parts[0]["text"] if plain else parts}
+
+
+def _tool_result(block: Mapping[str, Any]) -> Json:
+    text = _text(block.get("content") or "", "tool results")
+    if block.get("is_error"):
+        text = f"Error: {text}"  # there is no flag for it
+    return {"role": "tool", "tool_call_id": block["tool_use_id"], "content": text}
+
+
+def _part(block: Mapping[str, Any]) -> Json:
+    if block["type"] == "text":
+        return {"type": "text", "text": block["text"]}
+    source = block.get("source") or {}
+    if block["type"] == "document" and source.get("type") == "text":
+        return {"type": "text", "text": source["data"]}
+    if block["type"] == "image" and source.get("type") == "url":
+        return {"type": "image_url", "image_url": {"url": source["url"]}}
+    if block["type"] == "image" and source.get("type") == "base64":
+        url = f"data:{source['media_type']};base64,{source['data']}"
+        return {"type": "image_url", "image_url": {"url": url}}
+    raise _untranslatable(f"{block['type']} blocks of source {source.get('type')}")
+
+
+def _text(content: object, where: str) -> str:
+    if isinstance(content, str):
+        return content
+    blocks = _blocks(content)
+    if any(block["type"] != "text" for block in blocks):
+        raise _untranslatable(f"anything but text in {where}")
+    return "\n".join(block["text"] for block in blocks)
+
+
+def _blocks(content: object) -> Sequence[Mapping[str, Any]]:
+    if not isinstance(content, list) or not all(
+        isinstance(block, dict) and "type" in block for block in content
+    ):
+        raise _untranslatable("content that is neither text nor blocks")
+    return content
+
+
+def _tool(tool: Mapping[str, Any]) -> Json:
+    if tool.get("type") not in {None, "custom"}:
+        raise _untranslatable(f"the tool {tool['type']}, which only Anthropic describes")
+    function: Json = {"name": tool["name"], "parameters": tool["input_schema"]}
+    for name in ("description", "strict"):
+        if name in tool:
+            function[name] = tool[name]
+    return {"type": "function", "function": function}
+
+
+def _tool_choice(choice: Mapping[str, Any] | None) -> Json:
+    if choice is None:
+        return {}
+    made: Json = {}
+    if choice.get("type") == "tool":
+        made["tool_choice"] = {"type": "function", "function": {"name": choice["name"]}}
+    elif choice.get("type") in _TOOL_CHOICES:
+        made["tool_choice"] = _TOOL_CHOICES[choice["type"]]
+    else:
+        raise _untranslatable(f"the tool_choice {choice.get('type')}")
+    if choice.get("disable_parallel_tool_use"):
+        made["parallel_tool_calls"] = False
+    return made
+
+
+def _stops(stops: Sequence[str]) -> list[str]:
+    if len(stops) > _STOPS_MAX:
+        raise _untranslatable(f"more than {_STOPS_MAX} stop sequences")
+    return list(stops)
+
+
+def _response_format(shape: Mapping[str, Any]) -> Json:
+    if shape.get("type") != "json_schema":
+        raise _untranslatable(f"the output format {shape.get('type')}")
+    schema = {"name": "answer", "schema": shape["schema"], "strict": True}
+    return {"type": "json_schema", "json_schema": schema}
+
+
+def _untranslatable(what: str) -> errors.InvalidInput:
+    return errors.InvalidInput(
+        f"{what} can't be said to an OpenAI-compatible endpoint", code="untranslatable"
+    )

@@ -1,0 +1,93 @@
+"""Slots at the providers, and who gets the next one."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from orchestrator.domain import errors
+from orchestrator.entrypoints.api.gateway.board import Board
+from orchestrator.entrypoints.api.gateway.limiter import Limiter
+
+
+class Crowd:
+    """Callers who hold their slot until told otherwise."""
+
+    def __init__(self, slots: int, wait_s: float = 30) -> None:
+        self.board = Board()
+        self.served: list[str] = []
+        self.release = asyncio.Semaphore(0)
+        self._limiter = Limiter(slots, wait_s, self.board)
+
+    async def arrive(self, name: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._call(name))
+        await asyncio.sleep(0)
+        return task
+
+    async def _call(self, name: str) -> None:
+        async with self._limiter.slot(name[0]):
+            self.served.append(name)
+            await self.release.acquire()
+
+
+def test_slots_go_around_the_users() -> None:
+    async def story() -> list[str]:
+        crowd = Crowd(1)
+        tasks = [await crowd.arrive(name) for name in ("a1", "a2", "a3", "b1", "c1")]
+        for _ in tasks:
+            crowd.release.release()
+        await asyncio.gather(*tasks)
+        return crowd.served
+
+    assert asyncio.run(story()) == ["a1", "a2", "b1", "c1", "a3"]
+
+
+def test_who_gives_up_leaves_the_queue_and_no_slot_is_lost() -> None:
+    async def story() -> list[str]:
+        crowd = Crowd(1)
+        first, second, third = [await crowd.arrive(name) for name in ("a1", "a2", "b1")]
+        second.cancel()
+        await asyncio.gather(second, return_exceptions=True)
+        crowd.release.release()
+        await first
+        crowd.release.release()
+        await third
+        last = await crowd.arrive("a3")
+        crowd.release.release()
+        await last
+        return crowd.served
+
+    assert asyncio.run(story()) == ["a1", "b1", "a3"]
+
+
+def test_one_who_is_cancelled_in_the_moment_of_its_turn_hands_it_on() -> None:
+    async def story() -> list[str]:
+        crowd = Crowd(1)
+        first, second, third = [await crowd.arrive(name) for name in ("a1", "b1", "c1")]
+        crowd.release.release()
+        await first  # its slot has been handed to b1, who doesn't know yet
+        second.cancel()
+        await asyncio.gather(second, return_exceptions=True)
+        crowd.release.release()
+        await third
+        return crowd.served
+
+    served = asyncio.run(story())
+    assert served[0] == "a1"
+    assert served[-1] == "c1"
+
+
+def test_a_wait_has_an_end() -> None:
+    async def story() -> float | None:
+        crowd = Crowd(1, wait_s=0.01)
+        first = await crowd.arrive("a1")
+        late = await crowd.arrive("b1")
+        with pytest.raises(errors.LimitReached) as caught:
+            await late
+        assert caught.value.code == "gateway_busy"
+        crowd.release.release()
+        await first
+        return crowd.board.registry.get_sample_value("spawn_llm_queue_length")
+
+    assert asyncio.run(story()) == 0
