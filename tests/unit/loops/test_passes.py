@@ -235,10 +235,10 @@ def test_bundles_and_records_go_when_their_time_is_up(world: World) -> None:
     assert world.bundles.get(digest)
 
     world.clock.advance(timedelta(days=7, seconds=1).total_seconds())
-    assert one_pass(world, "prune") == "bundles=1 sessions=0"
+    assert one_pass(world, "prune") == "bundles=1 sessions=0 calls=0"
     with pytest.raises(errors.NotFound):
         world.bundles.get(digest)
     world.clock.advance(timedelta(days=23, seconds=1).total_seconds())
-    assert one_pass(world, "prune") == "bundles=0 sessions=1"
+    assert one_pass(world, "prune") == "bundles=0 sessions=1 calls=0"
     with pytest.raises(errors.NotFound):
         world.session(session)
