@@ -207,8 +207,8 @@ def until(there: Callable[[], Any], within_s: float, what: str) -> Any:
 
 
 @contextlib.contextmanager
-def installed(**settings: str) -> Iterator[Installation]:
-    """Start one, and see to it that nothing of it is left afterwards."""
+def installed(*options: str, **settings: str) -> Iterator[Installation]:
+    """Start one (`options` are those of `up`), and see to it that nothing is left afterwards."""
     # Not below pytest's own folder: that one is closed to the proxy's workers.
     folder = Path(tempfile.mkdtemp(prefix="spawn-e2e-"))
     folder.chmod(0o711)
@@ -227,7 +227,7 @@ def installed(**settings: str) -> Iterator[Installation]:
     }
     one = Installation(state_dir=folder / "s", http_port=http_port, env=env)
     try:
-        one.spawnctl("up", "--detach")
+        one.spawnctl("up", "--detach", *options)
         until(lambda: one.call("GET", "/ready").status == 200, _READY_S, f"readiness\n{one.logs()}")
         yield one
     finally:

@@ -66,6 +66,8 @@ def checks(context: Context) -> dict[str, dict[str, Any]]:
     found["daemon"] = _daemon(context)
     key = bool(context.settings.anthropic_api_key.get_secret_value())
     said = "a key is configured" if key else "no ANTHROPIC_API_KEY: templates only"
+    if context.settings.demo:
+        said = "demo: answers are canned"
     found["claude"] = {"ok": key, "detail": said}
     return found
 
