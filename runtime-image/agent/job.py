@@ -23,7 +23,9 @@ from agent.workshop import Workshop
 FETCH_LIMIT_S = 60.0
 """Home may restart meanwhile, which takes seconds."""
 UNHEALTHY_UPLOAD_LIMIT_S = 20.0
-KEPT_FAILURES = frozenset({FailureCode.APP_NOT_HEALTHY, FailureCode.GENERATION_FAILED})
+KEPT_FAILURES = frozenset(
+    {FailureCode.APP_NOT_HEALTHY, FailureCode.GENERATION_FAILED, FailureCode.BUDGET_EXHAUSTED}
+)
 """After these the user may still want what was written so far."""
 
 
@@ -91,7 +93,7 @@ class Job:
         if self._assignment.bundle is not None:
             await self._fetch(workshop.folder)
         else:
-            os.makedirs(workshop.folder, exist_ok=True)
+            _make_folder(workshop.folder)
 
         def on_progress(progress: int, message: str) -> None:
             self._reports.say(Phase.GENERATING, progress, message)
@@ -154,6 +156,14 @@ class Job:
             packed = await in_thread(bundle.pack, folder)
             async with asyncio.timeout(UNHEALTHY_UPLOAD_LIMIT_S):
                 await self._upload(packed, healthy=False)
+
+
+def _make_folder(folder: str) -> None:
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:  # the app that serves has filled the sandbox
+        message = f"there is no room for another version: {error.strerror}"
+        raise AssignmentFailed(FailureCode.GENERATION_FAILED, message) from error
 
 
 def _verify_and_unpack(packed: bytes, expected: BundleRef, folder: str) -> Manifest:

@@ -37,6 +37,7 @@ class FailureCode(StrEnum):
     BUNDLE_INVALID = "bundle_invalid"  # home or the agent refuses the bundle
     BUNDLE_FETCH_FAILED = "bundle_fetch_failed"  # home didn't hand it out in time
     GENERATION_FAILED = "generation_failed"  # the model gave no usable files
+    BUDGET_EXHAUSTED = "budget_exhausted"  # home won't pay for more; the message says what renews
     PROVIDER_AUTH = "provider_auth"  # the gateway's key or our token was refused
     PROVIDER_UNAVAILABLE = "provider_unavailable"  # rate limit, overload, no connection
     REFUSED = "refused"  # the model declined the request

@@ -121,7 +121,9 @@ class MessagesApi(MessagesServer):
         error = turn if isinstance(turn, scripts.ErrorTurn) else None
         if error is not None:
             if body.get("stream") is not True or error.after_events is None:
-                raise ApiError(error.status, error.type, error.message, error.retry_after)
+                raise ApiError(
+                    error.status, error.type, error.message, error.retry_after, code=error.code
+                )
             turn = scripts.TextTurn(text="Something is about to go wrong. " * 20)
         reply = scripts.reply_of(turn, max_tokens=body["max_tokens"])  # type: ignore[arg-type]
         if body.get("stream") is not True:

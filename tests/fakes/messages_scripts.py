@@ -79,6 +79,7 @@ class ErrorTurn:
     status: int = 529
     type: str = "overloaded_error"
     message: str = "Overloaded"
+    code: str = ""  # a gateway's own, beside the type
     retry_after: float | None = None  # seconds, sent as the `retry-after` header
     after_events: int | None = None  # only for streams; None: the HTTP status says it
 

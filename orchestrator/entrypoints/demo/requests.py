@@ -17,10 +17,16 @@ class ApiError(Exception):
     """A request that is turned down."""
 
     def __init__(
-        self, status: int, kind: str, message: str, retry_after: float | None = None
+        self,
+        status: int,
+        kind: str,
+        message: str,
+        retry_after: float | None = None,
+        *,
+        code: str = "",
     ) -> None:
         super().__init__(message)
-        self.status, self.kind, self.retry_after = status, kind, retry_after
+        self.status, self.kind, self.retry_after, self.code = status, kind, retry_after, code
 
 
 def check_headers(headers: Mapping[str, str], key: str | None) -> None:

@@ -155,7 +155,7 @@ def _refuse(_: Request, error: Exception) -> Response:
     headers = wire.headers(request_id, "application/json")
     if error.retry_after is not None:
         headers["retry-after"] = f"{error.retry_after:g}"
-    body = wire.dumped(wire.error(error.kind, str(error), request_id))
+    body = wire.dumped(wire.error(error.kind, str(error), request_id, code=error.code))
     return Response(body, status_code=error.status, headers=headers)
 
 

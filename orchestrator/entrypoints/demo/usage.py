@@ -1,8 +1,9 @@
 """What a request costs: a repeatable count of tokens, and a prompt cache like the real one.
 
 Used by `server.py`. A `cache_control` mark caches everything before it, tools first, then the
-system prompt, then messages; a request reads the longest marked beginning that is known. Unlike the
-real service this one caches beginnings of any length, and forgets none.
+system prompt, then messages; a request reads the longest known beginning that ends at a mark or
+within the twenty blocks before one. Unlike the real service this one caches beginnings of any
+length, and forgets none.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from orchestrator.entrypoints.demo.wire import CHARS_PER_TOKEN, Json, Reply, dumped
+
+LOOK_BACK = 20
 
 
 def input_tokens(body: Json) -> int:
@@ -34,11 +37,14 @@ class PromptCache:
 
     def usage(self, body: Json, reply: Reply) -> Json:
         """The `usage` object of an answer; what was marked is known from now on."""
-        marked = list(_marked_beginnings(body))
+        beginnings = list(_beginnings(body))
+        marks = [at for at, (_, _, marked) in enumerate(beginnings) if marked]
+        seen = {at for mark in marks for at in range(max(0, mark - LOOK_BACK), mark + 1)}
         with self._lock:
-            read = max((size for digest, size in marked if digest in self._known), default=0)
-            self._known.update(digest for digest, _ in marked)
-        longest = max((size for _, size in marked), default=0)
+            known = [beginnings[at][1] for at in seen if beginnings[at][0] in self._known]
+            self._known.update(beginnings[at][0] for at in marks)
+        read = max(known, default=0)
+        longest = max((beginnings[at][1] for at in marks), default=0)
         return {
             "input_tokens": max(1, input_tokens(body) - longest),
             "cache_creation_input_tokens": longest - read,
@@ -48,16 +54,15 @@ class PromptCache:
         }
 
 
-def _marked_beginnings(body: Json) -> Iterator[tuple[str, int]]:
-    """Digest and tokens of each beginning of the prompt that ends in a mark."""
+def _beginnings(body: Json) -> Iterator[tuple[str, int, bool]]:
+    """Digest and tokens of the prompt up to each block, and whether a mark stands there."""
     digest, chars = hashlib.sha256(), 0
     for part in _parts(body):
         bare = {key: value for key, value in part.items() if key != "cache_control"}
         raw = dumped(bare)
         digest.update(raw)
         chars += len(raw)
-        if part.get("cache_control"):
-            yield digest.hexdigest(), chars // CHARS_PER_TOKEN
+        yield digest.hexdigest(), chars // CHARS_PER_TOKEN, bool(part.get("cache_control"))
 
 
 def _parts(body: Json) -> Iterator[Json]:

@@ -72,8 +72,9 @@ def events(body: Json, reply: Reply, usage: Json) -> Iterator[Json]:
     yield {"type": "message_stop"}
 
 
-def error(kind: str, text: str, request_id: str) -> Json:
-    return {"type": "error", "error": {"type": kind, "message": text}, "request_id": request_id}
+def error(kind: str, text: str, request_id: str, *, code: str = "") -> Json:
+    details = {"type": kind, "message": text} | ({"code": code} if code else {})
+    return {"type": "error", "error": details, "request_id": request_id}
 
 
 def frame(event: Json) -> bytes:

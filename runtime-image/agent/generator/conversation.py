@@ -18,6 +18,8 @@ EXISTING_LIMIT_CHARS = 120_000
 FRUITLESS_TURNS = 4
 """So many answers in a row without a tool call that makes sense are the end."""
 NO_SUMMARY = "The app is ready."
+NO_MORE_ANSWERS = frozenset({FailureCode.BUDGET_EXHAUSTED, FailureCode.PROVIDER_UNAVAILABLE})
+"""An app that is in good health by then is worth more than the last words about it."""
 
 Message = dict[str, Any]
 
@@ -49,6 +51,10 @@ class Conversation:
                     return self._settle(f"{limits.output_tokens} tokens")
         except OutOfTime:
             return self._settle(f"{limits.seconds:g} seconds")
+        except AssignmentFailed as failure:
+            if failure.code in NO_MORE_ANSWERS and self._toolbox.healthy:
+                return NO_SUMMARY
+            raise
         return self._settle(f"{limits.turns} turns")
 
     def _take(self, reply: Reply) -> str | None:
@@ -65,7 +71,7 @@ class Conversation:
                 return result.summary
             self._note_health(result)
             answers.append(_tool_result(call.id, result))
-        if not answers and reply.stop_reason == "end_turn" and self._toolbox.workspace.files():
+        if not answers and reply.stop_reason == "end_turn" and not self._toolbox.workspace.empty:
             # It takes the app for finished and says so in words.
             result = self._toolbox.finish(reply.text or NO_SUMMARY)
             if result.summary is not None:

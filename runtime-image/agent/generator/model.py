@@ -23,8 +23,9 @@ from agent.generator.tools import TOOLS
 from agent.protocol import AssignmentFailed, FailureCode
 
 PROMPT_FILE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "prompt.md")
-SILENCE_LIMIT_S = 60.0
-"""The service sends pings while a model thinks, so this much silence is a dead connection."""
+SILENCE_LIMIT_S = 180.0
+"""The service sends pings while a model thinks, so this much silence is a dead connection. Before
+the first event home may let us wait for our turn."""
 STALL_LIMIT_S = 180.0
 """This long nothing but pings: the answer will not come."""
 FAILURES_PER_ANSWER = 5
@@ -182,6 +183,8 @@ def with_cache_marks(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def translate_status(error: anthropic.APIStatusError) -> AssignmentFailed | Interrupted:
     """What an answer other than 200 comes to."""
     said = str(error.api_message or error.type or f"status {error.status_code}")[:500]
+    if _code_of(error.body) == FailureCode.BUDGET_EXHAUSTED:
+        return AssignmentFailed(FailureCode.BUDGET_EXHAUSTED, said)
     return _translate(error.type, error.status_code, said, _retry_after_s(error.response.headers))
 
 
@@ -199,6 +202,12 @@ def _translate(
     if kind in PASSING_ERRORS or status in (408, 409, 429) or status >= 500:
         return Interrupted(f"the model is busy: {said}", retry_after_s=retry_after_s)
     return AssignmentFailed(FailureCode.GENERATION_FAILED, f"the model refused the request: {said}")
+
+
+def _code_of(body: object) -> object:
+    """Home's own code, in an error that home made."""
+    error = body.get("error") if isinstance(body, dict) else None
+    return error.get("code") if isinstance(error, dict) else None
 
 
 def _retry_after_s(headers: httpx2.Headers) -> float | None:

@@ -43,7 +43,7 @@ class Toolbox:
         self._line = line
         self._progress = progress
         self._limits = limits
-        self._healthy_at: int | None = None  # the revision that was examined last, if healthy
+        self._healthy_as: object = None  # the files' fingerprint when last found healthy
         self._tools: dict[str, Callable[[Input], Result]] = {
             "list_files": self._list_files,
             "read_file": self._read_file,
@@ -59,7 +59,7 @@ class Toolbox:
     @property
     def healthy(self) -> bool:
         """Whether the app as it runs is the files as they are, and was found healthy."""
-        return self._healthy_at == self.workspace.revision
+        return self._healthy_as == self.workspace.fingerprint
 
     def carry_out(self, call: Call) -> Result:
         tool = self._tools.get(call.name)
@@ -112,7 +112,6 @@ class Toolbox:
             raise ToolError("limit_s must be a positive number of seconds.")
         self._progress.at(f"running {command[:100]}")
         ran = self._line.ask("run", command=["/bin/sh", "-c", command], limit_s=limit_s)
-        self.workspace.revision += 1  # it may have written anything
         text = f"The command {ran['ended']}.\n{ran['output'] or '(no output)'}"
         return Result(text=text, error=ran["status"] != 0)
 
@@ -137,9 +136,9 @@ class Toolbox:
         return self.finish(_text(given, "summary"))
 
     def _start(self) -> Verdict:
-        revision = self.workspace.revision
+        files = self.workspace.fingerprint
         verdict = self._checker.start()
-        self._healthy_at = revision if verdict.healthy else None
+        self._healthy_as = files if verdict.healthy else None
         return verdict
 
 

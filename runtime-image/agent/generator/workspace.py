@@ -25,19 +25,23 @@ class ToolError(Exception):
 
 
 class Workspace:
-    """One folder. `revision` grows with everything that may have changed a file."""
+    """One folder, which commands of the model change as well."""
 
     def __init__(self, folder: str, limits: Limits) -> None:
-        self.revision = 0
         self._folder = folder
         self._limits = limits
 
-    def files(self) -> list[tuple[str, int]]:
-        """Relative path and size of each regular file, sorted."""
-        return sorted(self._walk())
+    @property
+    def fingerprint(self) -> frozenset[tuple[str, int, int]]:
+        """Differs when a file was written, made or deleted."""
+        return frozenset((path, d.st_size, d.st_mtime_ns) for path, d in self._walk())
+
+    @property
+    def empty(self) -> bool:
+        return next(self._walk(), None) is None
 
     def listing(self) -> str:
-        found = self.files()
+        found = sorted((path, details.st_size) for path, details in self._walk())
         if not found:
             return "There are no files yet."
         lines = [f"{path} ({size} bytes)" for path, size in found[:LISTED_FILES]]
@@ -78,7 +82,6 @@ class Workspace:
                 sink.write(raw)
         except OSError as error:
             raise ToolError(f"{clean} can't be written: {error.strerror}.") from error
-        self.revision += 1
 
     def edit(self, path: str, old: str, new: str) -> None:
         """Replace what is there exactly once."""
@@ -101,7 +104,6 @@ class Workspace:
     def delete(self, path: str) -> None:
         target = self._existing(path)
         os.unlink(target)
-        self.revision += 1
 
     def _existing(self, path: str) -> str:
         clean = self._clean(path)
@@ -141,20 +143,21 @@ class Workspace:
                 f"{clean} would have {size} bytes; a file may have {limits.file_bytes}. Write less,"
                 " or have the app make it when it starts."
             )
-        others = [(path, bytes_) for path, bytes_ in self._walk() if path != clean]
+        others = [details.st_size for path, details in self._walk() if path != clean]
         if len(others) >= limits.files:
             raise ToolError(f"The app may have {limits.files} files. Delete or join some first.")
-        if sum(bytes_ for _, bytes_ in others) + size > limits.total_bytes:
+        if sum(others) + size > limits.total_bytes:
             raise ToolError(f"All files together may have {limits.total_bytes} bytes. Write less.")
 
-    def _walk(self) -> Iterator[tuple[str, int]]:
+    def _walk(self) -> Iterator[tuple[str, os.stat_result]]:
+        """Relative path and details of each regular file."""
         for parent, folders, names in os.walk(self._folder):
             folders[:] = set(folders) - SKIPPED_FOLDERS
             for name in names:
                 path = os.path.join(parent, name)
                 details = os.lstat(path)
                 if stat.S_ISREG(details.st_mode):
-                    yield os.path.relpath(path, self._folder), details.st_size
+                    yield os.path.relpath(path, self._folder), details
 
 
 def _check_manifest(raw: bytes) -> None:

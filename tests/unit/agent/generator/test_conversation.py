@@ -40,6 +40,9 @@ PAGE = CallsTurn(
         ("write_file", {"path": "index.html", "content": "<h1>hello</h1>"}),
     ]
 )
+BUDGET = ErrorTurn(
+    status=402, type="billing_error", message="nothing is left today", code="budget_exhausted"
+)
 FINISH = ToolTurn(name="finish", input={"summary": "A page that says hello."})
 
 
@@ -277,6 +280,8 @@ def test_a_model_that_says_nothing_but_pings_is_given_up_in_time(
         (ErrorTurn(status=403, type="permission_error"), "provider_auth"),
         (ErrorTurn(status=400, type="invalid_request_error"), "generation_failed"),
         (ErrorTurn(status=529), "provider_unavailable: the model is busy: Overloaded"),
+        (ErrorTurn(status=402, type="billing_error"), "provider_auth"),
+        (BUDGET, "budget_exhausted: nothing is left today"),
         (TextTurn(text="Hm."), "generation_failed: the model did nothing of use"),
         (MalformedToolInput(), "generation_failed"),
     ],
@@ -323,6 +328,16 @@ def test_time_that_is_up_ends_a_stream_in_its_middle(
 
     said = outcome(replace(order, limits=Limits(seconds=300)), agent, time)
     assert "within 300 seconds" in said
+
+
+@pytest.mark.parametrize("failure", [ErrorTurn(retry_after=0.01), BUDGET])
+def test_a_good_app_is_taken_when_no_more_answers_come(
+    order: Order, agent: FakeAgent, time: FakeTime, model: MessagesApi, failure: ErrorTurn
+) -> None:
+    model.play(CallsTurn(calls=[*PAGE.calls, ("start_app", {})]))
+    model.always(failure)
+
+    assert outcome(order, agent, time) == "The app is ready."
 
 
 # httpcore2 leaves the socket of a failed connect to the garbage collector.

@@ -131,12 +131,9 @@ def test_what_is_no_path_is_not_asked_for(bench: Bench, paths: list[str]) -> Non
     assert not bench.agent.asked
 
 
-def test_a_command_is_run_by_a_shell_and_may_have_changed_the_files(bench: Bench) -> None:
-    bench.write(index_html="x")
-    bench.call("start_app")
+def test_a_command_is_run_by_a_shell_and_what_it_says_is_shown(bench: Bench) -> None:
     bench.agent.ran = {"ended": "exited with status 2", "status": 2, "output": "no such file"}
     result = bench.call("run", command="ls nowhere", limit_s=5)
 
     assert result.text == "The command exited with status 2.\nno such file"
     assert bench.agent.asked[-1]["command"] == ["/bin/sh", "-c", "ls nowhere"]
-    assert not bench.box.healthy

@@ -25,7 +25,20 @@ def test_what_was_written_can_be_listed_read_edited_and_deleted(files: Workspace
     assert files.read("a/b.txt") == "one drei"
     files.delete("a/b.txt")
     assert files.listing() == "There are no files yet."
-    assert files.revision == 3
+    assert files.empty
+
+
+def test_every_change_of_a_file_shows_in_the_fingerprint(files: Workspace, tmp_path: Path) -> None:
+    seen = [files.fingerprint]
+    files.write("a", "one")
+    seen.append(files.fingerprint)
+    (tmp_path / "b").write_text("by a command")
+    seen.append(files.fingerprint)
+    files.write("a", "two")
+    seen.append(files.fingerprint)
+
+    assert len(set(seen)) == 4
+    assert files.fingerprint == seen[-1]
 
 
 @pytest.mark.parametrize(
@@ -124,4 +137,4 @@ def test_a_manifest_that_makes_no_sense_is_not_written(
 ) -> None:
     with pytest.raises(ToolError, match=says):
         files.write("spawn.json", manifest)
-    assert files.files() == []
+    assert files.empty
