@@ -23,6 +23,8 @@ CENSUS_INTERVAL_S = 5.0
 MAX_PROCESSES = 200
 """Of the whole sandbox; below the container's limit, at which we couldn't start anything either."""
 APP_HOST = "127.0.0.1"
+TALK_PAUSE_S = 0.1
+TALK_ROUNDS = 10
 
 
 class App:
@@ -44,6 +46,7 @@ class App:
         self._start_timeout_s = start_timeout_s
         self._good_below = good_below
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._heard = True  # a line, since somebody last asked
         self._child: Child | None = None
 
     @property
@@ -108,6 +111,14 @@ class App:
                 problem = await self.start()
             site.show(self.serving, self.slot)
 
+    async def finish_talking(self) -> None:
+        """Wait until its output pauses: the traceback often comes after the answer 500."""
+        for _ in range(TALK_ROUNDS):
+            heard, self._heard = self._heard, False
+            await asyncio.sleep(TALK_PAUSE_S)
+            if not heard and not self._heard:
+                return
+
     async def stop(self) -> None:
         if self._child is not None:
             await self._child.stop()
@@ -138,6 +149,7 @@ class App:
                 return f"started more than {MAX_PROCESSES} processes"
 
     def _on_line(self, line: str) -> None:
+        self._heard = True
         self._tail.append(clean(line))
         self._add_log(line)
 

@@ -7,7 +7,6 @@ so that what was tried is to the byte what is kept and shown.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -89,7 +88,8 @@ class Workshop:
             return {"ended": "was not started", "console": "", "pages": []}
         pages = [await probe.get(app, path, max_bytes=max_bytes) for path in paths[:MAX_PATHS]]
         # Turn by turn: half a CPU answers no sooner when it is asked for everything at once.
-        await asyncio.sleep(0)  # what the app said about these requests may be waiting to be read
+        if any(page.problem or page.status >= 500 for page in pages):
+            await app.finish_talking()
         return {
             "ended": app.ended,
             "console": app.console,

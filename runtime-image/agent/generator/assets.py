@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 # The rels whose target a browser fetches for the page itself.
 _LINKS = frozenset(
@@ -17,6 +17,7 @@ _SOURCES = {"script": "src", "img": "src", "source": "src", "video": "src", "aud
 _CSS_URL = re.compile(r"""url\(\s*(?:"([^"]*)"|'([^']*)'|([^'")\s]*))\s*\)""")
 _CSS_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 _ORIGIN = "http://app"
+_AS_IT_IS = "/?%:@!$&'()*+,;=~[]|"  # what a browser sends without an escape, or has escaped already
 
 
 def assets_of_page(html: str, path: str) -> list[str]:
@@ -88,5 +89,6 @@ def _own(targets: list[str], base: str) -> list[str]:
         except ValueError:
             continue
         if f"{parts.scheme}://{parts.netloc}" == _ORIGIN:
-            found[(parts.path or "/") + (f"?{parts.query}" if parts.query else "")] = None
+            query = f"?{parts.query}" if parts.query else ""
+            found[quote((parts.path or "/") + query, safe=_AS_IT_IS)] = None
     return list(found)

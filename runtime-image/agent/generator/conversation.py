@@ -175,9 +175,15 @@ def _hint(reply: Reply, max_tokens: int, *, answered: bool) -> str:
 
 
 def _tool_result(call_id: str, result: Result) -> Message:
-    answer: Message = {"type": "tool_result", "tool_use_id": call_id, "content": result.text}
+    text = _encodable(result.text)
+    answer: Message = {"type": "tool_result", "tool_use_id": call_id, "content": text}
     return {**answer, "is_error": True} if result.error else answer
 
 
 def _text(text: str) -> Message:
-    return {"type": "text", "text": text}
+    return {"type": "text", "text": _encodable(text)}
+
+
+def _encodable(text: str) -> str:
+    """File names can be any bytes; what no request can hold becomes a question mark."""
+    return text.encode("utf-8", "replace").decode()

@@ -87,6 +87,7 @@ class Model:
             try:
                 self._stream(messages, reply)
             except Interrupted as interruption:
+                reply.output_tokens = self._progress.answered(0)
                 if reply.calls:
                     reply.broke_off = True
                     return reply

@@ -57,11 +57,13 @@ class Progress:
                 self._tool = ""  # what follows is the file's content
         self._tell()
 
-    def answered(self, output_tokens: int) -> None:
-        """An answer is complete, and the service counted its tokens."""
-        self._tokens += output_tokens or self._streamed
+    def answered(self, output_tokens: int) -> int:
+        """An answer has ended; return its tokens, estimated if nobody counted them (0)."""
+        tokens = output_tokens or round(self._streamed)
+        self._tokens += tokens
         self._streamed = 0.0
         self._tell()
+        return tokens
 
     def _tell(self) -> None:
         now = (self.percent, self.message)

@@ -26,7 +26,7 @@ class Reply:
     def __init__(self) -> None:
         self.stop_reason: str | None = None
         self.stop_text = ""  # the service's own words on a refusal
-        self.output_tokens = 0
+        self.output_tokens = 0  # as the service counted them; at the end of an answer
         self.broke_off = False  # the connection ended before the answer did
         self._blocks: dict[int, Block] = {}
         self._finished: set[int] = set()
@@ -114,4 +114,11 @@ class Reply:
         if not isinstance(given, dict):
             self._malformed.add(block["id"])
             given = {}
-        block["input"] = given
+        block["input"] = _encodable(given)
+
+
+def _encodable(given: dict[str, Any]) -> dict[str, Any]:
+    """Without lone surrogates, which JSON can name by an escape and no request can hold."""
+    text = json.dumps(given, ensure_ascii=False)
+    clean: dict[str, Any] = json.loads(text.encode("utf-8", "replace"))
+    return clean

@@ -129,11 +129,11 @@ def test_an_app_that_crashes_at_first_is_mended(
         ),
         (
             {
-                "main.py": "from flask import Flask\napp = Flask('app')\n"
+                "main.py": "from fastapi import FastAPI\napp = FastAPI()\n"
                 "@app.get('/')\ndef index():\n    return 1 / 0\n",
                 "spawn.json": {
                     "kind": "python",
-                    "start": ["flask", "--app", "main", "run", "--port", "$PORT"],
+                    "start": ["uvicorn", "main:app", "--port", "$PORT"],
                 },
             },
             "ZeroDivisionError: division by zero (GET / answers 500 instead of 200.)",

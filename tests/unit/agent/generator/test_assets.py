@@ -23,7 +23,7 @@ def test_a_page_needs_what_a_browser_loads_for_it_each_once() -> None:
         "/sub/style.css?v=2",
         "/icon.svg",
         "/app.js",
-        "/sub/a b.png",
+        "/sub/a%20b.png",
         "/sub/clip.mp4",
         "/sub/bg.png",
     ]

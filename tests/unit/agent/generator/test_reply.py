@@ -74,6 +74,12 @@ def test_a_call_that_is_no_json_object_is_kept_as_one_without_input() -> None:
     assert all(one["input"] == {} for one in made.content)
 
 
+def test_a_lone_surrogate_that_no_request_could_hold_is_replaced() -> None:
+    made = reply(call(0, '{"path": "a", "content": "x\\ud83dy \\ud83d\\ude00"}'), stop("tool_use"))
+
+    assert [one.input for one in made.calls] == [{"path": "a", "content": "x?y 😀"}]
+
+
 def test_a_call_that_was_cut_off_by_the_limit_of_tokens_is_dropped() -> None:
     made = reply(call(0, '{"a": 1}'), call(1, '{"b": '), stop("max_tokens"))
 
