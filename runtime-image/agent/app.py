@@ -19,7 +19,7 @@ from agent.protocol import AssignmentFailed, FailureCode
 from agent.site import Serving, Site, Slot
 
 PROBE_INTERVAL_S = 0.025
-CENSUS_INTERVAL_S = 5.0
+CENSUS_INTERVAL_S = 2.0
 MAX_PROCESSES = 200
 """Of the whole sandbox; below the container's limit, at which we couldn't start anything either."""
 APP_HOST = "127.0.0.1"

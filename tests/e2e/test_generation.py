@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.installation import Installation, installed
 from tests.fakes.messages_api import MessagesApi
-from tests.fakes.messages_scripts import CallsTurn, ErrorTurn, Refusal, ToolTurn
+from tests.fakes.messages_scripts import CallsTurn, Drip, ErrorTurn, Refusal, TextTurn, ToolTurn
 
 SERVER = """
 import http.server, os
@@ -125,6 +125,19 @@ def test_an_app_that_crashes_at_first_is_mended_and_answers(
     made = writer.create("A server that is mended")
     ready = writer.wait_for(made["session_id"], "ready", "failed", within_s=120)
     assert ready["status"] == "ready", (ready, writer.logs())
+    assert writer.app(ready["url"]).status == 200
+
+
+def test_an_api_that_is_killed_in_the_middle_of_an_answer_costs_no_attempt(
+    writer: Installation, provider: MessagesApi
+) -> None:
+    provider.reset()
+    provider.play(Drip(delay_s=0.5, turn=TextTurn(text="On and on and on. " * 200)))
+    made = writer.create("A page about the northern lights")
+    provider.wait_for_requests(1, within_s=60)
+    writer.kill("orchestrator.entrypoints.api.server")
+    ready = writer.wait_for(made["session_id"], "ready", "failed", within_s=120)
+    assert (ready["status"], ready["attempt"]) == ("ready", 1), (ready, writer.logs())
     assert writer.app(ready["url"]).status == 200
 
 

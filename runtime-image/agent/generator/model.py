@@ -28,8 +28,9 @@ SILENCE_LIMIT_S = 180.0
 the first event home may let us wait for our turn."""
 STALL_LIMIT_S = 180.0
 """This long nothing but pings: the answer will not come."""
-FAILURES_PER_ANSWER = 5
+FAILURES_PER_ANSWER = 6
 BACKOFF = Backoff(first_s=1.0, cap_s=15.0)
+"""Half of each pause is sure, so that all of them outlast a restart of home (15 s together)."""
 CACHED = {"type": "ephemeral"}
 AUTH_ERRORS = frozenset({"authentication_error", "permission_error", "billing_error"})
 PASSING_ERRORS = frozenset({"rate_limit_error", "overloaded_error", "api_error", "timeout_error"})
@@ -100,7 +101,7 @@ class Model:
     def _pause(self, interruption: Interrupted, failures: int) -> None:
         wait_s = interruption.retry_after_s
         if wait_s is None:
-            wait_s = BACKOFF.delay_s(failures - 1)
+            wait_s = (BACKOFF.ceiling_s(failures - 1) + BACKOFF.delay_s(failures - 1)) / 2
         if failures >= FAILURES_PER_ANSWER or wait_s >= self.seconds_left:
             raise AssignmentFailed(FailureCode.PROVIDER_UNAVAILABLE, interruption.message)
         self._progress.at(f"{interruption.message}; asking again"[:200])
