@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 
 from agent import processes
+from agent.bundle import files_below
 from agent.child import Child, Fence, describe_exit
 from agent.crashes import CrashHistory
 from agent.layout import APP_PATH, MAX_LINE_CHARS
@@ -39,13 +40,17 @@ class App:
         start_timeout_s: float,
         good_below: int = 500,
     ) -> None:
-        """It has started once `GET /` has a status below `good_below`."""
+        """Made once its source is in the slot's folder, and nothing else.
+
+        It has started once `GET /` has a status below `good_below`.
+        """
         self.slot = slot
         self.manifest = manifest
         self._add_log = add_log
         self._start_timeout_s = start_timeout_s
         self._good_below = good_below
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self.sources = frozenset(files_below(slot.folder))  # what is there later, the app made
         self._heard = True  # a line, since somebody last asked
         self._child: Child | None = None
 

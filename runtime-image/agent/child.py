@@ -15,6 +15,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from agent import processes
 from agent.feed import Feed
@@ -24,6 +25,8 @@ from agent.loglines import LineSplitter, OutputMeter, Room
 READ_BYTES = 64 * 1024
 TERM_GRACE_S = 0.2
 """Nothing in a sandbox survives it: a second of good-bye would only delay the container's stop."""
+CHUNKS_AFTER_EXIT = 16
+"""As much as the largest pipe that a child can make of ours holds (1 MiB)."""
 KILL_LIMIT_S = 5.0
 KILL_PAUSE_S = 0.01
 MIB = 1024 * 1024
@@ -56,8 +59,8 @@ class Fence:
 class Child:
     """Runs from construction until `stop`. `exited` resolves to the exit status (-N: signal N)."""
 
-    leaders: set[int] = set()  # noqa: RUF012  # one for all: the pids of the children that live
-    """Pids of all children that run now."""
+    leaders: ClassVar[set[int]] = set()
+    """Pids of all children that run now: who is in none of their sessions is a stray."""
 
     def __init__(
         self,
@@ -156,14 +159,11 @@ class Child:
         Child.leaders.discard(self._process.pid)
         # What it said last is what explains the exit, so it has to be read first. Bounded: others
         # may hold the pipe and go on writing.
-        for _ in range(self._left_in_pipe()):
+        for _ in range(CHUNKS_AFTER_EXIT):
             if self._output_fd < 0 or not self._read_output():
                 break
         if not self.exited.done():
             self.exited.set_result(status)
-
-    def _left_in_pipe(self) -> int:
-        return 16 if self._meter is not None else 1024
 
     def _read_output(self) -> bool:
         """Hand on one chunk of output. False when there is none at the moment."""

@@ -53,8 +53,10 @@ class Job:
         self._reports = reports
         self._add_log = add_log
 
-    async def make(self, slot: Slot) -> Made:
-        """Raises AssignmentFailed, and leaves nothing running then."""
+    async def make(self, slot: Slot, present: App | None) -> Made:
+        """The app, beside the one that serves at present. Raises AssignmentFailed, and leaves
+        nothing of it running then.
+        """
         if self._assignment.kind is Kind.BUNDLE:
             return Made(app=await self.start_bundle(slot), summary=None)
         workshop = Workshop(
@@ -62,6 +64,7 @@ class Job:
             limits=self._assignment.limits,
             start_timeout_s=self._assignment.start_timeout_s,
             add_log=self._add_log,
+            present=present,
         )
         try:
             return await self._generate(workshop)

@@ -59,7 +59,7 @@ class Runner:
                 # After a loss nothing serves yet: first comes what is to be changed.
                 self._stage.show(await job.start_bundle(await self._stage.free_slot()))
                 beside = True
-            made = await job.make(await self._stage.free_slot())
+            made = await job.make(await self._stage.free_slot(), self._stage.app)
         except AssignmentFailed as failure:
             say("assignment failed", assignment_id=assignment.id, code=str(failure.code))
             self._stage.announce(Serving.STOPPED)

@@ -12,6 +12,7 @@ from typing import Any
 
 from agent import bundle, probe
 from agent.app import App, environment
+from agent.belongings import carry_over
 from agent.command import run_command
 from agent.layout import WORK_FOLDER
 from agent.limits import Limits
@@ -33,14 +34,17 @@ class Workshop:
         limits: Limits,
         start_timeout_s: float,
         add_log: Callable[[str], None],
+        present: App | None = None,
         folder: str = WORK_FOLDER,
     ) -> None:
+        """`present` is the app that is being changed: what it made at run time comes along."""
         self.folder = folder
         self.app: App | None = None
         self._slot = slot
         self._limits = limits
         self._start_timeout_s = start_timeout_s
         self._add_log = add_log
+        self._present = present
         self.packed = b""  # what `app` was started from
 
     async def answer(self, question: dict[str, Any]) -> dict[str, Any]:
@@ -79,8 +83,18 @@ class Workshop:
             start_timeout_s=self._start_timeout_s,
             good_below=ANY_STATUS,
         )
-        problem = await self.app.start()
+        problem = await self._bring_belongings() or await self.app.start()
         return {"problem": problem, "console": self.app.console}
+
+    async def _bring_belongings(self) -> str:
+        if self._present is None:
+            return ""
+        here, there = self._present.slot.folder, self._slot.folder
+        try:
+            await in_thread(carry_over, here, self._present.sources, there)
+        except OSError as error:
+            return f"can't have the data of the version before: {error.strerror}"
+        return ""
 
     async def _get(self, paths: list[str], max_bytes: int) -> dict[str, Any]:
         app = self.app
