@@ -82,30 +82,12 @@ class Child:
         self._splitter = LineSplitter(max_chars=None if talks else MAX_LINE_CHARS)
         self._meter = None if talks else OutputMeter()
         self.exited: asyncio.Future[int] = self._loop.create_future()
-        self._output_fd, child_output_fd = os.pipe()
-        os.set_blocking(self._output_fd, False)
-        child_input_fd, input_fd = os.pipe()
-        try:
-            self._process = subprocess.Popen(
-                command if fence is None else fence.command(command),
-                cwd=folder,
-                env=environment,
-                stdin=child_input_fd,
-                stdout=child_output_fd,
-                stderr=None if talks else subprocess.STDOUT,
-                start_new_session=True,
-            )
-            self._wait_in_thread()
-        except OSError:
-            os.close(self._output_fd)
-            os.close(input_fd)
-            raise
-        finally:
-            os.close(child_output_fd)
-            os.close(child_input_fd)
+        argv = command if fence is None else fence.command(command)
+        self._output_fd, input_fd = self._launch(argv, folder, environment, talks=talks)
         self._input = Feed(input_fd)
         if not talks:
             self._input.close()
+        os.set_blocking(self._output_fd, False)
         self._loop.add_reader(self._output_fd, self._read_output)
 
     def write(self, data: bytes) -> None:
@@ -122,6 +104,32 @@ class Child:
                 await self._kill_all()
         self._input.close()
         self._close_output()
+
+    def _launch(
+        self, argv: Sequence[str], folder: str, environment: Mapping[str, str], *, talks: bool
+    ) -> tuple[int, int]:
+        """Start the process; return our ends of its output and its input."""
+        output_fd, child_output_fd = os.pipe()
+        child_input_fd, input_fd = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                argv,
+                cwd=folder,
+                env=environment,
+                stdin=child_input_fd,
+                stdout=child_output_fd,
+                stderr=None if talks else subprocess.STDOUT,
+                start_new_session=True,
+            )
+            self._wait_in_thread()
+        except OSError:
+            os.close(output_fd)
+            os.close(input_fd)
+            raise
+        finally:
+            os.close(child_output_fd)
+            os.close(child_input_fd)
+        return output_fd, input_fd
 
     async def _kill_all(self) -> None:
         # Round after round: a program that forks meanwhile is faster than one look at /proc.
