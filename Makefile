@@ -11,7 +11,7 @@ SCRIPTS = .ci/run $(shell find deploy runtime-image -name '*.sh')
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help up down fleet fleet-down venv check fmt test e2e bench fresh
+.PHONY: help up demo down fleet fleet-down venv check fmt test e2e bench fresh
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -19,6 +19,10 @@ help: ## List these targets
 up: ## Install what is missing and start SpawnAI on this machine
 	@deploy/install.sh up
 	@$(RUN) .venv/bin/spawnctl up --detach
+
+demo: ## Like up, with canned answers in place of Claude: needs no key
+	@deploy/install.sh up
+	@$(RUN) .venv/bin/spawnctl up --detach --demo
 
 down: ## Stop SpawnAI, and the Docker engine if `make up` started it
 	@if [ -x .venv/bin/spawnctl ]; then $(RUN) .venv/bin/spawnctl down; fi

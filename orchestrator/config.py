@@ -208,6 +208,14 @@ class Settings(BaseSettings):
         description="How that endpoint calls the limit of an answer; older servers: max_tokens.",
     )
 
+    # --- the demo ---------------------------------------------------------------------------------
+    demo: bool = Field(
+        default=False, description="Answers are canned; `spawnctl up --demo` sets this and the URL."
+    )
+    demo_port: int = Field(
+        default=8083, ge=1, le=65535, description="Port on loopback of the demo's canned answers."
+    )
+
     # --- people -----------------------------------------------------------------------------------
     cookie_secure: bool = Field(
         default=False, description="Mark the visitor's cookie Secure; set it behind TLS."

@@ -151,8 +151,11 @@ def load_bundle(catalog: ports.Catalog, bundles: ports.Bundles, digest: Sha256) 
     return catalog.data(digest) or bundles.get(digest)
 
 
-def keep_bundle(deps: Deps, found: Session, data: bytes, claimed: str) -> BundleRecord:
-    """Keep what a sandbox runs as the session's next version.
+def keep_bundle(
+    deps: Deps, found: Session, data: bytes, claimed: str, *, healthy: bool = True
+) -> BundleRecord:
+    """Keep what a sandbox runs as the session's next version. What never was `healthy` is kept
+    for its owner alone: no attempt and no recovery starts it.
 
     Raises errors.TooLarge, errors.InvalidInput (bundle_refused), errors.Conflict when the bytes
     aren't those that the agent meant to send.
@@ -168,7 +171,8 @@ def keep_bundle(deps: Deps, found: Session, data: bytes, claimed: str) -> Bundle
     known = deps.store.bundles.list(found.id)
     repeated = next((record for record in known if record.sha256 == digest), None)
     if repeated is not None:
-        _point_at(deps, found, digest)  # the first time may have ended before this
+        if healthy:
+            _point_at(deps, found, digest)  # the first time may have ended before this
         return repeated
     record = BundleRecord(
         session_id=found.id,
@@ -181,7 +185,8 @@ def keep_bundle(deps: Deps, found: Session, data: bytes, claimed: str) -> Bundle
         delete_after=None,
     )
     deps.store.bundles.add(record)
-    _point_at(deps, found, digest)
+    if healthy:
+        _point_at(deps, found, digest)
     return record
 
 

@@ -11,7 +11,7 @@ import sys
 
 PACKAGE_PARENT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SITE_PACKAGES = "/opt/python/lib/python3.11/site-packages"
-PROGRAMS = {"agent": "agent.main", "generator": "agent.generator"}
+PROGRAMS = {"agent": "agent.main", "generator": "agent.generator.main"}
 
 if __name__ == "__main__":
     program = sys.argv[1] if len(sys.argv) > 1 else "agent"

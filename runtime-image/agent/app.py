@@ -1,111 +1,162 @@
-"""The app of an assignment: starts it, waits until it answers, keeps it running.
+"""One version of the app in its slot: starts it, waits until it answers, keeps it running.
 
-Called by `job.py`.
+Made by `job.py` and `workshop.py`, kept running by `stage.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 
-from agent.child import Child, describe_exit
+from agent import processes
+from agent.bundle import files_below
+from agent.child import Child, Fence, describe_exit
 from agent.crashes import CrashHistory
 from agent.layout import APP_PATH, MAX_LINE_CHARS
-from agent.loglines import LogBuffer
+from agent.loglines import TAIL_LINES, clean
 from agent.manifest import AppKind, Manifest
 from agent.protocol import AssignmentFailed, FailureCode
-from agent.site import Serving, Site
+from agent.site import Serving, Site, Slot
 
 PROBE_INTERVAL_S = 0.025
+CENSUS_INTERVAL_S = 2.0
+MAX_PROCESSES = 200
+"""Of the whole sandbox; below the container's limit, at which we couldn't start anything either."""
 APP_HOST = "127.0.0.1"
+TALK_PAUSE_S = 0.1
+TALK_ROUNDS = 10
 
 
 class App:
-    """Owns the app's process and says in `site` what the front may show."""
+    """Owns the app's process. Whether the front shows it is up to others."""
 
     def __init__(
         self,
         manifest: Manifest,
+        slot: Slot,
         *,
-        site: Site,
-        logs: LogBuffer,
         add_log: Callable[[str], None],
         start_timeout_s: float,
+        good_below: int = 500,
     ) -> None:
-        self._manifest = manifest
-        self._site = site
-        self._logs = logs
+        """Made once its source is in the slot's folder, and nothing else.
+
+        It has started once `GET /` has a status below `good_below`.
+        """
+        self.slot = slot
+        self.manifest = manifest
         self._add_log = add_log
         self._start_timeout_s = start_timeout_s
+        self._good_below = good_below
+        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self.sources = frozenset(files_below(slot.folder))  # what is there later, the app made
+        self._heard = True  # a line, since somebody last asked
         self._child: Child | None = None
 
-    async def start(self) -> None:
-        """Return when the app answers. Raises AssignmentFailed(APP_NOT_READY)."""
-        if self._manifest.kind is AppKind.STATIC:
-            self._site.serving = Serving.FILES
-            return
-        problem = await self._start_process()
-        if problem:
-            raise self._failed(FailureCode.APP_NOT_READY, f"The app {problem}.")
+    @property
+    def static(self) -> bool:
+        return self.manifest.kind is AppKind.STATIC
 
-    async def keep_running(self) -> None:
+    @property
+    def serving(self) -> Serving:
+        """What the front is to do with requests while this app is the one that it shows."""
+        return Serving.FILES if self.static else Serving.PROCESS
+
+    @property
+    def console(self) -> str:
+        """The last lines of its output, at most MAX_LINE_CHARS characters."""
+        return "\n".join(self._tail)[-MAX_LINE_CHARS:]
+
+    @property
+    def ended(self) -> str:
+        """How its process ended, as in `the app ...`; empty while all is well."""
+        if self.static or (self._child is not None and not self._child.exited.done()):
+            return ""
+        return (
+            "is not running" if self._child is None else describe_exit(self._child.exited.result())
+        )
+
+    async def start(self) -> str:
+        """Start and wait until it answers; otherwise say what went wrong, as in `the app ...`."""
+        if self.static:
+            return ""
+        try:
+            self._child = Child(
+                self.manifest.command(host=APP_HOST, port=self.slot.port),
+                folder=self.slot.folder,
+                environment=environment(self.slot.port),
+                on_line=self._on_line,
+                fence=Fence(),
+            )
+        except OSError as error:
+            return f"can't be started: {error.strerror}"
+        problem = await self._until_answering(self._child)
+        if problem:
+            await self.stop()
+        return problem
+
+    async def keep_running(self, site: Site) -> None:
         """Restart the app when it crashes. Returns at once for static apps.
 
         Raises AssignmentFailed(APP_CRASHED) when restarting is of no use.
         """
         crashes = CrashHistory()
         while self._child is not None:
-            problem = describe_exit(await asyncio.shield(self._child.exited))
+            problem = await self._until_ended(self._child)
             while problem:
-                self._site.serving = Serving.STARTING
+                site.show(Serving.STARTING, self.slot)
                 await self.stop()
                 delay_s = crashes.restart_delay_s(asyncio.get_running_loop().time())
                 if delay_s is None:
                     message = f"The app keeps crashing; the last time it {problem}."
-                    raise self._failed(FailureCode.APP_CRASHED, message)
+                    raise self.failure(FailureCode.APP_CRASHED, message)
                 self._add_log(f"[agent] the app {problem}; starting it again in {delay_s:g} s")
                 await asyncio.sleep(delay_s)
-                problem = await self._start_process()
+                problem = await self.start()
+            site.show(self.serving, self.slot)
+
+    async def finish_talking(self) -> None:
+        """Wait until its output pauses: the traceback often comes after the answer 500."""
+        for _ in range(TALK_ROUNDS):
+            heard, self._heard = self._heard, False
+            await asyncio.sleep(TALK_PAUSE_S)
+            if not heard and not self._heard:
+                return
 
     async def stop(self) -> None:
-        child, self._child = self._child, None
-        if child is not None:
-            await child.stop()
+        if self._child is not None:
+            await self._child.stop()
+            self._child = None  # only now: who is cancelled meanwhile can stop it again
 
-    async def _start_process(self) -> str:
-        """Start and wait until it answers; otherwise say what went wrong, as in `the app ...`."""
-        port = self._site.app_port
-        try:
-            self._child = Child(
-                self._manifest.command(host=APP_HOST, port=port),
-                folder=self._site.folder,
-                environment=environment(port),
-                on_line=self._add_log,
-            )
-        except OSError as error:
-            return f"can't be started: {error.strerror}"
-        problem = await self._until_answering(self._child, port)
-        if problem:
-            await self.stop()
-        else:
-            self._site.serving = Serving.PROCESS
-        return problem
+    def failure(self, code: FailureCode, message: str) -> AssignmentFailed:
+        """A failure that ends with the app's last lines."""
+        room = MAX_LINE_CHARS - len(message) - 1
+        return AssignmentFailed(code, f"{message}\n{self.console[-room:]}".rstrip())
 
-    async def _until_answering(self, child: Child, port: int) -> str:
+    async def _until_answering(self, child: Child) -> str:
         try:
             async with asyncio.timeout(self._start_timeout_s):
                 while not child.exited.done():
-                    if await answers(port):
+                    if 0 < await status_of(self.slot.port) < self._good_below:
                         return ""
                     await asyncio.wait({child.exited}, timeout=PROBE_INTERVAL_S)
         except TimeoutError:
             return f"gave no answer on 127.0.0.1:$PORT within {self._start_timeout_s:g} s"
         return f"{describe_exit(child.exited.result())} before it answered"
 
-    def _failed(self, code: FailureCode, message: str) -> AssignmentFailed:
-        tail = self._logs.tail()
-        room = MAX_LINE_CHARS - len(message) - 1
-        return AssignmentFailed(code, f"{message}\n{tail[-room:]}" if tail else message)
+    async def _until_ended(self, child: Child) -> str:
+        while True:
+            await asyncio.wait({child.exited}, timeout=CENSUS_INTERVAL_S)
+            if child.exited.done():
+                return describe_exit(child.exited.result())
+            if processes.reap_adopted(Child.leaders) > MAX_PROCESSES:
+                return f"started more than {MAX_PROCESSES} processes"
+
+    def _on_line(self, line: str) -> None:
+        self._heard = True
+        self._tail.append(clean(line))
+        self._add_log(line)
 
 
 def environment(port: int) -> dict[str, str]:
@@ -121,17 +172,17 @@ def environment(port: int) -> dict[str, str]:
     }
 
 
-async def answers(port: int) -> bool:
-    """Whether `GET /` has a status below 500. Waits as long as the app thinks about it."""
+async def status_of(port: int) -> int:
+    """The status of `GET /`; 0 if there is no answer. Waits as long as the app thinks about it."""
     try:
         reader, writer = await asyncio.open_connection(APP_HOST, port)
     except OSError:
-        return False
+        return 0
     try:
         writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         words = (await reader.readline()).split(maxsplit=2)
-        return len(words) >= 2 and words[0].startswith(b"HTTP/") and words[1] < b"500"
+        return int(words[1]) if len(words) >= 2 and words[0].startswith(b"HTTP/") else 0
     except (OSError, ValueError):
-        return False
+        return 0
     finally:
         writer.close()

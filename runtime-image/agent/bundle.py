@@ -1,4 +1,4 @@
-"""Bundles: unpack one into the app's folder, pack the app's folder into one. Called by `runner.py`.
+"""Bundles: unpack one into the app's folder, pack the app's folder into one. For `job.py`.
 
 A bundle comes from a model, a user or another sandbox: every member is checked before anything of
 it is written, and the unpacked size is counted while it streams, so that a small archive can't
@@ -65,7 +65,7 @@ def pack(folder: str) -> bytes:
 
     Raises BundleInvalid if the result breaks a limit.
     """
-    found = sorted(_files_below(folder))
+    found = sorted(files_below(folder))
     try:
         check_tree((path, os.path.getsize(os.path.join(folder, path))) for path in found)
     except UnsafePath as error:
@@ -140,7 +140,8 @@ def _manifest_of(folder: str) -> Manifest:
         raise ManifestInvalid(f"there is no {MANIFEST_NAME} in the folder") from error
 
 
-def _files_below(folder: str) -> Iterator[str]:
+def files_below(folder: str) -> Iterator[str]:
+    """Relative paths of the regular files, but for what no bundle holds."""
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(set(folders) - SKIPPED_FOLDERS)
         for name in names:

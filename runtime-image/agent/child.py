@@ -1,29 +1,66 @@
-"""One child process with its own process group: the app, or the generator.
+"""One child process with its own session: the app, a command, or the generator.
 
-Used by `app.py` and `generation.py`.
+Used by `app.py`, `command.py` and `generation.py`. Apps and commands are code that nobody has read:
+they run behind a Fence, and `stop` leaves nothing of them behind.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
-from agent.loglines import LineSplitter
+from agent import processes
+from agent.feed import Feed
+from agent.layout import MAX_LINE_CHARS
+from agent.loglines import LineSplitter, OutputMeter, Room
 
 READ_BYTES = 64 * 1024
 TERM_GRACE_S = 0.2
 """Nothing in a sandbox survives it: a second of good-bye would only delay the container's stop."""
-KILL_LIMIT_S = 2.0
-OOM_SCORE = "1000"  # the highest: raising it is always allowed, whatever the container has
+CHUNKS_AFTER_EXIT = 16
+"""As much as the largest pipe that a child can make of ours holds (1 MiB)."""
+KILL_LIMIT_S = 5.0
+KILL_PAUSE_S = 0.01
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fence:
+    """Limits that the kernel holds a child and its children to, each process by itself.
+
+    What all of them use together is bounded by the container. There is no limit of processes: the
+    kernel counts that one per user over all sandboxes of a host.
+    """
+
+    data_bytes: int = 640 * MIB  # RLIMIT_DATA; RLIMIT_AS would stop Node, which reserves gigabytes
+    file_bytes: int = 64 * MIB  # RLIMIT_FSIZE
+    oom_score: int = 1000  # the highest: when memory runs out, this goes before the agent
+
+    def command(self, command: Sequence[str]) -> list[str]:
+        """The argv that runs `command` behind this fence."""
+        # A shell and not preexec_fn, which is unsafe beside threads. 512-byte blocks and KiB.
+        script = (
+            f"echo {self.oom_score} >/proc/self/oom_score_adj;"
+            f" ulimit -c 0;"
+            f" ulimit -f {self.file_bytes // 512}; ulimit -d {self.data_bytes // 1024};"
+            ' exec "$@"'
+        )
+        return ["/bin/sh", "-c", script, "sh", *command]
 
 
 class Child:
     """Runs from construction until `stop`. `exited` resolves to the exit status (-N: signal N)."""
+
+    leaders: ClassVar[set[int]] = set()
+    """Pids of all children that run now: who is in none of their sessions is a stray."""
 
     def __init__(
         self,
@@ -32,60 +69,94 @@ class Child:
         folder: str,
         environment: Mapping[str, str],
         on_line: Callable[[str], None],
-        stdin: bytes = b"",
-        merge_stderr: bool = True,
+        fence: Fence | None = None,
+        talks: bool = False,
     ) -> None:
-        """Raises OSError if the program can't be started."""
+        """Raises OSError if the program can't be started.
+
+        A child that `talks` is one of ours: it has our standard error, lines of any length on its
+        standard output are kept whole, and `write` reaches its standard input.
+        """
         self._loop = asyncio.get_running_loop()
         self._on_line = on_line
-        self._splitter = LineSplitter()
+        self._splitter = LineSplitter(max_chars=None if talks else MAX_LINE_CHARS)
+        self._meter = None if talks else OutputMeter()
         self.exited: asyncio.Future[int] = self._loop.create_future()
-        self._output_fd, child_output_fd = os.pipe()
+        argv = command if fence is None else fence.command(command)
+        self._output_fd, input_fd = self._launch(argv, folder, environment, talks=talks)
+        self._input = Feed(input_fd)
+        if not talks:
+            self._input.close()
         os.set_blocking(self._output_fd, False)
-        input_fd = _readable_fd(stdin)
-        try:
-            self._process = subprocess.Popen(
-                command,
-                cwd=folder,
-                env=environment,
-                stdin=input_fd,
-                stdout=child_output_fd,
-                stderr=subprocess.STDOUT if merge_stderr else None,
-                start_new_session=True,
-            )
-        except OSError:
-            os.close(self._output_fd)
-            raise
-        finally:
-            os.close(child_output_fd)
-            os.close(input_fd)
-        self._prefer_as_oom_victim()
         self._loop.add_reader(self._output_fd, self._read_output)
-        # A thread, not a pidfd: gVisor has none.
-        threading.Thread(target=self._wait, daemon=True).start()
+
+    def write(self, data: bytes) -> None:
+        """Send to standard input; what doesn't fit into the pipe follows later."""
+        self._input.write(data)
 
     async def stop(self) -> None:
-        """End the whole process group; return when its leader is gone."""
+        """End it with all its descendants, also those that left its session."""
         self._signal(signal.SIGTERM)
         if not self.exited.done():
             await asyncio.wait({self.exited}, timeout=TERM_GRACE_S)
-        self._signal(signal.SIGKILL)
-        if not self.exited.done():
-            await asyncio.wait({self.exited}, timeout=KILL_LIMIT_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(KILL_LIMIT_S):
+                await self._kill_all()
+        self._input.close()
         self._close_output()
+
+    def _launch(
+        self, argv: Sequence[str], folder: str, environment: Mapping[str, str], *, talks: bool
+    ) -> tuple[int, int]:
+        """Start the process; return our ends of its output and its input."""
+        output_fd, child_output_fd = os.pipe()
+        child_input_fd, input_fd = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                argv,
+                cwd=folder,
+                env=environment,
+                stdin=child_input_fd,
+                stdout=child_output_fd,
+                stderr=None if talks else subprocess.STDOUT,
+                start_new_session=True,
+            )
+            self._wait_in_thread()
+        except OSError:
+            os.close(output_fd)
+            os.close(input_fd)
+            raise
+        finally:
+            os.close(child_output_fd)
+            os.close(child_input_fd)
+        return output_fd, input_fd
+
+    async def _kill_all(self) -> None:
+        # Round after round: a program that forks meanwhile is faster than one look at /proc.
+        self._signal(signal.SIGKILL)
+        while left := processes.survivors(self._process.pid, Child.leaders):
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+            await asyncio.sleep(KILL_PAUSE_S)
+            self._signal(signal.SIGKILL)
+        await asyncio.shield(self.exited)
 
     def _signal(self, number: signal.Signals) -> None:
         # Also after the leader's end: its children may still hold the app's port.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, number)
 
-    def _prefer_as_oom_victim(self) -> None:
-        # When memory runs out the app must go, not the agent that can restart it.
-        with (
-            contextlib.suppress(OSError),
-            open(f"/proc/{self._process.pid}/oom_score_adj", "w") as f,
-        ):
-            f.write(OOM_SCORE)
+    def _wait_in_thread(self) -> None:
+        # A thread, not a pidfd: gVisor has none.
+        Child.leaders.add(self._process.pid)
+        try:
+            threading.Thread(target=self._wait, daemon=True).start()
+        except RuntimeError as error:  # the sandbox is full of processes, threads included
+            self._signal(signal.SIGKILL)
+            self._process.wait()
+            Child.leaders.discard(self._process.pid)
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
 
     def _wait(self) -> None:
         status = self._process.wait()
@@ -93,9 +164,12 @@ class Child:
             self._loop.call_soon_threadsafe(self._on_exit, status)
 
     def _on_exit(self, status: int) -> None:
-        # What it said last is what explains the exit, so it has to be read first.
-        while self._output_fd >= 0 and self._read_output():
-            pass
+        Child.leaders.discard(self._process.pid)
+        # What it said last is what explains the exit, so it has to be read first. Bounded: others
+        # may hold the pipe and go on writing.
+        for _ in range(CHUNKS_AFTER_EXIT):
+            if self._output_fd < 0 or not self._read_output():
+                break
         if not self.exited.done():
             self.exited.set_result(status)
 
@@ -108,9 +182,24 @@ class Child:
         if not chunk:
             self._close_output()
             return False
-        for line in self._splitter.feed(chunk):
-            self._on_line(line)
+        room = Room.KEEP
+        if self._meter is not None:
+            room = self._meter.admit(len(chunk), self._loop.time())
+        if room is Room.KEEP:
+            for line in self._splitter.feed(chunk):
+                self._on_line(line)
+        elif room is Room.WAIT:
+            self._pause_reading()
         return True
+
+    def _pause_reading(self) -> None:
+        # The pipe fills up and the writer waits: endless output costs nobody else's time.
+        self._loop.remove_reader(self._output_fd)
+        self._loop.call_later(1.0, self._resume_reading)
+
+    def _resume_reading(self) -> None:
+        if self._output_fd >= 0:
+            self._loop.add_reader(self._output_fd, self._read_output)
 
     def _close_output(self) -> None:
         if self._output_fd < 0:
@@ -120,15 +209,6 @@ class Child:
         self._output_fd = -1
         for line in self._splitter.finish():
             self._on_line(line)
-
-
-def _readable_fd(content: bytes) -> int:
-    """A descriptor that reads as `content`: a file in memory, so that no size can block us."""
-    fd = os.memfd_create("stdin")
-    with open(fd, "wb", closefd=False) as sink:
-        sink.write(content)
-    os.lseek(fd, 0, os.SEEK_SET)
-    return fd
 
 
 def describe_exit(status: int) -> str:

@@ -70,7 +70,9 @@ class Front:
         else:
             answer = decide(self._site, request)
         if answer is None:
-            answer = await splice.to_app(wire, request, reader, writer, self._site.app_port)
+            slot = self._site.slot  # as decided: the site may show another one a moment later
+            with self._site.visit(slot):
+                answer = await splice.to_app(wire, request, reader, writer, slot.port)
         if answer is not None:
             await _write(writer, answer, head_only=request.method == b"HEAD")
 
@@ -96,7 +98,7 @@ def decide(site: Site, request: h11.Request) -> Answer | None:
         return html_answer(503, pages.STOPPED)
     if site.serving is Serving.FILES:
         return static_files.answer(
-            site.folder, method, target, if_none_match=etag, cache_control=REVALIDATE
+            site.slot.folder, method, target, if_none_match=etag, cache_control=REVALIDATE
         )
     return None
 

@@ -1,7 +1,8 @@
-"""Runs the generator process and follows what it says. Called by `job.py`.
+"""Runs the generator process, follows what it says and does what it asks. Called by `job.py`.
 
 The generator is a process of its own because the Anthropic SDK costs more memory and start-up time
-than everything else in here, and most sandboxes never call a model.
+than everything else in here, and most sandboxes never call a model. Both sides speak lines of JSON;
+`generator/line.py` is the other end.
 """
 
 from __future__ import annotations
@@ -9,73 +10,97 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 
 from agent.child import Child, describe_exit
 from agent.layout import APP_PATH, APP_PYTHON, HOME_SOCKET, LAUNCHER
 from agent.protocol import Assignment, AssignmentFailed, FailureCode
+from agent.workshop import Workshop
 
-GENERATION_LIMIT_S = 1200.0
-"""Longer than any model takes for the largest `max_tokens` that home hands out."""
+MARGIN_S = 60.0
+"""The generator ends by itself when its seconds are over; this much later it is stopped."""
+
+Message = dict[str, object]
 
 
 async def generate(
-    assignment: Assignment, folder: str, on_progress: Callable[[int, str], None]
-) -> None:
-    """Have the model write the app into `folder`, on top of what is there.
+    assignment: Assignment, workshop: Workshop, on_progress: Callable[[int, str], None]
+) -> str:
+    """Have the model make the app in `workshop`; return its summary. The app then runs.
 
     Raises AssignmentFailed with what the generator said, or GENERATION_FAILED if it said nothing.
     """
-    outcome: list[dict[str, object]] = []
-
-    def on_line(line: str) -> None:
-        message = _decode(line)
-        if message.get("event") == "progress":
-            on_progress(int(str(message["progress"])), str(message["message"]))
-        elif message.get("event") in ("result", "error"):
-            outcome.append(message)
-
-    child = Child(
-        [APP_PYTHON, "-I", LAUNCHER, "generator"],
-        folder=folder,
-        environment={"PATH": APP_PATH, "HOME": "/tmp", "LANG": "C.UTF-8"},  # noqa: S108  # the sandbox's own tmpfs
-        on_line=on_line,
-        stdin=generator_input(assignment, folder),
-        merge_stderr=False,
-    )
+    said: asyncio.Queue[Message | None] = asyncio.Queue()
     try:
-        async with asyncio.timeout(GENERATION_LIMIT_S):
-            status = await asyncio.shield(child.exited)
+        child = Child(
+            [APP_PYTHON, "-I", LAUNCHER, "generator"],
+            folder=workshop.folder,
+            environment={"PATH": APP_PATH, "HOME": "/tmp", "LANG": "C.UTF-8"},  # noqa: S108  # the sandbox's own tmpfs
+            on_line=lambda line: said.put_nowait(_decode(line)),
+            talks=True,
+        )
+    except OSError as error:
+        message = f"the generator can't be started: {error.strerror}"
+        raise AssignmentFailed(FailureCode.GENERATION_FAILED, message) from error
+    child.exited.add_done_callback(lambda _: said.put_nowait(None))
+    child.write(order(assignment, workshop.folder))
+    limit_s = assignment.limits.seconds + MARGIN_S
+    try:
+        async with asyncio.timeout(limit_s):
+            outcome = await _follow(said, child, workshop, on_progress)
     except TimeoutError as error:
-        message = f"the model took longer than {GENERATION_LIMIT_S:g} s"
+        message = f"the model took longer than {limit_s:g} s"
         raise AssignmentFailed(FailureCode.PROVIDER_UNAVAILABLE, message) from error
     finally:
         await child.stop()
-    _check(outcome, status)
+    return _summary(outcome, child.exited.result() if child.exited.done() else -9)
 
 
-def generator_input(assignment: Assignment, folder: str) -> bytes:
-    """What the generator reads from its standard input; the only way the token gets there."""
+def order(assignment: Assignment, folder: str) -> bytes:
+    """What the generator reads first from its standard input; the only way the token gets there."""
     fields = {
         "socket": HOME_SOCKET,
         "folder": folder,
         "token": assignment.session_token,
-        "prompt": assignment.prompt,
+        "wish": assignment.wish,
+        "conversation": [asdict(said) for said in assignment.conversation],
         "model": assignment.model,
         "max_tokens": assignment.max_tokens,
+        "expected_output_tokens": assignment.expected_output_tokens,
+        "limits": assignment.limits.as_json(),
     }
     return json.dumps(fields).encode() + b"\n"
 
 
-def _check(outcome: list[dict[str, object]], status: int) -> None:
-    if not outcome:
+async def _follow(
+    said: asyncio.Queue[Message | None],
+    child: Child,
+    workshop: Workshop,
+    on_progress: Callable[[int, str], None],
+) -> Message | None:
+    outcome: Message | None = None
+    while (message := await said.get()) is not None:
+        event = message.get("event")
+        if event == "progress":
+            on_progress(int(str(message["progress"])), str(message["message"]))
+        elif event == "ask":
+            answer = await workshop.answer(message)
+            child.write(json.dumps(answer).encode() + b"\n")
+        elif event in ("result", "error"):
+            outcome = message
+    return outcome
+
+
+def _summary(outcome: Message | None, status: int) -> str:
+    if outcome is None:
         message = f"the generator {describe_exit(status)} without a result"
         raise AssignmentFailed(FailureCode.GENERATION_FAILED, message)
-    last = outcome[-1]
-    if last["event"] == "error":
-        raise AssignmentFailed(FailureCode(str(last["code"])), str(last["message"]))
+    if outcome["event"] == "error":
+        raise AssignmentFailed(FailureCode(str(outcome["code"])), str(outcome["message"]))
+    return str(outcome["summary"])
 
 
-def _decode(line: str) -> dict[str, object]:
+def _decode(line: str) -> Message:
     try:
         message = json.loads(line)
     except ValueError:

@@ -1,6 +1,6 @@
 """Log lines of the app on their way to home: cut, cleaned, rate-limited. Pure: time is an argument.
 
-Filled by `app_process.py` and `generation.py`, emptied by `reports.py`.
+Filled by `child.py` and `app.py`, emptied by `reports.py`.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections import deque
+from enum import StrEnum
 
 from agent.layout import MAX_LINE_CHARS
 
@@ -15,23 +16,31 @@ RATE_LINES_PER_S = 100.0
 BURST_LINES = 200.0
 PENDING_LINES = 1_000
 TAIL_LINES = 50
+READ_BYTES_PER_S = 256 * 1024
+DROP_BYTES_PER_S = 8 * 1024 * 1024
 
 # PostgreSQL stores no NUL, and terminals obey the others.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f]")
 
 
-class LineSplitter:
-    """Turns chunks of a pipe into lines, whatever the bytes; an endless line is cut in pieces."""
+def clean(line: str) -> str:
+    """Without control characters, and cut."""
+    return _CONTROL.sub("", line)[:MAX_LINE_CHARS]
 
-    def __init__(self) -> None:
+
+class LineSplitter:
+    """Turns chunks of a pipe into lines, whatever the bytes; a longer line is cut in pieces."""
+
+    def __init__(self, *, max_chars: int | None = MAX_LINE_CHARS) -> None:
+        self._max_chars = max_chars
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._rest = ""
 
     def feed(self, chunk: bytes) -> list[str]:
         *lines, self._rest = (self._rest + self._decoder.decode(chunk)).split("\n")
-        while len(self._rest) > MAX_LINE_CHARS:
-            lines.append(self._rest[:MAX_LINE_CHARS])
-            self._rest = self._rest[MAX_LINE_CHARS:]
+        while self._max_chars is not None and len(self._rest) > self._max_chars:
+            lines.append(self._rest[: self._max_chars])
+            self._rest = self._rest[self._max_chars :]
         return lines
 
     def finish(self) -> list[str]:
@@ -39,12 +48,34 @@ class LineSplitter:
         return [rest] if rest else []
 
 
+class Room(StrEnum):
+    KEEP = "keep"  # make lines of it
+    DROP = "drop"  # too much to look at
+    WAIT = "wait"  # too much even to read: let the writer wait until the next second
+
+
+class OutputMeter:
+    """How much of a program's output is worth our time, second by second."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._bytes = 0
+
+    def admit(self, size_bytes: int, now_s: float) -> Room:
+        """What to do with a chunk that was just read."""
+        if int(now_s) != self._second:
+            self._second, self._bytes = int(now_s), 0
+        self._bytes += size_bytes
+        if self._bytes <= READ_BYTES_PER_S:
+            return Room.KEEP
+        return Room.DROP if self._bytes <= DROP_BYTES_PER_S else Room.WAIT
+
+
 class LogBuffer:
-    """Lines waiting for a report, and the last lines for a failure's message."""
+    """Lines waiting for a report."""
 
     def __init__(self) -> None:
         self._pending: deque[str] = deque(maxlen=PENDING_LINES)
-        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._allowance = BURST_LINES
         self._allowance_at_s = 0.0
         self._dropped = 0
@@ -53,8 +84,6 @@ class LogBuffer:
         return bool(self._pending)
 
     def add(self, line: str, now_s: float) -> None:
-        clean = _CONTROL.sub("", line)[:MAX_LINE_CHARS]
-        self._tail.append(clean)
         grown = self._allowance + (now_s - self._allowance_at_s) * RATE_LINES_PER_S
         self._allowance = min(BURST_LINES, grown)
         self._allowance_at_s = now_s
@@ -63,15 +92,11 @@ class LogBuffer:
             return
         self._allowance -= 1
         self._mention_dropped()
-        self._pending.append(clean)
+        self._pending.append(clean(line))
 
     def take(self, count: int) -> tuple[str, ...]:
         self._mention_dropped()
         return tuple(self._pending.popleft() for _ in range(min(count, len(self._pending))))
-
-    def tail(self) -> str:
-        """The last lines, at most MAX_LINE_CHARS characters."""
-        return "\n".join(self._tail)[-MAX_LINE_CHARS:]
 
     def _mention_dropped(self) -> None:
         if self._dropped:

@@ -6,9 +6,11 @@ describe the same fields from their side.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
+
+from agent.limits import Limits, limits_from
 
 
 class ProtocolError(ValueError):
@@ -25,14 +27,17 @@ class Phase(StrEnum):
 class Kind(StrEnum):
     BUNDLE = "bundle"  # run the assignment's bundle
     GENERATE = "generate"  # have the model write an app, on top of the bundle if there is one
+    CHANGE = "change"  # have the model change the bundle's app while that app goes on serving
 
 
 class FailureCode(StrEnum):
     APP_NOT_READY = "app_not_ready"  # never answered, or exited during its start
     APP_CRASHED = "app_crashed"  # kept crashing after it had been ready
+    APP_NOT_HEALTHY = "app_not_healthy"  # written and mended, and still in bad health
     BUNDLE_INVALID = "bundle_invalid"  # home or the agent refuses the bundle
     BUNDLE_FETCH_FAILED = "bundle_fetch_failed"  # home didn't hand it out in time
     GENERATION_FAILED = "generation_failed"  # the model gave no usable files
+    BUDGET_EXHAUSTED = "budget_exhausted"  # home won't pay for more; the message says what renews
     PROVIDER_AUTH = "provider_auth"  # the gateway's key or our token was refused
     PROVIDER_UNAVAILABLE = "provider_unavailable"  # rate limit, overload, no connection
     REFUSED = "refused"  # the model declined the request
@@ -71,6 +76,14 @@ class BundleRef:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Said:
+    """One message of the conversation so far, as home keeps it: short, without tool calls."""
+
+    role: str  # "user" or "assistant"
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Assignment:
     """One job for this sandbox. `id` is opaque and only compared."""
 
@@ -84,6 +97,33 @@ class Assignment:
     max_tokens: int
     bundle: BundleRef | None
     start_timeout_s: float
+    message: str | None = None  # kind change: what the user wants now
+    conversation: tuple[Said, ...] = ()  # what was said before, oldest first
+    expected_output_tokens: int | None = None  # what such an app has cost before; for the bar
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def wish(self) -> str:
+        """What the model is to do."""
+        return self.message or self.prompt or ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How an assignment ended that began while another app was serving."""
+
+    failure: AssignmentFailed | None = None  # set: the app that was there before goes on
+
+    def as_json(self) -> dict[str, Any]:
+        if self.failure is None:
+            return {"ok": True}
+        failed = self.failure
+        return {
+            "ok": False,
+            "code": str(failed.code),
+            "message": failed.message,
+            "permanent": failed.permanent,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +136,8 @@ class Report:
     message: str
     logs: tuple[str, ...]
     failure: AssignmentFailed | None
+    summary: str | None = None  # READY: what the model says that it did
+    outcome: Outcome | None = None  # READY: of an assignment that began beside a serving app
 
     def as_json(self) -> dict[str, Any]:
         error = None
@@ -112,6 +154,8 @@ class Report:
             "message": self.message,
             "logs": list(self.logs),
             "error": error,
+            "summary": self.summary,
+            "change": None if self.outcome is None else self.outcome.as_json(),
         }
 
 
@@ -142,11 +186,17 @@ def parse_assignment(document: object) -> Assignment:
         max_tokens=int(_number(fields, "max_tokens")),
         bundle=_bundle_ref(fields.get("bundle")),
         start_timeout_s=_number(fields, "start_timeout_s"),
+        message=_optional_text(fields, "message"),
+        conversation=_conversation(fields.get("conversation")),
+        expected_output_tokens=_optional_count(fields, "expected_output_tokens"),
+        limits=_limits(fields.get("limits")),
     )
-    if assignment.kind is Kind.BUNDLE and assignment.bundle is None:
-        raise ProtocolError("an assignment of kind bundle names no bundle")
+    if assignment.kind in (Kind.BUNDLE, Kind.CHANGE) and assignment.bundle is None:
+        raise ProtocolError(f"an assignment of kind {kind} names no bundle")
     if assignment.kind is Kind.GENERATE and not assignment.prompt:
         raise ProtocolError("an assignment of kind generate has no prompt")
+    if assignment.kind is Kind.CHANGE and not assignment.message:
+        raise ProtocolError("an assignment of kind change has no message")
     return assignment
 
 
@@ -157,6 +207,30 @@ def _bundle_ref(value: object) -> BundleRef | None:
     return BundleRef(
         sha256=_text(fields, "sha256").lower(), size_bytes=int(_number(fields, "size_bytes"))
     )
+
+
+def _conversation(value: object) -> tuple[Said, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise ProtocolError("conversation is not a list")
+    return tuple(_said(_object(one, "a message of the conversation")) for one in value)
+
+
+def _said(fields: dict[str, object]) -> Said:
+    role = _text(fields, "role")
+    if role not in ("user", "assistant"):
+        raise ProtocolError(f"unknown role {role!r} in the conversation")
+    return Said(role=role, text=_text(fields, "text"))
+
+
+def _limits(value: object) -> Limits:
+    if value is None:
+        return Limits()
+    try:
+        return limits_from(_object(value, "limits"))
+    except ValueError as error:
+        raise ProtocolError(str(error)) from error
 
 
 def _object(value: object, name: str) -> dict[str, object]:
@@ -174,6 +248,10 @@ def _text(fields: dict[str, object], name: str) -> str:
 
 def _optional_text(fields: dict[str, object], name: str) -> str | None:
     return None if fields.get(name) is None else _text(fields, name)
+
+
+def _optional_count(fields: dict[str, object], name: str) -> int | None:
+    return None if fields.get(name) is None else int(_number(fields, name))
 
 
 def _number(fields: dict[str, object], name: str) -> float:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.console import say
 from agent.home import HomeClient
-from agent.layout import MAX_LINES_PER_REPORT, MAX_MESSAGE_CHARS
+from agent.layout import MAX_LINES_PER_REPORT, MAX_MESSAGE_CHARS, MAX_SUMMARY_CHARS
 from agent.loglines import LogBuffer
-from agent.protocol import Assignment, AssignmentFailed, Phase, Report
+from agent.protocol import Assignment, AssignmentFailed, Outcome, Phase, Report
 
 PROGRESS_INTERVAL_S = 0.2
 """Pure progress is a nicety: one report per interval is as smooth as a page can show."""
@@ -21,11 +21,15 @@ LOGS_INTERVAL_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Step:
+class Step:
+    """What happened: a report without its number and its log lines."""
+
     phase: Phase
     progress: int
     message: str
     failure: AssignmentFailed | None = None
+    summary: str | None = None
+    outcome: Outcome | None = None
 
 
 class ReportQueue:
@@ -38,21 +42,20 @@ class ReportQueue:
 
     def __init__(self, logs: LogBuffer) -> None:
         self._logs = logs
-        self._waiting: list[_Step] = []
-        self._last: _Step | None = None
+        self._waiting: list[Step] = []
+        self._last: Step | None = None
         self._last_at_s = float("-inf")
         self._seq = 0
 
-    def push(
-        self, phase: Phase, progress: int, message: str, failure: AssignmentFailed | None = None
-    ) -> None:
+    def push(self, step: Step) -> None:
         newest = self._waiting[-1] if self._waiting else self._last
-        if newest is not None:
-            progress = max(progress, newest.progress)
-        step = _Step(
-            phase=phase, progress=progress, message=message[:MAX_MESSAGE_CHARS], failure=failure
+        step = replace(
+            step,
+            progress=max(step.progress, newest.progress if newest is not None else 0),
+            message=step.message[:MAX_MESSAGE_CHARS],
+            summary=None if step.summary is None else step.summary[:MAX_SUMMARY_CHARS],
         )
-        if self._waiting and self._waiting[-1].phase is phase:
+        if self._waiting and self._waiting[-1].phase is step.phase:
             self._waiting[-1] = step
         elif newest != step:
             self._waiting.append(step)
@@ -82,6 +85,8 @@ class ReportQueue:
             message=step.message,
             logs=self._logs.take(MAX_LINES_PER_REPORT),
             failure=step.failure,
+            summary=step.summary,
+            outcome=step.outcome,
         )
 
 
@@ -95,10 +100,11 @@ class ReportSender:
         self._queue = ReportQueue(self.logs)
         self._changed = asyncio.Event()
 
-    def push(
-        self, phase: Phase, progress: int, message: str, failure: AssignmentFailed | None = None
-    ) -> None:
-        self._queue.push(phase, progress, message, failure)
+    def say(self, phase: Phase, progress: int, message: str) -> None:
+        self.push(Step(phase=phase, progress=progress, message=message))
+
+    def push(self, step: Step) -> None:
+        self._queue.push(step)
         self._changed.set()
 
     def add_log(self, line: str) -> None:

@@ -1,13 +1,18 @@
 """What this sandbox shows to the outside at one instant.
 
-Written by `job.py` and `app.py`, read by `front.py`.
+Written by `stage.py` and `app.py`, read by `front.py`.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import StrEnum
 
-from agent.layout import APP_FOLDER, APP_PORT, BROWSER_LIBRARIES
+from agent.layout import APP_FOLDER, APP_PORT, BROWSER_LIBRARIES, NEXT_FOLDER, NEXT_PORT
 
 
 class Serving(StrEnum):
@@ -18,21 +23,48 @@ class Serving(StrEnum):
     STOPPED = "stopped"  # the app failed for good: 503
 
 
+@dataclass(frozen=True, kw_only=True)
+class Slot:
+    """A place for one version of the app. Two, so that the next can be tried beside the present."""
+
+    folder: str
+    port: int
+
+
+SLOTS = (Slot(folder=APP_FOLDER, port=APP_PORT), Slot(folder=NEXT_FOLDER, port=NEXT_PORT))
+
+
 class Site:
     """The one object that front and runner share."""
 
-    def __init__(
-        self,
-        *,
-        folder: str = APP_FOLDER,
-        libraries: str = BROWSER_LIBRARIES,
-        app_port: int = APP_PORT,
-    ) -> None:
-        self.folder = folder
+    def __init__(self, *, slot: Slot = SLOTS[0], libraries: str = BROWSER_LIBRARIES) -> None:
         self.libraries = libraries
-        self.app_port = app_port
         self.serving = Serving.NOTHING
+        self.slot = slot
         self._slugs: set[str] = set()
+        self._visits: Counter[Slot] = Counter()
+        self._left = asyncio.Event()
+
+    def show(self, serving: Serving, slot: Slot) -> None:
+        """From the next request on. Requests that are under way stay where they are."""
+        self.serving = serving
+        self.slot = slot
+
+    @contextlib.contextmanager
+    def visit(self, slot: Slot) -> Iterator[None]:
+        """Around each request that is being answered by the slot's process."""
+        self._visits[slot] += 1
+        try:
+            yield
+        finally:
+            self._visits[slot] -= 1
+            self._left.set()
+
+    async def deserted(self, slot: Slot) -> None:
+        """Wait until no request is under way in this slot. Put a deadline around it."""
+        while self._visits[slot]:
+            self._left.clear()
+            await self._left.wait()
 
     def answer_to(self, slug: str) -> None:
         """Requests for this slug are ours from now on."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
+from agent import processes, threads
 from agent.console import say
 from agent.home import HomeClient
 from agent.identity import read_identity
@@ -25,6 +26,8 @@ async def work(site: Site, *, listening_cpu_ms: int) -> None:
 
     Either way no app is running any more in the end.
     """
+    processes.adopt_orphans()
+    threads.start_thread()
     say("listening", port=FRONT_PORT, cpu_ms=listening_cpu_ms)
     try:
         identity = await read_identity()

@@ -211,9 +211,9 @@ def until(there: Callable[[], Any], within_s: float, what: str) -> Any:
 
 
 @contextlib.contextmanager
-def installed(*, ready: bool = True, **settings: str) -> Iterator[Installation]:
-    """Start one, and see to it that nothing of it is left afterwards. `ready`: wait until it could
-    give out links; without a host yet it can't."""
+def installed(*options: str, ready: bool = True, **settings: str) -> Iterator[Installation]:
+    """Start one (`options` are those of `up`), and see to it that nothing is left afterwards.
+    `ready`: wait until it could give out links; without a host yet it can't."""
     # Not below pytest's own folder: that one is closed to the proxy's workers.
     folder = Path(tempfile.mkdtemp(prefix="spawn-e2e-"))
     folder.chmod(0o711)
@@ -232,7 +232,7 @@ def installed(*, ready: bool = True, **settings: str) -> Iterator[Installation]:
     }
     one = Installation(state_dir=folder / "s", http_port=http_port, env=env)
     try:
-        one.spawnctl("up", "--detach")
+        one.spawnctl("up", "--detach", *options)
         if ready:
             until(lambda: one.call("GET", "/ready").status == 200, _READY_S, "readiness")
         yield one

@@ -1,4 +1,4 @@
-"""Claude, first cut, through a local server of the Messages API: an app is written and answers."""
+"""Claude, through a local server of the Messages API: an app is written with tools and answers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ import pytest
 
 from tests.e2e.installation import Installation, installed
 from tests.fakes.messages_api import MessagesApi
-from tests.fakes.messages_scripts import ErrorTurn, Refusal, ToolTurn
+from tests.fakes.messages_scripts import CallsTurn, Drip, ErrorTurn, Refusal, TextTurn, ToolTurn
 
+SERVER = """
+import http.server, os
+handler = http.server.SimpleHTTPRequestHandler
+http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), handler).serve_forever()
+"""
 KEY = "a-test-key-that-must-not-leave-home"
 
 
@@ -102,23 +107,58 @@ def test_an_overloaded_provider_costs_attempts_and_then_an_honest_failure(
     assert failed["attempt"] == 3
 
 
+def test_an_app_that_crashes_at_first_is_mended_and_answers(
+    writer: Installation, provider: MessagesApi
+) -> None:
+    manifest = '{"kind": "python", "title": "Mended", "start": ["python", "main.py"]}'
+    provider.play(
+        CallsTurn(
+            calls=[
+                ("write_file", {"path": "spawn.json", "content": manifest}),
+                ("write_file", {"path": "main.py", "content": "import no_such_library\n"}),
+            ]
+        ),
+        ToolTurn(name="finish", input={"summary": "Not yet."}),
+        ToolTurn(name="write_file", input={"path": "main.py", "content": SERVER}),
+        ToolTurn(name="finish", input={"summary": "Now it answers."}),
+    )
+    made = writer.create("A server that is mended")
+    ready = writer.wait_for(made["session_id"], "ready", "failed", within_s=120)
+    assert ready["status"] == "ready", (ready, writer.logs())
+    assert writer.app(ready["url"]).status == 200
+
+
+def test_an_api_that_is_killed_in_the_middle_of_an_answer_costs_no_attempt(
+    writer: Installation, provider: MessagesApi
+) -> None:
+    provider.reset()
+    provider.play(Drip(delay_s=0.5, turn=TextTurn(text="On and on and on. " * 200)))
+    made = writer.create("A page about the northern lights")
+    provider.wait_for_requests(1, within_s=60)
+    writer.kill("orchestrator.entrypoints.api.server")
+    ready = writer.wait_for(made["session_id"], "ready", "failed", within_s=120)
+    assert (ready["status"], ready["attempt"]) == ("ready", 1), (ready, writer.logs())
+    assert writer.app(ready["url"]).status == 200
+
+
 def test_an_app_that_never_answers_fails_with_its_last_lines_and_frees_its_slot(
     writer: Installation, provider: MessagesApi
 ) -> None:
     code = "import threading\nprint('waiting for nobody', flush=True)\nthreading.Event().wait()\n"
-    provider.always(
-        ToolTurn(
-            name="write_files",
-            input={
-                "manifest": {"kind": "python", "title": "Deaf", "start": ["python", "main.py"]},
-                "files": [{"path": "main.py", "content": code}],
-            },
+    manifest = '{"kind": "python", "title": "Deaf", "start": ["python", "main.py"]}'
+    provider.play(
+        CallsTurn(
+            calls=[
+                ("write_file", {"path": "spawn.json", "content": manifest}),
+                ("write_file", {"path": "main.py", "content": code}),
+            ]
         )
     )
+    provider.always(ToolTurn(name="finish", input={"summary": "A server that listens."}))
     made = writer.create("A server that never listens")
-    failed = writer.wait_for(made["session_id"], "ready", "failed", within_s=120)
+    failed = writer.wait_for(made["session_id"], "ready", "failed", within_s=180)
     provider.reset()
-    assert (failed["status"], failed["error"]["code"]) == ("failed", "app_not_ready")
+    assert (failed["status"], failed["error"]["code"]) == ("failed", "app_not_healthy")
     assert "waiting for nobody" in failed["error"]["message"]
     live = writer.admin("pool")["sandboxes"]
     assert made["session_id"] not in {one["session_id"] for one in live}

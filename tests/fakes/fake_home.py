@@ -1,21 +1,21 @@
-"""A small home on a UNIX socket, for tests of the agent: inbox, reports, bundles, Messages API.
+"""A small home on a UNIX socket, for tests of the agent: inbox, reports, bundles, gateway.
 
 It follows the agent protocol and nothing else of the control plane. It fails as it is told:
-`dismissed` refuses the sandbox, `stop` and `start` are a restart, and the model's answers are a
-script, errors included. Everything that arrives is kept, in order, in plain lists.
+`dismissed` refuses the sandbox, `stop` and `start` are a restart. What the model says comes from
+the Messages API at `model_url`. Everything that arrives is kept, in order, in plain lists.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import http.client
 import json
 import os
 import socketserver
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import TracebackType
@@ -27,15 +27,6 @@ SESSION_TOKEN = "session-secret-91bc"
 SOCKET_NAME = "agent.sock"
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelAnswer:
-    """One scripted answer of the Messages API: SSE events, or an error body with its status."""
-
-    events: list[dict[str, Any]] = field(default_factory=list)
-    status: int = 200
-    error: dict[str, Any] | None = None
-
-
 class FakeHome:
     """Start it as a context manager. `folder` is what a sandbox mounts at /run/spawn."""
 
@@ -45,11 +36,12 @@ class FakeHome:
         self.assignment: dict[str, Any] | None = None
         self.bundle = b""
         self.dismissed = False
-        self.model_script: list[ModelAnswer] = []
+        self.model_url = ""
         # What arrived, oldest first; `story` has the kinds of calls in their order.
         self.polls: list[dict[str, str]] = []
         self.reports: list[dict[str, Any]] = []
         self.uploads: list[bytes] = []
+        self.unhealthy_uploads: list[bytes] = []
         self.model_requests: list[dict[str, Any]] = []
         self.story: list[str] = []
         self._server: _Server | None = None
@@ -171,17 +163,19 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path != "/agent/bundle" or self._bearer() != SESSION_TOKEN or not sealed:
             self._answer(403)
             return
-        home.record("upload", home.uploads, body)
+        healthy = self.headers["X-Spawn-Healthy"] == "1"
+        home.record("upload", home.uploads if healthy else home.unhealthy_uploads, body)
         self._answer(201, json.dumps({"version": len(home.uploads)}).encode())
 
     def do_POST(self) -> None:
         home = self.server.home
-        body = json.loads(self._body())
+        raw = self._body()
+        body = json.loads(raw)
         # The SDK sends a key that isn't one of Anthropic's as a bearer token.
         key = self.headers["x-api-key"] or self._bearer()
         if self.path == "/v1/messages" and key == SESSION_TOKEN:
             home.record("model", home.model_requests, body)
-            self._model_answer(home.model_script.pop(0))
+            self._forward(raw)
         elif self.path.endswith("/progress") and self._bearer() == SESSION_TOKEN:
             home.record(body["phase"], home.reports, body)
             self._answer(200, b'{"accepted": true}')
@@ -207,19 +201,29 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._answer(204)
 
-    def _model_answer(self, answer: ModelAnswer) -> None:
-        if answer.error is not None:
-            body = json.dumps({"type": "error", "error": answer.error}).encode()
-            self._answer(answer.status, body)
-            return
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
-        self.send_header("Connection", "close")
-        self.end_headers()
-        for event in answer.events:
-            self.wfile.write(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode())
-            self.wfile.flush()
-        self.close_connection = True
+    def _forward(self, raw: bytes) -> None:
+        """Hand a request on to the model and its answer back, broken off where that is."""
+        address = urlsplit(self.server.home.model_url)
+        wire = http.client.HTTPConnection(address.hostname or "", address.port, timeout=60)
+        names = ("anthropic-version", "content-type", "accept")
+        passed = {name: self.headers[name] for name in names if name in self.headers}
+        try:
+            wire.request("POST", self.path, raw, {**passed, "x-api-key": "the real key"})
+            answer = wire.getresponse()
+            self.send_response(answer.status)
+            for name in ("content-type", "retry-after", "request-id"):
+                if answer.getheader(name):
+                    self.send_header(name, str(answer.getheader(name)))
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            while chunk := answer.read1(65536):
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
+                self.wfile.flush()
+            self.wfile.write(b"0\r\n\r\n")
+        except (OSError, http.client.HTTPException):
+            self.close_connection = True
+        finally:
+            wire.close()
 
     def _bearer(self) -> str:
         return self.headers.get("Authorization", "").removeprefix("Bearer ")
@@ -233,42 +237,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
-
-
-def tool_call(tool_input: object, *, name: str = "write_files") -> ModelAnswer:
-    """The model calls the tool; its input arrives in small pieces. A `str` goes out as it is."""
-    text = tool_input if isinstance(tool_input, str) else json.dumps(tool_input)
-    block = {"type": "tool_use", "id": "toolu_1", "name": name, "input": {}}
-    pieces = [text[start : start + 64] for start in range(0, len(text), 64)]
-    deltas = [{"type": "input_json_delta", "partial_json": piece} for piece in pieces]
-    return ModelAnswer(events=list(_message(block, deltas, "tool_use")))
-
-
-def plain_text(text: str, *, stop_reason: str = "end_turn") -> ModelAnswer:
-    """The model only talks."""
-    block = {"type": "text", "text": ""}
-    return ModelAnswer(
-        events=list(_message(block, [{"type": "text_delta", "text": text}], stop_reason))
-    )
-
-
-def model_error(status: int, kind: str, message: str) -> ModelAnswer:
-    return ModelAnswer(status=status, error={"type": kind, "message": message})
-
-
-def _message(
-    block: dict[str, Any], deltas: list[dict[str, Any]], stop_reason: str
-) -> Iterator[dict[str, Any]]:
-    usage = {"input_tokens": 10, "output_tokens": 1}
-    start = {"id": "msg_1", "type": "message", "role": "assistant", "model": "fake", "content": []}
-    yield {"type": "message_start", "message": {**start, "stop_reason": None, "usage": usage}}
-    yield {"type": "content_block_start", "index": 0, "content_block": block}
-    for delta in deltas:
-        yield {"type": "content_block_delta", "index": 0, "delta": delta}
-    yield {"type": "content_block_stop", "index": 0}
-    stop = {"stop_reason": stop_reason, "stop_sequence": None}
-    yield {"type": "message_delta", "delta": stop, "usage": {"output_tokens": 50}}
-    yield {"type": "message_stop"}
 
 
 def wait_for(what: str, holds: Callable[[], Any], *, deadline_s: float = 30.0) -> Any:

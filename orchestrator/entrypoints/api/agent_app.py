@@ -123,7 +123,8 @@ async def put_bundle(request: Request) -> Response:
             f"a bundle has at most {PACKED_MAX_BYTES} bytes", limit_bytes=PACKED_MAX_BYTES
         )
     claimed = request.headers.get("x-spawn-sha256", "")
-    version = await context.in_thread(_keep, context, token, data, claimed)
+    healthy = request.headers.get("x-spawn-healthy", "1") != "0"
+    version = await context.in_thread(_keep, context, token, data, claimed, healthy)
     return JSONResponse({"version": version}, status_code=201)
 
 
@@ -154,9 +155,9 @@ def _bundle(context: Context, token: str) -> tuple[str, bytes]:
     return agents.bundle_for(context.deps, agents.authorize(context.deps, token))
 
 
-def _keep(context: Context, token: str, data: bytes, claimed: str) -> int:
+def _keep(context: Context, token: str, data: bytes, claimed: str, healthy: bool) -> int:
     found = agents.authorize(context.deps, token)
-    return agents.keep_bundle(context.deps, found, data, claimed).version
+    return agents.keep_bundle(context.deps, found, data, claimed, healthy=healthy).version
 
 
 def _token(request: Request) -> str:

@@ -75,6 +75,8 @@ def _claude(context: Context) -> dict[str, Any]:
     """Whether anybody can be asked for an app, and whether all keys are taken."""
     if not context.settings.can_generate:
         return {"ok": False, "detail": "no ANTHROPIC_API_KEY: templates only"}
+    if context.settings.demo:
+        return {"ok": True, "detail": "demo: answers are canned"}
     faults = context.board.faults
     if faults:
         return {"ok": False, "detail": "; ".join(faults.values()), "settings": sorted(faults)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fastapi import FastAPI
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, HTMLResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -53,10 +53,18 @@ def _api(context: Context) -> FastAPI:
     app.include_router(health.router)
     app.include_router(usage.router)
     app.include_router(usage.admin_router)
-    app.add_api_route("/", _page, include_in_schema=False)
+    page = _demo_page if context.settings.demo else _page
+    app.add_api_route("/", page, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=WEB), name="static")
     return app
 
 
 def _page() -> Response:
     return FileResponse(WEB / "index.html", headers={"Cache-Control": "no-cache"})
+
+
+def _demo_page() -> Response:
+    """The page, saying that answers are canned."""
+    page = (WEB / "index.html").read_text("utf-8")
+    shown = page.replace('<p id="demo" class="notice warn" hidden>', '<p class="notice warn">')
+    return HTMLResponse(shown, headers={"Cache-Control": "no-cache"})

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.config import Settings
+from orchestrator.entrypoints import demo
 
 _SECRETS = (
     "ANTHROPIC_API_KEY",
@@ -57,6 +58,8 @@ def all_children(settings: Settings) -> Sequence[Child]:
         _python("worker", "orchestrator.entrypoints.jobs", lambda: True, 10),
         _python("daemon", "orchestrator.entrypoints.daemon", _daemon_leads(settings), 30),
     ]
+    if settings.demo:
+        children.insert(0, _demo(settings))
     if not settings.redis_url:
         children.insert(0, _redis(settings))
     return children
@@ -66,8 +69,9 @@ def all_children(settings: Settings) -> Sequence[Child]:
 # 2. worker: finishes the converges under way (they need api, nginx and redis);
 # 3. nginx: no more requests from outside;
 # 4. api: agents and gateway streams end;
-# 5. redis: nobody uses it any more; it writes its file.
-STOP_ORDER = ("daemon", "worker", "nginx", "api", "redis")
+# 5. demo: the gateway, which was its only client, is gone;
+# 6. redis: nobody uses it any more; it writes its file.
+STOP_ORDER = ("daemon", "worker", "nginx", "api", "demo", "redis")
 
 _FOREGROUND = ("-g", "daemon off;")
 
@@ -99,6 +103,17 @@ def _python(
         ready_within_s=within_s,
         stop_within_s=20,
         needs_key=needs_key,
+    )
+
+
+def _demo(settings: Settings) -> Child:
+    port, pace = str(settings.demo_port), "0.01"  # slow enough to see the progress move
+    return Child(
+        name="demo",
+        argv=[sys.executable, "-m", demo.__name__, "--port", port, "--drip-s", pace],
+        ready=lambda: _listens(settings.demo_port),
+        ready_within_s=20,
+        stop_within_s=5,
     )
 
 
@@ -136,6 +151,14 @@ def _redis_answers(path: Path) -> bool:
             return link.recv(16).startswith(b"+PONG")
     except OSError:
         return False
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=_ASK_S).close()
+    except OSError:
+        return False
+    return True
 
 
 def _answers(port: int) -> Callable[[], bool]:

@@ -32,9 +32,14 @@ def register(app: typer.Typer) -> None:
 
 def up(
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once it runs.")] = False,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Canned answers in place of Claude; needs no key.")
+    ] = False,
 ) -> None:
     """Start everything on this machine: redis, nginx, api, workers, daemon."""
     settings = local.settings()
+    if demo and running_pid(settings.state_dir) is None:
+        settings = _as_demo(settings)
     _check(settings)
     if running_pid(settings.state_dir) is not None:
         console.print("SpawnAI is already running here.")
@@ -84,13 +89,28 @@ def running_pid(state_dir: Path) -> int | None:
 
 def banner(settings: Settings) -> None:
     """Where everything is, and what to try."""
-    key = settings.can_generate
     print(f"Page       {settings.page_url}/")
     print(f"API docs   {settings.page_url}/docs")
-    print(f"Claude     {'key found' if key else 'no ANTHROPIC_API_KEY: templates only'}")
+    print(f"Claude     {_claude(settings)}")
     for warning in _warnings(settings):
         print(f"WARNING    {warning}")
     print(f'Try        {_command()} run "a kanban board"')
+
+
+def _as_demo(settings: Settings) -> Settings:
+    """The same, with the gateway led to the demo's answers: for us and for what we start."""
+    os.environ |= {
+        "SPAWN_DEMO": "1",
+        "ANTHROPIC_API_KEY": "demo",  # any will do; without one nothing is generated
+        "ANTHROPIC_BASE_URL": f"http://127.0.0.1:{settings.demo_port}",
+    }
+    return local.settings()
+
+
+def _claude(settings: Settings) -> str:
+    if settings.demo:
+        return "demo: answers are canned, no model writes them"
+    return "key found" if settings.can_generate else "no ANTHROPIC_API_KEY: templates only"
 
 
 def _warnings(settings: Settings) -> list[str]:

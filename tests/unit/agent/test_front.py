@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import h11
 import pytest
 from agent.front import Front, decide
-from agent.site import Serving, Site
+from agent.site import Serving, Site, Slot
 from agent.splice import head_for_app, is_websocket
 
 Served = tuple[bytes, bytes]
@@ -22,7 +23,8 @@ def site(tmp_path: Path) -> Site:
     (tmp_path / "lib").mkdir()
     (tmp_path / "app" / "index.html").write_text("app")
     (tmp_path / "lib" / "pico.min.css").write_text("css")
-    made = Site(folder=str(tmp_path / "app"), libraries=str(tmp_path / "lib"))
+    slot = Slot(folder=str(tmp_path / "app"), port=1)
+    made = Site(slot=slot, libraries=str(tmp_path / "lib"))
     made.answer_to("mine")
     made.answer_to("Ours")
     return made
@@ -111,7 +113,7 @@ def exchange(site: Site, raw: bytes, app: Callable[[bytes], bytes], *, until: by
 
         async with asyncio.timeout(DEADLINE_S):
             upstream = await asyncio.start_server(serve, "127.0.0.1", 0)
-            site.app_port = upstream.sockets[0].getsockname()[1]
+            site.slot = replace(site.slot, port=upstream.sockets[0].getsockname()[1])
             front = await Front(site).listen("127.0.0.1", 0)
             answer = await _talk(front.sockets[0].getsockname()[1], raw)
             upstream.close()
@@ -198,3 +200,27 @@ def test_a_head_that_is_no_http_is_refused_by_the_front_itself(site: Site, raw: 
 
     assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 431 "))
     assert received == b""
+
+
+def test_a_slot_is_deserted_once_the_last_request_under_way_in_it_has_left(site: Site) -> None:
+    other = Slot(folder="/nowhere", port=2)
+
+    async def run() -> list[str]:
+        story = []
+
+        async def leave() -> None:
+            await site.deserted(site.slot)
+            story.append("deserted")
+
+        async with asyncio.timeout(DEADLINE_S):
+            with site.visit(other), site.visit(site.slot):
+                with site.visit(site.slot):
+                    leaving = asyncio.create_task(leave())
+                    await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                story.append("one left")
+            story.append("both left")
+            await leaving
+        return story
+
+    assert asyncio.run(run()) == ["one left", "both left", "deserted"]

@@ -47,6 +47,15 @@ def test_an_assignment_is_read_with_its_slug_in_lower_case() -> None:
         {"bundle": None},
         {"bundle": {"sha256": 3}},
         {"kind": "generate", "prompt": None},
+        {"kind": "change"},
+        {"kind": "change", "message": "Blue.", "bundle": None},
+        {"conversation": "Hello"},
+        {"conversation": [{"role": "robot", "text": "Hello"}]},
+        {"conversation": [{"role": "user", "text": ""}]},
+        {"expected_output_tokens": -1},
+        {"limits": []},
+        {"limits": {"turns": 0}},
+        {"limits": {"seconds": "long"}},
         {"max_tokens": "many"},
         {"start_timeout_s": -1},
         {"start_timeout_s": True},
@@ -55,6 +64,33 @@ def test_an_assignment_is_read_with_its_slug_in_lower_case() -> None:
 def test_an_assignment_that_makes_no_sense_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ProtocolError):
         parse_assignment({"assignment": {**ASSIGNMENT, **change}})
+
+
+def test_a_change_brings_its_message_the_conversation_and_limits_of_its_own() -> None:
+    fields = {
+        "kind": "change",
+        "message": "Make it blue.",
+        "conversation": [
+            {"role": "user", "text": "A page"},
+            {"role": "assistant", "text": "Done."},
+        ],
+        "expected_output_tokens": 900,
+        "limits": {"turns": 5, "seconds": 60, "colour": "blue"},
+    }
+    assignment = parse_assignment({"assignment": {**ASSIGNMENT, **fields}})
+
+    assert (assignment.kind, assignment.wish) == (Kind.CHANGE, "Make it blue.")
+    assert [said.role for said in assignment.conversation] == ["user", "assistant"]
+    assert assignment.expected_output_tokens == 900
+    assert (assignment.limits.turns, assignment.limits.seconds) == (5, 60.0)
+    assert assignment.limits.repairs == 3
+
+
+def test_an_assignment_of_an_older_home_has_the_defaults() -> None:
+    assignment = parse_assignment({"assignment": ASSIGNMENT})
+
+    assert assignment.conversation == ()
+    assert assignment.limits.turns == 60
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from agent.loglines import BURST_LINES, LineSplitter, LogBuffer
-from agent.protocol import AssignmentFailed, FailureCode, Phase, Report
-from agent.reports import LOGS_INTERVAL_S, PROGRESS_INTERVAL_S, ReportQueue
+from typing import Any
+
+from agent.loglines import BURST_LINES, LineSplitter, LogBuffer, OutputMeter, Room
+from agent.protocol import AssignmentFailed, FailureCode, Outcome, Phase, Report
+from agent.reports import LOGS_INTERVAL_S, PROGRESS_INTERVAL_S, ReportQueue, Step
 
 
 def queue() -> tuple[ReportQueue, LogBuffer]:
     logs = LogBuffer()
     return ReportQueue(logs), logs
+
+
+def step(phase: Phase, progress: int, message: str, **more: Any) -> Step:
+    return Step(phase=phase, progress=progress, message=message, **more)
 
 
 def drain(reports: ReportQueue, now_s: float = 1000.0) -> list[Report]:
@@ -23,11 +29,11 @@ def drain(reports: ReportQueue, now_s: float = 1000.0) -> list[Report]:
 
 def test_changes_of_phase_stay_in_order_and_progress_within_one_coalesces() -> None:
     reports, _ = queue()
-    reports.push(Phase.GENERATING, 31, "asking")
-    reports.push(Phase.GENERATING, 40, "writing a")
-    reports.push(Phase.GENERATING, 60, "writing b")
-    reports.push(Phase.DEPLOYING, 90, "starting")
-    reports.push(Phase.READY, 100, "running")
+    reports.push(step(Phase.GENERATING, 31, "asking"))
+    reports.push(step(Phase.GENERATING, 40, "writing a"))
+    reports.push(step(Phase.GENERATING, 60, "writing b"))
+    reports.push(step(Phase.DEPLOYING, 90, "starting"))
+    reports.push(step(Phase.READY, 100, "running"))
 
     assert [(r.seq, r.phase, r.progress) for r in drain(reports)] == [
         (1, Phase.GENERATING, 60),
@@ -38,18 +44,18 @@ def test_changes_of_phase_stay_in_order_and_progress_within_one_coalesces() -> N
 
 def test_a_late_report_never_moves_progress_backwards() -> None:
     reports, _ = queue()
-    reports.push(Phase.GENERATING, 70, "writing")
+    reports.push(step(Phase.GENERATING, 70, "writing"))
     drain(reports)
-    reports.push(Phase.GENERATING, 50, "asking again")
+    reports.push(step(Phase.GENERATING, 50, "asking again"))
 
     assert [(r.progress, r.message) for r in drain(reports, 2000.0)] == [(70, "asking again")]
 
 
 def test_a_failure_keeps_the_progress_that_was_reached() -> None:
     reports, _ = queue()
-    reports.push(Phase.DEPLOYING, 90, "starting")
+    reports.push(step(Phase.DEPLOYING, 90, "starting"))
     failure = AssignmentFailed(FailureCode.APP_NOT_READY, "no answer")
-    reports.push(Phase.FAILED, 0, "no answer", failure)
+    reports.push(step(Phase.FAILED, 0, "no answer", failure=failure))
 
     last = drain(reports)[-1]
     assert (last.phase, last.progress) == (Phase.FAILED, 90)
@@ -62,12 +68,12 @@ def test_a_failure_keeps_the_progress_that_was_reached() -> None:
 
 def test_progress_waits_for_its_interval_but_a_new_phase_does_not() -> None:
     reports, _ = queue()
-    reports.push(Phase.GENERATING, 31, "asking")
+    reports.push(step(Phase.GENERATING, 31, "asking"))
     assert reports.take(10.0) is not None
-    reports.push(Phase.GENERATING, 32, "writing")
+    reports.push(step(Phase.GENERATING, 32, "writing"))
     assert reports.take(10.0) is None
     assert reports.due_at_s() == 10.0 + PROGRESS_INTERVAL_S
-    reports.push(Phase.DEPLOYING, 90, "starting")
+    reports.push(step(Phase.DEPLOYING, 90, "starting"))
 
     # The waiting progress is older than the new phase, so it goes first, and both are kept.
     assert [r.progress for r in drain(reports, 10.0 + PROGRESS_INTERVAL_S)] == [32, 90]
@@ -75,7 +81,7 @@ def test_progress_waits_for_its_interval_but_a_new_phase_does_not() -> None:
 
 def test_log_lines_alone_repeat_the_last_report_with_a_new_number() -> None:
     reports, logs = queue()
-    reports.push(Phase.READY, 100, "running")
+    reports.push(step(Phase.READY, 100, "running"))
     drain(reports, 5.0)
     logs.add("GET /", 5.1)
     assert reports.take(5.2) is None
@@ -101,7 +107,7 @@ def test_a_report_carries_at_most_two_hundred_lines_and_the_rest_follows() -> No
     reports, logs = queue()
     for number in range(300):
         logs.add(f"line {number}", number / 10)
-    reports.push(Phase.READY, 100, "running")
+    reports.push(step(Phase.READY, 100, "running"))
 
     assert [len(report.logs) for report in drain(reports)] == [200, 100]
 
@@ -114,7 +120,6 @@ def test_a_flood_of_lines_is_dropped_and_counted() -> None:
 
     assert len(taken) == BURST_LINES + 1
     assert taken[-1] == "[50 lines dropped: more than the log rate allows]"
-    assert logs.tail().endswith("line 249")
 
 
 def test_lines_are_cut_and_control_characters_removed() -> None:
@@ -137,3 +142,32 @@ def test_a_line_without_end_is_handed_on_in_pieces() -> None:
     pieces = LineSplitter().feed(b"x" * 10_000)
 
     assert [len(piece) for piece in pieces] == [2000] * 4
+
+
+def test_a_line_of_one_of_ours_is_kept_whole() -> None:
+    assert LineSplitter(max_chars=None).feed(b"x" * 10_000 + b"\n") == ["x" * 10_000]
+
+
+def test_output_is_read_then_dropped_then_left_waiting_until_the_next_second() -> None:
+    meter = OutputMeter()
+    chunk = 64 * 1024
+    rooms = [meter.admit(chunk, 7.5) for _ in range(200)]
+
+    assert rooms == [Room.KEEP] * 4 + [Room.DROP] * 124 + [Room.WAIT] * 72
+    assert meter.admit(chunk, 8.0) is Room.KEEP
+
+
+def test_the_end_of_a_change_says_what_came_of_it() -> None:
+    reports, _ = queue()
+    reports.push(step(Phase.READY, 100, "running", summary="Blue now. " * 900, outcome=Outcome()))
+    failure = AssignmentFailed(FailureCode.PROVIDER_UNAVAILABLE, "busy")
+
+    (report,) = drain(reports)
+    assert len(report.as_json()["summary"]) == 4000
+    assert report.as_json()["change"] == {"ok": True}
+    assert Outcome(failure=failure).as_json() == {
+        "ok": False,
+        "code": "provider_unavailable",
+        "message": "busy",
+        "permanent": False,
+    }

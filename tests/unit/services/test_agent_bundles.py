@@ -90,3 +90,13 @@ def test_an_upload_that_is_too_large_is_refused(world: World, session: Session) 
     with pytest.raises(errors.TooLarge) as caught:
         agents.keep_bundle(world.deps, session, data, Sha256("0" * 64))
     assert caught.value.detail["limit_bytes"] == bundle.PACKED_MAX_BYTES
+
+
+def test_what_never_was_healthy_is_kept_for_its_owner_and_never_started(
+    world: World, session: Session
+) -> None:
+    data = bundle_of("<h1>broken</h1>")
+    found = agents.authorize(world.deps, world.token(session))
+    record = agents.keep_bundle(world.deps, found, data, digest_of(data), healthy=False)
+    assert world.store.bundles.list(session.id) == [record]
+    assert world.session(session).bundle is None

@@ -3,160 +3,13 @@
 from __future__ import annotations
 
 import http.client
-import io
 import json
-import shutil
 import socket
-import subprocess
-import tarfile
-import tempfile
-import textwrap
-import uuid
-from collections.abc import Iterator
-from pathlib import Path
 
-import docker
-import pytest
-from docker.models.containers import Container
 from websockets.sync.client import connect
 
-from tests.fakes.fake_home import (
-    SANDBOX_TOKEN,
-    SESSION_TOKEN,
-    FakeHome,
-    model_error,
-    tool_call,
-    wait_for,
-)
-
-ROOT = Path(__file__).resolve().parents[2]
-SLUG = "sandbox-slug"
-OURS = "session-slug.apps.localhost:8080"
-
-
-@pytest.fixture(scope="session")
-def image() -> str:
-    build = subprocess.run(
-        [ROOT / "runtime-image" / "build.sh"], stdout=subprocess.PIPE, text=True, check=True
-    )
-    return build.stdout.strip().splitlines()[-1]
-
-
-@pytest.fixture(scope="session")
-def engine() -> Iterator[docker.DockerClient]:
-    client = docker.from_env()
-    yield client
-    client.close()
-
-
-@pytest.fixture(scope="session")
-def network(engine: docker.DockerClient) -> Iterator[str]:
-    """The sandboxes' bridge: no traffic between containers, no masquerading to the outside."""
-    options = {
-        "com.docker.network.bridge.enable_icc": "false",
-        "com.docker.network.bridge.enable_ip_masquerade": "false",
-    }
-    made = engine.networks.create(f"spawn-test-{uuid.uuid4().hex[:8]}", options=options)
-    yield str(made.name)
-    made.remove()
-
-
-@pytest.fixture
-def home() -> Iterator[FakeHome]:
-    # Not tmp_path: a socket's path must be short.
-    folder = Path(tempfile.mkdtemp(prefix="home-"))
-    folder.chmod(0o755)
-    with FakeHome(folder) as home:
-        yield home
-    shutil.rmtree(folder)
-
-
-class Sandbox:
-    """A running container and the way in through its published port."""
-
-    def __init__(self, container: Container) -> None:
-        self.container = container
-        container.reload()
-        self.port = int(container.ports["3000/tcp"][0]["HostPort"])
-
-    def get(
-        self, path: str = "/", *, host: str = OURS, method: str = "GET", **headers: str
-    ) -> tuple[int, dict[str, str], str]:
-        """Status, headers (lower case) and body of one request."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        try:
-            named = {name.replace("_", "-"): value for name, value in headers.items()}
-            connection.request(method, path, headers={"Host": host, **named})
-            answer = connection.getresponse()
-            fields = {name.lower(): value for name, value in answer.getheaders()}
-            return answer.status, fields, answer.read().decode()
-        finally:
-            connection.close()
-
-
-@pytest.fixture
-def sandbox(
-    engine: docker.DockerClient, image: str, network: str, home: FakeHome
-) -> Iterator[Sandbox]:
-    container = engine.containers.create(
-        image,
-        stdin_open=True,
-        init=True,
-        read_only=True,
-        tmpfs={
-            "/tmp": "size=64m,mode=1777,noexec,nosuid,nodev",
-            "/app": "size=256m,uid=10001,gid=10001,mode=0755,noexec,nosuid,nodev",
-        },
-        cap_drop=["ALL"],
-        security_opt=["no-new-privileges"],
-        mem_limit="1g",
-        memswap_limit="1g",
-        nano_cpus=500_000_000,
-        pids_limit=256,
-        dns=["127.0.0.1"],
-        network=network,
-        ports={"3000/tcp": ("127.0.0.1", None)},
-        volumes={str(home.socket_path.parent): {"bind": "/run/spawn", "mode": "ro"}},
-    )
-    try:
-        stdin = container.attach_socket(params={"stdin": 1, "stream": 1})
-        container.start()
-        identity = {"sandbox_id": "sbx_test", "token": SANDBOX_TOKEN, "slug": SLUG}
-        stdin._sock.sendall(json.dumps(identity).encode() + b"\n")
-        stdin._sock.close()
-        stdin.close()
-        yield Sandbox(container)
-    finally:
-        container.remove(force=True)
-
-
-def bundle(manifest: dict[str, object], files: dict[str, str]) -> bytes:
-    output = io.BytesIO()
-    with tarfile.open(fileobj=output, mode="w:gz") as archive:
-        for path, content in {"spawn.json": json.dumps(manifest), **files}.items():
-            raw = textwrap.dedent(content).encode()
-            member = tarfile.TarInfo(path)
-            member.size = len(raw)
-            archive.addfile(member, io.BytesIO(raw))
-    return output.getvalue()
-
-
-def python_app(source: str) -> bytes:
-    return bundle({"kind": "python", "start": ["python", "main.py"]}, {"main.py": source})
-
-
-SERVER = """
-    import os, threading
-    from http.server import BaseHTTPRequestHandler, HTTPServer
-
-    class Page(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b"alive")
-
-    server = HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Page)
-"""
+from tests.fakes.fake_home import SANDBOX_TOKEN, SESSION_TOKEN, FakeHome, wait_for
+from tests.integration.agent.world import OURS, SERVER, SLUG, Sandbox, bundle, python_app
 
 
 def test_a_warm_agent_dials_home_without_waiting_and_then_polls(
@@ -351,8 +204,7 @@ def test_a_new_assignment_replaces_the_running_app(home: FakeHome, sandbox: Sand
 
     assert sandbox.get()[2] == "second"
     assert home.reports[0]["seq"] == 1
-    running = sandbox.container.exec_run(["sh", "-c", "cat /proc/[0-9]*/cmdline"]).output
-    assert b"main.py" not in running
+    wait_for("the end of the first app", lambda: b"main.py" not in sandbox.commands())
 
 
 def test_an_agent_survives_a_restart_of_home_and_keeps_its_app(
@@ -392,62 +244,6 @@ def test_a_stop_ends_agent_and_app_without_being_killed(home: FakeHome, sandbox:
 
     # 137 would be Docker's kill after the 20 s.
     assert sandbox.container.wait(timeout=30)["StatusCode"] == 0
-
-
-GENERATED = {
-    "manifest": {"kind": "python", "title": "Counter", "start": ["python", "app/main.py"]},
-    "files": [
-        {"path": "app/main.py", "content": textwrap.dedent(SERVER) + "server.serve_forever()\n"},
-        {"path": "app/notes.txt", "content": "some text\n" * 400},
-    ],
-}
-
-
-def test_a_generated_app_is_uploaded_before_it_is_ready(home: FakeHome, sandbox: Sandbox) -> None:
-    home.model_script = [tool_call(GENERATED)]
-    home.assign("g1", kind="generate", prompt="a page that says alive", model="some-model")
-    home.wait_for_phase("ready")
-
-    assert sandbox.get()[2] == "alive"
-    assert home.story.index("model") < home.story.index("upload") < home.story.index("ready")
-    request = home.model_requests[0]
-    assert (request["model"], request["max_tokens"]) == ("some-model", 8000)
-    assert request["tool_choice"]["name"] == "write_files"
-    progress = [report["progress"] for report in home.reports]
-    assert progress == sorted(progress)
-    assert {report["phase"] for report in home.reports} == {"generating", "deploying", "ready"}
-    assert any(report["message"].startswith("writing app/") for report in home.reports)
-    with tarfile.open(fileobj=io.BytesIO(home.uploads[0])) as archive:
-        assert sorted(archive.getnames()) == ["app/main.py", "app/notes.txt", "spawn.json"]
-
-
-def test_a_follow_up_changes_the_files_of_the_existing_app(
-    home: FakeHome, sandbox: Sandbox
-) -> None:
-    changed = {
-        "manifest": {"kind": "static", "title": "Page", "start": []},
-        "files": [{"path": "new.html", "content": "brand new"}],
-    }
-    home.model_script = [tool_call(changed)]
-    existing = bundle({"kind": "static"}, {"index.html": "<p>the first version</p>"})
-    home.assign("g1", bundle=existing, kind="generate", prompt="add a page")
-    home.wait_for_phase("ready")
-
-    assert sandbox.get()[2] == "<p>the first version</p>"
-    assert sandbox.get("/new.html")[2] == "brand new"
-    assert "<p>the first version</p>" in home.model_requests[0]["messages"][0]["content"]
-
-
-def test_a_refused_key_is_reported_as_a_permanent_failure_of_the_provider(
-    home: FakeHome, sandbox: Sandbox
-) -> None:
-    home.model_script = [model_error(401, "authentication_error", "invalid x-api-key")]
-    home.assign("g1", kind="generate", prompt="anything")
-    failed = home.wait_for_phase("failed")
-
-    assert failed["error"]["code"] == "provider_auth"
-    assert failed["error"]["permanent"] is True
-    assert not home.uploads
 
 
 def test_the_page_of_a_starting_app_asks_to_come_back(home: FakeHome, sandbox: Sandbox) -> None:

@@ -1,0 +1,6 @@
+"""`python -m orchestrator.entrypoints.demo --port N`: serve until told to stop."""
+
+from orchestrator.entrypoints.demo import server
+
+if __name__ == "__main__":
+    server.main()

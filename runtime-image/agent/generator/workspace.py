@@ -1,0 +1,167 @@
+"""The files of the app in the making, as the model's tools see them. Used by `toolbox.py`.
+
+Every refusal tells the model what to do instead. Commands that the model ran may have left links
+and devices behind, so no name is trusted to be what it was.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+
+from agent.bundle import SKIPPED_FOLDERS
+from agent.layout import MANIFEST_NAME
+from agent.limits import Limits
+from agent.manifest import ManifestInvalid, read_manifest
+from agent.paths import UnsafePath, safe_relative
+
+LISTED_FILES = 300
+READ_CHARS = 60_000
+
+
+class ToolError(Exception):
+    """A tool call that wasn't carried out; the message goes to the model."""
+
+
+class Workspace:
+    """One folder, which commands of the model change as well."""
+
+    def __init__(self, folder: str, limits: Limits) -> None:
+        self._folder = folder
+        self._limits = limits
+
+    @property
+    def fingerprint(self) -> frozenset[tuple[str, int, int]]:
+        """Differs when a file was written, made or deleted."""
+        return frozenset((path, d.st_size, d.st_mtime_ns) for path, d in self._walk())
+
+    @property
+    def empty(self) -> bool:
+        return next(self._walk(), None) is None
+
+    def listing(self) -> str:
+        found = sorted((path, details.st_size) for path, details in self._walk())
+        if not found:
+            return "There are no files yet."
+        lines = [f"{path} ({size} bytes)" for path, size in found[:LISTED_FILES]]
+        more = len(found) - LISTED_FILES
+        return "\n".join([*lines, *([f"... and {more} more"] if more > 0 else [])])
+
+    def read(self, path: str) -> str:
+        target = self._existing(path)
+        size = os.lstat(target).st_size
+        if size > self._limits.file_bytes:
+            raise ToolError(
+                f"{path} has {size} bytes, too much to read at once. Look at a part of it with run,"
+                f" such as `sed -n 1,100p {path}`."
+            )
+        with open(target, "rb") as source:
+            raw = source.read()
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError as error:
+            raise ToolError(f"{path} is no UTF-8 text. Look at it with run and python.") from error
+        return text if len(text) <= READ_CHARS else f"{text[:READ_CHARS]}\n[... cut ...]"
+
+    def write(self, path: str, content: str) -> None:
+        clean = self._clean(path)
+        raw = content.encode("utf-8", "replace")
+        self._check_size(clean, len(raw))
+        if clean == MANIFEST_NAME:
+            _check_manifest(raw)
+        target = os.path.join(self._folder, clean)
+        self._check_parents(clean)
+        if os.path.isdir(target) and not os.path.islink(target):
+            raise ToolError(f"{clean} is a folder. Choose another name.")
+        try:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            if os.path.lexists(target):
+                os.unlink(target)  # never through a link, never into a device
+            with open(target, "xb") as sink:
+                sink.write(raw)
+        except OSError as error:
+            raise ToolError(f"{clean} can't be written: {error.strerror}.") from error
+
+    def edit(self, path: str, old: str, new: str) -> None:
+        """Replace what is there exactly once."""
+        if not old:
+            raise ToolError("old_text is empty. Use write_file to write a whole file.")
+        text = self.read(path)
+        count = text.count(old)
+        if count == 0:
+            raise ToolError(
+                f"old_text is not in {path}. Blanks and line ends count too: read_file shows what"
+                " is there."
+            )
+        if count > 1:
+            raise ToolError(
+                f"old_text is in {path} {count} times. Include more of the lines around it, so that"
+                " it is there once."
+            )
+        self.write(path, text.replace(old, new))
+
+    def delete(self, path: str) -> None:
+        target = self._existing(path)
+        os.unlink(target)
+
+    def _existing(self, path: str) -> str:
+        clean = self._clean(path)
+        self._check_parents(clean)
+        target = os.path.join(self._folder, clean)
+        try:
+            mode = os.lstat(target).st_mode
+        except OSError as error:
+            raise ToolError(f"There is no file {clean}. list_files shows what is there.") from error
+        if stat.S_ISDIR(mode):
+            raise ToolError(f"{clean} is a folder. list_files shows the files in it.")
+        if not stat.S_ISREG(mode):
+            raise ToolError(f"{clean} is a link or a device, not a plain file. Leave it alone.")
+        return target
+
+    def _clean(self, path: str) -> str:
+        try:
+            clean = safe_relative(path)
+        except UnsafePath as error:
+            raise ToolError(f"{error}. Name a file in the app's folder, such as app.py.") from error
+        if not clean:
+            raise ToolError("The path names no file. Name one, such as index.html.")
+        return clean
+
+    def _check_parents(self, clean: str) -> None:
+        folder = self._folder
+        for part in clean.split("/")[:-1]:
+            folder = os.path.join(folder, part)
+            if os.path.islink(folder) or (os.path.lexists(folder) and not os.path.isdir(folder)):
+                shown = os.path.relpath(folder, self._folder)
+                raise ToolError(f"{shown} is no folder, so {clean} can't be in it.")
+
+    def _check_size(self, clean: str, size: int) -> None:
+        limits = self._limits
+        if size > limits.file_bytes:
+            raise ToolError(
+                f"{clean} would have {size} bytes; a file may have {limits.file_bytes}. Write less,"
+                " or have the app make it when it starts."
+            )
+        others = [details.st_size for path, details in self._walk() if path != clean]
+        if len(others) >= limits.files:
+            raise ToolError(f"The app may have {limits.files} files. Delete or join some first.")
+        if sum(others) + size > limits.total_bytes:
+            raise ToolError(f"All files together may have {limits.total_bytes} bytes. Write less.")
+
+    def _walk(self) -> Iterator[tuple[str, os.stat_result]]:
+        """Relative path and details of each regular file."""
+        for parent, folders, names in os.walk(self._folder):
+            folders[:] = set(folders) - SKIPPED_FOLDERS
+            for name in names:
+                path = os.path.join(parent, name)
+                details = os.lstat(path)
+                if stat.S_ISREG(details.st_mode):
+                    yield os.path.relpath(path, self._folder), details
+
+
+def _check_manifest(raw: bytes) -> None:
+    try:
+        read_manifest(raw)
+    except ManifestInvalid as error:
+        raise ToolError(f"{error}. It was not written; correct it and write it again.") from error

@@ -1,0 +1,17 @@
+"""`make demo`: the whole system without a key, and saying so."""
+
+from __future__ import annotations
+
+from tests.e2e.installation import free_ports, installed
+
+
+def test_a_demo_makes_an_app_of_any_prompt_and_says_that_answers_are_canned() -> None:
+    with installed("--demo", SPAWN_DEMO_PORT=str(free_ports(1)[0])) as demo:
+        made = demo.create("Something for my plants")
+        ready = demo.wait_for(made["session_id"], "ready", "failed", within_s=120)
+        assert ready["status"] == "ready", (ready, demo.logs())
+        assert "<h1>Something for my plants</h1>" in demo.app(ready["url"]).text
+
+        shown = demo.call("GET", "/").text
+        assert '<p class="notice warn">This is a demo: answers are canned' in shown
+        assert "canned" in demo.call("GET", "/ready").json["checks"]["claude"]["detail"]

@@ -1,0 +1,58 @@
+"""The agent's end of the generator's line, for tests without processes.
+
+The app is always static: what is in the folder is what it answers. `problems` are what becomes of
+the next starts, one each; `""` is a good one.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+from agent.generator.line import Line
+
+TYPES = {".html": "text/html", ".css": "text/css"}
+
+
+class FakeAgent(Line):
+    """Answers at once; keeps what was said and asked, oldest first."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(io.StringIO(), io.StringIO())
+        self.folder = folder
+        self.problems: list[str] = []
+        self.console = ""
+        self.ran: dict[str, Any] = {"ended": "exited with status 0", "status": 0, "output": ""}
+        self.said: list[dict[str, Any]] = []
+        self.asked: list[dict[str, Any]] = []
+        self._runs = False
+
+    def say(self, event: str, **fields: object) -> None:
+        self.said.append({"event": event, **fields})
+
+    def ask(self, question: str, **fields: Any) -> dict[str, Any]:
+        self.asked.append({"ask": question, **fields})
+        if question == "run":
+            return self.ran
+        if question == "start":
+            return self._start()
+        if not self._runs:
+            return {"ended": "was not started", "console": "", "pages": []}
+        pages = [self._page(path) for path in fields["paths"]]
+        return {"ended": "", "console": self.console, "pages": pages}
+
+    def _start(self) -> dict[str, Any]:
+        if not (self.folder / "spawn.json").exists():
+            return {"invalid": "there is no spawn.json in the folder"}
+        problem = self.problems.pop(0) if self.problems else ""
+        self._runs = not problem
+        return {"problem": problem, "console": self.console}
+
+    def _page(self, path: str) -> dict[str, Any]:
+        file = self.folder / (path.partition("?")[0].lstrip("/") or "index.html")
+        page: dict[str, Any] = {"path": path, "status": 404, "headers": {}, "body": ""}
+        if file.is_file():
+            kind = TYPES.get(file.suffix, "application/octet-stream")
+            page |= {"status": 200, "headers": {"content-type": kind}, "body": file.read_text()}
+        return {**page, "problem": ""}

@@ -1,0 +1,251 @@
+"""Changes of a running app: the next version beside the present one, then in its place."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import tarfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.fakes.fake_home import FakeHome, wait_for
+from tests.fakes.messages_api import MessagesApi
+from tests.fakes.messages_scripts import ErrorTurn, ToolTurn
+from tests.integration.agent.world import SERVER, Sandbox, bundle, python_app
+
+RATE_PER_S = 20
+FINISH = ToolTurn(name="finish", input={"summary": "It says second now."})
+FIRST = SERVER.replace("alive", "first") + "    server.serve_forever()\n"
+SECOND = ToolTurn(
+    name="edit_file",
+    input={"path": "main.py", "old_text": 'b"first"', "new_text": 'b"second"'},
+)
+SAID = [
+    {"role": "user", "text": "A page that says first"},
+    {"role": "assistant", "text": "It says first."},
+]
+
+
+class Visitor:
+    """Asks for the page twenty times a second, each request a thread; keeps every answer."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+        self._stop = threading.Event()
+        self._requests: list[threading.Thread] = []
+        self.answers: list[tuple[int, str]] = []
+
+    @contextmanager
+    def visiting(self) -> Iterator[None]:
+        clock = threading.Thread(target=self._tick)
+        clock.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            clock.join()
+            for request in self._requests:
+                request.join(timeout=30)
+
+    def _tick(self) -> None:
+        while not self._stop.wait(1 / RATE_PER_S):
+            request = threading.Thread(target=self._ask)
+            request.start()
+            self._requests.append(request)
+
+    def _ask(self) -> None:
+        try:
+            status, _, body = self._sandbox.get()
+        except OSError as error:
+            status, body = 0, str(error)
+        self.answers.append((status, body))
+
+
+def change(home: FakeHome, source: bytes, **fields: object) -> None:
+    home.reports.clear()
+    home.assign(
+        "c1", bundle=source, kind="change", message="Say second", conversation=SAID, **fields
+    )
+
+
+def test_a_change_takes_the_place_of_the_running_app_without_a_failed_request(
+    home: FakeHome, sandbox: Sandbox, model: MessagesApi
+) -> None:
+    home.assign("a1", bundle=python_app(FIRST))
+    home.wait_for_phase("ready")
+    model.play(SECOND, ToolTurn(name="start_app", input={}), FINISH)
+    visitor = Visitor(sandbox)
+    with visitor.visiting():
+        wait_for("answers of the first version", lambda: len(visitor.answers) > 10)
+        change(home, python_app(FIRST))
+        ready = home.wait_for_phase("ready")
+        seen = len(visitor.answers)
+        wait_for("answers of the second version", lambda: len(visitor.answers) > seen + 40)
+
+    assert {status for status, _ in visitor.answers} == {200}
+    assert {body for _, body in visitor.answers} == {"first", "second"}
+    assert visitor.answers[-1] == (200, "second")
+    assert ready["change"] == {"ok": True}
+    assert ready["summary"] == "It says second now."
+    assert home.story.index("upload") < home.story.index("ready", home.story.index("upload"))
+    first = model.requests[0].body["messages"][0]["content"]
+    told = "\n".join(block["text"] for block in first)
+    for part in ("user: A page that says first", '<file path="main.py">', "Say second"):
+        assert part in told
+    wait_for("the end of the first version", lambda: sandbox.commands().count(b"main.py") == 1)
+
+
+def test_a_change_that_never_gets_healthy_leaves_the_old_version_and_says_why(
+    home: FakeHome, sandbox: Sandbox, model: MessagesApi
+) -> None:
+    home.assign("a1", bundle=python_app(FIRST))
+    home.wait_for_phase("ready")
+    broken = {"path": "main.py", "content": "raise SystemExit('out of order')"}
+    model.play(ToolTurn(name="write_file", input=broken))
+    model.always(FINISH)
+    change(home, python_app(FIRST))
+    ready = home.wait_for_phase("ready")
+
+    assert sandbox.get()[2] == "first"
+    assert ready["change"]["ok"] is False
+    assert ready["change"]["code"] == "app_not_healthy"
+    assert "out of order" in ready["change"]["message"]
+    assert ready["error"] is None
+    assert not home.uploads
+    assert len(home.unhealthy_uploads) == 1
+
+
+def test_a_provider_that_is_away_leaves_the_old_version(
+    home: FakeHome, sandbox: Sandbox, model: MessagesApi
+) -> None:
+    home.assign("a1", bundle=python_app(FIRST))
+    home.wait_for_phase("ready")
+    model.always(ErrorTurn(retry_after=0.05))
+    change(home, python_app(FIRST))
+    ready = home.wait_for_phase("ready")
+
+    assert (ready["change"]["code"], ready["change"]["permanent"]) == (
+        "provider_unavailable",
+        False,
+    )
+    assert sandbox.get()[2] == "first"
+
+
+def test_a_change_after_a_loss_starts_the_present_version_first(
+    home: FakeHome, sandbox: Sandbox, model: MessagesApi
+) -> None:
+    model.play(SECOND, FINISH)
+    change(home, python_app(FIRST))
+    ready = home.wait_for_phase("ready")
+
+    assert ready["change"] == {"ok": True}
+    assert sandbox.get()[2] == "second"
+
+
+@pytest.mark.parametrize(
+    "kinds", [("python", "static"), ("static", "static"), ("static", "python")]
+)
+def test_a_restored_version_takes_the_place_of_the_present_one_without_a_failed_request(
+    home: FakeHome, sandbox: Sandbox, kinds: tuple[str, str]
+) -> None:
+    sources = []
+    for name, kind in zip(("first", "second"), kinds, strict=True):
+        page = bundle({"kind": "static"}, {"index.html": name})
+        sources.append(page if kind == "static" else python_app(FIRST.replace("first", name)))
+    home.assign("a1", bundle=sources[0])
+    home.wait_for_phase("ready")
+    home.reports.clear()
+    visitor = Visitor(sandbox)
+    with visitor.visiting():
+        home.assign("a2", bundle=sources[1])
+        home.wait_for_phase("ready")
+        seen = len(visitor.answers)
+        wait_for("answers of the second version", lambda: len(visitor.answers) > seen + 20)
+
+    assert {status for status, _ in visitor.answers} == {200}
+    assert visitor.answers[-1][1] == "second"
+
+
+def test_a_restored_version_that_does_not_start_leaves_the_present_one(
+    home: FakeHome, sandbox: Sandbox
+) -> None:
+    home.assign("a1", bundle=python_app(FIRST))
+    home.wait_for_phase("ready")
+    home.reports.clear()
+    home.assign("a2", bundle=python_app("raise SystemExit(1)"))
+    ready = home.wait_for_phase("ready")
+
+    assert ready["change"]["code"] == "app_not_ready"
+    assert sandbox.get()[2] == "first"
+
+
+COUNTER = """
+    import os
+    from http.server import BaseHTTPRequestHandler, HTTPServer
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self):
+            count = int(open("count").read()) if os.path.exists("count") else 0
+            if self.path == "/up":
+                open("count", "w").write(str(count + 1))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"first %d" % count)
+
+    HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Page).serve_forever()
+"""
+
+
+def test_what_the_app_stored_comes_along_with_every_change_and_is_no_part_of_the_version(
+    home: FakeHome, sandbox: Sandbox, model: MessagesApi
+) -> None:
+    home.assign("a1", bundle=python_app(COUNTER))
+    home.wait_for_phase("ready")
+    for _ in range(3):
+        sandbox.get("/up")
+    words = ["first", "second", "third"]
+    source = python_app(COUNTER)
+    for number, (old, new) in enumerate(itertools.pairwise(words)):
+        edit = {"path": "main.py", "old_text": f'b"{old} %d"', "new_text": f'b"{new} %d"'}
+        model.play(ToolTurn(name="edit_file", input=edit), FINISH)
+        home.reports.clear()
+        home.assign(f"c{number}", bundle=source, kind="change", message=f"Say {new}")
+        home.wait_for_phase("ready")
+        source = home.uploads[-1]
+        assert sandbox.get()[2] == f"{new} 3"
+
+    with tarfile.open(fileobj=io.BytesIO(source)) as archive:
+        assert sorted(archive.getnames()) == ["main.py", "spawn.json"]
+    # A restored version is as it was made.
+    home.reports.clear()
+    home.assign("r1", bundle=python_app(COUNTER))
+    home.wait_for_phase("ready")
+    assert sandbox.get()[2] == "first 0"
+
+
+def test_a_request_under_way_is_finished_by_the_version_that_it_began_with(
+    home: FakeHome, sandbox: Sandbox
+) -> None:
+    slow = FIRST.replace(
+        "self.send_response(200)",
+        "import time; self.path == '/slow' and (print('begun', flush=True), time.sleep(4));"
+        " self.send_response(200)",
+    )
+    home.assign("a1", bundle=python_app(slow))
+    home.wait_for_phase("ready")
+    answers: list[str] = []
+    request = threading.Thread(target=lambda: answers.append(sandbox.get("/slow")[2]))
+    request.start()
+    home.wait_until(
+        "the request's begin", lambda: any("begun" in report["logs"] for report in home.reports)
+    )
+    home.reports.clear()
+    home.assign("a2", bundle=bundle({"kind": "static"}, {"index.html": "second"}))
+    home.wait_for_phase("ready")
+    assert sandbox.get()[2] == "second"
+    request.join(timeout=30)
+
+    assert answers == ["first"]

@@ -1,0 +1,105 @@
+"""Code that nobody has read, in the model's commands and in apps: it ends by its limits."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fakes.fake_home import FakeHome, wait_for
+from tests.fakes.messages_api import MessagesApi
+from tests.fakes.messages_scripts import CallsTurn, ToolTurn
+from tests.integration.agent.world import SERVER, Sandbox, bundle, python_app
+
+PAGE = CallsTurn(
+    calls=[
+        ("write_file", {"path": "spawn.json", "content": '{"kind": "static"}'}),
+        ("write_file", {"path": "index.html", "content": "still here"}),
+    ]
+)
+FINISH = ToolTurn(name="finish", input={"summary": "Done."})
+ESCAPE = "import os,time\nif not os.fork():\n os.setsid()\n if not os.fork(): time.sleep(999)\n"
+
+
+def command(text: str, limit_s: float = 5) -> ToolTurn:
+    return ToolTurn(name="run", input={"command": text, "limit_s": limit_s})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("f(){ f|f & }; f", ""),
+        ("python3 -c 'import os\nwhile True: os.fork()'", "more than 64 processes"),
+        ("python3 -c 'import os\nwhile True:\n os.fork() or os.setsid()'", "more than 64"),
+        ("python3 -c 'x = bytearray(900_000_000)'", "MemoryError"),
+        ("node -e 'const a=[]; for (;;) a.push(Buffer.alloc(5e6, 1))'", "status"),
+        ("yes", "didn't end within 5 s"),
+        ("sleep 60", "didn't end within 5 s"),
+        ("head -c 200M /dev/zero > /tmp/big", ""),
+        (f"python3 -c '{ESCAPE}'; echo gone", "gone"),
+        ("ln -s /etc/passwd index.html && mkfifo pipe && echo made", "made"),
+    ],
+)
+def test_a_hostile_command_is_stopped_and_the_app_is_made_all_the_same(
+    home: FakeHome, sandbox: Sandbox, model: MessagesApi, text: str, said: str
+) -> None:
+    model.play(command(text), PAGE, FINISH)
+    home.assign("g1", kind="generate", prompt="a page")
+    home.wait_for_phase("ready", deadline_s=120)
+
+    assert sandbox.get()[2] == "still here"
+    result = model.requests[1].body["messages"][-1]["content"][0]["content"]
+    assert said in result
+    assert len(result) < 20_000
+    left = sandbox.commands()
+    assert b"sleep" not in left
+    assert b"999" not in left
+
+
+APPS = {
+    "fork bomb": """
+        while True:
+            try:
+                os.fork()
+            except OSError:
+                pass
+    """,
+    "memory hog": """
+        hoard = []
+        while True:
+            hoard.append(bytearray(10_000_000))
+    """,
+    "endless output": """
+        threading.Thread(target=server.serve_forever).start()
+        while True:
+            print("x" * 1000)
+    """,
+}
+
+
+@pytest.mark.parametrize("kind", ["fork bomb", "memory hog"])
+def test_a_hostile_app_is_given_up_and_the_next_assignment_works(
+    home: FakeHome, sandbox: Sandbox, kind: str
+) -> None:
+    waits = "\n    server.handle_request()\n"
+    source = SERVER + waits + APPS[kind].replace("\n        ", "\n    ")
+    home.assign("a1", bundle=python_app(source))
+    home.wait_for_phase("ready")
+    failed = home.wait_for_phase("failed", deadline_s=120)
+    assert failed["error"]["code"] == "app_crashed"
+    home.reports.clear()
+
+    home.assign("a2", bundle=bundle({"kind": "static"}, {"index.html": "calm again"}))
+    home.wait_for_phase("ready")
+    assert sandbox.get()[2] == "calm again"
+    wait_for("the end of the app", lambda: b"main.py" not in sandbox.commands())
+
+
+def test_an_app_that_never_stops_talking_answers_and_costs_the_agent_little(
+    home: FakeHome, sandbox: Sandbox
+) -> None:
+    source = SERVER + APPS["endless output"].replace("\n        ", "\n    ")
+    home.assign("a1", bundle=python_app(source))
+    home.wait_for_phase("ready")
+
+    assert all(sandbox.get()[2] == "alive" for _ in range(10))
+    lines = sum(len(report["logs"]) for report in home.reports)
+    assert lines <= 200 + 100 * 60

@@ -1,0 +1,99 @@
+"""An answer put together from its events, whole or not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agent.generator.reply import Reply
+
+Event = dict[str, Any]
+
+
+def block(index: int, kind: str, *deltas: Event, ends: bool = True, **fields: Any) -> list[Event]:
+    begin = {
+        "type": "content_block_start",
+        "index": index,
+        "content_block": {"type": kind, **fields},
+    }
+    middle = [{"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas]
+    end = [{"type": "content_block_stop", "index": index}] if ends else []
+    return [begin, *middle, *end]
+
+
+def call(index: int, *pieces: str, ends: bool = True) -> list[Event]:
+    deltas = [{"type": "input_json_delta", "partial_json": piece} for piece in pieces]
+    return block(index, "tool_use", *deltas, ends=ends, id=f"t{index}", name="run", input={})
+
+
+def stop(reason: str) -> Event:
+    return {
+        "type": "message_delta",
+        "delta": {"stop_reason": reason},
+        "usage": {"output_tokens": 7},
+    }
+
+
+THOUGHT = block(
+    0,
+    "thinking",
+    {"type": "thinking_delta", "thinking": "Hm"},
+    {"type": "thinking_delta", "thinking": "m."},
+    {"type": "signature_delta", "signature": "sig"},
+    thinking="",
+    signature="",
+)
+
+
+def reply(*parts: list[Event] | Event) -> Reply:
+    made = Reply()
+    for part in parts:
+        for event in part if isinstance(part, list) else [part]:
+            made.feed(event)
+    return made
+
+
+def test_thoughts_words_and_calls_come_together_in_their_order() -> None:
+    words = block(1, "text", {"type": "text_delta", "text": "Now"}, text="")
+    made = reply(
+        {"type": "message_start"}, THOUGHT, words, call(2, '{"a"', ": 1}"), stop("tool_use")
+    )
+
+    assert made.content == [
+        {"type": "thinking", "thinking": "Hmm.", "signature": "sig"},
+        {"type": "text", "text": "Now"},
+        {"type": "tool_use", "id": "t2", "name": "run", "input": {"a": 1}},
+    ]
+    assert [(one.id, one.input) for one in made.calls] == [("t2", {"a": 1})]
+    assert (made.stop_reason, made.output_tokens, made.text) == ("tool_use", 7, "Now")
+
+
+def test_a_call_that_is_no_json_object_is_kept_as_one_without_input() -> None:
+    made = reply(call(0, "{oops"), call(1, "[1]"), call(2), stop("tool_use"))
+
+    assert [one.input for one in made.calls] == [None, None, {}]
+    assert all(one["input"] == {} for one in made.content)
+
+
+def test_a_lone_surrogate_that_no_request_could_hold_is_replaced() -> None:
+    made = reply(call(0, '{"path": "a", "content": "x\\ud83dy \\ud83d\\ude00"}'), stop("tool_use"))
+
+    assert [one.input for one in made.calls] == [{"path": "a", "content": "x?y 😀"}]
+
+
+def test_a_call_that_was_cut_off_by_the_limit_of_tokens_is_dropped() -> None:
+    made = reply(call(0, '{"a": 1}'), call(1, '{"b": '), stop("max_tokens"))
+
+    assert [one.id for one in made.calls] == ["t0"]
+
+
+def test_blocks_that_never_ended_do_not_count_but_are_known() -> None:
+    made = reply(call(0, '{"a": 1}'), call(1, '{"b": ', ends=False))
+
+    assert [one.id for one in made.calls] == ["t0"]
+    assert made.has_unfinished_call
+
+
+def test_an_answer_that_is_nothing_but_thought_can_not_go_back() -> None:
+    made = reply(THOUGHT, block(1, "text", text=""), stop("end_turn"))
+
+    assert made.content == []

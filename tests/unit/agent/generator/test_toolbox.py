@@ -1,0 +1,139 @@
+"""Tool calls and health: what the model is told, whatever it sends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agent.generator.checker import Checker
+from agent.generator.progress import Progress
+from agent.generator.reply import Call
+from agent.generator.toolbox import Result, Toolbox
+from agent.generator.tools import TOOLS
+from agent.generator.workspace import Workspace
+from agent.limits import Limits
+
+from tests.fakes.fake_agent import FakeAgent
+
+STATIC = '{"kind": "static"}'
+
+
+class Bench:
+    """A toolbox over a folder, with the agent's end in view."""
+
+    def __init__(self, folder: Path) -> None:
+        self.agent = FakeAgent(folder)
+        self.messages: list[str] = []
+        progress = Progress(
+            expected_tokens=100, on_change=lambda _, message: self.messages.append(message)
+        )
+        workspace = Workspace(str(folder), Limits())
+        checker = Checker(self.agent, progress)
+        self.box = Toolbox(workspace, checker, self.agent, progress, Limits())
+
+    def call(self, name: str, **given: Any) -> Result:
+        return self.box.carry_out(Call(id="t", name=name, input=given))
+
+    def write(self, **files: str) -> None:
+        for name, content in {"spawn_json": STATIC, **files}.items():
+            self.call("write_file", path=name.replace("_", "."), content=content)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def test_every_tool_that_the_model_is_told_of_exists_and_no_other(bench: Bench) -> None:
+    told = [tool["name"] for tool in TOOLS]
+    unknown = bench.call("teleport")
+
+    assert unknown.error
+    assert unknown.text == f"There is no tool teleport. There are: {', '.join(told)}."
+
+
+@pytest.mark.parametrize("tool", [tool["name"] for tool in TOOLS])
+def test_no_input_however_wrong_does_more_than_get_an_answer(bench: Bench, tool: str) -> None:
+    wrong: list[Any] = [None, 5, "", [], {}, ["/", 5], "x" * 1000, True, -1]
+    names = ("path", "content", "old_text", "new_text", "command", "limit_s", "paths", "summary")
+    for value in wrong:
+        assert bench.call(tool, **dict.fromkeys(names, value)).text
+    assert bench.box.carry_out(Call(id="t", name=tool, input=None)).error
+    assert bench.call(tool).text
+
+
+def test_a_healthy_app_is_finished_and_is_not_started_twice(bench: Bench) -> None:
+    bench.write(index_html="<link rel=stylesheet href=s.css>", s_css="a{b:url(i.png)}", i_png="x")
+    assert not bench.call("start_app").error
+    done = bench.call("finish", summary="Done.")
+
+    assert done.summary == "Done."
+    assert [one["ask"] for one in bench.agent.asked].count("start") == 1
+    assert bench.messages[-2:] == ["starting", "checking /"]
+
+
+def test_a_file_that_changed_after_the_check_makes_a_new_start_necessary(bench: Bench) -> None:
+    bench.write(index_html="one")
+    bench.call("start_app")
+    bench.call("edit_file", path="index.html", old_text="one", new_text="two")
+
+    assert not bench.box.healthy
+    assert bench.call("finish", summary="Done.").summary == "Done."
+    assert [one["ask"] for one in bench.agent.asked].count("start") == 2
+
+
+def test_a_missing_asset_of_a_page_or_sheet_is_bad_health(bench: Bench) -> None:
+    bench.write(index_html="<script src=a.js></script><link rel=stylesheet href=s.css>")
+    result = bench.call("finish", summary="Done.")
+    assert "/a.js, which / needs, answers 404. /s.css, which / needs, answers 404." in result.text
+    bench.write(index_html="<link rel=stylesheet href=s.css>", s_css="a{b:url(i.png)}")
+    result = bench.call("finish", summary="Done.")
+
+    assert result.error
+    assert result.summary is None
+    assert result.bad_health == "/i.png, which /s.css needs, answers 404."
+
+
+def test_a_crash_is_told_by_its_exception_with_the_last_lines(bench: Bench) -> None:
+    bench.write(index_html="x")
+    bench.agent.problems = ["exited with status 1 before it answered"]
+    bench.agent.console = "Traceback (most recent call last):\nValueError: no\n"
+    result = bench.call("start_app")
+
+    assert result.bad_health.startswith("ValueError: no (The app exited with status 1")
+    assert "Traceback" in result.text
+
+
+def test_files_that_are_no_app_yet_say_nothing_about_its_health(bench: Bench) -> None:
+    result = bench.call("start_app")
+
+    assert result.error
+    assert result.bad_health == ""
+    assert "there is no spawn.json" in result.text
+
+
+def test_a_check_shows_status_type_body_and_log(bench: Bench) -> None:
+    assert "start_app first" in bench.call("check_app", paths=["/"]).text
+    bench.write(index_html="hello")
+    bench.call("start_app")
+    bench.agent.console = "GET /"
+    text = bench.call("check_app", paths=["/", "/gone"]).text
+
+    assert "GET / -> 200\ncontent-type: text/html\n\nhello" in text
+    assert "GET /gone -> 404" in text
+    assert text.endswith("Log:\nGET /")
+
+
+@pytest.mark.parametrize("paths", [["index.html"], ["/a b"], ["/\r\nX: y"], ["http://elsewhere/"]])
+def test_what_is_no_path_is_not_asked_for(bench: Bench, paths: list[str]) -> None:
+    assert bench.call("check_app", paths=paths).error
+    assert not bench.agent.asked
+
+
+def test_a_command_is_run_by_a_shell_and_what_it_says_is_shown(bench: Bench) -> None:
+    bench.agent.ran = {"ended": "exited with status 2", "status": 2, "output": "no such file"}
+    result = bench.call("run", command="ls nowhere", limit_s=5)
+
+    assert result.text == "The command exited with status 2.\nno such file"
+    assert bench.agent.asked[-1]["command"] == ["/bin/sh", "-c", "ls nowhere"]

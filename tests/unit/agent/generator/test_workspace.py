@@ -1,0 +1,140 @@
+"""File tools: what they do, and what they say when they don't."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from agent.generator.workspace import ToolError, Workspace
+from agent.limits import Limits
+
+LIMITS = Limits(files=5, file_bytes=1000, total_bytes=2500)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Workspace:
+    return Workspace(str(tmp_path), LIMITS)
+
+
+def test_what_was_written_can_be_listed_read_edited_and_deleted(files: Workspace) -> None:
+    files.write("./a//b.txt", "one two")
+    files.edit("a/b.txt", "two", "drei")
+
+    assert files.listing() == "a/b.txt (8 bytes)"
+    assert files.read("a/b.txt") == "one drei"
+    files.delete("a/b.txt")
+    assert files.listing() == "There are no files yet."
+    assert files.empty
+
+
+def test_every_change_of_a_file_shows_in_the_fingerprint(files: Workspace, tmp_path: Path) -> None:
+    seen = [files.fingerprint]
+    files.write("a", "one")
+    seen.append(files.fingerprint)
+    (tmp_path / "b").write_text("by a command")
+    seen.append(files.fingerprint)
+    files.write("a", "two")
+    seen.append(files.fingerprint)
+
+    assert len(set(seen)) == 4
+    assert files.fingerprint == seen[-1]
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("/etc/passwd", "only paths relative"),
+        ("../up", "'..' is not allowed"),
+        ("a/../../up", "'..' is not allowed"),
+        ("", "names no file"),
+        (".", "names no file"),
+        ("a\nb", "control characters"),
+        ("x" * 300, "longer than 240"),
+        ("folder", "is a folder"),
+        ("file/below", "file is no folder"),
+        ("way-out/x", "way-out is no folder"),
+    ],
+)
+def test_a_path_that_leads_elsewhere_is_refused_with_the_reason(
+    files: Workspace, tmp_path: Path, path: str, says: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "way-out").symlink_to("/etc")
+
+    for act in (files.read, files.delete, lambda path: files.write(path, "x")):
+        with pytest.raises(ToolError, match=says):
+            act(path)
+
+
+def test_links_and_devices_are_left_alone_and_never_followed(
+    files: Workspace, tmp_path: Path
+) -> None:
+    outside = tmp_path.parent / f"{tmp_path.name}-outside"
+    outside.write_text("safe")
+    (tmp_path / "link").symlink_to(outside)
+    os.mkfifo(tmp_path / "pipe")
+
+    for path in ("link", "pipe"):
+        with pytest.raises(ToolError, match="not a plain file"):
+            files.read(path)
+        with pytest.raises(ToolError, match="not a plain file"):
+            files.delete(path)
+        files.write(path, "mine")
+        assert files.read(path) == "mine"
+    assert outside.read_text() == "safe"
+
+
+def test_limits_name_the_limit_and_a_way_on(files: Workspace, tmp_path: Path) -> None:
+    with pytest.raises(ToolError, match=r"1001 bytes; a file may have 1000\. Write less"):
+        files.write("large", "x" * 1001)
+    for number in range(2):
+        files.write(f"{number}", "x" * 1000)
+    with pytest.raises(ToolError, match="together may have 2500 bytes"):
+        files.write("2", "x" * 501)
+    files.write("1", "small again")
+    for number in range(2, 5):
+        files.write(f"{number}", "x")
+    with pytest.raises(ToolError, match="may have 5 files"):
+        files.write("5", "x")
+    (tmp_path / "huge").write_bytes(b"x" * 2000)
+    with pytest.raises(ToolError, match="too much to read at once"):
+        files.read("huge")
+
+
+def test_an_edit_must_match_once_to_the_character(files: Workspace) -> None:
+    files.write("a", "one two two")
+
+    with pytest.raises(ToolError, match=r"not in a\. Blanks"):
+        files.edit("a", "One", "x")
+    with pytest.raises(ToolError, match="2 times"):
+        files.edit("a", "two", "x")
+    with pytest.raises(ToolError, match="old_text is empty"):
+        files.edit("a", "", "x")
+    with pytest.raises(ToolError, match="There is no file b"):
+        files.edit("b", "one", "x")
+    assert files.read("a") == "one two two"
+
+
+def test_a_binary_file_is_said_to_be_one(files: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "icon.png").write_bytes(b"\x89PNG\xff")
+
+    with pytest.raises(ToolError, match="no UTF-8 text"):
+        files.read("icon.png")
+
+
+@pytest.mark.parametrize(
+    ("manifest", "says"),
+    [
+        ("{", "not JSON"),
+        ('{"kind": "ruby"}', "kind must be one of"),
+        ('{"kind": "python", "start": ["sh", "-c", "x"]}', "start must begin with"),
+    ],
+)
+def test_a_manifest_that_makes_no_sense_is_not_written(
+    files: Workspace, manifest: str, says: str
+) -> None:
+    with pytest.raises(ToolError, match=says):
+        files.write("spawn.json", manifest)
+    assert files.empty
