@@ -27,7 +27,7 @@ def provider() -> Iterator[MessagesApi]:
 @pytest.fixture(scope="module")
 def writer(provider: MessagesApi) -> Iterator[Installation]:
     settings = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": provider.url}
-    with installed(**settings, SPAWN_DEPLOYING_TIMEOUT_S="24") as one:
+    with installed(**settings, SPAWN_DEPLOYING_TIMEOUT_S="24", SPAWN_PROVIDER_RETRY_S="2") as one:
         yield one
 
 

@@ -29,6 +29,8 @@ the first event home may let us wait for our turn."""
 STALL_LIMIT_S = 180.0
 """This long nothing but pings: the answer will not come."""
 FAILURES_PER_ANSWER = 6
+FAILURES_WHEN_RETRIED = 3
+"""What a failure counts for that home has tried again for as long as it cares to."""
 BACKOFF = Backoff(first_s=1.0, cap_s=15.0)
 """Half of each pause is sure, so that all of them outlast a restart of home (15 s together)."""
 CACHED = {"type": "ephemeral"}
@@ -47,10 +49,13 @@ class Clock:
 class Interrupted(Exception):
     """An answer that failed or broke off, for a reason that may pass."""
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, retry_after_s: float | None = None, counts: int = 1
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.retry_after_s = retry_after_s
+        self.counts = counts  # towards FAILURES_PER_ANSWER
 
 
 class OutOfTime(Exception):
@@ -92,7 +97,7 @@ class Model:
                 if reply.calls:
                     reply.broke_off = True
                     return reply
-                failures += 1
+                failures += interruption.counts
                 self._pause(interruption, failures)
             else:
                 self._progress.answered(reply.output_tokens)
@@ -187,7 +192,10 @@ def translate_status(error: anthropic.APIStatusError) -> AssignmentFailed | Inte
     said = str(error.api_message or error.type or f"status {error.status_code}")[:500]
     if _code_of(error.body) == FailureCode.BUDGET_EXHAUSTED:
         return AssignmentFailed(FailureCode.BUDGET_EXHAUSTED, said)
-    return _translate(error.type, error.status_code, said, _retry_after_s(error.response.headers))
+    found = _translate(error.type, error.status_code, said, _retry_after_s(error.response.headers))
+    if isinstance(found, Interrupted) and error.response.headers.get("x-should-retry") == "false":
+        found.counts = FAILURES_WHEN_RETRIED
+    return found
 
 
 def translate_event(event: dict[str, Any]) -> AssignmentFailed | Interrupted:
