@@ -11,7 +11,7 @@ from pathlib import Path
 
 import docker
 
-from bench import gateway, links, load
+from bench import fleet, gateway, links, load
 from bench.measure import Row, ms, percentile, table
 from tests.e2e.installation import installed
 
@@ -32,6 +32,7 @@ def main() -> None:
     warm, polls, memory = _warm()
     bursts = _burst()
     direct, through = gateway.first_bytes()
+    local, remote = fleet.warm_sessions()
     base = percentile(bare, 0.5)
     rows = [
         _latency("bare `docker run`, same image and flags, to first 200", bare, base, "", None),
@@ -47,6 +48,7 @@ def main() -> None:
             met=polls >= 1500,
         ),
         _gateway(direct, through),
+        _over_ssh(local, remote),
         Row(
             name="control plane at rest, PSS of all processes",
             p50=f"{sum(memory.values()):.0f} MB",
@@ -60,6 +62,18 @@ def main() -> None:
     RESULTS.write_text(text)
     print(text)
     sys.exit(0 if all(row.met is not False for row in rows) else 1)
+
+
+def _over_ssh(local: list[float], remote: list[float]) -> Row:
+    ratio = percentile(remote, 0.5) / percentile(local, 0.5)
+    return Row(
+        name=f"warm session on hosts over SSH (local engine, in turn: {ms(percentile(local, 0.5))})",
+        p50=ms(percentile(remote, 0.5)),
+        p95=ms(percentile(remote, 0.95)),
+        ratio=f"{ratio:.2f} of local",
+        target="p50 <= 1.5 of local",
+        met=ratio <= 1.5,
+    )
 
 
 def _bare_and_cold() -> tuple[list[float], list[float]]:

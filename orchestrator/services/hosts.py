@@ -76,12 +76,13 @@ def add(deps: Deps, who: Principal, new: NewHost) -> Host:
 
 
 def cordon(deps: Deps, who: Principal, name: str, *, cordoned: bool) -> Host:
-    """Whether new placements may go there. What is there stays. Raises errors.NotFound."""
+    """Whether new placements may go there. What is there stays. Raises errors.NotFound,
+    errors.Conflict (host_leaving)."""
     after = deps.store.hosts.change(
         find(deps, name).id,
         # Uncordoning also takes a drain back: sessions on their way go on to where they are going.
         lambda found: replace(
-            found, cordoned=cordoned, drain=found.drain if cordoned else Drain.NONE
+            _staying(found), cordoned=cordoned, drain=found.drain if cordoned else Drain.NONE
         ),
     )
     _note(deps, who.user_id, "host_cordoned" if cordoned else "host_uncordoned", after)
@@ -91,7 +92,8 @@ def cordon(deps: Deps, who: Principal, name: str, *, cordoned: bool) -> Host:
 
 def drain(deps: Deps, who: Principal, name: str, how: Drain) -> Host:
     """Have a host emptied: no new placements, and its running sessions moved or left to end.
-    Raises errors.NotFound, errors.Conflict (nowhere_to_go) when there is no other host for them."""
+    Raises errors.NotFound, errors.Conflict (host_leaving; nowhere_to_go when there is no other host
+    for them)."""
     found = find(deps, name)
     if how is Drain.MOVE and not deps.store.hosts.could_take(host.Wish(), without=[found.id]):
         raise errors.Conflict(
@@ -99,10 +101,20 @@ def drain(deps: Deps, who: Principal, name: str, how: Drain) -> Host:
             " one first, or let its sessions end with --wait",
             code="nowhere_to_go",
         )
-    after = deps.store.hosts.change(found.id, lambda now: replace(now, drain=how))
+    after = deps.store.hosts.change(found.id, lambda now: replace(_staying(now), drain=how))
     _note(deps, who.user_id, "host_drained", after, how.value)
     deps.events.pool_changed()
     return after
+
+
+def _staying(found: Host) -> Host:
+    """Raises Conflict for one that is leaving: that is never taken back."""
+    if found.drain is Drain.LEAVE:
+        raise errors.Conflict(
+            f"{found.name} is leaving the pool; add it again once it has left",
+            code="host_leaving",
+        )
+    return found
 
 
 def remove(deps: Deps, who: Principal, name: str, *, force: bool) -> None:

@@ -242,3 +242,19 @@ def test_an_app_that_was_never_kept_is_left_where_it_is(world: World) -> None:
 def operators(count: int) -> list[Any]:
     """Users enough for many sessions."""
     return [replace(OPERATOR, user_id=f"usr_{number:026}") for number in range(count)]
+
+
+def test_a_host_that_leaves_is_not_called_back(world: World) -> None:
+    world.host()
+    add(world)
+    hosts.remove(world.deps, OPERATOR, "paris-1", force=False)
+    for call in (
+        lambda: hosts.cordon(world.deps, OPERATOR, "paris-1", cordoned=False),
+        lambda: hosts.drain(world.deps, OPERATOR, "paris-1", Drain.MOVE),
+    ):
+        with pytest.raises(errors.Conflict) as caught:
+            call()
+        assert caught.value.code == "host_leaving"
+    found = world.store.hosts.by_name("paris-1")
+    assert found is not None
+    assert found.drain is Drain.LEAVE
