@@ -67,7 +67,7 @@ def main() -> None:
 def _over_ssh(local: list[float], remote: list[float]) -> Row:
     ratio = percentile(remote, 0.5) / percentile(local, 0.5)
     return Row(
-        name=f"warm session on hosts over SSH (local engine, in turn: {ms(percentile(local, 0.5))})",
+        name=f"warm session on hosts over SSH (in turn with local: {ms(percentile(local, 0.5))})",
         p50=ms(percentile(remote, 0.5)),
         p95=ms(percentile(remote, 0.95)),
         ratio=f"{ratio:.2f} of local",
