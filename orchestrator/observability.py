@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 
-import structlog
+from orchestrator.slim import structlog
 
 
 def configure(level: str, process: str) -> None:

@@ -11,10 +11,7 @@ import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import docker
-import docker.errors
-from docker.transport import unixconn
-
+from orchestrator.adapters.docker_sdk import docker
 from orchestrator.domain import errors
 
 if TYPE_CHECKING:
@@ -78,7 +75,7 @@ def translated(doing: str, base_url: str) -> Iterator[None]:
         ) from error
 
 
-class _Connection(unixconn.UnixHTTPConnection):  # type: ignore[misc]  # the SDK has no types
+class _Connection(docker.transport.unixconn.UnixHTTPConnection):  # type: ignore[misc]  # the SDK has no types
     """The SDK's connection, which leaves its socket open when it can't connect."""
 
     def connect(self) -> None:
@@ -92,12 +89,12 @@ class _Connection(unixconn.UnixHTTPConnection):  # type: ignore[misc]  # the SDK
         self.sock = connecting
 
 
-class _Pool(unixconn.UnixHTTPConnectionPool):  # type: ignore[misc]  # the SDK has no types
+class _Pool(docker.transport.unixconn.UnixHTTPConnectionPool):  # type: ignore[misc]  # the SDK has no types
     def _new_conn(self) -> _Connection:
         return _Connection(self.base_url, self.socket_path, self.timeout)
 
 
-class _Transport(unixconn.UnixHTTPAdapter):  # type: ignore[misc]  # the SDK has no types
+class _Transport(docker.transport.unixconn.UnixHTTPAdapter):  # type: ignore[misc]  # the SDK has no types
     """The SDK's transport, with one pool for all URLs and a deadline by kind of request.
 
     The SDK keeps a pool per URL: as every container has its own, no connection would be reused.

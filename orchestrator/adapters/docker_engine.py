@@ -11,11 +11,9 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
-import docker
-import docker.errors
-
 from orchestrator.adapters import docker_client, docker_flags, egress
 from orchestrator.adapters.docker_flags import SandboxLimits
+from orchestrator.adapters.docker_sdk import docker
 from orchestrator.adapters.docker_watch import container_of
 from orchestrator.domain import errors
 from orchestrator.domain.diagnosis import Container

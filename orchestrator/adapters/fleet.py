@@ -15,8 +15,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-import structlog
-
 from orchestrator.adapters import docker_sockets, egress
 from orchestrator.adapters.docker_watch import DockerView, DockerWatch
 from orchestrator.adapters.ssh_link import Link, LinkTarget, LinkView
@@ -25,6 +23,7 @@ from orchestrator.domain.diagnosis import Container
 from orchestrator.domain.host import Host, Reach
 from orchestrator.domain.ids import HostId
 from orchestrator.ports import CommandOutcome, LinkGauges
+from orchestrator.slim import structlog
 
 _CONNECTS_AT_ONCE = 10
 _SETTLING_S = 5.0  # after its start a host that hasn't answered yet isn't called unreachable

@@ -17,12 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import docker
-import docker.errors
-
 from orchestrator.adapters import docker_client, ssh
 from orchestrator.adapters.docker_engine import DockerEngine
 from orchestrator.adapters.docker_flags import SandboxLimits
+from orchestrator.adapters.docker_sdk import docker
 from orchestrator.adapters.ssh_link import DOCKER_SOCKET
 from orchestrator.domain import errors
 from orchestrator.domain.host import HostAddress

@@ -8,10 +8,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import structlog
-
 from orchestrator.domain.host import Host
 from orchestrator.domain.ids import HostId
+from orchestrator.slim import structlog
 
 MODULE = "orchestrator.entrypoints.push_image"
 _AT_ONCE = 3  # each reads the whole image from the same disk

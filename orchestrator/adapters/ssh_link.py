@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import asyncssh
-import structlog
 
 from orchestrator.adapters import ssh
 from orchestrator.domain import errors
 from orchestrator.domain.host import HostAddress
+from orchestrator.slim import structlog
 
 DOCKER_SOCKET = "/var/run/docker.sock"
 AGENT_SOCKET = "agent.sock"

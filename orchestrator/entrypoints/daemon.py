@@ -11,8 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-import structlog
-
 from orchestrator import bootstrap, config, observability
 from orchestrator.adapters import inventory
 from orchestrator.adapters.fleet import SshFleet
@@ -21,12 +19,13 @@ from orchestrator.adapters.push_processes import PushProcesses
 from orchestrator.config import Settings
 from orchestrator.domain import errors, ids
 from orchestrator.domain.host import Drain, Host, HostState, default_slots
-from orchestrator.entrypoints import engines
+from orchestrator.entrypoints import leader_engines
 from orchestrator.loops import passes
 from orchestrator.loops.host_passes import Hosts, Reconciler
 from orchestrator.loops.loop import LoopSpec
 from orchestrator.loops.supervisor import LoopSupervisor
 from orchestrator.services.deps import Deps
+from orchestrator.slim import structlog
 
 LOCAL_HOST = "local"
 LEASE = "daemon"
@@ -44,8 +43,8 @@ def main() -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    fleet = engines.fleet(settings)
-    docker = engines.for_leader(settings, fleet)
+    fleet = leader_engines.fleet(settings)
+    docker = leader_engines.docker(settings, fleet)
     deps = bootstrap.build(settings, docker)
     lease = Lease(deps, stop)
     if not lease.acquire():

@@ -5,14 +5,13 @@ from __future__ import annotations
 import functools
 import time
 
-import structlog
-
 from orchestrator import bootstrap, config, observability
 from orchestrator.adapters import rq_queue
 from orchestrator.domain.ids import SessionId
 from orchestrator.entrypoints import engines
 from orchestrator.services import converge as service
 from orchestrator.services.deps import Deps
+from orchestrator.slim import structlog
 
 log = structlog.get_logger()
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 import sys
 import time
 
-import structlog
-
 from orchestrator import bootstrap, config, observability
 from orchestrator.adapters import image_push, sql_store
 from orchestrator.adapters.state_folder import StateFolder
 from orchestrator.config import Settings
 from orchestrator.domain import errors
 from orchestrator.domain.host import Host
+from orchestrator.slim import structlog
 
 log = structlog.get_logger()
 

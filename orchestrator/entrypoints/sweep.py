@@ -14,7 +14,7 @@ from orchestrator import bootstrap, config
 from orchestrator.adapters.fleet import SshFleet
 from orchestrator.domain import errors
 from orchestrator.domain.host import Host, HostState
-from orchestrator.entrypoints import engines
+from orchestrator.entrypoints import leader_engines
 from orchestrator.services import pool
 
 _LINKS_WITHIN_S = 8.0
@@ -23,8 +23,8 @@ _LOOK_S = 0.05
 
 def main() -> int:
     settings = config.load()
-    fleet = engines.fleet(settings)
-    docker = engines.for_leader(settings, fleet)
+    fleet = leader_engines.fleet(settings)
+    docker = leader_engines.docker(settings, fleet)
     deps = bootstrap.build(settings, docker)
     try:
         hosts = [one for one in deps.store.hosts.list() if one.state is not HostState.LOST]

@@ -12,8 +12,6 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-import structlog
-
 from orchestrator import ports
 from orchestrator.domain import errors
 from orchestrator.domain.host import Drain, Host, HostState
@@ -21,6 +19,7 @@ from orchestrator.domain.ids import HostId
 from orchestrator.services import hosts as service
 from orchestrator.services import pool, presence
 from orchestrator.services.deps import Deps
+from orchestrator.slim import structlog
 
 _THREADS = 16
 _REFRESH_S = 10.0

@@ -12,9 +12,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import structlog
-
 from orchestrator.domain import errors
+from orchestrator.slim import structlog
 
 _BACKOFF_MAX_S = 10.0
 _DOUBLINGS_MAX = 10  # beyond, the cap holds anyway, and 2**n stops fitting a float

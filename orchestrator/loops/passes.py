@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import datetime, timedelta
 
-import structlog
-
 from orchestrator import ports
 from orchestrator.domain import errors, route
 from orchestrator.domain.host import STARTS_AT_ONCE
@@ -17,6 +15,7 @@ from orchestrator.loops.host_passes import Hosts, Reconciler
 from orchestrator.loops.loop import LoopSpec
 from orchestrator.services import nudges, pool, routes
 from orchestrator.services.deps import Deps
+from orchestrator.slim import structlog
 
 _LAUNCH_BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 _LAUNCHES = 4 * STARTS_AT_ONCE  # at once over all hosts; placements bound them for each

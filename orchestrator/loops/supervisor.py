@@ -5,10 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
-import structlog
-
 from orchestrator import ports
 from orchestrator.loops.loop import Loop, LoopSpec
+from orchestrator.slim import structlog
 
 _STOP_LOOP_S = 15.0
 

@@ -10,10 +10,10 @@ import asyncio
 from collections import defaultdict
 
 import redis.asyncio
-import structlog
 from redis.exceptions import RedisError
 
 from orchestrator.adapters.redis_events import PREFIX
+from orchestrator.slim import structlog
 
 _CONNECTED_RECHECK_S = 5.0
 _ALONE_RECHECK_S = 0.5

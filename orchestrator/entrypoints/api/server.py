@@ -10,7 +10,6 @@ import socket
 from collections.abc import Generator
 
 import redis.asyncio
-import structlog
 import uvicorn
 import uvloop
 
@@ -24,6 +23,7 @@ from orchestrator.entrypoints.api.gateway.app import Gateway
 from orchestrator.entrypoints.api.hub import Hub
 from orchestrator.services import keys, presence
 from orchestrator.services.deps import Deps
+from orchestrator.slim import structlog
 
 _DRAIN_S = 5
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import docker.errors
-
 from orchestrator.adapters import docker_client, egress
 from orchestrator.adapters.docker_engine import DockerEngine
 from orchestrator.adapters.docker_flags import SandboxLimits
+from orchestrator.adapters.docker_sdk import docker
 from orchestrator.adapters.state_folder import StateFolder
 from orchestrator.config import Settings
 from orchestrator.domain import docker_facts, errors

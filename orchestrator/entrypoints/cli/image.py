@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-import docker.errors
 import typer
 from rich.text import Text
 
 from orchestrator import config
 from orchestrator.adapters import docker_client
+from orchestrator.adapters.docker_sdk import docker
 from orchestrator.adapters.inventory import Entry
 from orchestrator.adapters.state_folder import StateFolder
 from orchestrator.config import Settings

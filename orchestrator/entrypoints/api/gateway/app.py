@@ -8,7 +8,6 @@ import os
 import secrets
 import socket
 
-import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -24,6 +23,7 @@ from orchestrator.entrypoints.api.gateway.exchange import InFlight, Joined, Rela
 from orchestrator.entrypoints.api.gateway.limiter import Limiter
 from orchestrator.entrypoints.api.gateway.providers import Outgoing
 from orchestrator.services import agents, spending
+from orchestrator.slim import structlog
 
 _LARGE_BYTES = 256 * 1024  # more is read beside the event loop
 

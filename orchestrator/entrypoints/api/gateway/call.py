@@ -9,8 +9,6 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import structlog
-
 from orchestrator.domain import errors
 from orchestrator.domain.attempts import Verdict
 from orchestrator.domain.pricing import TokenCounts
@@ -26,6 +24,7 @@ from orchestrator.entrypoints.api.gateway.wire import Refusal
 from orchestrator.services import metering, spending
 from orchestrator.services.metering import BodyMeter, Metered, StreamMeter
 from orchestrator.services.spending import Ended
+from orchestrator.slim import structlog
 
 _SETTLE_PAUSE_MAX_S = 30
 _CLOSE_S = 5.0

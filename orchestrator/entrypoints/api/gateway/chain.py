@@ -13,8 +13,6 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-import structlog
-
 from orchestrator.domain import attempts, errors
 from orchestrator.domain import breaker as breakers
 from orchestrator.domain.attempts import Candidate, Verdict
@@ -24,6 +22,7 @@ from orchestrator.entrypoints.api.gateway import wire
 from orchestrator.entrypoints.api.gateway.board import Board
 from orchestrator.entrypoints.api.gateway.providers import Answer, Outgoing, Provider
 from orchestrator.entrypoints.api.gateway.wire import Head, Refusal
+from orchestrator.slim import structlog
 
 _ERROR_MAX_BYTES = 64 * 1024
 _STREAMED_ERROR = b"event: error"

@@ -14,13 +14,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from orchestrator.domain import errors
 from orchestrator.entrypoints.api.gateway import wire
 from orchestrator.entrypoints.api.gateway.wire import Head, Refusal
+from orchestrator.slim import structlog
 
 log = structlog.get_logger()
 

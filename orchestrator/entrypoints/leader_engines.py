@@ -1,0 +1,47 @@
+"""Links to all hosts, and their Docker through these: for the leading daemon and the last sweep.
+Not in engines.py: workers need not hold an SSH library in memory.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+from orchestrator import bootstrap
+from orchestrator.adapters import docker_sockets
+from orchestrator.adapters.docker_engine import DockerEngines
+from orchestrator.adapters.egress import Runner
+from orchestrator.adapters.fleet import FleetSettings, SshFleet
+from orchestrator.config import Settings
+from orchestrator.domain.host import Host
+
+
+def fleet(settings: Settings) -> SshFleet:
+    """The links to all hosts. Only one process may hold them."""
+    return SshFleet(
+        FleetSettings(
+            instance=bootstrap.sandbox_limits(settings).instance,
+            key=settings.ssh_key,
+            links=settings.links_folder,
+            agent_socket=settings.agent_socket,
+        )
+    )
+
+
+def docker(settings: Settings, links: SshFleet) -> DockerEngines:
+    """As engines.for_worker, with firewalls set on the hosts themselves, through their links."""
+
+    def runner_of(host: Host) -> Runner:
+        return functools.partial(links.run, host)
+
+    def guests_of(host: Host) -> Sequence[str] | None:
+        if not host.remote:
+            return None  # published on loopback, where nobody else comes
+        return settings.proxies or [address for address in [links.seen_from(host)] if address]
+
+    return DockerEngines(
+        bootstrap.sandbox_limits(settings),
+        url_of=functools.partial(docker_sockets.docker_url, settings.links_folder),
+        runner_of=runner_of,
+        guests_of=guests_of,
+    )

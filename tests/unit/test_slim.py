@@ -1,0 +1,35 @@
+"""What our long-running processes must not hold in memory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+_LOADED = "import sys, {module}; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
+
+
+@pytest.mark.parametrize(
+    ("process", "spared"),
+    [
+        ("api.server", {"docker", "asyncssh", "paramiko", "rich"}),
+        ("jobs", {"asyncssh", "paramiko", "rich", "fastapi"}),
+        ("daemon", {"paramiko", "rich", "fastapi"}),
+        ("cli.supervisor", {"docker", "asyncssh", "paramiko", "rich", "sqlalchemy", "redis"}),
+    ],
+)
+def test_a_process_imports_nothing_that_it_has_no_use_for(process: str, spared: set[str]) -> None:
+    code = _LOADED.format(module=f"orchestrator.entrypoints.{process}")
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert spared & set(done.stdout.split()) == set()
+
+
+def test_the_command_line_still_has_what_was_left_out() -> None:
+    code = (
+        "import orchestrator.adapters.docker_engine, orchestrator.observability,"
+        " orchestrator.adapters.break_glass, rich.console, docker;"
+        " print(docker.APIClient)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert "APIClient" in done.stdout
