@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from orchestrator.domain.access import ApiKey, Queue
 from orchestrator.domain.budget import Budgets, Spend
 from orchestrator.domain.bundle import BundleRecord, Manifest
+from orchestrator.domain.change import Change
 from orchestrator.domain.diagnosis import Container
 from orchestrator.domain.generation import Generation
 from orchestrator.domain.host import Host, HostLoad, Reach, Wish
@@ -242,13 +243,38 @@ class Hosts(Protocol):
         """Whether any host, in whatever state, meets the wish."""
 
 
+class Changes(Protocol):
+    """What users ask of apps that are there."""
+
+    def add(self, change: Change, session: Session, idempotency_key: str | None) -> Session:
+        """Insert, and save `session`, which counts it, in the same transaction. Raises
+        errors.StaleWrite, errors.NotFound."""
+
+    def find(self, session_id: SessionId, idempotency_key: str) -> Change | None:
+        """The one that was asked for with this key."""
+
+    def get(self, session_id: SessionId, number: int) -> Change:
+        """Raises errors.NotFound."""
+
+    def list(self, session_id: SessionId) -> Sequence[Change]:
+        """Oldest first."""
+
+    def conclude(self, change: Change, session: Session) -> Session:
+        """Write how a change ended, and save `session` in the same transaction. Raises
+        errors.StaleWrite."""
+
+
 class BundleRecords(Protocol):
     """Which versions a session has. The bytes are in Bundles."""
 
     def add(self, record: BundleRecord) -> None:
         """Insert; a repeat of the same session, version and digest is no error."""
 
-    def list(self, session_id: SessionId) -> Sequence[BundleRecord]: ...
+    def update(self, record: BundleRecord) -> None:
+        """Write healthy, provider and summary of a record that is there."""
+
+    def list(self, session_id: SessionId) -> Sequence[BundleRecord]:
+        """Oldest first."""
 
     def retire(self, session_id: SessionId, delete_after: datetime) -> None:
         """Start the retention of all bundles of a session; a date that is set stays."""
@@ -323,6 +349,12 @@ class Usage(Protocol):
     def of_session(self, session_id: SessionId) -> Sequence[UsageSum]:
         """A session's calls that are over, summed by provider, the dearest first."""
 
+    def providers(self, session_id: SessionId, change: int) -> Sequence[str]:
+        """Who served the calls of one change (0: of the first version), in order of their end."""
+
+    def outputs(self, *, changes: bool, since: datetime, limit: int) -> Sequence[int]:
+        """Output tokens that first versions took, or changes, the latest ones first."""
+
     def sums(
         self, by: By, *, since: datetime, user_id: UserId | None = None, limit: int = 100
     ) -> Sequence[UsageSum]:
@@ -354,6 +386,8 @@ class Store(Protocol):
     def sandboxes(self) -> Sandboxes: ...
     @property
     def hosts(self) -> Hosts: ...
+    @property
+    def changes(self) -> Changes: ...
     @property
     def bundles(self) -> BundleRecords: ...
     @property

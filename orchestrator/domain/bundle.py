@@ -13,6 +13,7 @@ from orchestrator.domain.ids import SessionId, Sha256
 PACKED_MAX_BYTES = 20 * 1024**2
 UNPACKED_MAX_BYTES = 100 * 1024**2
 FILES_MAX = 2000
+CACHE = "cache"  # the provider of what an earlier session made
 MANIFEST_NAME = "spawn.json"
 KINDS = ("static", "python", "node")
 _STARTERS = {"python", "python3", "node", "uvicorn", "flask", "gunicorn"}
@@ -39,6 +40,10 @@ class BundleRecord:
     title: str
     created_at: datetime
     delete_after: datetime | None  # None while its session lives
+    healthy: bool = True  # False: it never ran well, and is kept for its owner alone
+    change: int = 0  # number of the change that made it; 0: it is what was asked for at first
+    provider: str = ""  # who wrote it: names of providers, CACHE, or "" for a template
+    summary: str = ""  # what the model says that it did
 
 
 @dataclass(frozen=True, kw_only=True)

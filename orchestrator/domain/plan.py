@@ -23,6 +23,7 @@ from orchestrator.domain.session import (
 )
 
 ATTEMPTS_MAX = 3
+CHANGE_TRIES_MAX = 3  # a change that takes its sandbox down with it is not begun for ever
 _BACKOFF_S = (1.0, 2.0, 4.0)
 _LOOK_AGAIN_S = 2.0  # so that a lost nudge costs an unfinished session at most about this much
 _WITHDRAWAL_S = 0.5
@@ -144,6 +145,18 @@ class LetGo:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BeginChange:
+    """Have the sandbox carry out the next change, beside the app that runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndChange:
+    """The change whose turn it was came to nothing: READY with what was there before."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, kw_only=True)
 class Finish:
     """The last move: DESTROYED or FAILED."""
 
@@ -165,6 +178,8 @@ Step = (
     | Relocate
     | Switch
     | LetGo
+    | BeginChange
+    | EndChange
     | Finish
 )
 
@@ -182,7 +197,7 @@ def plan(seen: Observation, now: datetime) -> Step:
         return Claim() if session.due_at <= now else Rest(until=session.due_at)
     if session.state is SessionState.READY:
         return _keep_running(seen, now)
-    return _make_progress(seen, now)
+    return _change(seen, now) if session.changing else _make_progress(seen, now)
 
 
 def backoff_s(attempt: int, spread: float) -> float:
@@ -248,7 +263,31 @@ def _keep_running(seen: Observation, now: datetime) -> Step:
         return _settle_in(seen, session.move, now) if session.move.switched_at else _go(seen, now)
     if seen.host is not None and seen.host.drain is Drain.MOVE and session.bundle is not None:
         return Relocate() if session.due_at <= now else Rest(until=session.due_at)
+    if session.turns.next is not None:
+        return _next_change(session)
     return Rest(until=session.expires_at)
+
+
+def _next_change(session: Session) -> Step:
+    if session.turns.tries < CHANGE_TRIES_MAX:
+        return BeginChange()
+    message = f"The sandbox was lost {CHANGE_TRIES_MAX} times while this was being done"
+    return EndChange(failure=Failure(code="sandbox_lost", message=message))
+
+
+def _change(seen: Observation, now: datetime) -> Step:
+    """Whatever becomes of a change, the version before goes on; it is lost with its sandbox alone,
+    and then comes back first."""
+    session, report = seen.session, seen.session.report
+    if seen.sandbox is None or _lost(seen.sandbox):
+        return _recover(seen, now)
+    if report is not None and report.phase is Phase.FAILED:
+        return EndChange(failure=_reported(report))  # and of the session, for nothing runs there
+    if report is not None and report.phase is Phase.READY and report.setback is not None:
+        return EndChange(failure=report.setback)
+    if session.deadline_at is not None and session.deadline_at <= now and _counts(seen.host, now):
+        return EndChange(failure=_too_late(session))
+    return _follow(seen, seen.sandbox, now)
 
 
 def _recover(seen: Observation, now: datetime) -> Step:
@@ -297,6 +336,12 @@ def _make_progress(seen: Observation, now: datetime) -> Step:
         return Fail(failure=_too_late(session))
     if sandbox.state is SandboxState.CREATING and sandbox.container_id is None:
         return Start(sandbox=sandbox)
+    return _follow(seen, sandbox, now)
+
+
+def _follow(seen: Observation, sandbox: Sandbox, now: datetime) -> Step:
+    """Go where the agent says that it is."""
+    session, report = seen.session, seen.session.report
     if report is None:
         return Rest(until=look_again_at(now))
     if report.phase is Phase.READY:

@@ -10,6 +10,7 @@ from datetime import datetime
 from orchestrator.domain import errors
 from orchestrator.domain.host import Wish
 from orchestrator.domain.ids import HostId, SandboxId, SessionId, Sha256, Slug, UserId
+from orchestrator.domain.turns import Turns
 
 
 class SessionState(enum.StrEnum):
@@ -81,9 +82,11 @@ TRANSITIONS: Mapping[SessionState, frozenset[SessionState]] = {
         }
     ),
     # READY -> QUEUED is recovery: the sandbox was lost, the bundle starts elsewhere, same URL.
+    # READY -> GENERATING or DEPLOYING is a change, while the version before goes on being served.
     SessionState.READY: frozenset(
         {
             SessionState.GENERATING,
+            SessionState.DEPLOYING,
             SessionState.QUEUED,
             SessionState.DESTROYING,
             SessionState.FAILED,
@@ -119,6 +122,8 @@ class Report:
     progress: int  # 0..100 as the agent sees it
     message: str = ""  # for people
     failure: Failure | None = None  # with phase FAILED alone
+    summary: str = ""  # with phase READY: what the model says that it did
+    setback: Failure | None = None  # with phase READY: a change failed, what was there goes on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,11 +171,23 @@ class Session:
     wish: Wish = field(default_factory=Wish)  # what it asks of its host
     refused_by: tuple[HostId, ...] = ()  # hosts whose Docker would not start this attempt
     move: Move | None = None
+    turns: Turns = field(default_factory=Turns)
+    reused: bool = False  # its first version was made by an earlier session, from an equal prompt
     revision: int = 0
 
     @property
     def ended(self) -> bool:
         return self.state in ENDED
+
+    @property
+    def changing(self) -> bool:
+        """Whether a change is under way: the version before goes on being served meanwhile."""
+        return self.state in IN_PROGRESS and self.turns.under_way
+
+    @property
+    def served(self) -> bool:
+        """Whether its URL leads to a running app."""
+        return self.state is SessionState.READY or self.changing
 
     @property
     def state_since(self) -> datetime:

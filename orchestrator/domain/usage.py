@@ -34,6 +34,7 @@ class Reservation:
     day: date  # UTC; the call is settled in this day's accounts, even when it ends after midnight
     holder: str  # the process that makes the call, and renews the reservation while it lives
     expires_at: datetime
+    change: int = 0  # the session's change that it is made for; 0: the first version
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +52,7 @@ class Call:
     at: datetime  # when it ended
     day: date  # of its reservation
     outcome: Outcome
+    change: int = 0  # of its reservation
 
 
 class By(enum.StrEnum):

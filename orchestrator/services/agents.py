@@ -16,7 +16,15 @@ from orchestrator.domain import errors, host, session
 from orchestrator.domain.bundle import PACKED_MAX_BYTES, BundleRecord
 from orchestrator.domain.ids import SandboxId, SessionId, Sha256
 from orchestrator.domain.sandbox import Sandbox, SandboxState
-from orchestrator.domain.session import IN_PROGRESS, Phase, Report, Session, Wanted
+from orchestrator.domain.session import (
+    IN_PROGRESS,
+    Phase,
+    Report,
+    Session,
+    SessionState,
+    Wanted,
+)
+from orchestrator.services import assignments, versions
 from orchestrator.services.deps import Deps
 from orchestrator.services.nudges import nudge
 from orchestrator.services.tokens import SessionGrant
@@ -72,11 +80,17 @@ def peek(deps: Deps, box: Sandbox, have: str) -> Inbox:
     if box.state is not SandboxState.CLAIMED or box.session_id is None:
         return Inbox(assignment=None)
     found = deps.store.sessions.get(box.session_id)
-    grant = SessionGrant(session_id=found.id, attempt=found.attempt, sandbox_id=box.id)
-    assignment_id = f"{found.id}/{found.attempt}"
-    if not _is_current(found, grant) or have == assignment_id:
+    grant = SessionGrant(
+        session_id=found.id,
+        attempt=found.attempt,
+        sandbox_id=box.id,
+        change=_change_of(found, box.id),
+    )
+    if not _is_current(found, grant) or have == assignments.id_of(grant):
         return Inbox(assignment=None)
-    return Inbox(assignment=_assignment(deps, found, grant, assignment_id))
+    if grant.change and not found.changing:
+        return Inbox(assignment=None)  # it is over before the sandbox heard of it
+    return Inbox(assignment=assignments.of(deps, found, grant))
 
 
 def authorize(deps: Deps, token: str, session_id: SessionId | None = None) -> Session:
@@ -92,6 +106,8 @@ def authorize(deps: Deps, token: str, session_id: SessionId | None = None) -> Se
         found = deps.store.sessions.get(grant.session_id)
     except errors.NotFound as missing:
         raise _refused(deps, grant, grant.session_id, "its session is gone") from missing
+    if _is_of_an_earlier_assignment(found, grant):
+        raise errors.Forbidden("that token's assignment is over", code="token_refused")
     if not _is_current(found, grant):
         raise _refused(deps, grant, found.id, "an attempt that is over")
     return found
@@ -104,9 +120,16 @@ def authorize_generation(deps: Deps, token: str) -> Session:
     gateway. Raises as `authorize`, and errors.Forbidden (not_generating).
     """
     found = authorize(deps, token)
-    if found.bundle is not None or found.state not in IN_PROGRESS:
+    if not _is_generating(found):
         raise errors.Forbidden("this session is not generating", code="not_generating")
     return found
+
+
+def _is_generating(found: Session) -> bool:
+    """For a first version also before converge has noticed that it is being written."""
+    if found.changing:
+        return found.state is SessionState.GENERATING
+    return found.bundle is None and found.state in IN_PROGRESS
 
 
 def report(deps: Deps, found: Session, sender: SandboxId, said: Report, lines: list[str]) -> bool:
@@ -115,10 +138,12 @@ def report(deps: Deps, found: Session, sender: SandboxId, said: Report, lines: l
     now = deps.clock.now()
     if lines:
         deps.store.logs.append(found.id, lines, now)
-    attempt = found.attempt
+    attempt, change = found.attempt, _change_of(found, sender)
     while True:
-        # What was true of one attempt, or in one place, must not be taken for another's.
+        # What was true of one attempt, place or change must not be taken for another's.
         if found.attempt != attempt or not _runs_in(found, sender):
+            return False
+        if _change_of(found, sender) != change:
             return False
         accept = session.accept_report
         if sender != found.sandbox_id:
@@ -139,16 +164,13 @@ def report(deps: Deps, found: Session, sender: SandboxId, said: Report, lines: l
     return True
 
 
-def bundle_for(deps: Deps, found: Session) -> tuple[Sha256, bytes]:
-    """The bytes of what a session should start. Raises errors.NotFound when there is none."""
-    if found.bundle is None:
+def bundle_for(deps: Deps, found: Session, sender: SandboxId) -> tuple[Sha256, bytes]:
+    """The bytes of what the assignment of a sandbox names. Raises errors.NotFound when it names
+    none."""
+    digest = assignments.bundle_of(deps, found, _change_of(found, sender))
+    if digest is None:
         raise errors.NotFound("this session has no bundle: its app is to be generated")
-    return found.bundle, load_bundle(deps.catalog, deps.bundles, found.bundle)
-
-
-def load_bundle(catalog: ports.Catalog, bundles: ports.Bundles, digest: Sha256) -> bytes:
-    """A bundle's bytes, from the catalog or from what was kept. Raises errors.NotFound."""
-    return catalog.data(digest) or bundles.get(digest)
+    return digest, assignments.load_bundle(deps.catalog, deps.bundles, digest)
 
 
 def keep_bundle(
@@ -158,8 +180,11 @@ def keep_bundle(
     for its owner alone: no attempt and no recovery starts it.
 
     Raises errors.TooLarge, errors.InvalidInput (bundle_refused), errors.Conflict when the bytes
-    aren't those that the agent meant to send.
+    aren't those that the agent meant to send, errors.Forbidden (not_generating) when nothing is
+    being made.
     """
+    if found.state not in IN_PROGRESS:
+        raise errors.Forbidden("nothing is being made in this session", code="not_generating")
     if len(data) > PACKED_MAX_BYTES:
         raise errors.TooLarge(
             f"a bundle has at most {PACKED_MAX_BYTES} bytes", limit_bytes=PACKED_MAX_BYTES
@@ -168,26 +193,29 @@ def keep_bundle(
         raise errors.Conflict("the bundle arrived damaged: its SHA-256 differs")
     manifest = deps.bundles.inspect(data)
     digest = deps.bundles.put(data)
-    known = deps.store.bundles.list(found.id)
-    repeated = next((record for record in known if record.sha256 == digest), None)
-    if repeated is not None:
-        if healthy:
-            _point_at(deps, found, digest)  # the first time may have ended before this
-        return repeated
+    known = versions.of_session(deps, found)
+    change = found.turns.given if found.changing else 0
     record = BundleRecord(
         session_id=found.id,
-        version=max((one.version for one in known), default=0) + 1,
+        version=versions.next_number(found, known),
         sha256=digest,
         size_bytes=len(data),
         kind=manifest.kind,
         title=manifest.title,
         created_at=deps.clock.now(),
         delete_after=None,
+        healthy=healthy,
+        change=change,
+        provider=", ".join(deps.store.usage.providers(found.id, change)),
     )
-    deps.store.bundles.add(record)
+    repeated = next((one for one in known if one.sha256 == digest), None)
+    if repeated is None:
+        deps.store.bundles.add(record)
+    elif healthy and not repeated.healthy:
+        deps.store.bundles.update(replace(repeated, healthy=True))
     if healthy:
-        _point_at(deps, found, digest)
-    return record
+        _point_at(deps, found, digest)  # also if the first time ended before this
+    return repeated or record
 
 
 def _point_at(deps: Deps, found: Session, digest: Sha256) -> None:
@@ -201,27 +229,6 @@ def _point_at(deps: Deps, found: Session, digest: Sha256) -> None:
         return
 
 
-def _assignment(
-    deps: Deps, found: Session, grant: SessionGrant, assignment_id: str
-) -> dict[str, Any]:
-    size = None
-    if found.bundle is not None:
-        size = len(load_bundle(deps.catalog, deps.bundles, found.bundle))
-    generate = found.bundle is None
-    return {
-        "id": assignment_id,
-        "kind": "generate" if generate else "bundle",
-        "session_id": found.id,
-        "session_token": deps.tokens.for_session(grant),
-        "slug": found.slug,
-        "prompt": found.prompt if generate else None,
-        "model": deps.policy.model if generate else None,
-        "max_tokens": deps.policy.max_tokens,
-        "bundle": None if generate else {"sha256": found.bundle, "size_bytes": size},
-        "start_timeout_s": deps.policy.start_timeout_s,
-    }
-
-
 def _is_current(found: Session, grant: SessionGrant) -> bool:
     """Whether this attempt is still the one that counts: what makes a token valid."""
     return (
@@ -230,6 +237,21 @@ def _is_current(found: Session, grant: SessionGrant) -> bool:
         and found.failure is None
         and found.attempt == grant.attempt
         and _runs_in(found, grant.sandbox_id)
+        and _change_of(found, grant.sandbox_id) == grant.change
+    )
+
+
+def _change_of(found: Session, sandbox_id: SandboxId) -> int:
+    """The change that a sandbox was given last; 0 while it has what it began with."""
+    return found.turns.given if sandbox_id == found.sandbox_id else 0
+
+
+def _is_of_an_earlier_assignment(found: Session, grant: SessionGrant) -> bool:
+    """A last word that crosses the next assignment: no reason for suspicion."""
+    return (
+        found.attempt == grant.attempt
+        and found.sandbox_id == grant.sandbox_id
+        and grant.change < found.turns.given
     )
 
 

@@ -12,11 +12,12 @@ from datetime import datetime, timedelta
 
 from orchestrator import ports
 from orchestrator.domain import errors, plan, session
+from orchestrator.domain.bundle import BundleRecord
 from orchestrator.domain.ids import SandboxId, SessionId
 from orchestrator.domain.plan import Observation
 from orchestrator.domain.sandbox import Sandbox
 from orchestrator.domain.session import Failure, Session, SessionState
-from orchestrator.services import claims
+from orchestrator.services import claims, generations, turns, versions
 from orchestrator.services.deps import Deps
 
 _STEPS_MAX = 30  # a whole life has 11; more means that plan and execution disagree
@@ -112,6 +113,10 @@ def _do(deps: Deps, seen: Observation, step: plan.Step) -> bool:
             return _switch(deps, seen.session, step.sandbox, now)
         case plan.LetGo():
             _let_go(deps, seen.session, step, now)
+        case plan.BeginChange():
+            turns.begin(deps, seen.session, now)
+        case plan.EndChange():
+            turns.end(deps, seen.session, step.failure, now)
         case plan.Finish():
             _finish(deps, seen.session, step.state, now)
         case plan.Done():
@@ -242,7 +247,7 @@ def _relocate(deps: Deps, found: Session, now: datetime) -> bool:
         claims.place_successor(deps, looking, now)
     except errors.NoCapacity:
         _look_again(deps, replace(found, refused_by=()), _MOVE_AGAIN_S)
-        return False
+        return found.turns.next is not None  # no reason for a change to wait as well
     deps.events.routes_changed()
     return True
 
@@ -255,7 +260,11 @@ def _switch(deps: Deps, found: Session, box: Sandbox, now: datetime) -> bool:
     assert found.move is not None
     # Reports are numbered by each agent for itself: from here on the new one's count.
     arrived = replace(
-        found, report=found.move.report, refused_by=(), due_at=plan.look_again_at(now)
+        found,
+        report=found.move.report,
+        turns=found.turns.elsewhere(),
+        refused_by=(),
+        due_at=plan.look_again_at(now),
     )
     deps.store.sandboxes.switch(arrived, now)
     deps.events.routes_changed()
@@ -280,31 +289,54 @@ def _verify(deps: Deps, found: Session, box: Sandbox, now: datetime) -> bool:
     if not deps.probe.answers(box.slug, _VERIFY_TIMEOUT_S):
         _look_again(deps, found, _VERIFY_AGAIN_S)
         return False
-    ready = session.move(found, SessionState.READY, now)
-    versions = [record.version for record in deps.store.bundles.list(found.id)]
-    version = max(versions, default=max(1, found.version))
-    _save(deps, replace(ready, version=version, due_at=found.expires_at, deadline_at=None))
-    return False
+    if found.changing:
+        turns.end(deps, found, None, now)
+        return True  # the next one may wait
+    running = versions.running(deps, found)
+    ready = replace(
+        session.move(found, SessionState.READY, now),
+        version=running.version if running is not None else max(1, found.version),
+        due_at=found.expires_at if found.turns.next is None else now,
+        deadline_at=None,
+    )
+    _save(deps, ready)
+    if running is not None and not found.version:
+        _first_seen(deps, ready, running)
+    return ready.turns.next is not None
+
+
+def _first_seen(deps: Deps, ready: Session, version: BundleRecord) -> None:
+    """The first version runs: from now on an equal prompt may have it too."""
+    if ready.template is not None or ready.reused:
+        return
+    if ready.report is not None and ready.report.summary:
+        version = replace(version, summary=ready.report.summary)
+        deps.store.bundles.update(version)
+    generations.keep(deps, ready, version)
 
 
 def _requeue(deps: Deps, found: Session, now: datetime, attempt: int) -> None:
     burnt = attempt > found.attempt
     wait_s = plan.backoff_s(found.attempt, deps.spread()) if burnt else 0.0
     refused = found.failure is not None and not found.failure.burns
-    back = session.move(found, SessionState.QUEUED, now)
-    _save(
-        deps,
-        replace(
-            back,
-            sandbox_id=None,
-            report=None,
-            failure=None,
-            deadline_at=None,
-            attempt=attempt,
-            refused_by=found.refused_by if refused else (),
-            due_at=now + timedelta(seconds=wait_s),
-        ),
+    done = turns.outcome(deps, found, None, now) if turns.was_done(deps, found) else None
+    back = session.move(found if done is None else done.session, SessionState.QUEUED, now)
+    queued = replace(
+        back,
+        sandbox_id=None,
+        report=None,
+        failure=None,
+        deadline_at=None,
+        attempt=attempt,
+        turns=back.turns.elsewhere(),
+        refused_by=found.refused_by if refused else (),
+        due_at=now + timedelta(seconds=wait_s),
     )
+    if done is None:
+        _save(deps, queued)
+        return
+    deps.store.changes.conclude(done.change, queued)
+    deps.events.session_changed(found.id)
 
 
 def _finish(deps: Deps, found: Session, state: SessionState, now: datetime) -> None:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from orchestrator import ports
 from orchestrator.domain import errors, ids, session
-from orchestrator.domain.access import LIMITS, PROMPT_MAX_BYTES, TTL_MIN_S, Principal, Role
+from orchestrator.domain.access import LIMITS, TTL_MIN_S, Principal, Role
 from orchestrator.domain.host import Wish
 from orchestrator.domain.ids import SessionId, Sha256
 from orchestrator.domain.session import Entered, Session, SessionState, Wanted
-from orchestrator.services import templates
+from orchestrator.services import generations, prompts, templates
 from orchestrator.services.deps import Deps
 from orchestrator.services.nudges import nudge
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
+_NOBODY_WRITES = frozenset({"provider_unavailable", "provider_auth", "budget_exhausted"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +29,7 @@ class Request:
     ttl_s: int | None
     idempotency_key: str | None = None
     wish: Wish = field(default_factory=Wish)
+    fresh: bool = False  # whether Claude is to be asked even if it was asked the same before
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,14 +47,20 @@ def create(deps: Deps, who: Principal, asked: Request) -> Session:
     ttl_out_of_range, placement_unknown, generation_unavailable), errors.LimitReached,
     errors.Conflict (idempotency_conflict).
     """
-    prompt = _checked_prompt(asked.prompt, needed=asked.template is None)
+    needed = "say what the app should be, or name a template" if asked.template is None else ""
+    prompt = prompts.checked(asked.prompt, what="prompt", field="prompt", needed=needed)
     ttl_s = _checked_ttl(who, deps.policy.ttl_default_s if asked.ttl_s is None else asked.ttl_s)
     app = _choose(deps, prompt, asked.template)
     wish = _checked_wish(deps, asked.wish)
     new = replace(_new_session(who, prompt, ttl_s, app, deps.clock.now()), wish=wish)
+    earlier = None if app.bundle or asked.fresh else generations.find(deps, new)
+    if earlier is not None:
+        new = replace(new, bundle=earlier.bundle, reused=True)
     most = LIMITS[who.tier].sessions_max
     made = deps.store.sessions.add(new, _idempotency(asked), max_active=most)
     if made.id == new.id:
+        if earlier is not None:
+            generations.adopt(deps, made, earlier)
         nudge(deps, made)
     return made
 
@@ -117,6 +123,14 @@ def queue_position(deps: Deps, found: Session) -> int | None:
     return deps.store.sessions.ahead_of(found, deps.clock.now()) + 1
 
 
+def offer(deps: Deps, found: Session) -> ports.Template | None:
+    """The template nearest to what was asked for, when nobody could be had to write it."""
+    failure = found.failure
+    if failure is None or failure.code not in _NOBODY_WRITES or found.template is not None:
+        return None
+    return templates.nearest(found.prompt, deps.catalog.list())
+
+
 def _change(
     deps: Deps, who: Principal, session_id: str, how: Callable[[Session], Session]
 ) -> Session:
@@ -131,28 +145,6 @@ def _change(
             continue
         deps.events.session_changed(saved.id)
         return saved
-
-
-def _checked_prompt(text: str, *, needed: bool) -> str:
-    prompt = text.strip()
-    if needed and not prompt:
-        raise errors.InvalidInput(
-            "say what the app should be, or name a template", code="prompt_empty", field="prompt"
-        )
-    if len(prompt.encode("utf-8", "surrogatepass")) > PROMPT_MAX_BYTES:
-        raise errors.InvalidInput(
-            f"a prompt has at most {PROMPT_MAX_BYTES} bytes; shorten it",
-            code="prompt_too_large",
-            field="prompt",
-            limit_bytes=PROMPT_MAX_BYTES,
-        )
-    if _CONTROL.search(prompt) or any("\ud800" <= char <= "\udfff" for char in prompt):
-        raise errors.InvalidInput(
-            "a prompt is plain text; take the control characters out",
-            code="prompt_not_text",
-            field="prompt",
-        )
-    return prompt
 
 
 def _checked_ttl(who: Principal, ttl_s: int) -> int:
@@ -202,15 +194,7 @@ def _choose(deps: Deps, prompt: str, name: str | None) -> _App:
     match = templates.asked_for(prompt, known)
     if match is not None:
         return _App(template=match.name, bundle=match.digest)
-    if not deps.policy.can_generate:
-        raise errors.InvalidInput(
-            "no Claude key is configured, so only templates can be started: set ANTHROPIC_API_KEY,"
-            f" or ask for one of {', '.join(names)}",
-            code="generation_unavailable",
-            field="prompt",
-            setting="ANTHROPIC_API_KEY",
-            templates=names,
-        )
+    prompts.check_generation(deps, field="prompt")
     return _App(template=None, bundle=None)
 
 
@@ -218,6 +202,8 @@ def _idempotency(asked: Request) -> ports.Idempotency | None:
     if asked.idempotency_key is None:
         return None
     parts = [asked.prompt, asked.template or "", str(asked.ttl_s)]
+    if asked.fresh:
+        parts.append("fresh")
     if asked.wish:
         parts += [asked.wish.region, *(f"{k}={v}" for k, v in sorted(asked.wish.labels.items()))]
     text = "\0".join(parts)

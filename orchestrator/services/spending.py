@@ -63,6 +63,7 @@ def reserve(
         day=now.astimezone(UTC).date(),
         holder=holder,
         expires_at=now + LEASE,
+        change=session.turns.given if session.changing else 0,
     )
     deps.store.usage.reserve(wanted, deps.policy.budgets, now)
     return wanted
@@ -87,6 +88,7 @@ def settle(deps: Deps, reserved: Reservation, ended: Ended) -> Call:
         at=deps.clock.now(),
         day=reserved.day,
         outcome=ended.outcome,
+        change=reserved.change,
     )
     deps.store.usage.settle(call)
     return call

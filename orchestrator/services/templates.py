@@ -1,4 +1,5 @@
-"""Which template a prompt clearly asks for, if any. Pure; called when a session is admitted."""
+"""Which template a prompt asks for, or comes nearest to. Pure; called when a session is admitted,
+and when it failed because nobody could write its app."""
 
 from __future__ import annotations
 
@@ -35,6 +36,19 @@ def asked_for(prompt: str, templates: Sequence[Template]) -> Template | None:
                 continue
             if best is None or len(wanted) > best[0]:
                 best = (len(wanted), template)
+    return best[1] if best else None
+
+
+def nearest(prompt: str, templates: Sequence[Template]) -> Template | None:
+    """The template that has most words in common with a prompt; None when none has any."""
+    asked = set(_words(prompt)) - _FILLER
+    best: tuple[float, Template] | None = None
+    for template in templates:
+        named = set(_words(" ".join((template.name, template.title, *template.keywords))))
+        told = set(_words(template.description)) - named
+        score = len(asked & named) + len(asked & told) / 2
+        if score and (best is None or score > best[0]):
+            best = (score, template)
     return best[1] if best else None
 
 

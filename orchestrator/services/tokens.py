@@ -1,6 +1,7 @@
 """Tokens of sandboxes and sessions: derived, so that none is stored and each dies with its row.
 
-A sandbox token names a sandbox; a session token names a session, an attempt and a sandbox. Both are
+A sandbox token names a sandbox; a session token names a session, an attempt, a sandbox and, if it
+is for one, a change. Both are
 HMAC-SHA256 under the installation's secret. Whether the bearer is still wanted is asked from the
 store at each use: ending a session or a sandbox is what revokes its token.
 """
@@ -22,6 +23,7 @@ class SessionGrant:
     session_id: SessionId
     attempt: int
     sandbox_id: SandboxId
+    change: int = 0  # what of the session it is for: 0 the app that it starts with, else a change
 
 
 class Tokens:
@@ -40,12 +42,16 @@ class Tokens:
         return SandboxId(sandbox_id)
 
     def for_session(self, grant: SessionGrant) -> str:
-        return self._sign("set", grant.session_id, str(grant.attempt), grant.sandbox_id)
+        change = [str(grant.change)] if grant.change else []
+        return self._sign("set", grant.session_id, str(grant.attempt), grant.sandbox_id, *change)
 
     def read_session(self, token: str) -> SessionGrant:
-        session_id, attempt, sandbox_id = self._check("set", token, 3)
+        session_id, attempt, sandbox_id, *change = self._check("set", token, 3, 4)
         return SessionGrant(
-            session_id=SessionId(session_id), attempt=int(attempt), sandbox_id=SandboxId(sandbox_id)
+            session_id=SessionId(session_id),
+            attempt=int(attempt),
+            sandbox_id=SandboxId(sandbox_id),
+            change=int(change[0]) if change else 0,
         )
 
     def for_visitor(self, user_id: UserId) -> str:
@@ -60,9 +66,9 @@ class Tokens:
     def _sign(self, kind: str, *parts: str) -> str:
         return ".".join((kind, *parts, self._mac(kind, parts)))
 
-    def _check(self, kind: str, token: str, count: int) -> list[str]:
+    def _check(self, kind: str, token: str, *counts: int) -> list[str]:
         found, *parts = token.split(".")
-        if found != kind or len(parts) != count + 1:
+        if found != kind or len(parts) - 1 not in counts:
             raise errors.Unauthorized("that token has not the form of one of ours")
         *said, mac = parts
         if not hmac.compare_digest(mac.encode(), self._mac(kind, said).encode()):

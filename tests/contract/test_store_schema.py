@@ -52,7 +52,7 @@ def definitions(connection: sa.Connection) -> set[str]:
 def test_migrations_and_metadata_agree(store_url: str) -> None:
     with engine(store_url) as opened, opened.connect() as connection:
         context = MigrationContext.configure(connection)
-        assert context.get_current_revision() == "0003"
+        assert context.get_current_revision() == "0004"
         assert compare_metadata(context, schema.metadata) == []
 
 

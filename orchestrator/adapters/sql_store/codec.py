@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from orchestrator.adapters.sql_store import schema
 from orchestrator.domain.access import RANK, ApiKey, Role
 from orchestrator.domain.bundle import BundleRecord
+from orchestrator.domain.change import Change
 from orchestrator.domain.host import Drain, Host, HostState, StartCurve, Wish
 from orchestrator.domain.sandbox import Sandbox, SandboxState
 from orchestrator.domain.session import (
@@ -26,6 +28,7 @@ from orchestrator.domain.session import (
     Tier,
     Wanted,
 )
+from orchestrator.domain.turns import Turns
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -36,6 +39,7 @@ _WANTED = {wanted.value: wanted for wanted in Wanted}
 _TIERS = {tier.value: tier for tier in Tier}
 
 _NO_WISH = Wish()
+_NO_TURNS = Turns()
 
 _s = schema.sessions.c
 SESSION = (
@@ -64,6 +68,8 @@ SESSION = (
     _s.wish,
     _s.refused_by,
     _s.move,
+    _s.turns,
+    _s.reused,
 )
 
 _b = schema.sandboxes.c
@@ -89,6 +95,7 @@ SANDBOX = (
 _OWN = frozenset({"port_cursor", "used"})
 HOST = tuple(column for column in schema.hosts.c if column.name not in _OWN)
 BUNDLE = tuple(schema.bundles.c)
+CHANGE = tuple(column for column in schema.changes.c if column.name != "idempotency_key")
 API_KEY = tuple(schema.api_keys.c)
 
 
@@ -120,6 +127,8 @@ def session_of(row: Sequence[Any]) -> Session:
         wish=_NO_WISH if row[22] is None else Wish(**json.loads(row[22])),
         refused_by=() if row[23] is None else tuple(json.loads(row[23])),
         move=None if row[24] is None else _move_of(row[24]),
+        turns=_NO_TURNS if row[25] is None else Turns(**json.loads(row[25])),
+        reused=row[26],
     )
 
 
@@ -152,6 +161,8 @@ def session_values(session: Session) -> dict[str, Any]:
         "wish": _wish_text(session.wish) if session.wish else None,
         "refused_by": _dump(session.refused_by) if session.refused_by else None,
         "move": None if session.move is None else _move_text(session.move),
+        "turns": None if session.turns == _NO_TURNS else _dump(asdict(session.turns)),
+        "reused": session.reused,
     }
 
 
@@ -214,6 +225,19 @@ def bundle_of(row: Sequence[Any]) -> BundleRecord:
 
 def bundle_values(record: BundleRecord) -> dict[str, Any]:
     return {column.name: getattr(record, column.name) for column in BUNDLE}
+
+
+def change_of(row: Sequence[Any]) -> Change:
+    """A row of the CHANGE columns as a Change."""
+    fields = {column.name: value for column, value in zip(CHANGE, row, strict=True)}
+    return Change(**{**fields, "failure": _failure_of(fields["failure"])})
+
+
+def change_values(change: Change) -> dict[str, Any]:
+    return {
+        **{column.name: getattr(change, column.name) for column in CHANGE},
+        "failure": _failure_text(change.failure),
+    }
 
 
 def key_of(row: Sequence[Any]) -> ApiKey:
@@ -281,13 +305,15 @@ def _report_of(text: str | None) -> Report | None:
     if text is None:
         return None
     data = json.loads(text)
-    failure = data["failure"]
+    failure, setback = data["failure"], data.get("setback")
     return Report(
         seq=data["seq"],
         phase=Phase(data["phase"]),
         progress=data["progress"],
         message=data["message"],
         failure=None if failure is None else Failure(**failure),
+        summary=data.get("summary", ""),
+        setback=None if setback is None else Failure(**setback),
     )
 
 
@@ -295,15 +321,18 @@ def _report_text(report: Report | None) -> str | None:
     if report is None:
         return None
     failure = report.failure
-    return _dump(
-        {
-            "seq": report.seq,
-            "phase": report.phase.value,
-            "progress": report.progress,
-            "message": report.message,
-            "failure": None if failure is None else _failure_data(failure),
-        }
-    )
+    data = {
+        "seq": report.seq,
+        "phase": report.phase.value,
+        "progress": report.progress,
+        "message": report.message,
+        "failure": None if failure is None else _failure_data(failure),
+    }
+    if report.summary:
+        data["summary"] = report.summary
+    if report.setback is not None:
+        data["setback"] = _failure_data(report.setback)
+    return _dump(data)
 
 
 def _failure_of(text: str | None) -> Failure | None:

@@ -85,6 +85,15 @@ class SqlBundleRecords:
                     code="bundle_exists",
                 )
 
+    def update(self, record: BundleRecord) -> None:
+        values = {"healthy": record.healthy, "provider": record.provider, "summary": record.summary}
+        with self._database.write() as connection:
+            connection.execute(
+                sa.update(schema.bundles)
+                .where(_u.session_id == record.session_id, _u.version == record.version)
+                .values(values)
+            )
+
     def list(self, session_id: SessionId) -> Sequence[BundleRecord]:
         """By version."""
         query = select(*codec.BUNDLE).where(_u.session_id == session_id).order_by(_u.version)

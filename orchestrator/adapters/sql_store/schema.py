@@ -177,6 +177,8 @@ sessions = Table(
     Column("wish", sa.Text),  # JSON, see codec; so are the next two
     Column("refused_by", sa.Text),
     Column("move", sa.Text),
+    Column("turns", sa.Text),
+    Column("reused", sa.Boolean, nullable=False, server_default=sa.false()),
     UniqueConstraint("user_id", "idempotency_key"),
     Index("ix_sessions_user", "user_id", "created_at", "id"),
     Index("ix_sessions_created", "created_at", "id"),
@@ -186,6 +188,23 @@ sessions = Table(
     _partial("ix_sessions_queue", "rank", "created_at", "id", "due_at", where=SESSION_QUEUED),
     _partial("ix_sessions_active", "user_id", where=SESSION_LIVE),
     _partial("ix_sessions_bundle", "bundle", where=SESSION_LIVE),
+)
+
+# What users ask of apps that are there; sessions.turns says whose turn it is.
+changes = Table(
+    "changes",
+    metadata,
+    Column("session_id", sa.Text, ForeignKey(sessions.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("number", sa.Integer, primary_key=True, autoincrement=False),  # 1.. within the session
+    Column("text", FreeText, nullable=False),
+    Column("restores", sa.Integer),
+    Column("created_at", UtcTime, nullable=False),
+    Column("ended_at", UtcTime),
+    Column("version", sa.Integer),
+    Column("summary", FreeText, nullable=False),
+    Column("failure", sa.Text),  # JSON, see codec
+    Column("idempotency_key", FreeText),
+    UniqueConstraint("session_id", "idempotency_key"),
 )
 
 events = Table(
@@ -241,6 +260,10 @@ bundles = Table(
     Column("title", FreeText, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("delete_after", UtcTime),
+    Column("healthy", sa.Boolean, nullable=False, server_default=sa.true()),
+    Column("change", sa.Integer, nullable=False, server_default="0"),
+    Column("provider", sa.Text, nullable=False, server_default=""),
+    Column("summary", FreeText, nullable=False, server_default=""),
     _partial("ix_bundles_expiry", "delete_after", where="delete_after IS NOT NULL"),
 )
 
@@ -310,6 +333,7 @@ reservations = Table(
     Column("day", sa.Text, nullable=False),  # ISO, UTC
     Column("holder", sa.Text, nullable=False, index=True),
     Column("expires_at", UtcTime, nullable=False, index=True),
+    Column("change", sa.Integer, nullable=False, server_default="0"),
 )
 
 usage = Table(
@@ -331,6 +355,7 @@ usage = Table(
     Column("at", UtcTime, nullable=False, index=True),
     Column("day", sa.Text, nullable=False),  # ISO, UTC
     Column("outcome", sa.Text, nullable=False),
+    Column("change", sa.Integer, nullable=False, server_default="0"),
     Index("ix_usage_user", "user_id", "at"),
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import text
 
 from orchestrator.adapters.sql_store.access import SqlAudit, SqlKeys, SqlLeases
+from orchestrator.adapters.sql_store.changes import SqlChanges
 from orchestrator.adapters.sql_store.database import Database, engine_for, parse
 from orchestrator.adapters.sql_store.generations import SqlGenerations
 from orchestrator.adapters.sql_store.hosts import SqlHosts
@@ -41,6 +42,7 @@ class SqlStore:
         self.sessions = SqlSessions(database)
         self.sandboxes = SqlSandboxes(database, port_range)
         self.hosts = SqlHosts(database)
+        self.changes = SqlChanges(database)
         self.bundles = SqlBundleRecords(database)
         self.logs = SqlLogs(database, log_lines)
         self.keys = SqlKeys(database)

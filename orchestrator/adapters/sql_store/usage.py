@@ -49,6 +49,32 @@ _EXPIRED = (
     .limit(_EXPIRED_BATCH)
 )
 
+_PROVIDERS = (
+    select(_u.provider)
+    .where(
+        _u.session_id == bindparam("session_id"),
+        _u.change == bindparam("change"),
+        _u.outcome == Outcome.SERVED.value,
+    )
+    .group_by(_u.provider)
+    .order_by(func.max(_u.at))
+)
+_WRITTEN = select(sa.cast(func.sum(_u.output_tokens), sa.BigInteger)).where(
+    _u.at >= bindparam("since"), _u.outcome == Outcome.SERVED.value
+)
+_OUTPUTS = (
+    _WRITTEN.where(_u.change == 0)
+    .group_by(_u.session_id)
+    .order_by(func.max(_u.at).desc())
+    .limit(bindparam("count"))
+)
+_OUTPUTS_OF_CHANGES = (
+    _WRITTEN.where(_u.change > 0)
+    .group_by(_u.session_id, _u.change)
+    .order_by(func.max(_u.at).desc())
+    .limit(bindparam("count"))
+)
+
 
 class SqlUsage:
     """ports.Usage."""
@@ -97,6 +123,17 @@ class SqlUsage:
     def of_session(self, session_id: SessionId) -> Sequence[UsageSum]:
         """By provider, as the port says."""
         return self._sums(By.PROVIDER, _u.session_id == session_id)
+
+    def providers(self, session_id: SessionId, change: int) -> Sequence[str]:
+        asked = {"session_id": session_id, "change": change}
+        with self._database.read() as connection:
+            return connection.execute(_PROVIDERS, asked).scalars().all()
+
+    def outputs(self, *, changes: bool, since: datetime, limit: int) -> Sequence[int]:
+        query = _OUTPUTS_OF_CHANGES if changes else _OUTPUTS
+        with self._database.read() as connection:
+            found = connection.execute(query, {"since": since, "count": limit})
+            return found.scalars().all()
 
     def sums(
         self,
@@ -204,6 +241,7 @@ def _reservation_values(wanted: Reservation) -> dict[str, Any]:
         "day": wanted.day.isoformat(),
         "holder": wanted.holder,
         "expires_at": wanted.expires_at,
+        "change": wanted.change,
     }
 
 
@@ -224,6 +262,7 @@ def _call_values(call: Call) -> dict[str, Any]:
         "at": call.at,
         "day": call.day.isoformat(),
         "outcome": call.outcome.value,
+        "change": call.change,
     }
 
 
@@ -240,6 +279,7 @@ def _lost(row: Any, now: datetime) -> Call:
         at=now,
         day=date.fromisoformat(row.day),
         outcome=Outcome.LOST,
+        change=row.change,
     )
 
 

@@ -20,7 +20,7 @@ from orchestrator.domain.session import Session, SessionState, Tier
 from orchestrator.entrypoints.api import auth, health, hosts, views
 from orchestrator.entrypoints.api.auth import Operator
 from orchestrator.entrypoints.api.context import Context, context_of
-from orchestrator.entrypoints.api.sessions import Extension
+from orchestrator.entrypoints.api.sessions import Extension, beside
 from orchestrator.entrypoints.api.sessions import logs as own_logs
 from orchestrator.services import keys, pool
 from orchestrator.services import sessions as service
@@ -162,8 +162,8 @@ def audit(request: Request, limit: Limit = 100) -> dict[str, Any]:
 
 
 def _describe(context: Context, found: Session) -> dict[str, Any]:
-    position = service.queue_position(context.deps, found)
-    return views.operator_status(found, position, context.deps.clock.now(), context.settings)
+    now = context.deps.clock.now()
+    return views.operator_status(found, beside(context, found), now, context.settings)
 
 
 def _pool(context: Context, boxes: Sequence[Sandbox]) -> dict[str, Any]:

@@ -36,6 +36,15 @@ class ReportError(BaseModel):
     permanent: bool = True
 
 
+class ChangeOutcome(BaseModel):
+    """How a change of a running app ended."""
+
+    ok: bool
+    code: Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,40}$")] = "generation_failed"
+    message: Annotated[str, StringConstraints(max_length=4000)] = ""
+    permanent: bool = True
+
+
 class ReportBody(BaseModel):
     """One report of an agent, as it comes over the wire."""
 
@@ -47,18 +56,28 @@ class ReportBody(BaseModel):
     message: Annotated[str, StringConstraints(max_length=200)] = ""
     logs: Annotated[list[Annotated[str, StringConstraints(max_length=4000)]], Field(max_length=500)]
     error: ReportError | None = None
+    summary: Annotated[str, StringConstraints(max_length=4000)] | None = None
+    change: ChangeOutcome | None = None
 
     def as_report(self) -> Report:
+        ready = self.phase is Phase.READY
         failed = self.error if self.phase is Phase.FAILED else None
+        undone = self.change if ready and self.change is not None and not self.change.ok else None
         return Report(
             seq=self.seq,
             phase=self.phase,
             progress=self.progress,
             message=self.message,
-            failure=None
-            if failed is None
-            else Failure(code=failed.code, message=failed.message, permanent=failed.permanent),
+            failure=_failure(failed),
+            summary=(self.summary or "") if ready else "",
+            setback=_failure(undone),
         )
+
+
+def _failure(said: ReportError | ChangeOutcome | None) -> Failure | None:
+    if said is None:
+        return None
+    return Failure(code=said.code, message=said.message, permanent=said.permanent)
 
 
 def build(context: Context, gateway: Gateway) -> Starlette:
@@ -152,7 +171,9 @@ def _report(context: Context, token: str, session_id: SessionId, raw: bytes) -> 
 
 
 def _bundle(context: Context, token: str) -> tuple[str, bytes]:
-    return agents.bundle_for(context.deps, agents.authorize(context.deps, token))
+    found = agents.authorize(context.deps, token)
+    sender = context.deps.tokens.read_session(token).sandbox_id
+    return agents.bundle_for(context.deps, found, sender)
 
 
 def _keep(context: Context, token: str, data: bytes, claimed: str, healthy: bool) -> int:

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 
 import orchestrator
-from orchestrator.entrypoints.api import admin, health, hosts, problems, sessions, usage
+from orchestrator.entrypoints.api import admin, changes, health, hosts, problems, sessions, usage
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.guard import Guard
 
@@ -48,6 +48,7 @@ def _api(context: Context) -> FastAPI:
     app.state.context = context
     problems.install(app)
     app.include_router(sessions.router)
+    app.include_router(changes.router)
     app.include_router(admin.router)
     app.include_router(hosts.router)
     app.include_router(health.router)

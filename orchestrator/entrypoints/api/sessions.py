@@ -19,14 +19,14 @@ from orchestrator.domain.session import Session
 from orchestrator.entrypoints.api import auth, views
 from orchestrator.entrypoints.api.auth import Caller
 from orchestrator.entrypoints.api.context import Context, context_of
-from orchestrator.services import agents
+from orchestrator.services import assignments, versions
 from orchestrator.services import sessions as service
 
 router = APIRouter(prefix="/api", tags=["sessions"])
 
 STATUS_PATH = "/api/status/{session_id}"
 WAIT_MAX_S = 60.0
-_IDEMPOTENCY_KEY_MAX = 255
+IDEMPOTENCY_KEY_MAX = 255
 _NO_CACHE = {"Cache-Control": "private, no-cache"}
 
 
@@ -38,6 +38,9 @@ class NewSession(BaseModel):
     prompt: str = ""
     template: str | None = None
     ttl: str | int | None = None
+    fresh: bool = Field(
+        default=False, description="Ask Claude even if the same was made within the last hour."
+    )
     region: str = Field(default="", description="Of the host that it is to run on; empty: any.")
     labels: dict[str, str] = Field(
         default={}, description="That its host has to have, all of them."
@@ -57,7 +60,7 @@ def create(
     request: Request,
     who: Caller,
     body: NewSession,
-    idempotency_key: Annotated[str | None, Header(max_length=_IDEMPOTENCY_KEY_MAX)] = None,
+    idempotency_key: Annotated[str | None, Header(max_length=IDEMPOTENCY_KEY_MAX)] = None,
 ) -> Response:
     """Ask for an app. Answers at once; `/api/status/{id}` tells how it goes on."""
     context = context_of(request)
@@ -67,8 +70,11 @@ def create(
         ttl_s=None if body.ttl is None else duration.parse(body.ttl),
         idempotency_key=idempotency_key,
         wish=Wish(region=body.region, labels=body.labels),
+        fresh=body.fresh,
     )
     made = service.create(context.deps, who, asked)
+    if made.template is None:
+        context.board.generations.labels("yes" if made.reused else "no").inc()
     return _answer(context, made, status_code=202, location=f"/api/status/{made.id}")
 
 
@@ -156,11 +162,10 @@ def bundle(
     found = service.get(deps, who, session_id)
     digest = found.bundle
     if version is not None:
-        records = deps.store.bundles.list(found.id)
-        digest = next((one.sha256 for one in records if one.version == version), None)
+        digest = versions.numbered(deps, found, version).sha256
     if digest is None:
-        raise errors.NotFound("this session has no such version", code="version_unknown")
-    data = agents.load_bundle(deps.catalog, deps.bundles, digest)
+        raise errors.NotFound("this session has no version yet", code="version_unknown")
+    data = assignments.load_bundle(deps.catalog, deps.bundles, digest)
     name = f"{found.template or 'app'}-{found.id[4:12]}.zip"
     return Response(
         bundle_store.as_zip(data),
@@ -177,18 +182,31 @@ def templates(request: Request) -> dict[str, Any]:
 
 def describe(context: Context, found: Session) -> dict[str, Any]:
     """A session as its owner sees it."""
-    position = service.queue_position(context.deps, found)
-    return views.status(found, position, context.deps.clock.now(), context.settings)
+    return _status_of(context, found, beside(context, found))
+
+
+def beside(context: Context, found: Session) -> views.Beside:
+    """What belongs to a session and isn't in its row."""
+    deps = context.deps
+    return views.Beside(
+        position=service.queue_position(deps, found),
+        change=deps.store.changes.get(found.id, found.turns.given) if found.changing else None,
+        offer=service.offer(deps, found),
+    )
+
+
+def _status_of(context: Context, found: Session, aside: views.Beside) -> dict[str, Any]:
+    return views.status(found, aside, context.deps.clock.now(), context.settings)
 
 
 def _answer(
     context: Context, found: Session, *, status_code: int = 200, location: str | None = None
 ) -> Response:
-    position = service.queue_position(context.deps, found)
-    headers = {"ETag": views.etag(found, position), **_NO_CACHE}
+    aside = beside(context, found)
+    headers = {"ETag": views.etag(found, aside.position), **_NO_CACHE}
     if location is not None:
         headers["Location"] = location
-    body = views.status(found, position, context.deps.clock.now(), context.settings)
+    body = _status_of(context, found, aside)
     return JSONResponse(body, status_code=status_code, headers=headers)
 
 
@@ -201,10 +219,10 @@ def _fresh(context: Context, who: Principal, session_id: str, known: str | None)
     """The status, or None when it is what the caller knows."""
     found = service.get(context.deps, who, session_id)
     position = service.queue_position(context.deps, found)
-    if known is not None and known == views.etag(found, position):
+    tag = views.etag(found, position)
+    if known == tag:
         return None
-    body = views.status(found, position, context.deps.clock.now(), context.settings)
-    return JSONResponse(body, headers={"ETag": views.etag(found, position), **_NO_CACHE})
+    return JSONResponse(describe(context, found), headers={"ETag": tag, **_NO_CACHE})
 
 
 async def _wait_for_change(

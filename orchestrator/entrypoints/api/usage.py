@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -14,7 +14,7 @@ from orchestrator.domain.pricing import MICRO
 from orchestrator.domain.usage import By, UsageSum
 from orchestrator.entrypoints.api import auth
 from orchestrator.entrypoints.api.auth import Caller
-from orchestrator.entrypoints.api.context import Context, context_of
+from orchestrator.entrypoints.api.context import context_of
 from orchestrator.services import spending
 
 router = APIRouter(prefix="/api", tags=["usage"])
@@ -54,7 +54,7 @@ def everybodys(
         "since": since.isoformat(),
         "prices_of": context.deps.policy.prices.date,
         "rows": rows(found),
-        "total": _total(context, since),
+        "total": total(rows(context.deps.store.usage.sums(By.DAY, since=since, limit=1000))),
     }
 
 
@@ -75,11 +75,11 @@ def rows(sums: Sequence[UsageSum]) -> list[dict[str, Any]]:
     ]
 
 
-def _total(context: Context, since: datetime) -> dict[str, Any]:
-    days = rows(context.deps.store.usage.sums(By.DAY, since=since, limit=1000))
+def total(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What `rows` add up to."""
     names = ("calls", "input_tokens", "output_tokens", "cache_write_tokens", "cache_read_tokens")
-    total: dict[str, Any] = {name: sum(day[name] for day in days) for name in names}
-    return {**total, "cost_usd": round(sum(day["cost_usd"] for day in days), 6)}
+    sums: dict[str, Any] = {name: sum(part[name] for part in parts) for name in names}
+    return {**sums, "cost_usd": round(sum(part["cost_usd"] for part in parts), 6)}
 
 
 def _budget(account: Account, spent: Spend) -> dict[str, Any]:

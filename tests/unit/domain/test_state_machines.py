@@ -23,7 +23,7 @@ queued -> provisioning destroying failed
 provisioning -> generating deploying ready queued destroying failed
 generating -> deploying ready queued destroying failed
 deploying -> ready queued destroying failed
-ready -> generating queued destroying failed
+ready -> generating deploying queued destroying failed
 destroying -> destroyed
 """
 SANDBOX_MOVES = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.domain import bundle, errors
-from orchestrator.domain.ids import Sha256
+from orchestrator.domain.ids import SandboxId, Sha256
 from orchestrator.domain.session import Session
 from orchestrator.services import agents
 from tests.unit.services.world import RaceToWrite, World, bundle_of, digest_of
@@ -16,13 +16,13 @@ def test_the_agent_fetches_the_bundle_of_its_session(world: World) -> None:
     session = world.ask()
     template = world.catalog.get("kanban")
     assert template is not None
-    digest, data = agents.bundle_for(world.deps, session)
+    digest, data = agents.bundle_for(world.deps, session, SandboxId("sbx_any"))
     assert (digest, data) == (template.digest, world.catalog.data(template.digest))
 
 
 def test_an_app_that_is_to_be_generated_has_no_bundle_yet(world: World, session: Session) -> None:
     with pytest.raises(errors.NotFound):
-        agents.bundle_for(world.deps, session)
+        agents.bundle_for(world.deps, session, SandboxId("sbx_any"))
 
 
 def test_uploads_become_versions_and_the_newest_is_what_recovery_starts(

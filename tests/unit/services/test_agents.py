@@ -52,6 +52,8 @@ def test_a_claimed_sandbox_is_told_what_to_generate(world: World, session: Sessi
         "max_tokens": 32_000,
         "bundle": None,
         "start_timeout_s": 45.0,
+        "expected_output_tokens": None,
+        "limits": {"seconds": 540},
     }
 
 

@@ -212,7 +212,7 @@ def test_a_generated_app_comes_back_from_the_version_that_it_kept(world: World) 
     assignment = agents.visit(world.deps, box.id, "").assignment
     assert assignment is not None
     assert (assignment["kind"], assignment["prompt"]) == ("bundle", None)
-    assert agents.bundle_for(world.deps, world.session(session))[1] == data
+    assert agents.bundle_for(world.deps, world.session(session), box.id)[1] == data
 
 
 def test_a_ready_app_that_its_agent_gives_up_fails_with_what_it_said(world: World) -> None:

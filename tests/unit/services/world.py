@@ -16,12 +16,13 @@ from typing import Any
 from orchestrator import ports
 from orchestrator.domain import ids
 from orchestrator.domain.access import Principal, Role
+from orchestrator.domain.change import Change
 from orchestrator.domain.host import Host
 from orchestrator.domain.ids import SandboxId, SessionId
 from orchestrator.domain.sandbox import Sandbox, SandboxState
 from orchestrator.domain.session import Failure, Phase, Report, Session, SessionState, Tier, Wanted
 from orchestrator.ports import SandboxSpec
-from orchestrator.services import agents, claims, converge, hosts, pool, routes, sessions
+from orchestrator.services import agents, changes, claims, converge, hosts, pool, routes, sessions
 from orchestrator.services.deps import Deps, Policy
 from orchestrator.services.tokens import SessionGrant, Tokens
 from tests.fakes import samples
@@ -161,16 +162,26 @@ class World:
         """What the agent of the present attempt was given."""
         now = self.session(session)
         assert now.sandbox_id is not None
-        grant = SessionGrant(session_id=now.id, attempt=now.attempt, sandbox_id=now.sandbox_id)
+        grant = SessionGrant(
+            session_id=now.id,
+            attempt=now.attempt,
+            sandbox_id=now.sandbox_id,
+            change=now.turns.given,
+        )
         return self.deps.tokens.for_session(grant)
 
     def report(
-        self, session: Session, phase: Phase, seq: int = 0, failure: Failure | None = None
+        self,
+        session: Session,
+        phase: Phase,
+        seq: int = 0,
+        failure: Failure | None = None,
+        **more: Any,
     ) -> bool:
         """What the agent of the present attempt says next."""
         found = agents.authorize(self.deps, self.token(session), session.id)
         seq = seq or (found.report.seq + 1 if found.report else 1)
-        said = Report(seq=seq, phase=phase, progress=50, message="working", failure=failure)
+        said = Report(seq=seq, phase=phase, progress=50, message="working", failure=failure, **more)
         assert found.sandbox_id is not None
         return agents.report(self.deps, found, found.sandbox_id, said, [])
 
@@ -178,10 +189,10 @@ class World:
         failure = Failure(code="app_not_ready", message="it exited", permanent=permanent)
         assert self.report(session, Phase.FAILED, failure=failure)
 
-    def keep(self, session: Session, data: bytes) -> None:
+    def keep(self, session: Session, data: bytes, *, healthy: bool = True) -> None:
         """Upload a version, as the agent does before it reports READY."""
         found = agents.authorize(self.deps, self.token(session))
-        agents.keep_bundle(self.deps, found, data, digest_of(data))
+        agents.keep_bundle(self.deps, found, data, digest_of(data), healthy=healthy)
 
     # Ways that sessions go
 
@@ -195,6 +206,35 @@ class World:
         self.converge(session)
         assert self.state(session) is SessionState.READY
         return self.session(session)
+
+    def generated(self, prompt: str = "a tide calendar", data: bytes = b"") -> Session:
+        """A READY session whose app Claude has written."""
+        self.warm()
+        session = self.ask(prompt=prompt, template=None)
+        self.converge(session)
+        self.report(session, Phase.GENERATING)
+        self.converge(session)
+        self.keep(session, data or bundle_of())
+        self.report(session, Phase.READY, summary="Tides of the week.")
+        self.publish()
+        self.converge(session)
+        assert self.state(session) is SessionState.READY
+        return self.session(session)
+
+    def say(self, session: Session, text: str = "make it blue") -> Change:
+        """What its user asks for next."""
+        asked = changes.say(self.deps, VISITOR, session.id, text)
+        self.clock.advance(0.001)
+        return asked.change
+
+    def carry_out(self, session: Session, data: bytes, summary: str = "It is blue.") -> None:
+        """The agent's part in a change that goes well."""
+        assert self.report(session, Phase.GENERATING)
+        self.keep(session, data)
+        assert self.report(session, Phase.READY, summary=summary)
+
+    def change(self, session: Session, number: int) -> Change:
+        return self.store.changes.get(session.id, number)
 
     def settle(self, session: Session, rounds: int = 6) -> Session:
         """Let the publisher, the agents, the workers and time do their part."""
