@@ -20,6 +20,7 @@ from orchestrator.domain import ids
 from orchestrator.domain import sandbox as sandboxes
 from orchestrator.domain.host import Drain, HostState, Wish
 from orchestrator.domain.sandbox import Sandbox, SandboxState
+from orchestrator.domain.turns import Turns
 from tests.fakes import samples
 from tests.fakes.samples import NOW, later
 
@@ -98,7 +99,8 @@ def rows(url: str, table: str) -> list[dict[str, Any]]:
 
 def session_row() -> dict[str, Any]:
     values = codec.session_values(SESSION)
-    return {name: values[name] for name in values if name not in {"wish", "refused_by", "move"}}
+    later_columns = {"wish", "refused_by", "move", "turns", "reused"}
+    return {name: values[name] for name in values if name not in later_columns}
 
 
 @pytest.fixture
@@ -158,6 +160,7 @@ def test_what_was_upgraded_is_read_and_goes_on(old_url: str) -> None:
             assert (host.state_since, host.generation, host.labels) == (CREATED, 1, {})
         session = store.sessions.get(SESSION.id)
         assert (session.wish, session.refused_by, session.move) == (Wish(), (), None)
+        assert (session.turns, session.reused) == (Turns(), False)
         assert len(store.sandboxes.routes()) == 3, "what was served goes on being served"
 
         (broken,) = store.sandboxes.list(states=[SandboxState.BROKEN])

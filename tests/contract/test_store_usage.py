@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
-from orchestrator.adapters.sql_store import SqlStore
+from orchestrator.adapters.sql_store import SqlStore, schema
 from orchestrator.domain import errors, ids
 from orchestrator.domain.budget import Budgets, Spend
 from orchestrator.domain.pricing import TokenCounts
@@ -247,3 +248,43 @@ def test_what_is_old_is_pruned_and_what_is_young_stays(store: SqlStore) -> None:
     assert store.usage.of_session(SESSION) == []
     assert len(store.usage.of_session(ids.SessionId("ses_2"))) == 1
     assert set(spent(store)) == {"user", "day"}
+
+
+def call(store: SqlStore, number: int, **changes: Any) -> None:
+    reserved = wanted(number)
+    store.usage.reserve(reserved, FREE, NOW)
+    store.usage.settle(over(reserved, **changes))
+
+
+def test_a_version_names_who_served_its_calls_in_their_order(store: SqlStore) -> None:
+    call(store, 1, provider="fallback", change=1, at=later(3))
+    call(store, 2, provider="anthropic", change=1, at=later(1))
+    call(store, 3, provider="anthropic", change=1, at=later(2))
+    call(store, 4, provider="third", change=1, outcome=Outcome.CUT)
+    call(store, 5, provider="first", change=0)
+    assert store.usage.providers(SESSION, 1) == ["anthropic", "fallback"]
+    assert store.usage.providers(SESSION, 0) == ["first"]
+    assert store.usage.providers(SESSION, 2) == []
+
+
+def test_the_length_of_past_work_is_summed_by_version(store: SqlStore) -> None:
+    other = ids.new_session_id()
+    call(store, 1, counts=TokenCounts(output=100), at=later(1))
+    call(store, 2, counts=TokenCounts(output=50), at=later(2))
+    call(store, 3, counts=TokenCounts(output=7), change=1, at=later(3))
+    call(store, 4, counts=TokenCounts(output=8), change=2, at=later(4))
+    call(store, 5, counts=TokenCounts(output=30), session_id=other, at=later(5))
+    call(store, 6, counts=TokenCounts(output=9), outcome=Outcome.FAILED)
+    outputs = store.usage.outputs
+    assert outputs(changes=False, since=NOW, limit=9) == [30, 150]
+    assert outputs(changes=True, since=NOW, limit=9) == [8, 7]
+    assert outputs(changes=False, since=NOW, limit=1) == [30]
+    assert outputs(changes=False, since=later(5), limit=9) == [30]
+
+
+def test_a_call_that_was_lost_is_written_down_with_its_change(store: SqlStore) -> None:
+    store.usage.reserve(wanted(1, change=3), FREE, NOW)
+    store.usage.reserve(wanted(2), FREE, later(61))  # gives back what has run out
+    with store._database.read() as connection:
+        rows = connection.execute(sa.select(schema.usage.c.call_id, schema.usage.c.change)).all()
+    assert rows == [("call_1", 3)]

@@ -24,6 +24,7 @@ from orchestrator.domain.session import (
     Tier,
     Wanted,
 )
+from orchestrator.domain.turns import Turns
 from orchestrator.ports import NewSandbox
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
@@ -104,8 +105,17 @@ def full_session(**changes: Any) -> Session:
         "move": Move(
             sandbox_id=ids.new_sandbox_id(),
             switched_at=later(1.25),
-            report=Report(seq=2, phase=Phase.READY, progress=100, message="runs"),
+            report=Report(
+                seq=2,
+                phase=Phase.READY,
+                progress=100,
+                message="runs",
+                summary="écrit",
+                setback=Failure(code="refused", message="non"),
+            ),
         ),
+        "turns": Turns(asked=4, over=1, given=2, tries=1),
+        "reused": True,
         "revision": 4,
     }
     return session(**{**fields, **changes})
@@ -171,6 +181,10 @@ def bundle_record(**changes: Any) -> BundleRecord:
         "title": "Kanban board",
         "created_at": NOW,
         "delete_after": None,
+        "healthy": False,
+        "change": 3,
+        "provider": "anthropic",
+        "summary": "Un tableau",
     }
     return BundleRecord(**{**fields, **changes})
 

@@ -50,6 +50,8 @@ class Event(enum.Enum):
     OTHER_DIALLED = "the agent of its next place visits its inbox"
     OTHER_READY = "the agent of its next place has the app running"
     OTHER_FAILED = "the agent of its next place gives up"
+    ASKED = "its user asks for a change"
+    SETBACK = "the agent says that the change came to nothing"
     OTHER_BROKEN = "a diagnosis finds its other sandbox broken"
 
 
@@ -57,6 +59,7 @@ _PHASES = {
     Event.GENERATING: Phase.GENERATING,
     Event.DEPLOYING: Phase.DEPLOYING,
     Event.READY: Phase.READY,
+    Event.SETBACK: Phase.READY,
     Event.FAILED_FOR_NOW: Phase.FAILED,
     Event.FAILED_FOR_GOOD: Phase.FAILED,
 }
@@ -101,6 +104,9 @@ class Life:
             self.url = event
         elif event is Event.KEPT:
             self.session = replace(self.session, bundle=Sha256("b" * 64))
+        elif event is Event.ASKED:
+            turns = replace(self.session.turns, asked=self.session.turns.asked + 1)
+            self.session = replace(self.session, turns=turns)
         elif event in {Event.HOST_AWAY, Event.HOST_BACK}:
             state = HostState.UP if event is Event.HOST_BACK else HostState.SUSPECT
             self.host = replace(self.host, state=state, state_since=self.now)
@@ -132,11 +138,17 @@ class Life:
         if self.sandbox is None or self.sandbox.state is not SandboxState.CLAIMED:
             return
         self.reports += 1
-        failure = None
+        failure, setback = None, None
+        if event is Event.SETBACK:
+            if not self.session.changing:
+                return
+            setback = Failure(code="app_not_healthy", message="no answer")
         if _PHASES[event] is Phase.FAILED:
             permanent = event is Event.FAILED_FOR_GOOD
             failure = Failure(code="app_not_ready", message="it exited", permanent=permanent)
-        said = Report(seq=self.reports, phase=_PHASES[event], progress=50, failure=failure)
+        said = Report(
+            seq=self.reports, phase=_PHASES[event], progress=50, failure=failure, setback=setback
+        )
         self.session = sessions.accept_report(self.session, said, self.now) or self.session
 
     def _report_of_other(self, event: Event) -> None:
@@ -188,7 +200,7 @@ class Life:
                 assert step.sandbox.routed
                 if self.url is Event.URL_DEAD:
                     return False
-                self._move(SessionState.READY)
+                self._arrive()
             case plan.Retire(sandbox=sandbox, reason=reason):
                 stopping = sandboxes.move(sandbox, SandboxState.STOPPING, self.now, reason)
                 self.sandbox = replace(stopping, routed=True)
@@ -208,6 +220,13 @@ class Life:
             case plan.Fail(failure=failure):
                 assert self.session.failure is None
                 self.session = replace(self.session, failure=failure)
+            case plan.BeginChange():
+                self._move(SessionState.GENERATING)
+                turns = self.session.turns.begun()
+                self.session = replace(self.session, turns=turns, report=None)
+                self.reports = 0
+            case plan.EndChange():
+                self._arrive()
             case plan.BeginEnd():
                 self._move(SessionState.DESTROYING)
             case plan.LetGo(sandbox=sandbox):
@@ -227,6 +246,13 @@ class Life:
     def _move(self, to: SessionState) -> None:
         deadline = plan.deadline_for(to, self.now, plan.Deadlines())
         self.session = replace(sessions.move(self.session, to, self.now), deadline_at=deadline)
+
+    def _arrive(self) -> None:
+        """READY, and if a change was under way, or given up, that is over."""
+        if self.session.changing or self.session.state is SessionState.READY:
+            self.session = replace(self.session, turns=self.session.turns.ended())
+        if self.session.state is not SessionState.READY:
+            self._move(SessionState.READY)
 
     def _claim(self) -> bool:
         if self.capacity is Event.FULL:
@@ -269,7 +295,13 @@ class Life:
         self.host = samples.host()
         moved = Move(sandbox_id=old.id, switched_at=self.now)
         report = self.session.move.report
-        self.session = replace(self.session, sandbox_id=new.id, move=moved, report=report)
+        self.session = replace(
+            self.session,
+            sandbox_id=new.id,
+            move=moved,
+            report=report,
+            turns=self.session.turns.elsewhere(),
+        )
 
     def _drop_other(self) -> None:
         """From here on it is the pool's."""
@@ -296,5 +328,11 @@ class Life:
 
     def _let_go(self) -> None:
         self._move(SessionState.QUEUED)
-        self.session = replace(self.session, sandbox_id=None, report=None, due_at=self.now)
+        self.session = replace(
+            self.session,
+            sandbox_id=None,
+            report=None,
+            due_at=self.now,
+            turns=self.session.turns.elsewhere(),
+        )
         self.sandbox = None

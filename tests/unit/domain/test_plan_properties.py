@@ -144,9 +144,54 @@ def test_a_move_goes_from_the_drain_to_one_sandbox_elsewhere() -> None:
     assert life.sandbox.id != first
 
 
+CHANGING = [Event.ASKED, Event.GENERATING, Event.DEPLOYING, Event.READY, Event.SETBACK]
+CHANGING += [Event.TIME, Event.LONG_TIME, Event.ROUTES, Event.URL_DEAD, Event.URL_ALIVE]
+CHANGING += [Event.HOST_AWAY, Event.HOST_BACK, Event.FULL, Event.WARM, Event.ENGINE_DOWN]
+
+
+@given(st.lists(st.sampled_from(CHANGING), max_size=25))
+@example([Event.ASKED, Event.LONG_TIME, Event.ASKED, Event.SETBACK])
+def test_a_change_never_takes_a_running_app_from_its_url(fate: list[Event]) -> None:
+    life = lived([*GOOD_DAY, Event.KEPT])
+    slug = served(life)
+    for event in fate:
+        life.happen(event)
+        life.run()
+        assert served(life) == slug
+
+
+@given(fates)
+def test_changes_are_over_in_their_order_and_none_is_forgotten(fate: list[Event]) -> None:
+    life = Life()
+    for event in fate:
+        before = life.session.turns
+        life.happen(event)
+        life.run()
+        turns = life.session.turns
+        assert before.over <= turns.over <= turns.asked
+        assert turns.given in {0, turns.over, turns.over + 1} or turns.given < turns.over
+        assert turns.under_way == life.session.changing or life.session.state in CLEANED_UP
+
+
+CLEANED_UP = {SessionState.DESTROYING, SessionState.DESTROYED, SessionState.FAILED}
+
+
+def test_a_change_goes_from_the_message_to_the_next_version() -> None:
+    life = lived([*GOOD_DAY, Event.KEPT])
+    life.happen(Event.ASKED)
+    assert life.run() == ["BeginChange", "Rest"]
+    life.happen(Event.GENERATING)
+    assert life.run() == ["Rest"]
+    life.happen(Event.DEPLOYING)
+    assert life.run() == ["Advance", "Rest"]
+    life.happen(Event.READY)
+    assert life.run() == ["Verify", "Rest"]
+    assert life.session.turns.next is None
+
+
 def served(life: Life) -> str:
-    """The name under which the app of a session that is READY is reached."""
-    assert life.session.state is SessionState.READY
+    """The name under which the app of a session is reached."""
+    assert life.session.served
     assert life.sandbox is not None
     assert life.sandbox.state is SandboxState.CLAIMED
     return life.sandbox.slug
