@@ -5,7 +5,6 @@ One installation and one fleet for all; each test leaves the hosts UP.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ import pytest
 
 from tests.e2e import hosts
 from tests.e2e.installation import Installation, installed, until
+from tests.e2e.steady import RATE_PER_S, Steady, Visited
 from tests.fakes.messages_api import MessagesApi
 from tests.fleet import Fleet, Vps, meanwhile
 
@@ -26,7 +26,6 @@ _TITLES = {
     "pomodoro": "Pomodoro",
     "markdown": "Markdown",
 }
-_RATE_PER_S = 20
 _CUT_S = 10.0
 
 
@@ -154,7 +153,7 @@ def test_a_network_cut_of_ten_seconds_costs_nothing(pool: Installation, fleet: F
     victim = fleet.named(next(iter(_by_host(pool))))
     with _load(pool, ready) as load:
         with meanwhile(victim.heal):
-            load.wait(_RATE_PER_S)
+            load.wait(RATE_PER_S)
             victim.cut()
             cut_at = time.monotonic()
             hosts.await_state(pool, victim.name, "suspect", within_s=10)
@@ -238,56 +237,9 @@ def test_a_full_disk_takes_a_host_out_of_placement_until_it_is_freed(
 # --- what the tests ask ---------------------------------------------------------------------------
 
 
-class _Load:
-    """A steady stream of requests to some apps, about 20 a second in all."""
-
-    def __init__(self, one: Installation, apps: Sequence[dict[str, Any]]) -> None:
-        self._one = one
-        self._apps = apps
-        self._stop = threading.Event()
-        self._enough = threading.Condition()
-        self._thread = threading.Thread(target=self._run)
-        self.count = 0
-        self.failed: list[str] = []
-        self.wrong: list[str] = []
-
-    def __enter__(self) -> _Load:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def wait(self, more: int) -> None:
-        """Until so many more requests were answered, well or badly."""
-        goal = self.count + more
-        with self._enough:
-            assert self._enough.wait_for(lambda: self.count >= goal, timeout=120)
-
-    def _run(self) -> None:
-        turn = 0
-        while not self._stop.wait(1 / _RATE_PER_S):
-            app = self._apps[turn % len(self._apps)]
-            turn += 1
-            self._ask(app)
-            with self._enough:
-                self.count += 1
-                self._enough.notify_all()
-
-    def _ask(self, app: dict[str, Any]) -> None:
-        try:
-            answer = self._one.app(app["url"])
-        except OSError as error:
-            self.failed.append(f"{app['url']}: {error!r}")
-            return
-        if answer.status != 200:
-            self.failed.append(f"{app['url']}: {answer.status}")
-        elif _TITLES[app["template"]] not in answer.text:
-            self.wrong.append(app["url"])
-
-
-_load = _Load
+def _load(one: Installation, apps: Sequence[dict[str, Any]]) -> Steady:
+    """Visitors to apps that were made from templates."""
+    return Steady(one, [Visited(url=app["url"], words=[_TITLES[app["template"]]]) for app in apps])
 
 
 def _start(one: Installation, count: int) -> list[dict[str, Any]]:
