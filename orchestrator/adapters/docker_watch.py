@@ -131,6 +131,7 @@ class DockerWatch:
                 id=container_id,
                 sandbox_id=SandboxId(sandbox_id),
                 running=running,
+                exited=event["Action"] == "die",
                 exit_note="" if running else _note(event["Action"], attributes),
             )
         self.view.containers = tuple(self._known.values())
@@ -161,6 +162,7 @@ def container_of(item: Mapping[str, Any]) -> Container:
         id=item["Id"],
         sandbox_id=SandboxId(item["Labels"][SANDBOX_LABEL]),
         running=running,
+        exited=item["State"] in {"exited", "dead"},
         exit_note="" if running else item["Status"],
     )
 

@@ -24,6 +24,7 @@ class Container:
     id: str
     sandbox_id: SandboxId  # from its label
     running: bool
+    exited: bool = False  # it ran, and never will again: nobody starts ours a second time
     exit_note: str = ""  # exit code and reason, when it isn't running
 
 
@@ -36,10 +37,12 @@ class Orphan:
 
 @dataclass(frozen=True, kw_only=True)
 class Vanished:
-    """A sandbox whose container is missing or has stopped: BROKEN."""
+    """A sandbox whose container is missing or has stopped: BROKEN. Unless it is `sure`, look again
+    before: who starts it may be at work."""
 
     sandbox: Sandbox
     reason: str
+    sure: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,11 +122,10 @@ def _examine(
             return Stuck(sandbox=sandbox, reason="its container was never started")
         return None
     if container is None:
-        return Vanished(sandbox=sandbox, reason="its container is gone")
+        return Vanished(sandbox=sandbox, reason="its container is gone", sure=False)
     if not container.running:
-        return Vanished(
-            sandbox=sandbox, reason=f"its container stopped ({container.exit_note or 'no note'})"
-        )
+        reason = f"its container stopped ({container.exit_note or 'no note'})"
+        return Vanished(sandbox=sandbox, reason=reason, sure=container.exited)
     if sandbox.state is SandboxState.CREATING and sandbox.agent_seen_at is None:
         if now - max(sandbox.created_at, heard_since) > _CREATING_MAX:
             return Stuck(sandbox=sandbox, reason="its agent never dialled home")

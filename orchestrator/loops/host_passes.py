@@ -198,22 +198,30 @@ class Reconciler:
             threads=threads or ThreadPoolExecutor(_THREADS, thread_name_prefix="reconcile")
         )
         self._turn = 0
+        self._due: set[HostId] = set()  # until a comparison has begun after the change
 
     def run(self) -> str:
         heard_since = self._ears.heard_since(self._deps)
-        changed = self._fleet.take_changed()
+        self._due.update(self._fleet.take_changed())
         hosts = self._deps.store.hosts.list()
         in_turn = set(_slice([one.id for one in hosts], self._turn % _ROUND))
         self._turn += 1
-        due = [one for one in hosts if one.id in changed or one.id in in_turn]
+        due = [one for one in hosts if one.id in self._due or one.id in in_turn]
         return self._work.each(due, lambda one: self._compare(one, heard_since))
 
     def _compare(self, host: Host, heard_since: datetime) -> str:
+        self._due.discard(host.id)
         containers = self._fleet.containers(host)
         if containers is None:
             return ""  # unreachable isn't unhealthy; `links` says so where people look
-        done = pool.reconcile(self._deps, host, containers, heard_since)
-        if done == pool.Treated():
+        try:
+            done = pool.reconcile(self._deps, host, containers, heard_since)
+        except errors.Temporary:
+            self._due.add(host.id)
+            raise
+        if done.unsure:
+            self._due.add(host.id)
+        if not (done.orphans or done.broken):
             return ""
         return f"orphans={done.orphans} broken={done.broken}"
 

@@ -104,6 +104,7 @@ class Treated:
 
     orphans: int = 0
     broken: int = 0
+    unsure: int = 0  # what seemed to be amiss, and wasn't at the second look: worth a third
 
 
 def reconcile(
@@ -114,21 +115,21 @@ def reconcile(
     boxes = deps.store.sandboxes.list(host_id=host.id)
     heard_since = max(agents_heard_since, host.state_since)
     engine = deps.engines.of(host)
-    orphans = broken = 0
+    orphans = broken = unsure = 0
     for found in diagnosis.diagnose(containers, boxes, deps.clock.now(), heard_since):
         try:
             match found:
                 case Orphan():
                     engine.remove(found.container.sandbox_id)
                     orphans += 1
-                case Vanished() if _came_up(engine, found.sandbox):
-                    continue
+                case Vanished(sure=False) if _came_up(engine, found.sandbox):
+                    unsure += 1
                 case Vanished() | Stuck() | Silent():
                     _break(deps, found.sandbox, found.reason)
                     broken += 1
         except (errors.StaleWrite, errors.NotFound):
             continue  # it moved since we looked; the next pass looks again
-    return Treated(orphans=orphans, broken=broken)
+    return Treated(orphans=orphans, broken=broken, unsure=unsure)
 
 
 def clear(deps: Deps) -> int:

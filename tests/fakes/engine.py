@@ -79,7 +79,7 @@ class EngineInMemory:
     def crash(self, sandbox_id: SandboxId) -> None:
         """Let a container end by itself."""
         self.found[sandbox_id] = replace(
-            self.found[sandbox_id], running=False, exit_note="exit code 137"
+            self.found[sandbox_id], running=False, exited=True, exit_note="exit code 137"
         )
 
 

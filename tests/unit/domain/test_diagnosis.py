@@ -56,14 +56,17 @@ def test_a_container_that_no_live_sandbox_owns_is_an_orphan() -> None:
 @pytest.mark.parametrize("state", [SandboxState.WARM, SandboxState.CLAIMED])
 def test_a_sandbox_without_its_container_has_vanished(state: SandboxState) -> None:
     box = samples.sandbox(state=state)
-    assert found([], [box]) == [Vanished(sandbox=box, reason="its container is gone")]
+    assert found([], [box]) == [Vanished(sandbox=box, reason="its container is gone", sure=False)]
 
 
+@pytest.mark.parametrize("exited", [True, False])
 @pytest.mark.parametrize(("note", "said"), [("exit code 137", "exit code 137"), ("", "no note")])
-def test_a_sandbox_whose_container_stopped_has_vanished(note: str, said: str) -> None:
+def test_a_sandbox_whose_container_stopped_has_vanished(note: str, said: str, exited: bool) -> None:
+    """For sure if it ran before: one that is only created may be about to start."""
     box = samples.sandbox()
-    (diagnosis,) = found([container(box, running=False, exit_note=note)], [box])
-    assert diagnosis == Vanished(sandbox=box, reason=f"its container stopped ({said})")
+    stopped = container(box, running=False, exited=exited, exit_note=note)
+    reason = f"its container stopped ({said})"
+    assert found([stopped], [box]) == [Vanished(sandbox=box, reason=reason, sure=exited)]
 
 
 @pytest.mark.parametrize("containers", [0, 1])
@@ -139,6 +142,6 @@ def test_one_sick_sandbox_is_not_mistaken_for_another() -> None:
     there = [container(well), stray, container(silent)]
     assert found(there, [well, gone, silent]) == [
         Orphan(container=stray),
-        Vanished(sandbox=gone, reason="its container is gone"),
+        Vanished(sandbox=gone, reason="its container is gone", sure=False),
         Silent(sandbox=silent, reason="its agent fell silent"),
     ]

@@ -14,7 +14,7 @@ from orchestrator.domain.sandbox import SandboxState
 from orchestrator.domain.session import SessionState
 from orchestrator.loops.host_passes import Hosts, Reconciler
 from tests.fakes import samples
-from tests.fakes.engine import EngineInMemory, EngineThatIsDown
+from tests.fakes.engine import EngineInMemory, EngineThatIsDown, EngineThatLooksAway
 from tests.fakes.fleet import ImagePushesInMemory
 from tests.fakes.samples import NOW
 from tests.fakes.threads import CallersThread
@@ -242,6 +242,39 @@ def test_what_an_event_told_is_compared_at_once(world: World, daemon: Daemon) ->
     world.fleet.changed = {hosts[2].id}
     assert daemon.reconciler.run() == "host-1: orphans=1 broken=0; host-2: orphans=1 broken=0"
     assert daemon.reconciler.run() == "", "host-0 has to wait for its turn"
+
+
+def test_a_change_that_is_told_while_its_host_is_compared_is_not_forgotten(
+    world: World, daemon: Daemon
+) -> None:
+    host = remote(world, "alpha")
+    said: list[str] = []
+
+    def meanwhile() -> None:
+        orphan(world, host)
+        world.fleet.changed = {host.id}
+        said.append(daemon.reconciler.run())
+
+    world.engines.special[host.id] = EngineThatLooksAway(meanwhile)
+    said.append(daemon.reconciler.run())
+    said.append(daemon.reconciler.run())
+    assert said == ["", "", "alpha: orphans=1 broken=0"]
+
+
+def test_what_seemed_amiss_and_was_not_is_looked_at_again(world: World, daemon: Daemon) -> None:
+    host = remote(world, "alpha")
+    daemon.reconciler.run()
+    box = world.warm()
+    engine = world.engines.of(host)
+    assert isinstance(engine, EngineInMemory)
+    seen = engine.found.pop(box.id)
+    world.engines.special[host.id] = looks_away = EngineThatLooksAway(
+        lambda: looks_away.found.update({box.id: seen})
+    )
+    world.fleet.changed = {host.id}
+    assert daemon.reconciler.run() == ""
+    looks_away.found.clear()
+    assert daemon.reconciler.run() == "alpha: orphans=0 broken=1"
 
 
 def test_what_no_event_told_is_compared_within_ten_passes(world: World, daemon: Daemon) -> None:

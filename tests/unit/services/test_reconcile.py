@@ -90,9 +90,19 @@ def test_a_sandbox_that_came_up_while_docker_was_asked_is_not_broken(world: Worl
     host = world.host()
     box = world.store.sandboxes.place(samples.new_sandbox(), NOW)
     world.engine = EngineThatLooksAway(lambda: claims.start(world.deps, box, replace_stale=False))
-    assert world.reconcile(host) == pool.Treated()
+    assert world.reconcile(host) == pool.Treated(unsure=1)
     assert world.box(box.id).state is SandboxState.CREATING
     assert world.box(box.id).container_id is not None
+
+
+def test_what_has_exited_is_broken_whatever_a_later_list_says(world: World) -> None:
+    """Docker tells of an exit a moment before its lists have it."""
+    host = world.host()
+    box = world.warm()
+    world.engine.crash(box.id)
+    told = world.engine.containers()
+    world.engine.add(box.id)
+    assert pool.reconcile(world.deps, host, told, NOW) == pool.Treated(broken=1)
 
 
 def test_what_moved_since_it_was_looked_at_is_left_for_the_next_pass(world: World) -> None:
