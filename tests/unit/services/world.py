@@ -209,8 +209,11 @@ class World:
 
     def generated(self, prompt: str = "a tide calendar", data: bytes = b"") -> Session:
         """A READY session whose app Claude has written."""
+        return self.write(self.ask(prompt=prompt, template=None), data)
+
+    def write(self, session: Session, data: bytes = b"") -> Session:
+        """From QUEUED to READY, Claude's part included."""
         self.warm()
-        session = self.ask(prompt=prompt, template=None)
         self.converge(session)
         self.report(session, Phase.GENERATING)
         self.converge(session)
