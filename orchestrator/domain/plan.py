@@ -1,7 +1,6 @@
 """The planner: from what is there to the next step of one session. services.converge asks.
 
-`plan` is total and pure: the same observation and time give the same step. Steps are data; what
-carries them out is services/converge.py.
+`plan` is total and pure: the same observation and time give the same step.
 """
 
 from __future__ import annotations
@@ -20,6 +19,26 @@ from orchestrator.domain.session import (
     Session,
     SessionState,
     Wanted,
+)
+from orchestrator.domain.steps import (
+    Advance,
+    BeginChange,
+    BeginEnd,
+    Claim,
+    Done,
+    EndChange,
+    Fail,
+    Finish,
+    LetGo,
+    Relocate,
+    Remove,
+    Requeue,
+    Rest,
+    Retire,
+    Start,
+    Step,
+    Switch,
+    Verify,
 )
 
 ATTEMPTS_MAX = 3
@@ -49,139 +68,6 @@ class Deadlines:
     provisioning_s: float = 30.0
     generating_s: float = 600.0
     deploying_s: float = 60.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rest:
-    """Nothing to do until `until`, or until a nudge."""
-
-    until: datetime
-
-
-@dataclass(frozen=True, kw_only=True)
-class Done:
-    """Nothing to do ever again."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Claim:
-    """Get a sandbox: a warm one, or a new one where there is room."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Start:
-    """Create and start the container of a sandbox whose intent is committed."""
-
-    sandbox: Sandbox
-
-
-@dataclass(frozen=True, kw_only=True)
-class Advance:
-    """Move the session to where its agent says it is."""
-
-    to: SessionState
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verify:
-    """Ask the public URL; READY if it answers."""
-
-    sandbox: Sandbox
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fail:
-    """Write down why this attempt came to nothing; clean-up follows."""
-
-    failure: Failure
-
-
-@dataclass(frozen=True, kw_only=True)
-class BeginEnd:
-    """Enter DESTROYING."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Retire:
-    """Take the sandbox out of the route table: STOPPING."""
-
-    sandbox: Sandbox
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Remove:
-    """The withdrawal is confirmed: remove the container, give the slot and the port back."""
-
-    sandbox: Sandbox
-
-
-@dataclass(frozen=True, kw_only=True)
-class Requeue:
-    """Back to QUEUED: for the next attempt, for the same one on another host, or for the first one
-    of a recovery."""
-
-    attempt: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Relocate:
-    """Its host is being drained: get a second sandbox elsewhere and have the app started there."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Switch:
-    """The app runs in its second sandbox: if it answers there too, send the URL there."""
-
-    sandbox: Sandbox
-
-
-@dataclass(frozen=True, kw_only=True)
-class LetGo:
-    """Be done with the other sandbox of a move: the pool clears it."""
-
-    sandbox: Sandbox | None
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class BeginChange:
-    """Have the sandbox carry out the next change, beside the app that runs."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EndChange:
-    """The change whose turn it was came to nothing: READY with what was there before."""
-
-    failure: Failure
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finish:
-    """The last move: DESTROYED or FAILED."""
-
-    state: SessionState
-
-
-Step = (
-    Rest
-    | Done
-    | Claim
-    | Start
-    | Advance
-    | Verify
-    | Fail
-    | BeginEnd
-    | Retire
-    | Remove
-    | Requeue
-    | Relocate
-    | Switch
-    | LetGo
-    | BeginChange
-    | EndChange
-    | Finish
-)
 
 
 def plan(seen: Observation, now: datetime) -> Step:
@@ -261,11 +147,13 @@ def _keep_running(seen: Observation, now: datetime) -> Step:
         return _recover(seen, now)
     if session.move is not None:
         return _settle_in(seen, session.move, now) if session.move.switched_at else _go(seen, now)
-    if seen.host is not None and seen.host.drain is Drain.MOVE and session.bundle is not None:
-        return Relocate() if session.due_at <= now else Rest(until=session.due_at)
+    is_to_move = seen.host is not None and seen.host.drain is Drain.MOVE
+    is_to_move = is_to_move and session.bundle is not None
+    if is_to_move and session.due_at <= now:
+        return Relocate()
     if session.turns.next is not None:
         return _next_change(session)
-    return Rest(until=session.expires_at)
+    return Rest(until=session.due_at if is_to_move else session.expires_at)
 
 
 def _next_change(session: Session) -> Step:

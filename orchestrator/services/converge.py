@@ -11,20 +11,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from orchestrator import ports
-from orchestrator.domain import errors, plan, session
+from orchestrator.domain import errors, plan, session, steps
 from orchestrator.domain.bundle import BundleRecord
 from orchestrator.domain.ids import SandboxId, SessionId
 from orchestrator.domain.plan import Observation
 from orchestrator.domain.sandbox import Sandbox
 from orchestrator.domain.session import Failure, Session, SessionState
-from orchestrator.services import claims, generations, turns, versions
+from orchestrator.services import claims, generations, moving, turns, versions, writes
 from orchestrator.services.deps import Deps
 
 _STEPS_MAX = 30  # a whole life has 11; more means that plan and execution disagree
 _START_IS_STALE_S = 10.0
 _VERIFY_TIMEOUT_S = 3.0
 _VERIFY_AGAIN_S = 0.3
-_MOVE_AGAIN_S = 2.0  # when no host has room for it now, or its start there failed
 _WISH_AGAIN_S = 1.0
 
 
@@ -39,25 +38,25 @@ class Outcome:
 
 def converge(deps: Deps, session_id: SessionId) -> Outcome:
     """Bring a session as near to what is wanted as is possible now. Safe to repeat at any time."""
-    steps: list[str] = []
+    taken: list[str] = []
     for _ in range(_STEPS_MAX):
         try:
             seen = observe(deps.store, session_id)
         except errors.NotFound:
-            return Outcome(state=None, steps=tuple(steps))
+            return Outcome(state=None, steps=tuple(taken))
         step = plan.plan(seen, deps.clock.now())
-        if isinstance(step, plan.Done):
-            return Outcome(state=seen.session.state, steps=tuple(steps))
-        steps.append(type(step).__name__)
+        if isinstance(step, steps.Done):
+            return Outcome(state=seen.session.state, steps=tuple(taken))
+        taken.append(type(step).__name__)
         try:
             if not _do(deps, seen, step):
-                return Outcome(state=seen.session.state, steps=tuple(steps))
+                return Outcome(state=seen.session.state, steps=tuple(taken))
         except errors.StaleWrite:
             continue
         except errors.Temporary as error:
-            _look_again(deps, seen.session, error.retry_after_s)
-            return Outcome(state=seen.session.state, steps=tuple(steps), waits_for=error.code)
-    return Outcome(state=seen.session.state, steps=tuple(steps), waits_for="too_many_steps")
+            writes.look_again(deps, seen.session, error.retry_after_s)
+            return Outcome(state=seen.session.state, steps=tuple(taken), waits_for=error.code)
+    return Outcome(state=seen.session.state, steps=tuple(taken), waits_for="too_many_steps")
 
 
 def observe(store: ports.Store, session_id: SessionId) -> Observation:
@@ -83,50 +82,50 @@ def _box(store: ports.Store, sandbox_id: SandboxId | None) -> Sandbox | None:
         return None
 
 
-def _do(deps: Deps, seen: Observation, step: plan.Step) -> bool:
+def _do(deps: Deps, seen: Observation, step: steps.Step) -> bool:
     """Carry out one step. False: nothing more to do now."""
     now = deps.clock.now()
     match step:
-        case plan.Rest():
+        case steps.Rest():
             return _rest(deps, seen.session, step.until, now)
-        case plan.Claim():
+        case steps.Claim():
             return _claim(deps, seen.session, now)
-        case plan.Start():
+        case steps.Start():
             return _start(deps, seen.session, step.sandbox, now)
-        case plan.Advance():
+        case steps.Advance():
             _advance(deps, seen.session, step.to, now)
-        case plan.Verify():
+        case steps.Verify():
             return _verify(deps, seen.session, step.sandbox, now)
-        case plan.Fail():
-            _save(deps, replace(seen.session, failure=step.failure, updated_at=now))
-        case plan.BeginEnd():
-            _save(deps, session.move(seen.session, SessionState.DESTROYING, now))
-        case plan.Retire():
+        case steps.Fail():
+            writes.save(deps, replace(seen.session, failure=step.failure, updated_at=now))
+        case steps.BeginEnd():
+            writes.save(deps, session.move(seen.session, SessionState.DESTROYING, now))
+        case steps.Retire():
             claims.retire(deps, step.sandbox, step.reason)
-        case plan.Remove():
+        case steps.Remove():
             claims.remove(deps, step.sandbox)
-        case plan.Requeue():
+        case steps.Requeue():
             _requeue(deps, seen.session, now, step.attempt)
-        case plan.Relocate():
-            return _relocate(deps, seen.session, now)
-        case plan.Switch():
-            return _switch(deps, seen.session, step.sandbox, now)
-        case plan.LetGo():
-            _let_go(deps, seen.session, step, now)
-        case plan.BeginChange():
+        case steps.Relocate():
+            return moving.relocate(deps, seen.session, now)
+        case steps.Switch():
+            return moving.switch(deps, seen.session, step.sandbox, now)
+        case steps.LetGo():
+            moving.let_go(deps, seen.session, step, now)
+        case steps.BeginChange():
             turns.begin(deps, seen.session, now)
-        case plan.EndChange():
+        case steps.EndChange():
             turns.end(deps, seen.session, step.failure, now)
-        case plan.Finish():
+        case steps.Finish():
             _finish(deps, seen.session, step.state, now)
-        case plan.Done():
+        case steps.Done():
             return False
     return True
 
 
 def _rest(deps: Deps, found: Session, until: datetime, now: datetime) -> bool:
     if found.due_at <= now:
-        _save(deps, replace(found, due_at=until), quiet=True)
+        writes.save(deps, replace(found, due_at=until), quiet=True)
     return False
 
 
@@ -164,11 +163,11 @@ def _wait_for_room(deps: Deps, found: Session, now: datetime) -> bool:
     """Stay in the queue. Who asks for special hosts steps aside for a moment, so that those behind
     who don't aren't held up; who was refused by all hosts that are left may ask them again."""
     if found.refused_by and not deps.store.hosts.could_take(found.wish, without=found.refused_by):
-        _save(deps, replace(found, refused_by=()), quiet=True)
+        writes.save(deps, replace(found, refused_by=()), quiet=True)
         return True
     if found.wish:
         aside = now + timedelta(seconds=_WISH_AGAIN_S)
-        _save(deps, replace(found, due_at=aside), quiet=True)
+        writes.save(deps, replace(found, due_at=aside), quiet=True)
     return False
 
 
@@ -189,7 +188,7 @@ def _start(deps: Deps, found: Session, box: Sandbox, now: datetime) -> bool:
         if box.id == found.sandbox_id:
             _give_back(deps, found, box, now)
         else:
-            _let_go(deps, found, plan.LetGo(sandbox=box, reason=str(error)), now)
+            moving.let_go(deps, found, steps.LetGo(sandbox=box, reason=str(error)), now)
     except errors.SandboxRefused as error:
         if error.code == "start_in_progress":
             raise
@@ -198,7 +197,7 @@ def _start(deps: Deps, found: Session, box: Sandbox, now: datetime) -> bool:
             _refused(deps, found, box, error, now)
         else:
             elsewhere = replace(found, refused_by=(*found.refused_by, box.host_id))
-            _let_go(deps, elsewhere, plan.LetGo(sandbox=box, reason=str(error)), now)
+            moving.let_go(deps, elsewhere, steps.LetGo(sandbox=box, reason=str(error)), now)
     return True
 
 
@@ -209,7 +208,7 @@ def _refused(
     refused_by = (*found.refused_by, box.host_id)
     elsewhere = deps.store.hosts.could_take(found.wish, without=refused_by)
     failure = Failure(code=error.code, message=str(error), permanent=False, burns=not elsewhere)
-    _save(
+    writes.save(
         deps,
         replace(
             found,
@@ -229,65 +228,20 @@ def _give_back(deps: Deps, found: Session, box: Sandbox, now: datetime) -> None:
     back = session.move(found, SessionState.QUEUED, now)
     # The sandbox holds its slug until it is removed. An app that has never run can do with another.
     slug = found.slug if found.version else None
-    _save(
+    writes.save(
         deps, replace(back, sandbox_id=None, slug=slug, report=None, deadline_at=None, due_at=now)
     )
-
-
-def _relocate(deps: Deps, found: Session, now: datetime) -> bool:
-    """A second sandbox on another host, warm if there is one. The session stays READY where it
-    is; without room it is looked at again, and then who refused it may be asked again too."""
-    looking = replace(found, due_at=plan.look_again_at(now))
-    claimed = deps.store.sandboxes.claim_successor(looking, now)
-    if claimed is not None:
-        deps.events.inbox_changed(claimed[1].id)
-        deps.events.pool_changed()
-        return False
-    try:
-        claims.place_successor(deps, looking, now)
-    except errors.NoCapacity:
-        _look_again(deps, replace(found, refused_by=()), _MOVE_AGAIN_S)
-        return found.turns.next is not None  # no reason for a change to wait as well
-    deps.events.routes_changed()
-    return True
-
-
-def _switch(deps: Deps, found: Session, box: Sandbox, now: datetime) -> bool:
-    """Healthy there by its own name first; then the session's name goes over."""
-    if not deps.probe.answers(box.slug, _VERIFY_TIMEOUT_S):
-        _look_again(deps, found, _VERIFY_AGAIN_S)
-        return False
-    assert found.move is not None
-    # Reports are numbered by each agent for itself: from here on the new one's count.
-    arrived = replace(
-        found,
-        report=found.move.report,
-        turns=found.turns.elsewhere(),
-        refused_by=(),
-        due_at=plan.look_again_at(now),
-    )
-    deps.store.sandboxes.switch(arrived, now)
-    deps.events.routes_changed()
-    return True
-
-
-def _let_go(deps: Deps, found: Session, step: plan.LetGo, now: datetime) -> None:
-    """The sandbox first: it is then the pool's to clear, whatever becomes of us."""
-    if step.sandbox is not None:
-        claims.abandon(deps, step.sandbox, step.reason)
-    again = now + timedelta(seconds=_MOVE_AGAIN_S)
-    _save(deps, replace(found, move=None, due_at=again, updated_at=now), quiet=True)
 
 
 def _advance(deps: Deps, found: Session, to: SessionState, now: datetime) -> None:
     moved = session.move(found, to, now)
     deadline = plan.deadline_for(to, now, deps.policy.deadlines)
-    _save(deps, replace(moved, deadline_at=deadline, due_at=plan.look_again_at(now)))
+    writes.save(deps, replace(moved, deadline_at=deadline, due_at=plan.look_again_at(now)))
 
 
 def _verify(deps: Deps, found: Session, box: Sandbox, now: datetime) -> bool:
     if not deps.probe.answers(box.slug, _VERIFY_TIMEOUT_S):
-        _look_again(deps, found, _VERIFY_AGAIN_S)
+        writes.look_again(deps, found, _VERIFY_AGAIN_S)
         return False
     if found.changing:
         turns.end(deps, found, None, now)
@@ -299,7 +253,7 @@ def _verify(deps: Deps, found: Session, box: Sandbox, now: datetime) -> bool:
         due_at=found.expires_at if found.turns.next is None else now,
         deadline_at=None,
     )
-    _save(deps, ready)
+    writes.save(deps, ready)
     if running is not None and not found.version:
         _first_seen(deps, ready, running)
     return ready.turns.next is not None
@@ -333,7 +287,7 @@ def _requeue(deps: Deps, found: Session, now: datetime, attempt: int) -> None:
         due_at=now + timedelta(seconds=wait_s),
     )
     if done is None:
-        _save(deps, queued)
+        writes.save(deps, queued)
         return
     deps.store.changes.conclude(done.change, queued)
     deps.events.session_changed(found.id)
@@ -342,21 +296,4 @@ def _requeue(deps: Deps, found: Session, now: datetime, attempt: int) -> None:
 def _finish(deps: Deps, found: Session, state: SessionState, now: datetime) -> None:
     keep_until = now + timedelta(seconds=deps.policy.bundle_retention_s)
     deps.store.bundles.retire(found.id, keep_until)
-    _save(deps, replace(session.move(found, state, now), sandbox_id=None, deadline_at=None))
-
-
-def _look_again(deps: Deps, found: Session, after_s: float) -> None:
-    """Make the session due again after a while, unless it is queued: then it must stay due."""
-    if found.state is SessionState.QUEUED:
-        return
-    at = deps.clock.now() + timedelta(seconds=after_s)
-    try:
-        _save(deps, replace(found, due_at=at), quiet=True)
-    except errors.StaleWrite:
-        return  # somebody wrote meanwhile, and nudged
-
-
-def _save(deps: Deps, changed: Session, *, quiet: bool = False) -> None:
-    deps.store.sessions.save(changed)
-    if not quiet:
-        deps.events.session_changed(changed.id)
+    writes.save(deps, replace(session.move(found, state, now), sandbox_id=None, deadline_at=None))

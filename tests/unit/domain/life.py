@@ -10,7 +10,7 @@ import enum
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from orchestrator.domain import plan
+from orchestrator.domain import plan, steps
 from orchestrator.domain import sandbox as sandboxes
 from orchestrator.domain import session as sessions
 from orchestrator.domain.host import Drain, Host, HostState
@@ -178,33 +178,33 @@ class Life:
             return sandboxes.move(sandbox, SandboxState.BROKEN, self.now, "it is broken")
         return sandbox
 
-    def _execute(self, step: plan.Step) -> bool:
+    def _execute(self, step: steps.Step) -> bool:
         """As services.converge does. False: nothing more to do now."""
         match step:
-            case plan.Rest(until=until):
+            case steps.Rest(until=until):
                 assert until > self.now or self.session.state is SessionState.READY
                 return False
-            case plan.Done():
+            case steps.Done():
                 return False
-            case plan.Claim():
+            case steps.Claim():
                 return self._claim()
-            case plan.Relocate():
+            case steps.Relocate():
                 return self._relocate()
-            case plan.Switch():
+            case steps.Switch():
                 if self.url is Event.URL_DEAD:
                     return False
                 self._switch(step.sandbox)
-            case plan.Start():
+            case steps.Start():
                 self._start(step.sandbox)
-            case plan.Verify():
+            case steps.Verify():
                 assert step.sandbox.routed
                 if self.url is Event.URL_DEAD:
                     return False
                 self._arrive()
-            case plan.Retire(sandbox=sandbox, reason=reason):
+            case steps.Retire(sandbox=sandbox, reason=reason):
                 stopping = sandboxes.move(sandbox, SandboxState.STOPPING, self.now, reason)
                 self.sandbox = replace(stopping, routed=True)
-            case plan.Remove(sandbox=sandbox):
+            case steps.Remove(sandbox=sandbox):
                 assert not sandbox.routed, "a port would be given back that is still published"
                 if self.engine is Event.ENGINE_DOWN:
                     return False
@@ -213,31 +213,31 @@ class Life:
                 self._write(step)
         return True
 
-    def _write(self, step: plan.Step) -> None:
+    def _write(self, step: steps.Step) -> None:
         match step:
-            case plan.Advance(to=to):
+            case steps.Advance(to=to):
                 self._move(to)
-            case plan.Fail(failure=failure):
+            case steps.Fail(failure=failure):
                 assert self.session.failure is None
                 self.session = replace(self.session, failure=failure)
-            case plan.BeginChange():
+            case steps.BeginChange():
                 self._move(SessionState.GENERATING)
                 turns = self.session.turns.begun()
                 self.session = replace(self.session, turns=turns, report=None)
                 self.reports = 0
-            case plan.EndChange():
+            case steps.EndChange():
                 self._arrive()
-            case plan.BeginEnd():
+            case steps.BeginEnd():
                 self._move(SessionState.DESTROYING)
-            case plan.LetGo(sandbox=sandbox):
+            case steps.LetGo(sandbox=sandbox):
                 assert sandbox is self.other
                 self._drop_other()
-            case plan.Requeue(attempt=attempt):
+            case steps.Requeue(attempt=attempt):
                 burnt = attempt > self.session.attempt
                 self._let_go()
                 due = self.now + timedelta(seconds=1 if burnt else 0)
                 self.session = replace(self.session, failure=None, attempt=attempt, due_at=due)
-            case plan.Finish(state=state):
+            case steps.Finish(state=state):
                 self._move(state)
                 self.session = replace(self.session, sandbox_id=None)
             case _:
@@ -281,7 +281,7 @@ class Life:
         due = plan.look_again_at(self.now)
         self.session = replace(self.session, due_at=due)
         if self.capacity is Event.FULL:
-            return False
+            return self.session.turns.next is not None
         self.other = self._new_sandbox()
         self.session = replace(self.session, move=Move(sandbox_id=self.other.id))
         return self.capacity is Event.COLD

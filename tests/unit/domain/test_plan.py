@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.domain import plan
+from orchestrator.domain import plan, steps
 from orchestrator.domain.plan import Observation
 from orchestrator.domain.sandbox import Sandbox, SandboxState
 from orchestrator.domain.session import (
@@ -46,12 +46,12 @@ def seen(
     return Observation(session=session, sandbox=sandbox), sandbox
 
 
-def step_of(state: SessionState, box: dict[str, Any] | None = None, **changes: Any) -> plan.Step:
+def step_of(state: SessionState, box: dict[str, Any] | None = None, **changes: Any) -> steps.Step:
     return plan.plan(seen(state, box, **changes)[0], NOW)
 
 
-def failure_of(step: plan.Step) -> Failure:
-    assert isinstance(step, plan.Fail)
+def failure_of(step: steps.Step) -> Failure:
+    assert isinstance(step, steps.Fail)
     return step.failure
 
 
@@ -61,26 +61,26 @@ def failure_of(step: plan.Step) -> Failure:
 @pytest.mark.parametrize("wanted", Wanted)
 @pytest.mark.parametrize("state", [SessionState.DESTROYED, SessionState.FAILED])
 def test_what_has_ended_needs_nothing(state: SessionState, wanted: Wanted) -> None:
-    assert step_of(state, wanted=wanted, failure=TEMPORARY) == plan.Done()
+    assert step_of(state, wanted=wanted, failure=TEMPORARY) == steps.Done()
 
 
 @pytest.mark.parametrize("failure", [None, TEMPORARY, PERMANENT])
 @pytest.mark.parametrize("state", [SessionState.QUEUED, SessionState.READY, *PROGRESSING])
 def test_the_end_comes_before_everything(state: SessionState, failure: Failure | None) -> None:
     for box in (None, {}, {"state": SandboxState.BROKEN}):
-        assert step_of(state, box, wanted=Wanted.GONE, failure=failure) == plan.BeginEnd()
+        assert step_of(state, box, wanted=Wanted.GONE, failure=failure) == steps.BeginEnd()
 
 
 @pytest.mark.parametrize(
     ("box", "step"),
     [
-        (None, plan.Finish(state=SessionState.DESTROYED)),
-        ({"state": SandboxState.GONE}, plan.Finish(state=SessionState.DESTROYED)),
-        ({"state": SandboxState.STOPPING, "routed": True}, plan.Rest(until=later(0.5))),
+        (None, steps.Finish(state=SessionState.DESTROYED)),
+        ({"state": SandboxState.GONE}, steps.Finish(state=SessionState.DESTROYED)),
+        ({"state": SandboxState.STOPPING, "routed": True}, steps.Rest(until=later(0.5))),
     ],
 )
 def test_an_ending_session_finishes_when_its_sandbox_is_gone(
-    box: dict[str, Any] | None, step: plan.Step
+    box: dict[str, Any] | None, step: steps.Step
 ) -> None:
     assert step_of(SessionState.DESTROYING, box, wanted=Wanted.GONE) == step
 
@@ -97,7 +97,7 @@ def test_an_ending_session_first_takes_its_sandbox_out_of_the_routes(
         SessionState.DESTROYING, {"state": state, "routed": routed}, wanted=Wanted.GONE
     )
     assert sandbox is not None
-    assert plan.plan(observation, NOW) == plan.Retire(
+    assert plan.plan(observation, NOW) == steps.Retire(
         sandbox=sandbox, reason="its session is to end"
     )
 
@@ -106,7 +106,7 @@ def test_a_sandbox_is_removed_only_after_its_withdrawal_was_confirmed() -> None:
     stopping = {"state": SandboxState.STOPPING, "routed": False}
     observation, sandbox = seen(SessionState.DESTROYING, stopping, wanted=Wanted.GONE)
     assert sandbox is not None
-    assert plan.plan(observation, NOW) == plan.Remove(sandbox=sandbox)
+    assert plan.plan(observation, NOW) == steps.Remove(sandbox=sandbox)
 
 
 # Failures
@@ -116,7 +116,7 @@ def test_a_sandbox_is_removed_only_after_its_withdrawal_was_confirmed() -> None:
 def test_after_a_failure_clean_up_comes_first(state: SessionState) -> None:
     observation, sandbox = seen(state, {}, failure=TEMPORARY)
     assert sandbox is not None
-    assert plan.plan(observation, NOW) == plan.Retire(
+    assert plan.plan(observation, NOW) == steps.Retire(
         sandbox=sandbox, reason="its session failed: provider_unavailable"
     )
 
@@ -124,14 +124,14 @@ def test_after_a_failure_clean_up_comes_first(state: SessionState) -> None:
 @pytest.mark.parametrize(
     ("failure", "attempt", "step"),
     [
-        (TEMPORARY, 1, plan.Requeue(attempt=2)),
-        (TEMPORARY, 2, plan.Requeue(attempt=3)),
-        (TEMPORARY, 3, plan.Finish(state=SessionState.FAILED)),
-        (PERMANENT, 1, plan.Finish(state=SessionState.FAILED)),
+        (TEMPORARY, 1, steps.Requeue(attempt=2)),
+        (TEMPORARY, 2, steps.Requeue(attempt=3)),
+        (TEMPORARY, 3, steps.Finish(state=SessionState.FAILED)),
+        (PERMANENT, 1, steps.Finish(state=SessionState.FAILED)),
     ],
 )
 def test_three_temporary_failures_or_a_permanent_one_end_a_session(
-    failure: Failure, attempt: int, step: plan.Step
+    failure: Failure, attempt: int, step: steps.Step
 ) -> None:
     for box in (None, {"state": SandboxState.GONE}):
         state = SessionState.DEPLOYING
@@ -174,7 +174,7 @@ def test_a_state_that_lasts_too_long_fails_the_attempt(
     failure = failure_of(step_of(state, {}, deadline_at=NOW, report=heard))
     assert (failure.code, failure.permanent) == (code, permanent)
     assert failure.message.endswith("in time (last heard: Writing app.js)")
-    assert not isinstance(step_of(state, {}, deadline_at=later(0.001)), plan.Fail)
+    assert not isinstance(step_of(state, {}, deadline_at=later(0.001)), steps.Fail)
 
 
 # The queue
@@ -183,7 +183,7 @@ def test_a_state_that_lasts_too_long_fails_the_attempt(
 @pytest.mark.parametrize(("due", "claims"), [(-5, True), (0, True), (0.001, False)])
 def test_a_queued_session_claims_when_it_is_due(due: float, claims: bool) -> None:
     step = step_of(SessionState.QUEUED, due_at=later(due))
-    assert step == (plan.Claim() if claims else plan.Rest(until=later(due)))
+    assert step == (steps.Claim() if claims else steps.Rest(until=later(due)))
 
 
 # Progress
@@ -193,28 +193,28 @@ def test_a_committed_intent_is_started() -> None:
     creating = {"state": SandboxState.CREATING, "container_id": None, "agent_seen_at": None}
     observation, sandbox = seen(SessionState.PROVISIONING, creating)
     assert sandbox is not None
-    assert plan.plan(observation, NOW) == plan.Start(sandbox=sandbox)
+    assert plan.plan(observation, NOW) == steps.Start(sandbox=sandbox)
 
 
 @pytest.mark.parametrize(
     ("state", "phase", "step"),
     [
-        (SessionState.PROVISIONING, None, plan.Rest(until=later(2))),
-        (SessionState.GENERATING, None, plan.Rest(until=later(2))),
+        (SessionState.PROVISIONING, None, steps.Rest(until=later(2))),
+        (SessionState.GENERATING, None, steps.Rest(until=later(2))),
         (
             SessionState.PROVISIONING,
             Phase.GENERATING,
-            plan.Advance(to=SessionState.GENERATING),
+            steps.Advance(to=SessionState.GENERATING),
         ),
-        (SessionState.PROVISIONING, Phase.DEPLOYING, plan.Advance(to=SessionState.DEPLOYING)),
-        (SessionState.GENERATING, Phase.GENERATING, plan.Rest(until=later(2))),
-        (SessionState.GENERATING, Phase.DEPLOYING, plan.Advance(to=SessionState.DEPLOYING)),
-        (SessionState.DEPLOYING, Phase.GENERATING, plan.Rest(until=later(2))),
-        (SessionState.DEPLOYING, Phase.DEPLOYING, plan.Rest(until=later(2))),
+        (SessionState.PROVISIONING, Phase.DEPLOYING, steps.Advance(to=SessionState.DEPLOYING)),
+        (SessionState.GENERATING, Phase.GENERATING, steps.Rest(until=later(2))),
+        (SessionState.GENERATING, Phase.DEPLOYING, steps.Advance(to=SessionState.DEPLOYING)),
+        (SessionState.DEPLOYING, Phase.GENERATING, steps.Rest(until=later(2))),
+        (SessionState.DEPLOYING, Phase.DEPLOYING, steps.Rest(until=later(2))),
     ],
 )
 def test_a_session_follows_its_agent_and_never_back(
-    state: SessionState, phase: Phase | None, step: plan.Step
+    state: SessionState, phase: Phase | None, step: steps.Step
 ) -> None:
     assert step_of(state, {}, report=phase and report(phase)) == step
 
@@ -227,16 +227,16 @@ def test_an_app_that_is_ready_is_verified_once_its_route_is_live(
     ready = report(Phase.READY)
     live, sandbox = seen(state, {"state": box, "routed": True}, report=ready)
     assert sandbox is not None
-    assert plan.plan(live, NOW) == plan.Verify(sandbox=sandbox)
+    assert plan.plan(live, NOW) == steps.Verify(sandbox=sandbox)
     pending, _ = seen(state, {"state": box, "routed": False}, report=ready)
-    assert plan.plan(pending, NOW) == plan.Rest(until=later(2))
+    assert plan.plan(pending, NOW) == steps.Rest(until=later(2))
 
 
 # Running, and recovery
 
 
 def test_a_running_app_is_left_alone_until_it_expires() -> None:
-    assert step_of(SessionState.READY, {}, expires_at=later(99)) == plan.Rest(until=later(99))
+    assert step_of(SessionState.READY, {}, expires_at=later(99)) == steps.Rest(until=later(99))
 
 
 @pytest.mark.parametrize("lost", [None, SandboxState.GONE])
@@ -244,13 +244,13 @@ def test_a_lost_app_comes_back_from_its_bundle_without_burning_an_attempt(
     lost: SandboxState | None,
 ) -> None:
     box = None if lost is None else {"state": lost}
-    assert step_of(SessionState.READY, box, bundle=SHA, attempt=2) == plan.Requeue(attempt=1)
+    assert step_of(SessionState.READY, box, bundle=SHA, attempt=2) == steps.Requeue(attempt=1)
 
 
 def test_a_broken_sandbox_is_cleared_away_before_recovery() -> None:
     observation, sandbox = seen(SessionState.READY, {"state": SandboxState.BROKEN}, bundle=SHA)
     assert sandbox is not None
-    assert plan.plan(observation, NOW) == plan.Retire(sandbox=sandbox, reason="it was lost")
+    assert plan.plan(observation, NOW) == steps.Retire(sandbox=sandbox, reason="it was lost")
 
 
 @pytest.mark.parametrize("lost", [None, *LOST])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.domain import plan
+from orchestrator.domain import plan, steps
 from orchestrator.domain.host import Drain, HostState
 from orchestrator.domain.ids import Sha256
 from orchestrator.domain.plan import Observation
@@ -71,38 +71,38 @@ def moving(
     return replace(seen, session=replace(seen.session, move=move), other=second)
 
 
-def step(seen: Observation, after_s: float = 0.0) -> plan.Step:
+def step(seen: Observation, after_s: float = 0.0) -> steps.Step:
     return plan.plan(seen, later(after_s))
 
 
-def let_go(seen: Observation, reason: str) -> plan.LetGo:
-    return plan.LetGo(sandbox=seen.other, reason=reason)
+def let_go(seen: Observation, reason: str) -> steps.LetGo:
+    return steps.LetGo(sandbox=seen.other, reason=reason)
 
 
 # Whether to move
 
 
 def test_a_running_app_moves_from_a_host_that_is_drained() -> None:
-    assert step(running()) == plan.Relocate()
+    assert step(running()) == steps.Relocate()
 
 
 def test_a_move_that_found_no_room_waits_until_it_is_due() -> None:
-    assert step(running(due_at=later(2))) == plan.Rest(until=later(2))
+    assert step(running(due_at=later(2))) == steps.Rest(until=later(2))
 
 
 @pytest.mark.parametrize("drain", [Drain.NONE, Drain.WAIT, Drain.LEAVE])
 def test_no_other_drain_moves_an_app(drain: Drain) -> None:
-    assert step(running(drain)) == plan.Rest(until=later(9999))
+    assert step(running(drain)) == steps.Rest(until=later(9999))
 
 
 def test_an_app_without_a_bundle_can_not_move() -> None:
-    assert step(running(bundle=None)) == plan.Rest(until=later(9999))
+    assert step(running(bundle=None)) == steps.Rest(until=later(9999))
 
 
 @pytest.mark.parametrize("state", sorted(IN_PROGRESS))
 def test_what_is_in_progress_gets_ready_where_it_is(state: SessionState) -> None:
     seen = running()
-    assert step(replace(seen, session=replace(seen.session, state=state))) == plan.Rest(
+    assert step(replace(seen, session=replace(seen.session, state=state))) == steps.Rest(
         until=later(2)
     )
 
@@ -112,27 +112,27 @@ def test_what_is_in_progress_gets_ready_where_it_is(state: SessionState) -> None
 
 @pytest.mark.parametrize("phase", [None, Phase.GENERATING, Phase.DEPLOYING])
 def test_a_move_waits_for_the_app_at_its_other_end(phase: Phase | None) -> None:
-    assert step(moving(phase and report(phase))) == plan.Rest(until=later(2))
+    assert step(moving(phase and report(phase))) == steps.Rest(until=later(2))
 
 
 def test_a_second_sandbox_that_is_an_intent_is_started() -> None:
     seen = moving(state=SandboxState.CREATING, container_id=None, agent_seen_at=None)
     assert seen.other is not None
-    assert step(seen) == plan.Start(sandbox=seen.other)
+    assert step(seen) == steps.Start(sandbox=seen.other)
 
 
 def test_an_app_is_switched_to_once_its_own_route_there_is_live() -> None:
     seen = moving(report(Phase.READY))
     assert seen.other is not None
-    assert step(seen) == plan.Switch(sandbox=seen.other)
-    assert step(moving(report(Phase.READY), routed=False)) == plan.Rest(until=later(2))
+    assert step(seen) == steps.Switch(sandbox=seen.other)
+    assert step(moving(report(Phase.READY), routed=False)) == steps.Rest(until=later(2))
 
 
 def test_a_drain_that_is_over_does_not_turn_back_who_is_on_the_way() -> None:
     seen = moving(report(Phase.READY))
     assert seen.host is not None
     seen = replace(seen, host=replace(seen.host, drain=Drain.NONE))
-    assert isinstance(step(seen), plan.Switch)
+    assert isinstance(step(seen), steps.Switch)
 
 
 @pytest.mark.parametrize("lost", [None, *LOST])
@@ -151,7 +151,7 @@ def test_a_move_whose_app_gave_up_is_given_up() -> None:
 @pytest.mark.parametrize("state", [SandboxState.CREATING, SandboxState.CLAIMED])
 def test_a_move_has_90_seconds(state: SandboxState) -> None:
     seen = moving(state=state)
-    assert step(seen, 90) == plan.Rest(until=later(92))
+    assert step(seen, 90) == steps.Rest(until=later(92))
     assert step(seen, 90.1) == let_go(seen, "the app did not start there in time")
 
 
@@ -160,7 +160,7 @@ def test_a_move_has_90_seconds(state: SandboxState) -> None:
 
 def test_after_the_switch_the_old_place_answers_for_5_seconds_more() -> None:
     seen = moving(switched_at=NOW)
-    assert step(seen, 1) == plan.Rest(until=later(5))
+    assert step(seen, 1) == steps.Rest(until=later(5))
     assert step(seen, 5) == let_go(seen, "its session has moved")
 
 
@@ -168,7 +168,7 @@ def test_the_old_place_is_kept_until_the_new_route_is_live() -> None:
     seen = moving(switched_at=NOW)
     assert seen.sandbox is not None
     pending = replace(seen, sandbox=replace(seen.sandbox, routed=False))
-    assert step(pending, 60) == plan.Rest(until=later(60.5))
+    assert step(pending, 60) == steps.Rest(until=later(60.5))
 
 
 @pytest.mark.parametrize("lost", [None, *LOST])
@@ -189,11 +189,11 @@ def test_a_session_that_ends_on_the_way_lets_the_other_place_go_first(
 ) -> None:
     seen = moving(switched_at=switched_at)
     seen = replace(seen, session=replace(seen.session, wanted=Wanted.GONE))
-    assert step(seen) == plan.BeginEnd()
+    assert step(seen) == steps.BeginEnd()
     ending = replace(seen, session=replace(seen.session, state=SessionState.DESTROYING))
     assert step(ending) == let_go(ending, "its session is to end")
     alone = replace(ending, session=replace(ending.session, move=None), other=None)
-    assert isinstance(step(alone), plan.Retire)
+    assert isinstance(step(alone), steps.Retire)
 
 
 @pytest.mark.parametrize("lost", LOST)
@@ -209,7 +209,7 @@ def test_an_app_that_is_lost_on_the_way_recovers_with_nothing_beside_it(
 def test_an_app_that_gives_up_on_the_way_fails_with_what_it_said() -> None:
     seen = moving()
     seen = replace(seen, session=replace(seen.session, report=FAILED))
-    assert step(seen) == plan.Fail(failure=FAILED.failure)  # type: ignore[arg-type]
+    assert step(seen) == steps.Fail(failure=FAILED.failure)  # type: ignore[arg-type]
     failed = replace(seen, session=replace(seen.session, failure=FAILED.failure))
     assert step(failed) == let_go(failed, "its session failed: app_not_ready")
 
@@ -234,9 +234,9 @@ def test_a_deadline_does_not_count_while_the_host_is_away_nor_just_after(
     seen = running(Drain.NONE, deadline_at=NOW)
     host = samples.host(state=state, state_since=later(since_s))
     late = replace(seen, session=replace(seen.session, state=progress), host=host)
-    assert isinstance(step(late), plan.Fail) is fails
+    assert isinstance(step(late), steps.Fail) is fails
     if not fails:
-        assert step(late) == plan.Rest(until=later(2))
+        assert step(late) == steps.Rest(until=later(2))
 
 
 @pytest.mark.parametrize("attempt", [1, 2, 3])
@@ -245,13 +245,13 @@ def test_a_refusal_that_burns_nothing_is_followed_by_the_same_attempt(attempt: i
         state=SessionState.PROVISIONING, failure=REFUSED, attempt=attempt, sandbox_id=None
     )
     seen = Observation(session=session, sandbox=None)
-    assert step(seen) == plan.Requeue(attempt=attempt)
+    assert step(seen) == steps.Requeue(attempt=attempt)
 
 
 def test_a_sandbox_that_was_refused_is_cleared_away_first() -> None:
     seen = running(failure=REFUSED)
     assert seen.sandbox is not None
-    assert step(seen) == plan.Retire(
+    assert step(seen) == steps.Retire(
         sandbox=seen.sandbox, reason="its session failed: create_failed"
     )
 
@@ -261,5 +261,5 @@ def test_what_is_left_on_a_lost_host_goes_the_way_of_all_sandboxes(routed: bool)
     box = {"state": SandboxState.STOPPING, "routed": routed}
     seen = replace(running(Drain.NONE, box), host=samples.host(state=HostState.LOST))
     assert seen.sandbox is not None
-    expected = plan.Rest(until=later(0.5)) if routed else plan.Remove(sandbox=seen.sandbox)
+    expected = steps.Rest(until=later(0.5)) if routed else steps.Remove(sandbox=seen.sandbox)
     assert step(seen) == expected

@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator.domain import errors
 from orchestrator.domain.change import ChangeState, state_of
+from orchestrator.domain.host import Drain
 from orchestrator.domain.sandbox import SandboxState
 from orchestrator.domain.session import Failure, Phase, Session, SessionState
 from orchestrator.services import agents, changes, claims, versions
@@ -318,6 +319,27 @@ def test_a_change_that_takes_its_sandbox_down_is_not_begun_for_ever(
     assert failure is not None
     assert failure.code == "sandbox_lost"
     assert (world.state(app), world.session(app).turns.next) == (SessionState.READY, None)
+
+
+def test_a_session_moves_first_and_is_changed_where_it_has_arrived(
+    world: World, app: Session
+) -> None:
+    host = world.host_of(app)
+    world.store.hosts.change(host.id, lambda found: replace(found, drain=Drain.MOVE))
+    world.host(publish_address="10.0.0.9")
+    world.say(app)
+    assert world.converge(app).steps[0] == "Relocate"
+    assert world.state(app) is SessionState.READY
+
+
+def test_without_room_elsewhere_it_is_changed_where_it_is(world: World, app: Session) -> None:
+    host = world.host_of(app)
+    world.store.hosts.change(host.id, lambda found: replace(found, drain=Drain.MOVE))
+    world.say(app)
+    assert world.converge(app).steps == ("Relocate", "BeginChange", "Rest")
+    world.carry_out(app, BLUE)
+    world.converge(app)
+    assert state(world, app, 1) is ChangeState.DONE
 
 
 # Who may do what meanwhile
