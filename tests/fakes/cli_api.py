@@ -1,4 +1,4 @@
-"""A small stand-in for the control plane's API, for `tests/integration/test_cli.py`.
+"""A small stand-in for the control plane's API, for `tests/integration/test_cli*.py`.
 
 Answers are scripted: `answer()` queues what the next requests to a path get; without a script a
 path gives the usual answer. Sessions advance by one step of their script per poll, never by time.
@@ -27,6 +27,7 @@ SESSION = "ses_" + "abcdefgh" + "2" * 18
 OTHER = "ses_" + "abcdefzz" + "3" * 18
 LINK = "http://k3j5m7p2q4r6s7t2.apps.localhost:8080/"
 CREATED = "2024-01-02T03:04:05+00:00"
+ENDED = "2024-01-02T03:04:17+00:00"
 EXPIRES = "2099-01-02T03:04:05+00:00"
 
 
@@ -64,12 +65,57 @@ def status(state: str, progress: int, message: str = "", **members: Any) -> Json
         "phases": [{"name": "queued", "seconds": 0.01}, {"name": "deploying", "seconds": 1.2}],
         "attempt": 1,
         "version": int(ready),
+        "change": None,
+        "waiting": 0,
         "template": None,
+        "reused": False,
         "prompt": "a kanban board",
         "tier": "operator",
         "created_at": CREATED,
         "expires_at": EXPIRES,
         "error": None,
+        "offer": None,
+        **members,
+    }
+
+
+def message(number: int, state: str, text: str = "make it blue", **members: Any) -> Json:
+    """What somebody asked of the app. A text of "" stands for version 1 back."""
+    return {
+        "number": number,
+        "kind": "message" if text else "restore",
+        "text": text,
+        "restores": None if text else 1,
+        "state": state,
+        "created_at": CREATED,
+        "ended_at": ENDED if state in {"done", "failed"} else None,
+        "version": None,
+        "summary": "",
+        "error": None,
+        **members,
+    }
+
+
+def changing(asked: Json, state: str, progress: int, said: str, **members: Any) -> Json:
+    """The Status of an app that is being changed: its link stays."""
+    change = {name: asked[name] for name in ("number", "kind", "text", "restores")}
+    serving: Json = {"url": LINK, "version": 1, "change": change}
+    return status(state, progress, said, **serving | members)
+
+
+def version(number: int, **members: Any) -> Json:
+    """A version of the app, made by the message before it."""
+    return {
+        "version": number,
+        "title": "Kanban board",
+        "kind": "static",
+        "size_bytes": 12_345,
+        "created_at": CREATED,
+        "healthy": True,
+        "running": False,
+        "message": number - 1 or None,
+        "summary": "",
+        "provider": "anthropic",
         **members,
     }
 
@@ -83,6 +129,24 @@ FAILED = status(
     "The app did not start",
     error={"code": "app_not_ready", "message": "The app exited.\nKeyError: 'PORT'"},
 )
+
+
+MESSAGES = [
+    message(1, "done", "make it blue", version=2, summary="It is blue now:\n- the header\n- cards"),
+    message(2, "done", "", version=1),
+    message(
+        3,
+        "failed",
+        "\x1b[31mred\x1b]0;pwned\x07, and a text that is longer than eighty columns are wide",
+        error={"code": "app_not_healthy", "message": "The app exited.\nKeyError: 'PORT'"},
+    ),
+    message(4, "queued", "show the number of cards on top of each column"),
+]
+VERSIONS = [
+    version(1, running=True, summary="Columns and cards that you drag, kept in the browser."),
+    version(2, provider="fallback", summary="It is blue now:\n- the header\n- cards"),
+    version(3, healthy=False, message=3, kind="python", size_bytes=1_234_567, title="\x1b[31mred"),
+]
 
 
 def operator_status(base: Json, **members: Any) -> Json:
@@ -183,6 +247,14 @@ KEY_ROW = {
 LINES = [{"at": CREATED, "text": f"line {number}"} for number in range(5)]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """How everything is between two polls."""
+
+    status: Json
+    messages: Sequence[Json] = ()
+
+
 class CliApi:
     """The server, on a free port of 127.0.0.1: `with CliApi() as api: ... api.port`."""
 
@@ -190,7 +262,8 @@ class CliApi:
         self.seen: list[Seen] = []
         self.not_modified = 0  # polls that were answered with 304
         self._scripts: dict[str, deque[Scripted]] = defaultdict(deque)
-        self._story: deque[Json] = deque([QUEUED, GENERATING, READY])
+        self._story: deque[Step] = deque()
+        self.tell(QUEUED, GENERATING, READY)
         self._revision = 1
         self.hosts: dict[str, Json] = {one["name"]: dict(one) for one in (HOST, REMOTE)}
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -231,7 +304,12 @@ class CliApi:
 
     def tell(self, *story: Json) -> None:
         """The next session's way: its status at each poll; the last one stays."""
-        self._story = deque(story)
+        self._story = deque(Step(status=one, messages=MESSAGES) for one in story)
+
+    def tell_changes(self, *story: tuple[Json, Sequence[Json]]) -> None:
+        """The same for changes: the status, and the messages with it. What is asked for is answered
+        with the last one of the first step."""
+        self._story = deque(Step(status=one, messages=said) for one, said in story)
 
     def requests(self, method: str, path: str) -> Sequence[Seen]:
         return [one for one in self.seen if (one.method, one.path) == (method, path)]
@@ -292,14 +370,21 @@ class CliApi:
             self._revision += 1
             self.not_modified += 1
             return Response(status_code=304, headers={"ETag": etag})
-        return JSONResponse(self._story[0], headers={"ETag": etag})
+        return JSONResponse(self._story[0].status, headers={"ETag": etag})
 
     def _usual(self, method: str, path: str) -> Response:
-        one = f"/api/admin/sessions/{SESSION}"
+        one, own = f"/api/admin/sessions/{SESSION}", f"/api/sessions/{SESSION}"
+        now = self._story[0]
+        asked = {"message": now.messages[-1] if now.messages else {}, "session": now.status}
         usual: dict[tuple[str, str], tuple[int, Json]] = {
             ("GET", "/health"): (200, {"status": "ok"}),
             ("GET", "/ready"): (200, {"ready": True, "checks": CHECKS}),
-            ("POST", "/api/sessions"): (202, self._story[0]),
+            ("POST", "/api/sessions"): (202, now.status),
+            ("GET", f"{own}/messages"): (200, {"messages": list(now.messages)}),
+            ("POST", f"{own}/messages"): (202, asked),
+            ("GET", f"{own}/versions"): (200, {"versions": VERSIONS}),
+            ("POST", f"{own}/versions/1/restore"): (202, asked),
+            ("GET", f"{own}/usage"): (200, COST),
             ("GET", "/api/templates"): (200, {"templates": [TEMPLATE]}),
             ("GET", "/api/admin/overview"): (200, OVERVIEW),
             ("GET", "/api/admin/pool"): (200, {**POOL, "sandboxes": [SANDBOX]}),
@@ -344,6 +429,8 @@ _FIGURES = {
     "cache_read_tokens": 1_234_567,
     "cost_usd": 123.456789,
 }
+COST: Json = {**_FIGURES, "by_provider": [{**_FIGURES, "key": "anthropic"}]}
+NO_COST: Json = {**dict.fromkeys(_FIGURES, 0), "by_provider": []}
 USAGE = {
     "by": "day",
     "since": CREATED,
