@@ -14,6 +14,7 @@ from tests.fakes.cli_api import READY, SESSION, CliApi
 from tests.integration.cli_world import Spawnctl
 
 _ONE = f"/api/admin/sessions/{SESSION}"
+_OWN = f"/api/sessions/{SESSION}"
 
 
 @pytest.fixture
@@ -55,6 +56,8 @@ def test_a_wrong_setting_is_named(spawnctl: Spawnctl) -> None:
         (("sessions", "list"), "/api/admin/sessions"),
         (("sessions", "show", "ses_abcdefgh"), _ONE),
         (("sessions", "logs", "ses_abcdefgh"), f"{_ONE}/logs"),
+        (("sessions", "messages", "ses_abcdefgh"), f"{_OWN}/messages"),
+        (("sessions", "versions", "ses_abcdefgh"), f"{_OWN}/versions"),
         (("keys", "list"), "/api/admin/keys"),
         (("hosts", "list"), "/api/admin/hosts"),
         (("hosts", "show", "paris-1"), "/api/admin/hosts/paris-1"),
@@ -79,6 +82,65 @@ def test_every_reading_command_has_what_the_api_said_as_json_and_80_columns_for_
 def test_sessions_are_filtered_by_the_api(spawnctl: Spawnctl, api: CliApi) -> None:
     assert spawnctl("sessions", "list", "--state", "ready", "--limit", "7").code == 0
     assert api.seen[-1].query == {"state": "ready", "limit": "7"}
+
+
+def test_a_session_is_shown_with_its_change_its_version_and_its_cost(
+    spawnctl: Spawnctl, api: CliApi
+) -> None:
+    asked = cli_api.message(3, "running", "make it \x1b[31mblue")
+    changing = cli_api.changing(asked, "generating", 62, "Writing style.css", waiting=2)
+    api.answer(_ONE, 200, cli_api.operator_status(changing, sandbox=None))
+    done = spawnctl("sessions", "show", SESSION)
+    assert done.code == 0
+    said = [" ".join(line.split()) for line in done.out.splitlines()]
+    assert f"link {cli_api.LINK}" in said
+    assert "change 3: make it blue" in said
+    assert "waiting 2 more changes" in said
+    assert "version 1 of 3, from the prompt (anthropic)" in said
+    assert "cost $123.4568 for 12 calls: 13,580,245 tokens in (1,234,567 cached)," in said
+
+
+def test_what_asked_nothing_of_the_model_is_shown_without_a_cost(
+    spawnctl: Spawnctl, api: CliApi
+) -> None:
+    api.answer(f"{_OWN}/usage", 200, cli_api.NO_COST)
+    done = spawnctl("sessions", "show", SESSION)
+    assert (done.code, "cost" in done.out) == (0, False)
+
+
+def test_a_list_shows_the_link_of_an_app_that_is_being_changed(
+    spawnctl: Spawnctl, api: CliApi
+) -> None:
+    asked = cli_api.message(3, "running")
+    changing = cli_api.operator_status(cli_api.changing(asked, "generating", 62, "Writing"))
+    api.answer("/api/admin/sessions", 200, {"sessions": [changing]})
+    done = spawnctl("sessions", "list", COLUMNS="160")
+    row = done.out.splitlines()[2]
+    assert "generating" in row
+    assert "[change 3] a kanban board" in row
+    assert cli_api.LINK in row
+
+
+def test_an_app_that_has_no_version_yet_is_no_empty_table(spawnctl: Spawnctl, api: CliApi) -> None:
+    api.answer(f"{_OWN}/versions", 200, {"versions": []})
+    done = spawnctl("sessions", "versions", SESSION)
+    assert (done.code, done.out) == (0, "")
+    assert "spawnctl sessions show ses_abcdefgh" in done.err
+
+
+def test_versions_say_which_can_run_again(spawnctl: Spawnctl) -> None:
+    done = spawnctl("sessions", "versions", SESSION)
+    assert "never ran well" in done.err
+    assert "spawnctl sessions restore ses_abcdefgh 2" in done.err
+
+
+def test_a_conversation_begins_with_the_prompt_and_says_how_to_go_on(
+    spawnctl: Spawnctl, api: CliApi
+) -> None:
+    api.tell_changes((READY, []))
+    done = spawnctl("sessions", "messages", SESSION)
+    assert done.out.index("a kanban board") < done.out.index("Columns and cards")
+    assert "spawnctl sessions message ses_abcdefgh" in done.err
 
 
 def test_kill_ends_what_it_can_and_says_what_it_could_not(spawnctl: Spawnctl, api: CliApi) -> None:

@@ -11,7 +11,13 @@ from rich.console import Console
 from orchestrator.domain.host import HostState
 from orchestrator.domain.sandbox import SandboxState
 from orchestrator.domain.session import SessionState
-from orchestrator.entrypoints.cli import host_view, output, overview, session_view
+from orchestrator.entrypoints.cli import (
+    host_view,
+    output,
+    overview,
+    session_view,
+    spending_view,
+)
 from orchestrator.entrypoints.cli.progress import Lines, describe, say_short
 from tests.fakes import cli_api
 
@@ -112,9 +118,58 @@ def test_an_ended_session_has_no_time_left() -> None:
 
 def test_the_story_of_a_failed_session_ends_with_every_line_of_its_error() -> None:
     failed = cli_api.operator_status(cli_api.FAILED, sandbox=None)
-    text = "".join(rendered(part, 80) for part in session_view.story(failed))
+    text = "".join(rendered(part, 80) for part in session_view.story(failed, [], cli_api.NO_COST))
     assert "app_not_ready" in text
     assert text.rstrip().endswith("The app exited.\nKeyError: 'PORT'")
+
+
+def test_the_story_of_what_failed_for_want_of_claude_offers_the_nearest_template() -> None:
+    offer = {"template": "kanban", "title": "Kanban \x1b[31mboard"}
+    failed = cli_api.operator_status({**cli_api.FAILED, "offer": offer}, sandbox=None)
+    parts = session_view.story(failed, [], cli_api.NO_COST)
+    text = "".join(rendered(part, 80) for part in parts)
+    assert "Kanban board; spawnctl run --template kanban" in text
+
+
+@pytest.mark.parametrize(
+    ("version", "versions", "said"),
+    [
+        (0, [], "none yet"),
+        (2, [], "2"),
+        (1, cli_api.VERSIONS, "1 of 3, from the prompt (anthropic)"),
+        (1, [cli_api.version(1, running=True, provider="")], "1 of 1, from the template"),
+        (
+            2,
+            [cli_api.version(1), cli_api.version(2, running=True, provider="fallback")],
+            "2 of 2, from message 1 (fallback)",
+        ),
+    ],
+)
+def test_the_version_that_runs_is_named_with_who_made_it(
+    version: int, versions: list[dict[str, object]], said: str
+) -> None:
+    one = cli_api.operator_status({**cli_api.READY, "version": version}, sandbox=None)
+    parts = session_view.story(one, versions, cli_api.NO_COST)
+    lines = "".join(rendered(part, 80) for part in parts).splitlines()
+    (found,) = [line.split(None, 1)[1].rstrip() for line in lines if line.startswith("version")]
+    assert found == said
+
+
+def test_a_cost_names_the_providers_if_there_are_several() -> None:
+    one = cli_api.COST["by_provider"][0]
+    assert "anthropic" not in spending_view.in_words(cli_api.COST)
+    both = {**cli_api.COST, "by_provider": [one, {**one, "key": "fallback", "cost_usd": 0.5}]}
+    said = spending_view.in_words(both)
+    assert said.endswith("234,567 out; anthropic $123.4568, fallback $0.5000")
+    assert spending_view.in_words({**cli_api.COST, "calls": 1}).startswith("$123.4568 for 1 call:")
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "said"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_949, "999.9 kB"), (999_950, "1.0 MB")],
+)
+def test_a_size_is_said_as_people_say_it(size_bytes: int, said: str) -> None:
+    assert output.size(size_bytes) == said
 
 
 def test_the_overview_says_what_is_missing() -> None:
