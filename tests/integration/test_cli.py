@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.fakes import cli_api
-from tests.fakes.cli_api import FAILED, GENERATING, KEY, LINK, QUEUED, READY, SESSION, CliApi
+from tests.fakes import cli_answers
+from tests.fakes.cli_answers import FAILED, GENERATING, KEY, LINK, QUEUED, READY, SESSION
+from tests.fakes.cli_api import CliApi
 from tests.integration.cli_world import DEADLINE_S, Spawnctl
 
 _STATUS = f"/api/status/{SESSION}"
@@ -86,8 +87,8 @@ def test_run_says_when_an_earlier_app_was_started_again(
 def test_run_does_not_wait_for_a_change_that_somebody_asks_for_meanwhile(
     spawnctl: Spawnctl, api: CliApi
 ) -> None:
-    asked = cli_api.message(1, "running")
-    api.tell(QUEUED, cli_api.changing(asked, "generating", 40, "Writing"))
+    asked = cli_answers.message(1, "running")
+    api.tell(QUEUED, cli_answers.changing(asked, "generating", 40, "Writing"))
     done = spawnctl("run", "x")
     assert (done.code, done.out) == (0, LINK + "\n")
 
@@ -134,7 +135,7 @@ def test_a_session_that_fails_still_has_its_status_as_json(spawnctl: Spawnctl, a
 
 
 def test_a_session_that_somebody_ends_meanwhile_has_failed(spawnctl: Spawnctl, api: CliApi) -> None:
-    api.tell(QUEUED, cli_api.status("destroying", 100))
+    api.tell(QUEUED, cli_answers.status("destroying", 100))
     done = spawnctl("run", "x")
     assert (done.code, done.out) == (1, "")
     assert "session_ended" in done.err

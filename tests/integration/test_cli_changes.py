@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.fakes import cli_api
-from tests.fakes.cli_api import GENERATING, LINK, READY, SESSION, CliApi
+from tests.fakes import cli_answers
+from tests.fakes.cli_answers import GENERATING, LINK, READY, SESSION
+from tests.fakes.cli_api import CliApi
 from tests.integration.cli_world import DEADLINE_S, Spawnctl
 
 _STATUS = f"/api/status/{SESSION}"
@@ -19,16 +20,16 @@ _RESTORE = f"/api/sessions/{SESSION}/versions/1/restore"
 _SAY = ("sessions", "message", SESSION, "make it blue")
 _BACK = ("sessions", "restore", SESSION, "1")
 
-BEFORE = cli_api.message(2, "running", "bigger cards")
-OVER = cli_api.message(2, "done", "bigger cards", version=3)
-QUEUED = cli_api.message(3, "queued")
-RUNNING = cli_api.message(3, "running")
-DONE = cli_api.message(3, "done", version=4, summary="It is blue now:\n- the header\x1b[2J")
-FAILED = cli_api.message(
+BEFORE = cli_answers.message(2, "running", "bigger cards")
+OVER = cli_answers.message(2, "done", "bigger cards", version=3)
+QUEUED = cli_answers.message(3, "queued")
+RUNNING = cli_answers.message(3, "running")
+DONE = cli_answers.message(3, "done", version=4, summary="It is blue now:\n- the header\x1b[2J")
+FAILED = cli_answers.message(
     3, "failed", error={"code": "app_not_healthy", "message": "It exited.\nKeyError: 'PORT'"}
 )
-MADE_BEFORE = cli_api.changing(BEFORE, "generating", 58, "Writing app.js", waiting=1)
-MADE = cli_api.changing(RUNNING, "generating", 62, "Writing style.css")
+MADE_BEFORE = cli_answers.changing(BEFORE, "generating", 58, "Writing app.js", waiting=1)
+MADE = cli_answers.changing(RUNNING, "generating", 62, "Writing style.css")
 
 
 @pytest.fixture
@@ -74,8 +75,8 @@ def test_a_message_waits_for_its_own_turn_and_its_own_end(spawnctl: Spawnctl, ap
 def test_a_message_may_be_done_although_the_next_one_is_under_way(
     spawnctl: Spawnctl, api: CliApi
 ) -> None:
-    after = cli_api.message(4, "running", "and round")
-    ahead = cli_api.changing(after, "generating", 40, "Writing round.css")
+    after = cli_answers.message(4, "running", "and round")
+    ahead = cli_answers.changing(after, "generating", 40, "Writing round.css")
     api.tell_changes((MADE, [RUNNING]), (ahead, [DONE, after]))
     done = spawnctl(*_SAY)
     assert (done.code, done.out) == (0, LINK + "\n")
@@ -108,12 +109,12 @@ def test_a_session_that_ends_takes_its_changes_with_it(
     spawnctl: Spawnctl, api: CliApi, told: bool
 ) -> None:
     """`told`: whether the API says so of the change, too."""
-    ended = cli_api.message(
+    ended = cli_answers.message(
         3, "failed", ended_at=None, error={"code": "session_ended", "message": "it ended"}
     )
     api.tell_changes(
         (MADE, [RUNNING]),
-        (cli_api.status("destroyed", 100), [ended if told else RUNNING]),
+        (cli_answers.status("destroyed", 100), [ended if told else RUNNING]),
     )
     done = spawnctl(*_SAY)
     assert (done.code, done.out) == (1, "")
@@ -124,7 +125,7 @@ def test_a_session_that_ends_takes_its_changes_with_it(
 def test_a_change_that_was_made_of_an_app_that_is_away_since_has_no_link(
     spawnctl: Spawnctl, api: CliApi
 ) -> None:
-    api.tell_changes((MADE, [RUNNING]), (cli_api.QUEUED, [DONE]))
+    api.tell_changes((MADE, [RUNNING]), (cli_answers.QUEUED, [DONE]))
     done = spawnctl(*_SAY)
     assert (done.code, done.out) == (1, "")
     assert "version 4" in done.err
@@ -193,9 +194,9 @@ def test_control_c_leaves_the_change_and_says_how_to_see_it(
 
 
 def test_a_restored_version_is_followed_until_it_runs(spawnctl: Spawnctl, api: CliApi) -> None:
-    running = cli_api.message(3, "running", "")
-    deployed = cli_api.changing(running, "deploying", 90, "Starting version 1")
-    over = cli_api.message(3, "done", "", version=1)
+    running = cli_answers.message(3, "running", "")
+    deployed = cli_answers.changing(running, "deploying", 90, "Starting version 1")
+    over = cli_answers.message(3, "done", "", version=1)
     api.tell_changes((deployed, [running]), (READY, [over]))
     done = spawnctl(*_BACK)
     assert (done.code, done.out) == (0, LINK + "\n")

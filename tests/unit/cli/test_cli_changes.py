@@ -12,11 +12,11 @@ from orchestrator.entrypoints.cli import change_view, change_waits, output
 from orchestrator.entrypoints.cli.change_waits import as_asked_for
 from orchestrator.entrypoints.cli.exits import Exit
 from orchestrator.entrypoints.cli.progress import describe
-from tests.fakes import cli_api
-from tests.fakes.cli_api import GENERATING, MESSAGES, READY, VERSIONS
+from tests.fakes import cli_answers
+from tests.fakes.cli_answers import GENERATING, MESSAGES, READY, VERSIONS
 
-RUNNING = cli_api.message(3, "running")
-CHANGING = cli_api.changing(RUNNING, "generating", 62, "Writing style.css", waiting=1)
+RUNNING = cli_answers.message(3, "running")
+CHANGING = cli_answers.changing(RUNNING, "generating", 62, "Writing style.css", waiting=1)
 
 
 def rendered(part: object, width: int) -> list[str]:
@@ -52,14 +52,16 @@ def test_until_it_is_its_turn_a_change_has_no_progress(status: dict[str, Any], s
 
 def test_a_failed_change_says_what_serves_and_what_to_do() -> None:
     error = {"code": "budget_exhausted", "message": "5 dollars are spent"}
-    found = change_waits.failed(cli_api.message(3, "failed", error=error), READY)
+    found = change_waits.failed(cli_answers.message(3, "failed", error=error), READY)
     assert (found.exit_code, found.code) == (Exit.FAILED, "budget_exhausted")
     assert found.message.startswith("5 dollars are spent\nThe version before goes on serving: http")
     assert any("spawnctl usage" in line for line in found.advice)
 
 
 def test_without_a_link_nothing_is_said_to_go_on() -> None:
-    found = change_waits.failed(cli_api.message(3, "running"), cli_api.status("destroyed", 100))
+    found = change_waits.failed(
+        cli_answers.message(3, "running"), cli_answers.status("destroyed", 100)
+    )
     assert (found.code, found.message) == (
         "session_ended",
         "the session ended before this was done",
@@ -87,7 +89,7 @@ def test_a_conversation_tells_what_was_said_and_what_it_came_to() -> None:
 
 
 def test_a_conversation_about_an_app_that_is_still_being_made_says_how_far_it_is() -> None:
-    broken = cli_api.version(1, healthy=False)
+    broken = cli_answers.version(1, healthy=False)
     for versions in ([], [broken]):
         said = conversation(GENERATING, versions)
         assert said == ["user a kanban board", "generating Writing app.js"]
@@ -102,9 +104,9 @@ def test_a_conversation_about_a_template_names_it() -> None:
 def test_nothing_of_a_conversation_acts_on_the_terminal() -> None:
     nasty = "\x1b]52;c;ZXZpbA==\x07\x9b2J\u202e"
     error = {"code": nasty, "message": nasty}
-    message = cli_api.message(1, "failed", nasty, summary=nasty, error=error)
+    message = cli_answers.message(1, "failed", nasty, summary=nasty, error=error)
     session = {**READY, "prompt": nasty, "message": nasty, "template": nasty}
-    version = cli_api.version(1, summary=nasty, title=nasty, provider=nasty, kind=nasty)
+    version = cli_answers.version(1, summary=nasty, title=nasty, provider=nasty, kind=nasty)
     text = "\n".join(
         [
             *rendered(change_view.conversation(session, [version], [message]), 80),
@@ -135,5 +137,7 @@ def test_a_wide_list_of_versions_has_titles_beside_summaries() -> None:
 
 
 def test_a_version_that_nobody_wrote_is_a_template() -> None:
-    (row,) = rendered(change_view.listing([cli_api.version(1, provider="")], wide=False), 80)[2:]
+    (row,) = rendered(change_view.listing([cli_answers.version(1, provider="")], wide=False), 80)[
+        2:
+    ]
     assert row.split()[:4] == ["1", "kept", "template", "-"]
