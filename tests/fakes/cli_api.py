@@ -1,4 +1,4 @@
-"""A small stand-in for the control plane's API, for `tests/integration/test_cli.py`.
+"""A small stand-in for the control plane's API, for `tests/integration/test_cli*.py`.
 
 Answers are scripted: `answer()` queues what the next requests to a path get; without a script a
 path gives the usual answer. Sessions advance by one step of their script per poll, never by time.
@@ -20,14 +20,31 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-Json = dict[str, Any]
+from tests.fakes.cli_answers import (
+    CHECKS,
+    COST,
+    GENERATING,
+    HOST,
+    KEY,
+    KEY_ROW,
+    LINES,
+    MESSAGES,
+    OVERVIEW,
+    POOL,
+    QUEUED,
+    READY,
+    REMOTE,
+    SANDBOX,
+    SESSION,
+    SESSIONS,
+    TEMPLATE,
+    USAGE,
+    VERSIONS,
+    operator_status,
+    status,
+)
 
-KEY = "spk_the-operators-own-key-for-this-test"
-SESSION = "ses_" + "abcdefgh" + "2" * 18
-OTHER = "ses_" + "abcdefzz" + "3" * 18
-LINK = "http://k3j5m7p2q4r6s7t2.apps.localhost:8080/"
-CREATED = "2024-01-02T03:04:05+00:00"
-EXPIRES = "2099-01-02T03:04:05+00:00"
+Json = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,137 +67,12 @@ class Seen:
     body: Any
 
 
-def status(state: str, progress: int, message: str = "", **members: Any) -> Json:
-    """A Status."""
-    ready = state == "ready"
-    return {
-        "session_id": SESSION,
-        "status": state,
-        "progress": progress,
-        "message": message or state.capitalize(),
-        "ready": ready,
-        "url": LINK if ready else None,
-        "queue_position": None,
-        "phases": [{"name": "queued", "seconds": 0.01}, {"name": "deploying", "seconds": 1.2}],
-        "attempt": 1,
-        "version": int(ready),
-        "template": None,
-        "prompt": "a kanban board",
-        "tier": "operator",
-        "created_at": CREATED,
-        "expires_at": EXPIRES,
-        "error": None,
-        **members,
-    }
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """How everything is between two polls."""
 
-
-QUEUED = status("queued", 10, "Waiting for a free sandbox", queue_position=2)
-GENERATING = status("generating", 58, "Writing app.js")
-READY = status("ready", 100, "Your app is running")
-FAILED = status(
-    "failed",
-    100,
-    "The app did not start",
-    error={"code": "app_not_ready", "message": "The app exited.\nKeyError: 'PORT'"},
-)
-
-
-def operator_status(base: Json, **members: Any) -> Json:
-    """What operators see of it."""
-    return {
-        **base,
-        "user_id": "usr_" + "b" * 26,
-        "sandbox_id": "sbx_" + "c" * 26,
-        "host": "local",
-        "revision": 7,
-        "history": [
-            {"state": "queued", "at": CREATED},
-            {"state": base["status"], "at": "2024-01-02T03:04:06.250000+00:00"},
-        ],
-        **members,
-    }
-
-
-SANDBOX = {
-    "sandbox_id": "sbx_" + "c" * 26,
-    "state": "claimed",
-    "session_id": SESSION,
-    "host": "local",
-    "port": 21007,
-    "slug": "k3j5m7p2q4r6s7t2",
-    "routed": True,
-    "created_at": CREATED,
-    "reason": "",
-}
-HOST: Json = {
-    "name": "local",
-    "host_id": "hst_" + "f" * 26,
-    "state": "up",
-    "reason": "",
-    "since": CREATED,
-    "cordoned": True,
-    "drain": "none",
-    "draining": False,
-    "slots": 32,
-    "used": 4,
-    "starting": 1,
-    "warm": 2,
-    "region": "",
-    "labels": {},
-    "address": "unix:///var/run/docker.sock",
-    "publish_address": "127.0.0.1",
-    "host_key": "",
-    "image": "spawnai/runtime:0123456789abcdef",
-    "shortage": "",
-    "starts_at_once": 3,
-    "generation": 1,
-    "seen_at": CREATED,
-    "link": None,
-}
-REMOTE: Json = {
-    **HOST,
-    "name": "paris-1",
-    "host_id": "hst_" + "g" * 26,
-    "cordoned": False,
-    "region": "eu",
-    "labels": {"disk": "ssd", "gpu": ""},
-    "address": "ssh://root@203.0.113.7:2222",
-    "publish_address": "203.0.113.7",
-    "host_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPXcUZY3bW4XG0yDHbHbkKHgnsTOMbeNWPlsLfLeSpVw",
-    "link": {"up": True, "docker": True, "channels": 5, "rtt_ms": 8.25, "reconnects": 1},
-}
-POOL: Json = {
-    "warm_target": 3,
-    "warm": 2,
-    "creating": 1,
-    "claimed": 1,
-    "stopping": 0,
-    "broken": 0,
-    "slots": 32,
-    "free_slots": 28,
-    "waiting": 0,
-    "hosts": [HOST, REMOTE],
-    "free_slots_wanted": 2,
-    "free_slots_short": 0,
-    "queues": {"critical": 0, "high": 2, "normal": 0, "low": 0},
-}
-CHECKS = {
-    "database": {"ok": True, "detail": "answers"},
-    "redis": {"ok": True, "detail": "answers"},
-    "docker": {"ok": True, "detail": "1 host(s), at least one up"},
-    "daemon": {"ok": True, "detail": "box:123 leads"},
-    "claude": {"ok": False, "detail": "no ANTHROPIC_API_KEY: templates only"},
-}
-KEY_ROW = {
-    "key_id": "key_" + "d" * 26,
-    "name": "ci",
-    "user_id": "usr_" + "e" * 26,
-    "tier": "pro",
-    "role": "user",
-    "created_at": CREATED,
-    "revoked_at": None,
-}
-LINES = [{"at": CREATED, "text": f"line {number}"} for number in range(5)]
+    status: Json
+    messages: Sequence[Json] = ()
 
 
 class CliApi:
@@ -190,7 +82,8 @@ class CliApi:
         self.seen: list[Seen] = []
         self.not_modified = 0  # polls that were answered with 304
         self._scripts: dict[str, deque[Scripted]] = defaultdict(deque)
-        self._story: deque[Json] = deque([QUEUED, GENERATING, READY])
+        self._story: deque[Step] = deque()
+        self.tell(QUEUED, GENERATING, READY)
         self._revision = 1
         self.hosts: dict[str, Json] = {one["name"]: dict(one) for one in (HOST, REMOTE)}
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -231,7 +124,12 @@ class CliApi:
 
     def tell(self, *story: Json) -> None:
         """The next session's way: its status at each poll; the last one stays."""
-        self._story = deque(story)
+        self._story = deque(Step(status=one, messages=MESSAGES) for one in story)
+
+    def tell_changes(self, *story: tuple[Json, Sequence[Json]]) -> None:
+        """The same for changes: the status, and the messages with it. What is asked for is answered
+        with the last one of the first step."""
+        self._story = deque(Step(status=one, messages=said) for one, said in story)
 
     def requests(self, method: str, path: str) -> Sequence[Seen]:
         return [one for one in self.seen if (one.method, one.path) == (method, path)]
@@ -292,14 +190,21 @@ class CliApi:
             self._revision += 1
             self.not_modified += 1
             return Response(status_code=304, headers={"ETag": etag})
-        return JSONResponse(self._story[0], headers={"ETag": etag})
+        return JSONResponse(self._story[0].status, headers={"ETag": etag})
 
     def _usual(self, method: str, path: str) -> Response:
-        one = f"/api/admin/sessions/{SESSION}"
+        one, own = f"/api/admin/sessions/{SESSION}", f"/api/sessions/{SESSION}"
+        now = self._story[0]
+        asked = {"message": now.messages[-1] if now.messages else {}, "session": now.status}
         usual: dict[tuple[str, str], tuple[int, Json]] = {
             ("GET", "/health"): (200, {"status": "ok"}),
             ("GET", "/ready"): (200, {"ready": True, "checks": CHECKS}),
-            ("POST", "/api/sessions"): (202, self._story[0]),
+            ("POST", "/api/sessions"): (202, now.status),
+            ("GET", f"{own}/messages"): (200, {"messages": list(now.messages)}),
+            ("POST", f"{own}/messages"): (202, asked),
+            ("GET", f"{own}/versions"): (200, {"versions": VERSIONS}),
+            ("POST", f"{own}/versions/1/restore"): (202, asked),
+            ("GET", f"{own}/usage"): (200, COST),
             ("GET", "/api/templates"): (200, {"templates": [TEMPLATE]}),
             ("GET", "/api/admin/overview"): (200, OVERVIEW),
             ("GET", "/api/admin/pool"): (200, {**POOL, "sandboxes": [SANDBOX]}),
@@ -323,42 +228,6 @@ class CliApi:
 
 _HOSTS = "/api/admin/hosts"
 _BEARER = f"Bearer {KEY}"
-TEMPLATE = {
-    "name": "kanban",
-    "title": "Kanban board",
-    "description": "Columns and cards that you drag.",
-    "kind": "static",
-    "keywords": ["kanban"],
-    "emoji": "\N{CLIPBOARD}",
-    "accent": "#4f46e5",
-}
-SESSIONS = [
-    operator_status(READY),
-    operator_status({**GENERATING, "session_id": OTHER, "prompt": "\x1b[31mred\x1b]0;pwned\x07"}),
-]
-_FIGURES = {
-    "calls": 12,
-    "input_tokens": 12_345_678,
-    "output_tokens": 234_567,
-    "cache_write_tokens": 0,
-    "cache_read_tokens": 1_234_567,
-    "cost_usd": 123.456789,
-}
-USAGE = {
-    "by": "day",
-    "since": CREATED,
-    "prices_of": "2026-10-10",
-    "rows": [{**_FIGURES, "key": "2026-03-01", "last_at": CREATED}],
-    "total": _FIGURES,
-}
-OVERVIEW = {
-    "version": "0.1.0",
-    "started_at": CREATED,
-    "sessions": {"queued": 0, "ready": 1, "failed": 2},
-    "pool": POOL,
-    "checks": CHECKS,
-    "warnings": ["local: the runtime image is missing"],
-}
 
 
 def _respond(one: Scripted) -> Response:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.fakes.cli_api import KEY
+from tests.fakes.cli_answers import KEY
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 60

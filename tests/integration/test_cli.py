@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.fakes import cli_api
-from tests.fakes.cli_api import FAILED, GENERATING, KEY, LINK, QUEUED, READY, SESSION, CliApi
+from tests.fakes import cli_answers
+from tests.fakes.cli_answers import FAILED, GENERATING, KEY, LINK, QUEUED, READY, SESSION
+from tests.fakes.cli_api import CliApi
 from tests.integration.cli_world import DEADLINE_S, Spawnctl
 
 _STATUS = f"/api/status/{SESSION}"
@@ -67,6 +68,43 @@ def test_run_starts_a_template_without_a_prompt(spawnctl: Spawnctl, api: CliApi)
     assert made.body == {"prompt": "", "template": "kanban", "ttl": None}
 
 
+def test_run_can_have_it_made_anew(spawnctl: Spawnctl, api: CliApi) -> None:
+    assert spawnctl("run", "x", "--fresh").code == 0
+    (made,) = api.requests("POST", "/api/sessions")
+    assert made.body == {"prompt": "x", "template": None, "ttl": None, "fresh": True}
+
+
+@pytest.mark.parametrize("reused", [True, False])
+def test_run_says_when_an_earlier_app_was_started_again(
+    spawnctl: Spawnctl, api: CliApi, reused: bool
+) -> None:
+    api.tell(QUEUED, {**READY, "reused": reused})
+    done = spawnctl("run", "x")
+    assert (done.code, done.out) == (0, LINK + "\n")
+    assert ("--fresh" in done.err) is reused
+
+
+def test_run_does_not_wait_for_a_change_that_somebody_asks_for_meanwhile(
+    spawnctl: Spawnctl, api: CliApi
+) -> None:
+    asked = cli_answers.message(1, "running")
+    api.tell(QUEUED, cli_answers.changing(asked, "generating", 40, "Writing"))
+    done = spawnctl("run", "x")
+    assert (done.code, done.out) == (0, LINK + "\n")
+
+
+def test_what_failed_for_want_of_claude_is_told_of_the_nearest_template(
+    spawnctl: Spawnctl, api: CliApi
+) -> None:
+    error = {"code": "provider_unavailable", "message": "Claude doesn't answer"}
+    offer = {"template": "kanban", "title": "Kanban board"}
+    api.tell({**FAILED, "error": error, "offer": offer})
+    done = spawnctl("run", "x")
+    assert (done.code, done.out) == (1, "")
+    assert "spawnctl run --template kanban" in done.err
+    assert len(api.requests("POST", "/api/sessions")) == 1
+
+
 def test_run_prints_the_final_status_as_json(spawnctl: Spawnctl) -> None:
     done = spawnctl("run", "x", "--json")
     assert (done.code, done.json) == (0, READY)
@@ -97,7 +135,7 @@ def test_a_session_that_fails_still_has_its_status_as_json(spawnctl: Spawnctl, a
 
 
 def test_a_session_that_somebody_ends_meanwhile_has_failed(spawnctl: Spawnctl, api: CliApi) -> None:
-    api.tell(QUEUED, cli_api.status("destroying", 100))
+    api.tell(QUEUED, cli_answers.status("destroying", 100))
     done = spawnctl("run", "x")
     assert (done.code, done.out) == (1, "")
     assert "session_ended" in done.err

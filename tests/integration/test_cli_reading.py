@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes import cli_api
-from tests.fakes.cli_api import READY, SESSION, CliApi
+from tests.fakes import cli_answers
+from tests.fakes.cli_answers import READY, SESSION
+from tests.fakes.cli_api import CliApi
 from tests.integration.cli_world import Spawnctl
 
 _ONE = f"/api/admin/sessions/{SESSION}"
+_OWN = f"/api/sessions/{SESSION}"
 
 
 @pytest.fixture
@@ -55,6 +57,8 @@ def test_a_wrong_setting_is_named(spawnctl: Spawnctl) -> None:
         (("sessions", "list"), "/api/admin/sessions"),
         (("sessions", "show", "ses_abcdefgh"), _ONE),
         (("sessions", "logs", "ses_abcdefgh"), f"{_ONE}/logs"),
+        (("sessions", "messages", "ses_abcdefgh"), f"{_OWN}/messages"),
+        (("sessions", "versions", "ses_abcdefgh"), f"{_OWN}/versions"),
         (("keys", "list"), "/api/admin/keys"),
         (("hosts", "list"), "/api/admin/hosts"),
         (("hosts", "show", "paris-1"), "/api/admin/hosts/paris-1"),
@@ -81,6 +85,65 @@ def test_sessions_are_filtered_by_the_api(spawnctl: Spawnctl, api: CliApi) -> No
     assert api.seen[-1].query == {"state": "ready", "limit": "7"}
 
 
+def test_a_session_is_shown_with_its_change_its_version_and_its_cost(
+    spawnctl: Spawnctl, api: CliApi
+) -> None:
+    asked = cli_answers.message(3, "running", "make it \x1b[31mblue")
+    changing = cli_answers.changing(asked, "generating", 62, "Writing style.css", waiting=2)
+    api.answer(_ONE, 200, cli_answers.operator_status(changing, sandbox=None))
+    done = spawnctl("sessions", "show", SESSION)
+    assert done.code == 0
+    said = [" ".join(line.split()) for line in done.out.splitlines()]
+    assert f"link {cli_answers.LINK}" in said
+    assert "change 3: make it blue" in said
+    assert "waiting 2 more changes" in said
+    assert "version 1 of 3, from the prompt (anthropic)" in said
+    assert "cost $123.4568 for 12 calls: 13,580,245 tokens in (1,234,567 cached)," in said
+
+
+def test_what_asked_nothing_of_the_model_is_shown_without_a_cost(
+    spawnctl: Spawnctl, api: CliApi
+) -> None:
+    api.answer(f"{_OWN}/usage", 200, cli_answers.NO_COST)
+    done = spawnctl("sessions", "show", SESSION)
+    assert (done.code, "cost" in done.out) == (0, False)
+
+
+def test_a_list_shows_the_link_of_an_app_that_is_being_changed(
+    spawnctl: Spawnctl, api: CliApi
+) -> None:
+    asked = cli_answers.message(3, "running")
+    changing = cli_answers.operator_status(cli_answers.changing(asked, "generating", 62, "Writing"))
+    api.answer("/api/admin/sessions", 200, {"sessions": [changing]})
+    done = spawnctl("sessions", "list", COLUMNS="160")
+    row = done.out.splitlines()[2]
+    assert "generating" in row
+    assert "[change 3] a kanban board" in row
+    assert cli_answers.LINK in row
+
+
+def test_an_app_that_has_no_version_yet_is_no_empty_table(spawnctl: Spawnctl, api: CliApi) -> None:
+    api.answer(f"{_OWN}/versions", 200, {"versions": []})
+    done = spawnctl("sessions", "versions", SESSION)
+    assert (done.code, done.out) == (0, "")
+    assert "spawnctl sessions show ses_abcdefgh" in done.err
+
+
+def test_versions_say_which_can_run_again(spawnctl: Spawnctl) -> None:
+    done = spawnctl("sessions", "versions", SESSION)
+    assert "never ran well" in done.err
+    assert "spawnctl sessions restore ses_abcdefgh 2" in done.err
+
+
+def test_a_conversation_begins_with_the_prompt_and_says_how_to_go_on(
+    spawnctl: Spawnctl, api: CliApi
+) -> None:
+    api.tell_changes((READY, []))
+    done = spawnctl("sessions", "messages", SESSION)
+    assert done.out.index("a kanban board") < done.out.index("Columns and cards")
+    assert "spawnctl sessions message ses_abcdefgh" in done.err
+
+
 def test_kill_ends_what_it_can_and_says_what_it_could_not(spawnctl: Spawnctl, api: CliApi) -> None:
     done = spawnctl("sessions", "kill", "ses_zzzzzzzz", "ses_abcdefgh")
     assert done.code == 4
@@ -97,9 +160,9 @@ def test_extend_sends_the_time_to_live_as_it_was_typed(spawnctl: Spawnctl, api: 
 
 
 def test_logs_are_followed_until_the_session_has_ended(spawnctl: Spawnctl, api: CliApi) -> None:
-    ended = cli_api.operator_status(cli_api.status("destroyed", 100), sandbox=None)
-    api.answer(_ONE, 200, cli_api.operator_status(READY, sandbox=None))
-    api.answer(f"{_ONE}/logs", 200, {"lines": cli_api.LINES[:3]})
+    ended = cli_answers.operator_status(cli_answers.status("destroyed", 100), sandbox=None)
+    api.answer(_ONE, 200, cli_answers.operator_status(READY, sandbox=None))
+    api.answer(f"{_ONE}/logs", 200, {"lines": cli_answers.LINES[:3]})
     api.answer(_ONE, 502, "<html>Bad gateway</html>")
     api.answer(_ONE, 200, ended)
     done = spawnctl("sessions", "logs", SESSION, "--follow", "--limit", "2", "--json")
@@ -117,7 +180,7 @@ def test_a_new_key_is_the_last_line_of_stdout(spawnctl: Spawnctl, api: CliApi) -
 
 def test_a_key_is_revoked_by_the_beginning_of_its_id(spawnctl: Spawnctl, api: CliApi) -> None:
     assert spawnctl("keys", "revoke", "key_dddddd").code == 0
-    assert len(api.requests("DELETE", f"/api/admin/keys/{cli_api.KEY_ROW['key_id']}")) == 1
+    assert len(api.requests("DELETE", f"/api/admin/keys/{cli_answers.KEY_ROW['key_id']}")) == 1
 
 
 def test_doctor_finds_problems_is_exit_code_7_and_each_has_a_fix(spawnctl: Spawnctl) -> None:

@@ -80,14 +80,13 @@ class Api:
         return {} if answer.status_code == 204 else _json(answer)
 
     def create(self, body: Mapping[str, Any], idempotency_key: str) -> Polled:
-        """Ask for a session. Repeated while the API restarts: with its key that makes one session,
-        however often the answer got lost."""
-        headers = {"Idempotency-Key": idempotency_key}
-        content = _encoded(body)
-        answer = self._patiently(
-            lambda: self._send("POST", "/api/sessions", content=content, headers=headers)
-        )
+        """Ask for a session."""
+        answer = self._ask("/api/sessions", body, idempotency_key)
         return Polled(status=_json(answer), etag=answer.headers.get("etag"))
+
+    def ask(self, path: str, body: Mapping[str, Any], idempotency_key: str) -> Json:
+        """Ask for something that may not be made twice."""
+        return _json(self._ask(path, body, idempotency_key))
 
     def poll(self, session_id: str, etag: str | None, wait_s: int) -> Polled:
         """How a session is, as soon as that differs from `etag`, or after `wait_s`."""
@@ -113,6 +112,12 @@ class Api:
         except (httpx2.HTTPError, ValueError):
             return None
         return found if isinstance(found, dict) else None
+
+    def _ask(self, path: str, body: Mapping[str, Any], key: str) -> httpx2.Response:
+        """Repeated while the API restarts: with its key that makes one of it, however often the
+        answer got lost."""
+        headers, content = {"Idempotency-Key": key}, _encoded(body)
+        return self._patiently(lambda: self._send("POST", path, content=content, headers=headers))
 
     def _send(self, method: str, path: str, **options: Any) -> httpx2.Response:
         if "content" in options:

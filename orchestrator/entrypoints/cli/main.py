@@ -27,7 +27,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
     },
     "overview": {"status": "Show the whole installation at a glance."},
     "run": {"run": "Make an app from a prompt, and print its link."},
-    "sessions": {"sessions": "List, show, end and extend sessions; read their logs."},
+    "sessions": {"sessions": "List, show, change, end and extend sessions; read their logs."},
     "pool": {"pool": "Show hosts, slots, sandboxes and queues."},
     "hosts": {"hosts": "Add machines to the pool, look after them, take them out."},
     "templates": {"templates": "List the apps that start at once, without Claude."},

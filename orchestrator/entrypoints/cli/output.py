@@ -49,6 +49,8 @@ STYLES: Mapping[str, str] = {
     "up": "green",
     "suspect": "yellow",
     "lost": "red",
+    "running": "cyan",  # a change
+    "done": "green",
 }
 
 
@@ -154,6 +156,15 @@ def facts(pairs: Iterable[tuple[str, str | Text]]) -> Table:
 def count(number: int, thing: str) -> str:
     """ "1 problem", "2 problems"."""
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def size(size_bytes: int) -> str:
+    """Bytes, for people: "812 B", "1.2 kB", "20.1 MB"."""
+    if size_bytes < 1000:
+        return f"{size_bytes} B"
+    if size_bytes < 999_950:
+        return f"{size_bytes / 1000:.1f} kB"
+    return f"{size_bytes / 1_000_000:.1f} MB"
 
 
 def _now(now: datetime | None) -> datetime:

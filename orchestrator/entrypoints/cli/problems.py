@@ -72,12 +72,25 @@ _ADVICE: Mapping[str, str] = {
     "host_unknown": "See what there is: spawnctl hosts list",
     "host_exists": "See it: spawnctl hosts list",
     "machine_known": "See it: spawnctl hosts list",
+    "messages_full": "See what waits: spawnctl sessions messages ID",
+    "message_empty": 'For example: spawnctl sessions message ID "make it blue"',
+    "message_too_large": "Say it in fewer words, or in several messages, one after the other.",
+    "version_unknown": "See what there is: spawnctl sessions versions ID",
+    "version_not_healthy": "See which can be restored: spawnctl sessions versions ID",
+    "version_running": "Nothing is to be done. See the others: spawnctl sessions versions ID",
+    "provider_unavailable": "Try again in a while; spawnctl doctor says what it knows.",
+    "provider_auth": "See which key was refused: spawnctl doctor",
     "template_unknown": "See what there is: spawnctl templates",
     "too_many_sessions": "End one first: spawnctl sessions list, spawnctl sessions kill ID",
     "budget_exhausted": "See who spent it: spawnctl usage --by user. SPAWN_BUDGET_... set budgets.",
     "prompt_empty": 'For example: spawnctl run "a kanban board", or: spawnctl run -t kanban',
     "internal": "The state folder's log/api.log says what happened.",
 }
+
+
+def advice_for(code: str) -> list[str]:
+    """What to do about a code alone, wherever it was met."""
+    return [_ADVICE[code]] if code in _ADVICE else []
 
 
 def _advice(status: int, code: str, body: Json) -> list[str]:
@@ -91,7 +104,7 @@ def _advice(status: int, code: str, body: Json) -> list[str]:
             f"Set {setting} in the environment or in the state folder's spawn.env, and restart.",
             "Or start a template: spawnctl templates, spawnctl run --template NAME",
         ]
-    said = [_ADVICE[code]] if code in _ADVICE else []
+    said = advice_for(code)
     if status in {429, 503} and "retry_after_s" in body:
         said.append(f"Or try again in {duration.say(body['retry_after_s'])}.")
     return said

@@ -5,7 +5,6 @@ stdout gets the result alone, the link on its last line; progress goes to stderr
 
 from __future__ import annotations
 
-import time
 import uuid
 from typing import Annotated, Any
 
@@ -14,15 +13,13 @@ from rich.text import Text
 
 from orchestrator.domain import duration
 from orchestrator.domain.session import ENDED, SessionState
-from orchestrator.entrypoints.cli import labels, local, output
+from orchestrator.entrypoints.cli import following, labels, local, output, problems
 from orchestrator.entrypoints.cli.client import Api, Json
 from orchestrator.entrypoints.cli.exits import Exit
 from orchestrator.entrypoints.cli.output import AsJson
 from orchestrator.entrypoints.cli.problems import Problem
 from orchestrator.entrypoints.cli.progress import Display, for_stderr, say_short
 
-_LONG_POLL_S = 25  # below the 30-60 s after which proxies on the way give up
-_PACE_S = 0.2  # between polls, when the API answers them at once (it is about to stop)
 # An end has begun, or is complete: there will be no link.
 _NO_LINK = ENDED | {SessionState.DESTROYING}
 
@@ -37,6 +34,9 @@ def run(
     template: Annotated[
         str | None, typer.Option("--template", "-t", help="Start this template as it is.")
     ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Make it anew, even if an equal prompt was met before.")
+    ] = False,
     ttl: Annotated[str | None, typer.Option(help="Time to live, e.g. 30m, 2h, 1d.")] = None,
     region: Annotated[str, typer.Option(help="Of the host that it is to run on.")] = "",
     label: Annotated[
@@ -53,6 +53,8 @@ def run(
     """
     timeout_s = duration.parse(timeout)
     asked: dict[str, Any] = {"prompt": prompt, "template": template, "ttl": ttl}
+    if fresh:
+        asked["fresh"] = True
     if region:
         asked["region"] = region
     if label:
@@ -68,38 +70,26 @@ def run(
             with for_stderr() as display:
                 final = _follow(api, made.status, made.etag, display, timeout_s)
         except KeyboardInterrupt:
-            raise _goes_on(session_id, Exit.INTERRUPTED, "interrupted", "stopped waiting") from None
+            advice = _see_or_end(output.short(session_id))
+            raise following.interrupted("the session", *advice) from None
     _print_result(final, as_json=as_json)
 
 
 def _follow(api: Api, first: Json, etag: str | None, display: Display, timeout_s: float) -> Json:
-    """Show each change until the session is ready or has ended. Raises Problem."""
-    status, ends = first, time.monotonic() + timeout_s
-    while True:
+    """Show each change until the session has its link or has ended. Raises Problem."""
+    status = first
+    for status in following.statuses(api, first, etag, timeout_s):
         display.show(status)
-        if status["ready"] or status["status"] in _NO_LINK:
+        # An app that somebody changes already isn't ready, and yet is there.
+        if status["url"] is not None or status["status"] in _NO_LINK:
             return status
-        left_s = ends - time.monotonic()
-        if left_s <= 0:
-            said = f"{status['session_id']} is {status['status']} after {duration.say(timeout_s)}"
-            raise _goes_on(status["session_id"], Exit.FAILED, "wait_timeout", said)
-        asked_at = time.monotonic()
-        polled = api.poll(status["session_id"], etag, max(1, min(_LONG_POLL_S, int(left_s))))
-        if polled.status is not None:
-            status, etag = polled.status, polled.etag
-        else:
-            time.sleep(max(0.0, _PACE_S - (time.monotonic() - asked_at)))
+    short = output.short(status["session_id"])
+    said = f"{short} is {output.plain(status['status'])} after {duration.say(timeout_s)}"
+    raise following.late(f"{said}; the session goes on", *_see_or_end(short))
 
 
-def _goes_on(session_id: str, exit_code: Exit, code: str, message: str) -> Problem:
-    """We stop waiting; the session doesn't stop."""
-    return Problem(
-        exit_code,
-        code,
-        f"{message}; the session goes on",
-        f"See it: spawnctl sessions show {output.short(session_id)}",
-        f"End it: spawnctl sessions kill {output.short(session_id)}",
-    )
+def _see_or_end(short: str) -> tuple[str, ...]:
+    return (f"See it: spawnctl sessions show {short}", f"End it: spawnctl sessions kill {short}")
 
 
 def _print_id(status: Json, *, as_json: bool) -> None:
@@ -108,6 +98,7 @@ def _print_id(status: Json, *, as_json: bool) -> None:
         return
     short = output.short(status["session_id"])
     output.stderr().print(f"It is {status['status']}. See it: spawnctl sessions show {short}")
+    _say_reused(status)
     print(status["session_id"])
 
 
@@ -115,7 +106,7 @@ def _print_result(status: Json, *, as_json: bool) -> None:
     """The end of the story. Raises Problem for one without a link."""
     if as_json:
         output.as_json(status)
-    if not status["ready"]:
+    if status["url"] is None:
         raise _failed(status)
     if as_json:
         return
@@ -127,7 +118,13 @@ def _print_result(status: Json, *, as_json: bool) -> None:
             f" {output.until(status['expires_at'])}",
         )
     )
+    _say_reused(status)
     print(status["url"])
+
+
+def _say_reused(status: Json) -> None:
+    if status["reused"]:
+        output.stderr().print("Made from an earlier, equal prompt; --fresh makes it anew.")
 
 
 def _failed(status: Json) -> Problem:
@@ -140,6 +137,16 @@ def _failed(status: Json) -> Problem:
         Exit.FAILED,
         str(error["code"]),
         str(error["message"]),
+        *_instead(status["offer"]),
+        *problems.advice_for(str(error["code"])),
         f"What the app printed: spawnctl sessions logs {short}",
         f"The whole story: spawnctl sessions show {short}",
     )
+
+
+def _instead(offer: Json | None) -> tuple[str, ...]:
+    """What can be had without Claude. Offered; whoever asked for something else may not want it."""
+    if offer is None:
+        return ()
+    name, title = output.plain(offer["template"]), output.plain(offer["title"])
+    return (f"Start the nearest template instead ({title}): spawnctl run --template {name}",)

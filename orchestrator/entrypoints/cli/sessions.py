@@ -8,27 +8,30 @@ import typer
 from rich.table import Table
 
 from orchestrator.domain.session import SessionState
-from orchestrator.entrypoints.cli import local, names, output, session_logs, session_view
+from orchestrator.entrypoints.cli import (
+    local,
+    output,
+    session_changes,
+    session_ids,
+    session_logs,
+    session_view,
+)
 from orchestrator.entrypoints.cli.client import Api
 from orchestrator.entrypoints.cli.exits import Exit
 from orchestrator.entrypoints.cli.output import AsJson
 from orchestrator.entrypoints.cli.problems import Problem
-
-_ALL = 1000  # the most that the API gives at once; a prefix is looked up among these
-_LISTING = "spawnctl sessions list"
-
-SessionArgument = Annotated[
-    str, typer.Argument(metavar="ID", help="A session's id, or its beginning.")
-]
+from orchestrator.entrypoints.cli.session_ids import SessionArgument
 
 
 def register(app: typer.Typer) -> None:
     """Add the group."""
     group = typer.Typer(
-        help="List, show, end and extend sessions; read their logs.", no_args_is_help=True
+        help="List, show, change, end and extend sessions; read their logs.",
+        no_args_is_help=True,
     )
     group.command("list")(list_them)
     group.command()(show)
+    session_changes.register(group)
     group.command()(kill)
     group.command()(extend)
     group.command()(logs)
@@ -37,7 +40,7 @@ def register(app: typer.Typer) -> None:
 
 def list_them(
     state: Annotated[SessionState | None, typer.Option(help="Only those in this state.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=_ALL, help="At most so many.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=session_ids.ALL, help="At most so many.")] = 50,
     as_json: AsJson = False,
 ) -> None:
     """List sessions, newest first."""
@@ -56,13 +59,16 @@ def list_them(
 
 
 def show(session: SessionArgument, as_json: AsJson = False) -> None:
-    """Show one session: its link, its times, its sandbox, and what went wrong."""
+    """Show one session: its link, its times, its version, its cost, and what went wrong."""
     with Api.of(local.settings()) as api:
-        found = api.get(f"/api/admin/sessions/{_id(api, session)}")
-    if as_json:
-        output.as_json(found)
-        return
-    for part in session_view.story(found):
+        session_id = session_ids.find(api, session)
+        found = api.get(f"/api/admin/sessions/{session_id}")
+        if as_json:
+            output.as_json(found)
+            return
+        versions = api.get(f"/api/sessions/{session_id}/versions")["versions"]
+        usage = api.get(f"/api/sessions/{session_id}/usage")
+    for part in session_view.story(found, versions, usage):
         output.stdout().print(part)
 
 
@@ -77,7 +83,7 @@ def kill(
     with Api.of(local.settings()) as api:
         for text in sessions:
             try:
-                ended.append(api.delete(f"/api/admin/sessions/{_id(api, text)}"))
+                ended.append(api.delete(f"/api/admin/sessions/{session_ids.find(api, text)}"))
             except Problem as problem:
                 if problem.exit_code is Exit.UNREACHABLE:
                     raise
@@ -104,7 +110,7 @@ def extend(
 ) -> None:
     """Give a session a new time to live, counted from now."""
     with Api.of(local.settings()) as api:
-        path = f"/api/admin/sessions/{_id(api, session)}/extend"
+        path = f"/api/admin/sessions/{session_ids.find(api, session)}/extend"
         found = api.post(path, {"ttl": ttl})
     if as_json:
         output.as_json(found)
@@ -115,13 +121,15 @@ def extend(
 
 def logs(
     session: SessionArgument,
-    limit: Annotated[int, typer.Option(min=1, max=_ALL, help="The last so many lines.")] = 200,
+    limit: Annotated[
+        int, typer.Option(min=1, max=session_ids.ALL, help="The last so many lines.")
+    ] = 200,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until it ends.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Print what an app wrote to its output."""
     with Api.of(local.settings()) as api:
-        session_id = _id(api, session)
+        session_id = session_ids.find(api, session)
         if follow:
             session_logs.follow(api, session_id, limit, as_json=as_json)
             return
@@ -132,11 +140,3 @@ def logs(
         session_logs.print_lines(found["lines"], as_json=False)
         if not found["lines"]:
             output.stderr().print("It has printed nothing.")
-
-
-def _id(api: Api, text: str) -> str:
-    def known() -> list[str]:
-        found = api.get("/api/admin/sessions", limit=_ALL)
-        return [one["session_id"] for one in found["sessions"]]
-
-    return names.resolve(text, "ses", known, _LISTING)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from orchestrator.domain.usage import By
-from orchestrator.entrypoints.cli import local, output
+from orchestrator.entrypoints.cli import local, output, spending_view
 from orchestrator.entrypoints.cli.client import Api
 from orchestrator.entrypoints.cli.output import AsJson
 
@@ -35,8 +35,8 @@ def usage(
         by.value.upper(), "CALLS", "INPUT", "CACHED", "OUTPUT", "COST", shrink={by.value.upper()}
     )
     for row in found["rows"]:
-        table.add_row(_name(by, row["key"]), *_figures(row))
-    table.add_row("all", *_figures(found["total"]))
+        table.add_row(_name(by, row["key"]), *spending_view.figures(row))
+    table.add_row("all", *spending_view.figures(found["total"]))
     output.stdout().print(table)
     output.stderr().print(f"Prices as of {output.plain(found['prices_of'])}; tokens.")
 
@@ -45,15 +45,3 @@ def _name(by: By, key: str) -> str:
     if by in _SHORT:
         return output.short(key)
     return output.cut(key, 28) or "(nobody answered)"
-
-
-def _figures(row: dict[str, Any]) -> tuple[str, ...]:
-    """Calls, tokens that went in, those of them that the provider's cache had, out, dollars."""
-    sent = row["input_tokens"] + row["cache_write_tokens"] + row["cache_read_tokens"]
-    return (
-        f"{row['calls']:,}",
-        f"{sent:,}",
-        f"{row['cache_read_tokens']:,}",
-        f"{row['output_tokens']:,}",
-        f"${row['cost_usd']:,.4f}",
-    )

@@ -25,9 +25,9 @@ from orchestrator.entrypoints.cli import (
 )
 from orchestrator.entrypoints.cli.findings import Level
 from orchestrator.entrypoints.cli.problems import Problem
-from tests.fakes import cli_api
+from tests.fakes import cli_answers
 
-HOST = {**cli_api.REMOTE, "sandboxes": [{**cli_api.SANDBOX, "image": "i:1"}]}
+HOST = {**cli_answers.REMOTE, "sandboxes": [{**cli_answers.SANDBOX, "image": "i:1"}]}
 
 
 def rendered(part: object, width: int) -> str:
@@ -39,7 +39,7 @@ def rendered(part: object, width: int) -> str:
 
 def row(width: int = 80, **changes: Any) -> str:
     """The line of a host."""
-    table = host_view.listing([{**cli_api.REMOTE, **changes}], wide=width > 100)
+    table = host_view.listing([{**cli_answers.REMOTE, **changes}], wide=width > 100)
     text = rendered(table, width)
     assert max(map(len, text.splitlines())) <= width
     return text.splitlines()[2]
@@ -78,7 +78,7 @@ def test_a_link_is_said_in_a_word(link: Any, said: str) -> None:
 def test_a_host_that_takes_nothing_says_why_and_has_no_free_slots(
     changes: dict[str, Any], note: str
 ) -> None:
-    host = {**cli_api.REMOTE, **changes}
+    host = {**cli_answers.REMOTE, **changes}
     assert host_view.note(host) == note
     assert row(**{**changes, "state": "suspect"}).split()[5] == "-"
 
@@ -91,14 +91,14 @@ def test_the_story_of_a_host_has_its_link_and_its_sandboxes() -> None:
 
 
 def test_a_pool_that_is_short_of_free_slots_says_so() -> None:
-    short = {**cli_api.POOL, "free_slots": 1, "free_slots_short": 1}
+    short = {**cli_answers.POOL, "free_slots": 1, "free_slots_short": 1}
     said = dict(pool_view.level(short))["slots"]
     assert "1 fewer than the 2 that are to stay free" in str(said)
 
 
 def test_many_hosts_are_counted_by_state() -> None:
-    hosts = [{**cli_api.REMOTE, "state": "lost" if n == 0 else "up"} for n in range(40)]
-    said = dict(pool_view.level({**cli_api.POOL, "hosts": hosts}))["hosts"]
+    hosts = [{**cli_answers.REMOTE, "state": "lost" if n == 0 else "up"} for n in range(40)]
+    said = dict(pool_view.level({**cli_answers.POOL, "hosts": hosts}))["hosts"]
     assert str(said) == "39 up, 1 lost"
 
 
@@ -114,7 +114,7 @@ def test_many_hosts_are_counted_by_state() -> None:
     ],
 )
 def test_doctor_has_a_line_for_each_host(changes: dict[str, Any], level: Level) -> None:
-    found = checks_pool.of_host({**cli_api.REMOTE, **changes})
+    found = checks_pool.of_host({**cli_answers.REMOTE, **changes})
     assert found.level is level
     assert (level is Level.OK) == (found.fix == "")
 

@@ -11,9 +11,15 @@ from rich.console import Console
 from orchestrator.domain.host import HostState
 from orchestrator.domain.sandbox import SandboxState
 from orchestrator.domain.session import SessionState
-from orchestrator.entrypoints.cli import host_view, output, overview, session_view
+from orchestrator.entrypoints.cli import (
+    host_view,
+    output,
+    overview,
+    session_view,
+    spending_view,
+)
 from orchestrator.entrypoints.cli.progress import Lines, describe, say_short
-from tests.fakes import cli_api
+from tests.fakes import cli_answers
 
 NOW = datetime(2030, 1, 2, 12, 0, tzinfo=UTC)
 
@@ -88,8 +94,8 @@ def test_a_phase_may_last_milliseconds(seconds: float, said: str) -> None:
 
 
 def test_a_list_of_sessions_fits_80_columns_and_keeps_ids_and_states_whole() -> None:
-    long = cli_api.operator_status(
-        {**cli_api.status("provisioning", 30), "prompt": "a long prompt " * 20}
+    long = cli_answers.operator_status(
+        {**cli_answers.status("provisioning", 30), "prompt": "a long prompt " * 20}
     )
     text = rendered(session_view.listing([long], wide=False), 80)
     assert max(map(len, text.splitlines())) <= 80
@@ -100,25 +106,78 @@ def test_a_list_of_sessions_fits_80_columns_and_keeps_ids_and_states_whole() -> 
 
 
 def test_a_wide_list_of_sessions_has_whole_links() -> None:
-    text = rendered(session_view.listing(cli_api.SESSIONS, wide=True), 140)
-    assert cli_api.LINK in text
+    text = rendered(session_view.listing(cli_answers.SESSIONS, wide=True), 140)
+    assert cli_answers.LINK in text
 
 
 def test_an_ended_session_has_no_time_left() -> None:
-    gone = cli_api.operator_status(cli_api.status("destroyed", 100))
+    gone = cli_answers.operator_status(cli_answers.status("destroyed", 100))
     row = rendered(session_view.listing([gone], wide=False), 80).splitlines()[2]
     assert row.split()[-4:] == ["-", "a", "kanban", "board"]
 
 
 def test_the_story_of_a_failed_session_ends_with_every_line_of_its_error() -> None:
-    failed = cli_api.operator_status(cli_api.FAILED, sandbox=None)
-    text = "".join(rendered(part, 80) for part in session_view.story(failed))
+    failed = cli_answers.operator_status(cli_answers.FAILED, sandbox=None)
+    text = "".join(
+        rendered(part, 80) for part in session_view.story(failed, [], cli_answers.NO_COST)
+    )
     assert "app_not_ready" in text
     assert text.rstrip().endswith("The app exited.\nKeyError: 'PORT'")
 
 
+def test_the_story_of_what_failed_for_want_of_claude_offers_the_nearest_template() -> None:
+    offer = {"template": "kanban", "title": "Kanban \x1b[31mboard"}
+    failed = cli_answers.operator_status({**cli_answers.FAILED, "offer": offer}, sandbox=None)
+    parts = session_view.story(failed, [], cli_answers.NO_COST)
+    text = "".join(rendered(part, 80) for part in parts)
+    assert "Kanban board; spawnctl run --template kanban" in text
+
+
+@pytest.mark.parametrize(
+    ("version", "versions", "said"),
+    [
+        (0, [], "none yet"),
+        (2, [], "2"),
+        (1, cli_answers.VERSIONS, "1 of 3, from the prompt (anthropic)"),
+        (1, [cli_answers.version(1, running=True, provider="")], "1 of 1, from the template"),
+        (
+            2,
+            [cli_answers.version(1), cli_answers.version(2, running=True, provider="fallback")],
+            "2 of 2, from message 1 (fallback)",
+        ),
+    ],
+)
+def test_the_version_that_runs_is_named_with_who_made_it(
+    version: int, versions: list[dict[str, object]], said: str
+) -> None:
+    one = cli_answers.operator_status({**cli_answers.READY, "version": version}, sandbox=None)
+    parts = session_view.story(one, versions, cli_answers.NO_COST)
+    lines = "".join(rendered(part, 80) for part in parts).splitlines()
+    (found,) = [line.split(None, 1)[1].rstrip() for line in lines if line.startswith("version")]
+    assert found == said
+
+
+def test_a_cost_names_the_providers_if_there_are_several() -> None:
+    one = cli_answers.COST["by_provider"][0]
+    assert "anthropic" not in spending_view.in_words(cli_answers.COST)
+    both = {**cli_answers.COST, "by_provider": [one, {**one, "key": "fallback", "cost_usd": 0.5}]}
+    said = spending_view.in_words(both)
+    assert said.endswith("234,567 out; anthropic $123.4568, fallback $0.5000")
+    assert spending_view.in_words({**cli_answers.COST, "calls": 1}).startswith(
+        "$123.4568 for 1 call:"
+    )
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "said"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_949, "999.9 kB"), (999_950, "1.0 MB")],
+)
+def test_a_size_is_said_as_people_say_it(size_bytes: int, said: str) -> None:
+    assert output.size(size_bytes) == said
+
+
 def test_the_overview_says_what_is_missing() -> None:
-    found = {**cli_api.OVERVIEW, "pool": {**cli_api.POOL, "queues": None, "hosts": []}}
+    found = {**cli_answers.OVERVIEW, "pool": {**cli_answers.POOL, "queues": None, "hosts": []}}
     text = "".join(rendered(part, 80) for part in overview.glance(found, "http://localhost:8080"))
     assert "1 ready, 2 failed" in text
     assert "Redis does not answer" in text
@@ -128,18 +187,23 @@ def test_the_overview_says_what_is_missing() -> None:
 
 
 def test_a_host_shows_the_operators_marks_and_its_reason() -> None:
-    host = {**cli_api.POOL["hosts"][0], "reason": "does not answer"}
+    host = {**cli_answers.POOL["hosts"][0], "reason": "does not answer"}
     assert "cordoned; does not answer" in rendered(host_view.listing([host], wide=False), 80)
 
 
 def test_the_place_in_the_queue_is_said() -> None:
-    assert describe(cli_api.QUEUED) == "Waiting for a free sandbox (place 2 in the queue)"
+    assert describe(cli_answers.QUEUED) == "Waiting for a free sandbox (place 2 in the queue)"
 
 
 def test_progress_in_a_log_file_says_each_thing_once() -> None:
     console = Console(file=io.StringIO(), width=80)
     lines = Lines(console)
-    for status in (cli_api.QUEUED, cli_api.QUEUED, cli_api.GENERATING, cli_api.READY):
+    for status in (
+        cli_answers.QUEUED,
+        cli_answers.QUEUED,
+        cli_answers.GENERATING,
+        cli_answers.READY,
+    ):
         lines.show(status)
     assert isinstance(console.file, io.StringIO)
     said = console.file.getvalue().splitlines()
