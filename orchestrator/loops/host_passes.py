@@ -16,7 +16,7 @@ from orchestrator import ports
 from orchestrator.domain import errors
 from orchestrator.domain.host import Drain, Host, HostState
 from orchestrator.domain.ids import HostId
-from orchestrator.services import hosts as service
+from orchestrator.services import host_life as service
 from orchestrator.services import pool, presence
 from orchestrator.services.deps import Deps
 from orchestrator.slim import structlog

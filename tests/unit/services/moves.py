@@ -7,7 +7,7 @@ from typing import Any
 from orchestrator.domain.host import Drain, Host
 from orchestrator.domain.sandbox import Sandbox
 from orchestrator.domain.session import Failure, Phase, Report, Session, SessionState
-from orchestrator.services import agents, hosts, pool
+from orchestrator.services import agents, host_life, hosts, pool
 from tests.fakes.engine import EngineInMemory
 from tests.unit.services.world import OPERATOR, World
 
@@ -28,7 +28,7 @@ class Move:
 
     def drain(self) -> None:
         hosts.drain(self.world.deps, OPERATOR, self.old.name, Drain.MOVE)
-        hosts.empty_drained(self.world.deps, self.world.store.hosts.get(self.old.id))
+        host_life.empty_drained(self.world.deps, self.world.store.hosts.get(self.old.id))
 
     @property
     def now(self) -> Session:

@@ -7,7 +7,7 @@ import pytest
 from orchestrator.domain.host import HostState
 from orchestrator.domain.sandbox import SandboxState
 from orchestrator.domain.session import Phase, Session, SessionState
-from orchestrator.services import agents, hosts, pool
+from orchestrator.services import agents, host_life, pool
 from tests.fakes.engine import EngineThatIsDown, EngineThatRefuses
 from tests.unit.services.world import World, bundle_of
 
@@ -125,7 +125,7 @@ def test_an_engine_that_is_down_gives_the_session_back_without_burning_an_attemp
     assert (left.state, left.session_id) == (SandboxState.STOPPING, None)
 
     engine.down = False
-    hosts.admit(world.deps, world.fleet, world.store.hosts.get(host.id))
+    host_life.admit(world.deps, world.fleet, world.store.hosts.get(host.id))
     assert world.settle(session, rounds=2).state is SessionState.PROVISIONING
     assert world.session(session).attempt == 1
 

@@ -10,7 +10,7 @@ import pytest
 from orchestrator.domain import errors, ids
 from orchestrator.domain.host import Host, HostState, Reach
 from orchestrator.domain.sandbox import SandboxState
-from orchestrator.services import hosts
+from orchestrator.services import host_life
 from tests.fakes import samples
 from tests.fakes.engine import EngineInMemory, EngineThatIsDown
 from tests.fakes.fleet import HERE, measures
@@ -26,11 +26,11 @@ def stored(world: World, host: Host) -> Host:
 
 
 def look(world: World, host: Host, reach: Reach) -> Host:
-    return hosts.look(world.deps, stored(world, host), reach)
+    return host_life.look(world.deps, stored(world, host), reach)
 
 
 def admit(world: World, host: Host) -> Host:
-    return hosts.admit(world.deps, world.fleet, stored(world, host))
+    return host_life.admit(world.deps, world.fleet, stored(world, host))
 
 
 # Admission
@@ -123,7 +123,7 @@ def test_a_host_that_was_lost_during_its_admission_is_not_up(world: World) -> No
     known = stored(world, host)
     world.lose(host)
     look(world, host, HERE)
-    assert hosts.admit(world.deps, world.fleet, known).state is HostState.JOINING
+    assert host_life.admit(world.deps, world.fleet, known).state is HostState.JOINING
 
 
 # Sweeps
@@ -135,7 +135,7 @@ def test_a_sweep_removes_all_but_the_live_of_this_generation(world: World) -> No
     world.store.hosts.change(host.id, lambda found: replace(found, generation=2))
     live = world.warm()
     world.engine.add(ids.new_sandbox_id(), running=False)
-    assert hosts.sweep(world.deps, stored(world, host), world.engine.containers()) == 2
+    assert host_life.sweep(world.deps, stored(world, host), world.engine.containers()) == 2
     assert world.engine.found.keys() == {live.id}
     assert world.box(stale.id).state is SandboxState.WARM, "the store is others' business"
 
@@ -146,11 +146,11 @@ def test_a_sweep_removes_all_but_the_live_of_this_generation(world: World) -> No
 def test_a_refresh_finds_the_image_that_came_and_forgets_the_one_of_before(world: World) -> None:
     host = world.host()
     world.image = NEXT
-    hosts.refresh(world.deps, world.fleet, stored(world, host))
+    host_life.refresh(world.deps, world.fleet, stored(world, host))
     assert stored(world, host) == host
     assert world.engine.images == {samples.IMAGE}
     world.engine.images.add(NEXT)
-    hosts.refresh(world.deps, world.fleet, stored(world, host))
+    host_life.refresh(world.deps, world.fleet, stored(world, host))
     assert stored(world, host).image == NEXT
     assert world.engine.images == {NEXT}
     assert world.events.sent == ["pool"]
@@ -159,14 +159,14 @@ def test_a_refresh_finds_the_image_that_came_and_forgets_the_one_of_before(world
 def test_a_refresh_sees_that_there_is_room_again(world: World) -> None:
     host = world.host(shortage="its disk is full")
     assert not stored(world, host).open
-    hosts.refresh(world.deps, world.fleet, stored(world, host))
+    host_life.refresh(world.deps, world.fleet, stored(world, host))
     assert stored(world, host).open
 
 
 def test_a_host_that_lost_its_image_says_so_at_the_next_refresh(world: World) -> None:
     host = world.host()
     world.engine.images.clear()
-    hosts.refresh(world.deps, world.fleet, stored(world, host))
+    host_life.refresh(world.deps, world.fleet, stored(world, host))
     after = stored(world, host)
     assert (after.state, after.image) == (HostState.SUSPECT, ""), "it is not sent there again"
     assert world.image in after.reason
@@ -185,13 +185,13 @@ def test_a_host_that_lost_its_image_says_so_at_the_next_refresh(world: World) ->
 def test_a_host_is_short_of_what_is_below_its_floor(world: World, said: str, short: str) -> None:
     host = world.host()
     world.fleet.measures[host.id] = said
-    assert hosts.measure(world.deps, world.fleet, host).startswith(short)
-    assert bool(hosts.measure(world.deps, world.fleet, host)) == bool(short)
+    assert host_life.measure(world.deps, world.fleet, host).startswith(short)
+    assert bool(host_life.measure(world.deps, world.fleet, host)) == bool(short)
 
 
 def test_the_disk_that_is_measured_is_dockers_own(world: World) -> None:
     host = world.host()
     world.engine.description["root"] = "/mnt/big disk/docker"
-    hosts.measure(world.deps, world.fleet, host)
+    host_life.measure(world.deps, world.fleet, host)
     ((_, argv),) = world.fleet.ran
     assert argv[-1] == "/mnt/big disk/docker", "no shell takes it apart"

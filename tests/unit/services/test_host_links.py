@@ -9,7 +9,7 @@ import pytest
 from orchestrator.domain.host import Drain, Host, HostState, Reach
 from orchestrator.domain.sandbox import SandboxState
 from orchestrator.domain.session import SessionState
-from orchestrator.services import hosts, pool
+from orchestrator.services import host_life, pool
 from tests.fakes.fleet import HERE
 from tests.fakes.samples import NOW, later
 from tests.unit.services.world import World
@@ -23,11 +23,11 @@ def stored(world: World, host: Host) -> Host:
 
 
 def look(world: World, host: Host, reach: Reach) -> Host:
-    return hosts.look(world.deps, stored(world, host), reach)
+    return host_life.look(world.deps, stored(world, host), reach)
 
 
 def admit(world: World, host: Host) -> Host:
-    return hosts.admit(world.deps, world.fleet, stored(world, host))
+    return host_life.admit(world.deps, world.fleet, stored(world, host))
 
 
 def audited(world: World) -> list[str]:
@@ -113,7 +113,7 @@ def test_what_should_alert_somebody_is_audited_once(world: World) -> None:
 def test_a_look_never_undoes_what_an_operator_did_meanwhile(world: World) -> None:
     host = world.host()
     world.store.hosts.change(host.id, lambda found: replace(found, cordoned=True, slots=7))
-    hosts.look(world.deps, host, AWAY)  # with what was read before
+    host_life.look(world.deps, host, AWAY)  # with what was read before
     after = stored(world, host)
     assert (after.state, after.cordoned, after.slots) == (HostState.SUSPECT, True, 7)
 
@@ -121,7 +121,7 @@ def test_a_look_never_undoes_what_an_operator_did_meanwhile(world: World) -> Non
 def test_a_host_that_was_admitted_during_a_look_is_not_lost_by_it(world: World) -> None:
     host = world.host()
     stale = replace(host, state=HostState.SUSPECT, state_since=later(-99))
-    hosts.look(world.deps, stale, replace(AWAY, since=later(-99)))
+    host_life.look(world.deps, stale, replace(AWAY, since=later(-99)))
     assert stored(world, host) == host
 
 
@@ -132,7 +132,7 @@ def test_a_host_that_was_removed_during_a_look_is_let_be(
 ) -> None:
     host = world.host(state=state, seen_at=later(-99), state_since=later(-99))
     world.store.hosts.remove(host.id)
-    hosts.look(world.deps, host, replace(reach, since=later(-99)))
+    host_life.look(world.deps, host, replace(reach, since=later(-99)))
     assert world.store.hosts.list() == []
 
 

@@ -12,7 +12,7 @@ from orchestrator.domain import errors
 from orchestrator.domain.host import Drain, Host, HostState
 from orchestrator.domain.sandbox import SandboxState
 from orchestrator.domain.session import SessionState
-from orchestrator.services import hosts
+from orchestrator.services import host_life, hosts
 from orchestrator.services.hosts import NewHost
 from tests.fakes.samples import NOW
 from tests.unit.services.world import OPERATOR, World
@@ -194,9 +194,9 @@ def test_warm_sandboxes_of_a_drained_host_go_and_sessions_end_by_themselves(worl
     warm = world.warm()
     drained = hosts.drain(world.deps, OPERATOR, host.name, Drain.WAIT)
     world.queue.nudges.clear()
-    assert hosts.empty_drained(world.deps, drained) == 1
+    assert host_life.empty_drained(world.deps, drained) == 1
     assert world.box(warm.id).state is SandboxState.STOPPING
-    assert hosts.empty_drained(world.deps, drained) == 0
+    assert host_life.empty_drained(world.deps, drained) == 0
     assert world.queue.nudged == []
     assert world.session(ready) == ready
 
@@ -208,12 +208,12 @@ def test_running_sessions_of_a_drained_host_are_looked_at_a_few_at_a_time(world:
     world.host(publish_address="10.0.0.2")
     drained = hosts.drain(world.deps, OPERATOR, host.name, Drain.MOVE)
     world.queue.nudges.clear()
-    assert hosts.empty_drained(world.deps, drained) == 6
+    assert host_life.empty_drained(world.deps, drained) == 6
     assert world.queue.nudged == [session.id for session in ready[:6]]
     for session in ready[:6]:
         assert world.session(session).due_at <= world.clock.now()
     world.queue.nudges.clear()
-    assert hosts.empty_drained(world.deps, drained) == 0, "they have not been looked at yet"
+    assert host_life.empty_drained(world.deps, drained) == 0, "they have not been looked at yet"
 
 
 def test_sessions_that_can_not_move_yet_keep_nobody_who_can(world: World) -> None:
@@ -225,7 +225,7 @@ def test_sessions_that_can_not_move_yet_keep_nobody_who_can(world: World) -> Non
     ready = world.run(world.ask(OPERATOR))
     drained = world.store.hosts.change(host.id, lambda found: replace(found, drain=Drain.MOVE))
     world.queue.nudges.clear()
-    hosts.empty_drained(world.deps, drained)
+    host_life.empty_drained(world.deps, drained)
     assert world.queue.nudged == [ready.id]
 
 
@@ -235,7 +235,7 @@ def test_an_app_that_was_never_kept_is_left_where_it_is(world: World) -> None:
     ready = world.run(world.ask(prompt="a tide calendar for Brest", template=None))
     assert ready.bundle is None
     drained = world.store.hosts.change(host.id, lambda found: replace(found, drain=Drain.MOVE))
-    assert hosts.empty_drained(world.deps, drained) == 0
+    assert host_life.empty_drained(world.deps, drained) == 0
     assert world.converge(ready).steps == ("Rest",)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.domain import errors
 from orchestrator.domain.host import Drain, Host, HostState
-from orchestrator.services import hosts, pool
+from orchestrator.services import host_life, hosts, pool
 from tests.fakes.engine import EngineInMemory, EngineThatIsDown
 from tests.fakes.fleet import HERE
 from tests.unit.services.world import OPERATOR, World
@@ -52,7 +52,7 @@ def test_a_host_with_sessions_is_removed_by_force_alone(world: World) -> None:
 
 def leave(world: World, host: Host) -> bool:
     """One pass of the drain loop, with what others do between two of them."""
-    left = hosts.leave(world.deps, world.fleet, world.store.hosts.get(host.id))
+    left = host_life.leave(world.deps, world.fleet, world.store.hosts.get(host.id))
     pool.clear(world.deps)
     world.publish()
     pool.clear(world.deps)
@@ -113,6 +113,6 @@ def test_a_host_that_was_admitted_while_it_was_told_to_leave_leaves_all_the_same
     host = remote(world, state=HostState.SUSPECT)
     hosts.remove(world.deps, OPERATOR, host.name, force=True)
     stale = world.store.hosts.get(host.id)
-    hosts.admit(world.deps, world.fleet, stale)
-    assert hosts.leave(world.deps, world.fleet, stale) is False
+    host_life.admit(world.deps, world.fleet, stale)
+    assert host_life.leave(world.deps, world.fleet, stale) is False
     assert leave(world, host) is True

@@ -22,7 +22,16 @@ from orchestrator.domain.ids import SandboxId, SessionId
 from orchestrator.domain.sandbox import Sandbox, SandboxState
 from orchestrator.domain.session import Failure, Phase, Report, Session, SessionState, Tier, Wanted
 from orchestrator.ports import SandboxSpec
-from orchestrator.services import agents, changes, claims, converge, hosts, pool, routes, sessions
+from orchestrator.services import (
+    agents,
+    changes,
+    claims,
+    converge,
+    host_life,
+    pool,
+    routes,
+    sessions,
+)
 from orchestrator.services.deps import Deps, Policy
 from orchestrator.services.tokens import SessionGrant, Tokens
 from tests.fakes import samples
@@ -119,7 +128,7 @@ class World:
     def lose(self, host: Host) -> None:
         """Its link has been down for too long."""
         claims.suspect(self.deps, host.id, "no answer")
-        hosts.lose(self.deps, self.store.hosts.get(host.id), "no answer for 15 s")
+        host_life.lose(self.deps, self.store.hosts.get(host.id), "no answer for 15 s")
 
     def host_of(self, session: Session) -> Host:
         return self.store.hosts.get(self.sandbox_of(session).host_id)

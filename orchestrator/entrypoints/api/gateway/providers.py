@@ -152,7 +152,12 @@ def chain_of(settings: Settings, client: httpx2.AsyncClient) -> list[Provider]:
     made: list[Provider] = []
     ours = settings.anthropic_base_url
     pairs = (
-        ("anthropic", "ANTHROPIC_API_KEY", ours, settings.anthropic_api_key),
+        (
+            "canned" if settings.demo else "anthropic",
+            "ANTHROPIC_API_KEY",
+            ours,
+            settings.anthropic_api_key,
+        ),
         (
             "fallback",
             "SPAWN_FALLBACK_API_KEY",
