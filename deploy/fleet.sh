@@ -143,7 +143,7 @@ join() {
     while read -r name address; do
         if ! "$SPAWNCTL" hosts show "$name" >/dev/null 2>&1 </dev/null; then
             "$SPAWNCTL" hosts add "ssh://root@$address" --name "$name" --publish-address "$address" \
-                --fingerprint "$(on_vps "$name" fingerprint)" </dev/null
+                --fingerprint "$(on_vps "$name" fingerprint </dev/null)" </dev/null
         fi
     done <<<"$machines"
     "$SPAWNCTL" hosts list
