@@ -5,11 +5,9 @@ from __future__ import annotations
 import functools
 import os
 import signal
-import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
 
 from orchestrator import bootstrap, config, observability
 from orchestrator.adapters import inventory
@@ -17,9 +15,10 @@ from orchestrator.adapters.fleet import SshFleet
 from orchestrator.adapters.nginx import NginxProxy
 from orchestrator.adapters.push_processes import PushProcesses
 from orchestrator.config import Settings
-from orchestrator.domain import errors, ids
+from orchestrator.domain import ids
 from orchestrator.domain.host import Drain, Host, HostState, default_slots
 from orchestrator.entrypoints import leader_engines
+from orchestrator.entrypoints.lease import Lease
 from orchestrator.loops import passes
 from orchestrator.loops.host_passes import Hosts, Reconciler
 from orchestrator.loops.loop import LoopSpec
@@ -28,9 +27,6 @@ from orchestrator.services.deps import Deps
 from orchestrator.slim import structlog
 
 LOCAL_HOST = "local"
-LEASE = "daemon"
-_LEASE_S = 6.0
-_RENEW_S = 2.0
 _FALLBACK_MEMORY_BYTES = 2 * 1024**3
 
 log = structlog.get_logger()
@@ -89,54 +85,6 @@ def _post_gauges(deps: Deps, fleet: SshFleet) -> str:
     fleet.check()  # a link that died of a bug takes this process down
     deps.board.post(fleet.gauges())
     return ""
-
-
-class Lease:
-    """Leadership: held in the database, renewed three times in its length."""
-
-    def __init__(self, deps: Deps, stop: threading.Event) -> None:
-        self._deps = deps
-        self._stop = stop
-        self._holder = f"{socket.gethostname()}:{os.getpid()}"
-
-    def acquire(self) -> bool:
-        """Wait until nobody else leads; False when told to stop before that."""
-        waiting = False
-        while not self._stop.is_set():
-            if self._hold():
-                log.info("leading", holder=self._holder)
-                return True
-            if not waiting:
-                log.info("another daemon leads; waiting for its lease to run out")
-                waiting = True
-            self._stop.wait(_RENEW_S / 4)
-        return False
-
-    def keep(self, also: Callable[[], bool]) -> None:
-        """Renew until told to stop, until the lease is lost, or until `also` says so."""
-        missed = 0
-        while not self._stop.wait(_RENEW_S) and not also():
-            try:
-                held = self._hold()
-            except errors.Temporary:
-                missed += 1
-                held = missed * _RENEW_S < _LEASE_S
-            else:
-                missed = 0 if held else missed
-            if not held:
-                log.error("the lease is lost: another daemon may lead")
-                return
-
-    def release(self) -> None:
-        try:
-            self._deps.store.leases.release(LEASE, self._holder)
-        except errors.Temporary as error:
-            log.warning("the lease runs out by itself", error=str(error))
-
-    def _hold(self) -> bool:
-        now = self._deps.clock.now()
-        until = now + timedelta(seconds=_LEASE_S)
-        return self._deps.store.leases.hold(LEASE, self._holder, until, now)
 
 
 def _warn(settings: Settings, warnings: Sequence[str]) -> None:
