@@ -142,6 +142,11 @@ class Wish:
     def __bool__(self) -> bool:
         return bool(self.region or self.labels)
 
+    def __str__(self) -> str:
+        """For people: `region eu, gpu=yes`."""
+        labels = (f"{key}={value}" for key, value in sorted(self.labels.items()))
+        return ", ".join([f"region {self.region}"] * bool(self.region) + list(labels))
+
     def met_by(self, host: Host) -> bool:
         return (not self.region or host.region == self.region) and (
             self.labels.items() <= host.labels.items()

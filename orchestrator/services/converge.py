@@ -161,9 +161,15 @@ def _claim(deps: Deps, found: Session, now: datetime) -> bool:
 
 def _wait_for_room(deps: Deps, found: Session, now: datetime) -> bool:
     """Stay in the queue. Who asks for special hosts steps aside for a moment, so that those behind
-    who don't aren't held up; who was refused by all hosts that are left may ask them again."""
+    who don't aren't held up; who was refused by all hosts that are left may ask them again;
+    who asks for what the pool no longer has is told."""
     if found.refused_by and not deps.store.hosts.could_take(found.wish, without=found.refused_by):
         writes.save(deps, replace(found, refused_by=()), quiet=True)
+        return True
+    if found.wish and not deps.store.hosts.known(found.wish):
+        message = f"The last host with {found.wish} has left the pool"
+        failure = Failure(code="placement_unknown", message=message)
+        writes.save(deps, replace(found, failure=failure, updated_at=now))
         return True
     if found.wish:
         aside = now + timedelta(seconds=_WISH_AGAIN_S)

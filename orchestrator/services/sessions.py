@@ -165,13 +165,9 @@ def _checked_wish(deps: Deps, wish: Wish) -> Wish:
     """A wish that no host could ever meet would wait for ever."""
     if not wish or deps.store.hosts.known(wish):
         return wish
-    wanted = ", ".join(
-        [f"region {wish.region}"] * bool(wish.region)
-        + [f"{key}={value}" for key, value in sorted(wish.labels.items())]
-    )
     regions = sorted({one.region for one in deps.store.hosts.list() if one.region})
     raise errors.InvalidInput(
-        f"no host of the pool has {wanted}; there are the regions: {', '.join(regions) or 'none'}",
+        f"no host of the pool has {wish}; there are the regions: {', '.join(regions) or 'none'}",
         code="placement_unknown",
         field="region" if wish.region else "labels",
         regions=regions,

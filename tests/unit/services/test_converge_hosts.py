@@ -168,6 +168,21 @@ def test_a_wish_that_only_a_host_that_is_away_meets_waits_for_it(
     assert world.host_of(session).id == there.id
 
 
+def test_a_wish_that_the_pool_can_no_longer_meet_is_an_honest_failure(world: World) -> None:
+    there = world.host(region="eu", labels={"gpu": "yes"}, slots=0)
+    world.host(publish_address="10.0.0.2")
+    session = world.ask(wish=Wish(region="eu", labels={"gpu": "yes"}))
+    world.converge(session)
+    world.store.hosts.remove(there.id)
+    world.clock.jump_to(world.session(session).due_at)
+    world.converge(session)
+    failure = world.session(session).failure
+    assert world.state(session) is SessionState.FAILED
+    assert failure is not None
+    assert failure.code == "placement_unknown"
+    assert "region eu, gpu=yes" in failure.message
+
+
 def test_who_asks_for_special_hosts_steps_aside_for_who_does_not(world: World) -> None:
     world.host(region="eu", slots=0)
     world.host(publish_address="10.0.0.2", slots=1)
