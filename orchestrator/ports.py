@@ -580,6 +580,9 @@ class Bundles(Protocol):
     def get(self, digest: Sha256) -> bytes:
         """Raises errors.NotFound."""
 
+    def size(self, digest: Sha256) -> int:
+        """In bytes, without reading them. Raises errors.NotFound."""
+
     def discard(self, digest: Sha256) -> None: ...
 
     def inspect(self, data: bytes) -> Manifest:

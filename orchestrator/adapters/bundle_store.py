@@ -44,6 +44,12 @@ class FolderBundles:
         except FileNotFoundError as missing:
             raise errors.NotFound("there is no such bundle any more") from missing
 
+    def size(self, digest: Sha256) -> int:
+        try:
+            return self._path(digest).stat().st_size
+        except FileNotFoundError as missing:
+            raise errors.NotFound("there is no such bundle any more") from missing
+
     def discard(self, digest: Sha256) -> None:
         self._path(digest).unlink(missing_ok=True)
 

@@ -67,7 +67,8 @@ def _kind(found: Session, change: Change | None) -> str:
 
 
 def _reference(deps: Deps, digest: Sha256) -> dict[str, Any]:
-    size = len(load_bundle(deps.catalog, deps.bundles, digest))
+    template = deps.catalog.data(digest)
+    size = len(template) if template is not None else deps.bundles.size(digest)
     return {"sha256": digest, "size_bytes": size}
 
 

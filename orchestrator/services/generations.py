@@ -22,7 +22,7 @@ def find(deps: Deps, wanted: Session) -> Generation | None:
     if known is None:
         return None
     try:
-        deps.bundles.get(known.bundle)
+        deps.bundles.size(known.bundle)
     except errors.NotFound:
         return None
     return known

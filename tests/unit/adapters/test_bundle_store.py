@@ -74,6 +74,7 @@ def test_what_is_kept_comes_back_unchanged(bundles: FolderBundles) -> None:
     digest = bundles.put(data)
     assert digest == bundle_store.digest_of(data)
     assert bundles.get(digest) == data
+    assert bundles.size(digest) == len(data)
 
 
 def test_the_same_bytes_are_kept_once_and_nothing_lies_beside_them(
@@ -92,6 +93,8 @@ def test_what_was_discarded_or_never_kept_is_not_found(bundles: FolderBundles) -
     for missing in (digest, Sha256("0" * 64)):
         with pytest.raises(errors.NotFound):
             bundles.get(missing)
+        with pytest.raises(errors.NotFound):
+            bundles.size(missing)
 
 
 def test_a_dangling_name_is_replaced_and_not_followed(
