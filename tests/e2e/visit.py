@@ -35,6 +35,7 @@ ARGS = (
     "--disable-quic",
 )
 POLL_MS = 2000
+ANNOUNCED_AFTER_MS = 100
 PATIENCE_S = 15
 TRIES = 5
 NOT_LOADED = "Failed to load resource:"
@@ -126,6 +127,44 @@ class Visit:
         """Let the session go one step, and let the page hear of it."""
         self.api.steps = 1
         self.wait_until(lambda: self.api.steps == 0)
+
+    def poll(self) -> None:
+        """Let the page ask once more, and hear the answer."""
+        with self.page.expect_response("**/api/status/*"):
+            self.page.clock.fast_forward(POLL_MS)
+
+    def say(self, text: str) -> None:
+        """Send a message to the app on the card."""
+        self.field.fill(text)
+        self.page.get_by_role("button", name="Send", exact=True).click()
+        expect(self.field).to_have_value("")
+
+    @property
+    def field(self) -> Locator:
+        return self.page.get_by_label("What should change?")
+
+    def message(self, number: int) -> Locator:
+        return self.page.locator(f'[data-message="{number}"]')
+
+    def version(self, number: int) -> Locator:
+        return self.page.locator(f'[data-version="{number}"]')
+
+    @property
+    def versions(self) -> Locator:
+        return self.page.locator("#versions > summary")
+
+    @property
+    def progress(self) -> Locator:
+        return self.page.locator("#session-message")
+
+    @property
+    def bar(self) -> Locator:
+        return self.page.get_by_role("progressbar")
+
+    def heard(self) -> Locator:
+        """What a screen reader was told last."""
+        self.page.clock.run_for(ANNOUNCED_AFTER_MS)
+        return self.page.locator("#announcer")
 
     @property
     def state(self) -> Locator:

@@ -1,7 +1,7 @@
-"""The real page over a scripted API: for `tests/e2e/test_page.py`, and for working on the page.
+"""The real page over a scripted API: for `tests/e2e/test_page*.py`, and for working on the page.
 
-Sessions advance by one step of their script with each poll, never by time; a test that looks at
-each step sets how many they may go. Tests start `PageApi` in a thread;
+Sessions advance by one step of their script (`page_scripts`) with each poll, never by time; a test
+that looks at each step sets how many they may go. Tests start `PageApi` in a thread;
 `python -m tests.fakes.page_api --port 8090` serves in the foreground.
 """
 
@@ -12,8 +12,6 @@ import socket
 import threading
 import uuid
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
@@ -25,6 +23,19 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Respon
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from tests.fakes.page_scripts import (
+    CHANGED,
+    COPIED,
+    GONE,
+    RESTORED,
+    WAITING_MAX,
+    WRITTEN,
+    Course,
+    Json,
+    Scripted,
+    Step,
+)
+
 ROOT = Path(__file__).parents[2] / "orchestrator"
 WEB = ROOT / "entrypoints" / "api" / "web"
 CATALOG = ROOT / "catalog"
@@ -34,100 +45,6 @@ CSP = (  # stricter than a server needs to be: what passes here passes everywher
     " require-trusted-types-for 'script'; trusted-types 'none'"
 )
 TTLS_S = {"30m": 1800, "2h": 7200, "8h": 28800, "24h": 86400}
-Json = dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """What a session looks like from one poll on."""
-
-    state: str
-    progress: int
-    message: str = ""
-    queue_position: int | None = None
-    seconds: float = 0.4  # spent in the step before this one
-    error: Mapping[str, str] | None = None
-
-
-QUEUED = Step(state="queued", progress=10, message="Waiting for a free sandbox", queue_position=2)
-PROVISIONING = Step(state="provisioning", progress=30, message="Preparing a sandbox", seconds=1.2)
-DEPLOYING = Step(state="deploying", progress=90, message="Starting your app", seconds=7.3)
-READY = Step(state="ready", progress=100, message="Your app is running", seconds=0.9)
-GONE = Step(state="destroyed", progress=100, message="This app is gone")
-WRITTEN = (  # a prompt's way
-    QUEUED,
-    PROVISIONING,
-    Step(state="generating", progress=31, message="Claude is writing your app"),
-    Step(state="generating", progress=58, message="Writing app.js", seconds=4.8),
-    DEPLOYING,
-    READY,
-)
-COPIED = (QUEUED, PROVISIONING, DEPLOYING, READY)  # a template's way
-BROKEN = (
-    *WRITTEN[:-1],
-    Step(
-        state="failed",
-        progress=100,
-        message="The app did not start",
-        error={
-            "code": "app_not_ready",
-            "message": "The app exited before it answered.\n"
-            'Traceback (most recent call last):\n  File "main.py", line 3\n'
-            "ModuleNotFoundError: No module named 'numpy'",
-        },
-    ),
-)
-
-
-@dataclass(kw_only=True)
-class Scripted:
-    """One session and how far its script has come."""
-
-    id: str
-    user: str
-    slug: str
-    prompt: str
-    template: str | None
-    created_at: datetime
-    expires_at: datetime
-    script: tuple[Step, ...]
-    at: int = 0
-    revision: int = 0
-    phases: dict[str, float] = field(default_factory=lambda: {"queued": 0.0})
-
-    @property
-    def step(self) -> Step:
-        return self.script[self.at]
-
-    def advance(self) -> None:
-        if self.at + 1 < len(self.script):
-            before = self.step.state
-            self.at += 1
-            self.revision += self.script[self.at] != self.script[self.at - 1]
-            self.phases[before] = round(self.phases.get(before, 0.0) + self.step.seconds, 2)
-            self.phases.setdefault(self.step.state, 0.0)
-
-    def status(self, port: int) -> Json:
-        step = self.step
-        ready = step.state == "ready"
-        return {
-            "session_id": self.id,
-            "status": step.state,
-            "progress": step.progress,
-            "message": step.message,
-            "ready": ready,
-            "url": f"http://{self.slug}.apps.localhost:{port}/" if ready else None,
-            "queue_position": step.queue_position,
-            "phases": [{"name": name, "seconds": spent} for name, spent in self.phases.items()],
-            "attempt": 1,
-            "version": int(ready),
-            "template": self.template,
-            "prompt": self.prompt,
-            "tier": "free",
-            "created_at": self.created_at.isoformat(),
-            "expires_at": self.expires_at.isoformat(),
-            "error": step.error,
-        }
 
 
 class PageApi:
@@ -138,6 +55,10 @@ class PageApi:
         self.keys: list[str] = []  # Idempotency-Key of each POST
         self.not_modified = 0  # answers 304
         self.unanswered = 0  # polls that got 503
+        self.asked: list[Json] = []  # bodies of the requests for a session
+        self.reads: list[str] = []  # GETs of messages, versions and usage, by the last word
+        self.courses: deque[Course] = deque()  # of the next messages; else they are carried out
+        self.reuses = False  # whether an equal prompt gets the app made before
         self.scripts: deque[tuple[Step, ...]] = deque()  # of the next sessions; else the usual way
         self.refusals: deque[tuple[int, Json]] = deque()  # answers to the next changes
         self.is_away = False  # polls get 503
@@ -145,7 +66,7 @@ class PageApi:
         self.templates = [
             json.loads(path.read_text()) for path in sorted(CATALOG.glob("*/spawn.json"))
         ]
-        self._made: dict[str, str] = {}  # Idempotency-Key -> session id
+        self._made: dict[str, str] = {}  # Idempotency-Key -> session id, or number of a message
         self._socket = socket.create_server(("127.0.0.1", port))
         self.port = self._socket.getsockname()[1]
         self.url = f"http://localhost:{self.port}"
@@ -165,6 +86,11 @@ class PageApi:
                 Route("/api/status/{id}", self._status),
                 Route(f"{one}/extend", self._extend, methods=["POST"]),
                 Route(f"{one}/logs", self._logs),
+                Route(f"{one}/messages", self._messages),
+                Route(f"{one}/messages", self._say, methods=["POST"]),
+                Route(f"{one}/versions", self._versions),
+                Route(f"{one}/versions/{{version:int}}/restore", self._restore, methods=["POST"]),
+                Route(f"{one}/usage", self._usage),
                 Route(one, self._end, methods=["DELETE"]),
             ]
         )
@@ -208,6 +134,7 @@ class PageApi:
         if self.refusals:
             return _problem(*self.refusals.popleft())
         body = await request.json()
+        self.asked.append(body)
         if not body["prompt"].strip() and body["template"] is None:
             detail = "say what the app should be, or name a template"
             return _problem(422, {"code": "prompt_empty", "detail": detail, "field": "prompt"})
@@ -228,6 +155,7 @@ class PageApi:
             created_at=now,
             expires_at=now + timedelta(seconds=TTLS_S[body["ttl"]]),
             script=self.scripts.popleft() if self.scripts else usual,
+            reused=self.reuses and not body.get("fresh", False),
         )
         return self.sessions.setdefault(made.id, made)
 
@@ -263,6 +191,47 @@ class PageApi:
         ending = Step(state="destroying", progress=100, message="Cleaning up")
         found.script, found.at = (found.step, ending, GONE), 0
         return JSONResponse(found.status(self.port), 202)
+
+    def _read(self, request: Request) -> Scripted:
+        self.reads.append(request.url.path.rsplit("/", 1)[1])
+        return self.sessions[request.path_params["id"]]
+
+    async def _messages(self, request: Request) -> Response:
+        return JSONResponse({"messages": self._read(request).messages})
+
+    async def _versions(self, request: Request) -> Response:
+        found = self._read(request)
+        marked = [{**one, "running": one["version"] == found.version} for one in found.versions]
+        return JSONResponse({"versions": marked})
+
+    async def _usage(self, request: Request) -> Response:
+        return JSONResponse(self._read(request).usage())
+
+    async def _say(self, request: Request) -> Response:
+        text = (await request.json())["text"]
+        if not text.strip():
+            detail = "say what should change"
+            return _problem(422, {"code": "message_empty", "detail": detail, "field": "text"})
+        course = self.courses.popleft() if self.courses and not self.refusals else CHANGED
+        return self._ask(request, text, None, course)
+
+    async def _restore(self, request: Request) -> Response:
+        return self._ask(request, "", request.path_params["version"], RESTORED)
+
+    def _ask(self, request: Request, text: str, restores: int | None, course: Course) -> Response:
+        self.keys.append(request.headers["idempotency-key"])
+        if self.refusals:
+            return _problem(*self.refusals.popleft())
+        found = self.sessions[request.path_params["id"]]
+        if found.is_over:
+            return _problem(409, {"code": "session_ending", "detail": "this session has ended"})
+        if found.waiting >= WAITING_MAX:
+            full = {"code": "messages_full", "detail": "five wait", "limit": WAITING_MAX}
+            return _problem(429, {**full, "retry_after": 30})
+        known = self._made.get(self.keys[-1])
+        message = found.messages[int(known) - 1] if known else found.ask(text, restores, course)
+        self._made[self.keys[-1]] = str(message["number"])
+        return JSONResponse({"message": message, "session": found.status(self.port)}, 202)
 
     async def _logs(self, request: Request) -> Response:
         line = {"at": "2030-01-02T03:04:05+00:00", "text": "listening on 127.0.0.1:3001"}

@@ -99,20 +99,36 @@ export async function logLines(id) {
   return (await call("GET", `/api/sessions/${at(id)}/logs?limit=200`)).json.lines;
 }
 
-export const bundleAddress = (id) => `/api/sessions/${at(id)}/bundle`;
+export async function listMessages(id) {
+  return (await call("GET", `/api/sessions/${at(id)}/messages`)).json.messages;
+}
+
+export async function listVersions(id) {
+  return (await call("GET", `/api/sessions/${at(id)}/versions`)).json.versions;
+}
+
+export async function usageOf(id) {
+  return (await call("GET", `/api/sessions/${at(id)}/usage`)).json;
+}
+
+// Of the version that runs, or of one that is named.
+export function bundleAddress(id, version = null) {
+  return `/api/sessions/${at(id)}/bundle${version === null ? "" : `?version=${version}`}`;
+}
 
 const unanswered = new Map(); // what was asked for -> its key, until we know what became of it
 
 // A second click joins the first request; a retry after an outage carries the same key, because
 // the lost answer may have been a yes.
-export function createSession(request) {
-  const asked = JSON.stringify(request);
+function once(path, body) {
+  const asked = JSON.stringify([path, body]);
   const known = unanswered.get(asked) ?? { key: newKey(), running: null };
   unanswered.set(asked, known);
-  known.running ??= submit(request, known.key).then(
-    (status) => {
+  const headers = { "Idempotency-Key": known.key };
+  known.running ??= call("POST", path, { body, headers }).then(
+    ({ json }) => {
       unanswered.delete(asked);
-      return status;
+      return json;
     },
     (problem) => {
       known.running = null;
@@ -123,9 +139,19 @@ export function createSession(request) {
   return known.running;
 }
 
-async function submit(request, key) {
-  const headers = { "Idempotency-Key": key };
-  return stamped((await call("POST", "/api/sessions", { body: request, headers })).json);
+export async function createSession(request) {
+  return stamped(await once("/api/sessions", request));
+}
+
+// -> {message, session}
+export const sendMessage = (id, text) => change(`/api/sessions/${at(id)}/messages`, { text });
+
+export const restoreVersion = (id, version) =>
+  change(`/api/sessions/${at(id)}/versions/${version}/restore`);
+
+async function change(path, body) {
+  const { message, session } = await once(path, body);
+  return { message, session: stamped(session) };
 }
 
 // Not randomUUID: it is missing on plain http.

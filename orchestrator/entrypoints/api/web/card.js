@@ -1,9 +1,12 @@
-// The card of one session: progress, link, time left, what went wrong, and what can be done.
+// The card of one session: progress, link, time left, what went wrong, and what can be done. What
+// follows its first version is in changes.js.
 
 import { bundleAddress, endSession, extendSession, logLines, serverNow } from "./api.js";
+import { isChanged, renderChanges, setUpChanges } from "./changes.js";
 import { $, announce, setAlert, setBar, setHidden, setLink, setText } from "./dom.js";
+import { changeLine, runningLine } from "./phrases.js";
 import {
-  clock, dayAndTime, emojiOf, explain, hasEnded, isUnderWay, LABELS, queuePlace, seconds, STEPS,
+  clock, dayAndTime, emojiOf, explain, hasEnded, isUnderWay, labelOf, queuePlace, seconds, STEPS,
   titleOf, ttlMs,
 } from "./words.js";
 
@@ -27,7 +30,10 @@ export function setUpCard(given) {
   });
   $("again").addEventListener("click", tryAgain);
   $("edit").addEventListener("click", () => calls.edit(shown.prompt));
+  $("offer").addEventListener("click", takeOffer);
+  $("anew").addEventListener("click", makeAnew);
   $("log").addEventListener("toggle", showLog);
+  setUpChanges({ changed: given.changed, loaded: () => renderStage(shown) });
 }
 
 export const isEnding = (id) => ending.has(id);
@@ -41,7 +47,7 @@ export function renderCard(status, templates, isLost) {
   const before = shown;
   shown = status;
   if (before?.session_id !== status.session_id) turnTo(status, templates);
-  else if (before.status !== status.status) announce(spoken(status));
+  else tellNews(before, status);
   setHidden($("session"), false);
   setHidden($("session-link-state"), !isLost || hasEnded(status));
   renderHead(status, templates);
@@ -50,6 +56,8 @@ export function renderCard(status, templates, isLost) {
   renderLink(status);
   renderFailure(status);
   renderActions(status);
+  renderChanges(status);
+  renderStage(status);
   tickCard();
   if ($("log").open && before !== status) showLog();
 }
@@ -86,23 +94,37 @@ function renderHead(status, templates) {
   const more = status.prompt.trim();
   setHidden($("session-prompt"), !more || more === title);
   setText($("session-prompt"), more);
-  setText($("session-state"), LABELS[status.status] ?? status.status);
+  setText($("session-state"), labelOf(status));
   $("session-state").dataset.state = status.status;
+  setHidden($("reused"), !status.reused || !status.url);
 }
 
 function renderProgress(status) {
-  const label = LABELS[status.status] ?? status.status;
+  const label = labelOf(status);
   const place = status.status === "queued" ? queuePlace(status.queue_position) : "";
   const attempt = status.attempt > 1 && isUnderWay(status) ? `attempt ${status.attempt}` : "";
-  const told = [status.message || label, place, attempt].filter(Boolean).join(" · ");
+  const told = [nowOf(status) || label, place, attempt].filter(Boolean).join(" · ");
   setText($("session-message"), told);
-  setHidden($("session-progress"), status.status === "ready" || status.status === "failed");
-  setHidden($("bar"), !isUnderWay(status));
+  setHidden($("session-progress"), status.status === "failed");
+  setHidden($("bar"), !isUnderWay(status) && status.status !== "ready");
+  $("bar").classList.toggle("rests", status.status === "ready"); // keeps its place for the next change
   setHidden($("session-percent"), !isUnderWay(status));
   setText($("session-percent"), `${status.progress} %`);
   $("bar").setAttribute("aria-valuenow", String(status.progress));
   $("bar").setAttribute("aria-valuetext", `${label}, ${status.progress} percent`);
   setBar($("bar"), status.progress);
+}
+
+function nowOf(status) {
+  if (status.change) return changeLine(status);
+  return status.status === "ready" ? runningLine(status) : status.message;
+}
+
+// The steps tell how the first version came about; once it is changed, the line and the bar stay.
+function renderStage(status) {
+  const served = Boolean(status.url);
+  if (served) $("session").dataset.served = isChanged(status) ? "changed" : "first";
+  else delete $("session").dataset.served;
 }
 
 function renderSteps(status) {
@@ -135,10 +157,9 @@ function secondsOf(name, status, spent) {
 }
 
 function renderLink(status) {
-  const running = status.status === "ready" && Boolean(status.url);
-  setHidden($("session-open"), !running);
-  setLink($("open-link"), running ? status.url : null);
-  setText($("open-url"), running ? status.url : "");
+  setHidden($("session-open"), !status.url);
+  setLink($("open-link"), status.url);
+  setText($("open-url"), status.url ?? "");
 }
 
 function renderFailure(status) {
@@ -146,13 +167,15 @@ function renderFailure(status) {
   setHidden($("session-failure"), !failed);
   setText($("failure-code"), failed ? (status.error?.code ?? "") : "");
   setText($("failure-message"), failed ? (status.error?.message || status.message) : "");
+  setHidden($("offer"), !status.offer);
+  setText($("offer"), status.offer ? `Start ${status.offer.title} instead` : "");
 }
 
 function renderActions(status) {
   const over = hasEnded(status) || status.status === "destroying";
   const asked = ending.has(status.session_id);
   setHidden($("expiry"), over);
-  setHidden($("extend"), status.status !== "ready" || asked);
+  setHidden($("extend"), !status.url || asked);
   setHidden($("delete"), over);
   $("delete").setAttribute("aria-disabled", String(asked));
   setText($("delete"), asked ? "Deleting…" : "Delete");
@@ -160,14 +183,23 @@ function renderActions(status) {
   setText($("again"), status.status === "failed" ? "Try again" : "Make it again");
   $("again").classList.toggle("primary", status.status === "failed");
   setHidden($("edit"), !hasEnded(status) || !status.prompt);
-  setHidden($("download"), status.status !== "ready");
+  setHidden($("download"), !status.url);
   $("download").href = bundleAddress(status.session_id);
+}
+
+// How a change ended is told by changes.js, which knows what came of it.
+function tellNews(before, status) {
+  if (status.change) {
+    if (status.change.number !== before.change?.number) announce(`${changeLine(status)}.`);
+  } else if (before.status !== status.status && !(before.change && status.status === "ready")) {
+    announce(spoken(status));
+  }
 }
 
 function spoken(status) {
   if (status.status === "ready") return "Your app is ready. Its link is at the top of the card.";
   if (status.status === "failed") return `This didn’t work. ${status.message}`;
-  return status.message || LABELS[status.status];
+  return status.message || labelOf(status);
 }
 
 async function attempt(box, what, field = null) {
@@ -204,6 +236,16 @@ async function end() {
 async function tryAgain() {
   const { prompt, template } = shown;
   await attempt($("session-error"), () => calls.again({ prompt, template }));
+}
+
+async function makeAnew() {
+  const { prompt, template } = shown;
+  await attempt($("session-error"), () => calls.again({ prompt, template, fresh: true }));
+}
+
+async function takeOffer() {
+  const { template } = shown.offer;
+  await attempt($("session-error"), () => calls.again({ prompt: "", template }));
 }
 
 async function copyLink() {

@@ -1,9 +1,10 @@
 // The prompt box: what to ask for, how long to keep it, and what was wrong with it.
 
-import { $, setAlert, setHidden } from "./dom.js";
+import { $, onSendKeys, setAlert, setHidden } from "./dom.js";
+import { draftOf, keepDraft } from "./drafts.js";
 import { explain } from "./words.js";
 
-const DRAFT = "spawn.draft";
+const DRAFT = "prompt";
 const ABOUT_PROMPT = ["prompt_empty", "prompt_too_large", "prompt_not_text", "generation_unavailable"];
 
 // start(request) -> promise; suggest(names, into) fills a box with templates to click.
@@ -13,13 +14,9 @@ export function setUpComposer({ start, suggest }) {
     event.preventDefault();
     submit(start, suggest);
   });
-  $("prompt").addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || event.isComposing) return;
-    event.preventDefault();
-    form.requestSubmit();
-  });
+  onSendKeys($("prompt"), () => form.requestSubmit());
   $("prompt").addEventListener("input", () => {
-    keepDraft($("prompt").value);
+    keepDraft(DRAFT, $("prompt").value);
     if ($("prompt").hasAttribute("aria-invalid")) clearProblems();
   });
   $("ttl").addEventListener("change", () => setAlert($("ttl-error"), "", $("ttl")));
@@ -27,8 +24,7 @@ export function setUpComposer({ start, suggest }) {
     const { prompt } = event.target.dataset;
     if (prompt) fillPrompt(prompt);
   });
-  if (/Mac|iP(hone|ad)/.test(navigator.platform)) $("modifier").textContent = "⌘";
-  $("prompt").value ||= draft();
+  $("prompt").value ||= draftOf(DRAFT);
 }
 
 export function chosenTtl() {
@@ -38,7 +34,7 @@ export function chosenTtl() {
 export function fillPrompt(text) {
   const prompt = $("prompt");
   prompt.value = text;
-  keepDraft(text);
+  keepDraft(DRAFT, text);
   clearProblems();
   prompt.focus();
   prompt.setSelectionRange(text.length, text.length);
@@ -67,7 +63,7 @@ async function submit(start, suggest) {
   try {
     await start({ prompt: asked, template: null, ttl: chosenTtl() });
     if ($("prompt").value === asked) $("prompt").value = "";
-    keepDraft($("prompt").value);
+    keepDraft(DRAFT, $("prompt").value);
   } catch (problem) {
     showProblem(problem, suggest);
   } finally {
@@ -94,21 +90,4 @@ function showProblem(problem, suggest) {
 function setBusy(busy) {
   $("submit").setAttribute("aria-disabled", String(busy));
   $("submit").textContent = busy ? "Sending…" : "Make this app";
-}
-
-function keepDraft(text) {
-  try {
-    if (text) sessionStorage.setItem(DRAFT, text);
-    else sessionStorage.removeItem(DRAFT);
-  } catch {
-    // storage is switched off: then a reload loses the draft
-  }
-}
-
-function draft() {
-  try {
-    return sessionStorage.getItem(DRAFT) ?? "";
-  } catch {
-    return "";
-  }
 }

@@ -34,6 +34,23 @@ export function setAlert(box, text, field = null) {
   else field?.removeAttribute("aria-invalid");
 }
 
+// Puts rows into a list, in order. Moves only what isn't in its place: a moved row loses its focus.
+export function placeRows(list, wanted) {
+  for (const row of [...list.children]) if (!wanted.includes(row)) row.remove();
+  wanted.forEach((row, place) => {
+    if (list.children[place] !== row) list.insertBefore(row, list.children[place] ?? null);
+  });
+}
+
+// Ctrl or Cmd with Enter, while something is typed.
+export function onSendKeys(field, send) {
+  field.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || event.isComposing) return;
+    event.preventDefault();
+    send();
+  });
+}
+
 let speaking = 0;
 
 export function announce(text) {

@@ -1,8 +1,8 @@
 // "Your apps": one row per session of this visitor, newest first, updated in place.
 
 import { serverNow } from "./api.js";
-import { $, fromTemplate, setBar, setHidden, setLink, setText } from "./dom.js";
-import { emojiOf, hasEnded, isUnderWay, LABELS, queuePlace, roughly, titleOf } from "./words.js";
+import { $, fromTemplate, placeRows, setBar, setHidden, setLink, setText } from "./dom.js";
+import { emojiOf, hasEnded, isUnderWay, labelOf, queuePlace, roughly, titleOf } from "./words.js";
 
 const rows = new Map(); // session id -> its row
 
@@ -18,27 +18,20 @@ export function setUpList({ show }) {
 export function renderList(sessions, templates, shown) {
   const newest = [...sessions].sort((a, b) => Date.parse(b.created_at) - Date.parse(a.created_at));
   const ended = newest.filter(hasEnded);
-  place($("apps-live"), newest.filter((status) => !hasEnded(status)));
-  place($("apps-ended"), ended);
+  placeRows($("apps-live"), newest.filter((status) => !hasEnded(status)).map(rowOf));
+  placeRows($("apps-ended"), ended.map(rowOf));
   for (const status of newest) renderRow(status, templates, status.session_id === shown);
   setHidden($("apps-empty"), newest.length > 0);
   setHidden($("apps-earlier"), ended.length === 0);
   setText($("apps-earlier-count"), String(ended.length));
 }
 
-// Moves only what isn't in its place yet: a moved row would lose its focus.
-function place(list, sessions) {
-  const wanted = sessions.map(({ session_id: id }) => {
-    if (!rows.has(id)) {
-      rows.set(id, fromTemplate("row"));
-      rows.get(id).dataset.session = id;
-    }
-    return rows.get(id);
-  });
-  for (const row of [...list.children]) if (!wanted.includes(row)) row.remove();
-  wanted.forEach((row, place) => {
-    if (list.children[place] !== row) list.insertBefore(row, list.children[place] ?? null);
-  });
+function rowOf({ session_id: id }) {
+  if (!rows.has(id)) {
+    rows.set(id, fromTemplate("row"));
+    rows.get(id).dataset.session = id;
+  }
+  return rows.get(id);
 }
 
 function renderRow(status, templates, current) {
@@ -53,13 +46,12 @@ function renderRow(status, templates, current) {
   if (current) show.setAttribute("aria-current", "true");
   else show.removeAttribute("aria-current");
   const badge = row.querySelector(".badge");
-  setText(badge, LABELS[status.status] ?? status.status);
+  setText(badge, labelOf(status));
   badge.dataset.state = status.status;
   setText(row.querySelector(".row-note"), noteOf(status));
   const open = row.querySelector(".row-open");
-  const running = status.status === "ready" && Boolean(status.url);
-  setHidden(open, !running);
-  setLink(open, running ? status.url : null);
+  setHidden(open, !status.url);
+  setLink(open, status.url);
   open.setAttribute("aria-label", `Open ${title} (new tab)`);
   const bar = row.querySelector(".bar");
   setHidden(bar, !isUnderWay(status));

@@ -18,6 +18,9 @@ const watches = new Map(); // id -> Watch, of those that haven't ended
 const lost = new Set(); // ids whose last poll got no answer
 let shown = null; // id of the session on the card
 
+if (/Mac|iP(hone|ad)/.test(navigator.platform)) {
+  for (const key of document.querySelectorAll(".modifier")) key.textContent = "⌘";
+}
 setUpComposer({ start, suggest: (names, into) => suggestTemplates(names, into, start) });
 setUpCard({ changed, again: (what) => start({ ...what, ttl: chosenTtl() }), edit: fillPrompt });
 setUpList({ show: (id) => show(id) });

@@ -91,6 +91,7 @@ export class Watch {
   #pace() {
     const due = Date.parse(this.#latest.expires_at) - serverNow() < CALM_MS;
     const ending = this.#latest.status === "destroying" || this.#calls.isEnding();
-    return isUnderWay(this.#latest) || due || ending ? BUSY_MS : CALM_MS;
+    const expected = isUnderWay(this.#latest) || this.#latest.waiting > 0;
+    return expected || due || ending ? BUSY_MS : CALM_MS;
   }
 }

@@ -1,6 +1,6 @@
 // What people read: names of states, times, titles, and what an error means. Pure.
 
-export const LABELS = {
+const LABELS = {
   queued: "Queued",
   provisioning: "Provisioning",
   generating: "Generating",
@@ -17,6 +17,11 @@ const SPARK = "✨";
 
 export const hasEnded = (status) => ENDED.includes(status.status);
 export const isUnderWay = (status) => STEPS.indexOf(status.status) >= 0 && status.status !== "ready";
+
+// While a change is made, the version before goes on: that is no new app being generated.
+export function labelOf(status) {
+  return status.change ? "Changing" : (LABELS[status.status] ?? status.status);
+}
 
 export function titleOf(status, templates) {
   const known = templates.get(status.template);
@@ -67,13 +72,13 @@ export function ttlMs(ttl) {
 
 const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
 
-function span(value) {
+export function span(value) {
   const [name, size] = UNITS.find(([, length]) => value >= length && value % length === 0) ?? UNITS[3];
   const count = Math.ceil(value / size);
   return `${count} ${name}${count === 1 ? "" : "s"}`;
 }
 
-function sentence(text) {
+export function sentence(text) {
   const whole = text.trim();
   const capital = whole.charAt(0).toUpperCase() + whole.slice(1);
   return !whole || /[.!?…]$/.test(whole) ? capital : `${capital}.`;
@@ -106,7 +111,7 @@ function tooMany(problem) {
   return `${what}, or try again in ${span(Math.ceil(problem.retryAfterS))} (${time}).`;
 }
 
-function unreachable(problem) {
+export function unreachable(problem) {
   const wait = problem.retryAfterS ? ` in ${span(Math.ceil(problem.retryAfterS))}` : "";
   const why = problem.detail ? ` ${sentence(problem.detail)}` : "";
   return `The server can’t take this just now.${why} Nothing is lost: try again${wait}.`;
