@@ -268,7 +268,7 @@ def test_a_draft_belongs_to_its_app_and_outlives_a_reload(visit: Visit, app: Scr
     expect(visit.field).to_have_value("")
     visit.page.locator("#apps-live").get_by_role("button", name=PROMPT).click()
     expect(visit.field).to_have_value(BLUE)
-    visit.page.reload()
+    visit.reload(visit.field)
     expect(visit.field).to_have_value(BLUE)
 
 

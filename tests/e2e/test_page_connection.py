@@ -76,8 +76,7 @@ def test_a_reload_goes_on_where_it_was(visit: Visit) -> None:
     visit.ask()
     visit.step()
     expect(visit.state).to_have_text("Provisioning")
-    visit.page.reload()
-    expect(visit.state).to_have_text("Provisioning")
+    visit.reload(visit.state.filter(has_text="Provisioning"))
     expect(visit.page.get_by_role("heading", name=PROMPT)).to_be_visible()
     visit.api.steps = None
     visit.wait_for(visit.link)

@@ -96,10 +96,18 @@ class Visit:
         self._go()
         expect(self.tile("kanban")).to_be_visible()
 
+    def reload(self, wanted: Locator) -> None:
+        """As a visitor does; what is lost on the way is asked for again as time goes on."""
+        self._insist(self.page.reload)
+        self.wait_for(wanted)
+
     def _go(self) -> None:
+        self._insist(lambda: self.page.goto(self.api.url))
+
+    def _insist(self, load: Callable[[], object]) -> None:
         for _ in range(TRIES):
             try:
-                self.page.goto(self.api.url)
+                load()
                 return
             except Error as error:
                 if NETWORK_CHANGED not in error.message:
