@@ -88,15 +88,16 @@ def etag(found: Session, position: int | None) -> str:
 
 def message(one: Change, found: Session) -> dict[str, Any]:
     """A change as who asked for it sees it."""
-    error = _error(one.failure)
-    if error is None and one.ended_at is None and found.ended:
+    error, ended_at = _error(one.failure), one.ended_at
+    if ended_at is None and found.ended:
+        ended_at = found.state_since
         said = "the session ended before this was done"
         error = {"code": "session_ended", "message": said}
     return {
         **_under_way(one),
         "state": state_of(one, found.turns, session_ended=found.ended),
         "created_at": one.created_at.isoformat(),
-        "ended_at": None if one.ended_at is None else one.ended_at.isoformat(),
+        "ended_at": None if ended_at is None else ended_at.isoformat(),
         "version": one.version,
         "summary": one.summary,
         "error": error,

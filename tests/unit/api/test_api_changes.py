@@ -153,6 +153,7 @@ def test_what_still_waited_when_the_session_ended_has_failed(
     world.settle(app)
     (message,) = operator("GET", path(app, "messages"))[1]["messages"]
     assert (message["state"], message["error"]["code"]) == ("failed", "session_ended")
+    assert message["ended_at"] == world.session(app).state_since.isoformat()
     code, problem = operator("POST", path(app, "messages"), {"text": "green"})
     assert (code, problem["code"]) == (409, "session_ending")
     assert status(operator, app)["waiting"] == 0
