@@ -66,6 +66,18 @@ def visiting(browser: Browser) -> Iterator[Visit]:
         assert visit.complaints() == []
 
 
+def insist(load: Callable[[], object]) -> None:
+    """Load a page, whatever containers come and go on this machine meanwhile."""
+    for _ in range(TRIES):
+        try:
+            load()
+            return
+        except Error as error:
+            if NETWORK_CHANGED not in error.message:
+                raise
+    raise AssertionError(f"the network changed during {TRIES} tries to open the page")
+
+
 @dataclass(kw_only=True)
 class Visit:
     """A visitor's tab."""
@@ -98,21 +110,11 @@ class Visit:
 
     def reload(self, wanted: Locator) -> None:
         """As a visitor does; what is lost on the way is asked for again as time goes on."""
-        self._insist(self.page.reload)
+        insist(self.page.reload)
         self.wait_for(wanted)
 
     def _go(self) -> None:
-        self._insist(lambda: self.page.goto(self.api.url))
-
-    def _insist(self, load: Callable[[], object]) -> None:
-        for _ in range(TRIES):
-            try:
-                load()
-                return
-            except Error as error:
-                if NETWORK_CHANGED not in error.message:
-                    raise
-        raise AssertionError(f"the network changed during {TRIES} tries to open the page")
+        insist(lambda: self.page.goto(self.api.url))
 
     def tile(self, name: str) -> Locator:
         return self.page.locator(f'[data-template="{name}"] .tile-start')
