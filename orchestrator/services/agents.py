@@ -183,8 +183,6 @@ def keep_bundle(
     aren't those that the agent meant to send, errors.Forbidden (not_generating) when nothing is
     being made.
     """
-    if found.state not in IN_PROGRESS:
-        raise errors.Forbidden("nothing is being made in this session", code="not_generating")
     if len(data) > PACKED_MAX_BYTES:
         raise errors.TooLarge(
             f"a bundle has at most {PACKED_MAX_BYTES} bytes", limit_bytes=PACKED_MAX_BYTES
@@ -192,6 +190,8 @@ def keep_bundle(
     if hashlib.sha256(data).hexdigest() != claimed:
         raise errors.Conflict("the bundle arrived damaged: its SHA-256 differs")
     manifest = deps.bundles.inspect(data)
+    if found.state not in IN_PROGRESS:
+        raise errors.Forbidden("nothing is being made in this session", code="not_generating")
     digest = deps.bundles.put(data)
     known = versions.of_session(deps, found)
     change = found.turns.given if found.changing else 0
