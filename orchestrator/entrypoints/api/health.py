@@ -112,7 +112,7 @@ def _daemon(context: Context) -> dict[str, Any]:
     holder = context.deps.store.leases.holder("daemon", now)
     if holder is None:
         return {"ok": False, "detail": "no daemon leads; it is starting, or it is down"}
-    return {"ok": True, "detail": f"{holder} leads"}
+    return {"ok": True, "detail": f"the one on {holder.partition(':')[0]} leads"}
 
 
 def _links(gauges: Sequence[LinkGauges]) -> Iterable[Metric]:
