@@ -152,6 +152,7 @@ make_venv() {
     say "Making the virtual environment .venv (log: $LOG)"
     trust_own_authorities
     # What is there for running stays when the developers' tools, of the same versions, join it.
+    [[ ! -L .venv ]] || fail ".venv is a link, and what it leads to would be emptied: rm .venv"
     venv_is_current requirements.lock || logged "$python" -m venv --clear .venv
     logged pip_install --require-hashes -r "$lock"
     # Everything that the build needs is in the lock, so nothing comes in unhashed here.
