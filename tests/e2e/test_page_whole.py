@@ -66,6 +66,7 @@ def test_a_visitor_makes_an_app_changes_it_and_goes_back(
     page = browser.new_context().new_page()
     page.set_default_timeout(WITHIN_MS)
     insist(lambda: page.goto(f"http://localhost:{writer.http_port}/"))
+    expect(page.locator('[data-template="kanban"]')).to_be_visible()  # its scripts are there
     page.get_by_label("What should it be?").fill(PROMPT)
     page.keyboard.press("Control+Enter")
     expect(page.get_by_role("link", name="Open your app")).to_be_visible(timeout=WITHIN_MS)
