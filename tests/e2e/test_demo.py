@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from playwright.sync_api import expect
+
 from tests.e2e.installation import free_ports, installed
+from tests.e2e.visit import chromium, insist
 
 
 def test_a_demo_makes_an_app_of_any_prompt_and_says_that_answers_are_canned() -> None:
@@ -15,3 +18,15 @@ def test_a_demo_makes_an_app_of_any_prompt_and_says_that_answers_are_canned() ->
         shown = demo.call("GET", "/").text
         assert '<p class="notice warn">This is a demo: answers are canned' in shown
         assert "canned" in demo.call("GET", "/ready").json["checks"]["claude"]["detail"]
+
+
+def test_a_change_of_the_canned_app_is_seen_on_its_page() -> None:
+    with installed("--demo", SPAWN_DEMO_PORT=str(free_ports(1)[0])) as demo:
+        made = demo.create("Something for my cats")
+        ready = demo.wait_for(made["session_id"], "ready", "failed", within_s=120)
+        demo.spawnctl("sessions", "message", made["session_id"], "and for my <dogs>")
+        with chromium() as browser:
+            page = browser.new_page()
+            insist(lambda: page.goto(ready["url"]))
+            expect(page.get_by_role("main")).to_contain_text("and for my <dogs>")
+            expect(page.get_by_role("status")).to_have_text("0 left to do")

@@ -77,7 +77,7 @@ const headers = { "Content-Type": "application/json" };
 let items = [];
 function show(next) {
   items = next;
-  document.querySelector("p").textContent = `${items.length} left to do`;
+  document.querySelector("[role=status]").textContent = `${items.length} left to do`;
   document.querySelector("ul").replaceChildren(...items.map((text, at) => {
     const [line, done] = [document.createElement("li"), document.createElement("button")];
     done.textContent = "Done";
