@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from orchestrator.domain import ids
 from orchestrator.domain.access import Principal
+from orchestrator.domain.budget import Budgets, Spend
+from orchestrator.domain.pricing import Price, PriceList, Tariff, TokenCounts
 from orchestrator.domain.session import Phase, Session, Tier
-from orchestrator.services import agents, generations, versions
+from orchestrator.domain.usage import Outcome, Reservation
+from orchestrator.services import agents, generations, spending, versions
 from tests.unit.services.world import VISITOR, World, bundle_of, digest_of
 
+_PRICE = Price(input=1, output=1, cache_write_5m=1, cache_write_1h=1, cache_read=1)
+PRICES = PriceList(tariffs={"claude-test": Tariff(base=_PRICE)})
 STRANGER = Principal(user_id=ids.UserId("usr_" + "s" * 26), tier=Tier.FREE)
 
 
@@ -113,5 +119,43 @@ def test_an_app_that_never_ran_is_not_started_again(world: World, session: Sessi
     assert not ask(world, session.prompt).reused
 
 
+def written(world: World, tokens: int, change: int = 0) -> None:
+    """A call to the model that has written so much."""
+    now = world.clock.now()
+    made = Reservation(
+        call_id=f"call_{ids.new_slug()}",
+        session_id=ids.new_session_id(),
+        user_id=VISITOR.user_id,
+        model="claude-test",
+        worst=Spend(tokens=tokens, micro_usd=1),
+        day=now.date(),
+        holder="api",
+        expires_at=now + timedelta(minutes=1),
+        change=change,
+    )
+    world.store.usage.reserve(made, Budgets(), now)
+    ended = spending.Ended(
+        provider="anthropic",
+        model="claude-test",
+        counts=TokenCounts(output=tokens),
+        outcome=Outcome.SERVED,
+        duration_ms=1,
+    )
+    spending.settle(world.deps, made, ended)
+
+
 def test_the_usual_length_is_known_once_there_is_some_history(world: World) -> None:
-    assert generations.expected_output_tokens(world.deps, change=False) is None
+    world.policy = replace(world.policy, prices=PRICES)
+    expected = generations.expected_output_tokens
+    for tokens in (900, 100, 700, 300):
+        written(world, tokens)
+        assert expected(world.deps, change=False) is None
+    written(world, 500)
+    assert expected(world.deps, change=False) == 500
+    assert expected(world.deps, change=True) is None, "a change is another kind of work"
+    for tokens in (10, 20, 30, 40, 50):
+        written(world, tokens, change=1)
+    assert expected(world.deps, change=True) == 30
+    assert expected(world.deps, change=False) == 500
+    world.clock.advance(8 * 24 * 3600)
+    assert expected(world.deps, change=False) is None, "last month's model was another one"
