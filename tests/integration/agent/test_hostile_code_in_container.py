@@ -16,6 +16,9 @@ PAGE = CallsTurn(
     ]
 )
 FINISH = ToolTurn(name="finish", input={"summary": "Done."})
+# They go on at the limit of processes: else that may end them before anybody counts.
+BOMB = "import os\nwhile True:\n try: os.fork()\n except OSError: pass\n"
+HIDDEN_BOMB = "import os\nwhile True:\n try: os.fork() or os.setsid()\n except OSError: pass\n"
 ESCAPE = "import os,time\nif not os.fork():\n os.setsid()\n if not os.fork(): time.sleep(999)\n"
 
 
@@ -27,8 +30,8 @@ def command(text: str, limit_s: float = 5) -> ToolTurn:
     ("text", "said"),
     [
         ("f(){ f|f & }; f", ""),
-        ("python3 -c 'import os\nwhile True: os.fork()'", "more than 64 processes"),
-        ("python3 -c 'import os\nwhile True:\n os.fork() or os.setsid()'", "more than 64"),
+        (f"python3 -c '{BOMB}'", "more than 64 processes"),
+        (f"python3 -c '{HIDDEN_BOMB}'", "more than 64"),
         ("python3 -c 'x = bytearray(900_000_000)'", "MemoryError"),
         ("node -e 'const a=[]; for (;;) a.push(Buffer.alloc(5e6, 1))'", "status"),
         ("yes", "didn't end within 5 s"),
