@@ -19,8 +19,8 @@ from pathlib import Path
 import httpx2
 
 from orchestrator.adapters.sql_store import upgrade
-from tests.fakes.providers import ProviderFake
-from tests.integration.gateway_world import BODY, gateway_for, settings_for
+from tests.fakes.llm.providers import ProviderFake
+from tests.integration.gateway.world import BODY, gateway_for, settings_for
 
 WARM_UP = 20
 RUNS = 200

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from orchestrator.adapters.sql_store import open_store
 from orchestrator.domain import ids
-from orchestrator.domain.session import Entered, Session, SessionState, Tier, Wanted
+from orchestrator.domain.sessions.session import Entered, Session, SessionState, Tier, Wanted
 from tests.e2e.installation import Installation
 
 _SECONDS = 8

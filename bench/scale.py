@@ -22,21 +22,21 @@ import sqlalchemy as sa
 
 import orchestrator
 from orchestrator.adapters import sql_store
-from orchestrator.adapters.bundle_store import FolderBundles
-from orchestrator.adapters.catalog import FolderCatalog
+from orchestrator.adapters.files.bundle_store import FolderBundles
+from orchestrator.adapters.files.catalog import FolderCatalog
 from orchestrator.adapters.sql_store import codec, schema, upgrade
 from orchestrator.adapters.sql_store.database import engine_for, parse
 from orchestrator.domain import ids
-from orchestrator.domain.access import Principal
-from orchestrator.domain.diagnosis import Container
-from orchestrator.domain.host import Host, Reach
 from orchestrator.domain.ids import HostId
-from orchestrator.domain.sandbox import SandboxState
-from orchestrator.domain.session import SessionState
+from orchestrator.domain.people.access import Principal
+from orchestrator.domain.pool.diagnosis import Container
+from orchestrator.domain.pool.host import Host, Reach
+from orchestrator.domain.pool.sandbox import SandboxState
+from orchestrator.domain.sessions.session import SessionState
 from orchestrator.loops.host_passes import Hosts, Reconciler
 from orchestrator.ports import CommandOutcome
-from orchestrator.services import pool
 from orchestrator.services.deps import Policy
+from orchestrator.services.pool import refill
 from tests.fakes import samples
 from tests.unit.services.world import VISITOR, World
 
@@ -113,7 +113,7 @@ class Simulation:
             return {
                 "claim of a warm sandbox: converge of one session": self._claims(),
                 "placement of a new sandbox": self._placements(),
-                "refill pass: decide": _median(lambda: pool.level(self.world.deps)),
+                "refill pass: decide": _median(lambda: refill.level(self.world.deps)),
                 "reconcile pass: one host had an event, a tenth is due": _median(
                     lambda: self._reconcile(reconciler), 10
                 ),

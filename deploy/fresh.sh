@@ -79,7 +79,7 @@ ask_for() {
 }
 
 start_model() {
-    inside bash -c 'setsid .venv/bin/python -m tests.fakes.messages_api --port 0 \
+    inside bash -c 'setsid .venv/bin/python -m tests.fakes.llm.messages_api --port 0 \
         >/tmp/model.log 2>&1 </dev/null & echo $! >/tmp/model.pid'
     wait_for "the fake model's start" inside grep -q 'listening on' /tmp/model.log
 }

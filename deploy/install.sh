@@ -204,7 +204,7 @@ pull_base_image() {
 
 # --- the state folder and its log -------------------------------------------------------------------
 
-# Passable and no more, as orchestrator/adapters/state_folder.py has it: nginx's workers are others.
+# Passable and no more, as orchestrator/adapters/files/state_folder.py has it: nginx's workers are others.
 make_state_folder() {
     mkdir -p "$STATE"
     chmod 0711 "$STATE"

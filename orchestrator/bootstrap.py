@@ -12,23 +12,24 @@ from redis.retry import Retry
 
 from orchestrator import config, ports
 from orchestrator.adapters import sql_store
-from orchestrator.adapters.bundle_store import FolderBundles
-from orchestrator.adapters.catalog import FolderCatalog
-from orchestrator.adapters.docker_flags import SandboxLimits
-from orchestrator.adapters.http_probe import HttpProbe
-from orchestrator.adapters.nginx import NginxSettings
-from orchestrator.adapters.redis_events import RedisEvents
-from orchestrator.adapters.redis_links import RedisLinkBoard
-from orchestrator.adapters.rq_queue import RqNudgeQueue
-from orchestrator.adapters.state_folder import StateFolder
+from orchestrator.adapters.docker.flags import SandboxLimits
+from orchestrator.adapters.files.bundle_store import FolderBundles
+from orchestrator.adapters.files.catalog import FolderCatalog
+from orchestrator.adapters.files.state_folder import StateFolder
+from orchestrator.adapters.proxy.http_probe import HttpProbe
+from orchestrator.adapters.proxy.nginx import NginxSettings
+from orchestrator.adapters.redis.events import RedisEvents
+from orchestrator.adapters.redis.links import RedisLinkBoard
+from orchestrator.adapters.redis.rq_queue import RqNudgeQueue
 from orchestrator.adapters.system_clock import SystemClock
 from orchestrator.config import Settings
-from orchestrator.domain import errors, pricing
-from orchestrator.domain.budget import Budgets, Spend
-from orchestrator.domain.host import Host
-from orchestrator.domain.plan import Deadlines
+from orchestrator.domain import errors
+from orchestrator.domain.llm import pricing
+from orchestrator.domain.llm.budgets import Budgets, Spend
+from orchestrator.domain.people.tokens import Tokens
+from orchestrator.domain.pool.host import Host
+from orchestrator.domain.sessions.planner import Deadlines
 from orchestrator.services.deps import Deps, Policy
-from orchestrator.services.tokens import Tokens
 
 _REDIS_TIMEOUT_S = 2.0
 _PRICES = config.PROJECT_ROOT / "orchestrator" / "prices.toml"

@@ -1,7 +1,7 @@
 """Libraries without those of their parts that our long-running processes have no use for.
 
 Some libraries import others wherever these happen to be installed; each process would hold them in
-memory for nothing. Who logs gets structlog from here; adapters/docker_sdk.py does the same for
+memory for nothing. Who logs gets structlog from here; adapters/docker/sdk.py does the same for
 the Docker SDK.
 """
 

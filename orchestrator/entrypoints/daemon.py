@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from orchestrator import bootstrap, config, observability
-from orchestrator.adapters import inventory
-from orchestrator.adapters.fleet import SshFleet
-from orchestrator.adapters.nginx import NginxProxy
-from orchestrator.adapters.push_processes import PushProcesses
+from orchestrator.adapters.hosts import inventory
+from orchestrator.adapters.hosts.fleet import SshFleet
+from orchestrator.adapters.hosts.push_processes import PushProcesses
+from orchestrator.adapters.proxy.nginx import NginxProxy
 from orchestrator.config import Settings
 from orchestrator.domain import ids
-from orchestrator.domain.host import Drain, Host, HostState, default_slots
+from orchestrator.domain.pool.host import Drain, Host, HostState
+from orchestrator.domain.pool.host_fields import default_slots
 from orchestrator.entrypoints import leader_engines
 from orchestrator.entrypoints.lease import Lease
 from orchestrator.loops import passes

@@ -6,8 +6,8 @@ from __future__ import annotations
 import functools
 
 from orchestrator import bootstrap
-from orchestrator.adapters import docker_sockets
-from orchestrator.adapters.docker_engine import DockerEngines
+from orchestrator.adapters.docker import sockets
+from orchestrator.adapters.docker.engine import DockerEngines
 from orchestrator.config import Settings
 
 
@@ -15,5 +15,5 @@ def for_worker(settings: Settings) -> DockerEngines:
     """On this machine's sockets, the forwarded ones among them. Firewalls are the leader's."""
     return DockerEngines(
         bootstrap.sandbox_limits(settings),
-        url_of=functools.partial(docker_sockets.docker_url, settings.links_folder),
+        url_of=functools.partial(sockets.docker_url, settings.links_folder),
     )

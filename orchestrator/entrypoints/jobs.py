@@ -6,18 +6,18 @@ import functools
 import time
 
 from orchestrator import bootstrap, config, observability
-from orchestrator.adapters import rq_queue
+from orchestrator.adapters.redis import rq_queue
 from orchestrator.domain.ids import SessionId
 from orchestrator.entrypoints import engines
-from orchestrator.services import converge as service
 from orchestrator.services.deps import Deps
+from orchestrator.services.sessions import converge as service
 from orchestrator.slim import structlog
 
 log = structlog.get_logger()
 
 
 def converge(session_id: str) -> None:
-    """Look at one session. What RQ calls; see adapters/rq_queue.py."""
+    """Look at one session. What RQ calls; see adapters/redis/rq_queue.py."""
     began = time.perf_counter()
     outcome = service.converge(_deps(), SessionId(session_id))
     log.info(

@@ -8,12 +8,12 @@ import functools
 from collections.abc import Sequence
 
 from orchestrator import bootstrap
-from orchestrator.adapters import docker_sockets
-from orchestrator.adapters.docker_engine import DockerEngines
-from orchestrator.adapters.egress import Runner
-from orchestrator.adapters.fleet import FleetSettings, SshFleet
+from orchestrator.adapters.docker import sockets
+from orchestrator.adapters.docker.egress import Runner
+from orchestrator.adapters.docker.engine import DockerEngines
+from orchestrator.adapters.hosts.fleet import FleetSettings, SshFleet
 from orchestrator.config import Settings
-from orchestrator.domain.host import Host
+from orchestrator.domain.pool.host import Host
 
 
 def fleet(settings: Settings) -> SshFleet:
@@ -41,7 +41,7 @@ def docker(settings: Settings, links: SshFleet) -> DockerEngines:
 
     return DockerEngines(
         bootstrap.sandbox_limits(settings),
-        url_of=functools.partial(docker_sockets.docker_url, settings.links_folder),
+        url_of=functools.partial(sockets.docker_url, settings.links_folder),
         runner_of=runner_of,
         guests_of=guests_of,
     )

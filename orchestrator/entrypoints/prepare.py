@@ -8,11 +8,12 @@ from __future__ import annotations
 import sys
 
 from orchestrator import bootstrap, config
-from orchestrator.adapters import nginx, ssh
+from orchestrator.adapters.files.state_folder import StateFolder
+from orchestrator.adapters.proxy import nginx
 from orchestrator.adapters.sql_store import upgrade
-from orchestrator.adapters.state_folder import StateFolder
+from orchestrator.adapters.ssh import connection
 from orchestrator.domain import errors
-from orchestrator.services import keys
+from orchestrator.services.people import keys
 
 
 def main() -> int:
@@ -21,7 +22,7 @@ def main() -> int:
     try:
         state.prepare()
         state.secret()
-        ssh.make_key(settings.ssh_key, f"spawnai-{state.instance()}")
+        connection.make_key(settings.ssh_key, f"spawnai-{state.instance()}")
         state.operator_key(keys.make_secret())
         settings.redis_socket.parent.mkdir(exist_ok=True)
         (settings.state_dir / "warnings").unlink(missing_ok=True)  # of an earlier start

@@ -9,11 +9,12 @@ import sys
 import time
 
 from orchestrator import bootstrap, config, observability
-from orchestrator.adapters import image_push, sql_store
-from orchestrator.adapters.state_folder import StateFolder
+from orchestrator.adapters import sql_store
+from orchestrator.adapters.files.state_folder import StateFolder
+from orchestrator.adapters.hosts import image_push
 from orchestrator.config import Settings
 from orchestrator.domain import errors
-from orchestrator.domain.host import Host
+from orchestrator.domain.pool.host import Host
 from orchestrator.slim import structlog
 
 log = structlog.get_logger()

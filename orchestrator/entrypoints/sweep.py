@@ -11,11 +11,11 @@ import time
 from collections.abc import Sequence
 
 from orchestrator import bootstrap, config
-from orchestrator.adapters.fleet import SshFleet
+from orchestrator.adapters.hosts.fleet import SshFleet
 from orchestrator.domain import errors
-from orchestrator.domain.host import Host, HostState
+from orchestrator.domain.pool.host import Host, HostState
 from orchestrator.entrypoints import leader_engines
-from orchestrator.services import pool
+from orchestrator.services.pool import reconcile
 
 _LINKS_WITHIN_S = 8.0
 _LOOK_S = 0.05
@@ -31,7 +31,7 @@ def main() -> int:
         with fleet:
             fleet.keep(hosts)
             answering = _await(fleet, hosts)
-            count = sum(pool.empty(deps, one) for one in answering)
+            count = sum(reconcile.empty(deps, one) for one in answering)
     except errors.SpawnError as error:
         print(f"the sandboxes could not be removed: {error}", file=sys.stderr)
         return 1

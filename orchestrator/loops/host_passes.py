@@ -14,11 +14,12 @@ from datetime import datetime, timedelta
 
 from orchestrator import ports
 from orchestrator.domain import errors
-from orchestrator.domain.host import Drain, Host, HostState
 from orchestrator.domain.ids import HostId
-from orchestrator.services import host_life as service
-from orchestrator.services import pool, presence
+from orchestrator.domain.pool.host import Drain, Host, HostState
+from orchestrator.services.agents import presence
 from orchestrator.services.deps import Deps
+from orchestrator.services.pool import host_life as service
+from orchestrator.services.pool import reconcile
 from orchestrator.slim import structlog
 
 _THREADS = 16
@@ -215,7 +216,7 @@ class Reconciler:
         if containers is None:
             return ""  # unreachable isn't unhealthy; `links` says so where people look
         try:
-            done = pool.reconcile(self._deps, host, containers, heard_since)
+            done = reconcile.reconcile(self._deps, host, containers, heard_since)
         except errors.Temporary:
             self._due.add(host.id)
             raise

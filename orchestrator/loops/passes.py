@@ -7,14 +7,18 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 from orchestrator import ports
-from orchestrator.domain import errors, route
-from orchestrator.domain.host import STARTS_AT_ONCE
-from orchestrator.domain.pool import GIVING_WAY
-from orchestrator.domain.sandbox import Sandbox
+from orchestrator.domain import errors
+from orchestrator.domain.pool import routes as route
+from orchestrator.domain.pool.host import STARTS_AT_ONCE
+from orchestrator.domain.pool.refill import GIVING_WAY
+from orchestrator.domain.pool.sandbox import Sandbox
 from orchestrator.loops.host_passes import Hosts, Reconciler
 from orchestrator.loops.loop import LoopSpec
-from orchestrator.services import nudges, pool, routes
+from orchestrator.services import nudges
 from orchestrator.services.deps import Deps
+from orchestrator.services.pool import reconcile, routes
+from orchestrator.services.pool import refill as pool
+from orchestrator.services.sessions.due import Rounds, nudge_due
 from orchestrator.slim import structlog
 
 _LAUNCH_BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
@@ -131,10 +135,10 @@ class Publisher:
 
 
 def _nudger(deps: Deps) -> Callable[[], str]:
-    rounds = nudges.Rounds()
+    rounds = Rounds()
 
     def run() -> str:
-        count = nudges.nudge_due(deps, rounds)
+        count = nudge_due(deps, rounds)
         return f"nudged={count}" if count else ""
 
     return run
@@ -150,7 +154,7 @@ def _reap(deps: Deps) -> str:
 
 
 def _clear(deps: Deps) -> str:
-    count = pool.clear(deps)
+    count = reconcile.clear(deps)
     return f"leftovers={count}" if count else ""
 
 

@@ -6,9 +6,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from orchestrator.domain.diagnosis import Container
-from orchestrator.domain.host import Host, Reach
 from orchestrator.domain.ids import HostId, SandboxId
+from orchestrator.domain.pool.diagnosis import Container
+from orchestrator.domain.pool.host import Host, Reach
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from orchestrator.domain.access import ApiKey
-from orchestrator.domain.budget import Budgets, Spend
-from orchestrator.domain.bundle import BundleRecord
-from orchestrator.domain.generation import Generation
 from orchestrator.domain.ids import KeyId, SessionId, Sha256, UserId
-from orchestrator.domain.usage import By, Call, Reservation, UsageSum
+from orchestrator.domain.llm.budgets import Budgets, Spend
+from orchestrator.domain.llm.usage import By, Call, Reservation, UsageSum
+from orchestrator.domain.people.access import ApiKey
+from orchestrator.domain.sessions.bundles import BundleRecord
+from orchestrator.domain.sessions.generations import Generation
 
 
 @dataclass(frozen=True, kw_only=True)

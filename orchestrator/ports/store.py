@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from orchestrator.domain.change import Change
-from orchestrator.domain.host import Host, HostLoad, Wish
 from orchestrator.domain.ids import HostId, SandboxId, SessionId, Slug, UserId
-from orchestrator.domain.pool import PoolTotals
-from orchestrator.domain.route import Route
-from orchestrator.domain.sandbox import Sandbox, SandboxState
-from orchestrator.domain.session import Session, SessionState
+from orchestrator.domain.pool.host import Host, HostLoad, Wish
+from orchestrator.domain.pool.refill import PoolTotals
+from orchestrator.domain.pool.routes import Route
+from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
+from orchestrator.domain.sessions.changes import Change
+from orchestrator.domain.sessions.session import Session, SessionState
 from orchestrator.ports.records import Audit, BundleRecords, Generations, Keys, Leases, Logs, Usage
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from orchestrator.domain.access import Queue
-from orchestrator.domain.bundle import Manifest
 from orchestrator.domain.ids import SandboxId, SessionId, Sha256, Slug
-from orchestrator.domain.route import RouteTable
+from orchestrator.domain.people.access import Queue
+from orchestrator.domain.pool.routes import RouteTable
+from orchestrator.domain.sessions.bundles import Manifest
 
 
 class Clock(Protocol):

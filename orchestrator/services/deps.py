@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from orchestrator import ports
-from orchestrator.domain.budget import Budgets
-from orchestrator.domain.plan import Deadlines
-from orchestrator.domain.pricing import PriceList
-from orchestrator.services.tokens import Tokens
+from orchestrator.domain.llm.budgets import Budgets
+from orchestrator.domain.llm.pricing import PriceList
+from orchestrator.domain.people.tokens import Tokens
+from orchestrator.domain.sessions.planner import Deadlines
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from orchestrator.domain import errors
-from orchestrator.domain.session import Session, SessionState
+from orchestrator.domain.sessions.session import Session, SessionState
 from orchestrator.services.deps import Deps
 
 

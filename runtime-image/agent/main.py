@@ -13,9 +13,9 @@ import importlib
 import signal
 import time
 
-from agent.front import Front
 from agent.layout import FRONT_PORT
-from agent.site import Site
+from agent.serving.front import Front
+from agent.serving.site import Site
 
 
 def main() -> None:

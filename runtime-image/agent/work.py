@@ -8,15 +8,16 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from agent import processes, threads
+from agent import threads
+from agent.apps import processes
 from agent.console import say
-from agent.home import HomeClient
-from agent.identity import read_identity
-from agent.inbox import follow_inbox
+from agent.home.client import HomeClient
+from agent.home.identity import read_identity
+from agent.home.inbox import follow_inbox
+from agent.jobs.runner import Runner
 from agent.layout import FRONT_PORT, HOME_SOCKET
 from agent.protocol import ProtocolError
-from agent.runner import Runner
-from agent.site import Site
+from agent.serving.site import Site
 
 EXIT_BAD_IDENTITY = 2
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator.adapters.bundle_store import digest_of
+from orchestrator.adapters.files.bundle_store import digest_of
 from orchestrator.domain.ids import SandboxId, SessionId
-from orchestrator.services.tokens import SessionGrant, Tokens
+from orchestrator.domain.people.tokens import SessionGrant, Tokens
 from tests.e2e.installation import Installation
 
 REPORT = {"seq": 999, "phase": "failed", "progress": 100, "message": "", "logs": [], "error": None}

@@ -11,8 +11,8 @@ import pytest
 
 from tests.e2e.installation import Installation, installed, until
 from tests.e2e.steady import Steady, Visited
-from tests.fakes.messages_api import MessagesApi
-from tests.fakes.messages_scripts import (
+from tests.fakes.llm.messages_api import MessagesApi
+from tests.fakes.llm.messages_scripts import (
     CallsTurn,
     Drip,
     ErrorTurn,

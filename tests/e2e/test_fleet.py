@@ -15,7 +15,7 @@ import pytest
 from tests.e2e import hosts
 from tests.e2e.installation import Installation, installed, until
 from tests.e2e.steady import RATE_PER_S, Steady, Visited
-from tests.fakes.messages_api import MessagesApi
+from tests.fakes.llm.messages_api import MessagesApi
 from tests.fleet import Fleet, Vps, meanwhile
 
 _APPS = ("kanban", "snake", "todo", "pomodoro", "markdown")

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e.installation import Installation, installed
-from tests.fakes.messages_api import MessagesApi
-from tests.fakes.messages_scripts import CallsTurn, Drip, ErrorTurn, Refusal, TextTurn, ToolTurn
+from tests.fakes.llm.messages_api import MessagesApi
+from tests.fakes.llm.messages_scripts import CallsTurn, Drip, ErrorTurn, Refusal, TextTurn, ToolTurn
 
 SERVER = """
 import http.server, os

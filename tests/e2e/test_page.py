@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, expect
 
 from tests.e2e.visit import PROMPT, Visit, chromium, visiting
-from tests.fakes import page_scripts
+from tests.fakes.page import scripts
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +149,7 @@ def _tab_to(visit: Visit, wanted: Locator) -> None:
 
 
 def test_a_failure_shows_its_code_and_log_and_can_be_tried_again(visit: Visit) -> None:
-    visit.api.scripts.append(page_scripts.BROKEN)
+    visit.api.scripts.append(scripts.BROKEN)
     visit.ask()
     visit.wait_for(visit.page.get_by_text("app_not_ready").first)
     message = visit.page.locator("#failure-message")

@@ -9,8 +9,8 @@ import pytest
 from playwright.sync_api import Browser, Locator, Route, expect
 
 from tests.e2e.visit import PROMPT, Visit, chromium, visiting
-from tests.fakes import page_scripts
-from tests.fakes.page_scripts import Course, Scripted
+from tests.fakes.page import scripts
+from tests.fakes.page.scripts import Course, Scripted
 
 BLUE = "Make the header blue"
 SEARCH = "Add a search box"
@@ -67,7 +67,7 @@ def test_a_message_becomes_the_next_version_while_the_link_stays(
     expect(visit.state).to_have_text("Ready")
     expect(visit.progress).to_have_text("Version 2 is running")
     expect(visit.message(1)).to_contain_text("Version 2")
-    expect(visit.message(1)).to_contain_text(page_scripts.CHANGED.summary)
+    expect(visit.message(1)).to_contain_text(scripts.CHANGED.summary)
     expect(visit.heard()).to_contain_text("Version 2 is running.")
     assert len(app.messages) == 1
 
@@ -75,7 +75,7 @@ def test_a_message_becomes_the_next_version_while_the_link_stays(
 def test_nothing_is_called_done_before_the_status_says_so(visit: Visit, app: Scripted) -> None:
     visit.api.steps = 0
     visit.say(BLUE)
-    for _ in page_scripts.CHANGED.steps[:-1]:
+    for _ in scripts.CHANGED.steps[:-1]:
         visit.step()
     expect(visit.bar).to_have_attribute("aria-valuenow", "58")
 
@@ -112,7 +112,7 @@ def test_a_message_to_an_app_that_is_not_there_yet_waits_for_it(visit: Visit) ->
 def test_a_change_that_fails_says_why_and_that_the_version_before_goes_on(
     visit: Visit, app: Scripted
 ) -> None:
-    visit.api.courses.append(page_scripts.UNDONE)
+    visit.api.courses.append(scripts.UNDONE)
     visit.say(BLUE)
     visit.wait_for(visit.message(1).get_by_text("Not done"))
     answer = visit.message(1).locator(".message-answer")
@@ -141,7 +141,7 @@ def test_each_reason_is_told_in_plain_words(
     visit: Visit, app: Scripted, code: str, told: str
 ) -> None:
     error = {"code": code, "message": "it broke\nline 2"}
-    visit.api.courses.append(Course(steps=page_scripts.CHANGED.steps, error=error))
+    visit.api.courses.append(Course(steps=scripts.CHANGED.steps, error=error))
     visit.say(BLUE)
     visit.wait_for(visit.message(1).get_by_text("Not done"))
     expect(visit.message(1).locator(".message-answer")).to_contain_text(told)
@@ -150,7 +150,7 @@ def test_each_reason_is_told_in_plain_words(
 def test_a_failed_message_is_taken_up_again_without_losing_what_is_typed(
     visit: Visit, app: Scripted
 ) -> None:
-    visit.api.courses.append(page_scripts.UNDONE)
+    visit.api.courses.append(scripts.UNDONE)
     visit.say(BLUE)
     visit.wait_for(visit.message(1).get_by_text("Not done"))
     visit.field.fill(SEARCH)
@@ -161,7 +161,7 @@ def test_a_failed_message_is_taken_up_again_without_losing_what_is_typed(
 
 def test_markup_in_texts_stays_text(visit: Visit, app: Scripted) -> None:
     summary = "<b>Done</b><script>document.title = 'hacked'</script>"
-    visit.api.courses.append(Course(steps=page_scripts.CHANGED.steps, summary=summary))
+    visit.api.courses.append(Course(steps=scripts.CHANGED.steps, summary=summary))
     visit.say("<img src=x onerror=alert(1)>")
     visit.wait_for(visit.message(1).get_by_text(summary))
     expect(visit.message(1)).to_contain_text("<img src=x onerror=alert(1)>")
@@ -244,7 +244,7 @@ def test_a_sixth_message_stays_in_the_field_until_one_of_five_is_done(
     visit: Visit, app: Scripted
 ) -> None:
     visit.api.steps = 0
-    for number in range(1, page_scripts.WAITING_MAX + 1):
+    for number in range(1, scripts.WAITING_MAX + 1):
         visit.say(f"Change {number}")
         expect(visit.message(number)).to_be_visible()
     send = visit.page.get_by_role("button", name="Send", exact=True)
@@ -314,7 +314,7 @@ def test_a_refused_restore_says_why_and_can_be_asked_for_again(visit: Visit, app
 
 
 def test_a_version_that_never_ran_well_can_only_be_downloaded(visit: Visit, app: Scripted) -> None:
-    visit.api.courses.append(page_scripts.UNDONE)
+    visit.api.courses.append(scripts.UNDONE)
     visit.say(BLUE)
     visit.wait_for(visit.message(1).get_by_text("Not done"))
     visit.versions.click()
@@ -333,7 +333,7 @@ def test_each_version_tells_what_it_is_and_who_served_it(visit: Visit) -> None:
     visit.versions.click()
     expect(visit.version(1)).to_contain_text("template")
     expect(visit.version(2)).to_contain_text("made by Claude · 12 KB")
-    expect(visit.version(2)).to_contain_text(page_scripts.CHANGED.summary)
+    expect(visit.version(2)).to_contain_text(scripts.CHANGED.summary)
     newest_first = [
         row.get_attribute("data-version") for row in visit.page.locator(".version").all()
     ]
@@ -415,7 +415,7 @@ def test_a_reused_app_says_so_and_can_be_made_anew(visit: Visit) -> None:
 
 
 def test_a_template_is_offered_where_claude_could_not_be_asked(visit: Visit) -> None:
-    visit.api.scripts.append(page_scripts.UNANSWERED)
+    visit.api.scripts.append(scripts.UNANSWERED)
     visit.ask()
     offer = visit.page.get_by_role("button", name="Start Kanban board instead")
     visit.wait_for(offer)
@@ -464,7 +464,7 @@ def test_nothing_moves_the_field_while_a_change_is_made(
     visit.say(BLUE)
     expect(visit.message(1)).to_contain_text("Waiting")
     field = _top(visit, "say-text")
-    for _ in page_scripts.CHANGED.steps:
+    for _ in scripts.CHANGED.steps:
         visit.step()
         expect(visit.message(1)).to_contain_text("Being made")
         assert (_top(visit, "talk"), _top(visit, "say-text")) == (conversation, field)
@@ -481,8 +481,8 @@ def test_the_narrowest_phone_needs_no_sideways_scrolling(visit: Visit, scheme: s
     visit.page.set_viewport_size({"width": 360, "height": 640})
     visit.api.reuses = True
     word = "averyveryverylongwordthatnothingbreaks" * 4
-    visit.api.courses.append(Course(steps=page_scripts.CHANGED.steps, summary=word))
-    visit.api.courses.append(page_scripts.UNDONE)
+    visit.api.courses.append(Course(steps=scripts.CHANGED.steps, summary=word))
+    visit.api.courses.append(scripts.UNDONE)
     visit.ask()
     visit.wait_for(visit.link)
     visit.say(word)

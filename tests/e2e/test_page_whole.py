@@ -9,8 +9,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.e2e.installation import Installation, installed
 from tests.e2e.visit import chromium, insist
-from tests.fakes.messages_api import MessagesApi
-from tests.fakes.messages_scripts import CallsTurn, ToolTurn
+from tests.fakes.llm.messages_api import MessagesApi
+from tests.fakes.llm.messages_scripts import CallsTurn, ToolTurn
 
 KEY = "a-test-key-of-the-page"
 PROMPT = "A page about tides"

@@ -22,7 +22,7 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
-from tests.fakes.page_api import PageApi
+from tests.fakes.page.api import PageApi
 
 CHROMIUM = "/usr/bin/chromium"
 ARGS = (

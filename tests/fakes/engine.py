@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from orchestrator.domain import errors
-from orchestrator.domain.diagnosis import Container
-from orchestrator.domain.host import Host
 from orchestrator.domain.ids import HostId, SandboxId
+from orchestrator.domain.pool.diagnosis import Container
+from orchestrator.domain.pool.host import Host
 from orchestrator.ports import Engine, SandboxSpec
 from tests.fakes.samples import IMAGE
 

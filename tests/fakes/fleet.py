@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from orchestrator.domain import errors
-from orchestrator.domain.diagnosis import Container
-from orchestrator.domain.host import Host, Reach
 from orchestrator.domain.ids import HostId
+from orchestrator.domain.pool.diagnosis import Container
+from orchestrator.domain.pool.host import Host, Reach
 from orchestrator.ports import CommandOutcome, Engines
 from tests.fakes.samples import NOW
 

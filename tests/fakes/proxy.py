@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from orchestrator.domain import errors
-from orchestrator.domain.route import RouteTable
+from orchestrator.domain.pool.routes import RouteTable
 
 
 class ProxyInMemory:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 from orchestrator.domain import errors
-from orchestrator.domain.access import Queue
 from orchestrator.domain.ids import SessionId
+from orchestrator.domain.people.access import Queue
 
 
 class QueueInMemory:

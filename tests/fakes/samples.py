@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from orchestrator.domain import ids
-from orchestrator.domain.access import HOUR_S, TTL_DEFAULT_S, ApiKey, Role
-from orchestrator.domain.bundle import BundleRecord
-from orchestrator.domain.host import Host, HostState, Wish
-from orchestrator.domain.sandbox import Sandbox, SandboxState
-from orchestrator.domain.session import (
+from orchestrator.domain.people.access import HOUR_S, TTL_DEFAULT_S, ApiKey, Role
+from orchestrator.domain.pool.host import Host, HostState, Wish
+from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
+from orchestrator.domain.sessions.bundles import BundleRecord
+from orchestrator.domain.sessions.session import (
     Entered,
     Failure,
     Move,
@@ -24,7 +24,7 @@ from orchestrator.domain.session import (
     Tier,
     Wanted,
 )
-from orchestrator.domain.turns import Turns
+from orchestrator.domain.sessions.turns import Turns
 from orchestrator.ports import NewSandbox
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""A fit machine, as adapters/host_survey.py's script prints it, and as it is parsed."""
+"""A fit machine, as adapters/hosts/survey.py's script prints it, and as it is parsed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from orchestrator.domain import host_facts
-from orchestrator.domain.host_facts import HostFacts, Survey
+from orchestrator.domain.pool import host_facts
+from orchestrator.domain.pool.host_facts import HostFacts, Survey
 
 INFO: dict[str, Any] = {
     "ServerVersion": "20.10.24+dfsg1",

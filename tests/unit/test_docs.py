@@ -11,7 +11,8 @@ import pytest
 import typer.main
 
 from orchestrator.config import Settings
-from orchestrator.entrypoints.cli import main, settings
+from orchestrator.entrypoints.cli import main
+from orchestrator.entrypoints.cli.commands import config
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("docs", "ops", "bench", "proxy", "deploy", "runtime-image")
@@ -44,7 +45,7 @@ def test_every_relative_link_leads_somewhere(document: Path) -> None:
 def test_every_setting_that_is_named_exists(document: Path) -> None:
     known = {"SPAWN_STATE_DIR"}
     for field, info in Settings.model_fields.items():
-        known.update(settings.variables(field, info))
+        known.update(config.variables(field, info))
     assert set(_SETTING.findall(document.read_text("utf-8"))) - known == set()
 
 

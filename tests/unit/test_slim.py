@@ -16,7 +16,7 @@ _LOADED = "import sys, {module}; print(*sorted({{name.partition('.')[0] for name
         ("api.server", {"docker", "asyncssh", "paramiko", "rich"}),
         ("jobs", {"asyncssh", "paramiko", "rich", "fastapi"}),
         ("daemon", {"paramiko", "rich", "fastapi"}),
-        ("cli.supervisor", {"docker", "asyncssh", "paramiko", "rich", "sqlalchemy", "redis"}),
+        ("supervisor", {"docker", "asyncssh", "paramiko", "rich", "sqlalchemy", "redis"}),
     ],
 )
 def test_a_process_imports_nothing_that_it_has_no_use_for(process: str, spared: set[str]) -> None:
@@ -27,8 +27,8 @@ def test_a_process_imports_nothing_that_it_has_no_use_for(process: str, spared: 
 
 def test_the_command_line_still_has_what_was_left_out() -> None:
     code = (
-        "import orchestrator.adapters.docker_engine, orchestrator.observability,"
-        " orchestrator.adapters.break_glass, rich.console, docker;"
+        "import orchestrator.adapters.docker.engine, orchestrator.observability,"
+        " orchestrator.adapters.hosts.break_glass, rich.console, docker;"
         " print(docker.APIClient)"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

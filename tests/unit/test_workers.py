@@ -13,7 +13,7 @@ from tests.workers import group_of
         ("tests/unit/test_docs.py::test_links[README.md]", "tests/unit/test_docs.py"),
         ("tests/e2e/test_kills.py::TestOne::test_a", "tests/e2e/test_kills.py"),
         ("tests/e2e/test_fleet.py::test_a[a::b]", "fleet"),
-        ("tests/integration/test_fleet_rig.py::test_a", "fleet"),
+        ("tests/integration/hosts/test_fleet_rig.py::test_a", "fleet"),
         ("tests/unit/test_fleeting.py::test_a", "tests/unit/test_fleeting.py"),
     ],
 )

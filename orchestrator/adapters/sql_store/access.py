@@ -13,8 +13,8 @@ from sqlalchemy import bindparam, select, text
 from orchestrator.adapters.sql_store import codec, schema
 from orchestrator.adapters.sql_store.database import Database, Lookup, insert
 from orchestrator.domain import errors
-from orchestrator.domain.access import ApiKey
 from orchestrator.domain.ids import KeyId
+from orchestrator.domain.people.access import ApiKey
 from orchestrator.ports import AuditEntry
 
 _k = schema.api_keys.c

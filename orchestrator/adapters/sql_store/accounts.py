@@ -14,8 +14,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from orchestrator.adapters.sql_store import schema
-from orchestrator.domain import budget
-from orchestrator.domain.budget import Account, Spend
+from orchestrator.domain.llm import budgets
+from orchestrator.domain.llm.budgets import Account, Spend
 
 _a = schema.accounts.c
 
@@ -23,7 +23,7 @@ _a = schema.accounts.c
 def enter(connection: Connection, account: Account, amount: Spend, now: datetime) -> bool:
     """Add to an account, unless that passes its limit. One statement: of two at once, the second
     sees what the first wrote."""
-    if not budget.fits(Spend(), amount, account.limit):
+    if not budgets.fits(Spend(), amount, account.limit):
         return False  # the account may not be there yet: then nothing below compares
     values = {
         "key": account.key,

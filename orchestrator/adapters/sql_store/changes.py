@@ -10,9 +10,9 @@ from sqlalchemy import bindparam, select
 from orchestrator.adapters.sql_store import codec, schema, sessions
 from orchestrator.adapters.sql_store.database import Database
 from orchestrator.domain import errors
-from orchestrator.domain.change import Change
 from orchestrator.domain.ids import SessionId
-from orchestrator.domain.session import Session
+from orchestrator.domain.sessions.changes import Change
+from orchestrator.domain.sessions.session import Session
 
 _c = schema.changes.c
 _OF_SESSION = select(*codec.CHANGE).where(_c.session_id == bindparam("session_id"))

@@ -12,12 +12,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from orchestrator.adapters.sql_store import schema
-from orchestrator.domain.access import RANK, ApiKey, Role
-from orchestrator.domain.bundle import BundleRecord
-from orchestrator.domain.change import Change
-from orchestrator.domain.host import Drain, Host, HostState, StartCurve, Wish
-from orchestrator.domain.sandbox import Sandbox, SandboxState
-from orchestrator.domain.session import (
+from orchestrator.domain.people.access import RANK, ApiKey, Role
+from orchestrator.domain.pool.host import Drain, Host, HostState, StartCurve, Wish
+from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
+from orchestrator.domain.sessions.bundles import BundleRecord
+from orchestrator.domain.sessions.changes import Change
+from orchestrator.domain.sessions.session import (
     Entered,
     Failure,
     Move,
@@ -28,7 +28,7 @@ from orchestrator.domain.session import (
     Tier,
     Wanted,
 )
-from orchestrator.domain.turns import Turns
+from orchestrator.domain.sessions.turns import Turns
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

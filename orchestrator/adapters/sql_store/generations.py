@@ -9,8 +9,8 @@ from sqlalchemy import select
 
 from orchestrator.adapters.sql_store import schema
 from orchestrator.adapters.sql_store.database import Database, insert
-from orchestrator.domain.generation import FRESH_FOR, Generation
 from orchestrator.domain.ids import SessionId, Sha256
+from orchestrator.domain.sessions.generations import FRESH_FOR, Generation
 
 _g = schema.generations.c
 

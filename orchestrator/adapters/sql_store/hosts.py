@@ -18,11 +18,10 @@ from sqlalchemy.engine import Connection
 from orchestrator.adapters.sql_store import codec, schema
 from orchestrator.adapters.sql_store.database import Database, insert
 from orchestrator.domain import errors
-from orchestrator.domain.host import Host, HostLoad, HostState, Wish, move
 from orchestrator.domain.ids import HostId
-from orchestrator.domain.pool import PoolTotals
-from orchestrator.domain.sandbox import Sandbox, SandboxState
-from orchestrator.domain.sandbox import move as move_sandbox
+from orchestrator.domain.pool.host import Host, HostLoad, HostState, Wish
+from orchestrator.domain.pool.refill import PoolTotals
+from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 
 _h = schema.hosts.c
 _b = schema.sandboxes.c
@@ -120,7 +119,7 @@ class SqlHosts:
     def lose(self, host_id: HostId, now: datetime, reason: str) -> Sequence[Sandbox]:
         with self._database.write() as connection:
             before = _locked(connection, host_id)
-            after = move(before, HostState.LOST, now, reason)
+            after = before.transition(HostState.LOST, now, reason)
             _write(connection, before, replace(after, generation=before.generation + 1))
             rows = connection.execute(_ITS_SANDBOXES, {"the_host": host_id}).all()
             boxes = [codec.sandbox_of(row) for row in rows]
@@ -228,7 +227,7 @@ def _write_labels(connection: Connection, host_id: HostId, labels: Mapping[str, 
 
 
 def _break(connection: Connection, box: Sandbox, now: datetime, reason: str) -> Sandbox:
-    broken = move_sandbox(box, SandboxState.BROKEN, now, reason)
+    broken = box.transition(SandboxState.BROKEN, now, reason)
     connection.execute(
         sa.update(schema.sandboxes)
         .where(_b.id == box.id)

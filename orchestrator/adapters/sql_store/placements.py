@@ -17,11 +17,12 @@ from sqlalchemy.engine import Connection
 
 from orchestrator.adapters.sql_store import codec, hosts, schema, sessions
 from orchestrator.adapters.sql_store.database import Database
-from orchestrator.domain import errors, ids, pool
-from orchestrator.domain.host import HostLoad
+from orchestrator.domain import errors, ids
 from orchestrator.domain.ids import HostId
-from orchestrator.domain.sandbox import Sandbox, SandboxState
-from orchestrator.domain.session import Session
+from orchestrator.domain.pool import placement
+from orchestrator.domain.pool.host import HostLoad
+from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
+from orchestrator.domain.sessions.session import Session
 from orchestrator.ports import NewSandbox
 
 _ROUNDS = 3  # of candidates, when those of one round were all busy starting others
@@ -69,10 +70,10 @@ def _candidates(database: Database, new: NewSandbox) -> Iterator[HostId]:
             loads = _sample(connection, new, seen)
         yield from (
             load.host.id
-            for load in pool.rank(loads, image=new.image, for_warm=new.session_id is None)
+            for load in placement.rank(loads, image=new.image, for_warm=new.session_id is None)
         )
         seen |= {load.host.id for load in loads}
-        if len(loads) < pool.CANDIDATES:
+        if len(loads) < placement.CANDIDATES:
             return
 
 
@@ -86,8 +87,8 @@ def _sample(
         .order_by(_h.id)
     )
     start = ids.new_host_id()  # random by itself
-    rows = list(connection.execute(query.where(_h.id >= start).limit(pool.CANDIDATES)))
-    missing = pool.CANDIDATES - len(rows)
+    rows = list(connection.execute(query.where(_h.id >= start).limit(placement.CANDIDATES)))
+    missing = placement.CANDIDATES - len(rows)
     if missing:
         rows += connection.execute(query.where(_h.id < start).limit(missing))
     return hosts.loads(connection, rows)
@@ -104,7 +105,7 @@ def _free_port(
     held = {taken.port: taken.state for taken in connection.execute(_HELD, {"the_host": host_id})}
     starting = sum(state == SandboxState.CREATING for state in held.values())
     load = HostLoad(host=codec.host_of(row), used=row.used, starting=starting)
-    port = next_port(row.port_cursor, held, port_range) if pool.placeable(load) else None
+    port = next_port(row.port_cursor, held, port_range) if placement.placeable(load) else None
     return None if port is None else (load, port)
 
 

@@ -13,8 +13,8 @@ from sqlalchemy import bindparam, select, text
 from orchestrator.adapters.sql_store import codec, schema
 from orchestrator.adapters.sql_store.database import Database, insert
 from orchestrator.domain import errors
-from orchestrator.domain.bundle import BundleRecord
 from orchestrator.domain.ids import SessionId, Sha256
+from orchestrator.domain.sessions.bundles import BundleRecord
 from orchestrator.ports import LogLine
 
 _BATCH = 500  # records that one call of take_expired deletes at most

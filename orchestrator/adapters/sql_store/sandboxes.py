@@ -20,11 +20,11 @@ from sqlalchemy.engine import Connection
 from orchestrator.adapters.sql_store import codec, hosts, placements, schema, sessions
 from orchestrator.adapters.sql_store.database import Database, Lookup
 from orchestrator.domain import errors, ids
-from orchestrator.domain.host import Drain, HostState
 from orchestrator.domain.ids import HostId, SandboxId, Slug
-from orchestrator.domain.route import Route
-from orchestrator.domain.sandbox import ROUTED_STATES, Sandbox, SandboxState, move, settle
-from orchestrator.domain.session import Move, Session
+from orchestrator.domain.pool.host import Drain, HostState
+from orchestrator.domain.pool.routes import Route
+from orchestrator.domain.pool.sandbox import ROUTED_STATES, Sandbox, SandboxState, settle
+from orchestrator.domain.sessions.session import Move, Session
 from orchestrator.ports import NewSandbox
 
 _SEEN_ENOUGH = timedelta(seconds=10)  # a younger visit need not be written again
@@ -117,7 +117,7 @@ class SqlSandboxes:
             warm = codec.sandbox_of(row)
             slug = session.slug or warm.slug
             claimed = replace(
-                move(warm, SandboxState.CLAIMED, now),
+                warm.transition(SandboxState.CLAIMED, now),
                 session_id=session.id,
                 slug=slug,
                 routed=slug == warm.slug,  # another slug has to be published first
@@ -134,7 +134,7 @@ class SqlSandboxes:
             if row is None:
                 return None
             claimed = replace(
-                move(codec.sandbox_of(row), SandboxState.CLAIMED, now), session_id=session.id
+                codec.sandbox_of(row).transition(SandboxState.CLAIMED, now), session_id=session.id
             )
             saved = sessions.write(connection, replace(session, move=Move(sandbox_id=claimed.id)))
             _write(connection, claimed)

@@ -314,7 +314,7 @@ leases = Table(
 accounts = Table(
     "accounts",
     metadata,
-    Column("key", sa.Text, primary_key=True),  # see domain/budget.py
+    Column("key", sa.Text, primary_key=True),  # see domain/llm/budgets.py
     Column("tokens", sa.BigInteger, nullable=False),
     Column("micro_usd", sa.BigInteger, nullable=False),
     Column("changed_at", UtcTime, nullable=False, index=True),
@@ -362,7 +362,7 @@ usage = Table(
 generations = Table(
     "generations",
     metadata,
-    Column("key", sa.Text, primary_key=True),  # see domain/generation.py
+    Column("key", sa.Text, primary_key=True),  # see domain/sessions/generations.py
     Column("bundle", sa.Text, nullable=False),
     Column("session_id", sa.Text, nullable=False),
     Column("summary", FreeText, nullable=False),

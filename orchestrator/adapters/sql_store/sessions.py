@@ -15,9 +15,10 @@ from sqlalchemy.engine import Connection
 from orchestrator.adapters.sql_store import codec, schema
 from orchestrator.adapters.sql_store.database import Database, Lookup
 from orchestrator.domain import errors
-from orchestrator.domain.access import RANK
 from orchestrator.domain.ids import SessionId, UserId
-from orchestrator.domain.session import Session, SessionState, Wanted, message_of, progress_of
+from orchestrator.domain.people.access import RANK
+from orchestrator.domain.sessions.progress import message_of, progress_of
+from orchestrator.domain.sessions.session import Session, SessionState, Wanted
 from orchestrator.ports import Idempotency
 
 _LIMIT_RETRY_S = 30.0  # apps end by themselves; nobody knows better when the next one does

@@ -17,11 +17,11 @@ from sqlalchemy.engine import Connection
 
 from orchestrator.adapters.sql_store import accounts, schema
 from orchestrator.adapters.sql_store.database import Database, insert
-from orchestrator.domain import budget
-from orchestrator.domain.budget import Account, Budgets, Spend
 from orchestrator.domain.ids import SessionId, UserId
-from orchestrator.domain.pricing import TokenCounts
-from orchestrator.domain.usage import By, Call, Outcome, Reservation, UsageSum
+from orchestrator.domain.llm import budgets as budget
+from orchestrator.domain.llm.budgets import Account, Budgets, Spend
+from orchestrator.domain.llm.pricing import TokenCounts
+from orchestrator.domain.llm.usage import By, Call, Outcome, Reservation, UsageSum
 
 _EXPIRED_BATCH = 200
 

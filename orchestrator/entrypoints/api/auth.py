@@ -8,10 +8,10 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from orchestrator.domain import errors, ids
-from orchestrator.domain.access import Principal, Role
-from orchestrator.domain.session import Tier
+from orchestrator.domain.people.access import Principal, Role
+from orchestrator.domain.sessions.session import Tier
 from orchestrator.entrypoints.api.context import Context, context_of
-from orchestrator.services import keys
+from orchestrator.services.people import keys
 
 COOKIE = "spawn_user"
 _COOKIE_AGE_S = 365 * 24 * 3600

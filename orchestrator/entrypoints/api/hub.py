@@ -12,7 +12,7 @@ from collections import defaultdict
 import redis.asyncio
 from redis.exceptions import RedisError
 
-from orchestrator.adapters.redis_events import PREFIX
+from orchestrator.adapters.redis.events import PREFIX
 from orchestrator.slim import structlog
 
 _CONNECTED_RECHECK_S = 5.0

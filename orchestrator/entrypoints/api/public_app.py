@@ -17,9 +17,11 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 
 import orchestrator
-from orchestrator.entrypoints.api import admin, changes, health, hosts, problems, sessions, usage
+from orchestrator.entrypoints.api import problems
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.guard import Guard
+from orchestrator.entrypoints.api.operators import admin, health, hosts
+from orchestrator.entrypoints.api.people import changes, sessions, usage
 
 WEB = Path(__file__).parent / "web"
 

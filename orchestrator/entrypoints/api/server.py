@@ -14,15 +14,17 @@ import uvicorn
 import uvloop
 
 from orchestrator import bootstrap, config, observability
-from orchestrator.adapters.state_folder import StateFolder
+from orchestrator.adapters.files.state_folder import StateFolder
 from orchestrator.config import Settings
 from orchestrator.domain import errors
-from orchestrator.entrypoints.api import agent_app, public_app
+from orchestrator.entrypoints.api import public_app
+from orchestrator.entrypoints.api.agents import app as agent_app
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.gateway.app import Gateway
 from orchestrator.entrypoints.api.hub import Hub
-from orchestrator.services import keys, presence
+from orchestrator.services.agents import presence
 from orchestrator.services.deps import Deps
+from orchestrator.services.people import keys
 from orchestrator.slim import structlog
 
 _DRAIN_S = 5

@@ -8,17 +8,11 @@ from datetime import datetime
 from typing import Any
 
 from orchestrator.config import Settings
-from orchestrator.domain.access import ApiKey
-from orchestrator.domain.bundle import BundleRecord
-from orchestrator.domain.change import Change, state_of
-from orchestrator.domain.session import (
-    Failure,
-    Session,
-    SessionState,
-    message_of,
-    phase_seconds,
-    progress_of,
-)
+from orchestrator.domain.people.access import ApiKey
+from orchestrator.domain.sessions.bundles import BundleRecord
+from orchestrator.domain.sessions.changes import Change, state_of
+from orchestrator.domain.sessions.progress import message_of, phase_seconds, progress_of
+from orchestrator.domain.sessions.session import Failure, Session, SessionState
 from orchestrator.ports import Template
 
 

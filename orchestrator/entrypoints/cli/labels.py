@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from orchestrator.domain import errors, host
+from orchestrator.domain import errors
+from orchestrator.domain.pool import host_fields
 
 
 def parse(texts: Sequence[str]) -> Mapping[str, str]:
@@ -15,4 +16,4 @@ def parse(texts: Sequence[str]) -> Mapping[str, str]:
         if found.get(key, value) != value:
             raise errors.InvalidInput(f"label {key} has two values", field="labels")
         found[key] = value
-    return host.checked_labels(found)
+    return host_fields.checked_labels(found)

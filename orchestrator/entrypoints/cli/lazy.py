@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import typer
 
-PACKAGE = "orchestrator.entrypoints.cli"
+PACKAGE = "orchestrator.entrypoints.cli.commands"
 
 Table = Mapping[str, Mapping[str, str]]
 

@@ -1,4 +1,4 @@
-"""The line to the agent: JSON, one object a line. The other end is `agent/generation.py`.
+"""The line to the agent: JSON, one object a line. The other end is `agent/jobs/generation.py`.
 
 We say `{"event": "progress" | "result" | "error", ...}` and expect nothing; we ask
 `{"event": "ask", "ask": "start" | "get" | "run", ...}` and wait for one line with the answer.

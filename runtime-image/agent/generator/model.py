@@ -15,11 +15,11 @@ from typing import Any
 import anthropic
 import httpx2
 
-from agent.backoff import Backoff
 from agent.generator.order import Order
 from agent.generator.progress import Progress
 from agent.generator.reply import Reply
 from agent.generator.tools import TOOLS
+from agent.home.backoff import Backoff
 from agent.protocol import AssignmentFailed, FailureCode
 
 PROMPT_FILE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "prompt.md")

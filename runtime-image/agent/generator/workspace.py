@@ -10,11 +10,11 @@ import os
 import stat
 from collections.abc import Iterator
 
-from agent.bundle import SKIPPED_FOLDERS
+from agent.bundles.archive import SKIPPED_FOLDERS
+from agent.bundles.manifest import ManifestInvalid, read_manifest
+from agent.bundles.paths import UnsafePath, safe_relative
 from agent.layout import MANIFEST_NAME
 from agent.limits import Limits
-from agent.manifest import ManifestInvalid, read_manifest
-from agent.paths import UnsafePath, safe_relative
 
 LISTED_FILES = 300
 READ_CHARS = 60_000

@@ -13,8 +13,8 @@ from pathlib import Path
 import docker
 import pytest
 
-from tests.fakes.fake_home import SANDBOX_TOKEN, FakeHome
-from tests.fakes.messages_api import MessagesApi
+from tests.fakes.agents.home import SANDBOX_TOKEN, FakeHome
+from tests.fakes.llm.messages_api import MessagesApi
 from tests.integration.agent.world import ROOT, SLUG, Sandbox
 
 

@@ -8,7 +8,7 @@ import socket
 
 from websockets.sync.client import connect
 
-from tests.fakes.fake_home import SANDBOX_TOKEN, SESSION_TOKEN, FakeHome, wait_for
+from tests.fakes.agents.home import SANDBOX_TOKEN, SESSION_TOKEN, FakeHome, wait_for
 from tests.integration.agent.world import OURS, SERVER, SLUG, Sandbox, bundle, python_app
 
 

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.fakes.fake_home import FakeHome, wait_for
-from tests.fakes.messages_api import MessagesApi
-from tests.fakes.messages_scripts import ErrorTurn, ToolTurn
+from tests.fakes.agents.home import FakeHome, wait_for
+from tests.fakes.llm.messages_api import MessagesApi
+from tests.fakes.llm.messages_scripts import ErrorTurn, ToolTurn
 from tests.integration.agent.world import SERVER, Sandbox, bundle, python_app
 
 RATE_PER_S = 20

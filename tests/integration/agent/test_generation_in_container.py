@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.fake_home import FakeHome
-from tests.fakes.messages_api import MessagesApi
-from tests.fakes.messages_scripts import (
+from tests.fakes.agents.home import FakeHome
+from tests.fakes.llm.messages_api import MessagesApi
+from tests.fakes.llm.messages_scripts import (
     CallsTurn,
     Cut,
     Drip,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fakes.fake_home import FakeHome, wait_for
-from tests.fakes.messages_api import MessagesApi
-from tests.fakes.messages_scripts import CallsTurn, ToolTurn
+from tests.fakes.agents.home import FakeHome, wait_for
+from tests.fakes.llm.messages_api import MessagesApi
+from tests.fakes.llm.messages_scripts import CallsTurn, ToolTurn
 from tests.integration.agent.world import SERVER, Sandbox, bundle, python_app
 
 PAGE = CallsTurn(

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 import orchestrator
-from orchestrator.adapters import bundle_store
-from orchestrator.adapters.catalog import FolderCatalog
-from orchestrator.services import templates
+from orchestrator.adapters.files import bundle_store
+from orchestrator.adapters.files.catalog import FolderCatalog
+from orchestrator.services.sessions import templates
 
 CATALOG = Path(orchestrator.__file__).parent / "catalog"
 FOLDERS = sorted(path.parent for path in CATALOG.glob("*/spawn.json"))

@@ -10,14 +10,22 @@ import enum
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from orchestrator.domain import plan, steps
-from orchestrator.domain import sandbox as sandboxes
-from orchestrator.domain import session as sessions
-from orchestrator.domain.host import Drain, Host, HostState
 from orchestrator.domain.ids import Sha256
-from orchestrator.domain.plan import Observation
-from orchestrator.domain.sandbox import ROUTED_STATES, Sandbox, SandboxState
-from orchestrator.domain.session import Failure, Move, Phase, Report, Session, SessionState, Wanted
+from orchestrator.domain.pool import sandbox as sandboxes
+from orchestrator.domain.pool.host import Drain, Host, HostState
+from orchestrator.domain.pool.sandbox import ROUTED_STATES, Sandbox, SandboxState
+from orchestrator.domain.sessions import planner, steps
+from orchestrator.domain.sessions.planner import Observation
+from orchestrator.domain.sessions.reports import accept_report, accept_successor_report
+from orchestrator.domain.sessions.session import (
+    Failure,
+    Move,
+    Phase,
+    Report,
+    Session,
+    SessionState,
+    Wanted,
+)
 from tests.fakes import samples
 
 
@@ -124,7 +132,7 @@ class Life:
         steps: list[str] = []
         passed: list[object] = []
         while True:
-            step = plan.plan(self.observe(), self.now)
+            step = planner.plan(self.observe(), self.now)
             steps.append(type(step).__name__)
             assert self.everything not in passed, f"a cycle: {steps}"
             passed.append(self.everything)
@@ -149,7 +157,7 @@ class Life:
         said = Report(
             seq=self.reports, phase=_PHASES[event], progress=50, failure=failure, setback=setback
         )
-        self.session = sessions.accept_report(self.session, said, self.now) or self.session
+        self.session = accept_report(self.session, said, self.now) or self.session
 
     def _report_of_other(self, event: Event) -> None:
         move = self.session.move
@@ -159,7 +167,7 @@ class Life:
             return
         phase = Phase.READY if event is Event.OTHER_READY else Phase.FAILED
         said = Report(seq=move.report.seq + 1 if move.report else 1, phase=phase, progress=50)
-        taken = sessions.accept_successor_report(self.session, said, self.now)
+        taken = accept_successor_report(self.session, said, self.now)
         self.session = taken or self.session
 
     def _happen_to_sandboxes(self, event: Event) -> None:
@@ -175,7 +183,7 @@ class Life:
         if event is Event.DIALLED and sandbox.container_id is not None:
             return sandboxes.settle(replace(sandbox, agent_seen_at=self.now), self.now)
         if event is Event.BROKEN and sandbox.state in ROUTED_STATES:
-            return sandboxes.move(sandbox, SandboxState.BROKEN, self.now, "it is broken")
+            return sandbox.transition(SandboxState.BROKEN, self.now, "it is broken")
         return sandbox
 
     def _execute(self, step: steps.Step) -> bool:
@@ -202,13 +210,13 @@ class Life:
                     return False
                 self._arrive()
             case steps.Retire(sandbox=sandbox, reason=reason):
-                stopping = sandboxes.move(sandbox, SandboxState.STOPPING, self.now, reason)
+                stopping = sandbox.transition(SandboxState.STOPPING, self.now, reason)
                 self.sandbox = replace(stopping, routed=True)
             case steps.Remove(sandbox=sandbox):
                 assert not sandbox.routed, "a port would be given back that is still published"
                 if self.engine is Event.ENGINE_DOWN:
                     return False
-                self.sandbox = sandboxes.move(sandbox, SandboxState.GONE, self.now)
+                self.sandbox = sandbox.transition(SandboxState.GONE, self.now)
             case _:
                 self._write(step)
         return True
@@ -244,8 +252,8 @@ class Life:
                 raise AssertionError(f"the model doesn't know {step}")
 
     def _move(self, to: SessionState) -> None:
-        deadline = plan.deadline_for(to, self.now, plan.Deadlines())
-        self.session = replace(sessions.move(self.session, to, self.now), deadline_at=deadline)
+        deadline = planner.deadline_for(to, self.now, planner.Deadlines())
+        self.session = replace(self.session.transition(to, self.now), deadline_at=deadline)
 
     def _arrive(self) -> None:
         """READY, and if a change was under way, or given up, that is over."""
@@ -278,7 +286,7 @@ class Life:
 
     def _relocate(self) -> bool:
         assert self.session.move is None
-        due = plan.look_again_at(self.now)
+        due = planner.look_again_at(self.now)
         self.session = replace(self.session, due_at=due)
         if self.capacity is Event.FULL:
             return self.session.turns.next is not None
@@ -306,7 +314,7 @@ class Life:
     def _drop_other(self) -> None:
         """From here on it is the pool's."""
         self.other = None
-        self.session = replace(self.session, move=None, due_at=plan.look_again_at(self.now))
+        self.session = replace(self.session, move=None, due_at=planner.look_again_at(self.now))
 
     def _start(self, sandbox: Sandbox) -> None:
         of_move = sandbox is self.other

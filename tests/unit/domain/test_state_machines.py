@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.domain import errors
-from orchestrator.domain import host as hosts
-from orchestrator.domain import sandbox as sandboxes
-from orchestrator.domain import session as sessions
-from orchestrator.domain.host import HostState
-from orchestrator.domain.sandbox import SandboxState
-from orchestrator.domain.session import SessionState
+from orchestrator.domain.pool import host as hosts
+from orchestrator.domain.pool import host_fields
+from orchestrator.domain.pool import sandbox as sandboxes
+from orchestrator.domain.pool.host import HostState
+from orchestrator.domain.pool.sandbox import SandboxState
+from orchestrator.domain.sessions import session as sessions
+from orchestrator.domain.sessions.session import SessionState
 from tests.fakes import samples
 from tests.fakes.samples import NOW, later
 
@@ -57,12 +58,12 @@ def test_a_session_makes_the_moves_of_its_table_and_no_others(
 ) -> None:
     session = samples.session(state=here)
     if (here, there) in LEGAL_SESSION:
-        moved = sessions.move(session, there, later(3))
+        moved = session.transition(there, later(3))
         assert (moved.state, moved.updated_at, moved.state_since) == (there, later(3), later(3))
         assert moved.history[:-1] == session.history
     else:
         with pytest.raises(errors.IllegalMove) as caught:
-            sessions.move(session, there, later(3))
+            session.transition(there, later(3))
         story = " -> ".join(entered.state for entered in session.history)
         said = str(caught.value)
         assert f"from {here} to {there}" in said
@@ -76,11 +77,11 @@ def test_a_sandbox_makes_the_moves_of_its_table_and_no_others(
 ) -> None:
     sandbox = samples.sandbox(state=here, reason="its container is gone")
     if (here, there) in LEGAL_SANDBOX:
-        moved = sandboxes.move(sandbox, there, later(3))
+        moved = sandbox.transition(there, later(3))
         assert (moved.state, moved.state_since) == (there, later(3))
     else:
         with pytest.raises(errors.IllegalMove) as caught:
-            sandboxes.move(sandbox, there, later(3))
+            sandbox.transition(there, later(3))
         assert f"{sandbox.id} can't go from {here} to {there}" in str(caught.value)
         assert "since 12:00:00, its container is gone" in str(caught.value)
 
@@ -91,12 +92,12 @@ def test_a_host_makes_the_moves_of_its_table_and_no_others(
 ) -> None:
     host = samples.host(state=here, reason="no answer")
     if here is there or (here, there) in LEGAL_HOST:
-        moved = hosts.move(host, there, NOW, "another reason")
+        moved = host.transition(there, NOW, "another reason")
         assert (moved.state, moved.reason) == (there, "another reason")
         assert moved.state_since == (host.state_since if here is there else NOW)
     else:
         with pytest.raises(errors.IllegalMove, match=f"from {here} to {there} .no answer"):
-            hosts.move(host, there, NOW, "")
+            host.transition(there, NOW, "")
 
 
 @given(st.lists(st.sampled_from(SessionState), max_size=30))
@@ -105,7 +106,7 @@ def test_no_walk_of_a_session_passes_an_illegal_move(wanted: list[SessionState])
     for seconds, state in enumerate(wanted, start=1):
         before = session
         try:
-            session = sessions.move(session, state, later(seconds))
+            session = session.transition(state, later(seconds))
         except errors.IllegalMove:
             assert (before.state, state) not in LEGAL_SESSION
     story = [entered.state for entered in session.history]
@@ -119,7 +120,7 @@ def test_every_walk_of_a_sandbox_leads_forward(wanted: list[SandboxState]) -> No
     passed = [sandbox.state]
     for state in wanted:
         try:
-            sandbox = sandboxes.move(sandbox, state, NOW)
+            sandbox = sandbox.transition(state, NOW)
         except errors.IllegalMove:
             assert (passed[-1], state) not in LEGAL_SANDBOX
         else:
@@ -135,9 +136,9 @@ def test_what_has_ended_never_moves_again() -> None:
 
 def test_a_reason_stays_with_a_sandbox_until_there_is_another() -> None:
     broken = samples.sandbox(state=SandboxState.BROKEN, reason="its agent fell silent")
-    stopping = sandboxes.move(broken, SandboxState.STOPPING, NOW)
+    stopping = broken.transition(SandboxState.STOPPING, NOW)
     assert stopping.reason == "its agent fell silent"
-    assert sandboxes.move(broken, SandboxState.STOPPING, NOW, "why not").reason == "why not"
+    assert broken.transition(SandboxState.STOPPING, NOW, "why not").reason == "why not"
 
 
 @pytest.mark.parametrize("routed", [False, True])
@@ -174,7 +175,7 @@ def test_nothing_but_a_new_sandbox_settles(state: SandboxState) -> None:
 def test_the_slots_of_a_machine_follow_from_memory_and_cpus(
     memory_gib: float, cpus: int, slots: int
 ) -> None:
-    assert hosts.default_slots(memory_bytes=int(memory_gib * 1024**3), cpus=cpus) == slots
+    assert host_fields.default_slots(memory_bytes=int(memory_gib * 1024**3), cpus=cpus) == slots
 
 
 def test_a_host_with_fewer_slots_than_sandboxes_has_none_free() -> None:

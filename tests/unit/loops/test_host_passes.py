@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from orchestrator.domain import ids
-from orchestrator.domain.host import Drain, Host, HostState, Reach
-from orchestrator.domain.sandbox import SandboxState
-from orchestrator.domain.session import SessionState
+from orchestrator.domain.pool.host import Drain, Host, HostState, Reach
+from orchestrator.domain.pool.sandbox import SandboxState
+from orchestrator.domain.sessions.session import SessionState
 from orchestrator.loops.host_passes import Hosts, Reconciler
 from tests.fakes import samples
 from tests.fakes.engine import EngineInMemory, EngineThatIsDown, EngineThatLooksAway

@@ -9,14 +9,16 @@ from typing import Any
 import pytest
 
 from orchestrator.domain import errors
-from orchestrator.domain.sandbox import SandboxState
-from orchestrator.domain.session import Wanted
+from orchestrator.domain.pool.sandbox import SandboxState
+from orchestrator.domain.sessions.session import Wanted
 from orchestrator.loops import passes
 from orchestrator.loops.host_passes import Hosts, Reconciler
 from orchestrator.loops.loop import LoopSpec
 from orchestrator.loops.passes import Launcher, Publisher
-from orchestrator.services import claims, presence, sessions
+from orchestrator.services.agents import presence
 from orchestrator.services.deps import Policy
+from orchestrator.services.pool import claims
+from orchestrator.services.sessions import requests
 from tests.fakes import samples
 from tests.fakes.engine import EngineInMemory, EngineThatRefuses
 from tests.fakes.fleet import ImagePushesInMemory
@@ -176,7 +178,7 @@ def test_the_reaper_ends_what_is_over_and_leaves_docker_alone(world: World) -> N
 def test_the_reaper_spares_what_was_extended(world: World) -> None:
     session = world.ask(ttl_s=600)
     world.clock.advance(601)
-    sessions.extend(world.deps, VISITOR, session.id, 600)
+    requests.extend(world.deps, VISITOR, session.id, 600)
     assert one_pass(world, "reap") == ""
 
 

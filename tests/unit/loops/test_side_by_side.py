@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.domain import errors
-from orchestrator.domain.host import Host
+from orchestrator.domain.pool.host import Host
 from orchestrator.loops.host_passes import SideBySide
 from tests.fakes import samples
 from tests.fakes.threads import CallersThread, LaterThread

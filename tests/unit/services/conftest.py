@@ -10,9 +10,9 @@ import pytest
 
 import orchestrator
 from orchestrator.adapters import sql_store
-from orchestrator.adapters.bundle_store import FolderBundles
-from orchestrator.adapters.catalog import FolderCatalog
-from orchestrator.domain.session import Session
+from orchestrator.adapters.files.bundle_store import FolderBundles
+from orchestrator.adapters.files.catalog import FolderCatalog
+from orchestrator.domain.sessions.session import Session
 from tests.unit.domain import conftest as _examples  # noqa: F401 - its hypothesis profile holds
 from tests.unit.services.moves import Move
 from tests.unit.services.world import World

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.domain.host import Drain, Host
-from orchestrator.domain.sandbox import Sandbox
-from orchestrator.domain.session import Failure, Phase, Report, Session, SessionState
-from orchestrator.services import agents, host_life, hosts, pool
+from orchestrator.domain.pool.host import Drain, Host
+from orchestrator.domain.pool.sandbox import Sandbox
+from orchestrator.domain.sessions.session import Failure, Phase, Report, Session, SessionState
+from orchestrator.services.agents import inbox, reports
+from orchestrator.services.pool import host_life, hosts, reconcile
 from tests.fakes.engine import EngineInMemory
 from tests.unit.services.world import OPERATOR, World
 
@@ -49,14 +50,14 @@ class Move:
     def arrive(self, phase: Phase = Phase.READY, failure: Failure | None = None) -> None:
         """The agent at the other end fetches the app and says how it goes."""
         other = self.other
-        assignment = agents.visit(self.world.deps, other.id, "").assignment
+        assignment = inbox.visit(self.world.deps, other.id, "").assignment
         assert assignment is not None
         assert assignment["kind"] == "bundle", "Claude is not called again"
         said = Report(seq=1, phase=phase, progress=50, failure=failure)
-        assert agents.report(self.world.deps, self.now, other.id, said, [])
+        assert reports.report(self.world.deps, self.now, other.id, said, [])
 
     def clear(self) -> None:
         """What the pool does with a sandbox that was let go."""
         for _ in range(2):
-            pool.clear(self.world.deps)
+            reconcile.clear(self.world.deps)
             self.world.publish()

@@ -15,25 +15,27 @@ from typing import Any
 
 from orchestrator import ports
 from orchestrator.domain import ids
-from orchestrator.domain.access import Principal, Role
-from orchestrator.domain.change import Change
-from orchestrator.domain.host import Host
 from orchestrator.domain.ids import SandboxId, SessionId
-from orchestrator.domain.sandbox import Sandbox, SandboxState
-from orchestrator.domain.session import Failure, Phase, Report, Session, SessionState, Tier, Wanted
-from orchestrator.ports import SandboxSpec
-from orchestrator.services import (
-    agents,
-    changes,
-    claims,
-    converge,
-    host_life,
-    pool,
-    routes,
-    sessions,
+from orchestrator.domain.people.access import Principal, Role
+from orchestrator.domain.people.tokens import SessionGrant, Tokens
+from orchestrator.domain.pool.host import Host
+from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
+from orchestrator.domain.sessions.changes import Change
+from orchestrator.domain.sessions.session import (
+    Failure,
+    Phase,
+    Report,
+    Session,
+    SessionState,
+    Tier,
+    Wanted,
 )
+from orchestrator.ports import SandboxSpec
+from orchestrator.services.agents import access, inbox, reports
+from orchestrator.services.agents.bundles import keep_bundle
 from orchestrator.services.deps import Deps, Policy
-from orchestrator.services.tokens import SessionGrant, Tokens
+from orchestrator.services.pool import claims, host_life, reconcile, routes
+from orchestrator.services.sessions import changes, converge, requests
 from tests.fakes import samples
 from tests.fakes.board import BoardInMemory
 from tests.fakes.clock import ManualClock
@@ -108,7 +110,7 @@ class World:
         box = self.store.sandboxes.place(samples.new_sandbox(image=self.image), self.clock.now())
         claims.start(self.deps, box, replace_stale=False)
         self.publish()
-        agents.visit(self.deps, box.id, "")
+        inbox.visit(self.deps, box.id, "")
         made = self.box(box.id)
         assert made.state is SandboxState.WARM
         return made
@@ -120,10 +122,10 @@ class World:
         for host in self.store.hosts.list():
             self.store.hosts.change(host.id, lambda found: replace(found, image=image))
 
-    def reconcile(self, host: Host) -> pool.Treated:
+    def reconcile(self, host: Host) -> reconcile.Treated:
         """One comparison of a host with the store, by agents that could always call."""
         containers = self.deps.engines.of(host).containers()
-        return pool.reconcile(self.deps, host, containers, samples.NOW)
+        return reconcile.reconcile(self.deps, host, containers, samples.NOW)
 
     def lose(self, host: Host) -> None:
         """Its link has been down for too long."""
@@ -141,7 +143,7 @@ class World:
     def ask(self, who: Principal = VISITOR, **changes: Any) -> Session:
         """A session as the API makes it; of a template unless it is told otherwise."""
         fields = {"prompt": "", "template": "kanban", "ttl_s": None, **changes}
-        made = sessions.create(self.deps, who, sessions.Request(**fields))
+        made = requests.create(self.deps, who, requests.Request(**fields))
         self.clock.advance(0.001)  # no two ask at the same instant: the queue has an order
         return made
 
@@ -188,11 +190,11 @@ class World:
         **more: Any,
     ) -> bool:
         """What the agent of the present attempt says next."""
-        found = agents.authorize(self.deps, self.token(session), session.id)
+        found = access.authorize(self.deps, self.token(session), session.id)
         seq = seq or (found.report.seq + 1 if found.report else 1)
         said = Report(seq=seq, phase=phase, progress=50, message="working", failure=failure, **more)
         assert found.sandbox_id is not None
-        return agents.report(self.deps, found, found.sandbox_id, said, [])
+        return reports.report(self.deps, found, found.sandbox_id, said, [])
 
     def give_up(self, session: Session, *, permanent: bool) -> None:
         failure = Failure(code="app_not_ready", message="it exited", permanent=permanent)
@@ -200,8 +202,8 @@ class World:
 
     def keep(self, session: Session, data: bytes, *, healthy: bool = True) -> None:
         """Upload a version, as the agent does before it reports READY."""
-        found = agents.authorize(self.deps, self.token(session))
-        agents.keep_bundle(self.deps, found, data, digest_of(data), healthy=healthy)
+        found = access.authorize(self.deps, self.token(session))
+        keep_bundle(self.deps, found, data, digest_of(data), healthy=healthy)
 
     # Ways that sessions go
 
@@ -209,7 +211,7 @@ class World:
         """From QUEUED to READY on a warm sandbox."""
         self.warm()
         self.converge(session)
-        agents.visit(self.deps, self.sandbox_of(session).id, "")
+        inbox.visit(self.deps, self.sandbox_of(session).id, "")
         self.report(session, Phase.READY)
         self.publish()
         self.converge(session)
@@ -255,7 +257,7 @@ class World:
             self.publish()
             for box in self.boxes(SandboxState.CREATING):
                 if box.container_id is not None:
-                    agents.visit(self.deps, box.id, "")
+                    inbox.visit(self.deps, box.id, "")
             found = self.session(session)
             self.clock.jump_to(min(found.due_at, found.expires_at))
         return self.session(session)

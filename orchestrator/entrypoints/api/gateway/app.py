@@ -11,9 +11,10 @@ import socket
 from starlette.requests import Request
 from starlette.responses import Response
 
-from orchestrator.domain import errors, llm_request
-from orchestrator.domain.llm_request import Ask
-from orchestrator.domain.session import Session
+from orchestrator.domain import errors
+from orchestrator.domain.llm import requests
+from orchestrator.domain.llm.requests import Ask
+from orchestrator.domain.sessions.session import Session
 from orchestrator.entrypoints.api.bodies import read_bounded
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.gateway import providers, wire
@@ -22,7 +23,8 @@ from orchestrator.entrypoints.api.gateway.chain import Chain
 from orchestrator.entrypoints.api.gateway.exchange import InFlight, Joined, Relay
 from orchestrator.entrypoints.api.gateway.limiter import Limiter
 from orchestrator.entrypoints.api.gateway.providers import Outgoing
-from orchestrator.services import agents, spending
+from orchestrator.services.agents import access
+from orchestrator.services.llm import spending
 from orchestrator.slim import structlog
 
 _LARGE_BYTES = 256 * 1024  # more is read beside the event loop
@@ -52,7 +54,7 @@ class Gateway:
         """POST /v1/messages and /v1/messages/count_tokens."""
         try:
             session = await self._context.look_up(
-                agents.authorize_generation, self._context.deps, wire.token_of(request)
+                access.authorize_generation, self._context.deps, wire.token_of(request)
             )
             call = await self._outgoing(request)
         except errors.SpawnError as error:
@@ -116,8 +118,8 @@ class Gateway:
 
 
 def _read(raw: bytes, counting: bool) -> tuple[Ask, bytes]:
-    ask = llm_request.read(raw, counting=counting)
-    return ask, hashlib.sha256(llm_request.canonical(ask)).digest()
+    ask = requests.read(raw, counting=counting)
+    return ask, hashlib.sha256(requests.canonical(ask)).digest()
 
 
 def _refused(error: errors.SpawnError) -> Response:

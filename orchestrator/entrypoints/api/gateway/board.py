@@ -8,9 +8,9 @@ from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from orchestrator.domain.breaker import BreakerState
-from orchestrator.domain.pricing import MICRO
-from orchestrator.domain.usage import Call
+from orchestrator.domain.llm.breakers import BreakerState
+from orchestrator.domain.llm.pricing import MICRO
+from orchestrator.domain.llm.usage import Call
 
 _WAITS_S = (0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60)
 _FIRST_BYTES_S = (0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64)

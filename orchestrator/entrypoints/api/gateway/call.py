@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.domain import errors
-from orchestrator.domain.attempts import Verdict
-from orchestrator.domain.pricing import TokenCounts
-from orchestrator.domain.session import Session
-from orchestrator.domain.usage import Outcome, Reservation
+from orchestrator.domain.llm.attempts import Verdict
+from orchestrator.domain.llm.pricing import TokenCounts
+from orchestrator.domain.llm.usage import Outcome, Reservation
+from orchestrator.domain.sessions.session import Session
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.gateway import wire
 from orchestrator.entrypoints.api.gateway.chain import Chain, Failed, Opened, Trace
@@ -21,9 +21,9 @@ from orchestrator.entrypoints.api.gateway.exchange import Exchange
 from orchestrator.entrypoints.api.gateway.limiter import Limiter
 from orchestrator.entrypoints.api.gateway.providers import Outgoing
 from orchestrator.entrypoints.api.gateway.wire import Refusal
-from orchestrator.services import metering, spending
-from orchestrator.services.metering import BodyMeter, Metered, StreamMeter
-from orchestrator.services.spending import Ended
+from orchestrator.services.llm import metering, spending
+from orchestrator.services.llm.metering import BodyMeter, Metered, StreamMeter
+from orchestrator.services.llm.spending import Ended
 from orchestrator.slim import structlog
 
 _SETTLE_PAUSE_MAX_S = 30

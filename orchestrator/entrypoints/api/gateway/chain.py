@@ -1,7 +1,7 @@
 """Asks the providers, one after the other and as often as makes sense, until one begins to answer.
 
-What to do next is decided in domain/attempts.py and domain/breaker.py. Once an answer's first bytes
-are there it is passed on, for better or worse: a client has seen them.
+domain/llm/attempts.py and breakers.py decide what to do next. Once an answer's first bytes are
+there it is passed on, for better or worse: a client has seen them.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from orchestrator.domain import attempts, errors
-from orchestrator.domain import breaker as breakers
-from orchestrator.domain.attempts import Candidate, Verdict
-from orchestrator.domain.breaker import Breaker
-from orchestrator.domain.llm_request import Ask
+from orchestrator.domain import errors
+from orchestrator.domain.llm import attempts, breakers
+from orchestrator.domain.llm.attempts import Candidate, Verdict
+from orchestrator.domain.llm.breakers import Breaker
+from orchestrator.domain.llm.requests import Ask
 from orchestrator.entrypoints.api.gateway import wire
 from orchestrator.entrypoints.api.gateway.board import Board
 from orchestrator.entrypoints.api.gateway.providers import Answer, Outgoing, Provider

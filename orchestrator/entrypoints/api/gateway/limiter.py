@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from orchestrator.domain import errors
-from orchestrator.domain.fair_queue import FairQueue
+from orchestrator.domain.llm.fair_queue import FairQueue
 from orchestrator.entrypoints.api.gateway.board import Board
 
 Ticket = asyncio.Future[None]

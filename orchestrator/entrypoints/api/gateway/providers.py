@@ -11,10 +11,10 @@ import httpx2
 
 from orchestrator.config import Settings
 from orchestrator.domain import errors
-from orchestrator.domain.llm_request import Ask
-from orchestrator.domain.pricing import TokenCounts
+from orchestrator.domain.llm.pricing import TokenCounts
+from orchestrator.domain.llm.requests import Ask
 from orchestrator.entrypoints.api.gateway.wire import Head, headers_down
-from orchestrator.services import metering, openai_answer, openai_request
+from orchestrator.services.llm import metering, openai_answer, openai_request
 
 _CONNECT_S = 10.0
 _BETWEEN_EVENTS_S = 120.0  # the API sends pings far more often

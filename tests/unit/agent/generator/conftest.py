@@ -11,9 +11,9 @@ import pytest
 from agent.generator.order import Order
 from agent.limits import Limits
 
-from tests.fakes.fake_agent import FakeAgent
-from tests.fakes.fake_home import SESSION_TOKEN, FakeHome
-from tests.fakes.messages_api import MessagesApi
+from tests.fakes.agents.agent import FakeAgent
+from tests.fakes.agents.home import SESSION_TOKEN, FakeHome
+from tests.fakes.llm.messages_api import MessagesApi
 from tests.unit.agent.generator.talk import FakeTime
 
 

@@ -9,9 +9,9 @@ from agent.generator.model import Clock
 from agent.generator.order import Order
 from agent.protocol import AssignmentFailed
 
-from tests.fakes.fake_agent import FakeAgent
-from tests.fakes.messages_api import MessagesApi
-from tests.fakes.messages_scripts import CallsTurn, ErrorTurn, ToolTurn
+from tests.fakes.agents.agent import FakeAgent
+from tests.fakes.llm.messages_api import MessagesApi
+from tests.fakes.llm.messages_scripts import CallsTurn, ErrorTurn, ToolTurn
 
 PAGE = CallsTurn(
     calls=[

@@ -10,10 +10,10 @@ import pytest
 from agent.generator.order import Order
 from agent.protocol import Said
 
-from tests.fakes.fake_agent import FakeAgent
-from tests.fakes.fake_home import FakeHome
-from tests.fakes.messages_api import MessagesApi
-from tests.fakes.messages_scripts import (
+from tests.fakes.agents.agent import FakeAgent
+from tests.fakes.agents.home import FakeHome
+from tests.fakes.llm.messages_api import MessagesApi
+from tests.fakes.llm.messages_scripts import (
     CallsTurn,
     Cut,
     ErrorTurn,

@@ -8,9 +8,9 @@ import pytest
 from agent.generator.order import Order
 from agent.limits import Limits
 
-from tests.fakes.fake_agent import FakeAgent
-from tests.fakes.messages_api import MessagesApi
-from tests.fakes.messages_scripts import (
+from tests.fakes.agents.agent import FakeAgent
+from tests.fakes.llm.messages_api import MessagesApi
+from tests.fakes.llm.messages_scripts import (
     CallsTurn,
     Cut,
     ErrorTurn,

@@ -14,7 +14,7 @@ from agent.generator.tools import TOOLS
 from agent.generator.workspace import Workspace
 from agent.limits import Limits
 
-from tests.fakes.fake_agent import FakeAgent
+from tests.fakes.agents.agent import FakeAgent
 
 STATIC = '{"kind": "static"}'
 

@@ -1,0 +1,1 @@
+"""One Docker engine, and the firewall of its sandboxes."""

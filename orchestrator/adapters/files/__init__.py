@@ -1,0 +1,1 @@
+"""What lies in folders: bundles, templates, the state folder."""

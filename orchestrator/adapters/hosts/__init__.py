@@ -1,0 +1,1 @@
+"""All hosts together: links, surveys, images, break-glass. On top of docker and ssh."""

@@ -1,0 +1,1 @@
+"""nginx, and the check that an app answers through it."""

@@ -1,0 +1,1 @@
+"""Redis: the queue of nudges, wake-ups, and the board of links."""

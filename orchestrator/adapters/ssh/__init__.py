@@ -1,0 +1,1 @@
+"""One SSH connection for each host."""

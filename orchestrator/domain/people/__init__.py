@@ -1,0 +1,1 @@
+"""Who asks: principals, keys, tokens, and what each of them may have."""

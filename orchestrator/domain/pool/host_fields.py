@@ -1,0 +1,110 @@
+"""The fields of a host as operators write them: its address, name, labels, region and slots."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from orchestrator.domain import errors
+
+_SLOT_MEMORY_BYTES = 256 * 1024**2
+_SLOTS_PER_CPU = 16
+_SLOTS_MAX = 200
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
+_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?")
+_USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+_SSH_PORT = 22
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostAddress:
+    """Where a host is reached by SSH."""
+
+    user: str
+    host: str  # name or address, IPv6 without brackets
+    port: int = _SSH_PORT
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        port = "" if self.port == _SSH_PORT else f":{self.port}"
+        return f"ssh://{self.user}@{host}{port}"
+
+
+def parse_address(text: str) -> HostAddress:
+    """Of "ssh://user@host[:port]". Raises InvalidInput that says what is missing."""
+    wanted = f"{text!r} is not an address like ssh://root@10.0.0.5 or ssh://root@10.0.0.5:2222"
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise errors.InvalidInput(wanted, field="address") from error
+    if parts.scheme != "ssh" or not host or parts.path not in {"", "/"} or parts.query:
+        raise errors.InvalidInput(wanted, field="address")
+    if parts.password is not None:
+        raise errors.InvalidInput(
+            "leave the password out of the address: hosts are reached with our key alone",
+            field="address",
+        )
+    if not parts.username or not _USER.fullmatch(parts.username):
+        raise errors.InvalidInput(f"{wanted}: name the user to log in as", field="address")
+    return HostAddress(user=parts.username, host=host, port=port or _SSH_PORT)
+
+
+def checked_name(name: str) -> str:
+    """Raises InvalidInput unless it may name a host."""
+    if _NAME.fullmatch(name):
+        return name
+    raise errors.InvalidInput(
+        f"{name!r} can't name a host: use up to 32 of a-z, 0-9 and hyphens, e.g. paris-1",
+        field="name",
+    )
+
+
+def checked_publish_address(text: str) -> str:
+    """Raises InvalidInput unless it is an IPv4 address that isn't "any"."""
+    try:
+        address = ipaddress.IPv4Address(text)
+    except ValueError as error:
+        raise errors.InvalidInput(
+            f"{text!r} is no IPv4 address: give the one of the host that the proxy reaches",
+            field="publish_address",
+        ) from error
+    if address.is_unspecified or address.is_multicast:
+        raise errors.InvalidInput(
+            f"{text} would publish apps on every network of the host: give one address of it",
+            field="publish_address",
+        )
+    return str(address)
+
+
+def checked_labels(labels: Mapping[str, str]) -> Mapping[str, str]:
+    """Raises InvalidInput unless keys and values are plain words."""
+    for key, value in labels.items():
+        if not _LABEL.fullmatch(key) or (value and not _LABEL.fullmatch(value)):
+            raise errors.InvalidInput(
+                f"{key}={value} is not a label: use letters, digits and ._/- (63 at most)",
+                field="labels",
+            )
+    return dict(sorted(labels.items()))
+
+
+def checked_region(text: str) -> str:
+    """Raises InvalidInput unless it is a plain word, or "" for none."""
+    if text and not _LABEL.fullmatch(text):
+        raise errors.InvalidInput(
+            f"{text!r} is not a region: use letters, digits and ._/- (63 at most), e.g. eu-west",
+            field="region",
+        )
+    return text
+
+
+def default_slots(*, memory_bytes: int, cpus: int) -> int:
+    """Slots that a machine gives unless told otherwise.
+
+    A waiting sandbox takes under 30 MB and a small app 40-120 MB, so 256 MiB each leaves room for
+    the system; CPU is shared, so it bounds far more loosely.
+    """
+    return max(1, min(memory_bytes // _SLOT_MEMORY_BYTES, cpus * _SLOTS_PER_CPU, _SLOTS_MAX))

@@ -1,0 +1,1 @@
+"""What a user asked for, from request to end: sessions, their plan, versions and changes."""

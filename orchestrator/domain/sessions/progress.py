@@ -1,0 +1,60 @@
+"""What a person sees of a session: its progress, one line about it, and where its time went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from orchestrator.domain.sessions.session import IN_PROGRESS, Session, SessionState
+
+_PROGRESS: Mapping[SessionState, int] = {
+    SessionState.QUEUED: 10,
+    SessionState.PROVISIONING: 30,
+    SessionState.GENERATING: 31,
+    SessionState.DEPLOYING: 90,
+    SessionState.READY: 100,
+    SessionState.DESTROYING: 100,
+    SessionState.DESTROYED: 100,
+    SessionState.FAILED: 100,
+}
+_GENERATING_MAX = 89
+
+_MESSAGES: Mapping[SessionState, str] = {
+    SessionState.QUEUED: "Waiting for a free sandbox",
+    SessionState.PROVISIONING: "Preparing a sandbox",
+    SessionState.GENERATING: "Claude is writing your app",
+    SessionState.DEPLOYING: "Starting your app",
+    SessionState.READY: "Your app is running",
+    SessionState.DESTROYING: "Cleaning up",
+    SessionState.DESTROYED: "This app is gone",
+    SessionState.FAILED: "This didn't work",
+}
+
+
+def progress_of(session: Session) -> int:
+    """What the bar shows, 10..100: by state, and within GENERATING by what the agent reported."""
+    if session.state is SessionState.GENERATING and session.report is not None:
+        return max(_PROGRESS[session.state], min(session.report.progress, _GENERATING_MAX))
+    return _PROGRESS[session.state]
+
+
+def message_of(session: Session) -> str:
+    """One line for people."""
+    if session.state is SessionState.FAILED and session.failure is not None:
+        return session.failure.message.splitlines()[0] if session.failure.message else ""
+    if session.state in IN_PROGRESS and session.report is not None and session.report.message:
+        return session.report.message
+    if session.state is SessionState.QUEUED and session.attempt > 1:
+        return f"Trying again (attempt {session.attempt})"
+    return _MESSAGES[session.state]
+
+
+def phase_seconds(session: Session, now: datetime) -> dict[str, float]:
+    """Seconds spent in each state so far, summed over attempts, in order of first entry."""
+    spent: dict[str, float] = {}
+    ends = [entered.at for entered in session.history[1:]]
+    ends.append(session.history[-1].at if session.ended else now)
+    for entered, end in zip(session.history, ends, strict=True):
+        seconds = max(0.0, (end - entered.at).total_seconds())
+        spent[entered.state] = round(spent.get(entered.state, 0.0) + seconds, 3)
+    return spent

@@ -1,0 +1,1 @@
+"""The endpoints of agents, on a UNIX socket."""

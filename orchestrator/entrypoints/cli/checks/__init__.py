@@ -1,0 +1,1 @@
+"""What doctor looks at. Checks return findings; nothing here prints."""

@@ -1,0 +1,215 @@
+"""Doctor's look at this machine: memory, programs, ports, the state folder. Changes nothing."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from orchestrator.config import Settings
+from orchestrator.domain.pool import host_fields
+from orchestrator.entrypoints import children
+from orchestrator.entrypoints.cli import local
+from orchestrator.entrypoints.cli.findings import Finding, ok, problem, warning
+
+_GIB = 1024**3
+_MIB = 1024**2
+_PYTHON_MIN = (3, 11)
+_MEMORY_LOW_BYTES = 512 * _MIB  # the control plane takes about 300 MB, one small app 100 MB
+_DISK_MIN_BYTES = 1 * _GIB  # the runtime image alone is 300 MB
+_DISK_LOW_BYTES = 4 * _GIB
+_INODES_MIN = 20_000  # a Python app with its libraries unpacks to some thousands
+_SOCKET_PATH_MAX = 100  # sun_path has 108 bytes
+_SECRET_FILES = ("secret", local.OPERATOR_KEY, "spawn.env")
+
+
+def machine() -> Iterator[Finding]:
+    """What no setting changes."""
+    yield _python(sys.version_info[:3])
+    yield _memory(_available_bytes())
+
+
+def programs(settings: Settings) -> Iterator[Finding]:
+    """nginx, and redis-server unless another Redis is used."""
+    wanted = {"nginx": "nginx-light"}
+    if not settings.redis_url:
+        wanted["redis-server"] = "redis-server"
+    for program, package in wanted.items():
+        try:
+            yield ok(program, children.find(program))
+        except FileNotFoundError:
+            yield problem(program, "is not installed", f"sudo apt-get install {package}")
+
+
+def ports(settings: Settings, *, running: bool) -> Iterator[Finding]:
+    """Free, or ours. `running`: whether our control plane answers."""
+    wanted = {
+        "http_port": (settings.http_address, settings.http_port),
+        "api_port": ("127.0.0.1", settings.api_port),
+        "control_port": ("127.0.0.1", settings.control_port),
+    }
+    for name, (address, number) in wanted.items():
+        refusal = _refusal(address, number)
+        if refusal is None:
+            yield ok(f"port {number}", "free")
+        elif running and refusal == errno.EADDRINUSE:
+            yield ok(f"port {number}", "in use by SpawnAI")
+        else:
+            yield problem(f"port {number}", *_port_story(name, address, number, refusal))
+
+
+def state_folder(settings: Settings) -> Iterator[Finding]:
+    """Ours, closed to others, and with room."""
+    folder = settings.state_dir
+    yield _folder(folder)
+    if len(os.fsencode(settings.redis_socket)) > _SOCKET_PATH_MAX:
+        yield problem(
+            "state folder",
+            f"{folder} is too long a path for a socket in it",
+            "Set SPAWN_STATE_DIR to a shorter path",
+        )
+    for name in _SECRET_FILES:
+        path = folder / name
+        if _open_to_others(path):
+            yield problem(f"{name}", "others on this machine can read it", f"chmod 600 {path}")
+    yield from room("state folder's disk", local.existing_parent(folder))
+
+
+def room(name: str, folder: Path) -> Iterator[Finding]:
+    """Free bytes and inodes of the file system under a folder."""
+    found = os.statvfs(folder)
+    free = found.f_bavail * found.f_frsize
+    detail = f"{_gib(free)} free at {folder}"
+    fix = f"Free some space: du -xh --max-depth=1 {folder} | sort -h; docker image prune"
+    if free < _DISK_MIN_BYTES:
+        yield problem(name, detail, fix)
+    elif free < _DISK_LOW_BYTES:
+        yield warning(name, detail, fix)
+    else:
+        yield ok(name, detail)
+    # Some file systems (btrfs, some overlays) have no fixed number and say 0 of 0.
+    if found.f_files and found.f_favail < _INODES_MIN:
+        yield problem(
+            f"{name}: inodes",
+            f"{found.f_favail} of {found.f_files} free at {folder}",
+            f"Remove what has many small files: du --inodes -x --max-depth=1 {folder} | sort -n",
+        )
+
+
+def _python(version: tuple[int, ...]) -> Finding:
+    said = ".".join(map(str, version))
+    if version < _PYTHON_MIN:
+        return problem("Python", said, "sudo apt-get install python3.11 python3.11-venv")
+    return ok("Python", said)
+
+
+def _memory(available_bytes: int | None) -> Finding:
+    if available_bytes is None:
+        return warning("memory", "can't be read", "See /proc/meminfo")
+    slots = host_fields.default_slots(memory_bytes=_total_bytes(), cpus=os.cpu_count() or 1)
+    detail = (
+        f"{_gib(available_bytes)} available; room for {slots} sandboxes unless SPAWN_SLOTS is set"
+    )
+    if available_bytes < _MEMORY_LOW_BYTES:
+        return problem(
+            "memory",
+            f"only {available_bytes // _MIB} MiB available",
+            "End other programs (ps aux --sort=-rss | head), or use a bigger machine",
+        )
+    return ok("memory", detail)
+
+
+def _available_bytes() -> int | None:
+    """What programs can still get, without swapping. In a container: what its cgroup leaves isn't
+    counted, as Docker's sandboxes live outside of it."""
+    return _meminfo("MemAvailable")
+
+
+def _total_bytes() -> int:
+    return _meminfo("MemTotal") or 0
+
+
+def _meminfo(name: str) -> int | None:
+    try:
+        text = Path("/proc/meminfo").read_text("ascii")
+    except OSError:
+        return None
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        if key == name:
+            return int(value.split()[0]) * 1024
+    return None
+
+
+def _refusal(address: str, number: int) -> int | None:
+    """Why we couldn't listen there, as errno; None when we could."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as probe:
+        # As nginx and uvicorn do: connections that linger from before are no hindrance.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, number))
+            probe.listen(1)
+        except OSError as error:
+            return error.errno or errno.EIO
+    return None
+
+
+def _port_story(setting: str, address: str, number: int, refusal: int) -> tuple[str, str]:
+    variable = f"SPAWN_{setting.upper()}"
+    if refusal == errno.EADDRINUSE:
+        return (
+            "another program listens there",
+            f"Find it: sudo ss -ltnp 'sport = :{number}'. Or set {variable} to another port",
+        )
+    if refusal in {errno.EACCES, errno.EPERM}:
+        return "this user may not listen there", f"Set {variable} to a port from 1024 on"
+    if refusal == errno.EADDRNOTAVAIL:
+        return f"this machine has no address {address}", "Set SPAWN_HTTP_ADDRESS to one of its own"
+    return f"listening fails: {os.strerror(refusal)}", f"Set {variable} to another port"
+
+
+def _folder(folder: Path) -> Finding:
+    name = "state folder"
+    if not folder.exists():
+        parent = local.existing_parent(folder)
+        if os.access(parent, os.W_OK | os.X_OK):
+            return ok(name, f"{folder} will be made by the first `spawnctl up`")
+        return problem(
+            name,
+            f"{folder} isn't there, and this user may not make it",
+            f"sudo install -d -o {_user()} {folder}; or set SPAWN_STATE_DIR",
+        )
+    closed = [one for one in folder.parents if not one.stat().st_mode & stat.S_IXOTH]
+    if os.geteuid() == 0 and closed:
+        return problem(
+            name,
+            f"{closed[-1]} is closed to others, and so to the proxy's workers",
+            "Set SPAWN_STATE_DIR to a folder outside of it, such as /var/lib/spawnai",
+        )
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        return problem(
+            name, f"this user may not write to {folder}", f"sudo chown -R {_user()} {folder}"
+        )
+    if folder.stat().st_mode & (stat.S_IRGRP | stat.S_IWGRP | stat.S_IROTH | stat.S_IWOTH):
+        return problem(name, f"{folder} is open to other users", f"chmod 711 {folder}")
+    return ok(name, str(folder))
+
+
+def _open_to_others(path: Path) -> bool:
+    try:
+        return bool(path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO))
+    except OSError:
+        return False
+
+
+def _user() -> str:
+    return os.environ.get("USER") or str(os.getuid())
+
+
+def _gib(size_bytes: int) -> str:
+    return f"{size_bytes / _GIB:.1f} GiB"

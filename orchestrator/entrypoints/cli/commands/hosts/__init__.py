@@ -1,0 +1,1 @@
+"""`spawnctl hosts`: from a bare machine to a host and back."""

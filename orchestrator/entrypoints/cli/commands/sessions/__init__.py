@@ -1,0 +1,1 @@
+"""`spawnctl sessions`, and what waits for a session."""

@@ -1,0 +1,182 @@
+"""`spawnctl up` and `spawnctl down`: the supervisor, started and stopped."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from orchestrator.config import Settings
+from orchestrator.entrypoints import supervisor
+from orchestrator.entrypoints.cli import local
+
+_START_WITHIN_S = 90.0
+_STOP_WITHIN_S = 90.0
+_LOOK_S = 0.05
+
+console = Console(stderr=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add both commands."""
+    app.command()(up)
+    app.command()(down)
+
+
+def up(
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once it runs.")] = False,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Canned answers in place of Claude; needs no key.")
+    ] = False,
+) -> None:
+    """Start everything on this machine: redis, nginx, api, workers, daemon."""
+    settings = local.settings()
+    if demo and running_pid(settings.state_dir) is None:
+        settings = _as_demo(settings)
+    _check(settings)
+    if running_pid(settings.state_dir) is not None:
+        console.print("SpawnAI is already running here.")
+    elif detach:
+        _start_detached(settings)
+    else:
+        _run_here(settings)
+        return
+    banner(settings)
+
+
+def down(
+    keep_apps: Annotated[
+        bool, typer.Option("--keep-apps", help="Leave the sandboxes running.")
+    ] = False,
+) -> None:
+    """Stop everything on this machine. Apps stop too, and come back with the next `up`."""
+    settings = local.settings()
+    pid = running_pid(settings.state_dir)
+    if pid is None:
+        console.print("SpawnAI is not running here.")
+        return
+    os.kill(pid, signal.SIGUSR1 if keep_apps else signal.SIGTERM)
+    ends = time.monotonic() + _STOP_WITHIN_S
+    while running_pid(settings.state_dir) is not None:
+        if time.monotonic() > ends:
+            console.print(f"[red]The supervisor (pid {pid}) did not stop in {_STOP_WITHIN_S:.0f} s")
+            raise typer.Exit(1)
+        time.sleep(_LOOK_S)
+    console.print("SpawnAI has stopped. Sessions are kept in", str(settings.state_dir))
+
+
+def running_pid(state_dir: Path) -> int | None:
+    """Process id of the supervisor that holds this state folder."""
+    try:
+        lock = (state_dir / supervisor.LOCK).open("r+")
+    except FileNotFoundError:
+        return None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            text = lock.read().strip()
+            return int(text) if text else None
+    return None
+
+
+def banner(settings: Settings) -> None:
+    """Where everything is, and what to try."""
+    print(f"Page       {settings.page_url}/")
+    print(f"API docs   {settings.page_url}/docs")
+    print(f"Claude     {_claude(settings)}")
+    for warning in _warnings(settings):
+        print(f"WARNING    {warning}")
+    print(f'Try        {_command()} run "a kanban board"')
+
+
+def _as_demo(settings: Settings) -> Settings:
+    """The same, with the gateway led to the demo's answers: for us and for what we start."""
+    os.environ |= {
+        "SPAWN_DEMO": "1",
+        "ANTHROPIC_API_KEY": "demo",  # any will do; without one nothing is generated
+        "ANTHROPIC_BASE_URL": f"http://127.0.0.1:{settings.demo_port}",
+    }
+    return local.settings()
+
+
+def _claude(settings: Settings) -> str:
+    if settings.demo:
+        return "demo: answers are canned, no model writes them"
+    return "key found" if settings.can_generate else "no ANTHROPIC_API_KEY: templates only"
+
+
+def _warnings(settings: Settings) -> list[str]:
+    try:
+        text = (settings.state_dir / "warnings").read_text("utf-8")
+    except FileNotFoundError:
+        return []
+    return [line for line in text.splitlines() if line]
+
+
+def _command() -> str:
+    beside = Path(sys.argv[0])
+    try:
+        return str(beside.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return beside.name if beside.name == "spawnctl" else "spawnctl"
+
+
+def _check(settings: Settings) -> None:
+    socket_path = str(settings.redis_socket)
+    if len(socket_path) > 100:  # sun_path has 108 bytes
+        console.print(f"[red]{settings.state_dir} is too long a path for a socket in it;")
+        console.print("set SPAWN_STATE_DIR to a shorter one")
+        raise typer.Exit(2)
+
+
+def _run_here(settings: Settings) -> None:
+    """In the foreground: the supervisor is a child, so that it can say when it is ready."""
+    process = subprocess.Popen([sys.executable, "-m", supervisor.__name__])
+    try:
+        _await_ready(settings, process)
+        banner(settings)
+        code = process.wait()
+    except KeyboardInterrupt:
+        code = process.wait()  # the terminal sent SIGINT to it as well
+    raise typer.Exit(code)
+
+
+def _start_detached(settings: Settings) -> None:
+    log_path = settings.state_dir / "log" / "supervisor.log"
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    with log_path.open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", supervisor.__name__],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        _await_ready(settings, process)
+    except typer.Exit:
+        console.print(_last_lines(log_path), markup=False, highlight=False)
+        raise
+
+
+def _await_ready(settings: Settings, process: subprocess.Popen[bytes]) -> None:
+    ends = time.monotonic() + _START_WITHIN_S
+    ready = settings.state_dir / supervisor.READY
+    while not (ready.exists() and ready.read_text() == str(process.pid)):
+        if process.poll() is not None or time.monotonic() > ends:
+            console.print("[red]SpawnAI did not start.")
+            raise typer.Exit(1)
+        time.sleep(_LOOK_S)
+
+
+def _last_lines(path: Path, count: int = 25) -> str:
+    return "\n".join(path.read_text(errors="replace").splitlines()[-count:])

@@ -1,0 +1,1 @@
+"""What sandboxes ask and tell. The top of the services: it may use all others."""

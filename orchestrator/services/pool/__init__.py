@@ -1,0 +1,1 @@
+"""Hosts, sandboxes and routes: claiming, refilling, reconciling, losing, draining."""

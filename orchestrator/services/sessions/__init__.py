@@ -1,0 +1,1 @@
+"""What users ask for, and converge, which carries it out."""

@@ -1,0 +1,1 @@
+"""Running the app's process and the model's commands."""

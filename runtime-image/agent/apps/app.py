@@ -1,0 +1,188 @@
+"""One version of the app in its slot: starts it, waits until it answers, keeps it running.
+
+Made by `job.py` and `workshop.py`, kept running by `stage.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from agent.apps import processes
+from agent.apps.child import Child, Fence, describe_exit
+from agent.apps.crashes import CrashHistory
+from agent.apps.loglines import TAIL_LINES, clean
+from agent.bundles.archive import files_below
+from agent.bundles.manifest import AppKind, Manifest
+from agent.layout import APP_PATH, MAX_LINE_CHARS
+from agent.protocol import AssignmentFailed, FailureCode
+from agent.serving.site import Serving, Site, Slot
+
+PROBE_INTERVAL_S = 0.025
+CENSUS_INTERVAL_S = 2.0
+MAX_PROCESSES = 200
+"""Of the whole sandbox; below the container's limit, at which we couldn't start anything either."""
+APP_HOST = "127.0.0.1"
+TALK_PAUSE_S = 0.1
+TALK_ROUNDS = 10
+
+
+class App:
+    """Owns the app's process. Whether the front shows it is up to others."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        slot: Slot,
+        *,
+        add_log: Callable[[str], None],
+        start_timeout_s: float,
+        good_below: int = 500,
+    ) -> None:
+        """Made once its source is in the slot's folder, and nothing else.
+
+        It has started once `GET /` has a status below `good_below`.
+        """
+        self.slot = slot
+        self.manifest = manifest
+        self._add_log = add_log
+        self._start_timeout_s = start_timeout_s
+        self._good_below = good_below
+        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self.sources = frozenset(files_below(slot.folder))  # what is there later, the app made
+        self._heard = True  # a line, since somebody last asked
+        self._child: Child | None = None
+
+    @property
+    def static(self) -> bool:
+        return self.manifest.kind is AppKind.STATIC
+
+    @property
+    def serving(self) -> Serving:
+        """What the front is to do with requests while this app is the one that it shows."""
+        return Serving.FILES if self.static else Serving.PROCESS
+
+    @property
+    def console(self) -> str:
+        """The last lines of its output, at most MAX_LINE_CHARS characters."""
+        return "\n".join(self._tail)[-MAX_LINE_CHARS:]
+
+    @property
+    def ended(self) -> str:
+        """How its process ended, as in `the app ...`; empty while all is well."""
+        if self.static or (self._child is not None and not self._child.exited.done()):
+            return ""
+        return (
+            "is not running" if self._child is None else describe_exit(self._child.exited.result())
+        )
+
+    async def start(self) -> str:
+        """Start and wait until it answers; otherwise say what went wrong, as in `the app ...`."""
+        if self.static:
+            return ""
+        try:
+            self._child = Child(
+                self.manifest.command(host=APP_HOST, port=self.slot.port),
+                folder=self.slot.folder,
+                environment=environment(self.slot.port),
+                on_line=self._on_line,
+                fence=Fence(),
+            )
+        except OSError as error:
+            return f"can't be started: {error.strerror}"
+        problem = await self._until_answering(self._child)
+        if problem:
+            await self.stop()
+        return problem
+
+    async def keep_running(self, site: Site) -> None:
+        """Restart the app when it crashes. Returns at once for static apps.
+
+        Raises AssignmentFailed(APP_CRASHED) when restarting is of no use.
+        """
+        crashes = CrashHistory()
+        while self._child is not None:
+            problem = await self._until_ended(self._child)
+            while problem:
+                site.show(Serving.STARTING, self.slot)
+                await self.stop()
+                delay_s = crashes.restart_delay_s(asyncio.get_running_loop().time())
+                if delay_s is None:
+                    message = f"The app keeps crashing; the last time it {problem}."
+                    raise self.failure(FailureCode.APP_CRASHED, message)
+                self._add_log(f"[agent] the app {problem}; starting it again in {delay_s:g} s")
+                await asyncio.sleep(delay_s)
+                problem = await self.start()
+            site.show(self.serving, self.slot)
+
+    async def finish_talking(self) -> None:
+        """Wait until its output pauses: the traceback often comes after the answer 500."""
+        for _ in range(TALK_ROUNDS):
+            heard, self._heard = self._heard, False
+            await asyncio.sleep(TALK_PAUSE_S)
+            if not heard and not self._heard:
+                return
+
+    async def stop(self) -> None:
+        if self._child is not None:
+            await self._child.stop()
+            self._child = None  # only now: who is cancelled meanwhile can stop it again
+
+    def failure(self, code: FailureCode, message: str) -> AssignmentFailed:
+        """A failure that ends with the app's last lines."""
+        room = MAX_LINE_CHARS - len(message) - 1
+        return AssignmentFailed(code, f"{message}\n{self.console[-room:]}".rstrip())
+
+    async def _until_answering(self, child: Child) -> str:
+        try:
+            async with asyncio.timeout(self._start_timeout_s):
+                while not child.exited.done():
+                    if 0 < await status_of(self.slot.port) < self._good_below:
+                        return ""
+                    await asyncio.wait({child.exited}, timeout=PROBE_INTERVAL_S)
+        except TimeoutError:
+            return f"gave no answer on 127.0.0.1:$PORT within {self._start_timeout_s:g} s"
+        return f"{describe_exit(child.exited.result())} before it answered"
+
+    async def _until_ended(self, child: Child) -> str:
+        while True:
+            await asyncio.wait({child.exited}, timeout=CENSUS_INTERVAL_S)
+            if child.exited.done():
+                return describe_exit(child.exited.result())
+            if processes.reap_adopted(Child.leaders) > MAX_PROCESSES:
+                return f"started more than {MAX_PROCESSES} processes"
+
+    def _on_line(self, line: str) -> None:
+        self._heard = True
+        self._tail.append(clean(line))
+        self._add_log(line)
+
+
+def environment(port: int) -> dict[str, str]:
+    """All that an app finds in its environment."""
+    return {
+        "PATH": APP_PATH,
+        "HOME": "/tmp",  # noqa: S108  # the sandbox's own tmpfs, nobody else is in there
+        "LANG": "C.UTF-8",
+        "PORT": str(port),
+        "HOST": APP_HOST,
+        "PYTHONUNBUFFERED": "1",
+        "NODE_ENV": "production",
+    }
+
+
+async def status_of(port: int) -> int:
+    """The status of `GET /`; 0 if there is no answer. Waits as long as the app thinks about it."""
+    try:
+        reader, writer = await asyncio.open_connection(APP_HOST, port)
+    except OSError:
+        return 0
+    try:
+        writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        words = (await reader.readline()).split(maxsplit=2)
+        return int(words[1]) if len(words) >= 2 and words[0].startswith(b"HTTP/") else 0
+    except (OSError, ValueError):
+        return 0
+    finally:
+        writer.close()

@@ -1,0 +1,92 @@
+"""Requests to an app that isn't shown yet, past the front. Used by `workshop.py`."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import h11
+
+from agent.apps.app import APP_HOST, App
+from agent.layout import BROWSER_LIBRARIES
+from agent.serving import static_files
+from agent.serving.static_files import REVALIDATE
+
+LIBRARIES_PREFIX = "/_lib/"
+LIMIT_S = 10.0
+CHUNK_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """An answer to one request; without one, `status` is 0 and `problem` says what happened."""
+
+    path: str
+    status: int = 0
+    headers: tuple[tuple[str, str], ...] = ()  # names in lower case
+    body: bytes = b""  # its beginning
+    problem: str = ""
+
+
+async def get(app: App, path: str, *, max_bytes: int) -> Page:
+    """GET a path that begins with a slash; at most `max_bytes` of the body."""
+    if path.startswith(LIBRARIES_PREFIX):
+        return _from_files(BROWSER_LIBRARIES, path, path[len(LIBRARIES_PREFIX) - 1 :], max_bytes)
+    if app.static:
+        return _from_files(app.slot.folder, path, path, max_bytes)
+    try:
+        async with asyncio.timeout(LIMIT_S):
+            return await _from_process(app.slot.port, path, max_bytes)
+    except TimeoutError:
+        return Page(path=path, problem=f"no whole answer within {LIMIT_S:g} s")
+    except (OSError, h11.ProtocolError) as error:
+        return Page(path=path, problem=str(error) or type(error).__name__)
+
+
+def _from_files(root: str, path: str, target: str, max_bytes: int) -> Page:
+    answer = static_files.answer(root, "GET", target, if_none_match=None, cache_control=REVALIDATE)
+    body = answer.body
+    if answer.path is not None:
+        with open(answer.path, "rb") as source:
+            body = source.read(max_bytes)
+    headers = tuple((name.lower(), value) for name, value in answer.headers)
+    return Page(path=path, status=answer.status, headers=headers, body=body[:max_bytes])
+
+
+async def _from_process(port: int, path: str, max_bytes: int) -> Page:
+    reader, writer = await asyncio.open_connection(APP_HOST, port)
+    try:
+        wire = h11.Connection(h11.CLIENT)
+        headers = [("Host", "localhost"), ("Accept", "*/*"), ("Connection", "close")]
+        writer.write(wire.send(h11.Request(method="GET", target=path, headers=headers)) or b"")
+        writer.write(wire.send(h11.EndOfMessage()) or b"")
+        return await _read(wire, reader, path, max_bytes)
+    finally:
+        writer.close()
+
+
+async def _read(
+    wire: h11.Connection, reader: asyncio.StreamReader, path: str, max_bytes: int
+) -> Page:
+    head: h11.Response | None = None
+    body = bytearray()
+    while True:
+        event = wire.next_event()
+        if event is h11.NEED_DATA:
+            wire.receive_data(await reader.read(CHUNK_BYTES))
+            continue
+        if isinstance(event, h11.Response):
+            head = event
+        elif isinstance(event, h11.Data):
+            body += event.data
+        elif isinstance(event, h11.ConnectionClosed):
+            return Page(path=path, problem="the app closed the connection without an answer")
+        # An endless answer, such as of server-sent events, is told by its beginning.
+        whole = isinstance(event, h11.EndOfMessage) or len(body) >= max_bytes
+        if head is not None and whole:
+            return Page(
+                path=path,
+                status=head.status_code,
+                headers=tuple((n.decode(), v.decode("latin-1")) for n, v in head.headers),
+                body=bytes(body[:max_bytes]),
+            )

@@ -1,0 +1,146 @@
+"""HTTP to the control plane over the mounted UNIX socket. Used by inbox, reports and runner.
+
+One connection for each request: after a restart of the control plane the socket is a new file, so
+only a fresh connect by path is sure to reach the one that is alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import h11
+
+from agent.home.backoff import HOME_BACKOFF
+
+CHUNK_BYTES = 64 * 1024
+DEFAULT_MAX_BODY_BYTES = 1024 * 1024
+CONNECT_TIMEOUT_S = 10.0
+
+
+class HomeUnreachable(Exception):
+    """Temporary: nobody answered, or the answer broke off. Try again after a pause."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Response:
+    status: int
+    body: bytes
+
+
+class HomeClient:
+    """Requests to home. Knows no tokens: each call brings its own."""
+
+    def __init__(self, socket_path: str) -> None:
+        self._socket_path = socket_path
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        token: str,
+        body: bytes = b"",
+        headers: Iterable[tuple[str, str]] = (),
+        timeout_s: float = 30.0,
+        max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
+    ) -> Response:
+        """One attempt. Raises HomeUnreachable when there is no whole answer within `timeout_s`."""
+        head = h11.Request(
+            method=method,
+            target=path,
+            headers=[
+                ("Host", "home"),
+                ("Authorization", f"Bearer {token}"),
+                ("Content-Length", str(len(body))),
+                ("Connection", "close"),
+                *headers,
+            ],
+        )
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._exchange(head, body, max_body_bytes)
+        except TimeoutError as error:
+            raise HomeUnreachable(f"no answer to {method} {path} in {timeout_s:g} s") from error
+        except (OSError, h11.RemoteProtocolError) as error:
+            raise HomeUnreachable(f"{method} {path}: {error}") from error
+
+    async def request_until_answered(
+        self,
+        method: str,
+        path: str,
+        *,
+        token: str,
+        body: bytes = b"",
+        headers: Iterable[tuple[str, str]] = (),
+        max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
+    ) -> Response:
+        """Try until home gives an answer below 500: it may be down for as long as it likes.
+
+        Who can't wait for ever wraps the call in `asyncio.timeout`.
+        """
+        attempt = 0
+        while True:
+            try:
+                response = await self.request(
+                    method,
+                    path,
+                    token=token,
+                    body=body,
+                    headers=headers,
+                    max_body_bytes=max_body_bytes,
+                )
+            except HomeUnreachable:
+                pass
+            else:
+                if response.status < 500 and response.status != 429:
+                    return response
+            await asyncio.sleep(HOME_BACKOFF.delay_s(attempt))
+            attempt += 1
+
+    async def _exchange(self, head: h11.Request, body: bytes, max_body_bytes: int) -> Response:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            reader, writer = await asyncio.open_unix_connection(self._socket_path)
+        try:
+            wire = h11.Connection(h11.CLIENT)
+            # Home may answer 413 and close before it has read everything: look for that answer.
+            with contextlib.suppress(ConnectionError):
+                await _send(wire, writer, head, body)
+            return await _receive(wire, reader, max_body_bytes)
+        finally:
+            writer.close()
+
+
+async def _send(
+    wire: h11.Connection, writer: asyncio.StreamWriter, head: h11.Request, body: bytes
+) -> None:
+    writer.write(wire.send(head) or b"")
+    view = memoryview(body)
+    for start in range(0, len(body), CHUNK_BYTES):
+        writer.write(wire.send(h11.Data(data=bytes(view[start : start + CHUNK_BYTES]))) or b"")
+        await writer.drain()
+    writer.write(wire.send(h11.EndOfMessage()) or b"")
+    await writer.drain()
+
+
+async def _receive(
+    wire: h11.Connection, reader: asyncio.StreamReader, max_body_bytes: int
+) -> Response:
+    status = 0
+    body = bytearray()
+    while True:
+        event = wire.next_event()
+        if event is h11.NEED_DATA:
+            wire.receive_data(await reader.read(CHUNK_BYTES))
+        elif isinstance(event, h11.Response):
+            status = event.status_code
+        elif isinstance(event, h11.Data):
+            body += event.data
+            if len(body) > max_body_bytes:
+                raise OSError(f"the answer is larger than {max_body_bytes} bytes")
+        elif isinstance(event, h11.EndOfMessage):
+            return Response(status=status, body=bytes(body))
+        elif isinstance(event, h11.ConnectionClosed):
+            raise OSError("home closed the connection before it answered")

@@ -1,0 +1,1 @@
+"""From an assignment to an app that runs."""

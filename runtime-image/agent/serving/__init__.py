@@ -1,0 +1,1 @@
+"""Answering visitors on port 3000."""

@@ -1,0 +1,133 @@
+"""The front: the only port that the outside reaches. Started by `main.py` before anything else.
+
+One request per connection: that keeps the host fence honest, because no second request can slip
+through behind a first one that was for us.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import h11
+
+from agent.serving import pages, splice, static_files
+from agent.serving.site import Serving, Site
+from agent.serving.static_files import FOREVER, REVALIDATE, Answer, html_answer, text_answer
+
+HEAD_TIMEOUT_S = 15.0
+MAX_HEAD_BYTES = 64 * 1024
+MAX_CONNECTIONS = 512
+CHUNK_BYTES = 64 * 1024
+LIBRARIES_PREFIX = "/_lib/"
+RETRY = (("Retry-After", "1"),)
+REASONS = {
+    200: "OK",
+    304: "Not Modified",
+    308: "Permanent Redirect",
+    400: "Bad Request",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    421: "Misdirected Request",
+    431: "Request Header Fields Too Large",
+    502: "Bad Gateway",
+    503: "Service Unavailable",
+}
+
+
+class Front:
+    """Accepts connections, reads one request head from each, and answers or splices."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._open = 0
+
+    async def listen(self, host: str, port: int) -> asyncio.Server:
+        return await asyncio.start_server(self._serve, host, port, backlog=256)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open += 1
+        try:
+            await self._serve_one(reader, writer)
+        except (OSError, TimeoutError):
+            pass  # the client went away, or never said what it wanted
+        finally:
+            self._open -= 1
+            writer.close()
+
+    async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        wire = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
+        try:
+            async with asyncio.timeout(HEAD_TIMEOUT_S):
+                request = await _read_head(wire, reader)
+        except h11.RemoteProtocolError as error:
+            body = text_answer(error.error_status_hint, b"bad request\n")
+            await _write(writer, body, head_only=False)
+            return
+        if request is None:
+            return
+        if self._open > MAX_CONNECTIONS:
+            answer: Answer | None = text_answer(503, b"too many connections\n", RETRY)
+        else:
+            answer = decide(self._site, request)
+        if answer is None:
+            slot = self._site.slot  # as decided: the site may show another one a moment later
+            with self._site.visit(slot):
+                answer = await splice.to_app(wire, request, reader, writer, slot.port)
+        if answer is not None:
+            await _write(writer, answer, head_only=request.method == b"HEAD")
+
+
+def decide(site: Site, request: h11.Request) -> Answer | None:
+    """What to answer, or None if the request goes to the app's process."""
+    method = request.method.decode("ascii", "replace")
+    target = request.target.decode("ascii", "replace")
+    headers = {name: value.decode("latin-1") for name, value in request.headers}
+    if not site.is_ours(headers.get(b"host", "")):
+        return text_answer(421, b"this address is served elsewhere\n")
+    if site.serving is Serving.NOTHING:
+        return html_answer(404, pages.NOT_ASSIGNED)
+    etag = headers.get(b"if-none-match")
+    if target.startswith(LIBRARIES_PREFIX):
+        below = target[len(LIBRARIES_PREFIX) - 1 :]
+        return static_files.answer(
+            site.libraries, method, below, if_none_match=etag, cache_control=FOREVER
+        )
+    if site.serving is Serving.STARTING:
+        return html_answer(503, pages.STARTING, RETRY)
+    if site.serving is Serving.STOPPED:
+        return html_answer(503, pages.STOPPED)
+    if site.serving is Serving.FILES:
+        return static_files.answer(
+            site.slot.folder, method, target, if_none_match=etag, cache_control=REVALIDATE
+        )
+    return None
+
+
+async def _read_head(wire: h11.Connection, reader: asyncio.StreamReader) -> h11.Request | None:
+    while True:
+        event = wire.next_event()
+        if isinstance(event, h11.Request):
+            return event
+        if event is not h11.NEED_DATA:
+            return None
+        wire.receive_data(await reader.read(CHUNK_BYTES))
+
+
+async def _write(writer: asyncio.StreamWriter, answer: Answer, *, head_only: bool) -> None:
+    lines = [f"HTTP/1.1 {answer.status} {REASONS.get(answer.status, 'Error')}"]
+    lines += [f"{name}: {value}" for name, value in answer.headers]
+    lines += ["Connection: close", "", ""]
+    writer.write("\r\n".join(lines).encode("latin-1", "replace"))
+    if not head_only:
+        writer.write(answer.body)
+        if answer.path is not None:
+            await _write_file(writer, answer.path)
+    await writer.drain()
+
+
+async def _write_file(writer: asyncio.StreamWriter, path: str) -> None:
+    # Blocking reads: the folder is a tmpfs, so they are copies within memory.
+    with open(path, "rb") as source:
+        while chunk := source.read(CHUNK_BYTES):
+            writer.write(chunk)
+            await writer.drain()

@@ -1,0 +1,147 @@
+"""ports.Sandboxes: which host a placement or a claim comes to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from orchestrator.adapters.sql_store import SqlStore
+from orchestrator.domain import errors, ids
+from orchestrator.domain.pool.host import Host, StartCurve, Wish
+from orchestrator.domain.pool.sandbox import Sandbox
+from tests.contract.store.steps import add_session, provisioning, warm_up
+from tests.fakes import samples
+from tests.fakes.samples import IMAGE, NOW
+
+NEXT = "spawnai/sandbox:next"
+
+
+def put(store: SqlStore, **changes: object) -> Host:
+    host = samples.host(**changes)
+    store.hosts.put(host)
+    return host
+
+
+def place(store: SqlStore, **changes: object) -> Sandbox:
+    """A sandbox for a session."""
+    session = add_session(store)
+    new = samples.new_sandbox(session_id=session.id, **changes)
+    return store.sandboxes.place(new, NOW)
+
+
+WISHES = [
+    Wish(region="eu"),
+    Wish(labels={"gpu": "yes"}),
+    Wish(region="eu", labels={"gpu": "yes", "zone": "a"}),
+]
+
+
+@pytest.mark.parametrize("wish", WISHES, ids=str)
+def test_a_wish_is_met_whatever_room_others_have(store: SqlStore, wish: Wish) -> None:
+    for _ in range(5):
+        put(store, slots=99, labels={"gpu": "no", "zone": "a"})
+    wished = put(store, slots=1, region="eu", labels={"gpu": "yes", "zone": "a"})
+    assert place(store, wish=wish).host_id == wished.id
+    with pytest.raises(errors.NoCapacity):
+        place(store, wish=wish)
+
+
+@pytest.mark.parametrize("wish", WISHES, ids=str)
+def test_a_claim_takes_no_older_sandbox_that_does_not_meet_the_wish(
+    store: SqlStore, wish: Wish
+) -> None:
+    put(store, slots=1)
+    other = warm_up(store)
+    put(store, slots=1, region="eu", labels={"gpu": "yes", "zone": "a"})
+    wished = warm_up(store)
+    session = add_session(store, wish=wish)
+    claimed = store.sandboxes.claim(provisioning(session), NOW)
+    assert claimed is not None
+    assert claimed[1].id == wished.id
+    assert claimed[0].wish == wish
+    second = add_session(store, wish=wish)
+    assert store.sandboxes.claim(provisioning(second), NOW) is None
+    assert store.sandboxes.get(other.id) == other
+
+
+def test_hosts_that_refused_are_not_tried_again(store: SqlStore) -> None:
+    hosts = [put(store, slots=9) for _ in range(5)]
+    avoid = tuple(host.id for host in hosts[:4])
+    assert place(store, avoid=avoid).host_id == hosts[4].id
+    with pytest.raises(errors.NoCapacity):
+        place(store, avoid=tuple(host.id for host in hosts))
+
+
+def test_warm_sandboxes_are_spread_over_hosts(store: SqlStore) -> None:
+    hosts = [put(store, slots=slots) for slots in (4, 9, 99)]
+    there = Counter(warm_up(store).host_id for _ in range(9))
+    assert there == {host.id: 3 for host in hosts}
+
+
+def test_a_warm_sandbox_waits_for_a_host_with_todays_image(store: SqlStore) -> None:
+    older = put(store, slots=9, image=IMAGE)
+    with pytest.raises(errors.NoCapacity):
+        store.sandboxes.place(samples.new_sandbox(image=NEXT), NOW)
+    newer = put(store, slots=1, image=NEXT)
+    assert store.sandboxes.place(samples.new_sandbox(image=NEXT), NOW).host_id == newer.id
+    assert store.sandboxes.list(host_id=older.id) == []
+
+
+def test_a_session_gets_the_older_image_of_its_host_rather_than_none(store: SqlStore) -> None:
+    put(store, slots=9, image=IMAGE)
+    newer = put(store, slots=1, image=NEXT)
+    first = place(store, image=NEXT)
+    assert (first.host_id, first.image) == (newer.id, NEXT)
+    assert place(store, image=NEXT).image == IMAGE
+
+
+def test_a_host_starts_as_many_at_once_as_its_curve_allows(store: SqlStore) -> None:
+    put(store, slots=9, starts=StartCurve(seconds=(1.0, 1.2, 9.0)))
+    assert [place(store).started_with, place(store).started_with] == [1, 2]
+    with pytest.raises(errors.NoCapacity):
+        place(store)
+
+
+def test_a_full_burst_of_starts_goes_to_all_hosts(store: SqlStore) -> None:
+    """More hosts than one round compares: each is busy after three."""
+    for _ in range(7):
+        put(store, slots=9)
+    placed = Counter(place(store).host_id for _ in range(15))
+    assert sum(placed.values()) == 15
+    assert max(placed.values()) <= 3
+
+
+def test_a_sandbox_is_of_its_hosts_generation(store: SqlStore) -> None:
+    host = put(store, slots=9)
+    assert place(store).generation == 1
+    store.hosts.change(host.id, lambda found: replace(found, generation=5))
+    placed = place(store)
+    assert placed.generation == 5
+    assert store.sandboxes.get(placed.id) == placed
+
+
+def test_a_session_that_is_given_a_place_keeps_its_wish(store: SqlStore) -> None:
+    put(store, region="eu")
+    wish = Wish(region="eu")
+    session = add_session(store, wish=wish, refused_by=(ids.new_host_id(),))
+    new = samples.new_sandbox(session_id=session.id, wish=wish)
+    store.sandboxes.place_for(provisioning(session, sandbox_id=new.id), new, NOW)
+    found = store.sessions.get(session.id)
+    assert (found.wish, found.refused_by) == (wish, session.refused_by)
+
+
+def test_counts_are_of_what_a_claim_could_get_and_by_image(store: SqlStore) -> None:
+    assert dict(store.sandboxes.warm_counts()) == {}
+    put(store, slots=4, image=IMAGE)
+    warm_up(store)
+    warm_up(store)
+    host = put(store, slots=4, image=NEXT)
+    warm_up(store, image=NEXT)
+    store.sandboxes.place(samples.new_sandbox(image=NEXT), NOW)
+    place(store)
+    assert dict(store.sandboxes.warm_counts()) == {IMAGE: 2, NEXT: 1}
+    assert store.sandboxes.warming() == 1, "a session's own is none"
+    store.hosts.change(host.id, lambda found: replace(found, cordoned=True))
+    assert dict(store.sandboxes.warm_counts()) == {IMAGE: 2}

@@ -1,0 +1,164 @@
+"""What the store does when its database is away, slow or wrongly named."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import event
+
+from orchestrator.adapters import sql_store
+from orchestrator.adapters.sql_store import SqlStore, upgrade
+from orchestrator.adapters.sql_store.database import Database
+from orchestrator.domain import errors
+from tests.conftest import execute, fresh_database
+from tests.contract.store.steps import add_session, provisioning
+from tests.fakes import samples
+from tests.fakes.samples import NOW
+
+KILL_THE_OTHERS = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+)
+
+
+def test_a_store_answers_a_ping(store: SqlStore) -> None:
+    store.ping()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:////nowhere/at/all/store.db",
+        "postgresql://spawn@127.0.0.1:1/spawn",  # nothing listens on port 1
+    ],
+)
+def test_a_database_that_is_away_is_a_temporary_error(url: str) -> None:
+    store = sql_store.open_store(url)
+    try:
+        for ask in (
+            store.ping,
+            store.hosts.list,
+            lambda: store.sessions.get(samples.session().id),
+            lambda: add_session(store),
+        ):
+            with pytest.raises(errors.Temporary) as caught:
+                ask()
+            assert caught.value.code == "database_unavailable"
+    finally:
+        store.close()
+
+
+def test_migrating_a_database_that_is_away_is_a_temporary_error() -> None:
+    with pytest.raises(errors.Temporary) as caught:
+        upgrade.migrate("postgresql://spawn@127.0.0.1:1/spawn")
+    assert caught.value.code == "database_unavailable"
+
+
+def test_a_writer_that_waits_too_long_is_told_to_come_again(
+    store: SqlStore, store_url: str
+) -> None:
+    session = add_session(store)
+    event.listen(store._database._engine, "checkout", _be_impatient)
+    other = sql_store.open_store(store_url)
+    try:
+        with other._database.write() as connection:
+            connection.exec_driver_sql("UPDATE sessions SET attempt = attempt")
+            with pytest.raises(errors.Temporary) as caught:
+                store.sessions.save(provisioning(session))
+            assert caught.value.code == "database_unavailable"
+            assert store.sessions.get(session.id) == session, "readers don't wait for writers"
+    finally:
+        other.close()
+    store.sessions.save(provisioning(session))
+
+
+def _be_impatient(connection: sqlite3.Connection, *_rest: object) -> None:
+    with closing(connection.cursor()) as cursor:
+        if isinstance(connection, sqlite3.Connection):
+            cursor.execute("PRAGMA busy_timeout = 20")
+        else:
+            cursor.execute("SET lock_timeout = 20")
+
+
+def test_an_exception_undoes_the_transaction_and_frees_its_locks(
+    store: SqlStore, store_url: str
+) -> None:
+    session = add_session(store)
+    with suppress(KeyError), store._database.write() as connection:
+        connection.exec_driver_sql("UPDATE sessions SET attempt = 99")
+        raise KeyError("something of ours went wrong")
+    other = sql_store.open_store(store_url)
+    try:
+        event.listen(other._database._engine, "checkout", _be_impatient)
+        assert other.sessions.save(session).attempt == session.attempt
+    finally:
+        other.close()
+
+
+def test_a_store_works_again_after_its_connections_were_cut(
+    postgres_url: str, migrated_postgres: str
+) -> None:
+    with fresh_database(postgres_url, migrated_postgres) as url:
+        store = sql_store.open_store(url)
+        try:
+            session = add_session(store)
+            execute(url, KILL_THE_OTHERS)
+            assert store.sessions.get(session.id) == session, "a look-up tries again by itself"
+            execute(url, KILL_THE_OTHERS)
+            with pytest.raises(errors.Temporary) as caught:
+                store.sessions.save(session)
+            assert caught.value.code == "database_unavailable"
+            assert store.sessions.save(session).revision == 1
+        finally:
+            store.close()
+
+
+def test_callers_queue_for_connections_and_get_them(store_url: str) -> None:
+    store = sql_store.open_store(store_url, pool_size=1)
+    try:
+        for _ in range(3):
+            add_session(store)
+            assert store.sandboxes.claim(provisioning(samples.session()), NOW) is None
+        assert len(store.sessions.list()) == 3
+    finally:
+        store.close()
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite://", "sqlite:///:memory:", "mysql://a@b/c", "not a url", "oracle+x://a"]
+)
+def test_a_url_that_can_not_be_a_stores_is_refused(url: str) -> None:
+    with pytest.raises(errors.InvalidInput) as caught:
+        sql_store.open_store(url)
+    assert caught.value.detail["field"] == "database_url"
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
+def test_postgresql_goes_by_every_name_that_people_give_it(
+    postgres_url: str, migrated_postgres: str, scheme: str
+) -> None:
+    store = sql_store.open_store(postgres_url.replace("postgresql+psycopg", scheme))
+    try:
+        store.ping()
+    finally:
+        store.close()
+
+
+def test_neither_prompts_nor_hashes_stand_in_an_error(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    upgrade.migrate(url)
+    store = sql_store.open_store(url)
+    try:
+        database: Database = store._database
+        with database.write() as connection:
+            connection.execute(sa.text("DROP TABLE events"))
+        with pytest.raises(errors.SpawnError) as caught:
+            add_session(store, prompt="a very private prompt")
+        chain = f"{caught.value} {caught.value.__cause__}"
+        assert "private" not in chain
+    finally:
+        store.close()

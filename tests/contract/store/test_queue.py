@@ -1,0 +1,194 @@
+"""ports.Sessions: the queue, what is due, what expires and what is forgotten."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import event
+
+from orchestrator.adapters import sql_store
+from orchestrator.adapters.sql_store import SqlStore, schema, sessions
+from orchestrator.domain import errors, ids
+from orchestrator.domain.pool.sandbox import SandboxState
+from orchestrator.domain.sessions.session import SessionState, Tier, Wanted
+from tests.contract.store.steps import add_session, provisioning, retire, walk, warm_up
+from tests.fakes import samples
+from tests.fakes.samples import NOW, later
+
+
+def test_active_sessions_are_those_that_have_not_ended(store: SqlStore) -> None:
+    for state in SessionState:
+        add_session(store, state=state)
+    add_session(store, user_id=ids.new_user_id())
+    with pytest.raises(errors.LimitReached):
+        store.sessions.add(samples.session(), None, max_active=6)
+    store.sessions.add(samples.session(), None, max_active=7)
+    store.sessions.add(samples.session(user_id=ids.new_user_id()), None, max_active=1)
+
+
+def test_counts_name_each_state_that_has_sessions(store: SqlStore) -> None:
+    assert store.sessions.counts() == {}
+    for state in (SessionState.QUEUED, SessionState.FAILED, SessionState.FAILED):
+        add_session(store, state=state)
+    assert store.sessions.counts() == {SessionState.QUEUED: 1, SessionState.FAILED: 2}
+
+
+def test_the_queue_is_by_tier_then_age_then_id(store: SqlStore) -> None:
+    free = add_session(store, created_at=later(-90))
+    older, younger = sorted(
+        (add_session(store, tier=Tier.PRO, created_at=later(-50)) for _ in range(2)),
+        key=lambda session: session.id,
+    )
+    oldest = add_session(store, tier=Tier.PRO, created_at=later(-60))
+    ours = add_session(store, tier=Tier.OPERATOR)
+    queue = [ours, oldest, older, younger, free]
+    assert [store.sessions.ahead_of(session, NOW) for session in queue] == [0, 1, 2, 3, 4]
+    assert store.sessions.due(NOW, 10) == queue
+    assert store.sessions.waiting(NOW) == 5
+
+
+def test_who_does_not_wait_is_ahead_of_nobody(store: SqlStore) -> None:
+    mine = add_session(store)
+    add_session(store, tier=Tier.PRO, due_at=later(1))  # waits for its next attempt
+    add_session(store, tier=Tier.PRO, wanted=Wanted.GONE)
+    add_session(store, tier=Tier.PRO, state=SessionState.PROVISIONING)
+    assert store.sessions.ahead_of(mine, NOW) == 0
+    assert store.sessions.waiting(NOW) == 1
+    assert store.sessions.ahead_of(mine, later(1)) == 1
+
+
+def test_what_is_under_way_is_due_before_the_queue(store: SqlStore) -> None:
+    queued = add_session(store, tier=Tier.OPERATOR, created_at=later(-99))
+    second = add_session(store, state=SessionState.DEPLOYING, due_at=later(-1))
+    first = add_session(store, state=SessionState.DESTROYING, due_at=later(-2))
+    to_end = add_session(store, wanted=Wanted.GONE)  # never begun, only to be let go
+    add_session(store, state=SessionState.READY, due_at=later(1))
+    add_session(store, state=SessionState.DESTROYED, due_at=later(-99))
+    add_session(store, state=SessionState.FAILED, due_at=later(-99))
+    assert store.sessions.due(NOW, 10) == [first, second, to_end, queued]
+    assert store.sessions.due(NOW, 2) == [first, second]
+
+
+def test_what_has_had_its_time_is_to_end(store: SqlStore) -> None:
+    over = add_session(store, state=SessionState.READY, expires_at=NOW, due_at=later(500))
+    running = add_session(store, state=SessionState.READY, expires_at=later(1))
+    ended = add_session(store, state=SessionState.FAILED, expires_at=later(-9))
+    (expired,) = store.sessions.expire(NOW, 10)
+    assert expired == replace(
+        over, wanted=Wanted.GONE, due_at=NOW, updated_at=NOW, revision=over.revision + 1
+    )
+    assert store.sessions.get(over.id) == expired
+    assert store.sessions.get(running.id) == running
+    assert store.sessions.get(ended.id) == ended
+    assert store.sessions.expire(NOW, 10) == []
+
+
+def test_no_more_sessions_expire_at_once_than_asked_for(store: SqlStore) -> None:
+    for age in range(5):
+        add_session(store, expires_at=later(-age))
+    assert len(store.sessions.expire(NOW, 3)) == 3
+    assert len(store.sessions.expire(NOW, 3)) == 2
+
+
+def test_what_was_read_before_it_expired_is_stale(store: SqlStore) -> None:
+    session = add_session(store, expires_at=NOW)
+    store.sessions.expire(NOW, 10)
+    with pytest.raises(errors.StaleWrite):
+        store.sessions.save(provisioning(session))
+
+
+def test_an_extension_that_is_being_written_beats_the_reaper(
+    store: SqlStore, store_url: str
+) -> None:
+    session = add_session(store, state=SessionState.READY, expires_at=NOW)
+    extended = replace(session, expires_at=later(3600))
+    wants_to_write = threading.Event()
+    expired: list[object] = ["the reaper never came to an end"]
+    reaper = sql_store.open_store(store_url)  # as if of another process
+
+    def watch(*call: Any) -> None:
+        if call[2].startswith("BEGIN"):
+            wants_to_write.set()
+
+    def reap() -> None:
+        expired[:] = reaper.sessions.expire(NOW, 10)
+
+    event.listen(reaper._database._engine, "before_cursor_execute", watch)
+    thread = threading.Thread(target=reap, daemon=True)
+    try:
+        with store._database.write() as connection:
+            sessions.write(connection, extended)
+            thread.start()
+            # It has seen the session as overdue by now: the extension is not committed yet.
+            assert wants_to_write.wait(30)
+        thread.join(30)
+    finally:
+        reaper.close()
+    assert expired == []
+    assert store.sessions.get(session.id).wanted is Wanted.RUNNING
+
+
+def test_pruning_forgets_what_ended_long_ago_and_all_that_belongs_to_it(store: SqlStore) -> None:
+    old = add_session(store, state=SessionState.DESTROYED, updated_at=later(-10))
+    failed = add_session(store, state=SessionState.FAILED, updated_at=later(-10))
+    young = add_session(store, state=SessionState.DESTROYED, updated_at=later(-5))
+    live = add_session(store, state=SessionState.READY, updated_at=later(-10))
+    for session in (old, failed, young, live):
+        store.logs.append(session.id, ["a line"], NOW)
+    store.bundles.add(samples.bundle_record(session_id=old.id))
+
+    assert store.sessions.prune(later(-5)) == 2
+
+    assert {session.id for session in store.sessions.list()} == {young.id, live.id}
+    assert store.logs.tail(old.id, 10) == []
+    assert len(store.logs.tail(live.id, 10)) == 1
+    assert _count(store, schema.events) == 4  # two each of the two that stay
+    assert len(store.bundles.list(old.id)) == 1, "bundles have a retention of their own"
+
+
+def test_pruning_goes_on_until_nothing_is_left_to_prune(store: SqlStore) -> None:
+    for _ in range(sessions._BATCH + 1):
+        add_session(store, state=SessionState.FAILED, updated_at=later(-10))
+    assert store.sessions.prune(NOW) == sessions._BATCH + 1
+    assert store.sessions.list() == []
+
+
+def test_pruning_forgets_sandboxes_that_are_gone_but_none_that_a_live_session_had(
+    store: SqlStore,
+) -> None:
+    store.hosts.put(samples.host())
+    gone = retire(store, warm_up(store))
+    claimed = store.sandboxes.claim(provisioning(add_session(store)), NOW)
+    assert claimed is None
+    warm_up(store)
+    theirs = store.sandboxes.claim(provisioning(add_session(store)), NOW)
+    assert theirs is not None
+    lost = retire(store, theirs[1])
+
+    assert store.sessions.prune(later(1)) == 0
+
+    with pytest.raises(errors.NotFound):
+        store.sandboxes.get(gone.id)
+    assert store.sandboxes.get(lost.id) == lost
+
+
+def test_a_sandbox_outlives_the_record_of_its_session(store: SqlStore) -> None:
+    store.hosts.put(samples.host())
+    warm_up(store)
+    claim = store.sandboxes.claim(provisioning(add_session(store)), NOW)
+    assert claim is not None
+    session, sandbox = claim
+    walk(store, sandbox, SandboxState.BROKEN)
+    store.sessions.save(replace(session, state=SessionState.FAILED, updated_at=later(-10)))
+    assert store.sessions.prune(NOW) == 1
+    left = store.sandboxes.get(sandbox.id)
+    assert (left.session_id, left.state) == (None, SandboxState.BROKEN)
+
+
+def _count(store: SqlStore, table: sa.Table) -> int:
+    with store._database.read() as connection:
+        return connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()

@@ -1,0 +1,172 @@
+"""ports.BundleRecords, Logs, Keys, Audit and Leases."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import pytest
+
+from orchestrator.adapters.sql_store import SqlStore
+from orchestrator.domain import errors, ids
+from orchestrator.domain.people.access import Role
+from orchestrator.domain.sessions.session import SessionState, Tier
+from orchestrator.ports import AuditEntry, LogLine
+from tests.contract.store.steps import add_session, run_together
+from tests.fakes import samples
+from tests.fakes.samples import NOW, later
+
+ONE, TWO = ids.Sha256("1" * 64), ids.Sha256("2" * 64)
+
+
+def test_the_bundles_of_a_session_are_listed_by_version(store: SqlStore) -> None:
+    second = samples.bundle_record(version=2, delete_after=later(9), title="Très bien")
+    first = replace(second, version=1, sha256=ONE, delete_after=None)
+    store.bundles.add(second)
+    store.bundles.add(first)
+    store.bundles.add(samples.bundle_record())
+    assert store.bundles.list(second.session_id) == [first, second]
+    assert store.bundles.list(ids.new_session_id()) == []
+
+
+def test_a_bundle_that_is_added_again_is_no_error_and_another_one_is(store: SqlStore) -> None:
+    record = samples.bundle_record(sha256=ONE)
+    store.bundles.add(record)
+    store.bundles.add(replace(record, created_at=later(5)))
+    with pytest.raises(errors.Conflict):
+        store.bundles.add(replace(record, sha256=TWO))
+    assert store.bundles.list(record.session_id) == [record]
+
+
+def test_retention_begins_once(store: SqlStore) -> None:
+    first = samples.bundle_record(delete_after=later(5))
+    second = replace(first, version=2, delete_after=None)
+    other = samples.bundle_record()
+    for record in (first, second, other):
+        store.bundles.add(record)
+    store.bundles.retire(first.session_id, later(60))
+    store.bundles.retire(first.session_id, later(90))
+    assert store.bundles.list(first.session_id) == [first, replace(second, delete_after=later(60))]
+    assert store.bundles.list(other.session_id) == [other]
+
+
+def test_a_digest_expires_with_the_last_record_that_names_it(store: SqlStore) -> None:
+    mine = samples.bundle_record(sha256=ONE, delete_after=NOW)
+    theirs = samples.bundle_record(sha256=ONE, delete_after=later(5))
+    alone = samples.bundle_record(sha256=TWO, delete_after=later(-5))
+    kept = samples.bundle_record()
+    for record in (mine, theirs, alone, kept):
+        store.bundles.add(record)
+    assert store.bundles.take_expired(later(-9)) == []
+    assert store.bundles.take_expired(NOW) == [TWO]
+    assert store.bundles.list(mine.session_id) == []
+    assert store.bundles.list(theirs.session_id) == [theirs]
+    assert store.bundles.take_expired(later(5)) == [ONE]
+    assert store.bundles.take_expired(later(5)) == []
+    assert store.bundles.list(kept.session_id) == [kept]
+
+
+def test_a_bundle_that_a_live_session_starts_from_does_not_expire(store: SqlStore) -> None:
+    record = samples.bundle_record(sha256=ONE, delete_after=NOW)
+    store.bundles.add(record)
+    live = add_session(store, bundle=ONE)
+    assert store.bundles.take_expired(NOW) == []
+    assert store.bundles.list(record.session_id) == [record]
+    store.sessions.save(replace(live, state=SessionState.FAILED))
+    assert store.bundles.take_expired(NOW) == [ONE]
+
+
+def test_the_log_keeps_the_last_lines_in_order(store: SqlStore) -> None:
+    session, other = add_session(store), add_session(store)
+    store.logs.append(session.id, ["one", "two", "three"], NOW)
+    store.logs.append(other.id, ["theirs"], NOW)
+    store.logs.append(session.id, [], NOW)
+    store.logs.append(session.id, ["four", "five", "nul \0"], later(1))
+    lines = [LogLine(at=NOW, text="two"), LogLine(at=NOW, text="three")]
+    lines += [LogLine(at=later(1), text=text) for text in ("four", "five", "nul \ufffd")]
+    assert store.logs.tail(session.id, 99) == lines
+    assert store.logs.tail(session.id, 2) == lines[-2:]
+    assert store.logs.tail(other.id, 99) == [LogLine(at=NOW, text="theirs")]
+    store.logs.append(session.id, [f"line {number}" for number in range(20)], NOW)
+    assert [line.text for line in store.logs.tail(session.id, 99)] == [
+        f"line {number}" for number in range(15, 20)
+    ]
+
+
+def test_nothing_is_logged_for_a_session_that_is_not_there(store: SqlStore) -> None:
+    with pytest.raises(errors.NotFound):
+        store.logs.append(ids.new_session_id(), ["hello"], NOW)
+
+
+def test_a_key_is_found_by_its_hash_until_it_is_revoked(store: SqlStore) -> None:
+    key = samples.api_key(tier=Tier.OPERATOR, role=Role.OPERATOR)
+    older = samples.api_key(created_at=later(-5))
+    store.keys.add(key)
+    store.keys.add(older)
+    assert store.keys.by_hash(key.key_hash) == key
+    assert store.keys.by_hash("0" * 64) is None
+    store.keys.revoke(key.id, later(1))
+    store.keys.revoke(key.id, later(2))
+    assert store.keys.by_hash(key.key_hash) is None
+    assert store.keys.list() == [older, replace(key, revoked_at=later(1))]
+    with pytest.raises(errors.NotFound):
+        store.keys.revoke(ids.new_key_id(), NOW)
+
+
+def test_the_name_of_a_key_is_free_again_once_it_is_revoked(store: SqlStore) -> None:
+    key = samples.api_key(name="ci")
+    store.keys.add(key)
+    with pytest.raises(errors.Conflict) as caught:
+        store.keys.add(samples.api_key(name="ci"))
+    assert caught.value.code == "key_exists"
+    store.keys.revoke(key.id, NOW)
+    second = samples.api_key(name="ci")
+    store.keys.add(second)
+    assert store.keys.by_hash(second.key_hash) == second
+
+
+def test_the_audit_is_read_newest_first(store: SqlStore) -> None:
+    entries = [
+        AuditEntry(at=later(n), actor="operator", action="session_killed", subject=f"ses_{n}")
+        for n in range(4)
+    ]
+    entries.append(replace(entries[0], detail="détail \0"))
+    for entry in entries:
+        store.audit.add(entry)
+    newest_first = [replace(entries[-1], detail="détail \ufffd"), *entries[-2::-1]]
+    assert store.audit.list() == newest_first
+    assert store.audit.list(limit=2) == newest_first[:2]
+
+
+def test_a_lease_has_one_holder_until_it_runs_out(store: SqlStore) -> None:
+    assert store.leases.holder("leader", NOW) is None
+    assert store.leases.hold("leader", "a", later(10), NOW)
+    assert not store.leases.hold("leader", "b", later(20), later(5))
+    assert store.leases.hold("leader", "a", later(15), later(5)), "its holder renews it"
+    assert not store.leases.hold("leader", "b", later(25), later(14))
+    assert store.leases.holder("leader", later(14)) == "a"
+    assert store.leases.holder("leader", later(15)) is None
+    assert store.leases.hold("leader", "b", later(25), later(15))
+    assert not store.leases.hold("leader", "a", later(30), later(16))
+    assert store.leases.hold("another", "a", later(30), later(16))
+
+
+def test_a_lease_is_released_by_its_holder_alone(store: SqlStore) -> None:
+    assert store.leases.hold("leader", "a", later(10), NOW)
+    store.leases.release("leader", "b")
+    assert not store.leases.hold("leader", "b", later(20), NOW)
+    store.leases.release("leader", "a")
+    store.leases.release("leader", "a")
+    assert store.leases.hold("leader", "b", later(20), NOW)
+
+
+def test_of_those_who_come_at_once_one_gets_the_lease(store: SqlStore) -> None:
+    start = threading.Barrier(4)
+    outcomes: list[bool] = []
+
+    def candidate(name: str) -> None:
+        start.wait()
+        outcomes.append(store.leases.hold("leader", name, later(10), NOW))
+
+    run_together([lambda name=name: candidate(name) for name in "abcd"])
+    assert sorted(outcomes) == [False, False, False, True]

@@ -1,0 +1,258 @@
+"""ports.Sandboxes: claims, facts and routes. Placements are in test_store_placements.py."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC
+
+import pytest
+
+from orchestrator.adapters.sql_store import SqlStore
+from orchestrator.domain import errors, ids
+from orchestrator.domain.pool.host import Drain, HostState
+from orchestrator.domain.pool.routes import Route
+from orchestrator.domain.pool.sandbox import SandboxState
+from orchestrator.domain.sessions.session import SessionState
+from tests.contract.store.steps import add_session, provisioning, retire, walk, warm_up
+from tests.fakes import samples
+from tests.fakes.samples import NOW, later
+
+
+@pytest.fixture
+def host_id(store: SqlStore) -> ids.HostId:
+    host = samples.host(slots=6, publish_address="10.0.0.7")
+    store.hosts.put(host)
+    return host.id
+
+
+def test_the_oldest_warm_sandbox_is_claimed_for_a_session(
+    store: SqlStore, host_id: ids.HostId
+) -> None:
+    warm_up(store, later(2))
+    oldest = warm_up(store, later(1))
+    session = add_session(store)
+
+    got = store.sandboxes.claim(provisioning(session), later(5))
+
+    assert got is not None
+    claimed_for, claimed = got
+    assert claimed == replace(
+        oldest, state=SandboxState.CLAIMED, session_id=session.id, state_since=later(5)
+    )
+    assert claimed_for == replace(
+        provisioning(session), sandbox_id=oldest.id, slug=oldest.slug, revision=1
+    )
+    assert store.sandboxes.get(oldest.id) == claimed
+    assert store.sessions.get(session.id) == claimed_for
+
+
+def test_a_claim_without_a_warm_sandbox_changes_nothing(
+    store: SqlStore, host_id: ids.HostId
+) -> None:
+    store.sandboxes.place(samples.new_sandbox(), NOW)  # CREATING
+    unrouted = store.sandboxes.place(samples.new_sandbox(), NOW)
+    store.sandboxes.agent_seen(unrouted.id, NOW)
+    session = add_session(store)
+    assert store.sandboxes.claim(provisioning(session), NOW) is None
+    assert store.sessions.get(session.id) == session
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cordoned": True},
+        {"drain": Drain.WAIT},
+        {"drain": Drain.MOVE},
+        {"state": HostState.SUSPECT},
+        {"state": HostState.LOST},
+    ],
+    ids=str,
+)
+def test_nothing_is_claimed_on_a_host_that_can_not_serve_it(
+    store: SqlStore, host_id: ids.HostId, change: dict[str, object]
+) -> None:
+    warm = warm_up(store)
+    host = store.hosts.get(host_id)
+    store.hosts.put(replace(host, **change))  # type: ignore[arg-type] # fields by name
+    session = add_session(store)
+    assert store.sandboxes.claim(provisioning(session), NOW) is None
+    store.hosts.put(replace(host, shortage="its disk is full"))  # what it has warm serves
+    got = store.sandboxes.claim(provisioning(session), NOW)
+    assert got is not None
+    assert got[1].id == warm.id
+
+
+def test_a_stale_claim_leaves_the_sandbox_to_the_next_one(
+    store: SqlStore, host_id: ids.HostId
+) -> None:
+    warm = warm_up(store)
+    session = add_session(store)
+    store.sessions.save(replace(session, attempt=2))
+    with pytest.raises(errors.StaleWrite):
+        store.sandboxes.claim(provisioning(session), NOW)
+    with pytest.raises(errors.NotFound):
+        store.sandboxes.claim(provisioning(samples.session()), NOW)
+    assert store.sandboxes.get(warm.id) == warm
+    assert store.sandboxes.claim(provisioning(add_session(store)), NOW) is not None
+
+
+def test_a_session_that_recovers_keeps_its_slug_and_its_sandbox_takes_it_over(
+    store: SqlStore, host_id: ids.HostId
+) -> None:
+    warm = warm_up(store)
+    session = add_session(store, slug=ids.new_slug())
+    got = store.sandboxes.claim(provisioning(session), NOW)
+    assert got is not None
+    assert got[0].slug == got[1].slug == session.slug
+    assert not got[1].routed, "its new route isn't live yet"
+    assert store.sandboxes.get(warm.id) == got[1]
+    assert store.sandboxes.unsettled_routes()
+
+
+def test_a_save_needs_the_state_that_was_expected(store: SqlStore, host_id: ids.HostId) -> None:
+    warm = warm_up(store)
+    broken = warm.transition(SandboxState.BROKEN, later(3), "its container is gone")
+    assert store.sandboxes.save(broken, SandboxState.WARM) == broken
+    assert store.sandboxes.get(warm.id) == broken
+    with pytest.raises(errors.StaleWrite):
+        store.sandboxes.save(replace(warm, reason="late"), SandboxState.WARM)
+    with pytest.raises(errors.StaleWrite):
+        store.sandboxes.save(samples.sandbox(), SandboxState.WARM)
+    assert store.sandboxes.get(warm.id) == broken
+
+
+def test_a_save_writes_neither_route_nor_visit_nor_forgets_the_container(
+    store: SqlStore, host_id: ids.HostId
+) -> None:
+    read_early = store.sandboxes.place(samples.new_sandbox(), NOW)
+    store.sandboxes.set_container(read_early.id, "c0ffee")
+    store.sandboxes.mark_routes({read_early.id: read_early.slug}, [], NOW)
+    broken = read_early.transition(SandboxState.BROKEN, later(1), "stuck")
+    saved = store.sandboxes.save(broken, SandboxState.CREATING)
+    assert saved == replace(broken, container_id="c0ffee", routed=True)
+    assert store.sandboxes.get(saved.id) == saved
+
+
+def test_what_stops_counts_as_routed_until_its_withdrawal_is_confirmed(
+    store: SqlStore, host_id: ids.HostId
+) -> None:
+    placed = store.sandboxes.place(samples.new_sandbox(), NOW)
+    assert not placed.routed
+    stopping = walk(store, placed, SandboxState.STOPPING)
+    assert stopping.routed
+    assert store.sandboxes.unsettled_routes()
+    (withdrawn,) = store.sandboxes.mark_routes({}, [placed.id], NOW)
+    assert withdrawn == replace(stopping, routed=False)
+    assert not store.sandboxes.unsettled_routes()
+
+
+def test_dockers_answer_is_recorded_whatever_the_state(
+    store: SqlStore, host_id: ids.HostId
+) -> None:
+    placed = store.sandboxes.place(samples.new_sandbox(), NOW)
+    stopping = walk(store, placed, SandboxState.STOPPING)
+    store.sandboxes.set_container(placed.id, "late")
+    assert store.sandboxes.get(placed.id) == replace(stopping, container_id="late")
+
+
+def test_a_sandbox_is_warm_when_its_agent_came_and_its_route_is_live(
+    store: SqlStore, host_id: ids.HostId
+) -> None:
+    one, two = (store.sandboxes.place(samples.new_sandbox(), NOW) for _ in range(2))
+    seen = store.sandboxes.agent_seen(one.id, later(1))
+    assert seen == replace(one, agent_seen_at=later(1))
+    (warm,) = store.sandboxes.mark_routes({one.id: one.slug}, [], later(2))
+    assert (warm.state, warm.state_since, warm.routed) == (SandboxState.WARM, later(2), True)
+
+    (routed,) = store.sandboxes.mark_routes({two.id: two.slug}, [], later(1))
+    assert routed == replace(two, routed=True)
+    warm = store.sandboxes.agent_seen(two.id, later(3))
+    assert (warm.state, warm.state_since) == (SandboxState.WARM, later(3))
+    assert store.sandboxes.get(two.id) == warm
+
+
+def test_a_sandbox_made_for_a_session_is_claimed_by_its_agents_first_visit(
+    store: SqlStore, host_id: ids.HostId
+) -> None:
+    session = add_session(store)
+    placed = store.sandboxes.place(samples.new_sandbox(session_id=session.id), NOW)
+    assert store.sandboxes.agent_seen(placed.id, NOW).state is SandboxState.CLAIMED
+
+
+def test_a_visit_soon_after_the_last_is_not_written(store: SqlStore, host_id: ids.HostId) -> None:
+    warm = warm_up(store)
+    assert store.sandboxes.agent_seen(warm.id, later(9)) == warm
+    assert store.sandboxes.get(warm.id).agent_seen_at == NOW
+    store.sandboxes.agent_seen(warm.id, later(10))
+    seen_at = store.sandboxes.get(warm.id).agent_seen_at
+    assert seen_at == later(10)
+    assert seen_at is not None
+    assert seen_at.tzinfo is UTC
+
+
+def test_unknown_sandboxes_are_not_found(store: SqlStore) -> None:
+    with pytest.raises(errors.NotFound):
+        store.sandboxes.get(ids.new_sandbox_id())
+    with pytest.raises(errors.NotFound):
+        store.sandboxes.agent_seen(ids.new_sandbox_id(), NOW)
+
+
+def test_a_route_is_marked_only_where_the_state_agrees(
+    store: SqlStore, host_id: ids.HostId
+) -> None:
+    warm = warm_up(store)
+    stopping = walk(store, warm_up(store), SandboxState.STOPPING)
+    other = store.sandboxes.place(samples.new_sandbox(), NOW)
+    assert store.sandboxes.mark_routes({stopping.id: stopping.slug}, [warm.id], NOW) == []
+    assert store.sandboxes.mark_routes({warm.id: warm.slug}, [], NOW) == [], "it is routed already"
+    assert store.sandboxes.mark_routes({}, [], NOW) == []
+    changed = store.sandboxes.mark_routes({other.id: other.slug}, [stopping.id], NOW)
+    assert {sandbox.id: sandbox.routed for sandbox in changed} == {
+        other.id: True,
+        stopping.id: False,
+    }
+    assert store.sandboxes.get(warm.id) == warm
+
+
+def test_routes_are_those_of_routed_states_at_their_hosts_address(
+    store: SqlStore, host_id: ids.HostId
+) -> None:
+    assert store.sandboxes.routes() == []
+    assert not store.sandboxes.unsettled_routes()
+    retire(store, warm_up(store))
+    walk(store, warm_up(store), SandboxState.BROKEN)
+    warm = warm_up(store)
+    creating = store.sandboxes.place(samples.new_sandbox(), NOW)
+    session = add_session(store, slug=ids.new_slug(), state=SessionState.QUEUED)
+    got = store.sandboxes.claim(provisioning(session), NOW)
+    assert got is not None
+    assert got[1].id == warm.id
+    assert dict(store.sandboxes.routes()) == {
+        creating.id: Route(slug=creating.slug, address="10.0.0.7", port=creating.port),
+        warm.id: Route(slug=got[1].slug, address="10.0.0.7", port=warm.port),
+    }
+    assert store.sandboxes.unsettled_routes()
+
+
+def test_the_list_leaves_out_what_is_gone_unless_asked(
+    store: SqlStore, host_id: ids.HostId
+) -> None:
+    gone = retire(store, warm_up(store, later(-9)))
+    young, old = warm_up(store, later(-1)), warm_up(store, later(-2))
+    elsewhere = samples.host()
+    store.hosts.put(replace(store.hosts.get(host_id), cordoned=True))
+    store.hosts.put(elsewhere)
+    there = store.sandboxes.place(samples.new_sandbox(), NOW)
+    assert store.sandboxes.list() == [old, young, there]
+    assert store.sandboxes.list(host_id=elsewhere.id) == [there]
+    assert store.sandboxes.list(states=[SandboxState.WARM]) == [old, young]
+    assert store.sandboxes.list(states=list(SandboxState)) == [gone, old, young, there]
+    assert store.sandboxes.list(host_id=host_id, states=[SandboxState.CREATING]) == []
+
+
+def test_a_route_is_not_marked_under_a_slug_that_was_not_published(
+    store: SqlStore, host_id: ids.HostId
+) -> None:
+    placed = store.sandboxes.place(samples.new_sandbox(), NOW)
+    assert store.sandboxes.mark_routes({placed.id: ids.new_slug()}, [], NOW) == []
+    assert store.sandboxes.unsettled_routes()

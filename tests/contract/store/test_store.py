@@ -1,0 +1,229 @@
+"""ports.Sessions: writing one session and reading it back. The queue is in test_store_queue.py."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from orchestrator.adapters.sql_store import SqlStore, schema
+from orchestrator.domain import errors, ids
+from orchestrator.domain.sessions.progress import message_of, progress_of
+from orchestrator.domain.sessions.session import Entered, Session, SessionState, Tier
+from orchestrator.ports import Idempotency
+from tests.contract.store.steps import add, add_session, provisioning, run_together
+from tests.fakes import samples
+from tests.fakes.samples import NOW, later
+
+ONCE = Idempotency(key="order-66", fingerprint="f" * 64)
+
+
+def events_of(store: SqlStore, session: Session) -> list[tuple[int, datetime, str, int, str]]:
+    """What the events table holds of a session; no port reads it yet."""
+    query = (
+        schema.events.select()
+        .where(schema.events.c.session_id == session.id)
+        .order_by(schema.events.c.seq)
+    )
+    with store._database.read() as connection:
+        return [tuple(row)[1:] for row in connection.execute(query)]
+
+
+def test_every_field_of_a_session_comes_back_as_it_was(store: SqlStore) -> None:
+    full, plain = samples.full_session(), samples.session()
+    assert add(store, full) == full
+    assert add(store, plain) == plain
+    assert store.sessions.get(full.id) == full
+    assert store.sessions.get(plain.id) == plain
+
+
+def test_times_come_back_in_utc_whatever_zone_they_were_written_in(store: SqlStore) -> None:
+    tokyo = timezone(timedelta(hours=9))
+    session = add_session(store, expires_at=later(3600).astimezone(tokyo))
+    for read in (store.sessions.get(session.id), store.sessions.list()[0]):
+        assert read.expires_at == later(3600)
+        for moment in (read.expires_at, read.created_at, read.due_at, read.history[0].at):
+            assert moment.tzinfo is not None
+            assert moment.utcoffset() == timedelta(0)
+    assert store.sessions.get(session.id).created_at.tzinfo is UTC
+
+
+def test_a_time_without_a_zone_is_refused(store: SqlStore) -> None:
+    session = samples.session(due_at=datetime(2026, 3, 1))  # noqa: DTZ001 - the point of this test
+    with pytest.raises(Exception, match="without a time zone"):
+        add(store, session)
+    assert store.sessions.list() == []
+
+
+def test_characters_that_no_database_takes_are_replaced(store: SqlStore) -> None:
+    session = add_session(store, prompt="nul \0, half \ud83d of a pair, whole 🚀")
+    assert store.sessions.get(session.id).prompt == "nul \ufffd, half ? of a pair, whole 🚀"
+
+
+def test_an_unknown_session_is_not_found(store: SqlStore) -> None:
+    stranger = samples.session()
+    with pytest.raises(errors.NotFound):
+        store.sessions.get(stranger.id)
+    with pytest.raises(errors.NotFound):
+        store.sessions.save(stranger)
+
+
+def test_the_same_id_twice_is_a_conflict(store: SqlStore) -> None:
+    session = add_session(store)
+    with pytest.raises(errors.Conflict):
+        add(store, session)
+
+
+def test_two_sessions_never_share_a_slug(store: SqlStore) -> None:
+    first = add_session(store, slug=ids.new_slug())
+    with pytest.raises(errors.Conflict):
+        add_session(store, slug=first.slug)
+
+
+def test_a_repeated_request_gets_the_session_of_the_first(store: SqlStore) -> None:
+    first = add(store, samples.session(), ONCE)
+    moved = store.sessions.save(provisioning(first))
+    again = add(store, samples.session(prompt="a repeat"), ONCE)
+    assert again == moved
+    assert store.sessions.list() == [moved]
+
+
+def test_another_request_under_the_same_key_is_a_conflict(store: SqlStore) -> None:
+    add(store, samples.session(), ONCE)
+    with pytest.raises(errors.Conflict) as caught:
+        add(store, samples.session(), replace(ONCE, fingerprint="0" * 64))
+    assert caught.value.code == "idempotency_conflict"
+    assert len(store.sessions.list()) == 1
+
+
+def test_an_idempotency_key_means_something_to_its_user_alone(store: SqlStore) -> None:
+    mine = add(store, samples.session(), ONCE)
+    theirs = add(store, samples.session(user_id=ids.new_user_id()), ONCE)
+    assert mine.id != theirs.id
+    assert len(store.sessions.list()) == 2
+
+
+def test_requests_that_come_at_once_with_one_key_make_one_session(store: SqlStore) -> None:
+    start = threading.Barrier(4)
+    got: list[Session] = []
+
+    def ask() -> None:
+        start.wait()
+        got.append(add(store, samples.session(), ONCE))
+
+    run_together([ask] * 4)
+    assert len(got) == 4
+    assert {session.id for session in got} == {store.sessions.list()[0].id}
+    assert len(store.sessions.list()) == 1
+
+
+def test_a_user_has_no_more_sessions_than_the_limit(store: SqlStore) -> None:
+    ended = add_session(store, state=SessionState.DESTROYED)
+    first = add(store, samples.session(), ONCE, max_active=2)
+    add(store, samples.session(), max_active=2)
+    with pytest.raises(errors.LimitReached) as caught:
+        add(store, samples.session(), max_active=2)
+    assert caught.value.detail["limit"] == 2
+    assert add(store, samples.session(), ONCE, max_active=2) == first, "a repeat adds nothing"
+    add(store, samples.session(user_id=ids.new_user_id()), max_active=2)
+    assert len(store.sessions.list(user_id=ended.user_id)) == 3
+
+
+def test_requests_that_come_at_once_never_pass_the_limit(store: SqlStore) -> None:
+    start = threading.Barrier(4)
+    outcomes: list[str] = []
+
+    def ask() -> None:
+        start.wait()
+        try:
+            add(store, samples.session(), max_active=2)
+            outcomes.append("added")
+        except errors.LimitReached:
+            outcomes.append("refused")
+
+    run_together([ask] * 4)
+    assert sorted(outcomes) == ["added", "added", "refused", "refused"]
+
+
+def test_a_save_takes_the_session_to_its_next_revision(store: SqlStore) -> None:
+    session = add_session(store)
+    changed = replace(
+        samples.full_session(), id=session.id, revision=session.revision, tier=Tier.OPERATOR
+    )
+    saved = store.sessions.save(changed)
+    assert saved == replace(changed, revision=session.revision + 1)
+    assert store.sessions.get(session.id) == saved
+
+
+def test_a_save_of_what_was_read_before_somebody_elses_save_is_stale(store: SqlStore) -> None:
+    session = add_session(store)
+    theirs = store.sessions.save(replace(session, attempt=2))
+    with pytest.raises(errors.StaleWrite):
+        store.sessions.save(provisioning(session))
+    assert store.sessions.get(session.id) == theirs
+    assert [seq for seq, *_ in events_of(store, session)] == [1]
+
+
+def test_of_saves_that_come_at_once_exactly_one_wins(store: SqlStore) -> None:
+    session = add_session(store)
+    start = threading.Barrier(4)
+    outcomes: list[str] = []
+
+    def save() -> None:
+        start.wait()
+        try:
+            store.sessions.save(provisioning(session))
+            outcomes.append("saved")
+        except errors.StaleWrite:
+            outcomes.append("stale")
+
+    run_together([save] * 4)
+    assert sorted(outcomes) == ["saved", "stale", "stale", "stale"]
+    assert store.sessions.get(session.id).revision == session.revision + 1
+
+
+def test_every_new_entry_of_the_history_becomes_an_event(store: SqlStore) -> None:
+    session = add_session(store)
+    queued = (1, NOW, "queued", 10, "Waiting for a free sandbox")
+    assert events_of(store, session) == [queued]
+
+    twice = provisioning(session).transition(SessionState.GENERATING, later(1))
+    saved = store.sessions.save(twice)
+    store.sessions.save(replace(saved, due_at=later(9)))  # no new entry, no event
+    assert events_of(store, session) == [
+        queued,
+        (2, NOW, "provisioning", 30, "Preparing a sandbox"),
+        (3, later(1), "generating", progress_of(twice), message_of(twice)),
+    ]
+
+
+def test_a_session_that_is_added_with_a_history_has_its_events(store: SqlStore) -> None:
+    session = add(store, samples.full_session())
+    assert [state for _, _, state, _, _ in events_of(store, session)] == [
+        entry.state for entry in session.history
+    ]
+
+
+def test_a_long_history_comes_back_to_the_microsecond(store: SqlStore) -> None:
+    history = tuple(
+        Entered(state=SessionState.QUEUED, at=NOW + timedelta(microseconds=3 * number))
+        for number in range(200)
+    )
+    session = add_session(store, history=history)
+    assert store.sessions.get(session.id).history == history
+
+
+def test_the_list_is_newest_first_and_filtered(store: SqlStore) -> None:
+    other = ids.new_user_id()
+    old = add_session(store, created_at=later(-10))
+    new = add_session(store, state=SessionState.READY)
+    ended = add_session(store, created_at=later(-5), state=SessionState.FAILED)
+    theirs = add_session(store, created_at=later(5), user_id=other)
+    assert store.sessions.list() == [theirs, new, ended, old]
+    assert store.sessions.list(limit=2) == [theirs, new]
+    assert store.sessions.list(user_id=other) == [theirs]
+    assert store.sessions.list(states=[SessionState.READY, SessionState.FAILED]) == [new, ended]
+    assert store.sessions.list(user_id=other, states=[SessionState.READY]) == []
+    assert store.sessions.list(states=[]) == []

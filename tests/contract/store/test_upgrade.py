@@ -1,0 +1,180 @@
+"""A database of release 0.1 is upgraded with all that is in it, and can go back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+
+from orchestrator.adapters import sql_store
+from orchestrator.adapters.sql_store import codec, upgrade
+from orchestrator.adapters.sql_store.database import engine_for, parse
+from orchestrator.domain import ids
+from orchestrator.domain.pool.host import Drain, HostState, Wish
+from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
+from orchestrator.domain.sessions.turns import Turns
+from tests.fakes import samples
+from tests.fakes.samples import NOW, later
+
+CREATED = later(-3600)
+HOSTS = {
+    name: {
+        "id": ids.new_host_id(),
+        "name": name,
+        "docker_url": "unix:///var/run/docker.sock",
+        "publish_address": "127.0.0.1",
+        "agent_folder": "/run/spawn/agent",
+        "state": "up",
+        "cordoned": name == "cordoned",
+        "draining": name == "draining",
+        "slots": 4,
+        "reason": "",
+        "seen_at": NOW,
+        "created_at": CREATED,
+        "port_cursor": 21002,
+    }
+    for name in ("busy", "cordoned", "draining")
+}
+SESSION = samples.session(prompt="a kanban board", slug=ids.new_slug())
+STATES = ("creating", "warm", "claimed", "stopping", "broken", "gone", "gone")
+
+
+def sandbox_row(number: int, state: str) -> dict[str, Any]:
+    return {
+        "id": ids.new_sandbox_id(),
+        "host_id": HOSTS["draining" if number == 1 else "busy"]["id"],
+        "session_id": SESSION.id if state == "claimed" else None,
+        "state": state,
+        "slug": SESSION.slug if state == "claimed" else ids.new_slug(),
+        "port": 21000 + number,
+        "image": samples.IMAGE,
+        "container_id": "c" * 64,
+        "agent_seen_at": NOW,
+        "routed": state in {"warm", "claimed"},
+        "reason": "",
+        "created_at": later(number),
+        "state_since": NOW,
+    }
+
+
+SANDBOXES = [sandbox_row(number, state) for number, state in enumerate(STATES)]
+
+
+@contextmanager
+def opened(url: str) -> Iterator[sa.Connection]:
+    engine = engine_for(parse(url), pool_size=0)
+    try:
+        with engine.connect() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def alembic(url: str, run: Callable[[Config], None]) -> None:
+    """Run an Alembic command as upgrade.migrate does: in one transaction of ours."""
+    config = Config()
+    config.set_main_option("script_location", str(upgrade._FOLDER))
+    with opened(url) as connection:
+        connection.exec_driver_sql("BEGIN")
+        config.attributes["connection"] = connection
+        run(config)
+        connection.exec_driver_sql("COMMIT")
+
+
+def rows(url: str, table: str) -> list[dict[str, Any]]:
+    """All of a table, with the columns that it has by now."""
+    with opened(url) as connection:
+        there = sa.Table(table, sa.MetaData(), autoload_with=connection)
+        found = connection.execute(sa.select(there).order_by(there.c.id))
+        return [dict(row) for row in found.mappings()]
+
+
+def session_row() -> dict[str, Any]:
+    values = codec.session_values(SESSION)
+    later_columns = {"wish", "refused_by", "move", "turns", "reused"}
+    return {name: values[name] for name in values if name not in later_columns}
+
+
+@pytest.fixture
+def old_url(tmp_path: Path, empty_url: str) -> str:
+    """URL of a database as release 0.1 left it."""
+    (tmp_path / "folder").mkdir()
+    alembic(empty_url, lambda config: command.upgrade(config, "0001"))
+    there = {"hosts": list(HOSTS.values()), "sessions": [session_row()], "sandboxes": SANDBOXES}
+    with opened(empty_url) as connection:
+        connection.exec_driver_sql("BEGIN")
+        for name, values in there.items():
+            table = sa.Table(name, sa.MetaData(), autoload_with=connection)
+            naive = connection.dialect.name == "sqlite"
+            connection.execute(sa.insert(table), [_stored(row, naive) for row in values])
+        connection.exec_driver_sql("COMMIT")
+    return empty_url
+
+
+def _stored(row: dict[str, Any], naive: bool) -> dict[str, Any]:
+    """Times as that database keeps them."""
+    return {
+        name: value.replace(tzinfo=None) if naive and isinstance(value, datetime) else value
+        for name, value in row.items()
+    }
+
+
+def moved(box: Sandbox, to: SandboxState) -> Sandbox:
+    return box.transition(to, NOW, "a test said so")
+
+
+def test_an_upgrade_keeps_every_row_and_counts_what_holds_a_slot(old_url: str) -> None:
+    before = {table: rows(old_url, table) for table in ("hosts", "sessions", "sandboxes")}
+    upgrade.migrate(old_url)
+
+    for table, known in before.items():
+        now = rows(old_url, table)
+        assert len(now) == len(known)
+        for old, new in zip(known, now, strict=True):
+            same = {name: value for name, value in old.items() if name != "draining"}
+            assert {name: new[name] for name in same} == same
+    used = {row["name"]: row["used"] for row in rows(old_url, "hosts")}
+    assert used == {"busy": 4, "cordoned": 0, "draining": 1}
+
+
+def test_what_was_upgraded_is_read_and_goes_on(old_url: str) -> None:
+    upgrade.migrate(old_url)
+    store = sql_store.open_store(old_url, port_range=(21000, 21009))
+    try:
+        hosts = {host.name: host for host in store.hosts.list()}
+        assert {name: host.drain for name, host in hosts.items()} == {
+            "busy": Drain.NONE,
+            "cordoned": Drain.NONE,
+            "draining": Drain.WAIT,
+        }
+        for name, host in hosts.items():
+            assert (host.state, host.cordoned) == (HostState.UP, name == "cordoned")
+            assert (host.state_since, host.generation, host.labels) == (CREATED, 1, {})
+        session = store.sessions.get(SESSION.id)
+        assert (session.wish, session.refused_by, session.move) == (Wish(), (), None)
+        assert (session.turns, session.reused) == (Turns(), False)
+        assert len(store.sandboxes.routes()) == 3, "what was served goes on being served"
+
+        (broken,) = store.sandboxes.list(states=[SandboxState.BROKEN])
+        assert store.hosts.room(9) == 0, "its only open host is full"
+        stopping = store.sandboxes.save(moved(broken, SandboxState.STOPPING), SandboxState.BROKEN)
+        store.sandboxes.save(moved(stopping, SandboxState.GONE), SandboxState.STOPPING)
+        assert store.hosts.room(9) == 1
+    finally:
+        store.close()
+
+
+def test_an_upgrade_can_be_taken_back_with_every_row(old_url: str) -> None:
+    before = {table: rows(old_url, table) for table in ("hosts", "sessions", "sandboxes")}
+    upgrade.migrate(old_url)
+    alembic(old_url, lambda config: command.downgrade(config, "0001"))
+    assert {table: rows(old_url, table) for table in before} == before
+    upgrade.migrate(old_url)
+    assert [row["used"] for row in rows(old_url, "hosts") if row["name"] == "busy"] == [4]

@@ -1,0 +1,252 @@
+"""The real page over a scripted API: for `tests/e2e/test_page*.py`, and for working on the page.
+
+Sessions advance by one step of their script (`page_scripts`) with each poll, never by time; a test
+that looks at each step sets how many they may go. Tests start `PageApi` in a thread;
+`python -m tests.fakes.page.api --port 8090` serves in the foreground.
+"""
+
+import argparse
+import json
+import re
+import socket
+import threading
+import uuid
+from collections import deque
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Self
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from tests.fakes.page.scripts import (
+    CHANGED,
+    COPIED,
+    GONE,
+    RESTORED,
+    WAITING_MAX,
+    WRITTEN,
+    Course,
+    Json,
+    Scripted,
+    Step,
+)
+
+ROOT = Path(__file__).parents[3] / "orchestrator"
+WEB = ROOT / "entrypoints" / "api" / "web"
+CATALOG = ROOT / "catalog"
+CSP = (  # stricter than a server needs to be: what passes here passes everywhere
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
+    " base-uri 'none'; form-action 'none'; frame-ancestors 'none';"
+    " require-trusted-types-for 'script'; trusted-types 'none'"
+)
+TTLS_S = {"30m": 1800, "2h": 7200, "8h": 28800, "24h": 86400}
+
+
+class PageApi:
+    """The server, on a free port of 127.0.0.1: `with PageApi() as api: ... api.url`."""
+
+    def __init__(self, *, port: int = 0) -> None:
+        self.sessions: dict[str, Scripted] = {}
+        self.keys: list[str] = []  # Idempotency-Key of each POST
+        self.not_modified = 0  # answers 304
+        self.unanswered = 0  # polls that got 503
+        self.asked: list[Json] = []  # bodies of the requests for a session
+        self.reads: list[str] = []  # GETs of messages, versions and usage, by the last word
+        self.courses: deque[Course] = deque()  # of the next messages; else they are carried out
+        self.reuses = False  # whether an equal prompt gets the app made before
+        self.scripts: deque[tuple[Step, ...]] = deque()  # of the next sessions; else the usual way
+        self.refusals: deque[tuple[int, Json]] = deque()  # answers to the next changes
+        self.is_away = False  # polls get 503
+        self.steps: int | None = None  # how many steps sessions may still go; None: any number
+        self.templates = [
+            json.loads(path.read_text()) for path in sorted(CATALOG.glob("*/spawn.json"))
+        ]
+        self._made: dict[str, str] = {}  # Idempotency-Key -> session id, or number of a message
+        self._socket = socket.create_server(("127.0.0.1", port))
+        self.port = self._socket.getsockname()[1]
+        self.url = f"http://localhost:{self.port}"
+        config = uvicorn.Config(self._app(), log_level="warning", ws="none", lifespan="off")
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self.serve, name="page-api")
+
+    def _app(self) -> Starlette:
+        one = "/api/sessions/{id}"
+        return Starlette(
+            routes=[
+                Route("/", self._page),
+                Mount("/static", StaticFiles(directory=WEB)),
+                Route("/api/templates", self._templates),
+                Route("/api/sessions", self._list, methods=["GET"]),
+                Route("/api/sessions", self._create, methods=["POST"]),
+                Route("/api/status/{id}", self._status),
+                Route(f"{one}/extend", self._extend, methods=["POST"]),
+                Route(f"{one}/logs", self._logs),
+                Route(f"{one}/messages", self._messages),
+                Route(f"{one}/messages", self._say, methods=["POST"]),
+                Route(f"{one}/versions", self._versions),
+                Route(f"{one}/versions/{{version:int}}/restore", self._restore, methods=["POST"]),
+                Route(f"{one}/usage", self._usage),
+                Route(one, self._end, methods=["DELETE"]),
+            ]
+        )
+
+    def serve(self) -> None:
+        self._server.run(sockets=[self._socket])
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.should_exit = True
+        self._thread.join(timeout=10)
+        self._socket.close()
+
+    def refuse(self, status: int, code: str, detail: str, **members: Any) -> None:
+        """Turn the next POST or DELETE down. `retry_after` becomes the header."""
+        body = {"type": "about:blank", "title": code, "status": status, "code": code}
+        self.refusals.append((status, {**body, "detail": detail, **members}))
+
+    async def _page(self, request: Request) -> Response:
+        if ".apps." in request.headers["host"]:
+            return HTMLResponse("<!doctype html><title>The app</title><h1>It runs</h1>")
+        return FileResponse(WEB / "index.html", headers={"Content-Security-Policy": CSP})
+
+    async def _templates(self, request: Request) -> Response:
+        return JSONResponse({"templates": self.templates})
+
+    async def _list(self, request: Request) -> Response:
+        user = request.cookies.get("spawn_user")
+        own = [found for found in self.sessions.values() if found.user == user]
+        own.sort(key=lambda found: found.created_at, reverse=True)
+        answer = JSONResponse({"sessions": [found.status(self.port) for found in own]})
+        if user is None:
+            answer.set_cookie("spawn_user", uuid.uuid4().hex, httponly=True, samesite="lax")
+        return answer
+
+    async def _create(self, request: Request) -> Response:
+        self.keys.append(request.headers["idempotency-key"])
+        if self.refusals:
+            return _problem(*self.refusals.popleft())
+        body = await request.json()
+        self.asked.append(body)
+        if not body["prompt"].strip() and body["template"] is None:
+            detail = "say what the app should be, or name a template"
+            return _problem(422, {"code": "prompt_empty", "detail": detail, "field": "prompt"})
+        made = self._made.get(self.keys[-1])
+        found = self.sessions[made] if made else self._new(request.cookies["spawn_user"], body)
+        self._made[self.keys[-1]] = found.id
+        return JSONResponse(found.status(self.port), 202)
+
+    def _new(self, user: str, body: Json) -> Scripted:
+        now = datetime.now(UTC)
+        usual = COPIED if body["template"] else WRITTEN
+        made = Scripted(
+            id=f"ses_{uuid.uuid4().hex[:26]}",
+            user=user,
+            slug=uuid.uuid4().hex[:16],
+            prompt=body["prompt"],
+            template=body["template"],
+            created_at=now,
+            expires_at=now + timedelta(seconds=TTLS_S[body["ttl"]]),
+            script=self.scripts.popleft() if self.scripts else usual,
+            reused=self.reuses and not body.get("fresh", False),
+        )
+        return self.sessions.setdefault(made.id, made)
+
+    async def _status(self, request: Request) -> Response:
+        if self.is_away:
+            self.unanswered += 1
+            return _problem(503, {"code": "unavailable", "detail": "the database is away"})
+        found = self.sessions.get(request.path_params["id"])
+        if found is None:
+            return _problem(404, {"code": "session_unknown", "detail": "there is no such session"})
+        if self.steps != 0:
+            found.advance()
+            self.steps = None if self.steps is None else self.steps - 1
+        etag = f'"{found.revision}"'
+        if request.headers.get("if-none-match") == etag:
+            self.not_modified += 1
+            return Response(status_code=304, headers={"ETag": etag})
+        return JSONResponse(found.status(self.port), headers={"ETag": etag})
+
+    async def _extend(self, request: Request) -> Response:
+        if self.refusals:
+            return _problem(*self.refusals.popleft())
+        found = self.sessions[request.path_params["id"]]
+        asked_s = TTLS_S[(await request.json())["ttl"]]
+        found.expires_at = datetime.now(UTC) + timedelta(seconds=asked_s)
+        found.revision += 1
+        return JSONResponse(found.status(self.port))
+
+    async def _end(self, request: Request) -> Response:
+        if self.refusals:
+            return _problem(*self.refusals.popleft())
+        found = self.sessions[request.path_params["id"]]
+        ending = Step(state="destroying", progress=100, message="Cleaning up")
+        found.script, found.at = (found.step, ending, GONE), 0
+        return JSONResponse(found.status(self.port), 202)
+
+    def _read(self, request: Request) -> Scripted:
+        self.reads.append(request.url.path.rsplit("/", 1)[1])
+        return self.sessions[request.path_params["id"]]
+
+    async def _messages(self, request: Request) -> Response:
+        return JSONResponse({"messages": self._read(request).messages})
+
+    async def _versions(self, request: Request) -> Response:
+        found = self._read(request)
+        marked = [{**one, "running": one["version"] == found.version} for one in found.versions]
+        return JSONResponse({"versions": marked})
+
+    async def _usage(self, request: Request) -> Response:
+        return JSONResponse(self._read(request).usage())
+
+    async def _say(self, request: Request) -> Response:
+        text = (await request.json())["text"]
+        if not text.strip():
+            detail = "say what should change"
+            return _problem(422, {"code": "message_empty", "detail": detail, "field": "text"})
+        course = self.courses.popleft() if self.courses and not self.refusals else CHANGED
+        return self._ask(request, text, None, course)
+
+    async def _restore(self, request: Request) -> Response:
+        return self._ask(request, "", request.path_params["version"], RESTORED)
+
+    def _ask(self, request: Request, text: str, restores: int | None, course: Course) -> Response:
+        self.keys.append(request.headers["idempotency-key"])
+        if self.refusals:
+            return _problem(*self.refusals.popleft())
+        found = self.sessions[request.path_params["id"]]
+        if found.is_over:
+            return _problem(409, {"code": "session_ending", "detail": "this session has ended"})
+        if found.waiting >= WAITING_MAX:
+            full = {"code": "messages_full", "detail": "five wait", "limit": WAITING_MAX}
+            return _problem(429, {**full, "retry_after": 30})
+        known = self._made.get(self.keys[-1])
+        message = found.messages[int(known) - 1] if known else found.ask(text, restores, course)
+        self._made[self.keys[-1]] = str(message["number"])
+        return JSONResponse({"message": message, "session": found.status(self.port)}, 202)
+
+    async def _logs(self, request: Request) -> Response:
+        line = {"at": "2030-01-02T03:04:05+00:00", "text": "listening on 127.0.0.1:3001"}
+        return JSONResponse({"lines": [line]})
+
+
+def _problem(status: int, body: Json) -> Response:
+    wait = re.sub(r"\D", "", str(body.pop("retry_after", "")))
+    headers = {"Retry-After": wait} if wait else {}
+    return JSONResponse(body, status, headers, media_type="application/problem+json")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="The page over a scripted API.")
+    parser.add_argument("--port", type=int, default=8090)
+    server = PageApi(port=parser.parse_args().port)
+    print(server.url, flush=True)
+    server.serve()

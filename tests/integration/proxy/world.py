@@ -1,0 +1,294 @@
+"""A real nginx in a folder of its own, and small HTTP servers behind it, for the nginx tests."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from orchestrator.adapters.proxy import nginx, nginx_workers
+from orchestrator.domain import ids
+from orchestrator.domain.pool.routes import Route, RouteTable, table
+
+ROOT = Path(__file__).parents[3]
+# Clients get their ports on 127.0.0.1: on another address nobody takes an app's port meanwhile.
+APPS_ADDRESS = "127.77.0.1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """The head of a request as a backend got it; header names in lower case."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+
+    @property
+    def label(self) -> str:
+        """First label of the host."""
+        return self.headers.get("host", "").split(".")[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a client got."""
+
+    status: int
+    headers: dict[str, str]
+    body: str
+
+
+Handler = Callable[[Head, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+class Backends:
+    """HTTP servers on one event loop in a thread. Each connection serves one request."""
+
+    def __init__(self) -> None:
+        self._all: list[Backend] = []
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=10)
+
+    def serve(self, handler: Handler, address: str = APPS_ADDRESS) -> Backend:
+        backend = Backend(self, handler, address)
+        backend.open()
+        self._all.append(backend)
+        return backend
+
+    def close(self) -> None:
+        for backend in self._all:
+            backend.close()
+        self.run(self._end_tasks())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=10)
+        self._loop.close()
+
+    @staticmethod
+    async def _end_tasks() -> None:
+        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await turns()  # closed transports end in the loop's next turns
+
+
+class Backend:
+    """One server; keeps the heads it got. Closing drops its connections, as a container's end."""
+
+    def __init__(self, backends: Backends, handler: Handler, address: str) -> None:
+        self.heads: list[Head] = []
+        self.port = 0
+        self._backends = backends
+        self._first = handler
+        self._address = address
+        self._server: asyncio.Server | None = None
+        self._open: set[asyncio.StreamWriter] = set()
+
+    def open(self, handler: Handler | None = None) -> None:
+        """Listen; a second time on the same port, without the connections of the first."""
+        self._backends.run(self._listen(handler or self._first))
+
+    def close(self) -> None:
+        self._backends.run(self._drop())
+
+    async def _listen(self, handler: Handler) -> None:
+        await self._drop()
+        # Bound to the listener: what the one before accepted is never served by the next.
+        serve = functools.partial(self._serve, handler)
+        self._server = await asyncio.start_server(serve, self._address, self.port, backlog=1024)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def _drop(self) -> None:
+        if self._server is not None:
+            # asyncio loses a connection that it accepts while its server closes: first let those
+            # through that are accepted already.
+            for listener in self._server.sockets:
+                asyncio.get_running_loop().remove_reader(listener.fileno())
+            await turns()
+            self._server.close()
+            self._server = None
+        for writer in tuple(self._open):
+            writer.transport.abort()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+        self._open.clear()
+
+    async def _serve(
+        self, handler: Handler, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self._open.add(writer)
+        try:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                head = parse((await reader.readuntil(b"\r\n\r\n")).decode("latin-1"))
+                self.heads.append(head)
+                await handler(head, reader, writer)
+                await writer.drain()
+        finally:
+            self._open.discard(writer)
+            writer.close()
+
+
+class World:
+    """Settings, nginx, the adapter and backends of one test."""
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        self.backends = Backends()
+        self.api = self.backends.serve(hello("api"), "127.0.0.1")
+        self.settings = nginx.NginxSettings(
+            folder=folder,
+            templates=ROOT / "proxy" / "nginx",
+            pages=ROOT / "proxy" / "pages",
+            listen_port=free_port(),
+            control_port=free_port(),
+            api_address=f"127.0.0.1:{self.api.port}",
+        )
+        self.settings = replace(self.settings, **settings)
+        self.proxy = nginx.NginxProxy(self.settings)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, **popen: Any) -> None:
+        """Start nginx as a supervisor would, and wait until it answers."""
+        command = [self.settings.binary, "-c", f"{self.settings.folder}/nginx.conf"]
+        process = subprocess.Popen(
+            [*command, "-g", "daemon off;"],
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            **popen,
+        )
+        self._process = process
+        until(lambda: process.poll() is not None or self.proxy.published() is not None, "nginx")
+        assert process.poll() is None, "nginx did not start"
+
+    def kill(self) -> None:
+        """kill -9 of the master and its group."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait(timeout=10)
+            self._process = None
+
+    def workers(self) -> list[nginx_workers.Process]:
+        master = nginx_workers.master(self.settings.folder / "nginx.pid")
+        return nginx_workers.children(master)
+
+    def app(self, handler: Handler | None = None) -> tuple[ids.Slug, Backend]:
+        """A backend under a new name, published alone; it answers with that name by default."""
+        slug = ids.new_slug()
+        backend = self.backends.serve(handler or hello(slug))
+        self.proxy.publish(routes({slug: backend}))
+        return slug, backend
+
+    def host(self, slug: str) -> str:
+        return f"{slug}.{self.settings.apps_domain}:{self.settings.listen_port}"
+
+    def ask(self, host: str, target: str = "/", method: str = "GET", **more: Any) -> Answer:
+        """One request through nginx on a connection of its own."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.settings.listen_port, timeout=10)
+        with contextlib.closing(connection):
+            headers = {"Host": host, **more.pop("headers", {})}
+            connection.request(method, target, headers=headers, **more)
+            response = connection.getresponse()
+            body = response.read().decode()
+            found = {name.lower(): value for name, value in response.getheaders()}
+            return Answer(status=response.status, headers=found, body=body)
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.settings.listen_port), timeout=10)
+
+    def close(self) -> None:
+        self.kill()
+        self.backends.close()
+
+
+@contextlib.contextmanager
+def world(*, started: bool = True, **settings: Any) -> Iterator[World]:
+    """In a folder that nginx's workers, who are nobody, can enter."""
+    folder = Path(tempfile.mkdtemp(prefix="spawn-nginx-test-"))
+    folder.chmod(0o755)
+    made = World(folder, **settings)
+    try:
+        nginx.write_base(made.settings)
+        if started:
+            made.start()
+        yield made
+    finally:
+        made.close()
+        shutil.rmtree(folder)
+
+
+def routes(backends: dict[ids.Slug, Backend]) -> RouteTable:
+    """The table that leads each name to its backend."""
+    return table(
+        Route(slug=slug, address=APPS_ADDRESS, port=backend.port)
+        for slug, backend in backends.items()
+    )
+
+
+def hello(text: str, status: str = "200 OK", *headers: str) -> Handler:
+    """Answers every request with that text."""
+
+    async def handle(
+        head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        await reader.readexactly(int(head.headers.get("content-length", "0")))
+        lines = (f"HTTP/1.1 {status}", f"Content-Length: {len(text)}", *headers, "", text)
+        writer.write("\r\n".join(lines).encode())
+
+    return handle
+
+
+async def echo(head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Switches protocols, if asked to, and sends back every byte."""
+    if head.headers.get("upgrade") != "websocket" or head.headers["connection"] != "upgrade":
+        writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+        return
+    writer.write(b"HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+    while data := await reader.read(1000):
+        writer.write(data)
+        await writer.drain()
+
+
+async def turns() -> None:
+    """Let everything that is ready on the event loop run, and what follows from it."""
+    for _ in range(4):
+        await asyncio.sleep(0)
+
+
+def parse(text: str) -> Head:
+    first, *lines = text.removesuffix("\r\n\r\n").split("\r\n")
+    method, target, _ = first.split(" ")
+    pairs = (line.split(": ", 1) for line in lines)
+    return Head(
+        method=method, target=target, headers={name.lower(): value for name, value in pairs}
+    )
+
+
+def until(condition: Callable[[], bool], what: str, deadline_s: float = 10) -> None:
+    """Wait for a condition; the deadline only ends a test that fails."""
+    end = time.monotonic() + deadline_s
+    while not condition():
+        assert time.monotonic() < end, f"waited in vain for {what}"
+        time.sleep(0.005)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,117 @@
+"""What is written for nginx, and what is refused before it can be written."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from orchestrator.adapters.proxy import nginx_config
+from orchestrator.domain import errors, ids
+from orchestrator.domain.pool.routes import Route, RouteTable, table
+
+ROOT = Path(__file__).parents[4]
+GOLDEN = ROOT / "tests" / "golden"
+SETTINGS = nginx_config.NginxSettings(
+    folder=Path("/var/lib/spawnai/nginx"),
+    templates=ROOT / "proxy" / "nginx",
+    pages=ROOT / "proxy" / "pages",
+)
+TABLE = table(
+    [
+        Route(slug=ids.Slug("zzzzzzzzzzzzzzzz"), address="10.0.0.2", port=20001),
+        Route(slug=ids.Slug("aaaabbbbcccc2345"), address="127.0.0.1", port=20000),
+        Route(slug=ids.Slug("mmmmmmmmmmmmmmmm"), address="fd00::7", port=20000),
+    ]
+)
+
+
+def render(settings: nginx_config.NginxSettings) -> str:
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    return nginx_config.render_base(settings, open_files=16384, temp_kinds=kinds)
+
+
+def test_the_base_configuration_is_the_one_that_was_reviewed() -> None:
+    assert render(SETTINGS) == (GOLDEN / "nginx_base.conf").read_text()
+
+
+def test_routes_are_rendered_sorted_with_their_digest_on_the_first_line() -> None:
+    text = nginx_config.render_routes(SETTINGS, TABLE)
+
+    assert text == (GOLDEN / "nginx_routes.conf").read_text()
+    assert text.splitlines()[0] == f"# routes {TABLE.digest}"
+
+
+def test_the_control_listener_is_on_loopback_wherever_the_public_one_is() -> None:
+    text = render(replace(SETTINGS, listen_address="0.0.0.0", control_port=9))
+
+    assert "listen 0.0.0.0:8080 default_server" in text
+    assert "listen 127.0.0.1:9 default_server" in text
+    assert "0.0.0.0:9" not in text
+
+
+def test_forwarded_headers_are_believed_only_of_trusted_proxies() -> None:
+    assert "real_ip" not in render(SETTINGS)
+    assert "set_real_ip_from 10.1.0.0/16;" in render(
+        replace(SETTINGS, trusted_proxies=("10.1.0.0/16",))
+    )
+
+
+def test_the_user_of_workers_is_set_only_where_nginx_may_change_it() -> None:
+    text = render(replace(SETTINGS, worker_user="www-data"))
+
+    assert ("user www-data;" in text) == (os.geteuid() == 0)
+    assert "\nuser " not in render(SETTINGS)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"folder": Path("/tmp/a b")},
+        {"apps_domain": "apps.localhost; include /etc/passwd"},
+        {"api_address": "$host"},
+        {"trusted_proxies": ("10.0.0.1", "10.0.0.2;")},
+        {"control_port": 8080},
+    ],
+)
+def test_a_setting_that_would_change_the_configurations_meaning_is_refused(
+    bad: dict[str, object],
+) -> None:
+    with pytest.raises(errors.InvalidInput) as refused:
+        replace(SETTINGS, **bad)  # type: ignore[arg-type]  # fields of several types
+
+    assert refused.value.detail["field"] in bad
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        Route(slug=ids.Slug("UPPERCASEUPPERCA"), address="10.0.0.1", port=1),
+        Route(slug=ids.Slug("aaaaaaaaaaaaaaaa\n"), address="10.0.0.1", port=1),
+        Route(slug=ids.Slug("aaaaaaaaaaaaaaaa"), address="host.example.com", port=1),
+        Route(slug=ids.Slug("aaaaaaaaaaaaaaaa"), address="10.0.0.1; } #", port=1),
+        Route(slug=ids.Slug("aaaaaaaaaaaaaaaa"), address="10.0.0.1", port=0),
+    ],
+)
+def test_what_is_no_route_is_never_rendered(bad: Route) -> None:
+    with pytest.raises(errors.ProxyRejected):
+        nginx_config.render_routes(SETTINGS, RouteTable(routes=(bad,)))
+
+
+def test_a_written_table_is_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "routes.conf"
+    path.write_text(nginx_config.render_routes(SETTINGS, TABLE))
+
+    assert nginx_config.last_good(path) == TABLE
+
+
+def test_a_table_that_was_cut_or_changed_is_no_good_one(tmp_path: Path) -> None:
+    path = tmp_path / "routes.conf"
+    text = nginx_config.render_routes(SETTINGS, TABLE)
+    for damaged in ("", text[: len(text) // 2], text.replace("20001", "20002")):
+        path.write_text(damaged)
+
+        assert nginx_config.last_good(path) is None
+    assert nginx_config.last_good(tmp_path / "none") is None

@@ -1,0 +1,173 @@
+"""Reports: order, coalescing and log lines, without a clock."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agent.apps.loglines import BURST_LINES, LineSplitter, LogBuffer, OutputMeter, Room
+from agent.home.reports import LOGS_INTERVAL_S, PROGRESS_INTERVAL_S, ReportQueue, Step
+from agent.protocol import AssignmentFailed, FailureCode, Outcome, Phase, Report
+
+
+def queue() -> tuple[ReportQueue, LogBuffer]:
+    logs = LogBuffer()
+    return ReportQueue(logs), logs
+
+
+def step(phase: Phase, progress: int, message: str, **more: Any) -> Step:
+    return Step(phase=phase, progress=progress, message=message, **more)
+
+
+def drain(reports: ReportQueue, now_s: float = 1000.0) -> list[Report]:
+    """Everything that is due, as if each delivery took long enough for the next."""
+    taken = []
+    while report := reports.take(now_s):
+        taken.append(report)
+        now_s += LOGS_INTERVAL_S
+    return taken
+
+
+def test_changes_of_phase_stay_in_order_and_progress_within_one_coalesces() -> None:
+    reports, _ = queue()
+    reports.push(step(Phase.GENERATING, 31, "asking"))
+    reports.push(step(Phase.GENERATING, 40, "writing a"))
+    reports.push(step(Phase.GENERATING, 60, "writing b"))
+    reports.push(step(Phase.DEPLOYING, 90, "starting"))
+    reports.push(step(Phase.READY, 100, "running"))
+
+    assert [(r.seq, r.phase, r.progress) for r in drain(reports)] == [
+        (1, Phase.GENERATING, 60),
+        (2, Phase.DEPLOYING, 90),
+        (3, Phase.READY, 100),
+    ]
+
+
+def test_a_late_report_never_moves_progress_backwards() -> None:
+    reports, _ = queue()
+    reports.push(step(Phase.GENERATING, 70, "writing"))
+    drain(reports)
+    reports.push(step(Phase.GENERATING, 50, "asking again"))
+
+    assert [(r.progress, r.message) for r in drain(reports, 2000.0)] == [(70, "asking again")]
+
+
+def test_a_failure_keeps_the_progress_that_was_reached() -> None:
+    reports, _ = queue()
+    reports.push(step(Phase.DEPLOYING, 90, "starting"))
+    failure = AssignmentFailed(FailureCode.APP_NOT_READY, "no answer")
+    reports.push(step(Phase.FAILED, 0, "no answer", failure=failure))
+
+    last = drain(reports)[-1]
+    assert (last.phase, last.progress) == (Phase.FAILED, 90)
+    assert last.as_json()["error"] == {
+        "code": "app_not_ready",
+        "message": "no answer",
+        "permanent": True,
+    }
+
+
+def test_progress_waits_for_its_interval_but_a_new_phase_does_not() -> None:
+    reports, _ = queue()
+    reports.push(step(Phase.GENERATING, 31, "asking"))
+    assert reports.take(10.0) is not None
+    reports.push(step(Phase.GENERATING, 32, "writing"))
+    assert reports.take(10.0) is None
+    assert reports.due_at_s() == 10.0 + PROGRESS_INTERVAL_S
+    reports.push(step(Phase.DEPLOYING, 90, "starting"))
+
+    # The waiting progress is older than the new phase, so it goes first, and both are kept.
+    assert [r.progress for r in drain(reports, 10.0 + PROGRESS_INTERVAL_S)] == [32, 90]
+
+
+def test_log_lines_alone_repeat_the_last_report_with_a_new_number() -> None:
+    reports, logs = queue()
+    reports.push(step(Phase.READY, 100, "running"))
+    drain(reports, 5.0)
+    logs.add("GET /", 5.1)
+    assert reports.take(5.2) is None
+
+    report = reports.take(5.0 + LOGS_INTERVAL_S)
+    assert report is not None
+    assert (report.seq, report.phase, report.progress, report.logs) == (
+        2,
+        Phase.READY,
+        100,
+        ("GET /",),
+    )
+
+
+def test_log_lines_before_the_first_report_wait_for_it() -> None:
+    reports, logs = queue()
+    logs.add("early", 0.0)
+    assert reports.due_at_s() is None
+    assert reports.take(100.0) is None
+
+
+def test_a_report_carries_at_most_two_hundred_lines_and_the_rest_follows() -> None:
+    reports, logs = queue()
+    for number in range(300):
+        logs.add(f"line {number}", number / 10)
+    reports.push(step(Phase.READY, 100, "running"))
+
+    assert [len(report.logs) for report in drain(reports)] == [200, 100]
+
+
+def test_a_flood_of_lines_is_dropped_and_counted() -> None:
+    logs = LogBuffer()
+    for number in range(int(BURST_LINES) + 50):
+        logs.add(f"line {number}", 1.0)
+    taken = logs.take(1000)
+
+    assert len(taken) == BURST_LINES + 1
+    assert taken[-1] == "[50 lines dropped: more than the log rate allows]"
+
+
+def test_lines_are_cut_and_control_characters_removed() -> None:
+    logs = LogBuffer()
+    logs.add("\x1b[31mred\x00 " + "x" * 5000, 1.0)
+    (line,) = logs.take(10)
+
+    assert line.startswith("[31mred x")
+    assert len(line) == 2000
+
+
+def test_chunks_of_a_pipe_become_lines_wherever_they_are_cut() -> None:
+    splitter = LineSplitter()
+    lines = [line for byte in "größe\nzwei\nrest".encode() for line in splitter.feed(bytes([byte]))]
+
+    assert lines + splitter.finish() == ["größe", "zwei", "rest"]
+
+
+def test_a_line_without_end_is_handed_on_in_pieces() -> None:
+    pieces = LineSplitter().feed(b"x" * 10_000)
+
+    assert [len(piece) for piece in pieces] == [2000] * 4
+
+
+def test_a_line_of_one_of_ours_is_kept_whole() -> None:
+    assert LineSplitter(max_chars=None).feed(b"x" * 10_000 + b"\n") == ["x" * 10_000]
+
+
+def test_output_is_read_then_dropped_then_left_waiting_until_the_next_second() -> None:
+    meter = OutputMeter()
+    chunk = 64 * 1024
+    rooms = [meter.admit(chunk, 7.5) for _ in range(200)]
+
+    assert rooms == [Room.KEEP] * 4 + [Room.DROP] * 124 + [Room.WAIT] * 72
+    assert meter.admit(chunk, 8.0) is Room.KEEP
+
+
+def test_the_end_of_a_change_says_what_came_of_it() -> None:
+    reports, _ = queue()
+    reports.push(step(Phase.READY, 100, "running", summary="Blue now. " * 900, outcome=Outcome()))
+    failure = AssignmentFailed(FailureCode.PROVIDER_UNAVAILABLE, "busy")
+
+    (report,) = drain(reports)
+    assert len(report.as_json()["summary"]) == 4000
+    assert report.as_json()["change"] == {"ok": True}
+    assert Outcome(failure=failure).as_json() == {
+        "ok": False,
+        "code": "provider_unavailable",
+        "message": "busy",
+        "permanent": False,
+    }

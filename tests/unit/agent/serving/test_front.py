@@ -1,0 +1,226 @@
+"""The front: the host fence, and what passes between client and app, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import h11
+import pytest
+from agent.serving.front import Front, decide
+from agent.serving.site import Serving, Site, Slot
+from agent.serving.splice import head_for_app, is_websocket
+
+Served = tuple[bytes, bytes]
+DEADLINE_S = 20.0
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "app" / "index.html").write_text("app")
+    (tmp_path / "lib" / "pico.min.css").write_text("css")
+    slot = Slot(folder=str(tmp_path / "app"), port=1)
+    made = Site(slot=slot, libraries=str(tmp_path / "lib"))
+    made.answer_to("mine")
+    made.answer_to("Ours")
+    return made
+
+
+def request(host: str, target: str = "/", **headers: str) -> h11.Request:
+    pairs = [("Host", host), *((n.replace("_", "-"), v) for n, v in headers.items())]
+    return h11.Request(method="GET", target=target, headers=pairs)
+
+
+@pytest.mark.parametrize("host", ["mine", "MINE.apps.localhost:8080", "ours.example.org"])
+def test_a_host_whose_first_label_is_one_of_our_slugs_is_ours(site: Site, host: str) -> None:
+    assert site.is_ours(host)
+
+
+@pytest.mark.parametrize(
+    "host", ["", "other.apps.localhost", "apps.mine.localhost", "mine-2.apps.localhost", ".mine"]
+)
+def test_every_other_host_is_misdirected_in_every_state(site: Site, host: str) -> None:
+    for serving in Serving:
+        site.serving = serving
+        answer = decide(site, request(host))
+        assert answer is not None
+        assert answer.status == 421
+
+
+def test_each_state_has_its_answer(site: Site) -> None:
+    statuses = {}
+    for serving in Serving:
+        site.serving = serving
+        answer = decide(site, request("mine"))
+        statuses[serving] = answer.status if answer else None
+
+    assert statuses == {
+        Serving.NOTHING: 404,
+        Serving.STARTING: 503,
+        Serving.FILES: 200,
+        Serving.PROCESS: None,
+        Serving.STOPPED: 503,
+    }
+
+
+def test_browser_libraries_are_served_for_every_kind_of_app(site: Site) -> None:
+    site.serving = Serving.PROCESS
+    found = decide(site, request("mine", "/_lib/pico.min.css"))
+    outside = decide(site, request("mine", "/_lib/../app/index.html"))
+
+    assert found is not None
+    assert found.status == 200
+    assert "immutable" in dict(found.headers)["Cache-Control"]
+    assert outside is not None
+    assert outside.status == 404
+
+
+def test_an_ordinary_request_is_told_to_close_whatever_the_client_wants() -> None:
+    asked = request("mine", Connection="keep-alive, Upgrade", Upgrade="h2c", Keep_Alive="5")
+
+    assert not is_websocket(asked)
+    assert head_for_app(asked, upgrade=False) == (
+        b"GET / HTTP/1.1\r\nHost: mine\r\nConnection: close\r\n\r\n"
+    )
+
+
+def test_a_body_with_two_lengths_goes_on_with_one() -> None:
+    asked = request("mine", Content_Length="5", Transfer_Encoding="chunked")
+    head = head_for_app(asked, upgrade=False).lower()
+
+    assert b"transfer-encoding: chunked" in head
+    assert b"content-length" not in head
+
+
+def exchange(site: Site, raw: bytes, app: Callable[[bytes], bytes], *, until: bytes) -> Served:
+    """Send `raw` to a front before `app`; return what the client and what the app received.
+
+    The app reads until it has seen `until`, answers, and hangs up.
+    """
+
+    async def run() -> Served:
+        received = bytearray()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while until not in received and (chunk := await reader.read(1000)):
+                received.extend(chunk)
+            writer.write(app(bytes(received)))
+            writer.close()
+
+        async with asyncio.timeout(DEADLINE_S):
+            upstream = await asyncio.start_server(serve, "127.0.0.1", 0)
+            site.slot = replace(site.slot, port=upstream.sockets[0].getsockname()[1])
+            front = await Front(site).listen("127.0.0.1", 0)
+            answer = await _talk(front.sockets[0].getsockname()[1], raw)
+            upstream.close()
+            front.close()
+        return answer, bytes(received)
+
+    site.serving = Serving.PROCESS
+    return asyncio.run(run())
+
+
+async def _talk(port: int, raw: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(raw)
+    answer: Awaitable[bytes] = reader.read()
+    received = await answer
+    writer.close()
+    return received
+
+
+OK = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhello"
+
+
+def test_a_pipelined_second_request_never_reaches_the_app(site: Site) -> None:
+    second = b"GET /second HTTP/1.1\r\nHost: other\r\n\r\n"
+    raw = b"GET /first HTTP/1.1\r\nHost: mine\r\n\r\n" + second
+    answer, received = exchange(site, raw, lambda _: OK, until=b"\r\n\r\n")
+
+    assert answer == OK
+    assert b"/first" in received
+    assert b"/second" not in received
+
+
+def test_a_chunked_body_arrives_whole_and_framed_again(site: Site) -> None:
+    raw = (
+        b"POST / HTTP/1.1\r\nHost: mine\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n"
+    )
+    answer, received = exchange(site, raw, lambda _: OK, until=b"0\r\n\r\n")
+    app = h11.Connection(h11.SERVER)
+    app.receive_data(received)
+    app.next_event()
+
+    assert answer == OK
+    assert _body(app) == b"abcdefg"
+
+
+def _body(app: h11.Connection) -> bytes:
+    body = b""
+    while isinstance(event := app.next_event(), h11.Data):
+        body += bytes(event.data)
+    return body
+
+
+def test_a_websocket_is_carried_both_ways_after_the_app_agreed(site: Site) -> None:
+    raw = (
+        b"GET /ws HTTP/1.1\r\nHost: mine\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+        b"frame from the client"
+    )
+    switched = b"HTTP/1.1 101 Switching Protocols\r\n\r\nframe from the app"
+    answer, received = exchange(site, raw, lambda _: switched, until=b"\r\n\r\n")
+
+    assert answer == switched
+    assert b"Upgrade: websocket\r\n" in received
+
+
+def test_an_app_that_hangs_up_without_an_answer_gives_502(site: Site) -> None:
+    answer, _ = exchange(
+        site, b"GET / HTTP/1.1\r\nHost: mine\r\n\r\n", lambda _: b"", until=b"\r\n\r\n"
+    )
+
+    assert answer.startswith(b"HTTP/1.1 502 ")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: mine\r\nHost: other\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: mine\r\nX: " + b"x" * 66_000,
+    ],
+)
+def test_a_head_that_is_no_http_is_refused_by_the_front_itself(site: Site, raw: bytes) -> None:
+    answer, received = exchange(site, raw, lambda _: OK, until=b"\r\n\r\n")
+
+    assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 431 "))
+    assert received == b""
+
+
+def test_a_slot_is_deserted_once_the_last_request_under_way_in_it_has_left(site: Site) -> None:
+    other = Slot(folder="/nowhere", port=2)
+
+    async def run() -> list[str]:
+        story = []
+
+        async def leave() -> None:
+            await site.deserted(site.slot)
+            story.append("deserted")
+
+        async with asyncio.timeout(DEADLINE_S):
+            with site.visit(other), site.visit(site.slot):
+                with site.visit(site.slot):
+                    leaving = asyncio.create_task(leave())
+                    await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                story.append("one left")
+            story.append("both left")
+            await leaving
+        return story
+
+    assert asyncio.run(run()) == ["one left", "both left", "deserted"]

@@ -1,0 +1,62 @@
+"""Turns between users, first come first served within one."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.domain.llm.fair_queue import FairQueue
+
+
+def drained(queue: FairQueue[str]) -> list[str]:
+    return [queue.pop() for _ in range(len(queue))]
+
+
+def test_users_take_turns_whoever_has_more_waiting() -> None:
+    queue: FairQueue[str] = FairQueue()
+    for ticket in ("a1", "a2", "a3", "b1", "c1", "b2"):
+        queue.add(ticket[0], ticket)
+    assert drained(queue) == ["a1", "b1", "c1", "a2", "b2", "a3"]
+    with pytest.raises(IndexError):
+        queue.pop()
+
+
+def test_a_user_who_was_just_served_comes_after_one_who_arrives() -> None:
+    queue: FairQueue[str] = FairQueue()
+    queue.add("a", "a1")
+    queue.add("a", "a2")
+    assert queue.pop() == "a1"
+    queue.add("b", "b1")
+    assert drained(queue) == ["a2", "b1"]
+
+
+def test_who_stops_waiting_is_skipped() -> None:
+    queue: FairQueue[str] = FairQueue()
+    for ticket in ("a1", "a2", "b1"):
+        queue.add(ticket[0], ticket)
+    queue.discard("a", "a1")
+    queue.discard("b", "b1")
+    queue.discard("b", "b1")
+    assert drained(queue) == ["a2"]
+
+
+@given(st.lists(st.sampled_from("abc")))
+def test_everybody_is_served_once_in_their_own_order_and_nobody_twice_in_a_round(
+    users: list[str],
+) -> None:
+    queue: FairQueue[tuple[str, int]] = FairQueue()
+    for number, user in enumerate(users):
+        queue.add(user, (user, number))
+    served = [queue.pop() for _ in users]
+    assert sorted(served, key=lambda one: one[1]) == list(enumerate_pairs(users))
+    for user in "abc":
+        mine = [number for who, number in served if who == user]
+        assert mine == sorted(mine)
+    assert len(queue) == 0
+    first_round = [user for user, _ in served[: len(set(users))]]
+    assert len(set(first_round)) == len(first_round)
+
+
+def enumerate_pairs(users: list[str]) -> list[tuple[str, int]]:
+    return [(user, number) for number, user in enumerate(users)]

@@ -1,0 +1,141 @@
+"""Reading a request to the Messages API: its bounds, and what has none."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.domain import errors
+from orchestrator.domain.llm import requests
+from orchestrator.domain.llm.requests import CONTEXT_TOKENS, CacheWrite
+
+HELLO = [{"role": "user", "content": "Hello"}]
+
+
+def raw(**fields: Any) -> bytes:
+    body = {"model": "claude-sonnet-5-5", "max_tokens": 100, "messages": HELLO, **fields}
+    return json.dumps({name: value for name, value in body.items() if value is not None}).encode()
+
+
+def test_a_request_says_what_it_asks_for() -> None:
+    ask = requests.read(raw(stream=True))
+    assert (ask.model, ask.max_tokens, ask.stream) == ("claude-sonnet-5-5", 100, True)
+    assert ask.cache_write is CacheWrite.NONE
+
+
+@given(st.text())
+def test_the_bound_is_never_below_the_bytes_of_the_text(text: str) -> None:
+    text = text.encode("utf-8", "replace").decode()
+    for ascii_only in (True, False):
+        body = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": text}]}
+        encoded = json.dumps(body, ensure_ascii=ascii_only).encode()
+        assert requests.read(encoded).input_bound >= len(text.encode())
+
+
+def test_an_image_counts_as_an_image_and_not_as_its_bytes() -> None:
+    data = base64.b64encode(b"\x89PNG" * 100_000).decode()
+    source = {"type": "base64", "media_type": "image/png", "data": data}
+    picture = {"type": "image", "source": source}
+    shown = raw(messages=[{"role": "user", "content": [picture]}])
+    assert requests.read(shown).input_bound < 20_000
+    result = {"type": "tool_result", "tool_use_id": "t", "content": [picture, picture]}
+    assert requests.read(raw(messages=[{"role": "user", "content": [result]}])).input_bound < 30_000
+
+
+def test_what_only_looks_like_an_image_counts_as_text() -> None:
+    data = "word " * 50_000
+    call = {
+        "type": "tool_use",
+        "id": "t",
+        "name": "n",
+        "input": {"type": "image", "source": {"type": "base64", "data": data}},
+    }
+    body = raw(messages=[{"role": "assistant", "content": [call]}])
+    assert requests.read(body).input_bound >= len(data)
+
+
+def test_pages_that_nobody_has_counted_count_as_all_that_a_model_takes() -> None:
+    pdf = {"type": "document", "source": {"type": "url", "url": "https://example.org/a.pdf"}}
+    note = {"type": "document", "source": {"type": "text", "data": "short"}}
+    for block, bound in ((pdf, CONTEXT_TOKENS), (note, 10_000)):
+        ask = requests.read(raw(messages=[{"role": "user", "content": [block]}]))
+        assert ask.input_bound <= bound
+        assert (ask.input_bound == CONTEXT_TOKENS) is (block is pdf)
+
+
+@pytest.mark.parametrize(
+    ("fields", "written"),
+    [
+        ({"cache_control": {"type": "ephemeral"}}, CacheWrite.FIVE_MINUTES),
+        ({"cache_control": {"type": "ephemeral", "ttl": "1h"}}, CacheWrite.ONE_HOUR),
+        (
+            {
+                "system": [
+                    {"type": "text", "text": "a", "cache_control": {"ttl": "1h"}},
+                    {"type": "text", "text": "b", "cache_control": {"ttl": "5m"}},
+                ]
+            },
+            CacheWrite.ONE_HOUR,
+        ),
+        ({"system": [{"type": "text", "text": "cache_control"}]}, CacheWrite.NONE),
+    ],
+)
+def test_the_dearest_cache_write_is_found(fields: dict[str, Any], written: CacheWrite) -> None:
+    assert requests.read(raw(**fields)).cache_write is written
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"{", "not valid JSON"),
+        (b"[" * 100_000, "not valid JSON"),
+        (raw().decode().encode("utf-16"), "not valid JSON"),
+        (b"[]", "JSON object"),
+        (raw(model=None), "model: Field required"),
+        (raw(max_tokens=None), "max_tokens"),
+        (raw(max_tokens=0), "max_tokens"),
+        (raw(max_tokens=True), "max_tokens"),
+        (b'{"model":"m","max_tokens":1,"max_tokens":9,"messages":[]}', "twice"),
+        (raw(mcp_servers=[]), "mcp_servers"),
+        (raw(speed="fast"), "speed"),
+        (raw(inference_geo="us"), "inference_geo"),
+        (raw(tools=[{"type": "web_search_20260318", "name": "web_search"}]), "web_search"),
+        (raw(tools=[{"type": "code_execution_20260521", "name": "c"}]), "code_execution"),
+        (raw(context_management={"edits": [{"type": "compact_20260112"}]}), "compaction"),
+        (raw(tools={}), "tools"),
+    ],
+)
+def test_what_is_no_request_or_has_no_bound_is_refused_with_the_field(
+    body: bytes, says: str
+) -> None:
+    with pytest.raises(errors.InvalidInput, match=says):
+        requests.read(body)
+
+
+def test_tools_that_the_client_runs_are_taken() -> None:
+    tools = [
+        {"name": "write_file", "input_schema": {"type": "object"}},
+        {"type": "custom", "name": "read_file", "input_schema": {"type": "object"}},
+        {"type": "bash_20250124", "name": "bash"},
+        {"type": "text_editor_20250728", "name": "str_replace_based_edit_tool"},
+    ]
+    with_tools = requests.read(raw(tools=tools)).input_bound
+    assert with_tools > requests.read(raw()).input_bound + 8_000
+
+
+def test_a_request_that_only_counts_needs_no_max_tokens() -> None:
+    assert requests.read(raw(max_tokens=None), counting=True).max_tokens == 0
+
+
+def test_one_request_has_one_canonical_form_however_it_is_spelt() -> None:
+    spelt = b'{ "messages":[{"content":"\\u0048ello","role":"user"}],"max_tokens":1,"model":"m"}'
+    plain = b'{"model":"m","max_tokens":1,"messages":[{"role":"user","content":"Hello"}]}'
+    one, other = requests.read(spelt), requests.read(plain)
+    assert requests.canonical(one) == requests.canonical(other)
+    different = requests.read(plain.replace(b"Hello", b"hello"))
+    assert requests.canonical(one) != requests.canonical(different)

@@ -1,0 +1,258 @@
+"""Hosts: what their links say of them, how they start sandboxes, and what may name them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.domain import errors
+from orchestrator.domain.pool import host, host_facts, host_fields
+from orchestrator.domain.pool.host import LOST_AFTER, Drain, HostState, Reach, StartCurve, Wish
+from orchestrator.domain.pool.host_fields import HostAddress
+from tests.fakes import samples
+from tests.fakes.fleet import measures
+from tests.fakes.samples import NOW, later
+
+LOST_AFTER_S = LOST_AFTER.total_seconds()
+REACHED = Reach(up=True, since=later(-100))
+
+
+def unreached(since_s: float = 0.0) -> Reach:
+    return Reach(up=False, since=later(since_s), reason="no route to host")
+
+
+def assessed(reach: Reach, after_s: float = 0.0, **fields: Any) -> host.Host:
+    return host.assess(samples.host(**fields), reach, later(after_s))
+
+
+# States
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (HostState.JOINING, HostState.JOINING),
+        (HostState.UP, HostState.UP),
+        (HostState.SUSPECT, HostState.SUSPECT),
+        (HostState.LOST, HostState.JOINING),
+    ],
+)
+def test_a_host_that_answers_is_never_up_by_that_alone(before: HostState, after: HostState) -> None:
+    assert assessed(REACHED, state=before).state is after
+
+
+@pytest.mark.parametrize("state", [HostState.JOINING, HostState.UP])
+def test_a_host_that_does_not_answer_is_suspect_at_once(state: HostState) -> None:
+    after = assessed(unreached(), state=state)
+    assert (after.state, after.reason) == (HostState.SUSPECT, "no route to host")
+    assert after.state_since == NOW
+
+
+@pytest.mark.parametrize(("after_s", "state"), [(14.9, HostState.SUSPECT), (15, HostState.LOST)])
+def test_a_host_is_lost_when_it_has_not_answered_for_15_seconds(
+    after_s: float, state: HostState
+) -> None:
+    after = assessed(unreached(), after_s, state=HostState.SUSPECT, state_since=NOW)
+    assert after.state is state
+
+
+def test_a_link_that_was_down_for_longer_than_the_doubt_does_not_count_double() -> None:
+    """After a restart of ours the link is new, and after a failed start the doubt is."""
+    new_link = assessed(unreached(), 1, state=HostState.SUSPECT, state_since=later(-3600))
+    assert new_link.state is HostState.SUSPECT, "our own restart is not theirs"
+    new_doubt = assessed(unreached(-3600), 1, state=HostState.SUSPECT, state_since=NOW)
+    assert new_doubt.state is HostState.SUSPECT
+
+
+def test_a_lost_host_stays_lost_and_says_what_is_wrong_by_now() -> None:
+    after = assessed(unreached(), 99, state=HostState.LOST, state_since=later(-5), reason="old")
+    assert (after.state, after.state_since) == (HostState.LOST, later(-5))
+    assert after.reason == "no route to host"
+
+
+@pytest.mark.parametrize("reach", [REACHED, unreached(-99)])
+@pytest.mark.parametrize("state", HostState)
+def test_a_host_that_leaves_is_not_assessed_any_more(state: HostState, reach: Reach) -> None:
+    leaving = samples.host(state=state, drain=Drain.LEAVE)
+    assert host.assess(leaving, reach, NOW) == leaving
+
+
+@given(st.sampled_from(HostState), st.booleans(), st.floats(-60, 60), st.floats(-60, 60))
+def test_an_assessment_is_never_an_illegal_move_and_repeating_it_changes_nothing(
+    state: HostState, up: bool, since_s: float, link_s: float
+) -> None:
+    reach = Reach(up=up, since=later(link_s), reason="" if up else "no answer")
+    after = assessed(reach, 60, state=state, state_since=later(since_s))
+    assert host.assess(after, reach, later(60)) == after
+    assert after.state is not HostState.UP or state is HostState.UP
+
+
+# Start curves
+
+
+def test_what_has_not_been_measured_is_taken_as_good() -> None:
+    assert StartCurve().at_once == 3
+    assert StartCurve(seconds=(1.0, 9.0, None)).at_once == 3
+    assert StartCurve(seconds=(1.0, None, 9.0)).at_once == 2
+
+
+@pytest.mark.parametrize(
+    ("seconds", "at_once"),
+    [((1.0, 1.0, 1.0), 3), ((1.0, 2.5, 4.0), 1), ((1.0, 1.5, 4.0), 2), ((1.0, 1.9, 2.8), 3)],
+)
+def test_as_many_starts_at_once_as_get_most_of_them_done(
+    seconds: tuple[float, ...], at_once: int
+) -> None:
+    assert StartCurve(seconds=seconds).at_once == at_once
+
+
+def test_a_start_moves_the_average_of_its_own_number_by_a_fifth() -> None:
+    curve = StartCurve().with_start(2, 1.0)
+    assert curve.seconds == (None, 1.0, None)
+    curve = curve.with_start(2, 2.0)
+    assert curve.seconds == (None, 1.2, None)
+    assert curve.with_start(9, 5.0).seconds == (None, 1.2, 5.0), "three and more are one"
+    assert curve.with_start(0, 5.0).seconds == (5.0, 1.2, None)
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.floats(0.01, 60)), max_size=30))
+def test_a_curve_stays_within_what_was_measured(starts: list[tuple[int, float]]) -> None:
+    curve = StartCurve()
+    for at_once, took_s in starts:
+        curve = curve.with_start(at_once, took_s)
+    for number, known in enumerate(curve.seconds, start=1):
+        taken = [took_s for at_once, took_s in starts if at_once == number]
+        assert (known is None) == (not taken)
+        if known is not None:
+            assert min(taken) - 0.001 <= known <= max(taken) + 0.001
+
+
+# Addresses, names, labels
+
+
+@pytest.mark.parametrize(
+    ("text", "user", "name", "port"),
+    [
+        ("ssh://root@10.0.0.5", "root", "10.0.0.5", 22),
+        ("ssh://spawn_1@vps.example.org:2222", "spawn_1", "vps.example.org", 2222),
+        ("ssh://root@[2001:db8::1]:22/", "root", "2001:db8::1", 22),
+    ],
+)
+def test_an_address_is_read_and_written_alike(text: str, user: str, name: str, port: int) -> None:
+    address = host_fields.parse_address(text)
+    assert address == HostAddress(user=user, host=name, port=port)
+    assert host_fields.parse_address(str(address)) == address
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "is not an address like ssh://"),
+        ("10.0.0.5", "is not an address like ssh://"),
+        ("http://root@10.0.0.5", "is not an address like ssh://"),
+        ("ssh://10.0.0.5", "name the user to log in as"),
+        ("ssh://ro ot@10.0.0.5", "name the user to log in as"),
+        ("ssh://-oProxyCommand=x@10.0.0.5", "name the user to log in as"),
+        ("ssh://root@", "is not an address like ssh://"),
+        ("ssh://root@10.0.0.5:notaport", "is not an address like ssh://"),
+        ("ssh://root@10.0.0.5:99999", "is not an address like ssh://"),
+        ("ssh://root@10.0.0.5/var", "is not an address like ssh://"),
+        ("ssh://root@10.0.0.5?x=1", "is not an address like ssh://"),
+        ("ssh://root:secret@10.0.0.5", "leave the password out"),
+        ("unix:///var/run/docker.sock", "is not an address like ssh://"),
+    ],
+)
+def test_what_is_no_address_is_refused_with_what_is_missing(text: str, said: str) -> None:
+    with pytest.raises(errors.InvalidInput, match=said) as caught:
+        host_fields.parse_address(text)
+    assert caught.value.detail["field"] == "address"
+    assert "secret" not in str(caught.value)
+
+
+def test_this_machines_engine_has_no_address() -> None:
+    here, there = samples.host(), samples.host(docker_url="ssh://root@10.0.0.5")
+    assert (here.remote, there.remote) == (False, True)
+    assert there.address.host == "10.0.0.5"
+    with pytest.raises(errors.InvalidInput):
+        _ = here.address
+
+
+@pytest.mark.parametrize("name", ["a", "paris-1", "x" * 32, "0"])
+def test_a_plain_word_names_a_host(name: str) -> None:
+    assert host_fields.checked_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "Paris", "-a", "a-", "a_b", "a b", "x" * 33, "a\n", "../a"])
+def test_a_name_that_could_not_stand_in_a_path_is_refused(name: str) -> None:
+    with pytest.raises(errors.InvalidInput) as caught:
+        host_fields.checked_name(name)
+    assert caught.value.detail["field"] == "name"
+
+
+@pytest.mark.parametrize("text", ["", "0.0.0.0", "224.0.0.1", "::1", "vps.example.org", "10.0.0"])
+def test_apps_are_published_on_one_ipv4_address(text: str) -> None:
+    assert host_fields.checked_publish_address("10.0.0.7") == "10.0.0.7"
+    with pytest.raises(errors.InvalidInput) as caught:
+        host_fields.checked_publish_address(text)
+    assert caught.value.detail["field"] == "publish_address"
+
+
+def test_labels_come_out_sorted_and_a_value_may_be_empty() -> None:
+    assert list(host_fields.checked_labels({"zone": "b", "gpu": ""}).items()) == [
+        ("gpu", ""),
+        ("zone", "b"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "labels", [{"": "x"}, {"a b": "x"}, {"a": "b\n"}, {"a": "x" * 64}, {"k" * 64: ""}, {"a": "-b"}]
+)
+def test_labels_that_are_not_plain_words_are_refused(labels: dict[str, str]) -> None:
+    with pytest.raises(errors.InvalidInput) as caught:
+        host_fields.checked_labels(labels)
+    assert caught.value.detail["field"] == "labels"
+
+
+@pytest.mark.parametrize(
+    ("wish", "met"),
+    [
+        (Wish(), True),
+        (Wish(region="eu"), True),
+        (Wish(region="us"), False),
+        (Wish(labels={"gpu": "yes"}), True),
+        (Wish(labels={"gpu": "no"}), False),
+        (Wish(labels={"disk": "ssd"}), False),
+        (Wish(region="eu", labels={"gpu": "yes", "zone": "a"}), True),
+    ],
+)
+def test_a_wish_is_met_by_all_of_its_parts(wish: Wish, met: bool) -> None:
+    found = samples.host(region="eu", labels={"gpu": "yes", "zone": "a"})
+    assert wish.met_by(found) is met
+    assert bool(wish) == (wish != Wish())
+
+
+# Figures
+
+
+def test_free_disk_and_memory_are_read_from_what_a_host_says() -> None:
+    said = measures(disk_bytes=7 * 1024**3, memory_bytes=512 * 1024**2)
+    assert host_facts.free_disk_bytes(said) == 7 * 1024**3
+    assert host_facts.free_memory_bytes(said) == 512 * 1024**2
+
+
+@pytest.mark.parametrize(
+    "said", ["", "df: /nowhere: No such file or directory\n", "MemTotal: 5 kB"]
+)
+def test_a_host_that_says_nothing_is_short_of_nothing(said: str) -> None:
+    assert host_facts.free_disk_bytes(said) is None
+    assert host_facts.free_memory_bytes(said) is None
+
+
+def test_a_file_system_with_a_blank_in_its_name_is_read_too() -> None:
+    said = (
+        "Filesystem 1024-blocks Used Available Capacity Mounted on\n//nas/my disk 9 2 7 23% /a b\n"
+    )
+    assert host_facts.free_disk_bytes(said) == 7 * 1024

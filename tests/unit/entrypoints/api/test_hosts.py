@@ -1,0 +1,244 @@
+"""/api/admin/hosts: what `spawnctl hosts` asks, and what it is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from orchestrator.domain.pool.host import Drain, HostState
+from orchestrator.ports import LinkGauges
+from tests.fakes.samples import IMAGE, NOW, later
+from tests.unit.entrypoints.api.conftest import Api
+from tests.unit.services.world import World
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ6mDFPjvBsaLkjLPnYWD3ZpkBhFwX2bXyZ0123456Y"
+NEW = {
+    "name": "paris-1",
+    "address": "ssh://root@10.0.0.5:2222",
+    "host_key": KEY,
+    "publish_address": "10.0.0.5",
+    "machine_id": "f" * 32,
+    "slots": 8,
+    "region": "eu",
+    "labels": {"gpu": "yes"},
+}
+HOSTS = "/api/admin/hosts"
+REQUESTS = [
+    ("GET", HOSTS, None),
+    ("GET", f"{HOSTS}/paris-1", None),
+    ("POST", HOSTS, NEW),
+    ("POST", f"{HOSTS}/paris-1/cordon", None),
+    ("POST", f"{HOSTS}/paris-1/uncordon", None),
+    ("POST", f"{HOSTS}/paris-1/drain", {}),
+    ("DELETE", f"{HOSTS}/paris-1", None),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), REQUESTS)
+def test_hosts_are_operators_business(
+    world: World, user: Api, visitor: Api, method: str, path: str, body: Any
+) -> None:
+    assert visitor(method, path, body)[0] == 401
+    assert user(method, path, body)[0] == 403
+    assert world.store.hosts.list() == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"), [one for one in REQUESTS if "/paris" in one[1]]
+)
+def test_a_host_that_nobody_knows_is_not_found(
+    operator: Api, method: str, path: str, body: Any
+) -> None:
+    status, problem = operator(method, path, body)
+    assert (status, problem["code"]) == (404, "host_unknown")
+    assert problem["detail"] == "there is no host 'paris-1'; there are: none"
+
+
+def test_a_host_is_added_and_shown_as_it_is(world: World, operator: Api) -> None:
+    status, made = operator("POST", HOSTS, NEW)
+    assert status == 201
+    host = world.store.hosts.by_name("paris-1")
+    assert host is not None
+    assert made == {
+        "name": "paris-1",
+        "host_id": host.id,
+        "state": "joining",
+        "reason": "it was just added",
+        "since": NOW.isoformat(),
+        "cordoned": False,
+        "drain": "none",
+        "draining": False,
+        "slots": 8,
+        "used": 0,
+        "starting": 0,
+        "warm": 0,
+        "region": "eu",
+        "labels": {"gpu": "yes"},
+        "address": "ssh://root@10.0.0.5:2222",
+        "publish_address": "10.0.0.5",
+        "host_key": KEY,
+        "image": "",
+        "shortage": "",
+        "starts_at_once": 3,
+        "generation": 1,
+        "seen_at": None,
+        "link": None,
+        "sandboxes": [],
+    }
+    assert operator("GET", f"{HOSTS}/paris-1") == (200, made)
+    del made["sandboxes"]
+    assert operator("GET", HOSTS) == (200, {"hosts": [made]})
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "code"),
+    [
+        ({"name": "Paris 1"}, 422, "invalid_input"),
+        ({"slots": 0}, 422, "invalid_input"),
+        ({"slots": "many"}, 422, "invalid_input"),
+        ({"machine_id": "../../etc"}, 422, "invalid_input"),
+        ({"surprise": 1}, 422, "invalid_input"),
+        ({"address": "ssh://root:secret@10.0.0.5"}, 422, "invalid_input"),
+        ({"publish_address": "10.0.0.6", "machine_id": "e" * 32}, 409, "host_exists"),
+        (
+            {"name": "b", "address": "ssh://root@b", "publish_address": "10.0.0.6"},
+            409,
+            "machine_known",
+        ),
+        (
+            {"name": "b", "address": "ssh://root@b", "machine_id": "e" * 32},
+            409,
+            "publish_address_taken",
+        ),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_with_a_new_host_is_a_problem_with_its_code(
+    operator: Api, changes: dict[str, Any], status: int, code: str
+) -> None:
+    if status == 409:
+        operator("POST", HOSTS, NEW)
+    answered, problem = operator("POST", HOSTS, {**NEW, **changes})
+    assert (answered, problem["code"]) == (status, code)
+    assert "secret" not in str(problem)
+    assert len(operator("GET", HOSTS)[1]["hosts"]) == (1 if status == 409 else 0)
+
+
+def test_a_host_is_shown_with_its_sandboxes_and_its_link(world: World, operator: Api) -> None:
+    host = world.host(name="alpha", seen_at=later(-3))
+    warm = world.warm()
+    ready = world.run(world.ask())
+    gauges = LinkGauges(
+        host="alpha", up=True, docker=False, channels=4, rtt_s=0.01234, reconnects=2
+    )
+    world.board.post([gauges])
+    _, shown = operator("GET", f"{HOSTS}/alpha")
+    assert shown["link"] == {
+        "up": True,
+        "docker": False,
+        "channels": 4,
+        "rtt_ms": 12.34,
+        "reconnects": 2,
+    }
+    assert (shown["used"], shown["warm"], shown["seen_at"]) == (2, 1, later(-3).isoformat())
+    boxes = {box["sandbox_id"]: box for box in shown["sandboxes"]}
+    assert {box["state"] for box in boxes.values()} == {"warm", "claimed"}
+    assert {box["session_id"] for box in boxes.values()} == {None, ready.id}
+    assert {box["image"] for box in boxes.values()} == {IMAGE}
+    assert warm.id in boxes
+    assert "slug" not in str(shown), "an app's URL can't be guessed, and is told to its user alone"
+    assert host.id == shown["host_id"]
+
+
+def test_a_host_is_cordoned_and_uncordoned(world: World, operator: Api) -> None:
+    world.host(name="alpha")
+    status, shown = operator("POST", f"{HOSTS}/alpha/cordon")
+    assert (status, shown["cordoned"]) == (200, True)
+    status, shown = operator("POST", f"{HOSTS}/alpha/uncordon")
+    assert (status, shown["cordoned"], shown["drain"]) == (200, False, "none")
+
+
+def test_a_host_is_drained_by_moving_or_by_waiting(world: World, operator: Api) -> None:
+    world.host(name="alpha")
+    status, problem = operator("POST", f"{HOSTS}/alpha/drain", {})
+    assert (status, problem["code"]) == (409, "nowhere_to_go")
+    status, shown = operator("POST", f"{HOSTS}/alpha/drain", {"wait": True})
+    assert (status, shown["drain"], shown["draining"]) == (200, "wait", True)
+    world.host(name="beta")
+    status, shown = operator("POST", f"{HOSTS}/alpha/drain", {})
+    assert (status, shown["drain"]) == (200, "move")
+    status, problem = operator("POST", f"{HOSTS}/alpha/drain", {"how": "move"})
+    assert (status, problem["code"]) == (422, "invalid_input")
+
+
+def test_a_host_with_sessions_is_removed_by_force_alone(world: World, operator: Api) -> None:
+    host = world.host(name="alpha", docker_url="ssh://root@10.0.0.9")
+    world.run(world.ask())
+    status, problem = operator("DELETE", f"{HOSTS}/alpha")
+    assert (status, problem["code"], problem["sessions"]) == (409, "host_in_use", 1)
+    status, answer = operator("DELETE", f"{HOSTS}/alpha?force=true")
+    assert (status, answer) == (202, {"name": "alpha", "drain": "leave"})
+    assert world.store.hosts.get(host.id).drain is Drain.LEAVE
+
+
+def test_this_machines_own_engine_is_not_removed(world: World, operator: Api) -> None:
+    world.host(name="local")
+    status, problem = operator("DELETE", f"{HOSTS}/local?force=true")
+    assert (status, problem["code"]) == (409, "host_is_local")
+
+
+# What other endpoints say of hosts
+
+
+def test_the_pool_says_when_it_can_not_keep_its_reserve(world: World, operator: Api) -> None:
+    world.host(name="alpha", slots=3)
+    _, pool = operator("GET", "/api/admin/pool")
+    assert (pool["free_slots"], pool["free_slots_wanted"], pool["free_slots_short"]) == (3, 2, 0)
+    for _ in range(2):
+        world.warm()
+    _, pool = operator("GET", "/api/admin/pool")
+    assert (pool["free_slots"], pool["free_slots_short"], pool["warm"]) == (1, 1, 2)
+    assert pool["hosts"][0]["name"] == "alpha"
+
+
+def test_a_session_is_shown_with_the_name_of_its_host(world: World, operator: Api) -> None:
+    host = world.host(name="alpha")
+    ready = world.run(world.ask())
+    assert operator("GET", f"/api/admin/sessions/{ready.id}")[1]["host"] == "alpha"
+    assert operator("GET", "/api/admin/sessions")[1]["sessions"][0]["host"] == "alpha"
+    world.lose(host)
+    assert operator("GET", f"/api/admin/sessions/{ready.id}")[1]["sandbox"]["state"] == "broken"
+
+
+def test_metrics_count_slots_states_and_links(world: World, operator: Api) -> None:
+    world.host(name="alpha", slots=1)
+    world.host(name="beta", state=HostState.LOST)
+    world.board.post(
+        [LinkGauges(host="alpha", up=True, docker=True, channels=3, rtt_s=None, reconnects=1)]
+    )
+    lines = operator.text("/metrics").splitlines()
+    for line in (
+        'spawn_host_state{host="alpha",state="up"} 1.0',
+        'spawn_host_state{host="beta",state="lost"} 1.0',
+        'spawn_host_state{host="beta",state="up"} 0.0',
+        'spawn_host_slots{host="alpha",kind="total"} 1.0',
+        "spawn_free_slots 1.0",
+        "spawn_free_slots_short 1.0",
+        'spawn_link_up{host="alpha"} 1.0',
+        'spawn_link_channels{host="alpha"} 3.0',
+        'spawn_link_reconnects{host="alpha"} 1.0',
+    ):
+        assert line in lines
+    assert not any(line.startswith("spawn_link_rtt_seconds{") for line in lines)
+
+
+def test_a_session_asks_for_its_host_by_region_and_labels(world: World, user: Api) -> None:
+    world.host(region="eu", labels={"gpu": "yes"})
+    body = {"template": "kanban", "region": "eu", "labels": {"gpu": "yes"}}
+    status, made = user("POST", "/api/sessions", body)
+    assert status == 202
+    found = world.store.sessions.get(made["session_id"])
+    assert (found.wish.region, dict(found.wish.labels)) == ("eu", {"gpu": "yes"})
+    status, problem = user("POST", "/api/sessions", {**body, "region": "us"})
+    assert (status, problem["code"], problem["regions"]) == (422, "placement_unknown", ["eu"])

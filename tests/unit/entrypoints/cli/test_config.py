@@ -1,0 +1,138 @@
+"""`spawnctl config`: values, where they came from, and no secret ever."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from orchestrator import config
+from orchestrator.config import Settings
+from orchestrator.entrypoints.cli import local
+from orchestrator.entrypoints.cli.commands import config as settings
+from orchestrator.entrypoints.cli.commands.config import Setting
+from orchestrator.entrypoints.cli.exits import Exit
+from orchestrator.entrypoints.cli.problems import Problem
+
+SECRET = "sk-never-to-be-seen"
+
+
+@pytest.fixture(autouse=True)
+def no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for names in all_variables().values():
+        for name in names:
+            monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SPAWN_STATE_DIR", str(tmp_path))
+
+
+def all_variables() -> dict[str, list[str]]:
+    return {
+        field: list(settings.variables(field, info))
+        for field, info in Settings.model_fields.items()
+    }
+
+
+def explained(environment: dict[str, str], file: dict[str, str]) -> dict[str, Setting]:
+    found = settings.explain(config.load(), environment, file)
+    return dict(zip(Settings.model_fields, found, strict=True))
+
+
+def test_the_environment_goes_before_the_file_and_the_file_before_the_default(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "spawn.env"
+    file.write_text("SPAWN_HTTP_PORT=9001\nSPAWN_WORKERS=5\n")
+    monkeypatch.setenv("SPAWN_HTTP_PORT", "9002")
+    found = explained({"SPAWN_HTTP_PORT": "9002"}, settings.file_values(file))
+    assert (found["http_port"].value, found["http_port"].source) == (9002, "environment")
+    assert (found["workers"].value, found["workers"].source) == (5, "spawn.env")
+    assert (found["api_port"].value, found["api_port"].source) == (8081, "default")
+
+
+@pytest.mark.parametrize("name", ["ANTHROPIC_API_KEY", "SPAWN_ANTHROPIC_API_KEY", "spawn_api_key"])
+def test_each_name_that_sets_a_setting_is_the_name_that_is_shown(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, SECRET)
+    loaded = config.load()
+    field = "api_key" if name == "spawn_api_key" else "anthropic_api_key"
+    assert getattr(loaded, field).get_secret_value() == SECRET
+    assert explained({name: SECRET}, {})[field].name == name.upper()
+
+
+def test_the_file_cannot_say_where_the_file_is(tmp_path: Path) -> None:
+    file = tmp_path / "spawn.env"
+    file.write_text("SPAWN_STATE_DIR=/elsewhere\n")
+    found = explained({"SPAWN_STATE_DIR": str(tmp_path)}, settings.file_values(file))
+    assert found["state_dir"].value == str(tmp_path)
+    assert found["state_dir"].source == "environment"
+    assert explained({}, settings.file_values(file))["state_dir"].source == "default"
+
+
+def test_every_setting_says_what_it_is_for() -> None:
+    assert [name for name, one in explained({}, {}).items() if not one.description] == []
+
+
+def test_no_secret_is_shown_in_any_form(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secret_fields = [
+        field
+        for field, info in Settings.model_fields.items()
+        if isinstance(info.default, SecretStr)
+    ]
+    assert secret_fields
+    for field in secret_fields:
+        monkeypatch.setenv(all_variables()[field][0], SECRET)
+    monkeypatch.setenv("SPAWN_DATABASE_URL", f"postgresql://spawn:{SECRET}@db/spawn")
+    monkeypatch.setenv("SPAWN_REDIS_URL", f"redis://:{SECRET}@cache:6379/0")
+    settings.show(as_json=True)
+    settings.show()
+    printed = capsys.readouterr()
+    assert SECRET not in printed.out + printed.err
+    assert "postgresql://spawn:***@db/spawn" in printed.out
+    assert "redis://:***@cache:6379/0" in printed.out
+    assert "(set, hidden)" in printed.out
+
+
+def test_json_holds_each_setting_once(capsys: pytest.CaptureFixture[str]) -> None:
+    settings.show(as_json=True)
+    found = json.loads(capsys.readouterr().out)["settings"]
+    assert len({one["name"] for one in found}) == len(found) == len(Settings.model_fields)
+    assert {"name", "value", "source", "description"} == set(found[0])
+
+
+def test_a_wrong_setting_is_named_without_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPAWN_HTTP_PORT", SECRET)
+    monkeypatch.setenv("SPAWN_PORTS", "1-2")
+    with pytest.raises(Problem) as caught:
+        local.settings()
+    assert caught.value.exit_code is Exit.USAGE
+    assert "SPAWN_HTTP_PORT" in caught.value.message
+    assert "SPAWN_PORTS" in caught.value.message
+    assert SECRET not in caught.value.message
+
+
+def test_the_key_is_the_configured_one_else_the_installations_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert local.api_key(config.load()) == ""
+    (tmp_path / "operator.key").write_text("spk_of_this_installation\n")
+    assert local.api_key(config.load()) == "spk_of_this_installation"
+    monkeypatch.setenv("SPAWN_API_KEY", "spk_configured")
+    assert local.api_key(config.load()) == "spk_configured"
+
+
+def test_a_key_that_no_header_can_hold_is_refused_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPAWN_API_KEY", f"{SECRET}\nX-Evil: 1")
+    with pytest.raises(Problem) as caught:
+        local.api_key(config.load())
+    assert caught.value.exit_code is Exit.UNAUTHORIZED
+    assert SECRET not in caught.value.message
+
+
+def test_an_ipv6_address_is_bracketed_in_the_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPAWN_HTTP_ADDRESS", "::1")
+    assert local.api_url(config.load()) == "http://[::1]:8080"

@@ -1,0 +1,168 @@
+"""How hosts are shown, what a cloud-init holds, and what is refused before anybody connects."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rich.console import Console
+
+from orchestrator.config import Settings
+from orchestrator.domain import errors
+from orchestrator.domain.pool.host_fields import HostAddress
+from orchestrator.entrypoints.cli import labels
+from orchestrator.entrypoints.cli.checks import pool
+from orchestrator.entrypoints.cli.commands.hosts import joining, setup, surveys, targets
+from orchestrator.entrypoints.cli.findings import Level
+from orchestrator.entrypoints.cli.problems import Problem
+from orchestrator.entrypoints.cli.views import hosts as host_view
+from orchestrator.entrypoints.cli.views import pool as pool_view
+from tests.fakes.cli import answers
+
+HOST = {**answers.REMOTE, "sandboxes": [{**answers.SANDBOX, "image": "i:1"}]}
+
+
+def rendered(part: object, width: int) -> str:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(part)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def row(width: int = 80, **changes: Any) -> str:
+    """The line of a host."""
+    table = host_view.listing([{**answers.REMOTE, **changes}], wide=width > 100)
+    text = rendered(table, width)
+    assert max(map(len, text.splitlines())) <= width
+    return text.splitlines()[2]
+
+
+def test_a_list_of_hosts_fits_80_columns_and_has_addresses_and_labels_where_it_is_wide() -> None:
+    assert row().split()[:7] == ["paris-1", "up", "eu", "4/32", "2", "28", "8.2"]
+    assert "ssh://root@203.0.113.7:2222" in row(160)
+    assert "disk=ssd gpu" in row(160)
+
+
+@pytest.mark.parametrize(
+    ("link", "said"),
+    [
+        (None, " - "),
+        ({"up": False, "docker": False, "channels": 0, "rtt_ms": None, "reconnects": 3}, "down"),
+        ({"up": True, "docker": False, "channels": 0, "rtt_ms": 1.0, "reconnects": 3}, "no Docker"),
+        ({"up": True, "docker": True, "channels": 0, "rtt_ms": None, "reconnects": 0}, " up "),
+    ],
+)
+def test_a_link_is_said_in_a_word(link: Any, said: str) -> None:
+    assert said in row(link=link)
+
+
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({"cordoned": True}, "cordoned"),
+        ({"draining": True, "drain": "move"}, "draining"),
+        ({"draining": True, "drain": "wait"}, "draining, its sessions may end"),
+        ({"draining": True, "drain": "leave"}, "leaving"),
+        ({"shortage": "disk: 0.5 GiB free"}, "disk: 0.5 GiB free"),
+        ({"cordoned": True, "reason": "no\x1b[2J answer"}, "cordoned; no answer"),
+    ],
+)
+def test_a_host_that_takes_nothing_says_why_and_has_no_free_slots(
+    changes: dict[str, Any], note: str
+) -> None:
+    host = {**answers.REMOTE, **changes}
+    assert host_view.note(host) == note
+    assert row(**{**changes, "state": "suspect"}).split()[5] == "-"
+
+
+def test_the_story_of_a_host_has_its_link_and_its_sandboxes() -> None:
+    text = "".join(rendered(part, 80) for part in host_view.story(HOST))
+    assert "8.2 ms, 5 channels open, 1 reconnect" in text
+    assert "sbx_cccccccc  claimed" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_a_pool_that_is_short_of_free_slots_says_so() -> None:
+    short = {**answers.POOL, "free_slots": 1, "free_slots_short": 1}
+    said = dict(pool_view.level(short))["slots"]
+    assert "1 fewer than the 2 that are to stay free" in str(said)
+
+
+def test_many_hosts_are_counted_by_state() -> None:
+    hosts = [{**answers.REMOTE, "state": "lost" if n == 0 else "up"} for n in range(40)]
+    said = dict(pool_view.level({**answers.POOL, "hosts": hosts}))["hosts"]
+    assert str(said) == "39 up, 1 lost"
+
+
+@pytest.mark.parametrize(
+    ("changes", "level"),
+    [
+        ({}, Level.OK),
+        ({"cordoned": True}, Level.OK),
+        ({"state": "joining", "reason": "the image is on its way"}, Level.WARNING),
+        ({"shortage": "disk: 0.5 GiB free"}, Level.WARNING),
+        ({"state": "suspect"}, Level.PROBLEM),
+        ({"state": "lost"}, Level.PROBLEM),
+    ],
+)
+def test_doctor_has_a_line_for_each_host(changes: dict[str, Any], level: Level) -> None:
+    found = pool.of_host({**answers.REMOTE, **changes})
+    assert found.level is level
+    assert (level is Level.OK) == (found.fix == "")
+
+
+def test_labels_are_words_with_or_without_a_value() -> None:
+    assert labels.parse(["gpu", "disk=ssd", "disk=ssd"]) == {"disk": "ssd", "gpu": ""}
+    for wrong in (["=x"], ["a b=c"], ["disk=ssd", "disk=hdd"], ["a=b=c"]):
+        with pytest.raises(errors.InvalidInput):
+            labels.parse(wrong)
+
+
+def test_a_machines_name_names_its_host_and_a_number_does_not() -> None:
+    def name_of(host: str) -> str:
+        return joining._name_of(HostAddress(user="root", host=host))
+
+    assert name_of("Paris-1.example.org") == "paris-1"
+    for nameless in ("203.0.113.7", "2001:db8::7"):
+        with pytest.raises(Problem) as caught:
+            name_of(nameless)
+        assert caught.value.code == "name_needed"
+
+
+def test_apps_are_published_on_the_machines_own_address_unless_another_is_given() -> None:
+    address = HostAddress(user="root", host="203.0.113.7")
+    assert surveys.publish_address("", address) == "203.0.113.7"
+    assert surveys.publish_address("10.0.0.5", address) == "10.0.0.5"
+    with pytest.raises(errors.InvalidInput):
+        surveys.publish_address("0.0.0.0", address)
+    with pytest.raises(Problem) as caught:
+        surveys.publish_address("", HostAddress(user="root", host="::1"))
+    assert caught.value.code == "publish_address_needed"
+
+
+def test_a_cloud_init_runs_the_script_that_a_dry_run_prints(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tmp_path.chmod(0o711)
+    monkeypatch.setenv("SPAWN_STATE_DIR", str(tmp_path))
+    setup.bootstrap("ssh://root@203.0.113.7", dry_run=True)
+    script = capsys.readouterr().out
+    found = yaml.safe_load(setup.rendered(Settings(state_dir=tmp_path), "paris-1"))
+    (file,) = found["write_files"]
+    assert file["content"] == script
+    assert found["runcmd"] == [[file["path"]]]
+    assert found["hostname"] == "paris-1"
+    key = (tmp_path / "ssh" / "id_ed25519").read_text()
+    assert "PRIVATE" in key
+    assert "PRIVATE" not in script
+    assert "hostname" not in yaml.safe_load(setup.rendered(Settings(state_dir=tmp_path), ""))
+
+
+def test_a_host_that_is_not_in_the_inventory_is_told_with_those_that_are(tmp_path: Path) -> None:
+    (tmp_path / "inventory.json").write_text('{"hosts": []}')
+    with pytest.raises(Problem) as caught:
+        targets.in_inventory(Settings(state_dir=tmp_path), "paris-1")
+    assert caught.value.code == "host_unknown"

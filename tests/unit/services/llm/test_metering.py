@@ -1,0 +1,106 @@
+"""Usage, read from an answer's bytes as they pass."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.domain.llm import requests
+from orchestrator.domain.llm.pricing import TokenCounts
+from orchestrator.domain.llm.requests import Ask
+from orchestrator.services.llm.metering import BodyMeter, StreamMeter, unknown
+
+
+def asked(**fields: Any) -> Ask:
+    body = {
+        "model": "m",
+        "max_tokens": 100,
+        "stream": True,
+        "messages": [{"role": "user", "content": "Hi"}],
+        **fields,
+    }
+    return requests.read(json.dumps(body).encode())
+
+
+def frame(kind: str, **fields: Any) -> bytes:
+    return f"event: {kind}\ndata: {json.dumps({'type': kind, **fields})}\n\n".encode()
+
+
+START = frame(
+    "message_start",
+    message={
+        "usage": {
+            "input_tokens": 20,
+            "cache_creation_input_tokens": 50,
+            "cache_creation": {"ephemeral_5m_input_tokens": 40, "ephemeral_1h_input_tokens": 10},
+            "cache_read_input_tokens": 5,
+            "output_tokens": 1,
+        }
+    },
+)
+PIECE = frame("content_block_delta", index=0, delta={"type": "text_delta", "text": "x" * 30})
+END = frame("message_delta", delta={}, usage={"output_tokens": 9, "input_tokens": None})
+STOP = frame("message_stop")
+
+
+def metered(raw: bytes, ask: Ask, step: int = 10_000) -> tuple[TokenCounts, bool]:
+    meter = StreamMeter(ask)
+    for begin in range(0, len(raw), step):
+        meter.feed(raw[begin : begin + step])
+    result = meter.result()
+    return result.counts, result.whole
+
+
+@given(st.integers(1, 200))
+def test_a_stream_is_read_however_it_is_cut_into_chunks(step: int) -> None:
+    raw = START + frame("ping") + PIECE + END + STOP
+    counts, whole = metered(raw, asked(), step)
+    assert whole
+    assert counts == TokenCounts(
+        input=20, output=9, cache_write_5m=40, cache_write_1h=10, cache_read=5
+    )
+
+
+def test_of_a_stream_that_broke_off_as_much_output_counts_as_was_said() -> None:
+    counts, whole = metered(START + PIECE, asked())
+    assert not whole
+    assert 30 <= counts.output <= 60
+    assert counts.input == 20
+    assert metered(START + PIECE * 50, asked())[0].output == 100
+
+
+def test_what_was_never_answered_counts_at_its_worst() -> None:
+    streamed = asked(cache_control={"type": "ephemeral", "ttl": "1h"})
+    assert metered(b"", streamed) == (TokenCounts(cache_write_1h=streamed.input_bound), False)
+    whole = asked(stream=False)
+    assert unknown(whole) == TokenCounts(input=whole.input_bound, output=100)
+
+
+def test_cache_writes_that_are_not_told_apart_count_as_dear_as_the_request_allows() -> None:
+    usage = {"input_tokens": 1, "output_tokens": 2, "cache_creation_input_tokens": 30}
+    body = json.dumps({"type": "message", "usage": usage}).encode()
+    for ttl, counted in (("5m", (30, 0)), ("1h", (0, 30))):
+        meter = BodyMeter(asked(stream=False, cache_control={"type": "ephemeral", "ttl": ttl}))
+        meter.feed(body[:9])
+        meter.feed(body[9:])
+        result = meter.result()
+        assert (result.counts.cache_write_5m, result.counts.cache_write_1h) == counted
+        assert result.whole
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"[1]", b'{"usage": 5}'])
+def test_a_body_without_usage_counts_at_its_worst(raw: bytes) -> None:
+    ask = asked(stream=False)
+    meter = BodyMeter(ask)
+    meter.feed(raw)
+    assert meter.result().counts == unknown(ask)
+
+
+def test_nonsense_in_a_stream_is_passed_over() -> None:
+    raw = b"data: {message_start\n" + b'data: {"type":"message_delta","usage":[]}\n' + START
+    counts, _ = metered(raw + END + STOP, asked())
+    assert counts.output == 9

@@ -1,0 +1,192 @@
+"""Requests of the Messages API, said to an OpenAI-compatible endpoint."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.domain import errors
+from orchestrator.services.llm import openai_request
+
+HELLO = {"role": "user", "content": "Hello"}
+TOOL = {
+    "name": "write_file",
+    "description": "Write it.",
+    "input_schema": {"type": "object", "properties": {"path": {"type": "string"}}},
+}
+
+
+def translated(**fields: Any) -> dict[str, Any]:
+    body = {"model": "claude-x", "max_tokens": 50, "messages": [HELLO], **fields}
+    return openai_request.translate(body, model="gpt-x", limit_field="max_completion_tokens")
+
+
+def messages(*told: dict[str, Any]) -> list[dict[str, Any]]:
+    made: list[dict[str, Any]] = translated(messages=list(told))["messages"]
+    return made
+
+
+def test_a_plain_request_keeps_its_words_and_its_limit() -> None:
+    assert translated(
+        system="Be brief.", temperature=0.5, top_k=5, stop_sequences=["END"], metadata={}
+    ) == {
+        "model": "gpt-x",
+        "max_completion_tokens": 50,
+        "messages": [{"role": "system", "content": "Be brief."}, HELLO],
+        "temperature": 0.5,
+        "stop": ["END"],
+    }
+
+
+def test_a_stream_asks_for_its_usage() -> None:
+    assert translated(stream=True)["stream_options"] == {"include_usage": True}
+
+
+def test_the_limit_has_the_name_that_the_endpoint_knows() -> None:
+    body = {"max_tokens": 7, "messages": [HELLO]}
+    made = openai_request.translate(body, model="m", limit_field="max_tokens")
+    assert made["max_tokens"] == 7
+
+
+def test_a_system_prompt_in_blocks_is_joined_and_loses_its_cache_marks() -> None:
+    blocks = [
+        {"type": "text", "text": "One.", "cache_control": {"type": "ephemeral"}},
+        {"type": "text", "text": "Two."},
+    ]
+    assert translated(system=blocks)["messages"][0] == {"role": "system", "content": "One.\nTwo."}
+
+
+def test_a_conversation_with_tools_keeps_calls_results_and_their_order() -> None:
+    said = [
+        {"type": "thinking", "thinking": "Hm.", "signature": "x"},
+        {"type": "text", "text": "I'll write it."},
+        {"type": "tool_use", "id": "toolu_1", "name": "write_file", "input": {"path": "é"}},
+        {"type": "tool_use", "id": "toolu_2", "name": "write_file", "input": {}},
+    ]
+    results = [
+        {"type": "text", "text": "And now?"},
+        {"type": "tool_result", "tool_use_id": "toolu_1", "content": "done"},
+        {
+            "type": "tool_result",
+            "tool_use_id": "toolu_2",
+            "is_error": True,
+            "content": [{"type": "text", "text": "no"}, {"type": "text", "text": "path"}],
+        },
+    ]
+    assistant, first, second, user = messages(
+        {"role": "assistant", "content": said}, {"role": "user", "content": results}
+    )
+    assert assistant["content"] == "I'll write it."
+    assert [call["id"] for call in assistant["tool_calls"]] == ["toolu_1", "toolu_2"]
+    function = assistant["tool_calls"][0]["function"]
+    assert (function["name"], json.loads(function["arguments"])) == ("write_file", {"path": "é"})
+    assert first == {"role": "tool", "tool_call_id": "toolu_1", "content": "done"}
+    assert second == {"role": "tool", "tool_call_id": "toolu_2", "content": "Error: no\npath"}
+    assert user == {"role": "user", "content": "And now?"}
+
+
+def test_a_call_without_words_has_no_content() -> None:
+    call = {"type": "tool_use", "id": "t", "name": "n", "input": {}}
+    (made,) = messages({"role": "assistant", "content": [call]})
+    assert made["content"] is None
+
+
+def test_images_are_passed_as_links() -> None:
+    source = {"type": "base64", "media_type": "image/png", "data": "aGk="}
+    blocks = [
+        {"type": "text", "text": "Like this:"},
+        {"type": "image", "source": source},
+        {"type": "image", "source": {"type": "url", "url": "https://example.org/a.png"}},
+        {"type": "document", "source": {"type": "text", "data": "notes"}},
+    ]
+    (made,) = messages({"role": "user", "content": blocks})
+    assert made["content"] == [
+        {"type": "text", "text": "Like this:"},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}},
+        {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}},
+        {"type": "text", "text": "notes"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("choice", "made"),
+    [
+        (None, {}),
+        ({"type": "auto"}, {"tool_choice": "auto"}),
+        ({"type": "any"}, {"tool_choice": "required"}),
+        ({"type": "none"}, {"tool_choice": "none"}),
+        (
+            {"type": "tool", "name": "write_file", "disable_parallel_tool_use": True},
+            {
+                "tool_choice": {"type": "function", "function": {"name": "write_file"}},
+                "parallel_tool_calls": False,
+            },
+        ),
+    ],
+)
+def test_tools_and_their_choice_are_translated(
+    choice: dict[str, Any] | None, made: dict[str, Any]
+) -> None:
+    said = translated(tools=[TOOL], **({"tool_choice": choice} if choice else {}))
+    function = {
+        "name": "write_file",
+        "description": "Write it.",
+        "parameters": TOOL["input_schema"],
+    }
+    assert said["tools"] == [{"type": "function", "function": function}]
+    assert {
+        name: said[name] for name in ("tool_choice", "parallel_tool_calls") if name in said
+    } == made
+
+
+def test_an_output_format_is_translated() -> None:
+    shape = {"type": "json_schema", "schema": {"type": "object"}}
+    assert translated(output_config={"format": shape})["response_format"] == {
+        "type": "json_schema",
+        "json_schema": {"name": "answer", "schema": {"type": "object"}, "strict": True},
+    }
+
+
+PICTURE = {"type": "image", "source": {"type": "file", "file_id": "f"}}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"messages": [{"role": "user", "content": [PICTURE]}]},
+        {"messages": [{"role": "user", "content": 5}]},
+        {"messages": [{"role": "critic", "content": "no"}]},
+        {"messages": [{"role": "assistant", "content": [PICTURE]}]},
+        {
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [{"type": "tool_result", "tool_use_id": "t", "content": [PICTURE]}],
+                }
+            ]
+        },
+        {"tools": [{"type": "bash_20250124", "name": "bash"}]},
+        {"tools": [TOOL], "tool_choice": {"type": "never"}},
+        {"tools": [{"name": "no schema"}]},
+        {"messages": ["no message"]},
+        {"stop_sequences": list("abcde")},
+        {"output_config": {"format": {"type": "grammar"}}},
+    ],
+)
+def test_what_would_lose_its_meaning_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(errors.InvalidInput) as caught:
+        translated(**fields)
+    assert caught.value.code == "untranslatable"
+
+
+@given(st.lists(st.text(), min_size=1))
+def test_no_word_of_a_conversation_is_lost(words: list[str]) -> None:
+    told = [
+        {"role": ("user", "assistant")[at % 2], "content": [{"type": "text", "text": word}]}
+        for at, word in enumerate(words)
+    ]
+    assert [one["content"] or "" for one in messages(*told)] == words

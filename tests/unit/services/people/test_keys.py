@@ -1,0 +1,77 @@
+"""Credentials: shown once, kept as a hash, gone when revoked."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.domain import errors
+from orchestrator.domain.people.access import Role
+from orchestrator.domain.sessions.session import Tier
+from orchestrator.services.people import keys
+from tests.unit.services.world import World
+
+
+def test_a_key_says_who_its_bearer_is(world: World) -> None:
+    made = keys.create(world.deps, " laptop ", Tier.PRO, Role.USER)
+    who = keys.who(world.deps, made.secret)
+    assert (who.user_id, who.tier, who.role) == (made.key.user_id, Tier.PRO, Role.USER)
+    assert made.key.name == "laptop"
+
+
+def test_the_secret_of_a_key_is_kept_nowhere(world: World) -> None:
+    made = keys.create(world.deps, "laptop", Tier.PRO, Role.USER)
+    (stored,) = world.store.keys.list()
+    assert made.secret not in repr(stored)
+    assert stored.key_hash == keys.hash_of(made.secret)
+
+
+def test_every_key_has_a_user_of_its_own(world: World) -> None:
+    one, two = (keys.create(world.deps, name, Tier.PRO, Role.USER) for name in ("a", "b"))
+    assert one.secret != two.secret
+    assert one.key.user_id != two.key.user_id
+
+
+@pytest.mark.parametrize("name", ["", "   ", "x" * 61, "a\nb", "a\x1b[31m"])
+def test_a_name_that_cannot_be_shown_is_refused(world: World, name: str) -> None:
+    with pytest.raises(errors.InvalidInput) as caught:
+        keys.create(world.deps, name, Tier.PRO, Role.USER)
+    assert caught.value.detail["field"] == "name"
+
+
+def test_two_keys_of_one_name_are_a_conflict(world: World) -> None:
+    keys.create(world.deps, "laptop", Tier.PRO, Role.USER)
+    with pytest.raises(errors.Conflict):
+        keys.create(world.deps, "laptop", Tier.PRO, Role.USER)
+
+
+def test_a_revoked_key_opens_nothing(world: World) -> None:
+    made = keys.create(world.deps, "laptop", Tier.PRO, Role.USER)
+    world.store.keys.revoke(made.key.id, world.clock.now())
+    with pytest.raises(errors.Unauthorized):
+        keys.who(world.deps, made.secret)
+
+
+def test_what_is_no_key_opens_nothing(world: World) -> None:
+    made = keys.create(world.deps, "laptop", Tier.PRO, Role.USER)
+    guesses = ["", "spk_", made.secret[:-1], made.secret + "a", made.secret[4:], made.key.key_hash]
+    for secret in guesses:
+        with pytest.raises(errors.Unauthorized):
+            keys.who(world.deps, secret)
+
+
+def test_the_installations_own_key_is_made_known_once(world: World) -> None:
+    secret = keys.make_secret()
+    for _ in range(2):
+        keys.ensure_operator(world.deps, secret)
+    assert keys.who(world.deps, secret).role is Role.OPERATOR
+    assert len(world.store.keys.list()) == 1
+
+
+def test_the_installations_own_key_stays_revoked(world: World) -> None:
+    secret = keys.make_secret()
+    keys.ensure_operator(world.deps, secret)
+    world.store.keys.revoke(world.store.keys.list()[0].id, world.clock.now())
+    with pytest.raises(errors.Unauthorized, match="was revoked"):
+        keys.ensure_operator(world.deps, secret)
+    with pytest.raises(errors.Unauthorized):
+        keys.who(world.deps, secret)

@@ -1,0 +1,118 @@
+"""Hosts leave the pool: when nothing is on them, or by force, answering or not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from orchestrator.domain import errors
+from orchestrator.domain.pool.host import Drain, Host, HostState
+from orchestrator.services.pool import host_life, hosts, reconcile
+from tests.fakes.engine import EngineInMemory, EngineThatIsDown
+from tests.fakes.fleet import HERE
+from tests.unit.services.world import OPERATOR, World
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ6mDFPjvBsaLkjLPnYWD3ZpkBhFwX2bXyZ0123456Y"
+
+
+def audited(world: World) -> list[tuple[str, str]]:
+    return [(entry.action, entry.subject) for entry in reversed(world.store.audit.list())]
+
+
+def remote(world: World, **changes: Any) -> Host:
+    """A host that isn't this machine, with an engine of its own."""
+    fields = {"docker_url": "ssh://root@10.0.0.9", "publish_address": "10.0.0.9", **changes}
+    host = world.host(**fields)
+    world.engines.special[host.id] = EngineInMemory()
+    return host
+
+
+def test_this_machines_own_engine_stays(world: World) -> None:
+    host = world.host()
+    with pytest.raises(errors.Conflict, match="SPAWN_LOCAL_HOST=false") as caught:
+        hosts.remove(world.deps, OPERATOR, host.name, force=True)
+    assert caught.value.code == "host_is_local"
+    assert world.store.hosts.get(host.id) == host
+
+
+def test_a_host_with_sessions_is_removed_by_force_alone(world: World) -> None:
+    host = remote(world)
+    world.run(world.ask())
+    world.warm()
+    with pytest.raises(errors.Conflict, match="--drain, or use --force") as caught:
+        hosts.remove(world.deps, OPERATOR, host.name, force=False)
+    assert (caught.value.code, caught.value.detail["sessions"]) == ("host_in_use", 1)
+    assert world.store.hosts.get(host.id).drain is Drain.NONE
+    hosts.remove(world.deps, OPERATOR, host.name, force=True)
+    assert world.store.hosts.get(host.id).drain is Drain.LEAVE
+    assert audited(world) == [("host_removed", host.name)]
+
+
+def leave(world: World, host: Host) -> bool:
+    """One pass of the drain loop, with what others do between two of them."""
+    left = host_life.leave(world.deps, world.fleet, world.store.hosts.get(host.id))
+    reconcile.clear(world.deps)
+    world.publish()
+    reconcile.clear(world.deps)
+    return left
+
+
+def test_a_host_that_leaves_is_cleared_and_then_forgotten(world: World) -> None:
+    host = remote(world)
+    engine = world.engines.special[host.id]
+    assert isinstance(engine, EngineInMemory)
+    world.warm()
+    hosts.remove(world.deps, OPERATOR, host.name, force=False)
+    assert [leave(world, host) for _ in range(2)] == [False, True]
+    assert world.store.hosts.list() == []
+    assert (engine.found, engine.dismantled) == ({}, True)
+    assert world.boxes() == []
+
+
+def test_sessions_of_a_host_that_leaves_come_back_elsewhere_under_their_urls(
+    world: World,
+) -> None:
+    host = remote(world)
+    ready = world.run(world.ask())
+    world.host()
+    hosts.remove(world.deps, OPERATOR, host.name, force=True)
+    assert leave(world, host) is False
+    assert world.proxy.slugs == set()
+    world.settle(ready, rounds=3)
+    assert world.host_of(ready).id != host.id
+    assert world.session(ready).slug == ready.slug
+    assert leave(world, host) is True
+
+
+def test_a_host_that_does_not_answer_any_more_is_forgotten_as_it_is(world: World) -> None:
+    host = remote(world)
+    world.warm()
+    world.engines.special[host.id] = EngineThatIsDown()
+    world.fleet.reaches[host.id] = replace(HERE, up=False)
+    hosts.remove(world.deps, OPERATOR, host.name, force=True)
+    assert [leave(world, host) for _ in range(2)] == [False, True]
+    assert world.store.hosts.list() == []
+
+
+def test_a_host_that_answers_but_whose_docker_fails_is_not_forgotten_yet(world: World) -> None:
+    host = remote(world)
+    world.engines.special[host.id] = engine = EngineThatIsDown()
+    hosts.remove(world.deps, OPERATOR, host.name, force=True)
+    leave(world, host)
+    with pytest.raises(errors.EngineUnavailable):
+        leave(world, host)
+    engine.down = False
+    assert leave(world, host) is True
+
+
+def test_a_host_that_was_admitted_while_it_was_told_to_leave_leaves_all_the_same(
+    world: World,
+) -> None:
+    host = remote(world, state=HostState.SUSPECT)
+    hosts.remove(world.deps, OPERATOR, host.name, force=True)
+    stale = world.store.hosts.get(host.id)
+    host_life.admit(world.deps, world.fleet, stale)
+    assert host_life.leave(world.deps, world.fleet, stale) is False
+    assert leave(world, host) is True

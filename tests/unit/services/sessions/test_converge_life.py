@@ -1,0 +1,261 @@
+"""A session's life, step by step, on fakes: warm, cold, full, and to its end."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.domain import ids
+from orchestrator.domain.pool.host import Drain, HostState
+from orchestrator.domain.pool.sandbox import SandboxState
+from orchestrator.domain.sessions.session import Phase, SessionState, Wanted
+from orchestrator.services.agents.inbox import visit
+from orchestrator.services.sessions import converge
+from tests.fakes.engine import EngineThatRefuses
+from tests.fakes.probe import ProbeThatFindsNothing
+from tests.unit.services.world import World, bundle_of, identity_of
+
+
+def test_a_warm_claim_calls_neither_docker_nor_the_proxy(world: World) -> None:
+    world.host()
+    warm = world.warm()
+    published, started = len(world.proxy.tables), len(world.engine.specs)
+    session = world.ask()
+
+    outcome = world.converge(session)
+
+    assert outcome.steps == ("Claim",)
+    claimed = world.session(session)
+    assert claimed.state is SessionState.PROVISIONING
+    assert (claimed.sandbox_id, claimed.slug) == (warm.id, warm.slug)
+    assert f"inbox:{warm.id}" in world.events.sent
+    assert (len(world.proxy.tables), len(world.engine.specs)) == (published, started)
+
+
+def test_a_warm_session_goes_from_prompt_to_ready(world: World) -> None:
+    world.host()
+    warm = world.warm()
+    session = world.ask()
+    world.converge(session)
+    inbox = visit(world.deps, warm.id, "")
+    assert inbox.assignment is not None
+    world.report(session, Phase.DEPLOYING)
+    assert world.converge(session).steps == ("Advance", "Rest")
+    world.report(session, Phase.READY)
+    assert world.converge(session).steps == ("Verify",)
+
+    ready = world.session(session)
+    assert ready.state is SessionState.READY
+    assert (ready.version, ready.due_at, ready.deadline_at) == (1, ready.expires_at, None)
+    assert world.probe.asked == [warm.slug]
+    assert world.story(session) == "queued provisioning deploying ready"
+
+
+def test_a_cold_session_gets_a_sandbox_under_its_own_slug(world: World) -> None:
+    world.host()
+    session = world.ask()
+    assert world.converge(session).steps == ("Claim", "Start", "Rest")
+    box = world.sandbox_of(session)
+    assert (box.state, box.session_id, box.slug) == (
+        SandboxState.CREATING,
+        session.id,
+        world.session(session).slug,
+    )
+    assert "routes" in world.events.sent
+    (spec,) = world.engine.specs
+    token = world.deps.tokens.for_sandbox(box.id)
+    assert identity_of(spec) == {"sandbox_id": box.id, "token": token, "slug": box.slug}
+    assert (spec.port, spec.image, spec.publish_address) == (box.port, box.image, "127.0.0.1")
+
+    assert visit(world.deps, box.id, "").assignment is not None
+    assert world.box(box.id).state is SandboxState.CLAIMED
+
+
+def test_an_app_is_verified_only_when_its_route_is_live(world: World) -> None:
+    world.host()
+    session = world.ask()
+    world.converge(session)
+    visit(world.deps, world.sandbox_of(session).id, "")
+    world.report(session, Phase.READY)
+    assert world.converge(session).steps == ("Rest",)
+    assert world.probe.asked == []
+
+    world.queue.nudges.clear()
+    world.publish()
+    assert world.queue.nudged == [session.id]
+    assert world.converge(session).steps == ("Verify",)
+    assert world.state(session) is SessionState.READY
+
+
+def test_an_app_that_does_not_answer_at_its_url_is_asked_again_soon(world: World) -> None:
+    world.host()
+    world.probe = probe = ProbeThatFindsNothing()
+    session = world.ask()
+    world.warm()
+    world.converge(session)
+    world.report(session, Phase.READY)
+    world.converge(session)
+    found = world.session(session)
+    assert found.state is SessionState.PROVISIONING
+    assert 0 < (found.due_at - world.clock.now()).total_seconds() < 1
+
+    probe.nothing = False
+    world.clock.jump_to(found.due_at)
+    world.converge(session)
+    assert world.state(session) is SessionState.READY
+
+
+def test_a_generated_app_is_ready_at_its_newest_version(world: World) -> None:
+    world.host()
+    session = world.ask(prompt="a tide calendar for Brest", template=None)
+    assert session.bundle is None
+    world.warm()
+    world.converge(session)
+    world.report(session, Phase.GENERATING)
+    world.converge(session)
+    assert world.state(session) is SessionState.GENERATING
+    for text in ("one", "two"):
+        world.keep(session, bundle_of(text))
+    world.report(session, Phase.READY)
+    world.converge(session)
+    ready = world.session(session)
+    assert (ready.state, ready.version) == (SessionState.READY, 2)
+
+
+def test_without_capacity_a_session_stays_due_and_is_served_when_room_appears(
+    world: World,
+) -> None:
+    world.host(slots=1)
+    first, second = world.ask(), world.ask()
+    world.converge(first)
+    assert world.converge(second).steps == ("Claim",)
+    waiting = world.session(second)
+    assert (waiting.state, waiting.due_at) == (SessionState.QUEUED, second.due_at)
+
+    world.want_gone(first)
+    world.settle(first, rounds=3)
+    assert world.state(first) is SessionState.DESTROYED
+    world.converge(second)
+    assert world.state(second) is SessionState.PROVISIONING
+
+
+def test_without_any_host_a_session_waits(world: World) -> None:
+    session = world.ask()
+    assert world.converge(session).steps == ("Claim",)
+    assert world.state(session) is SessionState.QUEUED
+
+
+@pytest.mark.parametrize(
+    "changes", [{"state": HostState.SUSPECT}, {"cordoned": True}, {"drain": Drain.WAIT}]
+)
+def test_a_warm_sandbox_on_a_host_that_is_not_well_is_not_claimed(
+    world: World, changes: dict[str, object]
+) -> None:
+    host = world.host(slots=1)
+    world.warm()
+    world.host(id=host.id, name=host.name, slots=1, **changes)
+    session = world.ask()
+    world.converge(session)
+    assert world.state(session) is SessionState.QUEUED
+
+
+def test_a_session_that_nobody_knows_is_no_error(world: World) -> None:
+    outcome = converge.converge(world.deps, ids.new_session_id())
+    assert outcome == converge.Outcome(state=None, steps=())
+
+
+def test_to_converge_once_more_changes_nothing(world: World) -> None:
+    world.host()
+    ready = world.run(world.ask())
+    world.events.sent.clear()
+    assert world.converge(ready).steps == ("Rest",)
+    assert world.session(ready) == ready
+    assert world.events.sent == []
+
+
+def test_an_ended_session_is_done(world: World) -> None:
+    session = world.ask()
+    world.want_gone(session)
+    assert world.converge(session).steps == ("BeginEnd", "Finish")
+    assert world.converge(session).steps == ()
+    assert world.story(session) == "queued destroying destroyed"
+
+
+def test_the_end_withdraws_the_route_before_the_container_goes(world: World) -> None:
+    world.host()
+    ready = world.run(world.ask())
+    box = world.sandbox_of(ready)
+    world.want_gone(ready)
+
+    assert world.converge(ready).steps == ("BeginEnd", "Retire", "Rest")
+    assert world.box(box.id).state is SandboxState.STOPPING
+    assert world.engine.removed == []
+    assert f"inbox:{box.id}" in world.events.sent
+    world.publish()
+    assert box.slug not in world.proxy.slugs
+    assert world.converge(ready).steps == ("Remove", "Finish")
+
+    assert world.engine.removed == [box.id]
+    assert world.box(box.id).state is SandboxState.GONE
+    gone = world.session(ready)
+    assert (gone.state, gone.sandbox_id, gone.slug) == (
+        SessionState.DESTROYED,
+        None,
+        box.slug,
+    )
+
+
+def test_the_end_starts_the_retention_of_the_bundles(world: World) -> None:
+    world.host()
+    session = world.ask(prompt="a tide calendar for Brest", template=None)
+    world.warm()
+    world.converge(session)
+    world.keep(session, bundle_of())
+    world.want_gone(session)
+    world.settle(session, rounds=3)
+    (record,) = world.store.bundles.list(session.id)
+    assert record.delete_after is not None
+    assert record.delete_after > world.clock.now()
+
+
+STAGES = ["queued", "placed", "started", "claimed", "generating", "deploying", "ready", "lost"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_session_can_end_at_every_stage_and_leaves_nothing(world: World, stage: str) -> None:
+    world.host()
+    session = world.ask()
+    bring_to(world, session.id, stage)
+    world.want_gone(session)
+    world.settle(session, rounds=4)
+
+    ended = world.session(session)
+    assert (ended.state, ended.wanted) == (SessionState.DESTROYED, Wanted.GONE)
+    assert ended.sandbox_id is None
+    assert world.boxes() == []
+    assert world.engine.found == {}
+    assert world.proxy.slugs == set()
+    (load,) = world.store.hosts.loads()
+    assert load.free == load.host.slots
+
+
+def bring_to(world: World, session_id: ids.SessionId, stage: str) -> None:
+    session = world.session(session_id)
+    if stage == "queued":
+        return
+    if stage in {"placed", "started"}:
+        if stage == "placed":
+            world.engine = EngineThatRefuses("start_in_progress", times=1)
+        world.converge(session)
+        assert (world.sandbox_of(session).container_id is None) == (stage == "placed")
+        return
+    if stage in {"ready", "lost"}:
+        world.run(session)
+        if stage == "lost":
+            world.engine.crash(world.sandbox_of(session).id)
+        return
+    world.warm()
+    world.converge(session)
+    if stage != "claimed":
+        world.report(session, Phase(stage))
+        world.converge(session)
+        assert world.state(session) == stage
