@@ -48,7 +48,7 @@ class NoEngines:
 def connect_redis(settings: Settings, **options: Any) -> redis.Redis:
     """A pooled connection; nothing is sent before the first use."""
     return redis.Redis.from_url(
-        settings.effective_redis_url,
+        settings.places.effective_redis_url,
         socket_connect_timeout=_REDIS_TIMEOUT_S,
         retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), 2),
         **options,
@@ -57,24 +57,27 @@ def connect_redis(settings: Settings, **options: Any) -> redis.Redis:
 
 def build(settings: Settings, engines: ports.Engines) -> Deps:
     """Everything that the services of one process need."""
-    state = StateFolder(settings.state_dir)
+    state = StateFolder(settings.places.state_dir)
     connection = connect_redis(settings, socket_timeout=_REDIS_TIMEOUT_S)
     return Deps(
         store=sql_store.open_store(
-            settings.effective_database_url,
-            port_range=settings.port_range,
-            log_lines=settings.log_lines,
+            settings.places.effective_database_url,
+            port_range=settings.pool.port_range,
+            log_lines=settings.sessions.log_lines,
         ),
         engines=engines,
         queue=RqNudgeQueue(connection),
         events=RedisEvents(connection),
-        probe=HttpProbe(f"{settings.probe_address}:{settings.http_port}", settings.apps_domain),
-        bundles=FolderBundles(settings.state_dir / "bundles"),
+        probe=HttpProbe(
+            f"{settings.addresses.probe_address}:{settings.addresses.http_port}",
+            settings.addresses.apps_domain,
+        ),
+        bundles=FolderBundles(settings.places.state_dir / "bundles"),
         catalog=FolderCatalog(config.PROJECT_ROOT / "orchestrator" / "catalog"),
         board=RedisLinkBoard(connection),
         clock=SystemClock(),
         tokens=Tokens(state.secret()),
-        image=lambda: settings.runtime_image or state.image(),
+        image=lambda: settings.pool.runtime_image or state.image(),
         spread=random.random,
         policy=_policy(settings, state.instance()),
     )
@@ -83,25 +86,25 @@ def build(settings: Settings, engines: ports.Engines) -> Deps:
 def _policy(settings: Settings, instance: str) -> Policy:
     return Policy(
         deadlines=Deadlines(
-            provisioning_s=settings.provisioning_timeout_s,
-            generating_s=settings.generating_timeout_s,
-            deploying_s=settings.deploying_timeout_s,
+            provisioning_s=settings.sessions.provisioning_timeout_s,
+            generating_s=settings.sessions.generating_timeout_s,
+            deploying_s=settings.sessions.deploying_timeout_s,
         ),
-        warm_target=settings.warm_target,
-        free_slots=settings.free_slots,
-        disk_floor_bytes=settings.host_disk_floor_mb * 1024**2,
-        memory_floor_bytes=settings.host_memory_floor_mb * 1024**2,
+        warm_target=settings.pool.warm_target,
+        free_slots=settings.pool.free_slots,
+        disk_floor_bytes=settings.pool.host_disk_floor_mb * 1024**2,
+        memory_floor_bytes=settings.pool.host_memory_floor_mb * 1024**2,
         agent_folder_of_hosts=agent_folder_of_hosts(instance),
-        ttl_default_s=settings.ttl_default_s,
-        bundle_retention_s=settings.bundle_retention_days * 86400,
-        model=settings.model,
-        max_tokens=settings.max_tokens,
-        can_generate=settings.can_generate,
-        models=settings.allowed_models,
+        ttl_default_s=settings.sessions.ttl_default_s,
+        bundle_retention_s=settings.sessions.bundle_retention_days * 86400,
+        model=settings.llm.model,
+        max_tokens=settings.llm.max_tokens,
+        can_generate=settings.llm.can_generate,
+        models=settings.llm.allowed_models,
         budgets=_budgets(settings),
         prices=pricing.parse(_PRICES.read_text("utf-8")),
-        share_between_users=settings.share_between_users,
-        start_timeout_s=settings.deploying_timeout_s * 0.75,
+        share_between_users=settings.llm.share_between_users,
+        start_timeout_s=settings.sessions.deploying_timeout_s * 0.75,
     )
 
 
@@ -115,32 +118,32 @@ def _budgets(settings: Settings) -> Budgets:
         return Spend(tokens=tokens, micro_usd=int(usd * pricing.MICRO))
 
     return Budgets(
-        session=spend(settings.budget_session_tokens, settings.budget_session_usd),
-        user_day=spend(settings.budget_user_tokens, settings.budget_user_usd),
-        day=spend(settings.budget_day_tokens, settings.budget_day_usd),
+        session=spend(settings.llm.budget_session_tokens, settings.llm.budget_session_usd),
+        user_day=spend(settings.llm.budget_user_tokens, settings.llm.budget_user_usd),
+        day=spend(settings.llm.budget_day_tokens, settings.llm.budget_day_usd),
     )
 
 
 def sandbox_limits(settings: Settings) -> SandboxLimits:
     """What this installation's sandboxes may use."""
     return SandboxLimits(
-        instance=StateFolder(settings.state_dir).instance(),
-        memory_bytes=settings.sandbox_memory_mb * 1024**2,
-        cpus=settings.sandbox_cpus,
-        pids=settings.sandbox_pids,
-        runtime=settings.sandbox_runtime or None,
+        instance=StateFolder(settings.places.state_dir).instance(),
+        memory_bytes=settings.sandbox.sandbox_memory_mb * 1024**2,
+        cpus=settings.sandbox.sandbox_cpus,
+        pids=settings.sandbox.sandbox_pids,
+        runtime=settings.sandbox.sandbox_runtime or None,
     )
 
 
 def nginx_settings(settings: Settings) -> NginxSettings:
     """Where the embedded proxy lives and what it fronts."""
     return NginxSettings(
-        folder=settings.state_dir / "nginx",
-        listen_address=settings.http_address,
-        listen_port=settings.http_port,
-        control_port=settings.control_port,
-        apps_domain=settings.apps_domain,
-        api_address=f"127.0.0.1:{settings.api_port}",
+        folder=settings.places.state_dir / "nginx",
+        listen_address=settings.addresses.http_address,
+        listen_port=settings.addresses.http_port,
+        control_port=settings.addresses.control_port,
+        apps_domain=settings.addresses.apps_domain,
+        api_address=f"127.0.0.1:{settings.addresses.api_port}",
         templates=config.PROJECT_ROOT / "proxy" / "nginx",
         pages=config.PROJECT_ROOT / "proxy" / "pages",
     )

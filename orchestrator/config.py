@@ -1,4 +1,4 @@
-"""Settings: one place, grouped, each with its unit and the reason for its default.
+"""Settings: one place, in groups, each with its unit and the reason for its default.
 
 Read from the environment (`SPAWN_…`), then from `$SPAWN_STATE_DIR/spawn.env`. Read by bootstrap and
 by the entry points; `spawnctl config` prints every value and where it came from.
@@ -8,10 +8,23 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_core import InitErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -24,12 +37,17 @@ def _default_state_dir() -> Path:
     return Path(base) / "spawnai"
 
 
-class Settings(BaseSettings):
-    """Everything that can be set. Secrets are SecretStr, so that printing them can't leak them."""
+class Group(BaseSettings):
+    """Settings of one topic. Secrets are SecretStr, so that printing them can't leak them."""
 
-    model_config = SettingsConfigDict(env_prefix="SPAWN_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="SPAWN_", extra="ignore", frozen=True, populate_by_name=True
+    )
 
-    # --- where things are -------------------------------------------------------------------------
+
+class Places(Group):
+    """Where things are."""
+
     state_dir: Path = Field(
         default_factory=_default_state_dir,
         description="Folder of everything that is kept: database, bundles, secrets, logs, sockets.",
@@ -45,7 +63,54 @@ class Settings(BaseSettings):
         default="unix:///var/run/docker.sock", description="The local Docker engine."
     )
 
-    # --- addresses --------------------------------------------------------------------------------
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, value: str) -> str:
+        known = ("sqlite:", "postgresql:", "postgresql+psycopg:", "postgres:")
+        if value and not value.startswith(known):
+            raise ValueError("must start with postgresql:// or sqlite:///")
+        return value
+
+    @property
+    def effective_database_url(self) -> str:
+        return self.database_url or f"sqlite:///{self.state_dir / 'spawn.db'}"
+
+    @property
+    def effective_redis_url(self) -> str:
+        return self.redis_url or f"unix://{self.redis_socket}"
+
+    @property
+    def redis_socket(self) -> Path:
+        return self.state_dir / "redis" / "redis.sock"
+
+    @property
+    def agent_folder(self) -> Path:
+        """Mounted into every sandbox; holds nothing but the agent socket."""
+        return self.state_dir / "agent"
+
+    @property
+    def agent_socket(self) -> Path:
+        return self.agent_folder / "agent.sock"
+
+    @property
+    def ssh_key(self) -> Path:
+        """The private key that hosts are reached with."""
+        return self.state_dir / "ssh" / "id_ed25519"
+
+    @property
+    def links_folder(self) -> Path:
+        """Where the Docker sockets of hosts reached by SSH appear."""
+        return self.state_dir / "links"
+
+    @property
+    def inventory(self) -> Path:
+        """The hosts as the daemon last knew them, for break-glass commands."""
+        return self.state_dir / "inventory.json"
+
+
+class Addresses(Group):
+    """Where the proxy and spawn-api listen, and under which names."""
+
     http_address: str = Field(
         default="127.0.0.1",
         description="Where the proxy listens; loopback until somebody decides otherwise.",
@@ -65,17 +130,32 @@ class Settings(BaseSettings):
         default="apps.localhost",
         description="Apps answer at <slug>.<this>; browsers resolve *.localhost by themselves.",
     )
-    ports: str = Field(
-        default="21000-28999",
-        description="Host ports for sandboxes; below Linux's ephemeral range (from 32768).",
-    )
-    publish_address: str = Field(
-        default="127.0.0.1", description="Address on which the local engine publishes sandboxes."
-    )
 
-    # --- the pool ---------------------------------------------------------------------------------
+    @property
+    def page_url(self) -> str:
+        return f"http://{self.public_host}:{self.http_port}"
+
+    @property
+    def probe_address(self) -> str:
+        """Where our own processes reach the proxy."""
+        return "127.0.0.1" if self.http_address == "0.0.0.0" else self.http_address
+
+    def app_url(self, slug: str) -> str:
+        """The public address of an app."""
+        return f"http://{slug}.{self.apps_domain}:{self.http_port}/"
+
+
+class PoolSettings(Group):
+    """Hosts, and how many sandboxes there are on them."""
+
     local_host: bool = Field(
         default=True, description="Whether this machine's own engine takes sandboxes."
+    )
+    slots: int = Field(
+        default=0, ge=0, le=1000, description="Sandboxes on this machine; 0: from memory and CPUs."
+    )
+    warm_target: int = Field(
+        default=3, ge=0, le=500, description="Sandboxes kept warm: covers a small burst."
     )
     free_slots: int = Field(
         default=2, ge=0, description="Slots that warm sandboxes leave free, for sessions."
@@ -88,30 +168,60 @@ class Settings(BaseSettings):
     host_memory_floor_mb: int = Field(
         default=256, ge=0, description="Available on a host, or nothing new goes there, MiB."
     )
+    runtime_image: str = Field(
+        default="", description="Image of the sandboxes; empty: the one built last."
+    )
+    ports: str = Field(
+        default="21000-28999",
+        description="Host ports for sandboxes; below Linux's ephemeral range (from 32768).",
+    )
+    publish_address: str = Field(
+        default="127.0.0.1", description="Address on which the local engine publishes sandboxes."
+    )
     proxy_addresses: str = Field(
         default="",
         description="Who may reach apps on hosts, comma-separated; empty: whence our SSH comes.",
     )
-    warm_target: int = Field(
-        default=3, ge=0, le=500, description="Sandboxes kept warm: covers a small burst."
-    )
-    slots: int = Field(
-        default=0, ge=0, le=1000, description="Sandboxes on this machine; 0: from memory and CPUs."
-    )
-    workers: int = Field(
-        default=2, ge=1, le=32, description="Worker processes; a converge is mostly waiting."
-    )
-    runtime_image: str = Field(
-        default="", description="Image of the sandboxes; empty: the one built last."
-    )
 
-    # --- the sandbox ------------------------------------------------------------------------------
+    @field_validator("ports")
+    @classmethod
+    def _a_range(cls, value: str) -> str:
+        low, _, high = value.partition("-")
+        if not (low.isdigit() and high.isdigit() and 1024 <= int(low) <= int(high) <= 65535):
+            raise ValueError("must be LOW-HIGH within 1024-65535, e.g. 21000-28999")
+        return value
+
+    @field_validator("proxy_addresses")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        for one in filter(None, (part.strip() for part in value.split(","))):
+            ipaddress.IPv4Network(one)  # raises ValueError, which names what is wrong
+        return value
+
+    @property
+    def port_range(self) -> tuple[int, int]:
+        """First and last port for sandboxes."""
+        low, _, high = self.ports.partition("-")
+        return int(low), int(high)
+
+    @property
+    def proxies(self) -> tuple[str, ...]:
+        """The addresses, or networks, in `proxy_addresses`."""
+        return tuple(one.strip() for one in self.proxy_addresses.split(",") if one.strip())
+
+
+class SandboxSettings(Group):
+    """What one sandbox may have."""
+
     sandbox_memory_mb: int = Field(default=1024, ge=64, description="Memory limit, MiB; no swap.")
     sandbox_cpus: float = Field(default=0.5, gt=0, description="CPUs of one sandbox.")
     sandbox_pids: int = Field(default=256, ge=16, description="Processes and threads, at most.")
     sandbox_runtime: str = Field(default="", description="OCI runtime, e.g. runsc; empty: default.")
 
-    # --- times ------------------------------------------------------------------------------------
+
+class SessionSettings(Group):
+    """How long things may take, and how long they are kept."""
+
     ttl_default_s: int = Field(
         default=24 * 3600, ge=60, description="Life of an app when nobody says otherwise, seconds."
     )
@@ -129,7 +239,10 @@ class Settings(BaseSettings):
     )
     log_lines: int = Field(default=500, ge=10, description="Lines of output kept per session.")
 
-    # --- Claude -----------------------------------------------------------------------------------
+
+class LlmSettings(Group):
+    """Claude, other providers, what they may cost, and the demo's canned answers."""
+
     anthropic_api_key: SecretStr = Field(
         default=SecretStr(""),
         validation_alias=AliasChoices("ANTHROPIC_API_KEY", "SPAWN_ANTHROPIC_API_KEY"),
@@ -146,8 +259,6 @@ class Settings(BaseSettings):
         ge=1024,
         description="Most tokens of one answer; a big app has about 20,000.",
     )
-
-    # --- the gateway ------------------------------------------------------------------------------
     models: str = Field(
         default="",
         description="Models that the gateway lets through, comma-separated; empty: SPAWN_MODEL.",
@@ -207,47 +318,12 @@ class Settings(BaseSettings):
         pattern="^max_(completion_)?tokens$",
         description="How that endpoint calls the limit of an answer; older servers: max_tokens.",
     )
-
-    # --- the demo ---------------------------------------------------------------------------------
     demo: bool = Field(
         default=False, description="Answers are canned; `spawnctl up --demo` sets this and the URL."
     )
     demo_port: int = Field(
         default=8083, ge=1, le=65535, description="Port on loopback of the demo's canned answers."
     )
-
-    # --- people -----------------------------------------------------------------------------------
-    cookie_secure: bool = Field(
-        default=False, description="Mark the visitor's cookie Secure; set it behind TLS."
-    )
-    log_level: str = Field(default="info", description="debug, info, warning or error.")
-    api_key: SecretStr = Field(
-        default=SecretStr(""),
-        description="Key that spawnctl uses; empty: the operator key in the state folder.",
-    )
-
-    @field_validator("database_url")
-    @classmethod
-    def _known_database(cls, value: str) -> str:
-        known = ("sqlite:", "postgresql:", "postgresql+psycopg:", "postgres:")
-        if value and not value.startswith(known):
-            raise ValueError("must start with postgresql:// or sqlite:///")
-        return value
-
-    @field_validator("proxy_addresses")
-    @classmethod
-    def _networks(cls, value: str) -> str:
-        for one in filter(None, (part.strip() for part in value.split(","))):
-            ipaddress.IPv4Network(one)  # raises ValueError, which names what is wrong
-        return value
-
-    @field_validator("ports")
-    @classmethod
-    def _a_range(cls, value: str) -> str:
-        low, _, high = value.partition("-")
-        if not (low.isdigit() and high.isdigit() and 1024 <= int(low) <= int(high) <= 65535):
-            raise ValueError("must be LOW-HIGH within 1024-65535, e.g. 21000-28999")
-        return value
 
     @field_validator("openai_model")
     @classmethod
@@ -268,68 +344,77 @@ class Settings(BaseSettings):
         named = [name.strip() for name in self.models.split(",")]
         return tuple(dict.fromkeys([self.model, *(name for name in named if name)]))
 
-    @property
-    def port_range(self) -> tuple[int, int]:
-        """First and last port for sandboxes."""
-        low, _, high = self.ports.partition("-")
-        return int(low), int(high)
 
-    @property
-    def proxies(self) -> tuple[str, ...]:
-        """The addresses, or networks, in `proxy_addresses`."""
-        return tuple(one.strip() for one in self.proxy_addresses.split(",") if one.strip())
+class PeopleSettings(Group):
+    """Visitors and operators."""
 
-    @property
-    def ssh_key(self) -> Path:
-        """The private key that hosts are reached with."""
-        return self.state_dir / "ssh" / "id_ed25519"
+    cookie_secure: bool = Field(
+        default=False, description="Mark the visitor's cookie Secure; set it behind TLS."
+    )
+    api_key: SecretStr = Field(
+        default=SecretStr(""),
+        description="Key that spawnctl uses; empty: the operator key in the state folder.",
+    )
 
-    @property
-    def links_folder(self) -> Path:
-        """Where the Docker sockets of hosts reached by SSH appear."""
-        return self.state_dir / "links"
 
-    @property
-    def inventory(self) -> Path:
-        """The hosts as the daemon last knew them, for break-glass commands."""
-        return self.state_dir / "inventory.json"
+class ProcessSettings(Group):
+    """Our own processes."""
 
-    @property
-    def effective_database_url(self) -> str:
-        return self.database_url or f"sqlite:///{self.state_dir / 'spawn.db'}"
+    workers: int = Field(
+        default=2, ge=1, le=32, description="Worker processes; a converge is mostly waiting."
+    )
+    log_level: str = Field(default="info", description="debug, info, warning or error.")
 
-    @property
-    def effective_redis_url(self) -> str:
-        return self.redis_url or f"unix://{self.redis_socket}"
 
-    @property
-    def redis_socket(self) -> Path:
-        return self.state_dir / "redis" / "redis.sock"
+class Settings(BaseModel):
+    """Everything that can be set, by topic."""
 
-    @property
-    def agent_folder(self) -> Path:
-        """Mounted into every sandbox; holds nothing but the agent socket."""
-        return self.state_dir / "agent"
+    model_config = ConfigDict(frozen=True)
 
-    @property
-    def agent_socket(self) -> Path:
-        return self.agent_folder / "agent.sock"
+    places: Places
+    addresses: Addresses
+    pool: PoolSettings
+    sandbox: SandboxSettings
+    sessions: SessionSettings
+    llm: LlmSettings
+    people: PeopleSettings
+    processes: ProcessSettings
 
-    @property
-    def page_url(self) -> str:
-        return f"http://{self.public_host}:{self.http_port}"
 
-    @property
-    def probe_address(self) -> str:
-        """Where our own processes reach the proxy."""
-        return "127.0.0.1" if self.http_address == "0.0.0.0" else self.http_address
+GROUPS: Mapping[str, type[Group]] = {
+    name: field.annotation
+    for name, field in Settings.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Group)
+}
 
-    def app_url(self, slug: str) -> str:
-        """The public address of an app."""
-        return f"http://{slug}.{self.apps_domain}:{self.http_port}/"
+
+def fields() -> Iterator[tuple[str, str, FieldInfo]]:
+    """Every setting, in order: its group, its name, and what is known of it."""
+    for group_name, group in GROUPS.items():
+        for name, info in group.model_fields.items():
+            yield group_name, name, info
 
 
 def load() -> Settings:
     """Settings of this process. Raises pydantic.ValidationError with every wrong value named."""
     state_dir = Path(os.environ.get("SPAWN_STATE_DIR") or _default_state_dir())
-    return Settings(_env_file=state_dir / "spawn.env", state_dir=state_dir)  # type: ignore[call-arg]  # pydantic-settings' own argument
+    return make(env_file=state_dir / "spawn.env", state_dir=state_dir)
+
+
+def make(*, env_file: Path | None = None, **values: Any) -> Settings:
+    """Settings with some values given by name, whatever their group; the others come from the
+    environment and from `env_file`. Raises pydantic.ValidationError with every wrong value named.
+    """
+    groups: dict[str, Group] = {}
+    wrong: list[InitErrorDetails] = []
+    for name, group in GROUPS.items():
+        own = {field: values.pop(field) for field in group.model_fields if field in values}
+        try:
+            groups[name] = group(_env_file=env_file, **own)  # type: ignore[call-arg]  # pydantic-settings' own argument
+        except ValidationError as error:
+            wrong += error.errors()  # type: ignore[arg-type]  # the same keys, and a few more
+    if values:
+        raise TypeError(f"no such settings: {', '.join(values)}")
+    if wrong:
+        raise ValidationError.from_exception_data("Settings", wrong)
+    return Settings(**groups)  # type: ignore[arg-type]  # each is of the class that GROUPS names

@@ -46,21 +46,30 @@ def all_children(settings: Settings) -> Sequence[Child]:
     """In the order in which they start: each needs those before it."""
     children = [
         _python(
-            "api", "orchestrator.entrypoints.api.server", _answers(settings.api_port), 20, True
+            "api",
+            "orchestrator.entrypoints.api.server",
+            _answers(settings.addresses.api_port),
+            20,
+            True,
         ),
         Child(
             name="nginx",
-            argv=[find("nginx"), "-c", f"{settings.state_dir}/nginx/nginx.conf", *_FOREGROUND],
-            ready=_answers(settings.http_port),
+            argv=[
+                find("nginx"),
+                "-c",
+                f"{settings.places.state_dir}/nginx/nginx.conf",
+                *_FOREGROUND,
+            ],
+            ready=_answers(settings.addresses.http_port),
             ready_within_s=10,
             stop_within_s=5,
         ),
         _python("worker", "orchestrator.entrypoints.jobs", lambda: True, 10),
         _python("daemon", "orchestrator.entrypoints.daemon", _daemon_leads(settings), 30),
     ]
-    if settings.demo:
+    if settings.llm.demo:
         children.insert(0, _demo(settings))
-    if not settings.redis_url:
+    if not settings.places.redis_url:
         children.insert(0, _redis(settings))
     return children
 
@@ -107,21 +116,21 @@ def _python(
 
 
 def _demo(settings: Settings) -> Child:
-    port, pace = str(settings.demo_port), "0.01"  # slow enough to see the progress move
+    port, pace = str(settings.llm.demo_port), "0.01"  # slow enough to see the progress move
     return Child(
         name="demo",
         argv=[sys.executable, "-m", demo.__name__, "--port", port, "--drip-s", pace],
-        ready=lambda: _listens(settings.demo_port),
+        ready=lambda: _listens(settings.llm.demo_port),
         ready_within_s=20,
         stop_within_s=5,
     )
 
 
 def _redis(settings: Settings) -> Child:
-    folder = settings.redis_socket.parent
+    folder = settings.places.redis_socket.parent
     options = {
         "port": "0",  # the socket alone: nobody else on the machine can connect
-        "unixsocket": str(settings.redis_socket),
+        "unixsocket": str(settings.places.redis_socket),
         "unixsocketperm": "700",
         "dir": str(folder),
         "appendonly": "yes",
@@ -136,7 +145,7 @@ def _redis(settings: Settings) -> Child:
     return Child(
         name="redis",
         argv=argv,
-        ready=lambda: _redis_answers(settings.redis_socket),
+        ready=lambda: _redis_answers(settings.places.redis_socket),
         ready_within_s=10,
         stop_within_s=10,
     )
@@ -169,9 +178,9 @@ def _daemon_leads(settings: Settings) -> Callable[[], bool]:
     """It leads and has looked at the hosts' fences: the banner says what they lack."""
 
     def ready() -> bool:
-        if not (settings.state_dir / "warnings").exists():
+        if not (settings.places.state_dir / "warnings").exists():
             return False
-        said = _get(settings.http_port, "/ready") or {}
+        said = _get(settings.addresses.http_port, "/ready") or {}
         return bool(said.get("checks", {}).get("daemon", {}).get("ok", False))
 
     return ready

@@ -36,7 +36,7 @@ log = structlog.get_logger()
 def main() -> None:
     """Lead, link to the hosts, run the loops, and give the lease back at the end."""
     settings = config.load()
-    observability.configure(settings.log_level, "daemon")
+    observability.configure(settings.processes.log_level, "daemon")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -60,7 +60,7 @@ def lead(deps: Deps, settings: Settings, fleet: SshFleet, lease: Lease) -> None:
     """Run the loops until told to stop, until one dies, or until the lease is lost."""
     pushes = PushProcesses()
     hosts = Hosts(
-        deps, fleet, pushes, changed=lambda known: inventory.write(settings.inventory, known)
+        deps, fleet, pushes, changed=lambda known: inventory.write(settings.places.inventory, known)
     )
     loops = LoopSupervisor(
         [
@@ -91,23 +91,23 @@ def _post_gauges(deps: Deps, fleet: SshFleet) -> str:
 def _warn(settings: Settings, warnings: Sequence[str]) -> None:
     """Keep them where the banner of `spawnctl up` finds them. That the file is there says that the
     fences were looked at."""
-    draft = settings.state_dir / "warnings.new"
+    draft = settings.places.state_dir / "warnings.new"
     draft.write_text("".join(f"{one}\n" for one in warnings), "utf-8")
-    draft.replace(settings.state_dir / "warnings")
+    draft.replace(settings.places.state_dir / "warnings")
 
 
 def _local_host(deps: Deps, settings: Settings) -> None:
     """Make this machine a host, or bring its row up to date with the settings."""
     known = deps.store.hosts.by_name(LOCAL_HOST)
     now = deps.clock.now()
-    if known is None and not settings.local_host:
+    if known is None and not settings.pool.local_host:
         return
     before = known or Host(
         id=ids.new_host_id(),
         name=LOCAL_HOST,
-        docker_url=settings.docker_url,
-        publish_address=settings.publish_address,
-        agent_folder=str(settings.agent_folder),
+        docker_url=settings.places.docker_url,
+        publish_address=settings.pool.publish_address,
+        agent_folder=str(settings.places.agent_folder),
         state=HostState.JOINING,
         slots=0,
         created_at=now,
@@ -116,16 +116,16 @@ def _local_host(deps: Deps, settings: Settings) -> None:
     deps.store.hosts.put(
         replace(
             before,
-            docker_url=settings.docker_url,
-            publish_address=settings.publish_address,
-            agent_folder=str(settings.agent_folder),
-            slots=settings.slots or _measured_slots(),
+            docker_url=settings.places.docker_url,
+            publish_address=settings.pool.publish_address,
+            agent_folder=str(settings.places.agent_folder),
+            slots=settings.pool.slots or _measured_slots(),
             # Not UP before it was admitted again: `down` took its network and its fences away.
             state=HostState.SUSPECT if known else HostState.JOINING,
             state_since=now,
             reason="the daemon is starting",
             # Switched off it empties itself, and stays until then.
-            drain=before.drain if settings.local_host else Drain.MOVE,
+            drain=before.drain if settings.pool.local_host else Drain.MOVE,
         )
     )
 

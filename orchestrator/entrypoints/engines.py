@@ -15,5 +15,5 @@ def for_worker(settings: Settings) -> DockerEngines:
     """On this machine's sockets, the forwarded ones among them. Firewalls are the leader's."""
     return DockerEngines(
         bootstrap.sandbox_limits(settings),
-        url_of=functools.partial(sockets.docker_url, settings.links_folder),
+        url_of=functools.partial(sockets.docker_url, settings.places.links_folder),
     )

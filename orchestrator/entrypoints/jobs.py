@@ -33,9 +33,11 @@ def converge(session_id: str) -> None:
 def main() -> None:
     """Run the workers until told to stop."""
     settings = config.load()
-    observability.configure(settings.log_level, "worker")
+    observability.configure(settings.processes.log_level, "worker")
     # The pool only watches; its workers open their own connections, after the fork.
-    rq_queue.run_workers(bootstrap.connect_redis(settings), settings.workers, at_start=_deps)
+    rq_queue.run_workers(
+        bootstrap.connect_redis(settings), settings.processes.workers, at_start=_deps
+    )
 
 
 @functools.cache

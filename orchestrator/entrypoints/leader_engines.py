@@ -21,9 +21,9 @@ def fleet(settings: Settings) -> SshFleet:
     return SshFleet(
         FleetSettings(
             instance=bootstrap.sandbox_limits(settings).instance,
-            key=settings.ssh_key,
-            links=settings.links_folder,
-            agent_socket=settings.agent_socket,
+            key=settings.places.ssh_key,
+            links=settings.places.links_folder,
+            agent_socket=settings.places.agent_socket,
         )
     )
 
@@ -37,11 +37,11 @@ def docker(settings: Settings, links: SshFleet) -> DockerEngines:
     def guests_of(host: Host) -> Sequence[str] | None:
         if not host.remote:
             return None  # published on loopback, where nobody else comes
-        return settings.proxies or [address for address in [links.seen_from(host)] if address]
+        return settings.pool.proxies or [address for address in [links.seen_from(host)] if address]
 
     return DockerEngines(
         bootstrap.sandbox_limits(settings),
-        url_of=functools.partial(sockets.docker_url, settings.links_folder),
+        url_of=functools.partial(sockets.docker_url, settings.places.links_folder),
         runner_of=runner_of,
         guests_of=guests_of,
     )

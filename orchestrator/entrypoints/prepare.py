@@ -18,15 +18,15 @@ from orchestrator.services.people import keys
 
 def main() -> int:
     settings = config.load()
-    state = StateFolder(settings.state_dir)
+    state = StateFolder(settings.places.state_dir)
     try:
         state.prepare()
         state.secret()
-        connection.make_key(settings.ssh_key, f"spawnai-{state.instance()}")
+        connection.make_key(settings.places.ssh_key, f"spawnai-{state.instance()}")
         state.operator_key(keys.make_secret())
-        settings.redis_socket.parent.mkdir(exist_ok=True)
-        (settings.state_dir / "warnings").unlink(missing_ok=True)  # of an earlier start
-        upgrade.migrate(settings.effective_database_url)
+        settings.places.redis_socket.parent.mkdir(exist_ok=True)
+        (settings.places.state_dir / "warnings").unlink(missing_ok=True)  # of an earlier start
+        upgrade.migrate(settings.places.effective_database_url)
         nginx.write_base(bootstrap.nginx_settings(settings))
     except errors.SpawnError as error:
         print(f"{error.code}: {error}", file=sys.stderr)

@@ -23,9 +23,9 @@ log = structlog.get_logger()
 def main() -> int:
     """0 when the host has the image afterwards."""
     settings = config.load()
-    observability.configure(settings.log_level, "push")
+    observability.configure(settings.processes.log_level, "push")
     name = sys.argv[1]
-    store = sql_store.open_store(settings.effective_database_url, pool_size=1)
+    store = sql_store.open_store(settings.places.effective_database_url, pool_size=1)
     try:
         host = store.hosts.by_name(name)
         if host is None:
@@ -45,11 +45,11 @@ def main() -> int:
 def of(settings: Settings, host: Host) -> image_push.Push:
     """What has to go to a host."""
     return image_push.Push(
-        image=settings.runtime_image or StateFolder(settings.state_dir).image(),
-        source_url=settings.docker_url,
+        image=settings.pool.runtime_image or StateFolder(settings.places.state_dir).image(),
+        source_url=settings.places.docker_url,
         address=host.address,
         pinned=host.host_key,
-        key=settings.ssh_key,
+        key=settings.places.ssh_key,
     )
 
 

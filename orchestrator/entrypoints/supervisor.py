@@ -57,8 +57,8 @@ def main() -> int:
     """Hold the lock, prepare, start, watch, stop."""
     settings = config.load()
     os.umask(0o077)  # what we and our children write is ours alone, unless somebody says otherwise
-    settings.state_dir.mkdir(parents=True, exist_ok=True)
-    with _lock(settings.state_dir / LOCK) as lock:
+    settings.places.state_dir.mkdir(parents=True, exist_ok=True)
+    with _lock(settings.places.state_dir / LOCK) as lock:
         if lock is None:
             print("SpawnAI is already running here", file=sys.stderr)
             return 1
@@ -66,14 +66,14 @@ def main() -> int:
         supervisor = Supervisor(settings)
         try:
             supervisor.start()
-            (settings.state_dir / READY).write_text(str(os.getpid()))
+            (settings.places.state_dir / READY).write_text(str(os.getpid()))
             keep_apps = supervisor.watch()
         except (StartFailed, OSError) as error:
             print(f"SpawnAI could not start: {error}", file=sys.stderr)
             supervisor.stop(keep_apps=True)
             return 1
         finally:
-            (settings.state_dir / READY).unlink(missing_ok=True)
+            (settings.places.state_dir / READY).unlink(missing_ok=True)
         supervisor.stop(keep_apps=keep_apps)
     return 0
 
@@ -83,7 +83,7 @@ class Supervisor:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._logs = settings.state_dir / "log"
+        self._logs = settings.places.state_dir / "log"
         self._slots: list[Slot] = []
 
     def start(self) -> None:
@@ -200,7 +200,10 @@ class Supervisor:
 
     def _rotate_logs(self) -> None:
         """Keep one older part of each log. All write by appending, so that emptying it is safe."""
-        for path in (*self._logs.glob("*.log"), *self._settings.state_dir.glob("nginx/*.log")):
+        for path in (
+            *self._logs.glob("*.log"),
+            *self._settings.places.state_dir.glob("nginx/*.log"),
+        ):
             if path.stat().st_size > _LOG_MAX_BYTES:
                 shutil.copyfile(path, path.with_suffix(".log.1"))
                 os.truncate(path, 0)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from orchestrator.config import Settings
+from orchestrator import config
 from orchestrator.entrypoints.cli import main
-from orchestrator.entrypoints.cli.commands import config
+from orchestrator.entrypoints.cli.commands.config import variables
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("docs", "ops", "bench", "proxy", "deploy", "runtime-image")
@@ -44,8 +44,8 @@ def test_every_relative_link_leads_somewhere(document: Path) -> None:
 @every_document
 def test_every_setting_that_is_named_exists(document: Path) -> None:
     known = {"SPAWN_STATE_DIR"}
-    for field, info in Settings.model_fields.items():
-        known.update(config.variables(field, info))
+    for _, field, info in config.fields():
+        known.update(variables(field, info))
     assert set(_SETTING.findall(document.read_text("utf-8"))) - known == set()
 
 

@@ -80,6 +80,6 @@ def _set_cookie(context: Context, who: Principal) -> str:
     morsel["max-age"] = _COOKIE_AGE_S
     morsel["httponly"] = True
     morsel["samesite"] = "Lax"
-    if context.settings.cookie_secure:
+    if context.settings.people.cookie_secure:
         morsel["secure"] = True
     return morsel.OutputString()

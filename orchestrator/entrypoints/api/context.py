@@ -45,7 +45,7 @@ class Context:
         """Run a read or two by key. In the embedded database, whose readers wait for nobody, they
         take 70 us each (bench/), less than a change of threads; a database server is waited for in
         a thread."""
-        if self.settings.effective_database_url.startswith("sqlite:"):
+        if self.settings.places.effective_database_url.startswith("sqlite:"):
             return call(*args, **options)
         return await self.in_thread(call, *args, **options)
 

@@ -56,7 +56,7 @@ def _api(context: Context) -> FastAPI:
     app.include_router(health.router)
     app.include_router(usage.router)
     app.include_router(usage.admin_router)
-    page = _demo_page if context.settings.demo else _page
+    page = _demo_page if context.settings.llm.demo else _page
     app.add_api_route("/", page, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=WEB), name="static")
     return app

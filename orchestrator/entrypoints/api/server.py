@@ -35,16 +35,16 @@ log = structlog.get_logger()
 def main() -> None:
     """Serve until SIGTERM."""
     settings = config.load()
-    observability.configure(settings.log_level, "api")
+    observability.configure(settings.processes.log_level, "api")
     deps = bootstrap.build(settings, bootstrap.NoEngines())
-    state = StateFolder(settings.state_dir)
+    state = StateFolder(settings.places.state_dir)
     _ensure_operator(deps, state)
     for template in deps.catalog.list():
         # Also kept as bundles, so that a running app can be recovered after its template changed.
         deps.bundles.put(deps.catalog.data(template.digest) or b"")
-    settings.agent_folder.mkdir(mode=0o755, exist_ok=True)
-    settings.agent_folder.chmod(0o755)
-    hub = Hub(redis.asyncio.Redis.from_url(settings.effective_redis_url))
+    settings.places.agent_folder.mkdir(mode=0o755, exist_ok=True)
+    settings.places.agent_folder.chmod(0o755)
+    hub = Hub(redis.asyncio.Redis.from_url(settings.places.effective_redis_url))
     context = Context(settings=settings, deps=deps, hub=hub, started_at=deps.clock.now())
     uvloop.run(_serve(context, settings))
     deps.store.close()
@@ -62,8 +62,10 @@ def _ensure_operator(deps: Deps, state: StateFolder) -> None:
 async def _serve(context: Context, settings: Settings) -> None:
     gateway = Gateway(context)
     servers = [
-        _Server(_config(public_app.build(context), host="127.0.0.1", port=settings.api_port)),
-        _Server(_config(agent_app.build(context, gateway), uds=str(settings.agent_socket))),
+        _Server(
+            _config(public_app.build(context), host="127.0.0.1", port=settings.addresses.api_port)
+        ),
+        _Server(_config(agent_app.build(context, gateway), uds=str(settings.places.agent_socket))),
     ]
     loop = asyncio.get_running_loop()
 

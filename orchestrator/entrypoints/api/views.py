@@ -35,7 +35,9 @@ def status(found: Session, beside: Beside, now: datetime, settings: Settings) ->
         "progress": progress_of(found),
         "message": message_of(found),
         "ready": ready,
-        "url": settings.app_url(found.slug) if found.served and found.slug is not None else None,
+        "url": settings.addresses.app_url(found.slug)
+        if found.served and found.slug is not None
+        else None,
         "queue_position": beside.position,
         "phases": [
             {"name": name, "seconds": seconds}

@@ -32,20 +32,20 @@ def settings() -> Settings:
         ) from None
 
 
-def api_url(found: Settings) -> str:
+def api_url(settings: Settings) -> str:
     """Where the proxy of this machine's control plane listens."""
-    address = found.probe_address
+    address = settings.addresses.probe_address
     host = f"[{address}]" if ":" in address else address  # IPv6
-    return f"http://{host}:{found.http_port}"
+    return f"http://{host}:{settings.addresses.http_port}"
 
 
-def api_key(found: Settings) -> str:
+def api_key(settings: Settings) -> str:
     """SPAWN_API_KEY, else the operator key in the state folder, else "". Raises Problem
     (key_unreadable, key_malformed)."""
-    configured = found.api_key.get_secret_value()
+    configured = settings.people.api_key.get_secret_value()
     if configured:
         return _sendable(configured, "SPAWN_API_KEY")
-    path = found.state_dir / OPERATOR_KEY
+    path = settings.places.state_dir / OPERATOR_KEY
     try:
         return _sendable(path.read_text("utf-8"), str(path))
     except (FileNotFoundError, NotADirectoryError):

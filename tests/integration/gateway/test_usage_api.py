@@ -12,8 +12,7 @@ import pytest
 import redis.asyncio
 from starlette.testclient import TestClient
 
-from orchestrator import bootstrap
-from orchestrator.config import Settings
+from orchestrator import bootstrap, config
 from orchestrator.domain import ids
 from orchestrator.domain.llm.breakers import BreakerState
 from orchestrator.domain.llm.budgets import Budgets, Spend
@@ -33,7 +32,7 @@ BUDGETS = Budgets(user_day=Spend(micro_usd=5_000_000))
 @pytest.fixture
 def context(tmp_path: Path, migrated_sqlite: Path) -> Iterator[Context]:
     shutil.copy(migrated_sqlite, tmp_path / "spawn.db")
-    settings = Settings(state_dir=tmp_path, ANTHROPIC_API_KEY="sk-x")  # type: ignore[call-arg]  # an alias
+    settings = config.make(state_dir=tmp_path, anthropic_api_key="sk-x")
     deps = bootstrap.build(settings, bootstrap.NoEngines())
     yield Context(
         settings=settings,

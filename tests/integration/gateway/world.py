@@ -18,7 +18,7 @@ import httpx2
 import redis.asyncio
 import uvicorn
 
-from orchestrator import bootstrap
+from orchestrator import bootstrap, config
 from orchestrator.config import Settings
 from orchestrator.domain import ids
 from orchestrator.domain.ids import UserId
@@ -133,13 +133,13 @@ class HasUrl(Protocol):
 def settings_for(folder: Path, provider: HasUrl | None, **changes: Any) -> Settings:
     """Settings of an installation in `folder` whose key is KEY; nothing from the environment."""
     fields: dict[str, Any] = {
-        "ANTHROPIC_API_KEY": KEY if provider else "",
-        "ANTHROPIC_BASE_URL": provider.url if provider else "http://127.0.0.1:9",
+        "anthropic_api_key": KEY if provider else "",
+        "anthropic_base_url": provider.url if provider else "http://127.0.0.1:9",
         "state_dir": folder,
         "database_url": f"sqlite:///{folder / 'store.db'}",
         **changes,
     }
-    return Settings(**fields)
+    return config.make(**fields)
 
 
 @contextlib.contextmanager
@@ -147,8 +147,8 @@ def gateway_for(
     settings: Settings, migrated: Path, budgets: Budgets | None = None
 ) -> Iterator[GatewayWorld]:
     """Serve until the block ends. `budgets` in place of those of the settings."""
-    if not (settings.state_dir / "store.db").exists():
-        shutil.copy(migrated, settings.state_dir / "store.db")
+    if not (settings.places.state_dir / "store.db").exists():
+        shutil.copy(migrated, settings.places.state_dir / "store.db")
     deps = bootstrap.build(settings, bootstrap.NoEngines())
     if budgets is not None:
         deps = replace(deps, policy=replace(deps.policy, budgets=budgets))
@@ -158,7 +158,7 @@ def gateway_for(
         hub=Hub(redis.asyncio.Redis()),  # never connected to: nothing here waits for news
         started_at=datetime.now(UTC),
     )
-    served = _Served(context, settings.state_dir / "agent.sock")
+    served = _Served(context, settings.places.state_dir / "agent.sock")
     world = GatewayWorld(context=context, socket=served.socket)
     served.thread.start()
     try:

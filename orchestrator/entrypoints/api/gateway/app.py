@@ -44,8 +44,10 @@ class Gateway:
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._calls = Calls(
             context,
-            Chain(chain, settings.provider_retry_s, context.board),
-            Limiter(settings.provider_concurrency, settings.provider_queue_s, context.board),
+            Chain(chain, settings.llm.provider_retry_s, context.board),
+            Limiter(
+                settings.llm.provider_concurrency, settings.llm.provider_queue_s, context.board
+            ),
             self._holder,
         )
         self._in_flight = InFlight()

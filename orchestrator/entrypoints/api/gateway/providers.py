@@ -150,33 +150,33 @@ class OpenAi:
 def chain_of(settings: Settings, client: httpx2.AsyncClient) -> list[Provider]:
     """The providers that are configured, in the order in which they are asked."""
     made: list[Provider] = []
-    ours = settings.anthropic_base_url
+    ours = settings.llm.anthropic_base_url
     pairs = (
         (
-            "canned" if settings.demo else "anthropic",
+            "canned" if settings.llm.demo else "anthropic",
             "ANTHROPIC_API_KEY",
             ours,
-            settings.anthropic_api_key,
+            settings.llm.anthropic_api_key,
         ),
         (
             "fallback",
             "SPAWN_FALLBACK_API_KEY",
-            settings.fallback_base_url or ours,
-            settings.fallback_api_key,
+            settings.llm.fallback_base_url or ours,
+            settings.llm.fallback_api_key,
         ),
     )
     for name, setting, base_url, secret in pairs:
         key = secret.get_secret_value()
         if key:
             made.append(Anthropic(client, name=name, setting=setting, base_url=base_url, key=key))
-    if settings.openai_base_url:
+    if settings.llm.openai_base_url:
         made.append(
             OpenAi(
                 client,
-                base_url=settings.openai_base_url,
-                key=settings.openai_api_key.get_secret_value(),
-                model=settings.openai_model,
-                limit_field=settings.openai_limit_field,
+                base_url=settings.llm.openai_base_url,
+                key=settings.llm.openai_api_key.get_secret_value(),
+                model=settings.llm.openai_model,
+                limit_field=settings.llm.openai_limit_field,
             )
         )
     return made
@@ -184,7 +184,7 @@ def chain_of(settings: Settings, client: httpx2.AsyncClient) -> list[Provider]:
 
 def client_for(settings: Settings) -> httpx2.AsyncClient:
     """Connections to the providers, kept between calls."""
-    most = settings.provider_concurrency
+    most = settings.llm.provider_concurrency
     return httpx2.AsyncClient(
         limits=httpx2.Limits(max_connections=most + 4, max_keepalive_connections=most),
         trust_env=True,

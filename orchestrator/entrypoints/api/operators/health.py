@@ -73,9 +73,9 @@ def checks(context: Context) -> dict[str, dict[str, Any]]:
 
 def _claude(context: Context) -> dict[str, Any]:
     """Whether anybody can be asked for an app, and whether all keys are taken."""
-    if not context.settings.can_generate:
+    if not context.settings.llm.can_generate:
         return {"ok": False, "detail": "no ANTHROPIC_API_KEY: templates only"}
-    if context.settings.demo:
+    if context.settings.llm.demo:
         return {"ok": True, "detail": "demo: answers are canned"}
     faults = context.board.faults
     if faults:
@@ -95,12 +95,14 @@ def _docker(context: Context) -> dict[str, Any]:
 def _proxy(context: Context) -> dict[str, Any]:
     """Whether a request comes through it, to ourselves."""
     settings = context.settings
-    link = http.client.HTTPConnection(settings.probe_address, settings.http_port, timeout=_PROXY_S)
+    link = http.client.HTTPConnection(
+        settings.addresses.probe_address, settings.addresses.http_port, timeout=_PROXY_S
+    )
     try:
         link.request("GET", "/health")
         well = link.getresponse().status == 200
     except (OSError, http.client.HTTPException) as error:
-        return {"ok": False, "detail": f"port {settings.http_port}: {error}"}
+        return {"ok": False, "detail": f"port {settings.addresses.http_port}: {error}"}
     finally:
         link.close()
     return {"ok": well, "detail": "answers" if well else "answers, but not for us"}

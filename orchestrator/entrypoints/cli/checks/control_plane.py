@@ -45,28 +45,28 @@ def claude(api: Api, settings: Settings, *, running: bool) -> Finding:
         return problem(
             "Claude key",
             str(seen["detail"]),
-            f"Put a key that works into {names}, in {settings.state_dir}/spawn.env, then:"
+            f"Put a key that works into {names}, in {settings.places.state_dir}/spawn.env, then:"
             " spawnctl down --keep-apps; spawnctl up --detach",
         )
     if seen is not None:
         present, where = bool(seen["ok"]), "the control plane has one"
     else:
-        present, where = settings.can_generate, "one is configured"
+        present, where = settings.llm.can_generate, "one is configured"
     if present:
         return ok("Claude key", where)
     return warning(
         "Claude key",
         "there is none: only templates can be started",
-        f"Put ANTHROPIC_API_KEY=... into {settings.state_dir}/spawn.env (mode 600), then:"
+        f"Put ANTHROPIC_API_KEY=... into {settings.places.state_dir}/spawn.env (mode 600), then:"
         " spawnctl down --keep-apps; spawnctl up --detach",
     )
 
 
 def _fix(settings: Settings, name: str) -> str:
-    if name == "database" and settings.database_url:
+    if name == "database" and settings.places.database_url:
         return "Start the database, or correct SPAWN_DATABASE_URL"
     if name == "redis":
-        wanted = "SPAWN_REDIS_URL" if settings.redis_url else ""
+        wanted = "SPAWN_REDIS_URL" if settings.places.redis_url else ""
         return f"Start Redis, or correct {wanted}" if wanted else _log(settings, "redis")
     if name == "docker":
         return "See what doctor says of Docker; " + _log(settings, "daemon")
@@ -75,4 +75,4 @@ def _fix(settings: Settings, name: str) -> str:
 
 def _log(settings: Settings, name: str) -> str:
     files = {"proxy": "nginx", "database": "api"}
-    return f"Read {settings.state_dir}/log/{files.get(name, name)}.log"
+    return f"Read {settings.places.state_dir}/log/{files.get(name, name)}.log"

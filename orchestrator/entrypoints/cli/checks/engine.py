@@ -30,8 +30,8 @@ _INSTANCE = "instance"  # in the state folder; without it, what runs here isn't 
 def engine(settings: Settings, *, running: bool) -> Iterator[Finding]:
     """Everything about the engine. `running`: whether our control plane answers."""
     try:
-        with client.translated("ask for its state", settings.docker_url):
-            api = client.connect(settings.docker_url)
+        with client.translated("ask for its state", settings.places.docker_url):
+            api = client.connect(settings.places.docker_url)
             try:
                 info = api.info()
                 image = _image(api, settings)
@@ -41,7 +41,7 @@ def engine(settings: Settings, *, running: bool) -> Iterator[Finding]:
         yield problem("Docker", str(error), _fix_for(str(error)))
         return
     facts = docker_facts.of_info(info)
-    yield from checks_docker.engine(facts, settings.sandbox_runtime)
+    yield from checks_docker.engine(facts, settings.sandbox.sandbox_runtime)
     root = Path(facts.root)
     if root.exists():
         yield from machine.room("Docker's disk", root)
@@ -51,7 +51,7 @@ def engine(settings: Settings, *, running: bool) -> Iterator[Finding]:
 
 def _image(api: docker.APIClient, settings: Settings) -> Finding:
     name = "runtime image"
-    reference = settings.runtime_image or StateFolder(settings.state_dir).image()
+    reference = settings.pool.runtime_image or StateFolder(settings.places.state_dir).image()
     if not reference:
         return problem(name, "none was built yet", _BUILD)
     try:
@@ -64,11 +64,11 @@ def _image(api: docker.APIClient, settings: Settings) -> Finding:
 def _firewall(settings: Settings, *, running: bool) -> Iterator[Finding]:
     """Whether sandboxes are kept in. Where our control plane doesn't run there are no rules yet to
     look at: then whether they could be set."""
-    if not running or not (settings.state_dir / _INSTANCE).exists():
+    if not running or not (settings.places.state_dir / _INSTANCE).exists():
         yield _iptables(egress.run_here(("iptables", "-w", "5", "-S", "INPUT")))
         return
-    limits = SandboxLimits(instance=StateFolder(settings.state_dir).instance())
-    docker_engine = DockerEngine(settings.docker_url, limits)
+    limits = SandboxLimits(instance=StateFolder(settings.places.state_dir).instance())
+    docker_engine = DockerEngine(settings.places.docker_url, limits)
     try:
         warnings = docker_engine.prepare()
     except errors.SpawnError as error:

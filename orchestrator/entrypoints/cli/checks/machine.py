@@ -36,7 +36,7 @@ def machine() -> Iterator[Finding]:
 def programs(settings: Settings) -> Iterator[Finding]:
     """nginx, and redis-server unless another Redis is used."""
     wanted = {"nginx": "nginx-light"}
-    if not settings.redis_url:
+    if not settings.places.redis_url:
         wanted["redis-server"] = "redis-server"
     for program, package in wanted.items():
         try:
@@ -48,9 +48,9 @@ def programs(settings: Settings) -> Iterator[Finding]:
 def ports(settings: Settings, *, running: bool) -> Iterator[Finding]:
     """Free, or ours. `running`: whether our control plane answers."""
     wanted = {
-        "http_port": (settings.http_address, settings.http_port),
-        "api_port": ("127.0.0.1", settings.api_port),
-        "control_port": ("127.0.0.1", settings.control_port),
+        "http_port": (settings.addresses.http_address, settings.addresses.http_port),
+        "api_port": ("127.0.0.1", settings.addresses.api_port),
+        "control_port": ("127.0.0.1", settings.addresses.control_port),
     }
     for name, (address, number) in wanted.items():
         refusal = _refusal(address, number)
@@ -64,9 +64,9 @@ def ports(settings: Settings, *, running: bool) -> Iterator[Finding]:
 
 def state_folder(settings: Settings) -> Iterator[Finding]:
     """Ours, closed to others, and with room."""
-    folder = settings.state_dir
+    folder = settings.places.state_dir
     yield _folder(folder)
-    if len(os.fsencode(settings.redis_socket)) > _SOCKET_PATH_MAX:
+    if len(os.fsencode(settings.places.redis_socket)) > _SOCKET_PATH_MAX:
         yield problem(
             "state folder",
             f"{folder} is too long a path for a socket in it",

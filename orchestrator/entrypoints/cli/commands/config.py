@@ -16,6 +16,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator import config
 from orchestrator.config import Settings
 from orchestrator.entrypoints.cli import local, output
 from orchestrator.entrypoints.cli.output import AsJson
@@ -29,6 +30,7 @@ _HIDDEN = "(set, hidden)"
 class Setting:
     """One line of the output. Safe to print: never holds a secret."""
 
+    group: str  # of config.py
     name: str  # the variable that sets it
     value: str | int | float | bool
     source: str  # "environment", "spawn.env" or "default"
@@ -43,7 +45,7 @@ def register(app: typer.Typer) -> None:
 def show(as_json: AsJson = False) -> None:
     """Show every setting, and where its value came from. Secrets are never shown."""
     settings = local.settings()
-    path = settings.state_dir / FILE
+    path = settings.places.state_dir / FILE
     found = list(explain(settings, os.environ, file_values(path)))
     if as_json:
         output.as_json(
@@ -51,6 +53,7 @@ def show(as_json: AsJson = False) -> None:
                 "file": str(path),
                 "settings": [
                     {
+                        "group": one.group,
                         "name": one.name,
                         "value": one.value,
                         "source": one.source,
@@ -80,7 +83,7 @@ def explain(
     environment before the file, and of several names the first one that is set."""
     env_names = {name.upper() for name in environment}
     file_names = {name.upper() for name in file}
-    for field, info in Settings.model_fields.items():
+    for group, field, info in config.fields():
         names = variables(field, info)
         source, name = "default", names[0]
         # load() finds the file through this one, so the file can't set it.
@@ -93,8 +96,9 @@ def explain(
                 source, name = place, used
                 break
         yield Setting(
+            group=group,
             name=name,
-            value=shown(getattr(settings, field)),
+            value=shown(getattr(getattr(settings, group), field)),
             source=source,
             description=info.description or "",
         )

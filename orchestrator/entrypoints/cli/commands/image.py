@@ -50,13 +50,14 @@ def build(
 ) -> None:
     """Build the runtime image unless it is there, and use it from the next sandbox on."""
     settings = local.settings()
-    state = StateFolder(settings.state_dir)
+    state = StateFolder(settings.places.state_dir)
     state.prepare()  # before the long part: it may refuse
-    tag = run_build(_BUILD, settings.docker_url, base)
+    tag = run_build(_BUILD, settings.places.docker_url, base)
     state.set_image(tag)
-    if settings.runtime_image and settings.runtime_image != tag:
+    configured = settings.pool.runtime_image
+    if configured and configured != tag:
         output.stderr().print(
-            f"SPAWN_RUNTIME_IMAGE={settings.runtime_image} is set and goes before it: unset it",
+            f"SPAWN_RUNTIME_IMAGE={configured} is set and goes before it: unset it",
             style="yellow",
         )
     if as_json:
@@ -113,9 +114,9 @@ def push(
 
 def chosen(settings: Settings) -> tuple[str, str]:
     """Reference of the image that the next sandbox gets, "" for none, and who chose it."""
-    if settings.runtime_image:
-        return settings.runtime_image, "SPAWN_RUNTIME_IMAGE"
-    image = StateFolder(settings.state_dir).image()
+    if settings.pool.runtime_image:
+        return settings.pool.runtime_image, "SPAWN_RUNTIME_IMAGE"
+    image = StateFolder(settings.places.state_dir).image()
     return image, "last build" if image else "nothing was built yet"
 
 
@@ -171,8 +172,8 @@ def _not_built(message: str) -> Problem:
 
 
 def _present(settings: Settings, image: str) -> bool:
-    with client.translated(f"look for image {image}", settings.docker_url):
-        api = client.connect(settings.docker_url)
+    with client.translated(f"look for image {image}", settings.places.docker_url):
+        api = client.connect(settings.places.docker_url)
         try:
             api.inspect_image(image)
         except docker.errors.ImageNotFound:

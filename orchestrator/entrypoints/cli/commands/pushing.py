@@ -64,7 +64,7 @@ class Display(Protocol):
 def push_all(settings: Settings, targets: Sequence[Target]) -> Sequence[Outcome]:
     """Push to all of them, in their order. What fails is said, and the others go on; raises Problem
     (the first one's) at the end."""
-    image = settings.runtime_image or StateFolder(settings.state_dir).image()
+    image = settings.pool.runtime_image or StateFolder(settings.places.state_dir).image()
     if not image:
         raise Problem(
             Exit.NOT_FOUND,
@@ -87,10 +87,10 @@ def push_all(settings: Settings, targets: Sequence[Target]) -> Sequence[Outcome]
 def _push(settings: Settings, target: Target, image: str) -> Push:
     return Push(
         image=image,
-        source_url=settings.docker_url,
+        source_url=settings.places.docker_url,
         address=target.address,
         pinned=target.pinned,
-        key=settings.ssh_key,
+        key=settings.places.ssh_key,
     )
 
 

@@ -31,7 +31,7 @@ def status(as_json: AsJson = False) -> None:
         output.as_json(found)
         return
     console = output.stdout()
-    for part in glance(found, settings.page_url):
+    for part in glance(found, settings.addresses.page_url):
         console.print(part)
 
 

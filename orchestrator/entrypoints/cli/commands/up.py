@@ -39,10 +39,10 @@ def up(
 ) -> None:
     """Start everything on this machine: redis, nginx, api, workers, daemon."""
     settings = local.settings()
-    if demo and running_pid(settings.state_dir) is None:
+    if demo and running_pid(settings.places.state_dir) is None:
         settings = _as_demo(settings)
     _check(settings)
-    if running_pid(settings.state_dir) is not None:
+    if running_pid(settings.places.state_dir) is not None:
         console.print("SpawnAI is already running here.")
     elif detach:
         _start_detached(settings)
@@ -59,18 +59,18 @@ def down(
 ) -> None:
     """Stop everything on this machine. Apps stop too, and come back with the next `up`."""
     settings = local.settings()
-    pid = running_pid(settings.state_dir)
+    pid = running_pid(settings.places.state_dir)
     if pid is None:
         console.print("SpawnAI is not running here.")
         return
     os.kill(pid, signal.SIGUSR1 if keep_apps else signal.SIGTERM)
     ends = time.monotonic() + _STOP_WITHIN_S
-    while running_pid(settings.state_dir) is not None:
+    while running_pid(settings.places.state_dir) is not None:
         if time.monotonic() > ends:
             console.print(f"[red]The supervisor (pid {pid}) did not stop in {_STOP_WITHIN_S:.0f} s")
             raise typer.Exit(1)
         time.sleep(_LOOK_S)
-    console.print("SpawnAI has stopped. Sessions are kept in", str(settings.state_dir))
+    console.print("SpawnAI has stopped. Sessions are kept in", str(settings.places.state_dir))
 
 
 def running_pid(state_dir: Path) -> int | None:
@@ -90,8 +90,8 @@ def running_pid(state_dir: Path) -> int | None:
 
 def banner(settings: Settings) -> None:
     """Where everything is, and what to try."""
-    print(f"Page       {settings.page_url}/")
-    print(f"API docs   {settings.page_url}/docs")
+    print(f"Page       {settings.addresses.page_url}/")
+    print(f"API docs   {settings.addresses.page_url}/docs")
     print(f"Claude     {_claude(settings)}")
     for warning in _warnings(settings):
         print(f"WARNING    {warning}")
@@ -103,20 +103,20 @@ def _as_demo(settings: Settings) -> Settings:
     os.environ |= {
         "SPAWN_DEMO": "1",
         "ANTHROPIC_API_KEY": "demo",  # any will do; without one nothing is generated
-        "ANTHROPIC_BASE_URL": f"http://127.0.0.1:{settings.demo_port}",
+        "ANTHROPIC_BASE_URL": f"http://127.0.0.1:{settings.llm.demo_port}",
     }
     return local.settings()
 
 
 def _claude(settings: Settings) -> str:
-    if settings.demo:
+    if settings.llm.demo:
         return "demo: answers are canned, no model writes them"
-    return "key found" if settings.can_generate else "no ANTHROPIC_API_KEY: templates only"
+    return "key found" if settings.llm.can_generate else "no ANTHROPIC_API_KEY: templates only"
 
 
 def _warnings(settings: Settings) -> list[str]:
     try:
-        text = (settings.state_dir / "warnings").read_text("utf-8")
+        text = (settings.places.state_dir / "warnings").read_text("utf-8")
     except FileNotFoundError:
         return []
     return [line for line in text.splitlines() if line]
@@ -131,9 +131,9 @@ def _command() -> str:
 
 
 def _check(settings: Settings) -> None:
-    socket_path = str(settings.redis_socket)
+    socket_path = str(settings.places.redis_socket)
     if len(socket_path) > 100:  # sun_path has 108 bytes
-        console.print(f"[red]{settings.state_dir} is too long a path for a socket in it;")
+        console.print(f"[red]{settings.places.state_dir} is too long a path for a socket in it;")
         console.print("set SPAWN_STATE_DIR to a shorter one")
         raise typer.Exit(2)
 
@@ -151,7 +151,7 @@ def _run_here(settings: Settings) -> None:
 
 
 def _start_detached(settings: Settings) -> None:
-    log_path = settings.state_dir / "log" / "supervisor.log"
+    log_path = settings.places.state_dir / "log" / "supervisor.log"
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with log_path.open("ab") as log:
         process = subprocess.Popen(
@@ -170,7 +170,7 @@ def _start_detached(settings: Settings) -> None:
 
 def _await_ready(settings: Settings, process: subprocess.Popen[bytes]) -> None:
     ends = time.monotonic() + _START_WITHIN_S
-    ready = settings.state_dir / supervisor.READY
+    ready = settings.places.state_dir / supervisor.READY
     while not (ready.exists() and ready.read_text() == str(process.pid)):
         if process.poll() is not None or time.monotonic() > ends:
             console.print("[red]SpawnAI did not start.")

@@ -10,7 +10,7 @@ import pytest
 import redis.asyncio
 from starlette.testclient import TestClient
 
-from orchestrator.config import Settings
+from orchestrator import config
 from orchestrator.domain.people.access import Role
 from orchestrator.domain.sessions.session import Tier
 from orchestrator.entrypoints.api import public_app
@@ -44,7 +44,7 @@ class Api:
 def client(world: World, tmp_path: Path) -> Iterator[TestClient]:
     nobody = redis.asyncio.Redis(unix_socket_path=str(tmp_path / "nobody.sock"))
     context = Context(
-        settings=Settings(state_dir=tmp_path), deps=world.deps, hub=Hub(nobody), started_at=NOW
+        settings=config.make(state_dir=tmp_path), deps=world.deps, hub=Hub(nobody), started_at=NOW
     )
     with TestClient(public_app.build(context)) as opened:
         yield opened

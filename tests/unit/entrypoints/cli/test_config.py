@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
 from orchestrator import config
-from orchestrator.config import Settings
 from orchestrator.entrypoints.cli import local
 from orchestrator.entrypoints.cli.commands import config as settings
 from orchestrator.entrypoints.cli.commands.config import Setting
@@ -28,15 +28,17 @@ def no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 
 def all_variables() -> dict[str, list[str]]:
-    return {
-        field: list(settings.variables(field, info))
-        for field, info in Settings.model_fields.items()
-    }
+    return {field: list(settings.variables(field, info)) for _, field, info in config.fields()}
+
+
+def setting(loaded: config.Settings, field: str) -> Any:
+    (group,) = (group for group, name, _ in config.fields() if name == field)
+    return getattr(getattr(loaded, group), field)
 
 
 def explained(environment: dict[str, str], file: dict[str, str]) -> dict[str, Setting]:
     found = settings.explain(config.load(), environment, file)
-    return dict(zip(Settings.model_fields, found, strict=True))
+    return dict(zip(all_variables(), found, strict=True))
 
 
 def test_the_environment_goes_before_the_file_and_the_file_before_the_default(
@@ -58,7 +60,7 @@ def test_each_name_that_sets_a_setting_is_the_name_that_is_shown(
     monkeypatch.setenv(name, SECRET)
     loaded = config.load()
     field = "api_key" if name == "spawn_api_key" else "anthropic_api_key"
-    assert getattr(loaded, field).get_secret_value() == SECRET
+    assert setting(loaded, field).get_secret_value() == SECRET
     assert explained({name: SECRET}, {})[field].name == name.upper()
 
 
@@ -79,9 +81,7 @@ def test_no_secret_is_shown_in_any_form(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     secret_fields = [
-        field
-        for field, info in Settings.model_fields.items()
-        if isinstance(info.default, SecretStr)
+        field for _, field, info in config.fields() if isinstance(info.default, SecretStr)
     ]
     assert secret_fields
     for field in secret_fields:
@@ -100,8 +100,8 @@ def test_no_secret_is_shown_in_any_form(
 def test_json_holds_each_setting_once(capsys: pytest.CaptureFixture[str]) -> None:
     settings.show(as_json=True)
     found = json.loads(capsys.readouterr().out)["settings"]
-    assert len({one["name"] for one in found}) == len(found) == len(Settings.model_fields)
-    assert {"name", "value", "source", "description"} == set(found[0])
+    assert len({one["name"] for one in found}) == len(found) == len(all_variables())
+    assert {"group", "name", "value", "source", "description"} == set(found[0])
 
 
 def test_a_wrong_setting_is_named_without_its_value(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator import config
 from orchestrator.config import Settings
 from orchestrator.entrypoints import children
 from orchestrator.entrypoints.cli.commands import up
 
 
 def settings(state_dir: Path, *, demo: bool) -> Settings:
-    return Settings(state_dir=state_dir, demo=demo, demo_port=9123)
+    return config.make(state_dir=state_dir, demo=demo, demo_port=9123)
 
 
 def test_the_demo_runs_before_who_calls_it_and_ends_after_it(tmp_path: Path) -> None:

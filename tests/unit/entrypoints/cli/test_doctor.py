@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator import config
 from orchestrator.config import Settings
 from orchestrator.domain.pool import docker_facts
 from orchestrator.entrypoints import children
@@ -16,7 +17,7 @@ from orchestrator.entrypoints.cli.findings import Finding, Level
 
 
 def settings(tmp_path: Path, **values: object) -> Settings:
-    return Settings(**{"state_dir": tmp_path, "docker_url": "unix:///nowhere.sock", **values})  # type: ignore[arg-type]
+    return config.make(**{"state_dir": tmp_path, "docker_url": "unix:///nowhere.sock", **values})  # type: ignore[arg-type]
 
 
 def levels(found: list[Finding]) -> dict[str, Level]:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from orchestrator.config import Settings
+from orchestrator import config
 from orchestrator.domain import errors
 from orchestrator.domain.pool.host_fields import HostAddress
 from orchestrator.entrypoints.cli import labels
@@ -150,7 +150,7 @@ def test_a_cloud_init_runs_the_script_that_a_dry_run_prints(
     monkeypatch.setenv("SPAWN_STATE_DIR", str(tmp_path))
     setup.bootstrap("ssh://root@203.0.113.7", dry_run=True)
     script = capsys.readouterr().out
-    found = yaml.safe_load(setup.rendered(Settings(state_dir=tmp_path), "paris-1"))
+    found = yaml.safe_load(setup.rendered(config.make(state_dir=tmp_path), "paris-1"))
     (file,) = found["write_files"]
     assert file["content"] == script
     assert found["runcmd"] == [[file["path"]]]
@@ -158,11 +158,11 @@ def test_a_cloud_init_runs_the_script_that_a_dry_run_prints(
     key = (tmp_path / "ssh" / "id_ed25519").read_text()
     assert "PRIVATE" in key
     assert "PRIVATE" not in script
-    assert "hostname" not in yaml.safe_load(setup.rendered(Settings(state_dir=tmp_path), ""))
+    assert "hostname" not in yaml.safe_load(setup.rendered(config.make(state_dir=tmp_path), ""))
 
 
 def test_a_host_that_is_not_in_the_inventory_is_told_with_those_that_are(tmp_path: Path) -> None:
     (tmp_path / "inventory.json").write_text('{"hosts": []}')
     with pytest.raises(Problem) as caught:
-        targets.in_inventory(Settings(state_dir=tmp_path), "paris-1")
+        targets.in_inventory(config.make(state_dir=tmp_path), "paris-1")
     assert caught.value.code == "host_unknown"

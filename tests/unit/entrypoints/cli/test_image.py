@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.config import Settings
+from orchestrator import config
 from orchestrator.entrypoints.cli.commands import image
 from orchestrator.entrypoints.cli.exits import Exit
 from orchestrator.entrypoints.cli.problems import Problem
@@ -48,7 +48,7 @@ def test_a_missing_build_script_is_told(tmp_path: Path) -> None:
 
 def test_a_setting_goes_before_the_last_build(tmp_path: Path) -> None:
     (tmp_path / "runtime-image").write_text("built:1\n")
-    built = Settings(state_dir=tmp_path, runtime_image="")
-    chosen = Settings(state_dir=tmp_path, runtime_image="mine:2")
+    built = config.make(state_dir=tmp_path, runtime_image="")
+    chosen = config.make(state_dir=tmp_path, runtime_image="mine:2")
     assert image.chosen(built) == ("built:1", "last build")
     assert image.chosen(chosen) == ("mine:2", "SPAWN_RUNTIME_IMAGE")

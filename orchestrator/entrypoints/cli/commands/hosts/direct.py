@@ -76,9 +76,9 @@ def _reach(settings: Settings, name: str) -> Direct:
         raise targets.is_local(name, "docker ps --filter label=ai.spawn.instance")
     return Direct(
         targets.address_of(entry),
-        key=settings.ssh_key,
+        key=settings.places.ssh_key,
         pinned=entry.host_key,
-        instance=StateFolder(settings.state_dir).instance(),
+        instance=StateFolder(settings.places.state_dir).instance(),
     )
 
 

@@ -66,7 +66,7 @@ def bootstrap(
         return
     shown = surveys.host_key(where)
     trust.confirm(shown, where, fingerprint, yes=yes)
-    machine = _Machine(address=where, key=settings.ssh_key, pinned=shown.line)
+    machine = _Machine(address=where, key=settings.places.ssh_key, pinned=shown.line)
     asyncio.run(_carry_out(machine, steps))
     print(f"{where} is set up. Now: spawnctl hosts add {where} --name NAME")
 

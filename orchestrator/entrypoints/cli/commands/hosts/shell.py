@@ -48,5 +48,7 @@ def run(
 
 async def _run(settings: Settings, entry: Entry, words: list[str]) -> int:
     address = targets.address_of(entry)
-    async with ssh.connected(address, key=settings.ssh_key, pinned=entry.host_key) as connection:
+    async with ssh.connected(
+        address, key=settings.places.ssh_key, pinned=entry.host_key
+    ) as connection:
         return await streams.run(connection, words)

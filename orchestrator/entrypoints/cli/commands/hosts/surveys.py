@@ -57,10 +57,10 @@ def look(settings: Settings, address: HostAddress, pinned: str, publish_address:
     wanted = checks_host.Wanted(
         address=str(address),
         publish_address=publish_address,
-        ports=settings.ports,
-        runtime=settings.sandbox_runtime,
-        disk_floor_bytes=settings.host_disk_floor_mb * _MIB,
-        memory_floor_bytes=settings.host_memory_floor_mb * _MIB,
+        ports=settings.pool.ports,
+        runtime=settings.sandbox.sandbox_runtime,
+        disk_floor_bytes=settings.pool.host_disk_floor_mb * _MIB,
+        memory_floor_bytes=settings.pool.host_memory_floor_mb * _MIB,
     )
     try:
         survey = asyncio.run(_survey(settings, address, pinned, publish_address))
@@ -96,7 +96,7 @@ def publish_address(asked: str, address: HostAddress) -> str:
 async def _survey(
     settings: Settings, address: HostAddress, pinned: str, publish_address: str
 ) -> Survey:
-    first, last = settings.port_range
+    first, last = settings.pool.port_range
     ports = random.sample(range(first, last + 1), min(_PORTS, last - first + 1))
-    async with ssh.connected(address, key=settings.ssh_key, pinned=pinned) as connection:
+    async with ssh.connected(address, key=settings.places.ssh_key, pinned=pinned) as connection:
         return await host_survey.look(connection, publish_address, ports)

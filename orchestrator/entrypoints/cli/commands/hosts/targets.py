@@ -44,14 +44,14 @@ def remote(settings: Settings) -> Sequence[Entry]:
 def in_inventory(settings: Settings, name: str) -> Entry:
     """As the daemon last knew it. Raises Problem (host_unknown), errors.NotFound,
     errors.InvalidInput."""
-    entries = inventory.read(settings.inventory)
+    entries = inventory.read(settings.places.inventory)
     found = next((entry for entry in entries if entry.name == name), None)
     if found is None:
         names = ", ".join(entry.name for entry in entries) or "none"
         raise Problem(
             Exit.NOT_FOUND,
             "host_unknown",
-            f"{settings.inventory} has no host {name!r}; it has: {names}",
+            f"{settings.places.inventory} has no host {name!r}; it has: {names}",
         )
     return found
 

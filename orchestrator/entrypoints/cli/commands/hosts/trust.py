@@ -32,9 +32,9 @@ YesOption = Annotated[
 def public_key(settings: Settings) -> str:
     """Our public line; the pair is made if there is none yet."""
     # Before the first `spawnctl up` too, which then looks whether the folder will do.
-    settings.state_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
-    state = StateFolder(settings.state_dir)
-    return connection.make_key(settings.ssh_key, f"spawnai-{state.instance()}")
+    settings.places.state_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
+    state = StateFolder(settings.places.state_dir)
+    return connection.make_key(settings.places.ssh_key, f"spawnai-{state.instance()}")
 
 
 def confirm(shown: HostKey, address: HostAddress, fingerprint: str, *, yes: bool) -> None:
