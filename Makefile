@@ -1,7 +1,7 @@
 # The commands of this project; `make` lists them. CI calls the same ones.
 #
-# deploy/install.sh installs what a target needs and is missing; where nothing is, it takes no time.
-# deploy/engine.sh run: so that a user who joined the group docker a moment ago may talk to the engine.
+# deploy/install.sh installs what a target needs; if nothing is missing, it returns at once.
+# deploy/engine.sh run gives access to the engine, also to a user who has just joined the group docker.
 
 SHELL := /bin/bash
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
@@ -28,14 +28,14 @@ down: ## Stop SpawnAI, and the Docker engine if `make up` started it
 	@if [ -x .venv/bin/spawnctl ]; then $(RUN) .venv/bin/spawnctl down; fi
 	@deploy/engine.sh stop
 
-fleet: ## Start three container VPSes here, and join them to the SpawnAI that runs
+fleet: ## Start three container VPSes here, and add them to the running SpawnAI
 	@deploy/install.sh fleet
 	@$(RUN) deploy/fleet.sh join
 
-fleet-down: ## Take them out of the pool and remove them
+fleet-down: ## Remove them from the pool, then delete them
 	@$(RUN) deploy/fleet.sh leave
 
-venv: ## Make the virtual environment .venv
+venv: ## Create the virtual environment .venv
 	@deploy/install.sh venv
 
 check: venv ## Formatting, lint, types, layers, shell scripts
@@ -46,15 +46,15 @@ check: venv ## Formatting, lint, types, layers, shell scripts
 	@if command -v shellcheck >/dev/null; then echo shellcheck; shellcheck -x $(SCRIPTS); \
 	else echo "shellcheck isn't installed: shell scripts are left unchecked"; fi
 
-fmt: venv ## Format, and mend what lint can mend
+fmt: venv ## Format, and fix what lint can fix
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
-test: ## The whole test suite; installs and starts what it needs
+test: ## The whole test suite; installs and starts the servers that it needs
 	@deploy/install.sh test
 	$(RUN) $(PY) -m pytest -n 3 --dist loadfile
 
-e2e: ## The end-to-end tests alone
+e2e: ## Only the end-to-end tests
 	@deploy/install.sh test
 	$(RUN) $(PY) -m pytest -n 3 --dist loadfile tests/e2e
 
@@ -62,5 +62,5 @@ bench: ## Measure this machine and print the table
 	@deploy/install.sh bench
 	$(RUN) $(PY) -m bench
 
-fresh: ## Prove `make up` inside a bare Debian 12 container
+fresh: ## Test `make up` inside a bare Debian 12 container
 	@deploy/fresh.sh

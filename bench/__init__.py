@@ -1,1 +1,1 @@
-"""Measurements on real servers, as ratios within one run. `make bench` runs them all."""
+"""Measurements on real servers, as ratios within one run. `make bench` runs all but scale.py."""

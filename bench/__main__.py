@@ -1,4 +1,4 @@
-"""`make bench`: all measurements in one run; prints the table and writes bench/results.md."""
+"""`make bench`: run all measurements, print the table, and write bench/results.md."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ RESULTS = Path(__file__).parent / "results.md"
 
 
 def main() -> None:
-    """Measure, print, write."""
-    began = time.perf_counter()
+    """Measure, print, write. Exits with 1 if a target is missed."""
+    started_at = time.perf_counter()
     bare, cold = _bare_and_cold()
     warm, polls, memory = _warm()
     bursts = _burst()
@@ -58,7 +58,7 @@ def main() -> None:
             met=sum(memory.values()) < 300,
         ),
     ]
-    text = _report(rows, memory, time.perf_counter() - began)
+    text = _report(rows, memory, time.perf_counter() - started_at)
     RESULTS.write_text(text)
     print(text)
     sys.exit(0 if all(row.met is not False for row in rows) else 1)
@@ -77,46 +77,46 @@ def _over_ssh(local: list[float], remote: list[float]) -> Row:
 
 
 def _bare_and_cold() -> tuple[list[float], list[float]]:
-    """Both kinds of cold start, in turn, so that the machine's moods hit them alike."""
+    """Measure both kinds of cold start in turn, so that the machine's load affects both alike."""
     bare, cold = [], []
-    with installed(SPAWN_WARM_TARGET="0") as one:
-        flags = links.sandbox_flags(one.state_dir / "agent", f"spawnai-{one.instance}")
+    with installed(SPAWN_WARM_TARGET="0") as spawn:
+        flags = links.sandbox_flags(spawn.state_dir / "agent", f"spawnai-{spawn.instance}")
         links.bare_run(flags)
-        links.session(one)
-        links.wait_until_warm(one)
+        links.session(spawn)
+        links.wait_until_warm(spawn)
         for number in range(max(BARE_RUNS, COLD_RUNS)):
             if number < BARE_RUNS:
                 bare.append(links.bare_run(flags))
             if number < COLD_RUNS:
-                cold.append(links.session(one))
-                links.wait_until_warm(one)
+                cold.append(links.session(spawn))
+                links.wait_until_warm(spawn)
     return bare, cold
 
 
 def _warm() -> tuple[list[float], float, dict[str, float]]:
-    with installed() as one:
-        links.wait_until_warm(one)
-        memory = load.memory_mb(one)
-        links.session(one)
+    with installed() as spawn:
+        links.wait_until_warm(spawn)
+        memory = load.memory_mb(spawn)
+        links.session(spawn)
         warm = []
         for _ in range(WARM_RUNS):
-            links.wait_until_warm(one)
-            warm.append(links.session(one))
-        cookie, stored = load.fill(one, STORED)
-        links.wait_until_warm(one)
-        return warm, load.status_per_second(one, cookie, stored), memory
+            links.wait_until_warm(spawn)
+            warm.append(links.session(spawn))
+        cookie, stored = load.fill(spawn, STORED)
+        links.wait_until_warm(spawn)
+        return warm, load.status_per_second(spawn, cookie, stored), memory
 
 
 def _burst() -> list[float]:
-    took: list[float] = []
-    with installed(SPAWN_WARM_TARGET=str(BURST), SPAWN_SLOTS="40") as one:
+    durations: list[float] = []
+    with installed(SPAWN_WARM_TARGET=str(BURST), SPAWN_SLOTS="40") as spawn:
         for _ in range(BURST_ROUNDS):
-            links.wait_until_warm(one)
-            took += links.burst(one, BURST)
-    return took
+            links.wait_until_warm(spawn)
+            durations += links.burst(spawn, BURST)
+    return durations
 
 
-def _latency(name: str, samples: list[float], base: float, target: str, most: float | None) -> Row:
+def _latency(name: str, samples: list[float], base: float, target: str, limit: float | None) -> Row:
     ratio = percentile(samples, 0.5) / base
     return Row(
         name=name,
@@ -124,7 +124,7 @@ def _latency(name: str, samples: list[float], base: float, target: str, most: fl
         p95=ms(percentile(samples, 0.95)),
         ratio=f"{ratio:.2f}",
         target=target,
-        met=None if most is None else ratio <= most,
+        met=None if limit is None else ratio <= limit,
     )
 
 
@@ -141,7 +141,7 @@ def _bursts(samples: list[float], base: float) -> Row:
 
 
 def _gateway(direct: list[float], through: list[float]) -> Row:
-    """What is added, not what it takes; the target is an amount too."""
+    """The time that the gateway adds, as an amount and not as a ratio: so is the target."""
     added = {share: percentile(through, share) - percentile(direct, share) for share in (0.5, 0.95)}
     return Row(
         name="gateway, added to the first byte of an answer",
@@ -153,7 +153,7 @@ def _gateway(direct: list[float], through: list[float]) -> Row:
     )
 
 
-def _report(rows: list[Row], memory: dict[str, float], took_s: float) -> str:
+def _report(rows: list[Row], memory: dict[str, float], duration_s: float) -> str:
     engine = docker.from_env()
     try:
         version = engine.version()["Version"]
@@ -162,7 +162,7 @@ def _report(rows: list[Row], memory: dict[str, float], took_s: float) -> str:
     parts = ", ".join(f"{name} {size:.0f}" for name, size in sorted(memory.items()))
     return (
         f"# Measurements\n\n"
-        f"One run of `make bench`, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {took_s:.0f} s;"
+        f"One run of `make bench`, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {duration_s:.0f} s;"
         f" {os.cpu_count()} CPUs, Linux {platform.release().split('-')[0]}, Docker {version},"
         f" Python {platform.python_version()}, SQLite.\n"
         f"Samples: bare {BARE_RUNS}, warm {WARM_RUNS}, cold {COLD_RUNS},"

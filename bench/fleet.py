@@ -1,6 +1,6 @@
-"""What SSH adds to a warm claim: the same session on this machine's engine and on hosts over SSH.
+"""The time that SSH adds to a warm claim: a session on this machine's engine, and one over SSH.
 
-Both installations run at once and take turns, so that the machine's moods hit them alike.
+Both installations run at once and take turns, so that the machine's load affects both alike.
 """
 
 from __future__ import annotations
@@ -24,30 +24,31 @@ def warm_sessions() -> tuple[list[float], list[float]]:
     """Seconds from POST to the first 200: on the local engine, and on three hosts over SSH."""
     local: list[float] = []
     remote: list[float] = []
-    with installed() as here, _on_a_fleet() as there:
+    with installed() as local_spawn, _on_a_fleet() as remote_spawn:
         for _ in range(WARM_UP + RUNS):
-            for one, took in ((here, local), (there, remote)):
-                links.wait_until_warm(one)
-                took.append(links.session(one))
+            for spawn, durations in ((local_spawn, local), (remote_spawn, remote)):
+                links.wait_until_warm(spawn)
+                durations.append(links.session(spawn))
     return local[WARM_UP:], remote[WARM_UP:]
 
 
 @contextlib.contextmanager
 def _on_a_fleet() -> Iterator[Installation]:
+    """An installation whose hosts are a fleet."""
     project = f"spawn-bench-{os.getpid()}"
     try:
         machines.script("up", "--project", project, "--authorized-key", "-", stdin=_NOBODY)
         with (
             tempfile.TemporaryDirectory() as folder,
-            installed(ready=False, SPAWN_LOCAL_HOST="false") as one,
+            installed(ready=False, SPAWN_LOCAL_HOST="false") as spawn,
         ):
-            hosts.join(one, machines.of_project(project, Path(folder)))
-            yield one
+            hosts.add_fleet(spawn, machines.of_project(project, Path(folder)))
+            yield spawn
     finally:
         machines.remove(project)
 
 
-# `up` wants a key to let in; those who do come in are let in afterwards.
+# `up` needs a key to authorize. `add_fleet` authorizes the real one afterwards.
 _NOBODY = (
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA nobody\n"
 )

@@ -1,8 +1,8 @@
-"""What the gateway adds to the time to the first byte of a streamed answer.
+"""The time that the gateway adds to the first byte of a streamed answer.
 
-Provider, gateway and client are a process each, as in production; direct calls and calls through
-the gateway take turns, so that the machine's moods hit them alike. Every call is authorized,
-reserved in a SQLite store, and settled.
+The provider, the gateway and the client are separate processes, as in production. Direct calls and
+calls through the gateway take turns, so that the machine's load affects both alike. Each call is
+authorized, reserved in a SQLite store, and settled.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ RUNS = 200
 _ROOT = Path(__file__).parent.parent
 
 
-class _At:
-    """A provider somewhere else."""
+class _RemoteProvider:
+    """A provider in another process."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -44,33 +44,34 @@ def first_bytes() -> tuple[list[float], list[float]]:
             uds = str(folder / "agent.sock")
             headers = {"x-api-key": token, "anthropic-version": "2023-06-01"}
             with (
-                httpx2.Client(base_url=url, headers=headers) as straight,
+                httpx2.Client(base_url=url, headers=headers) as direct_client,
                 httpx2.Client(
                     transport=httpx2.HTTPTransport(uds=uds), base_url="http://home", headers=headers
-                ) as around,
+                ) as gateway_client,
             ):
                 for number in range(WARM_UP + RUNS):
-                    for client, took in ((straight, direct), (around, through)):
-                        took.append(_first_byte(client, f"question {number}"))
+                    for client, durations in ((direct_client, direct), (gateway_client, through)):
+                        durations.append(_first_byte(client, f"question {number}"))
     return direct[WARM_UP:], through[WARM_UP:]
 
 
 def _first_byte(client: httpx2.Client, question: str) -> float:
+    """Seconds to the first byte of one streamed answer."""
     body = {**BODY, "stream": True, "system": question}
-    began = time.perf_counter()
-    with client.stream("POST", "/v1/messages", json=body) as answer:
-        chunks = answer.iter_raw()
+    started_at = time.perf_counter()
+    with client.stream("POST", "/v1/messages", json=body) as response:
+        chunks = response.iter_raw()
         next(chunks)
-        took = time.perf_counter() - began
-        assert answer.status_code == 200
+        duration_s = time.perf_counter() - started_at
+        assert response.status_code == 200
         for _ in chunks:
             pass
-    return took
+    return duration_s
 
 
 @contextlib.contextmanager
 def _process(*arguments: str) -> Iterator[list[str]]:
-    """One of this module's own processes; yields the words that it says when it is ready."""
+    """Run this module in another process. Yields the words that it prints when it is ready."""
     command = [sys.executable, "-m", "bench.gateway", *arguments]
     with subprocess.Popen(
         command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -79,7 +80,7 @@ def _process(*arguments: str) -> Iterator[list[str]]:
         try:
             yield process.stdout.readline().split()
         finally:
-            process.communicate(timeout=30)  # closes its standard input: it ends
+            process.communicate(timeout=30)  # closes its standard input, which ends it
 
 
 def _serve(role: str, *arguments: str) -> None:
@@ -92,7 +93,9 @@ def _serve(role: str, *arguments: str) -> None:
     migrated = folder / "migrated.db"
     upgrade.migrate(f"sqlite:///{migrated}")
     shutil.copy(migrated, folder / "store.db")
-    with gateway_for(settings_for(folder, _At(url), log_level="error"), migrated) as world:
+    with gateway_for(
+        settings_for(folder, _RemoteProvider(url), log_level="error"), migrated
+    ) as world:
         print(world.token(world.session()), flush=True)
         sys.stdin.read()
 

@@ -1,4 +1,4 @@
-"""How fast the link comes: bare `docker run`, warm and cold sessions, and a burst."""
+"""The time to a working link: bare `docker run`, warm and cold sessions, and a burst."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.e2e.installation import Installation, free_ports, runtime_image, until
 
-_TEMPLATE = "todo"  # static: what is measured is ours, not the start of somebody's web framework
+_TEMPLATE = "todo"  # static: measures our own time, not the start of a web framework
 
 
 def bare_run(flags: list[str]) -> float:
@@ -21,11 +21,11 @@ def bare_run(flags: list[str]) -> float:
     name = f"spawn-bench-{secrets.token_hex(4)}"
     command = ["docker", "run", "-d", "--name", name, "-p", f"127.0.0.1:{port}:3000", *flags]
     command += ["--entrypoint", "python3", runtime_image(), "-m", "http.server", "3000"]
-    began = time.perf_counter()
+    started_at = time.perf_counter()
     try:
         subprocess.run(command, check=True, capture_output=True)
         _first_200(port, "localhost")
-        return time.perf_counter() - began
+        return time.perf_counter() - started_at
     finally:
         subprocess.run(["docker", "rm", "-f", name], check=False, capture_output=True)
 
@@ -44,72 +44,73 @@ def sandbox_flags(folder: Path, network: str) -> list[str]:
     ]
 
 
-def session(one: Installation) -> float:
-    """Seconds from POST to the first 200 at the public URL; the session is ended afterwards."""
-    session_id, took = _to_first_200(one)
-    _end(one, session_id)
-    return took
+def session(spawn: Installation) -> float:
+    """Seconds from POST to the first 200 at the public URL. Ends the session afterwards."""
+    session_id, duration_s = _to_first_200(spawn)
+    _end(spawn, session_id)
+    return duration_s
 
 
-def burst(one: Installation, size: int) -> list[float]:
-    """`size` sessions asked for at the same instant; ended when all have their link."""
+def burst(spawn: Installation, size: int) -> list[float]:
+    """The seconds of `size` sessions that are created at the same time. Ends them afterwards."""
     with ThreadPoolExecutor(size) as clients:
-        made = list(clients.map(lambda _: _to_first_200(one), range(size)))
-    for session_id, _ in made:
-        _end(one, session_id)
-    return [took for _, took in made]
+        results = list(clients.map(lambda _: _to_first_200(spawn), range(size)))
+    for session_id, _ in results:
+        _end(spawn, session_id)
+    return [duration_s for _, duration_s in results]
 
 
-def wait_until_warm(one: Installation) -> None:
-    """The pool is full and at rest: no sandbox in any other state, no reload pending."""
+def wait_until_warm(spawn: Installation) -> None:
+    """Wait until the pool is full and at rest: no sandbox is in any other state."""
 
-    def full() -> bool:
-        pool = one.admin("pool")
+    def is_full() -> bool:
+        pool = spawn.admin("pool")
         others = pool["creating"] + pool["claimed"] + pool["stopping"] + pool["broken"]
         return bool(pool["warm"] == pool["warm_target"] and others == 0)
 
-    until(full, 120, "a full warm pool")
+    until(is_full, 120, "a full warm pool")
 
 
-def _to_first_200(one: Installation) -> tuple[str, float]:
-    began = time.perf_counter()
-    made = one.create(template=_TEMPLATE)
-    url = _url_of(one, made)
-    _first_200(one.http_port, url.split("//")[1].split(":")[0])
-    return str(made["session_id"]), time.perf_counter() - began
+def _to_first_200(spawn: Installation) -> tuple[str, float]:
+    started_at = time.perf_counter()
+    session = spawn.create(template=_TEMPLATE)
+    url = _url_of(spawn, session)
+    _first_200(spawn.http_port, url.split("//")[1].split(":")[0])
+    return str(session["session_id"]), time.perf_counter() - started_at
 
 
-def _end(one: Installation, session_id: str) -> None:
-    one.call("DELETE", f"/api/sessions/{session_id}", key=one.operator_key)
+def _end(spawn: Installation, session_id: str) -> None:
+    spawn.call("DELETE", f"/api/sessions/{session_id}", key=spawn.operator_key)
 
 
-def _url_of(one: Installation, made: dict[str, object]) -> str:
-    """Follow the status by long poll, as a program would."""
+def _url_of(spawn: Installation, session: dict[str, object]) -> str:
+    """Wait by long poll until the session is ready, and return its URL."""
     etag = ""
     while True:
-        answer = one.call(
+        response = spawn.call(
             "GET",
-            f"/api/status/{made['session_id']}?wait=30",
-            key=one.operator_key,
+            f"/api/status/{session['session_id']}?wait=30",
+            key=spawn.operator_key,
             headers={"If-None-Match": etag or '"none"'},
         )
-        if answer.status == 200:
-            etag = answer.headers["etag"]
-            if answer.json["status"] == "failed":
-                raise AssertionError(answer.text)
-            if answer.json["ready"]:
-                return str(answer.json["url"])
+        if response.status == 200:
+            etag = response.headers["etag"]
+            if response.json["status"] == "failed":
+                raise AssertionError(response.text)
+            if response.json["ready"]:
+                return str(response.json["url"])
 
 
 def _first_200(port: int, host: str) -> None:
-    ends = time.perf_counter() + 30
+    """Wait for the first response 200."""
+    deadline = time.perf_counter() + 30
     while True:
-        link = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
         with contextlib.suppress(OSError, http.client.HTTPException):
-            link.request("GET", "/", headers={"Host": host})
-            if link.getresponse().status == 200:
+            connection.request("GET", "/", headers={"Host": host})
+            if connection.getresponse().status == 200:
                 return
-        link.close()
-        if time.perf_counter() > ends:
+        connection.close()
+        if time.perf_counter() > deadline:
             raise AssertionError(f"no 200 from {host} within 30 s")
         time.sleep(0.002)

@@ -12,34 +12,35 @@ from pathlib import Path
 
 from orchestrator.adapters.sql_store import open_store
 from orchestrator.domain import ids
-from orchestrator.domain.sessions.session import Entered, Session, SessionState, Tier, Wanted
+from orchestrator.domain.sessions.session import HistoryEntry, Session, SessionState, Tier, Wanted
 from tests.e2e.installation import Installation
 
 _SECONDS = 8
 _CONNECTIONS = 32
 
 
-def fill(one: Installation, count: int) -> tuple[str, list[str]]:
-    """Put sessions of one visitor into the store; their cookie and their ids."""
-    first = one.call("POST", "/api/sessions", {"template": "todo"})
+def fill(spawn: Installation, count: int) -> tuple[str, list[str]]:
+    """Add `count` sessions of one visitor to the store. Returns their cookie and the ids."""
+    first = spawn.call("POST", "/api/sessions", {"template": "todo"})
     cookie = first.headers["set-cookie"].split(";")[0]
-    store = open_store(f"sqlite:///{one.state_dir / 'spawn.db'}")
+    store = open_store(f"sqlite:///{spawn.state_dir / 'spawn.db'}")
     try:
         owner = store.sessions.get(first.json["session_id"]).user_id
-        model = _sample(ids.UserId(owner))
-        made = []
+        sample = _sample(ids.UserId(owner))
+        session_ids = []
         for _ in range(count):
-            new = replace(model, id=ids.new_session_id(), slug=ids.new_slug())
-            made.append(str(store.sessions.add(new, None, max_active=10**6).id))
+            session = replace(sample, id=ids.new_session_id(), slug=ids.new_slug())
+            store.sessions.add(session, None, max_active=10**6)
+            session_ids.append(str(session.id))
     finally:
         store.close()
-    one.call("DELETE", f"/api/sessions/{first.json['session_id']}", headers={"Cookie": cookie})
-    return cookie, made
+    spawn.call("DELETE", f"/api/sessions/{first.json['session_id']}", headers={"Cookie": cookie})
+    return cookie, session_ids
 
 
-def status_per_second(one: Installation, cookie: str, session_ids: list[str]) -> float:
-    """GET /api/status/{id}, whole answers, through nginx, over keep-alive connections.
-    Raises AssertionError when any answer was an error."""
+def status_per_second(spawn: Installation, cookie: str, session_ids: list[str]) -> float:
+    """Requests per second of GET /api/status/{id}: full responses, through nginx, over keep-alive
+    connections. Raises AssertionError if a response is an error."""
     wrk = shutil.which("wrk")
     if wrk is None:
         raise SystemExit("wrk is not installed: apt-get install wrk")
@@ -52,19 +53,19 @@ def status_per_second(one: Installation, cookie: str, session_ids: list[str]) ->
             "end\n"
         )
         script.flush()
-        url = f"http://127.0.0.1:{one.http_port}"
+        url = f"http://127.0.0.1:{spawn.http_port}"
         command = [wrk, "-t1", f"-c{_CONNECTIONS}", f"-d{_SECONDS}s", "-s", script.name, url]
         text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert "Non-2xx" not in text, text
-    found = re.search(r"Requests/sec:\s+([\d.]+)", text)
-    assert found is not None, text
-    return float(found[1])
+    match = re.search(r"Requests/sec:\s+([\d.]+)", text)
+    assert match is not None, text
+    return float(match[1])
 
 
-def memory_mb(one: Installation) -> dict[str, float]:
-    """PSS of every process of the control plane, MB by name."""
+def memory_mb(spawn: Installation) -> dict[str, float]:
+    """The memory (PSS) of each process of the control plane, in MB by name."""
     rows: dict[str, float] = {}
-    pids = [one.supervisor_pid(), *one.pids("")]
+    pids = [spawn.supervisor_pid(), *spawn.pids("")]
     for pid in pids:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text()
         pss_kb = int(re.search(r"^Pss:\s+(\d+)", text, re.MULTILINE)[1])  # type: ignore[index]
@@ -76,7 +77,7 @@ def memory_mb(one: Installation) -> dict[str, float]:
 
 
 def _sample(owner: ids.UserId) -> Session:
-    """A session that runs and that nothing is due for."""
+    """A READY session that is not due for a day."""
     now = datetime.now(UTC)
     later = now + timedelta(days=1)
     return Session(
@@ -101,7 +102,7 @@ def _sample(owner: ids.UserId) -> Session:
         created_at=now,
         updated_at=now,
         history=tuple(
-            Entered(state=state, at=now)
+            HistoryEntry(state=state, at=now)
             for state in (SessionState.QUEUED, SessionState.PROVISIONING, SessionState.READY)
         ),
     )

@@ -1,4 +1,4 @@
-"""Figures from samples, and the table that a run prints."""
+"""Statistics of samples, and the table that a run prints."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ class Row:
 
 
 def percentile(samples: Sequence[float], share: float) -> float:
-    """The smallest sample that at least `share` (0..1) of them don't exceed."""
+    """The smallest sample that is not exceeded by at least `share` (0..1) of the samples."""
     ordered = sorted(samples)
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
-def timed(what: Callable[[], object]) -> float:
+def timed(call: Callable[[], object]) -> float:
     """Seconds that one call took."""
-    began = time.perf_counter()
-    what()
-    return time.perf_counter() - began
+    started_at = time.perf_counter()
+    call()
+    return time.perf_counter() - started_at
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Markdown."""
+    """The rows as a Markdown table."""
     lines = [
         "| what | p50 | p95 | ratio to bare | target | met |",
         "|---|---:|---:|---:|---|---|",

@@ -1,8 +1,8 @@
-"""How the pool grows, by simulation: `python -m bench.scale`.
+"""How costs grow with the pool, by simulation: `python -m bench.scale`.
 
-The real store, planner, services and loops against hosts that exist in memory alone: 10, 100 and
-1,000 of them with 50 slots each, half of which hold a session. Prints how long a claim, a placement
-and each pass of the daemon take, and what grows with the number of hosts. Writes bench/scale.md.
+It runs the real store, planner, services and loops on simulated hosts: 10, 100 and 1,000 of them
+with 50 slots each. Half of the slots hold a session. It prints how long a claim, a placement and
+each pass of the daemon take, and how this grows with the number of hosts. It writes bench/scale.md.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from orchestrator.domain import ids
 from orchestrator.domain.ids import HostId
 from orchestrator.domain.people.access import Principal
 from orchestrator.domain.pool.diagnosis import Container
-from orchestrator.domain.pool.host import Host, Reach
+from orchestrator.domain.pool.host import Host, LinkState
 from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.sessions.session import SessionState
-from orchestrator.loops.host_passes import Hosts, Reconciler
+from orchestrator.loops.host_passes import HostPasses, Reconciler
 from orchestrator.ports import CommandOutcome
 from orchestrator.services.deps import Policy
 from orchestrator.services.pool import refill
@@ -49,7 +49,7 @@ RESULTS = Path(__file__).parent / "scale.md"
 
 
 def main() -> None:
-    """Measure each size, print the table, write it down."""
+    """Measure each size, print the table, and write it."""
     columns = {size: _measure(size) for size in SIZES}
     names = list(columns[SIZES[0]])
     head = " | ".join(f"{size} hosts, {size * HELD} sessions" for size in SIZES)
@@ -86,10 +86,10 @@ def _measure(size: int) -> dict[str, float]:
 
 @dataclass
 class Simulation:
-    """A pool of one size, and the services over it."""
+    """A simulated pool of one size, and the services on it."""
 
     world: World
-    fleet: FleetOfNobody
+    fleet: SimulatedFleet
     size: int
 
     @classmethod
@@ -102,36 +102,36 @@ class Simulation:
             policy=Policy(warm_target=WARM),
         )
         world.clock.jump_to(datetime.now(UTC))
-        return cls(world=world, fleet=FleetOfNobody(hosts), size=size)
+        return cls(world=world, fleet=SimulatedFleet(hosts), size=size)
 
     def figures(self) -> dict[str, float]:
-        """Seconds, medians."""
-        hosts = Hosts(self.world.deps, self.fleet, NoPushes(), threads=CallersThread())
-        reconciler = Reconciler(self.world.deps, self.fleet, threads=CallersThread())
-        hosts.look()
+        """The median seconds of each measurement, by its name."""
+        hosts = HostPasses(self.world.deps, self.fleet, NoPushes(), threads=ImmediateExecutor())
+        reconciler = Reconciler(self.world.deps, self.fleet, threads=ImmediateExecutor())
+        hosts.update_links()
         try:
             return {
                 "claim of a warm sandbox: converge of one session": self._claims(),
                 "placement of a new sandbox": self._placements(),
-                "refill pass: decide": _median(lambda: refill.level(self.world.deps)),
+                "refill pass: decide": _median(lambda: refill.measure_level(self.world.deps)),
                 "reconcile pass: one host had an event, a tenth is due": _median(
                     lambda: self._reconcile(reconciler), 10
                 ),
-                "links pass: look at every host": _median(hosts.look, 10),
+                "links pass: look at every host": _median(hosts.update_links, 10),
                 "nudge pass: nothing is due": _median(self._nothing_due),
             }
         finally:
             self.world.store.close()
 
     def _claims(self) -> float:
-        took = []
+        durations = []
         for _ in range(SAMPLES):
-            asked = self.world.ask(_somebody())
-            began = time.perf_counter()
-            self.world.converge(asked)
-            took.append(time.perf_counter() - began)
-            assert self.world.state(asked) is SessionState.PROVISIONING
-        return statistics.median(took)
+            session = self.world.create_session(_new_user())
+            started_at = time.perf_counter()
+            self.world.converge(session)
+            durations.append(time.perf_counter() - started_at)
+            assert self.world.state(session) is SessionState.PROVISIONING
+        return statistics.median(durations)
 
     def _placements(self) -> float:
         def place() -> None:
@@ -141,32 +141,32 @@ class Simulation:
         return _median(place, min(SAMPLES, self.size))
 
     def _reconcile(self, reconciler: Reconciler) -> None:
-        self.fleet.changed = {next(iter(self.fleet.held))}
+        self.fleet.changed = {next(iter(self.fleet.containers_by_host))}
         reconciler.run()
 
     def _nothing_due(self) -> None:
         self.world.store.sessions.due(datetime(2000, 1, 1, tzinfo=UTC), 100)
 
 
-class FleetOfNobody:
-    """ports.Fleet: every host answers and runs what the store says."""
+class SimulatedFleet:
+    """ports.Fleet: every host answers, and runs the containers that the store has."""
 
-    def __init__(self, held: dict[HostId, Sequence[Container]]) -> None:
-        self.held = held
+    def __init__(self, containers_by_host: dict[HostId, Sequence[Container]]) -> None:
+        self.containers_by_host = containers_by_host
         self.changed: Collection[HostId] = ()
         self._since = datetime.now(UTC) - timedelta(hours=1)
 
-    def keep(self, hosts: Sequence[Host]) -> None:
-        """Links to nobody."""
+    def set_hosts(self, hosts: Sequence[Host]) -> None:
+        """There are no links to open."""
 
-    def reach(self, host: Host) -> Reach | None:
-        return Reach(up=True, since=self._since)
+    def link_state(self, host: Host) -> LinkState | None:
+        return LinkState(up=True, since=self._since)
 
     def run(self, host: Host, argv: Sequence[str]) -> CommandOutcome:
         return CommandOutcome(code=0, output="")
 
     def containers(self, host: Host) -> Sequence[Container] | None:
-        return self.held[host.id]
+        return self.containers_by_host[host.id]
 
     def take_changed(self) -> Collection[HostId]:
         changed, self.changed = self.changed, ()
@@ -180,72 +180,74 @@ class NoPushes:
         assert not hosts
 
 
-class CallersThread(Executor):
-    """A pass is over when it returns: what is measured is all of it."""
+class ImmediateExecutor(Executor):
+    """Runs work in the caller's thread, so that a measured pass includes all of it."""
 
-    def submit(self, fn: Callable[..., Any], /, *given: Any, **named: Any) -> Future[Any]:
-        done: Future[Any] = Future()
-        done.set_result(fn(*given, **named))
-        return done
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
 
 
-def _somebody() -> Principal:
-    """Another user for each session, so that nobody meets a limit."""
+def _new_user() -> Principal:
+    """A new user for each session, so that no limit is reached."""
     return replace(VISITOR, user_id=ids.new_user_id())
 
 
-def _median(what: Callable[[], object], count: int = SAMPLES) -> float:
-    took = []
+def _median(call: Callable[[], object], count: int = SAMPLES) -> float:
+    durations = []
     for _ in range(count):
-        began = time.perf_counter()
-        what()
-        took.append(time.perf_counter() - began)
-    return statistics.median(took)
+        started_at = time.perf_counter()
+        call()
+        durations.append(time.perf_counter() - started_at)
+    return statistics.median(durations)
 
 
 def _fill(url: str, size: int) -> dict[HostId, Sequence[Container]]:
-    """Rows for all of them at once; by the store's own calls it would take an hour."""
+    """Insert the rows of all hosts at once: through the store's calls this would take an hour."""
     now = datetime.now(UTC)
     later = now + timedelta(days=1)
-    hosts, sessions, boxes = [], [], []
-    held: dict[HostId, Sequence[Container]] = {}
+    hosts, sessions, sandboxes = [], [], []
+    containers_by_host: dict[HostId, Sequence[Container]] = {}
     for number in range(size):
         host = samples.host(slots=SLOTS, created_at=now, state_since=now, seen_at=now)
         warm = WARM // size + (number < WARM % size)
-        made = []
+        containers = []
         for index in range(HELD + warm):
-            mine = index < HELD
+            is_claimed = index < HELD
             session = samples.session(
                 state=SessionState.READY, created_at=now, due_at=later, expires_at=later
             )
-            box = samples.sandbox(
+            sandbox = samples.sandbox(
                 host_id=host.id,
-                session_id=session.id if mine else None,
-                state=SandboxState.CLAIMED if mine else SandboxState.WARM,
+                session_id=session.id if is_claimed else None,
+                state=SandboxState.CLAIMED if is_claimed else SandboxState.WARM,
                 port=21000 + index,
-                agent_seen_at=later,  # nobody is silent in here
+                agent_seen_at=later,  # so that no agent counts as silent
                 created_at=now,
                 state_since=now,
             )
-            made.append(Container(id=str(box.container_id), sandbox_id=box.id, running=True))
-            boxes.append(codec.sandbox_values(box))
-            if mine:
-                there = replace(session, slug=box.slug, sandbox_id=box.id)
-                sessions.append(codec.session_values(there))
+            containers.append(
+                Container(id=str(sandbox.container_id), sandbox_id=sandbox.id, running=True)
+            )
+            sandboxes.append(codec.sandbox_values(sandbox))
+            if is_claimed:
+                owner = replace(session, slug=sandbox.slug, sandbox_id=sandbox.id)
+                sessions.append(codec.session_values(owner))
         hosts.append({**codec.host_values(host), "used": HELD + warm})
-        held[host.id] = made
-    _insert(url, hosts, sessions, boxes)
-    return held
+        containers_by_host[host.id] = containers
+    _insert(url, hosts, sessions, sandboxes)
+    return containers_by_host
 
 
-def _insert(url: str, hosts: list[Any], sessions: list[Any], boxes: list[Any]) -> None:
+def _insert(url: str, hosts: list[Any], sessions: list[Any], sandboxes: list[Any]) -> None:
     engine = engine_for(parse(url), pool_size=0)
     try:
         with engine.connect() as connection:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             connection.execute(sa.insert(schema.hosts), hosts)
             connection.execute(sa.insert(schema.sessions), sessions)
-            connection.execute(sa.insert(schema.sandboxes), boxes)
+            connection.execute(sa.insert(schema.sandboxes), sandboxes)
             connection.exec_driver_sql("COMMIT")
     finally:
         engine.dispose()

@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# What install.sh, engine.sh and fresh.sh share: where things are, how they speak, how they become root.
+# Shared by install.sh, engine.sh, fleet.sh and fresh.sh: paths, output, and how to run commands as root.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 : "${HOME:=$(cd ~ && pwd)}"
-# The same folders that orchestrator/config.py takes.
+# The same folders as in orchestrator/config/groups.py.
 if [[ $(id -u) == 0 ]]; then
     STATE=${SPAWN_STATE_DIR:-/var/lib/spawnai}
     AS_ROOT=()
@@ -11,13 +11,13 @@ else
     STATE=${SPAWN_STATE_DIR:-${XDG_STATE_HOME:-$HOME/.local/state}/spawnai}
     AS_ROOT=(sudo -n)
 fi
-# Scripts and daemons have to mean the same engine, whatever context the docker CLI is set to.
+# Scripts and daemons must use the same engine, whatever context the docker CLI has.
 SOCKET=/var/run/docker.sock
 export DOCKER_HOST=${DOCKER_HOST:-unix://$SOCKET}
 if [[ $DOCKER_HOST != "unix://$SOCKET" ]]; then
     export SPAWN_DOCKER_URL=${SPAWN_DOCKER_URL:-$DOCKER_HOST}
 fi
-# An ordinary user of Debian has no sbin, and nginx, iptables and dockerd are there.
+# On Debian, the PATH of an ordinary user lacks sbin, which contains nginx, iptables and dockerd.
 export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 # shellcheck disable=SC2034 # used by the scripts that source this one
 readonly ROOT STATE SOCKET AS_ROOT

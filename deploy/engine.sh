@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Makes sure that a Docker engine answers, and ends the one that it started itself.
+# Makes sure that a Docker engine answers. Stops the engine if it started it itself.
 #
-#   deploy/engine.sh ensure         use the engine that is there, or start one
-#   deploy/engine.sh stop [--force] end it if `ensure` started it; --force: also under other containers
-#   deploy/engine.sh run COMMAND    run COMMAND so that it may talk to the engine
+#   deploy/engine.sh ensure         use the running engine, or start one
+#   deploy/engine.sh stop [--force] stop it if `ensure` started it; --force: even if other containers run on it
+#   deploy/engine.sh run COMMAND    run COMMAND with permission to use the engine
 #
-# Called by install.sh, the Makefile and CI. Where there is no systemd, dockerd runs with its pid file
-# and its log in the state folder: the pid file is what says that the engine is ours.
+# Called by install.sh, fresh.sh, the Makefile and CI. Without systemd, dockerd runs with its pid file and its
+# log in the state folder. The pid file shows that we started the engine.
 set -euo pipefail
 # shellcheck source=deploy/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -15,7 +15,7 @@ readonly FOLDER=$STATE/engine
 readonly PIDFILE=$FOLDER/dockerd.pid
 readonly LOG=$FOLDER/dockerd.log
 readonly START_LIMIT_S=60
-# dockerd gives each container 15 s to end before it ends itself.
+# dockerd waits up to 15 s for each container before it ends itself.
 readonly STOP_LIMIT_S=60
 
 main() {
@@ -63,13 +63,13 @@ start() {
     else
         say "Starting the Docker engine (no systemd here: by hand, log in $LOG)"
         mkdir -p "$FOLDER"
-        # A session of its own: a Ctrl-C in the terminal of `make up` must not reach the engine.
+        # In a new session, so that a Ctrl-C in the terminal of `make up` does not reach the engine.
         "${AS_ROOT[@]}" setsid --wait dockerd --pidfile "$PIDFILE" >"$LOG" 2>&1 </dev/null &
         wait_for_answer $!
     fi
 }
 
-# $1: the process without which there is no use in waiting.
+# $1: the pid of the starting process. If it ends, waiting is useless.
 wait_for_answer() {
     local starter=$1 deadline=$((SECONDS + START_LIMIT_S))
     until as_root env DOCKER_HOST="$DOCKER_HOST" timeout 10 docker version >/dev/null 2>&1; do
@@ -81,7 +81,7 @@ wait_for_answer() {
     done
 }
 
-# Membership counts from the next login on; `run` bridges the gap with sg.
+# The membership takes effect at the next login. Until then `run` uses sg.
 join_group() {
     say "Adding user $(id -un) to the group docker, who may use the engine"
     as_root usermod -aG docker "$(id -un)"
@@ -95,7 +95,7 @@ stop() {
         return 0
     fi
     can_be_root || fail "the engine (pid $pid) was started as root: sudo kill $pid"
-    # The shell's own: a bare Debian has no program of that name for sudo to find.
+    # kill is a builtin of the shell: a bare Debian has no program `kill` that sudo could run.
     as_root bash -c "kill $pid" || true
     while our_pid >/dev/null; do
         ((SECONDS <= deadline)) || fail "dockerd (pid $pid) hasn't ended after $STOP_LIMIT_S s: see $LOG"
@@ -105,7 +105,7 @@ stop() {
     say "Stopped the Docker engine"
 }
 
-# The pid may have gone to somebody else since: only a dockerd with our pid file in its argv is ours.
+# Another process may have this pid by now. Only a dockerd with our pid file in its argv is ours.
 our_pid() {
     local pid
     pid=$(cat "$PIDFILE" 2>/dev/null) && [[ -n $pid ]] || return 1

@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# A fleet of up to three machines with sshd and Docker, each a container, for tests, developers and demos.
+# A fleet of up to three machines with sshd and Docker, for tests, developers and demos. Each is a container.
 #
 #   deploy/fleet.sh join             start three, and add them to the SpawnAI that runs here (`make fleet`)
-#   deploy/fleet.sh leave            take them out of it again, and remove them (`make fleet-down`)
+#   deploy/fleet.sh leave            remove them from its pool, then delete them (`make fleet-down`)
 #   deploy/fleet.sh up --authorized-key FILE [--count N] [--disk MIB]
-#                                    start them, and print a line `NAME ADDRESS` for each that answers;
+#                                    start them; print a line `NAME ADDRESS` for each that answers;
 #                                    FILE has the public key that may log in as root, - is stdin;
-#                                    --disk gives vps3 a file system of its own for Docker, to be filled
-#   deploy/fleet.sh down             remove them, with all that was on them
-#   deploy/fleet.sh cut|heal NAME    break its network, silently; mend it
-#   deploy/fleet.sh fill-disk|free-disk NAME   leave its Docker some MiB; give them back
-#   deploy/fleet.sh stop|start NAME  as its power switch would
-#   deploy/fleet.sh vps NAME COMMAND what else deploy/fleet/vps.sh can do
-#   deploy/fleet.sh image            build the image of the machines; prints its name
-#   deploy/fleet.sh environment      what compose.yaml has to be told; the tests' fixture asks for it
+#                                    --disk gives Docker on vps3 its own file system, which a test can fill
+#   deploy/fleet.sh down             delete them with all their data
+#   deploy/fleet.sh cut|heal NAME    drop all packets of its network; undo it
+#   deploy/fleet.sh fill-disk|free-disk NAME   fill its Docker disk up to some MiB; free it again
+#   deploy/fleet.sh stop|start NAME  switch it off (SIGKILL); switch it on
+#   deploy/fleet.sh vps NAME COMMAND run another command of deploy/fleet/vps.sh on it
+#   deploy/fleet.sh image            build the image of the machines; print its name
+#   deploy/fleet.sh environment      print the variables for compose.yaml; the tests' fixture uses them
 #
-# All take --project NAME: fleets with different names don't meet. Addresses come from the name, so that
-# they are the same the next time; FLEET_PREFIX=10.1.2 chooses others.
+# All take --project NAME. Fleets with different names are separate. The addresses are computed from the name,
+# so that they stay the same; FLEET_PREFIX=10.1.2 chooses other addresses.
 set -euo pipefail
 # shellcheck source=deploy/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -30,7 +30,7 @@ PROJECT=spawnai-fleet
 COUNT=3
 DISK_MIB=0
 KEY_FILE=""
-WORDS=() # what is no option
+WORDS=() # the arguments that are not options
 
 main() {
     read_options "$@"
@@ -90,7 +90,7 @@ compose() {
     env "${words[@]}" "$program" --progress quiet --file "$HERE/compose.yaml" --project-name "$PROJECT" "$@"
 }
 
-# The wheel of the developers' tools, else the machine's own.
+# docker-compose from the developers' tools, else the machine's own.
 compose_program() {
     local program
     for program in "${FLEET_COMPOSE:-}" "$ROOT/.venv/bin/docker-compose" "$(command -v docker-compose)"; do
@@ -110,22 +110,22 @@ environment() {
     echo "FLEET_DISK_MIB=$DISK_MIB"
 }
 
-# The first three numbers of their addresses. Docker picks none of these for other networks by itself, and
-# the machines' own engines use 10.250 and 10.251.
+# The first three numbers of the addresses. Docker never chooses these for other networks by itself, and the
+# engines on the machines use 10.250 and 10.251.
 prefix() {
     local number
     number=$(cksum <<<"$PROJECT" | cut -d ' ' -f 1)
     echo "${FLEET_PREFIX:-10.$((200 + number % 50)).$((number / 50 % 256))}"
 }
 
-# Named after what it is made of, so that it is built again when that changes and only then.
+# The tag is a hash of the content, so that only changed content causes a new build.
 image() {
     local tag context
     tag=spawnai/vps:$(cat "${CONTENT[@]}" "$ROOT/deploy/nested/cgroups.sh" | sha256sum | head -c 16)
     if ! docker image inspect "$tag" >/dev/null 2>&1; then
         say "Building the image of the fleet's machines, $tag (about a minute)"
         context=$(mktemp -d)
-        # shellcheck disable=SC2064 # now: the name is this function's own
+        # shellcheck disable=SC2064 # expand now: the variable is local to this function
         trap "rm -rf '$context'" EXIT
         build_machine "$tag" "$context" "${CONTENT[@]}" >&2
     fi
@@ -159,7 +159,7 @@ leave() {
 
 # --- one machine -----------------------------------------------------------------------------------
 
-# $1: its name; the rest: words for vps.sh.
+# $1: its name; the rest: arguments for vps.sh.
 on_vps() {
     local id
     id=$(container "$1")

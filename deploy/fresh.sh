@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Proves the README's promise: on a bare Debian 12 machine `make up` ends with a running SpawnAI.
+# Tests the README's promise: on a bare Debian 12 machine, `make up` ends with a running SpawnAI.
 #
-# Called by `make fresh`. The machine is a container with an engine of its own inside (the recipe is in
-# start_machine); the commit HEAD is copied into it. Each step says PASS or FAIL, and how long it took.
-#   FRESH_USER=dev    as an ordinary user with passwordless sudo instead of root
-#   FRESH_KEEP=1      leave the container there afterwards, to look around
+# Called by `make fresh`. The machine is a container with its own engine inside (see start_machine). The
+# commit HEAD is copied into it. Each step prints PASS or FAIL, and its duration.
+#   FRESH_USER=dev    run as an ordinary user with passwordless sudo instead of root
+#   FRESH_KEEP=1      keep the container afterwards, for inspection
 set -euo pipefail
 # shellcheck source=deploy/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -15,12 +15,12 @@ readonly IMAGE=spawnai/fresh
 readonly MACHINE=spawnai-fresh-$$
 readonly USER_INSIDE=${FRESH_USER:-root}
 readonly PLACE=/srv/spawnai
-# Enough for an engine that makes containers, without --privileged: an engine that itself runs in a
-# container has no CAP_SYS_RESOURCE to give.
+# Enough for an engine that creates containers. --privileged would fail: if our engine itself runs in a
+# container, it has no CAP_SYS_RESOURCE to give.
 readonly CAPABILITIES=(SYS_ADMIN NET_ADMIN SYS_PTRACE)
 FOLDER=""
 ENGINE_WAS_THERE=""
-WITH=() # options of docker exec, beside the usual ones
+WITH=() # more options for docker exec
 
 main() {
     cd "$ROOT"
@@ -66,13 +66,13 @@ copy_source() {
     git archive HEAD | inside tar -x
 }
 
-# $1: the prompt, $2: what the app's page has to say.
+# $1: the prompt, $2: a text that the app's page must contain.
 ask_for() {
     local link
     inside .venv/bin/spawnctl run "$1" | tee "$FOLDER/answer"
     link=$(grep -oE 'https?://[a-z2-7]{16}\.[^[:space:]]+' "$FOLDER/answer" | head -n 1)
     echo "the link: $link"
-    # The names below .localhost are known to browsers; a resolver need not know them.
+    # Browsers resolve names below .localhost by themselves; a resolver may not.
     inside curl --silent --show-error --fail --max-time 20 --connect-to ::127.0.0.1: "$link" \
         | tee "$FOLDER/page" | head -c 600
     grep -qiF "$2" "$FOLDER/page"
@@ -86,7 +86,7 @@ start_model() {
 
 check_leftovers() {
     local found
-    inside bash -c "kill $(inside cat /tmp/model.pid)" # a builtin: this machine has no program for it
+    inside bash -c "kill $(inside cat /tmp/model.pid)" # a builtin: the machine has no program `kill`
     wait_for "the fake model's end" no_process_is_left
     found=$(inside_as_root find /var/lib/docker/containers -mindepth 1 -maxdepth 1)
     [[ -z $found ]] || { echo "containers are left: $found" && return 1; }
@@ -109,10 +109,10 @@ inside_as_root() {
     docker exec --interactive "$MACHINE" "$@"
 }
 
-# All but the container's own first process, the sleep under it, and this very look around.
+# Ignores the container's first process, its sleep, and the processes of this check.
 no_process_is_left() {
     local found
-    # shellcheck disable=SC2016 # expands inside the machine
+    # shellcheck disable=SC2016 # expand inside the machine
     found=$(inside_as_root bash -c 'for one in /proc/[0-9]*; do
             [[ ${one#/proc/} == "$$" ]] || tr "\0" " " <"$one/cmdline" 2>/dev/null && echo
         done' | grep -vE '^ *$|docker-init|tini|^sleep infinity|^tr ')
@@ -124,7 +124,7 @@ no_process_is_left() {
 
 # --- the frame -------------------------------------------------------------------------------------
 
-# $1: what is proved; the rest: the command that does. A subshell, so that the first failure in it counts.
+# $1: the title; the rest: the command. It runs in a subshell with -e, so that its first failure fails the step.
 step() {
     local title=$1 log=$FOLDER/step.log started=$SECONDS status=0
     shift

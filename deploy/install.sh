@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Brings a machine with Debian 12, Python 3.11 and make to where SpawnAI can start; repeats in no time.
+# Installs on a machine with Debian 12, Python 3.11 and make what SpawnAI needs to start. A repetition is fast.
 #
 #   deploy/install.sh up      the virtual environment, the programs that SpawnAI runs, an engine, the image
-#   deploy/install.sh venv    the virtual environment alone, with the developers' tools
-#   deploy/install.sh fleet   what `up` needs, with the developers' tools: compose is one of them
-#   deploy/install.sh test    all of that, and the programs that only the test suite starts
-#   deploy/install.sh bench   that, and the load generator
+#   deploy/install.sh venv    only the virtual environment, with the developers' tools
+#   deploy/install.sh fleet   the same as `up`, plus the developers' tools: docker-compose is one of them
+#   deploy/install.sh test    the same as `fleet`, plus the programs that only the test suite starts
+#   deploy/install.sh bench   the same as `test`, plus the load generator
 #
-# Called by the Makefile. What is there already is used as it is. SpawnAI runs nginx and Redis of its
-# own, so the system services of what is installed here are neither started nor enabled.
+# Called by the Makefile. It uses installed programs as they are. SpawnAI runs its own nginx and Redis, so
+# this script neither starts nor enables the system services of the packages that it installs.
 set -euo pipefail
 # shellcheck source=deploy/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -66,12 +66,12 @@ missing_python() {
         echo python3
         echo python3-venv
     elif ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
-        # Debian's interpreters keep it apart, in a package named after the version.
+        # Debian has venv in a separate package, named after the version.
         "$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'
     fi
 }
 
-# 3.11 first: it is what the lock was made with.
+# 3.11 first: the lock was made with it.
 find_python() {
     local name
     for name in python3.11 python3.12 python3.13 python3.14 python3; do
@@ -90,22 +90,22 @@ apt_install() {
     sudo apt-get update && sudo $command"
     say "Installing $* (log: $LOG)"
     hold_services
-    # A third-party source that fails is no reason to stop: what counts is whether the install works.
+    # A failing third-party source does not matter, as long as the install works.
     as_root apt-get update -qq >>"$LOG" 2>&1 || say "apt-get update had complaints, see $LOG"
-    # shellcheck disable=SC2086 # the words of the command that is shown are the words that run
+    # shellcheck disable=SC2086 # split into words: the same command that the messages show
     logged as_root env DEBIAN_FRONTEND=noninteractive $command -qq -o DPkg::Lock::Timeout=120
     release_services "$@"
 }
 
-# Debian starts a service as soon as it is installed. The ports may be taken, and nobody asked for it.
+# Debian starts a service right after its installation. Its port may be taken, and we do not need it.
 hold_services() {
     local draft
     if [[ -e $POLICY ]] && ! grep -qF "$POLICY_MARK" "$POLICY"; then
-        return # somebody else's rule: it stays as it is
+        return # another program's rule: leave it
     fi
     trap release_policy EXIT
     draft=$(mktemp)
-    # shellcheck disable=SC2016 # $1 belongs to the script that is written
+    # shellcheck disable=SC2016 # $1 belongs to the generated script
     printf '%s\n' '#!/bin/sh' "$POLICY_MARK" 'case $1 in' \
         'docker* | containerd* | nginx* | redis* | postgresql* | ssh*) exit 101 ;;' 'esac' 'exit 0' >"$draft"
     as_root install -m 0755 "$draft" "$POLICY"
@@ -137,7 +137,7 @@ venv_is_current() {
     [[ -x .venv/bin/python && -e .venv/$(venv_stamp "$1") ]]
 }
 
-# Named after what it was made from. The folder too: moved, a virtual environment doesn't work.
+# The name is a hash of the inputs. The folder is one of them: a virtual environment doesn't survive a move.
 venv_stamp() {
     { echo "$ROOT $1" && cat requirements.lock requirements-dev.lock pyproject.toml; } \
         | sha256sum | sed 's/^\(.\{16\}\).*/made-from-\1/'
@@ -151,11 +151,11 @@ make_venv() {
     python=$(find_python) || fail "needs Python 3.11 or newer, and this system's packages have none"
     say "Making the virtual environment .venv (log: $LOG)"
     trust_own_authorities
-    # What is there for running stays when the developers' tools, of the same versions, join it.
+    # Keep an environment made for running: the developers' tools, with the same versions, are added to it.
     [[ ! -L .venv ]] || fail ".venv is a link, and what it leads to would be emptied: rm .venv"
     venv_is_current requirements.lock || logged "$python" -m venv --clear .venv
     logged pip_install --require-hashes -r "$lock"
-    # Everything that the build needs is in the lock, so nothing comes in unhashed here.
+    # The lock contains everything that the build needs, so pip installs nothing without a hash here.
     logged pip_install --no-deps --no-build-isolation --editable .
     touch ".venv/$(venv_stamp requirements.lock)" ".venv/$(venv_stamp "$lock")"
 }
@@ -165,7 +165,7 @@ pip_install() {
         --root-user-action=ignore "$@"
 }
 
-# A machine behind a company proxy has certificate authorities of its own, that pip doesn't look at.
+# A machine behind a company proxy has its own certificate authorities, which pip ignores by default.
 trust_own_authorities() {
     local bundle=/etc/ssl/certs/ca-certificates.crt
     if compgen -G '/usr/local/share/ca-certificates/*.crt' >/dev/null && [[ -r $bundle ]]; then
@@ -183,11 +183,11 @@ build_image() {
         logged as_root env DOCKER_HOST="$DOCKER_HOST" runtime-image/base.sh
     fi
     say "Runtime image (its first build takes a minute or two; log: $LOG)"
-    # spawnctl runs runtime-image/build.sh, and remembers what it made.
+    # spawnctl runs runtime-image/build.sh and stores the name of the image.
     deploy/engine.sh run .venv/bin/spawnctl image build 2>>"$LOG" || show_log
 }
 
-# Names known to runtime-image/base.sh, which makes the second one.
+# The names that runtime-image/base.sh uses. It builds the second one.
 base_image_exists() {
     local name
     for name in debian:bookworm-slim spawnai/debian-base:bookworm; do
@@ -204,7 +204,7 @@ pull_base_image() {
 
 # --- the state folder and its log -------------------------------------------------------------------
 
-# Passable and no more, as orchestrator/adapters/files/state_folder.py has it: nginx's workers are others.
+# 0711 as in orchestrator/adapters/files/state_folder.py: nginx's workers, another user, must pass through.
 make_state_folder() {
     mkdir -p "$STATE"
     chmod 0711 "$STATE"

@@ -1,4 +1,4 @@
-"""Wires ports to adapters: the one place that knows them all. Called by the entry points."""
+"""Wires adapters to ports. Called by the entry points; no other module knows all adapters."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ _PRICES = config.PROJECT_ROOT / "orchestrator" / "prices.toml"
 
 
 class NoEngines:
-    """For processes that never talk to Docker: spawn-api and spawnctl."""
+    """The engines of processes that never talk to Docker: spawn-api and spawnctl."""
 
-    def of(self, host: Host) -> ports.Engine:
+    def for_host(self, host: Host) -> ports.Engine:
         raise errors.EngineUnavailable(f"this process does not talk to {host.name}'s Docker")
 
     def close(self) -> None:
@@ -46,7 +46,7 @@ class NoEngines:
 
 
 def connect_redis(settings: Settings, **options: Any) -> redis.Redis:
-    """A pooled connection; nothing is sent before the first use."""
+    """A client with a pool of connections. It connects at its first use."""
     return redis.Redis.from_url(
         settings.places.effective_redis_url,
         socket_connect_timeout=_REDIS_TIMEOUT_S,
@@ -56,7 +56,7 @@ def connect_redis(settings: Settings, **options: Any) -> redis.Redis:
 
 
 def build(settings: Settings, engines: ports.Engines) -> Deps:
-    """Everything that the services of one process need."""
+    """The Deps of one process."""
     state = StateFolder(settings.places.state_dir)
     connection = connect_redis(settings, socket_timeout=_REDIS_TIMEOUT_S)
     return Deps(
@@ -109,7 +109,7 @@ def _policy(settings: Settings, instance: str) -> Policy:
 
 
 def agent_folder_of_hosts(instance: str) -> str:
-    """Where on hosts that are reached by SSH the agent socket is offered."""
+    """The folder of the agent socket on hosts that are reached by SSH."""
     return f"/run/spawnai-{instance}"
 
 
@@ -125,7 +125,7 @@ def _budgets(settings: Settings) -> Budgets:
 
 
 def sandbox_limits(settings: Settings) -> SandboxLimits:
-    """What this installation's sandboxes may use."""
+    """The limits of this installation's sandboxes."""
     return SandboxLimits(
         instance=StateFolder(settings.places.state_dir).instance(),
         memory_bytes=settings.sandbox.sandbox_memory_mb * 1024**2,
@@ -136,7 +136,7 @@ def sandbox_limits(settings: Settings) -> SandboxLimits:
 
 
 def nginx_settings(settings: Settings) -> NginxSettings:
-    """Where the embedded proxy lives and what it fronts."""
+    """The settings of the embedded proxy."""
     return NginxSettings(
         folder=settings.places.state_dir / "nginx",
         listen_address=settings.addresses.http_address,

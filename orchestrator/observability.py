@@ -1,6 +1,6 @@
-"""Structured logs: one constant sentence plus fields, as JSON lines or, in a terminal, coloured.
+"""Configures structured logs: a constant event name plus fields.
 
-Called once per process, before anything else.
+They are JSON lines, or coloured text in a terminal. Each process calls `configure` first of all.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from orchestrator.slim import structlog
 
 
 def configure(level: str, process: str) -> None:
-    """Send this process's logs to standard error. `process` is on every line."""
-    number = logging.getLevelNamesMapping()[level.upper()]
-    logging.basicConfig(level=max(number, logging.WARNING), stream=sys.stderr, format="%(message)s")
+    """Send this process's logs to standard error. `process` is a field of every line."""
+    log_level = logging.getLevelNamesMapping()[level.upper()]
+    logging.basicConfig(
+        level=max(log_level, logging.WARNING), stream=sys.stderr, format="%(message)s"
+    )
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer()
         if sys.stderr.isatty()
@@ -30,7 +32,7 @@ def configure(level: str, process: str) -> None:
             else structlog.processors.StackInfoRenderer(),
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(number),
+        wrapper_class=structlog.make_filtering_bound_logger(log_level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )

@@ -1,8 +1,8 @@
-"""Libraries without those of their parts that our long-running processes have no use for.
+"""Imports libraries without optional parts that our long-running processes don't need.
 
-Some libraries import others wherever these happen to be installed; each process would hold them in
-memory for nothing. Who logs gets structlog from here; adapters/docker/sdk.py does the same for
-the Docker SDK.
+Some libraries import others just because they are installed. Each process would then hold them in
+memory for nothing. Modules that log import structlog from here. adapters/docker/sdk.py does the
+same for the Docker SDK.
 """
 
 from __future__ import annotations
@@ -15,19 +15,22 @@ from typing import cast
 
 
 @contextmanager
-def absent(name: str) -> Iterator[None]:
-    """Imports of a module that isn't there yet fail meanwhile, as if it weren't installed."""
+def hide_module(name: str) -> Iterator[None]:
+    """Let imports of a module fail meanwhile, as if it weren't installed.
+
+    Has no effect on a module that was imported before.
+    """
     if name in sys.modules:
         yield
         return
-    sys.modules[name] = cast(ModuleType, None)  # what the import system takes for "there is none"
+    sys.modules[name] = cast(ModuleType, None)  # the import system then raises ImportError
     try:
         yield
     finally:
         del sys.modules[name]
 
 
-with absent("rich"):  # 4 MB, for tracebacks in colour
+with hide_module("rich"):  # 4 MB, for tracebacks in colour
     import structlog
 
-__all__ = ["absent", "structlog"]
+__all__ = ["hide_module", "structlog"]

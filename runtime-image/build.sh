@@ -3,14 +3,17 @@
 #
 #   runtime-image/build.sh [--base IMAGE] [--tag TAG]
 #
-# The tag is spawnai/runtime:<first 16 hex of the hash of this folder's files>, so that a host can tell
-# from the name alone whether its image is the one that the control plane was built with.
+# The tag is spawnai/runtime:<first 16 hex of a hash>, so that a host can tell from the name alone
+# whether its image is the one that the control plane was built with. The hash is that of the files of
+# this folder and of orchestrator/contract, which the agent shares with the control plane.
 # Behind a proxy: HTTP(S)_PROXY, PIP_INDEX_URL, PIP_EXTRA_INDEX_URL and NPM_CONFIG_REGISTRY are handed
 # on; certificates come from ca/*.crt and from SSL_CERT_FILE, PIP_CERT or REQUESTS_CA_BUNDLE.
 set -euo pipefail
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 readonly HERE
+CONTRACT=$HERE/../orchestrator/contract
+readonly CONTRACT
 CONTEXT=""
 
 fail() {
@@ -18,14 +21,18 @@ fail() {
     exit 1
 }
 
-# What goes into the image or says how it is made: caches and this machine's certificates don't.
+# Files below the current folder that go into the image or say how it is made. Caches and this
+# machine's certificates don't.
 content_files() {
     find . -type f ! -path './ca/*' ! -path '*/__pycache__/*' ! -path '*/node_modules/*' \
         ! -path '*/.mypy_cache/*' ! -path '*/.ruff_cache/*' ! -name '*.pyc' -print0 | LC_ALL=C sort -z
 }
 
 content_hash() {
-    (cd "$HERE" && content_files | xargs -0 sha256sum | sha256sum | cut -d ' ' -f 1)
+    local folder
+    for folder in "$HERE" "$CONTRACT"; do
+        (cd "$folder" && content_files | xargs -0 sha256sum) || fail "$folder can't be read"
+    done | sha256sum | cut -d ' ' -f 1
 }
 
 machine_ca_bundle() {
@@ -43,6 +50,8 @@ prepare_context() {
     CONTEXT=$(mktemp -d)
     trap 'rm -rf "$CONTEXT"' EXIT
     (cd "$HERE" && content_files | xargs -0 cp --parents -t "$CONTEXT")
+    mkdir "$CONTEXT/contract"
+    (cd "$CONTRACT" && content_files | xargs -0 cp --parents -t "$CONTEXT/contract")
     # A COPY needs something to copy, also where there is no certificate at all.
     mkdir -p "$CONTEXT/ca" && touch "$CONTEXT/ca/.empty"
     find "$HERE/ca" -maxdepth 1 -name '*.crt' -exec cp -t "$CONTEXT/ca" {} + 2>/dev/null || true

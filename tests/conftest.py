@@ -1,7 +1,7 @@
-"""What every suite may use: real databases, a real fleet; and which tests share a worker.
+"""Fixtures for all suites: real databases and a real fleet. Also installs tests/workers.py.
 
-PostgreSQL is started once per run, when a test first asks for it, in a temporary folder and on a
-free port. Each test gets a database of its own, as a copy of one that was migrated once.
+PostgreSQL starts once per run, when a test first needs it, in a temporary folder and on a free
+port. Each test gets its own database: a copy of one that was migrated once.
 """
 
 from __future__ import annotations
@@ -47,22 +47,22 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """URL of the first database of a server of our own, empty; make others beside it."""
+    """URL of an empty database on our own server, where tests can create others."""
     with _postgres() as url:
         yield url
 
 
 @pytest.fixture(scope="session")
 def migrated_postgres(postgres_url: str) -> str:
-    """Name of a database to copy. Nothing may be connected to it."""
+    """Name of a migrated database to copy. Nothing may be connected to it."""
     execute(postgres_url, "CREATE DATABASE migrated TEMPLATE template0")
-    upgrade.migrate(_named(postgres_url, "migrated"))
+    upgrade.migrate(_with_database(postgres_url, "migrated"))
     return "migrated"
 
 
 @pytest.fixture(scope="session")
 def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database file to copy."""
+    """A migrated database file to copy."""
     path = tmp_path_factory.mktemp("migrated") / "store.db"
     upgrade.migrate(f"sqlite:///{path}")
     return path
@@ -70,7 +70,7 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """URL of a migrated, empty database of this test's own, on each kind in turn."""
+    """URL of this test's own migrated, empty database, on SQLite and PostgreSQL in turn."""
     if request.param == "sqlite":
         path = tmp_path / "store.db"
         shutil.copy(request.getfixturevalue("migrated_sqlite"), path)
@@ -83,14 +83,14 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def empty_postgres_url(postgres_url: str) -> Iterator[str]:
-    """URL of a database on PostgreSQL that nobody has migrated yet."""
+    """URL of a database on PostgreSQL that is not migrated yet."""
     with fresh_database(postgres_url, "template0") as url:
         yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """URL of a database that nobody has migrated yet, on each kind in turn."""
+    """URL of a database that is not migrated yet, on SQLite and PostgreSQL in turn."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'folder' / 'empty.db'}"
         return
@@ -100,11 +100,11 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def fresh_database(server_url: str, template: str) -> Iterator[str]:
-    """A copy of the database `template` on that server; dropped at the end."""
+    """URL of a copy of the database `template`, which is dropped at the end."""
     name = f"test_{next(_numbers)}"
     execute(server_url, f"CREATE DATABASE {name} TEMPLATE {template}")
     try:
-        yield _named(server_url, name)
+        yield _with_database(server_url, name)
     finally:
         execute(server_url, f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -120,7 +120,7 @@ def execute(url: str, *statements: str) -> None:
         engine.dispose()
 
 
-def _named(url: str, name: str) -> str:
+def _with_database(url: str, name: str) -> str:
     return make_url(url).set(database=name).render_as_string(hide_password=False)
 
 
@@ -149,13 +149,13 @@ def _postgres() -> Iterator[str]:
 
 
 def _programs() -> Path:
-    """Where initdb and pg_ctl are: where Debian keeps them, newest first, or on the PATH."""
-    found = sorted(
+    """The folder of initdb and pg_ctl: Debian's newest one, or the one on the PATH."""
+    programs = sorted(
         Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3])
     )
     on_path = shutil.which("initdb")
-    assert found or on_path, "these tests need PostgreSQL: apt install postgresql"
-    return (found[-1] if found else Path(str(on_path)).resolve()).parent
+    assert programs or on_path, "these tests need PostgreSQL: apt install postgresql"
+    return (programs[-1] if programs else Path(str(on_path)).resolve()).parent
 
 
 def _run(argv: Sequence[str | Path]) -> None:
@@ -164,11 +164,11 @@ def _run(argv: Sequence[str | Path]) -> None:
         words = ["runuser", "-u", _SERVER_USER, "--", *words]
     # Into a file, not a pipe: the server that pg_ctl starts would hold the pipe open for ever.
     with tempfile.TemporaryFile() as output:
-        done = subprocess.run(
+        result = subprocess.run(
             words, stdout=output, stderr=output, cwd="/", timeout=_DEADLINE_S, check=False
         )
         output.seek(0)
-        assert done.returncode == 0, f"{words} failed: {output.read().decode(errors='replace')}"
+        assert result.returncode == 0, f"{words} failed: {output.read().decode(errors='replace')}"
 
 
 def _free_port() -> int:
@@ -178,20 +178,17 @@ def _free_port() -> int:
         return port
 
 
-# --- the fleet ------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="session")
 def fleet(
     docker_services: object,
     docker_compose_project_name: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Fleet:
-    """Three machines, started once per run. Whoever breaks one mends it: all tests share them."""
-    return machines.of_project(docker_compose_project_name, tmp_path_factory.mktemp("fleet"))
+    """Three machines, started once per run. A test mends what it breaks: all tests share them."""
+    return machines.await_machines(docker_compose_project_name, tmp_path_factory.mktemp("fleet"))
 
 
-# What pytest-docker's `docker_services` asks for.
+# The fixtures that pytest-docker's `docker_services` needs.
 
 
 @pytest.fixture(scope="session")
@@ -217,6 +214,6 @@ def docker_setup() -> list[str]:
 
 @pytest.fixture(scope="session")
 def docker_cleanup(docker_compose_project_name: str) -> Iterator[list[str]]:
-    """Nothing for pytest-docker, which forgets what an `up` that failed half-way has made."""
+    """No commands: pytest-docker runs none after an `up` that failed half-way, so we clean up."""
     yield []
     machines.remove(docker_compose_project_name)

@@ -1,7 +1,7 @@
-"""Three machines with sshd and Docker, each reached by SSH alone, and what can befall them.
+"""Three machines with sshd and Docker that tests reach by SSH, and break and mend.
 
-deploy/fleet has the machines, which are containers; the fixture `fleet` in tests/conftest.py starts
-them once per run, on one worker (tests/workers.py).
+The machines are containers, see deploy/fleet. The fixture `fleet` in tests/conftest.py starts them
+once per run, on one worker (tests/workers.py).
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from tests.e2e.installation import until
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "deploy" / "fleet.sh"
 COMPOSE_FILE = ROOT / "deploy" / "fleet" / "compose.yaml"
-COMPOSE = Path(sys.executable).with_name("docker-compose")  # the wheel's
+COMPOSE = Path(sys.executable).with_name("docker-compose")  # from the wheel
 NAMES = ("vps1", "vps2", "vps3")
-# Of vps3, for Docker; the runtime image fits several times. Of the outer disk it takes what is
-# written to it, and no more when it is "full".
+# Docker's disk on vps3. The runtime image fits several times. On the outer disk it takes only as
+# much as is written to it, even when it is "full".
 DISK_MIB = 2048
 _READY_S = 60
 _BUILD_S = 600
@@ -35,33 +35,31 @@ _COMMAND_S = 90  # longer than anything in deploy/fleet/vps.sh waits
 
 @dataclass(frozen=True, kw_only=True)
 class Vps:
-    """One machine. The outer Docker plays its provider's console, and takes no part in the network.
+    """One machine. The outer Docker stands for its provider's console, outside the network.
 
-    Each method returns when what it names has happened, and may be repeated.
+    Each method returns once its work is done, and may be repeated.
     """
 
     name: str
     address: str  # stays the same when the machine is stopped and started
     container: str  # on the outer engine
 
-    # --- its provider's console -------------------------------------------------------------------
-
     def exec(self, *argv: str, stdin: str = "") -> str:
-        """What a command prints that root runs on it. AssertionError with its words on failure."""
+        """Run a command as root. Returns its output; AssertionError with it on failure."""
         return _docker("exec", "--interactive", self.container, *argv, stdin=stdin)
 
     def authorize(self, public_key: str) -> None:
-        """Let the owner of that key log in as root, beside those who may already."""
+        """Let the owner of this key log in as root, too."""
         self.exec("vps", "authorize", stdin=public_key + "\n")
 
     @property
     def fingerprint(self) -> str:
-        """Of its host key, as `ssh-keygen -l` shows it: SHA256:..."""
+        """The fingerprint of its host key, as `ssh-keygen -l` shows it: SHA256:..."""
         return self.exec("vps", "fingerprint")
 
     @property
     def host_key(self) -> str:
-        """Its public host key, of the kind whose fingerprint that is."""
+        """The public host key that `fingerprint` belongs to."""
         return self.exec("cat", "/etc/ssh/ssh_host_ed25519_key.pub")
 
     @property
@@ -69,7 +67,7 @@ class Vps:
         return self.exec("cat", "/etc/machine-id")
 
     def stop(self) -> None:
-        """Every process on it is killed, which closes its connections; `cut` first for silence."""
+        """Kill every process, which closes the connections. `cut` before that keeps them silent."""
         _docker("kill", self.container)
 
     def start(self) -> None:
@@ -77,62 +75,62 @@ class Vps:
         _docker("start", self.container)
         self.await_ready()
 
-    # --- what befalls it --------------------------------------------------------------------------
+    # Faults
 
     def cut(self) -> None:
-        """Every packet from and to it is dropped, silently, those of published ports included."""
+        """Silently drop every packet from and to the machine, also of published ports."""
         self.exec("vps", "cut")
 
     def heal(self) -> None:
         self.exec("vps", "heal")
 
     def stop_sshd(self) -> None:
-        """Open connections end too."""
+        """Stop sshd, and end its open connections."""
         self.exec("vps", "stop-sshd")
 
     def start_sshd(self) -> None:
         self.exec("vps", "start-sshd")
 
     def kill_dockerd(self) -> None:
-        """kill -9. Containers run on until `start_dockerd`, which ends them, as is the default."""
+        """Send dockerd SIGKILL. Its containers run on until `start_dockerd`, which ends them."""
         self.exec("vps", "kill-dockerd")
 
     def start_dockerd(self) -> None:
         self.exec("vps", "start-dockerd")
 
     def fill_disk(self) -> None:
-        """Leave Docker 8 MiB. Only on vps3, which has a file system for that."""
+        """Leave Docker 8 MiB. Only on vps3, where Docker has its own file system."""
         self.exec("vps", "fill-disk")
 
     def free_disk(self) -> None:
         self.exec("vps", "free-disk")
 
     def mend(self) -> None:
-        """Undo all of the above."""
+        """Undo all faults."""
         if _docker("inspect", "--format", "{{.State.Running}}", self.container) != "true":
             self.start()
         self.exec("vps", "mend")
 
-    # --- what is on it ----------------------------------------------------------------------------
+    # Containers and images
 
     def containers(self) -> list[dict[str, Any]]:
-        """What `docker ps --all` on it lists: ID, Names, Labels, State, Ports and so on."""
+        """The rows of `docker ps --all` on it: ID, Names, Labels, State, Ports and so on."""
         lines = self.exec("docker", "ps", "--all", "--no-trunc", "--format", "{{json .}}")
         return [json.loads(line) for line in lines.splitlines()]
 
     def started_at(self) -> dict[str, str]:
-        """When each container was started, by id."""
-        ids = [one["ID"] for one in self.containers()]
+        """The start time of each container, by id."""
+        ids = [container["ID"] for container in self.containers()]
         if not ids:
             return {}
-        said = self.exec("docker", "inspect", "--format", "{{.Id}} {{.State.StartedAt}}", *ids)
-        return dict(line.split() for line in said.splitlines())
+        output = self.exec("docker", "inspect", "--format", "{{.Id}} {{.State.StartedAt}}", *ids)
+        return dict(line.split() for line in output.splitlines())
 
     def load(self, image: str) -> None:
-        """Give it an image of the outer engine. AssertionError if it has no space for it."""
+        """Copy an image of the outer engine to it. AssertionError if it has no space for it."""
         load = ["docker", "exec", "--interactive", self.container, "docker", "load", "--quiet"]
         with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as saving:
-            done = subprocess.run(
+            result = subprocess.run(
                 load,
                 stdin=saving.stdout,
                 capture_output=True,
@@ -140,10 +138,12 @@ class Vps:
                 timeout=_COMMAND_S,
                 check=False,
             )
-            saving.kill()  # it would wait for ever for a reader that gave up
-        assert done.returncode == 0, f"docker load on {self.name}: {done.stderr or done.stdout}"
+            saving.kill()  # it would wait for ever for a reader that has exited
+        assert result.returncode == 0, (
+            f"docker load on {self.name}: {result.stderr or result.stdout}"
+        )
 
-    # --- waiting ----------------------------------------------------------------------------------
+    # Waiting
 
     def await_ready(self) -> None:
         until(lambda: self._succeeds("vps", "ready"), _READY_S, f"sshd and Docker of {self.name}")
@@ -161,7 +161,7 @@ class Vps:
 
 @dataclass(frozen=True, kw_only=True)
 class Fleet:
-    """All three, and a key pair whose owner may log in on each as root."""
+    """The three machines, and a key pair whose owner may log in as root on each."""
 
     machines: Sequence[Vps]
     private_key: Path  # ed25519, without a passphrase
@@ -171,48 +171,48 @@ class Fleet:
         return iter(self.machines)
 
     def named(self, name: str) -> Vps:
-        return next(one for one in self.machines if one.name == name)
+        return next(machine for machine in self.machines if machine.name == name)
 
     def mend(self) -> None:
-        """Undo whatever was done to any of them."""
-        for one in self:
-            one.mend()
+        """Undo all faults of all machines."""
+        for machine in self:
+            machine.mend()
 
 
-def of_project(project: str, folder: Path) -> Fleet:
-    """The machines of a compose project, once each answers; their key goes into `folder`."""
+def await_machines(project: str, folder: Path) -> Fleet:
+    """The machines of a compose project, once each answers. Their key is written to `folder`."""
     key = asyncssh.generate_private_key("ssh-ed25519", comment=project)
     path = folder / "id_ed25519"
     key.write_private_key(path)
     path.chmod(0o600)
     public = key.export_public_key().decode().strip()
     machines = [_machine(name, f"{project}-{name}-1") for name in NAMES]
-    for one in machines:
-        one.await_ready()
-        one.authorize(public)
+    for machine in machines:
+        machine.await_ready()
+        machine.authorize(public)
     return Fleet(machines=machines, private_key=path, public_key=public)
 
 
 def environment(project: str) -> list[str]:
-    """What compose.yaml has to be told, as NAME=VALUE; builds the image if it isn't there."""
-    said = script("environment", "--project", project, "--disk", str(DISK_MIB), within_s=_BUILD_S)
-    return said.split()
+    """The variables of compose.yaml, as NAME=VALUE. Builds the image if there is none."""
+    output = script("environment", "--project", project, "--disk", str(DISK_MIB), within_s=_BUILD_S)
+    return output.split()
 
 
 def remove(project: str) -> None:
-    """The machines of a project, their volumes and their network, however far they got."""
+    """Remove the machines of a project, their volumes and their network, even half-made ones."""
     script("down", "--project", project)
 
 
 def script(*argv: str, stdin: str = "", within_s: float = _COMMAND_S) -> str:
-    """Run deploy/fleet.sh: what it printed. AssertionError with its words on failure."""
+    """Run deploy/fleet.sh. Returns its output; AssertionError with it on failure."""
     env = {**os.environ, "FLEET_COMPOSE": str(COMPOSE)}
     return _run([str(SCRIPT), *argv], stdin=stdin, within_s=within_s, env=env)
 
 
 @contextlib.contextmanager
-def meanwhile(undo: Callable[[], object]) -> Iterator[None]:
-    """See to it that what befell a machine is undone, also when the test fails."""
+def undo_at_end(undo: Callable[[], object]) -> Iterator[None]:
+    """Call `undo` at the end, also if the test fails."""
     try:
         yield
     finally:
@@ -220,8 +220,8 @@ def meanwhile(undo: Callable[[], object]) -> Iterator[None]:
 
 
 def _machine(name: str, container: str) -> Vps:
-    where = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
-    address = _docker("inspect", "--format", where, container)
+    template = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
+    address = _docker("inspect", "--format", template, container)
     return Vps(name=name, address=address, container=container)
 
 
@@ -232,8 +232,8 @@ def _docker(*argv: str, stdin: str = "") -> str:
 def _run(
     argv: Sequence[str], *, stdin: str, within_s: float, env: dict[str, str] | None = None
 ) -> str:
-    done = subprocess.run(
+    result = subprocess.run(
         argv, input=stdin, env=env, capture_output=True, text=True, timeout=within_s, check=False
     )
-    assert done.returncode == 0, f"{' '.join(argv)}: {done.stderr or done.stdout}"
-    return done.stdout.strip()
+    assert result.returncode == 0, f"{' '.join(argv)}: {result.stderr or result.stdout}"
+    return result.stdout.strip()

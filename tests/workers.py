@@ -1,9 +1,9 @@
-"""Which tests share a worker of pytest-xdist: those of a file, and all that use the fleet.
+"""A scheduler for pytest-xdist: tests of one file share a worker, and so do all fleet tests.
 
-tests/conftest.py hands this to xdist, in place of `--dist loadfile`. Its own `--dist loadgroup`
-would be the tool, but with pytest 9.2 xdist 3.8 loses the groups without a word, and each test runs
-anywhere. The process that schedules collects no tests and knows their names alone: therefore a file
-says by its name that it uses the fleet.
+tests/conftest.py installs it in place of `--dist loadfile`. xdist's own `--dist loadgroup` would
+do, but with pytest 9.2 xdist 3.8 silently loses the groups, and each test runs anywhere. The
+scheduling process does not collect the tests. It knows only their names, so a file that uses the
+fleet must say so in its name.
 """
 
 from __future__ import annotations
@@ -13,30 +13,31 @@ from pathlib import PurePath
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
-FLEET = "fleet"  # the fixture, and what all names of its files start with after test_
+FLEET = "fleet"  # the fixture, and the word after test_ in the names of its files
 
 
 class Scheduler(LoadFileScheduling):
-    """`--dist loadfile`, but for the fleet: there is one per run, and so one worker that has it."""
+    """Like `--dist loadfile`, but all fleet tests run on one worker: a run has only one fleet."""
 
     def _split_scope(self, nodeid: str) -> str:
         return group_of(nodeid)
 
 
 def group_of(nodeid: str) -> str:
-    """Tests of the same group run on the same worker, one after the other."""
+    """The group of a test. Tests of a group run on the same worker, one after the other."""
     file = nodeid.partition("::")[0]
-    return FLEET if _says_that_it_uses_the_fleet(file) else file
+    return FLEET if _is_fleet_file(file) else file
 
 
 def check_name(item: pytest.Item) -> None:
-    """Fail a test that uses the fleet, directly or not, in a file that doesn't say so."""
-    uses = FLEET in getattr(item, "fixturenames", ())
-    if uses and not _says_that_it_uses_the_fleet(item.path.name):
+    """Fail a test that uses the fleet, directly or not, in a file that isn't named for it."""
+    uses_fleet = FLEET in getattr(item, "fixturenames", ())
+    if uses_fleet and not _is_fleet_file(item.path.name):
         pytest.fail(
-            "uses the fleet: name its file test_fleet_..., see tests/workers.py", pytrace=False
+            "this test uses the fleet: name its file test_fleet_..., see tests/workers.py",
+            pytrace=False,
         )
 
 
-def _says_that_it_uses_the_fleet(file: str) -> bool:
+def _is_fleet_file(file: str) -> bool:
     return PurePath(file).stem.removeprefix("test_").split("_")[0] == FLEET

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# What a machine of the test fleet does to itself: `vps` in its image, called through `docker exec`.
+# The commands of a machine of the test fleet: `vps` in its image, called through `docker exec`.
 #
 #   vps boot                          first process of the container
-#   vps ready                         whether sshd and dockerd answer
-#   vps authorize                     let the owner of the public key on stdin log in as root
-#   vps fingerprint                   of the host key, as `spawnctl hosts add --fingerprint` wants it
-#   vps cut | heal                    drop all packets from and to elsewhere, silently
-#   vps stop-sshd | start-sshd        the listener and every session
-#   vps kill-dockerd | start-dockerd  kill -9; containers live on, as they do anywhere
-#   vps fill-disk | free-disk         of Docker's file system, where it is one of its own
-#   vps mend                          undo all of that
+#   vps ready                         succeeds if sshd and dockerd answer
+#   vps authorize                     allow the public key on stdin to log in as root
+#   vps fingerprint                   print the host key's fingerprint for `spawnctl hosts add --fingerprint`
+#   vps cut | heal                    drop all packets of its network, silently; undo it
+#   vps stop-sshd | start-sshd        the listener and all sessions
+#   vps kill-dockerd | start-dockerd  kill -9; containers keep running, as on any machine
+#   vps fill-disk | free-disk         Docker's disk, if it is a separate file system
+#   vps mend                          undo all of these
 #
-# Nothing restarts by itself: what a test ended stays ended until it is started again. Each command
-# returns when it is done, and does nothing where nothing is to do.
+# Nothing restarts by itself: a process that a test stopped stays stopped until a command starts it. Each
+# command returns when its effect is complete, and does nothing if there is nothing to do.
 set -euo pipefail
 # shellcheck source=deploy/nested/cgroups.sh
 source /usr/local/sbin/cgroups.sh
@@ -38,20 +38,20 @@ main() {
 boot() {
     make_cgroups_writable
     mount_disk
-    launch_dockerd # takes its time, and so do the host keys
+    launch_dockerd # is slow; the host keys are made meanwhile
     make_identity
     start_sshd
     start_dockerd
     exec sleep infinity
 }
 
-# Made once, in the container's own layer: they outlive its restart.
+# Created once, in the container's own layer, so that they outlive its restart.
 make_identity() {
     [[ -s /etc/machine-id ]] || tr -d - </proc/sys/kernel/random/uuid >/etc/machine-id
     ssh-keygen -A >/dev/null
 }
 
-# The file lies in the folder that it then covers: in the container's volume, gone with it.
+# The file lies below its own mount point, in the container's volume, and is deleted with the volume.
 mount_disk() {
     local number
     ((${VPS_DISK_MIB:-0})) || return 0
@@ -108,8 +108,8 @@ heal_network() {
     done
 }
 
-# Before the engine's own rules and after them, so that published ports are cut as well. ARP goes on: a
-# neighbour that doesn't answer it is reported to the caller, and a broken line isn't.
+# Before the engine's own rules and after them, so that published ports are cut too. ARP still works: without
+# it callers would get an error at once, which a broken line doesn't cause.
 dropping() {
     case $1 in
         PREROUTING) iptables -w -t raw "$2" PREROUTING -i eth0 -j DROP ;;
@@ -151,12 +151,13 @@ start_dockerd() {
 
 launch_dockerd() {
     no_process_named dockerd || return 0
-    # Forked off: what this shell becomes at the end of boot reaps nothing, and a killed one is to vanish.
+    # Forked off: at the end of boot this shell becomes `sleep`, which reaps no child, and a killed dockerd must
+    # not remain as a zombie.
     setsid --fork dockerd >>/var/log/dockerd.log 2>&1 </dev/null
 }
 
-# Its containerd dies with it: the kernel sees to that. Its pid file would keep the next one from
-# starting, once the number belongs to somebody else.
+# The kernel kills its containerd with it. A stale pid file would stop the next dockerd from starting, once
+# another process has this pid.
 kill_dockerd() {
     pkill -KILL -x dockerd || true
     wait_for "dockerd to end" no_process_named dockerd
@@ -170,7 +171,7 @@ dockerd_answers() {
 
 # --- the disk --------------------------------------------------------------------------------------
 
-# Space is set aside, not written: the file system that the disk's file lies on stays as it is.
+# Reserves the space without writing it, so that the file system below the disk's file stays as it is.
 fill_disk() {
     local free_mib
     ((${VPS_DISK_MIB:-0})) || fail "Docker has no file system of its own here, and the one below is not ours"
@@ -190,7 +191,7 @@ no_process_named() {
     ! pgrep -x "$1" >/dev/null
 }
 
-# $1: what for; the rest: the condition.
+# $1: the name of the condition, for the message; the rest: the command that checks it.
 wait_for() {
     local what=$1 deadline=$((SECONDS + LIMIT_S))
     shift

@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# What a kernel and an init would have done for a machine that is a container with an engine inside:
-# Docker mounts the control groups read-only, and that engine has to make groups of its own.
-# Copied into the images of deploy/fresh and deploy/fleet; version 1 and version 2.
+# Makes the control groups writable in a container that plays a machine. Docker mounts them read-only, but the
+# engine inside has to create its own groups. Works with version 1 and version 2. Copied into the images of
+# deploy/fresh and deploy/fleet.
 
 make_cgroups_writable() {
     local root=/sys/fs/cgroup pid controller
     if [[ -e $root/cgroup.controllers ]]; then
-        # A group with processes of its own can't hand controllers on, so they move down first.
+        # A group that contains processes can't delegate controllers, so move the processes down first.
         mount -o remount,rw "$root"
         mkdir -p "$root/machine"
         while read -r pid; do

@@ -1,1 +1,1 @@
-"""One technology each; third-party errors are translated here."""
+"""Each package adapts one technology and turns its errors into ours."""

@@ -1,4 +1,4 @@
-"""The real clock: ports.Clock."""
+"""ports.Clock: the real clock."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 
 class SystemClock:
-    """Timezone-aware UTC."""
+    """Returns timezone-aware UTC."""
 
     def now(self) -> datetime:
         return datetime.now(UTC)

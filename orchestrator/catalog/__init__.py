@@ -1,7 +1,7 @@
-"""The instant tier: built-in application templates, one folder each, shipped as package data.
+"""The built-in templates: apps that start at once, without Claude. One folder each, as package data.
 
-Nothing here is imported to run; a template's folder is packed into a bundle and started in a
-sandbox by the agent. Each folder holds ``spawn.json`` (the manifest: kind, name, title,
-description, keywords, emoji, accent, and ``start`` for python and node) and the app's files.
-Used by: whoever lists templates or turns one into a bundle, through ``importlib.resources``.
+The control plane never imports an app. It packs the template's folder into a bundle, and the agent
+starts that in a sandbox. Each folder holds the app's files and its manifest ``spawn.json``: kind,
+name, title, description, keywords, emoji, accent, and ``start`` for python and node.
+``adapters.files.catalog`` reads the folders.
 """

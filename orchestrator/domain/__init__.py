@@ -1,23 +1,76 @@
-"""The pure heart of SpawnAI: values, state machines, and the planner. No I/O, no clock, no logging.
+"""The pure heart of SpawnAI: values, state machines and the planner. No I/O, no clock, no logging.
 
-Glossary. These words, and no others, are used in code, logs, API and documents:
+Glossary. Code, logs, API and documents use these words and no synonyms. The name in backticks
+carries the word; it is relative to this package, or to `orchestrator` if it begins with `services`,
+`loops` or `ports`.
 
-Session      what a user asked for and we keep: prompt, tier, state, expiry, slug, version.
-wanted       RUNNING or GONE: all that API, reaper and operator may set.
-Sandbox      one container that we made on one host: one Slot, one slug, one port, one agent.
-Slot         room for one sandbox on a host.
-Host, Pool   a machine with Docker, local or over SSH; all of them.
-Claim        the transaction that gives a warm sandbox to a session.
-Bundle       the source of an app, tar.gz with a manifest: a template, a generated version.
-Version      a bundle of a session: v1, v2 and so on. One that never was healthy is never started.
-Change       what a user asks of an app that is there: a message to Claude, or an earlier version.
-Agent        our program inside the sandbox. Its front is what listens on port 3000 there.
-Gateway      our Messages API for agents. A Provider is who answers behind it.
-Budget       what a session, a user's day or a day may spend; an Account is what of it is spent.
-Reservation  what one call may cost at most, set aside before it is made.
-Route        slug -> host:port. A RouteTable is all of them at one instant.
-Observation  what is there. A Diagnosis names what differs. A Step is the next action, as data.
-Nudge        "look at this session now": always safe to lose or to repeat.
-Reaper       the loop that sets wanted = GONE when a session's time is up. It never touches Docker.
-cordon       no new placements. drain: move or end what is there.
+Nouns
+
+Session       What a user asked for, from the request to its end. `sessions.session.Session`
+wanted        What should become of a session: RUNNING or GONE. `sessions.session.Wanted`
+Attempt       One run of a session towards READY, at most three. `sessions.planner.ATTEMPTS_MAX`
+Tier          The plan of a user; it decides limits and queue order. `sessions.session.Tier`
+Wish          What a session requires of its host. `pool.host.Wish`
+Bundle        The source of an app as a tar.gz archive. `ports.Bundles`
+Version       A bundle of a session: v1, v2 and so on. `sessions.bundles.BundleRecord`
+Template      A built-in app of the catalog. `ports.Template`
+Generation    An app that an equal prompt may start again. `sessions.generations.Generation`
+Change        A message to the model, or a return to an earlier version. `sessions.changes.Change`
+Turns         How far a session has come with its changes. `sessions.turns.Turns`
+Move          A READY session on its way to another host. `sessions.session.Move`
+Successor     The new sandbox of a move. `services.sessions.moving.switch_to_successor`
+Observation   What the planner may look at. `sessions.planner.Observation`
+Step          The next action for a session, as data. `sessions.steps.Step`
+Sandbox       One container on one host: one slot, slug, port and agent. `pool.sandbox.Sandbox`
+Warm sandbox  One that is ready and belongs to no session. `pool.sandbox.SandboxState.WARM`
+Agent         Our program inside a sandbox. `services.agents.inbox.visit` answers it.
+Inbox         Where an agent polls for its assignment. `services.agents.inbox.Inbox`
+Report        What an agent tells about its app. `sessions.session.Report`
+Slug          The random public name of an app. `ids.Slug`
+Route         From a slug to the endpoint of a sandbox. `pool.routes.Route`
+RouteTable    All routes at one moment. `pool.routes.RouteTable`
+Host          A machine with Docker, this one or one over SSH. `pool.host.Host`
+Pool          All hosts. `pool.refill.PoolTotals`
+Slot          Room for one sandbox on a host. `pool.host.HostLoad`
+Engine        The Docker engine of one host. `ports.Engine`
+Link          The connection to a host, over SSH to a remote one. `pool.host.LinkState`
+Container     What an engine runs for a sandbox. `pool.diagnosis.Container`
+Diagnosis     A difference between the store and an engine. `pool.diagnosis.Diagnosis`
+Principal     The authenticated sender of a request. `people.access.Principal`
+Token         What an agent or a visitor authenticates with. `people.tokens.Tokens`
+Gateway       Our Messages API for agents. `llm.requests.ModelRequest` is what it gets.
+Provider      Who answers behind the gateway. `llm.attempts.Candidate`
+Breaker       It stops calls to a provider that fails. `llm.breakers.Breaker`
+Call          One request to a model and its cost. `llm.usage.Call`
+Budget        What a session, a user or the installation may spend. `llm.budgets.Budgets`
+Account       What is spent of one budget. `llm.budgets.Account`
+Reservation   What one call can cost at most, taken off before it is sent. `llm.usage.Reservation`
+
+Verbs
+
+claim         Give a warm sandbox to a session. `ports.Sandboxes.claim`
+place         Choose a host for a new sandbox and take a slot there. `ports.Sandboxes.place`
+launch        Start a placed sandbox for the warm pool. `services.pool.refill.launch`
+refill        Start warm sandboxes up to the target. `pool.refill.refill`
+retire        Mark a sandbox STOPPING, so that its route is withdrawn. `services.pool.claims.retire`
+publish       Make the proxy use a new route table. `services.pool.routes.publish`
+withdraw      Take a route out of the published table. `ports.Sandboxes.mark_routes`
+remove        Delete a container, and free its slot and port. `services.pool.claims.remove`
+nudge         Ask for a look at a session; may be lost or repeated. `services.nudges.nudge`
+converge      Bring a session nearer to what is wanted. `services.sessions.converge.converge`
+plan          Choose the next step of a session. `sessions.planner.plan`
+verify        Ask the public URL before a session is READY. `sessions.steps.Verify`
+expire        Set wanted to GONE when a session's time is up. `ports.Sessions.expire`
+recover       Start the bundle again after its sandbox was lost. `sessions.steps.Requeue`
+relocate      Move a READY session to another host while it stays up. `sessions.steps.Relocate`
+restore       Run an earlier version again. `services.sessions.changes.restore`
+reconcile     Make a host's containers match the store. `services.pool.reconcile.reconcile`
+probe         Request a public URL as a user would. `ports.Probe`
+lease         Take a named role that one process has at a time. `ports.Leases.hold`
+cordon        Stop placing sandboxes on a host. `services.pool.hosts.cordon`
+drain         Cordon a host, and wait for its sessions or move them. `services.pool.hosts.drain`
+admit         Check a host and mark it UP. `services.pool.host_life.admit`
+sweep         Remove what an earlier life of a host left on it. `services.pool.host_life.sweep`
+reserve       Take a call's worst case off its budgets. `ports.Usage.reserve`
+settle        Replace a reservation by the real cost. `ports.Usage.settle`
 """

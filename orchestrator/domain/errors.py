@@ -1,15 +1,15 @@
-"""The one tree of errors. Adapters translate foreign errors into it; one table maps it to HTTP.
+"""The tree of errors. Adapters translate foreign errors into it; one table maps it to HTTP.
 
-Every error carries a stable `code` for programs and a message that says what to do for people.
+Every error has a stable `code` for programs, and a message that tells people what to do.
 """
 
 from __future__ import annotations
 
 
 class SpawnError(Exception):
-    """Base of everything we raise on purpose.
+    """The base of every error that we raise on purpose.
 
-    `code` is stable and machine-readable; `detail` holds further public fields (limits, names).
+    `code` is for programs and never renamed. `detail` holds more public fields (limits, names).
     """
 
     code = "internal"
@@ -22,11 +22,11 @@ class SpawnError(Exception):
 
 
 class Permanent(SpawnError):
-    """Trying again changes nothing; somebody has to change the request or the set-up."""
+    """A retry can't help: somebody has to change the request or the installation."""
 
 
 class Temporary(SpawnError):
-    """Trying again later may work. `retry_after_s` is a hint in seconds."""
+    """A later retry may work. `retry_after_s` suggests when, in seconds."""
 
     def __init__(
         self, message: str, *, code: str | None = None, retry_after_s: float = 1.0, **detail: object
@@ -36,68 +36,71 @@ class Temporary(SpawnError):
 
 
 class InvalidInput(Permanent):
-    """A field of a request is out of its range; `detail['field']` names it."""
+    """A field of a request has a bad value. `detail['field']` names it."""
 
     code = "invalid_input"
 
 
 class NotFound(Permanent):
-    """There is no such thing, or it is not the caller's."""
+    """The thing doesn't exist, or it is not the caller's."""
 
     code = "not_found"
 
 
 class Unauthorized(Permanent):
-    """No credential, or one that we don't know."""
+    """The request has no credential, or an unknown one."""
 
     code = "unauthorized"
 
 
 class Forbidden(Permanent):
-    """A known caller asked for something that isn't theirs."""
+    """The caller is known, but may not do this."""
 
     code = "forbidden"
 
 
 class Conflict(Permanent):
-    """The thing is in a state in which this can't be done."""
+    """The thing is in a state that doesn't allow this."""
 
     code = "conflict"
 
 
 class StaleWrite(Temporary):
-    """Somebody else changed the row since it was read. Observe again."""
+    """Somebody else has written the row since we read it. Read it again."""
 
     code = "stale_write"
 
 
-class IllegalMove(Permanent):
-    """A state machine was asked for a transition it doesn't have: a bug, told with its history."""
+class IllegalTransition(Permanent):
+    """A state machine doesn't have this transition. That is a bug; the message has its history."""
 
     code = "illegal_move"
 
 
 class TooLarge(Permanent):
-    """More bytes than we take; `detail['limit_bytes']`."""
+    """More bytes than allowed. `detail['limit_bytes']` is the limit."""
 
     code = "too_large"
 
 
 class LimitReached(Temporary):
-    """A quota or rate is used up; `detail['limit']`."""
+    """A quota or a rate is used up. `detail['limit']` is the limit."""
 
     code = "too_many_sessions"
 
 
 class BudgetExhausted(Permanent):
-    """A call would cost more than is left of a budget; `detail` says whose, what is left, and when
-    it renews. Permanent: no retry of the same call helps before then."""
+    """A call could cost more than is left of a budget.
+
+    `detail` says whose budget, what is left and when it renews. Permanent, because no retry of the
+    same call helps before that.
+    """
 
     code = "budget_exhausted"
 
 
 class NoCapacity(Temporary):
-    """No warm sandbox and no free slot: the session stays queued."""
+    """There is no warm sandbox and no free slot. The session stays QUEUED."""
 
     code = "no_capacity"
 
@@ -109,39 +112,46 @@ class EngineUnavailable(Temporary):
 
 
 class LinkDown(EngineUnavailable):
-    """No SSH connection to a host. `code` says why: `unreachable`, `login_refused`,
-    `host_key_changed`."""
+    """There is no SSH connection to a host.
+
+    `code` says why: `unreachable`, `login_refused` or `host_key_changed`.
+    """
 
     code = "unreachable"
 
 
 class HostUnfit(Temporary):
-    """A host answers and can't take sandboxes yet. `code` says why: `image_missing`,
-    `fences_missing`."""
+    """A host answers, but can't take sandboxes yet.
+
+    `code` says why: `image_missing` or `fences_missing`.
+    """
 
     code = "host_unfit"
 
 
 class SandboxRefused(Temporary):
-    """Docker would not create or start this sandbox. `code` says why: `image_missing`,
-    `port_taken`, `disk_full`, `create_failed`."""
+    """Docker refused to create or start this sandbox.
+
+    `code` says why: `image_missing`, `port_taken`, `disk_full`, `start_in_progress` or
+    `create_failed`.
+    """
 
     code = "create_failed"
 
 
 class ProxyRejected(Permanent):
-    """The proxy refused a rendered configuration; the last good one stays in force."""
+    """The proxy refused a new configuration. The last good one stays in force."""
 
     code = "proxy_rejected"
 
 
 class ProxyUnavailable(Temporary):
-    """The proxy isn't running or doesn't confirm a reload."""
+    """The proxy isn't running, or doesn't confirm a reload."""
 
     code = "proxy_unavailable"
 
 
 class QueueUnavailable(Temporary):
-    """Redis does not answer. Nothing is lost: the reconcile loop nudges again."""
+    """Redis does not answer. Nothing is lost: the nudge loop repeats the nudge."""
 
     code = "queue_unavailable"

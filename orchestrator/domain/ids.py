@@ -1,6 +1,8 @@
-"""Identifiers: a prefix and 26 lower-case base32 characters (128 random bits); slugs: 16 (80).
+"""Identifiers and slugs.
 
-Randomness is the one thing here that isn't a pure function: an id has no meaning to test.
+An identifier is a prefix and 26 lower-case base32 characters (128 random bits). A slug is 16 such
+characters (80 random bits). Drawing random bits is the only impure thing in the domain: no test
+depends on the value of an id.
 """
 
 from __future__ import annotations
@@ -43,12 +45,12 @@ def new_key_id() -> KeyId:
 
 
 def new_slug() -> Slug:
-    """An app's URL: can't be guessed and says nothing of its owner."""
+    """The public name of an app. It can't be guessed and says nothing about its owner."""
     return Slug(_base32(10))
 
 
 def is_id(text: str, prefix: str) -> bool:
-    """Whether `text` has the form of an id of ours with that prefix: checked before any look-up."""
+    """Whether `text` looks like one of our ids with that prefix. Checked before any look-up."""
     return bool(_ID_PATTERN.fullmatch(text)) and text.startswith(prefix + "_")
 
 

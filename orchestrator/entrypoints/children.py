@@ -1,7 +1,7 @@
-"""The processes of one machine, as data: what they run, when they are ready, how they stop.
+"""The processes of one machine, as data: what each runs, when it is ready, how it stops.
 
-Used by the supervisor. START is the order of starting; stopping has an order of its own, because
-what makes work has to end before what carries it out.
+The supervisor uses it. `all_children` has the order of the start. STOP_ORDER differs from it:
+processes that create work must stop before those that do the work.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SECRETS = (
     "SPAWN_FALLBACK_API_KEY",
     "SPAWN_OPENAI_API_KEY",
 )
-_ASK_S = 5.0
+_CHECK_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,36 +36,36 @@ class Child:
 
     name: str
     argv: Sequence[str]
-    ready: Callable[[], bool]  # asked until it says yes; must not block for long
+    ready: Callable[[], bool]  # polled until it is true; must not block for long
     ready_within_s: float
     stop_within_s: float  # after SIGTERM; then SIGKILL to its whole group
-    needs_key: bool = False  # gets the providers' keys in its environment; nobody else does
+    needs_key: bool = False  # only such a child gets the providers' keys in its environment
 
 
 def all_children(settings: Settings) -> Sequence[Child]:
-    """In the order in which they start: each needs those before it."""
+    """The children in the order of their start: each may need the ones before it."""
     children = [
         _python(
             "api",
             "orchestrator.entrypoints.api.server",
-            _answers(settings.addresses.api_port),
+            _health_check(settings.addresses.api_port),
             20,
             True,
         ),
         Child(
             name="nginx",
             argv=[
-                find("nginx"),
+                find_program("nginx"),
                 "-c",
                 f"{settings.places.state_dir}/nginx/nginx.conf",
                 *_FOREGROUND,
             ],
-            ready=_answers(settings.addresses.http_port),
+            ready=_health_check(settings.addresses.http_port),
             ready_within_s=10,
             stop_within_s=5,
         ),
         _python("worker", "orchestrator.entrypoints.jobs", lambda: True, 10),
-        _python("daemon", "orchestrator.entrypoints.daemon", _daemon_leads(settings), 30),
+        _python("daemon", "orchestrator.entrypoints.daemon", _daemon_check(settings), 30),
     ]
     if settings.llm.demo:
         children.insert(0, _demo(settings))
@@ -75,31 +75,31 @@ def all_children(settings: Settings) -> Sequence[Child]:
 
 
 # 1. daemon: stops making sandboxes, expiring and publishing;
-# 2. worker: finishes the converges under way (they need api, nginx and redis);
+# 2. worker: finishes the running converges (they need api, nginx and redis);
 # 3. nginx: no more requests from outside;
-# 4. api: agents and gateway streams end;
-# 5. demo: the gateway, which was its only client, is gone;
+# 4. api: closes the streams of agents and of the gateway;
+# 5. demo: its only client, the gateway, has stopped;
 # 6. redis: nobody uses it any more; it writes its file.
 STOP_ORDER = ("daemon", "worker", "nginx", "api", "demo", "redis")
 
 _FOREGROUND = ("-g", "daemon off;")
 
 
-def environment(child: Child, base: Mapping[str, str]) -> dict[str, str]:
-    """What the child may see: the key only where it is used."""
+def environment_of(child: Child, base: Mapping[str, str]) -> dict[str, str]:
+    """`base` for this child: without the providers' keys unless it needs them."""
     if child.needs_key:
         return dict(base)
     return {name: value for name, value in base.items() if name not in _SECRETS}
 
 
-def find(program: str) -> str:
-    """Absolute path of a program; Debian keeps some outside an ordinary user's PATH.
-    Raises FileNotFoundError that says how to get it."""
-    path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/usr/local/sbin:/sbin"
-    found = shutil.which(program, path=path)
-    if found is None:
-        raise FileNotFoundError(f"{program} is not installed; `make up` installs it on Debian")
-    return found
+def find_program(name: str) -> str:
+    """The absolute path of a program. Also looks where Debian keeps some programs that aren't in an
+    ordinary user's PATH. Raises FileNotFoundError with how to install it."""
+    folders = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/usr/local/sbin:/sbin"
+    path = shutil.which(name, path=folders)
+    if path is None:
+        raise FileNotFoundError(f"{name} is not installed; `make up` installs it on Debian")
+    return path
 
 
 def _python(
@@ -116,11 +116,11 @@ def _python(
 
 
 def _demo(settings: Settings) -> Child:
-    port, pace = str(settings.llm.demo_port), "0.01"  # slow enough to see the progress move
+    port, drip_s = str(settings.llm.demo_port), "0.01"  # slow enough to see the progress move
     return Child(
         name="demo",
-        argv=[sys.executable, "-m", demo.__name__, "--port", port, "--drip-s", pace],
-        ready=lambda: _listens(settings.llm.demo_port),
+        argv=[sys.executable, "-m", demo.__name__, "--port", port, "--drip-s", drip_s],
+        ready=lambda: _is_listening(settings.llm.demo_port),
         ready_within_s=20,
         stop_within_s=5,
     )
@@ -129,7 +129,7 @@ def _demo(settings: Settings) -> Child:
 def _redis(settings: Settings) -> Child:
     folder = settings.places.redis_socket.parent
     options = {
-        "port": "0",  # the socket alone: nobody else on the machine can connect
+        "port": "0",  # only the socket: other users of the machine can't connect
         "unixsocket": str(settings.places.redis_socket),
         "unixsocketperm": "700",
         "dir": str(folder),
@@ -139,60 +139,62 @@ def _redis(settings: Settings) -> Child:
         "maxmemory-policy": "noeviction",
         "loglevel": "warning",
     }
-    argv = [find("redis-server")]
+    argv = [find_program("redis-server")]
     for name, value in options.items():
         argv += [f"--{name}", value]
     return Child(
         name="redis",
         argv=argv,
-        ready=lambda: _redis_answers(settings.places.redis_socket),
+        ready=lambda: _is_redis_up(settings.places.redis_socket),
         ready_within_s=10,
         stop_within_s=10,
     )
 
 
-def _redis_answers(path: Path) -> bool:
+def _is_redis_up(path: Path) -> bool:
     try:
-        with socket.socket(socket.AF_UNIX) as link:
-            link.settimeout(_ASK_S)
-            link.connect(str(path))
-            link.sendall(b"PING\r\n")
-            return link.recv(16).startswith(b"+PONG")
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(_CHECK_TIMEOUT_S)
+            connection.connect(str(path))
+            connection.sendall(b"PING\r\n")
+            return connection.recv(16).startswith(b"+PONG")
     except OSError:
         return False
 
 
-def _listens(port: int) -> bool:
+def _is_listening(port: int) -> bool:
     try:
-        socket.create_connection(("127.0.0.1", port), timeout=_ASK_S).close()
+        socket.create_connection(("127.0.0.1", port), timeout=_CHECK_TIMEOUT_S).close()
     except OSError:
         return False
     return True
 
 
-def _answers(port: int) -> Callable[[], bool]:
+def _health_check(port: int) -> Callable[[], bool]:
+    """A check that the server on this port is healthy."""
     return lambda: _get(port, "/health") == {"status": "ok"}
 
 
-def _daemon_leads(settings: Settings) -> Callable[[], bool]:
-    """It leads and has looked at the hosts' fences: the banner says what they lack."""
+def _daemon_check(settings: Settings) -> Callable[[], bool]:
+    """A check that the daemon leads and has checked the hosts' fences: the banner of `spawnctl up`
+    shows what they lack."""
 
-    def ready() -> bool:
+    def is_ready() -> bool:
         if not (settings.places.state_dir / "warnings").exists():
             return False
-        said = _get(settings.addresses.http_port, "/ready") or {}
-        return bool(said.get("checks", {}).get("daemon", {}).get("ok", False))
+        report = _get(settings.addresses.http_port, "/ready") or {}
+        return bool(report.get("checks", {}).get("daemon", {}).get("ok", False))
 
-    return ready
+    return is_ready
 
 
 def _get(port: int, path: str) -> dict[str, Any] | None:
-    """A JSON answer of our own, whatever its status; None when nobody answers."""
-    link = http.client.HTTPConnection("127.0.0.1", port, timeout=_ASK_S)
+    """The JSON answer of our own server, whatever its status. None if there is no answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_CHECK_TIMEOUT_S)
     try:
-        link.request("GET", path, headers={"Host": "localhost"})
-        return dict(json.loads(link.getresponse().read()))
+        connection.request("GET", path, headers={"Host": "localhost"})
+        return dict(json.loads(connection.getresponse().read()))
     except (OSError, ValueError, http.client.HTTPException):
         return None
     finally:
-        link.close()
+        connection.close()

@@ -1,4 +1,7 @@
-"""spawn-daemon: holds the links to the hosts and runs the loops. Exactly one is leader."""
+"""spawn-daemon: holds the links to the hosts and runs the loops. Exactly one daemon leads.
+
+The supervisor starts it.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from orchestrator.domain.pool.host_fields import default_slots
 from orchestrator.entrypoints import leader_engines
 from orchestrator.entrypoints.lease import Lease
 from orchestrator.loops import passes
-from orchestrator.loops.host_passes import Hosts, Reconciler
+from orchestrator.loops.host_passes import HostPasses, Reconciler
 from orchestrator.loops.loop import LoopSpec
 from orchestrator.loops.supervisor import LoopSupervisor
 from orchestrator.services.deps import Deps
@@ -34,42 +37,45 @@ log = structlog.get_logger()
 
 
 def main() -> None:
-    """Lead, link to the hosts, run the loops, and give the lease back at the end."""
+    """Take the lease, link to the hosts, run the loops, and release the lease at the end."""
     settings = config.load()
     observability.configure(settings.processes.log_level, "daemon")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    fleet = leader_engines.fleet(settings)
-    docker = leader_engines.docker(settings, fleet)
-    deps = bootstrap.build(settings, docker)
+    fleet = leader_engines.make_fleet(settings)
+    engines = leader_engines.make_engines(settings, fleet)
+    deps = bootstrap.build(settings, engines)
     lease = Lease(deps, stop)
     if not lease.acquire():
         return
     try:
-        _local_host(deps, settings)
+        _update_local_host(deps, settings)
         with fleet:
             lead(deps, settings, fleet, lease)
     finally:
         lease.release()
-        docker.close()
+        engines.close()
         deps.store.close()
 
 
 def lead(deps: Deps, settings: Settings, fleet: SshFleet, lease: Lease) -> None:
-    """Run the loops until told to stop, until one dies, or until the lease is lost."""
+    """Run the loops until the process must stop, a loop dies, or the lease is lost."""
     pushes = PushProcesses()
-    hosts = Hosts(
-        deps, fleet, pushes, changed=lambda known: inventory.write(settings.places.inventory, known)
+    hosts = HostPasses(
+        deps,
+        fleet,
+        pushes,
+        on_change=lambda all_hosts: inventory.write(settings.places.inventory, all_hosts),
     )
     loops = LoopSupervisor(
         [
-            *passes.all_loops(
+            *passes.loop_specs(
                 deps,
                 NginxProxy(bootstrap.nginx_settings(settings)),
                 hosts,
                 Reconciler(deps, fleet),
-                warn=functools.partial(_warn, settings),
+                warn=functools.partial(_write_warnings, settings),
             ),
             LoopSpec(name="gauges", every_s=2.0, run=lambda: _post_gauges(deps, fleet)),
         ],
@@ -77,32 +83,32 @@ def lead(deps: Deps, settings: Settings, fleet: SshFleet, lease: Lease) -> None:
     )
     fleet.on_change = functools.partial(loops.wake, passes.FLEET)
     try:
-        loops.run(until_stopped=lambda: lease.keep(also=loops.stopping.is_set))
+        loops.run(until_stopped=lambda: lease.keep(stop_early=loops.stopping.is_set))
     finally:
         pushes.stop()
 
 
 def _post_gauges(deps: Deps, fleet: SshFleet) -> str:
-    fleet.check()  # a link that died of a bug takes this process down
+    fleet.raise_failure()  # raises if a bug ended a link: that takes this process down
     deps.board.post(fleet.gauges())
     return ""
 
 
-def _warn(settings: Settings, warnings: Sequence[str]) -> None:
-    """Keep them where the banner of `spawnctl up` finds them. That the file is there says that the
-    fences were looked at."""
+def _write_warnings(settings: Settings, warnings: Sequence[str]) -> None:
+    """Write the warnings to the file that the banner of `spawnctl up` reads. The file also tells
+    the supervisor that the fences were checked."""
     draft = settings.places.state_dir / "warnings.new"
-    draft.write_text("".join(f"{one}\n" for one in warnings), "utf-8")
+    draft.write_text("".join(f"{warning}\n" for warning in warnings), "utf-8")
     draft.replace(settings.places.state_dir / "warnings")
 
 
-def _local_host(deps: Deps, settings: Settings) -> None:
-    """Make this machine a host, or bring its row up to date with the settings."""
-    known = deps.store.hosts.by_name(LOCAL_HOST)
+def _update_local_host(deps: Deps, settings: Settings) -> None:
+    """Make this machine a host, or update its row from the settings."""
+    stored = deps.store.hosts.by_name(LOCAL_HOST)
     now = deps.clock.now()
-    if known is None and not settings.pool.local_host:
+    if stored is None and not settings.pool.local_host:
         return
-    before = known or Host(
+    host = stored or Host(
         id=ids.new_host_id(),
         name=LOCAL_HOST,
         docker_url=settings.places.docker_url,
@@ -115,28 +121,28 @@ def _local_host(deps: Deps, settings: Settings) -> None:
     )
     deps.store.hosts.put(
         replace(
-            before,
+            host,
             docker_url=settings.places.docker_url,
             publish_address=settings.pool.publish_address,
             agent_folder=str(settings.places.agent_folder),
-            slots=settings.pool.slots or _measured_slots(),
-            # Not UP before it was admitted again: `down` took its network and its fences away.
-            state=HostState.SUSPECT if known else HostState.JOINING,
+            slots=settings.pool.slots or _slots_of_this_machine(),
+            # Not UP until it is admitted again: `spawnctl down` removed its network and its fences.
+            state=HostState.SUSPECT if stored else HostState.JOINING,
             state_since=now,
             reason="the daemon is starting",
-            # Switched off it empties itself, and stays until then.
-            drain=before.drain if settings.pool.local_host else Drain.MOVE,
+            # Switched off in the settings, the host drains. Its row stays until it is empty.
+            drain=host.drain if settings.pool.local_host else Drain.MOVE,
         )
     )
 
 
-def _measured_slots() -> int:
-    """From this machine's memory and CPUs, which the embedded engine shares."""
+def _slots_of_this_machine() -> int:
+    """The slots for this machine's memory and CPUs, which the embedded engine shares."""
     try:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError):
-        memory = _FALLBACK_MEMORY_BYTES
-    return default_slots(memory_bytes=memory, cpus=os.cpu_count() or 1)
+        memory_bytes = _FALLBACK_MEMORY_BYTES
+    return default_slots(memory_bytes=memory_bytes, cpus=os.cpu_count() or 1)
 
 
 if __name__ == "__main__":

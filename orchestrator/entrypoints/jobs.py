@@ -1,4 +1,4 @@
-"""spawn-worker: RQ workers, and the one job that they run."""
+"""spawn-worker: RQ workers and the job that they run. The supervisor starts it."""
 
 from __future__ import annotations
 
@@ -6,35 +6,37 @@ import functools
 import time
 
 from orchestrator import bootstrap, config, observability
+from orchestrator.adapters.docker import sockets
+from orchestrator.adapters.docker.engine import DockerEngines
 from orchestrator.adapters.redis import rq_queue
+from orchestrator.config import Settings
 from orchestrator.domain.ids import SessionId
-from orchestrator.entrypoints import engines
 from orchestrator.services.deps import Deps
-from orchestrator.services.sessions import converge as service
+from orchestrator.services.sessions import converge as converging
 from orchestrator.slim import structlog
 
 log = structlog.get_logger()
 
 
 def converge(session_id: str) -> None:
-    """Look at one session. What RQ calls; see adapters/redis/rq_queue.py."""
-    began = time.perf_counter()
-    outcome = service.converge(_deps(), SessionId(session_id))
+    """Converge one session. RQ calls this function by its name: see adapters/redis/rq_queue.py."""
+    started_at = time.perf_counter()
+    outcome = converging.converge(_deps(), SessionId(session_id))
     log.info(
-        "converged",
+        "session_converged",
         session=session_id,
         state=outcome.state,
         steps=outcome.steps,
         waits_for=outcome.waits_for or None,
-        ms=round((time.perf_counter() - began) * 1000, 1),
+        ms=round((time.perf_counter() - started_at) * 1000, 1),
     )
 
 
 def main() -> None:
-    """Run the workers until told to stop."""
+    """Run the workers until SIGTERM."""
     settings = config.load()
     observability.configure(settings.processes.log_level, "worker")
-    # The pool only watches; its workers open their own connections, after the fork.
+    # The pool only watches its workers. They open their own connections after the fork.
     rq_queue.run_workers(
         bootstrap.connect_redis(settings), settings.processes.workers, at_start=_deps
     )
@@ -42,9 +44,22 @@ def main() -> None:
 
 @functools.cache
 def _deps() -> Deps:
-    """Once per worker process, after the fork: connections don't survive one."""
+    """What the services need. Built once per worker process, after the fork: no connection may be
+    shared across a fork."""
     settings = config.load()
-    return bootstrap.build(settings, engines.for_worker(settings))
+    return bootstrap.build(settings, _make_engines(settings))
+
+
+def _make_engines(settings: Settings) -> DockerEngines:
+    """Docker engines through this machine's sockets, including those that the daemon forwards. They
+    set no firewall rules: only the leader does.
+
+    This is not in bootstrap: the api process never talks to Docker and need not load its SDK.
+    """
+    return DockerEngines(
+        bootstrap.sandbox_limits(settings),
+        url_of=functools.partial(sockets.docker_url, settings.places.links_folder),
+    )
 
 
 if __name__ == "__main__":

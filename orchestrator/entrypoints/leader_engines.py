@@ -1,5 +1,7 @@
-"""Links to all hosts, and their Docker through these: for the leading daemon and the last sweep.
-Not in engines.py: workers need not hold an SSH library in memory.
+"""The links to all hosts, and their Docker engines through these links. The leading daemon and
+sweep.py call it.
+
+Workers have their own in jobs.py, so that they need not load an SSH library.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ from orchestrator.config import Settings
 from orchestrator.domain.pool.host import Host
 
 
-def fleet(settings: Settings) -> SshFleet:
-    """The links to all hosts. Only one process may hold them."""
+def make_fleet(settings: Settings) -> SshFleet:
+    """The links to all hosts, not opened yet. Only one process at a time may open them."""
     return SshFleet(
         FleetSettings(
             instance=bootstrap.sandbox_limits(settings).instance,
@@ -28,20 +30,21 @@ def fleet(settings: Settings) -> SshFleet:
     )
 
 
-def docker(settings: Settings, links: SshFleet) -> DockerEngines:
-    """As engines.for_worker, with firewalls set on the hosts themselves, through their links."""
+def make_engines(settings: Settings, fleet: SshFleet) -> DockerEngines:
+    """Docker engines of all hosts. They set firewall rules on each host through its link."""
 
     def runner_of(host: Host) -> Runner:
-        return functools.partial(links.run, host)
+        return functools.partial(fleet.run, host)
 
-    def guests_of(host: Host) -> Sequence[str] | None:
-        if not host.remote:
-            return None  # published on loopback, where nobody else comes
-        return settings.pool.proxies or [address for address in [links.seen_from(host)] if address]
+    def allowlist_of(host: Host) -> Sequence[str] | None:
+        if not host.is_remote:
+            return None  # its ports are published on loopback: other machines can't reach them
+        own_address = fleet.our_address(host)
+        return settings.pool.proxies or ([own_address] if own_address else [])
 
     return DockerEngines(
         bootstrap.sandbox_limits(settings),
         url_of=functools.partial(sockets.docker_url, settings.places.links_folder),
         runner_of=runner_of,
-        guests_of=guests_of,
+        allowlist_of=allowlist_of,
     )

@@ -1,4 +1,7 @@
-"""Leadership of one daemon at a time: held in the database, renewed three times in its length."""
+"""The lease that makes one daemon the leader. daemon.py holds it.
+
+The lease is a row of the database. It lasts 6 s, and its holder renews it every 2 s.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,13 @@ from orchestrator.slim import structlog
 LEASE = "daemon"
 _LEASE_S = 6.0
 _RENEW_S = 2.0
-_ATTEMPT_S = 0.5
+_RETRY_S = 0.5
 
 log = structlog.get_logger()
 
 
 class Lease:
-    """The daemon's. A holder that died on this machine is not waited for."""
+    """The daemon's lease. Nobody waits for a holder that died on this machine."""
 
     def __init__(self, deps: Deps, stop: threading.Event) -> None:
         self._deps = deps
@@ -30,24 +33,24 @@ class Lease:
         self._holder = holder_of(os.getpid())
 
     def acquire(self) -> bool:
-        """Wait until nobody else leads; False when told to stop before that."""
+        """Wait until no other daemon holds the lease, and take it. False if `stop` is set first."""
         waiting = False
         while not self._stop.is_set():
             if self._hold():
-                log.info("leading", holder=self._holder)
+                log.info("lease_acquired", holder=self._holder)
                 return True
-            if self._bury():
+            if self._release_dead():
                 continue
             if not waiting:
-                log.info("another daemon leads; waiting for its lease to run out")
+                log.info("lease_awaited", reason="another daemon leads")
                 waiting = True
-            self._stop.wait(_ATTEMPT_S)
+            self._stop.wait(_RETRY_S)
         return False
 
-    def keep(self, also: Callable[[], bool]) -> None:
-        """Renew until told to stop, until the lease is lost, or until `also` says so."""
+    def keep(self, stop_early: Callable[[], bool]) -> None:
+        """Renew the lease until `stop` is set, `stop_early` is true, or the lease is lost."""
         missed = 0
-        while not self._stop.wait(_RENEW_S) and not also():
+        while not self._stop.wait(_RENEW_S) and not stop_early():
             try:
                 held = self._hold()
             except errors.Temporary:
@@ -56,53 +59,56 @@ class Lease:
             else:
                 missed = 0 if held else missed
             if not held:
-                log.error("the lease is lost: another daemon may lead")
+                log.error("lease_lost", reason="another daemon may lead")
                 return
 
     def release(self) -> None:
         try:
             self._deps.store.leases.release(LEASE, self._holder)
         except errors.Temporary as error:
-            log.warning("the lease runs out by itself", error=str(error))
+            # The lease then expires by itself.
+            log.warning("lease_release_failed", error=str(error))
 
     def _hold(self) -> bool:
         now = self._deps.clock.now()
         until = now + timedelta(seconds=_LEASE_S)
         return self._deps.store.leases.hold(LEASE, self._holder, until, now)
 
-    def _bury(self) -> bool:
-        """Give back the lease of a holder that is dead for sure; False when it may live."""
+    def _release_dead(self) -> bool:
+        """Release the lease of a holder that has certainly died. False if it may be alive."""
         holder = self._deps.store.leases.holder(LEASE, self._deps.clock.now())
         if holder is None or not has_died(holder):
             return False
-        log.info("the daemon that led has died", holder=holder)
+        log.info("leader_died", holder=holder)
         self._deps.store.leases.release(LEASE, holder)
         return True
 
 
 def holder_of(pid: int) -> str:
-    """A process as others may tell it from all that ever were, on whatever machine."""
-    return f"{socket.gethostname()}:{_world()}:{pid}:{_started_at(pid)}"
+    """An id of the process that no other process ever has, on any machine."""
+    return f"{socket.gethostname()}:{_pid_namespace()}:{pid}:{_started_at(pid)}"
 
 
 def has_died(holder: str) -> bool:
-    """Whether that process is gone. Of one that isn't of our world of processes (another machine,
-    another container, before the last boot) nothing is known: False."""
-    host, world, pid, started_at, *rest = (*holder.split(":"), "", "", "", "")
-    if host != socket.gethostname() or world != _world() or not pid.isdigit() or not started_at:
+    """Whether that process has certainly ended. False if we can't tell: it belongs to another
+    machine, another container, or an earlier boot."""
+    host, namespace, pid, started_at, *rest = (*holder.split(":"), "", "", "", "")
+    if host != socket.gethostname() or namespace != _pid_namespace():
+        return False
+    if not pid.isdigit() or not started_at:
         return False
     return not any(rest) and _started_at(int(pid)) != started_at
 
 
-def _world() -> str:
-    """This boot's numbering of processes: the kernel's run, and the container, if any."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-    return f"{boot}.{Path('/proc/self/ns/pid').stat().st_ino}"
+def _pid_namespace() -> str:
+    """The scope in which a process number is unique: this boot, and the container, if any."""
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    return f"{boot_id}.{Path('/proc/self/ns/pid').stat().st_ino}"
 
 
 def _started_at(pid: int) -> str:
-    """When a process began, in ticks since the boot: numbers of processes are used again. Empty
-    when there is none. See proc(5), field 22 of stat."""
+    """When the process started, in ticks since the boot: process numbers are reused. Empty if there
+    is no such process. See proc(5), field 22 of stat."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
     except OSError:

@@ -1,6 +1,7 @@
-"""One-off before the processes start: state folder, secrets, tables, the proxy's configuration.
+"""Prepare a start: create the state folder, the secrets, the tables and the proxy's configuration.
 
-Run by the supervisor as a process of its own, so that what it imports doesn't stay in memory.
+The supervisor runs it to its end before it starts the other processes. It is a process of its own,
+so that its imports don't stay in the supervisor's memory.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ def main() -> int:
     try:
         state.prepare()
         state.secret()
-        connection.make_key(settings.places.ssh_key, f"spawnai-{state.instance()}")
+        connection.ensure_key(settings.places.ssh_key, f"spawnai-{state.instance()}")
         state.operator_key(keys.make_secret())
         settings.places.redis_socket.parent.mkdir(exist_ok=True)
-        (settings.places.state_dir / "warnings").unlink(missing_ok=True)  # of an earlier start
+        (settings.places.state_dir / "warnings").unlink(missing_ok=True)  # from an earlier start
         upgrade.migrate(settings.places.effective_database_url)
         nginx.write_base(bootstrap.nginx_settings(settings))
     except errors.SpawnError as error:

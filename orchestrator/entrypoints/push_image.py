@@ -1,6 +1,7 @@
-"""One push of the runtime image to one host: `python -m orchestrator.entrypoints.push_image NAME`.
+"""ImagePush the runtime image to one host: `python -m orchestrator.entrypoints.push_image NAME`.
 
-Started by the daemon for a host that lacks the image; `spawnctl image push` does the same by hand.
+The daemon starts this process for a host that lacks the image. `spawnctl image push` does the same
+by hand.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ log = structlog.get_logger()
 
 
 def main() -> int:
-    """0 when the host has the image afterwards."""
+    """ImagePush the image. Returns 0 if the host has it afterwards, otherwise 1."""
     settings = config.load()
     observability.configure(settings.processes.log_level, "push")
     name = sys.argv[1]
@@ -29,22 +30,22 @@ def main() -> int:
     try:
         host = store.hosts.by_name(name)
         if host is None:
-            log.warning("there is no such host any more", host=name)
+            log.warning("image_push_failed", host=name, reason="the host was removed")
             return 1
-        began = time.monotonic()
-        sent = image_push.push(of(settings, host), bootstrap.sandbox_limits(settings))
+        started_at = time.monotonic()
+        sent = image_push.push_image(_push_of(settings, host), bootstrap.sandbox_limits(settings))
     except errors.SpawnError as error:
-        log.warning("an image push failed", host=name, code=error.code, error=str(error))
+        log.warning("image_push_failed", host=name, code=error.code, error=str(error))
         return 1
     finally:
         store.close()
-    log.info("the runtime image is there", host=name, sent=sent, s=round(time.monotonic() - began))
+    log.info("image_pushed", host=name, sent=sent, s=round(time.monotonic() - started_at))
     return 0
 
 
-def of(settings: Settings, host: Host) -> image_push.Push:
-    """What has to go to a host."""
-    return image_push.Push(
+def _push_of(settings: Settings, host: Host) -> image_push.ImagePush:
+    """Which image goes to the host, and how to reach it."""
+    return image_push.ImagePush(
         image=settings.pool.runtime_image or StateFolder(settings.places.state_dir).image(),
         source_url=settings.places.docker_url,
         address=host.address,

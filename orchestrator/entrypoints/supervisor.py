@@ -1,8 +1,8 @@
-"""`spawnctl up`: starts the processes of one machine, keeps them alive, stops them in order.
+"""The supervisor starts the processes of one machine, restarts those that die, and stops them in
+order. `spawnctl up` starts it as `python -m orchestrator.entrypoints.supervisor`.
 
-Runs as a process of its own (`python -m orchestrator.entrypoints.supervisor`), small on
-purpose: it imports nothing that its children need. SIGTERM and SIGINT stop everything and remove
-the sandboxes; SIGUSR1 stops everything and leaves them running; a second signal forces.
+It stays small: it imports nothing that only its children need. SIGTERM and SIGINT stop everything
+and remove the sandboxes. SIGUSR1 stops everything and keeps the sandboxes. A second signal forces.
 """
 
 from __future__ import annotations
@@ -23,24 +23,23 @@ from typing import IO
 
 from orchestrator import config
 from orchestrator.config import Settings
-from orchestrator.entrypoints import children as catalog
-from orchestrator.entrypoints.children import Child
+from orchestrator.entrypoints.children import STOP_ORDER, Child, all_children, environment_of
 
 LOCK = "supervisor.lock"
 READY = "supervisor.ready"
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGCHLD}
-_BACKOFF_S = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
-_STEADY_S = 20.0
+_BACKOFF_S = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)  # before the first restart, the second, ...
+_STEADY_S = 20.0  # a child that ran for longer starts again at the first backoff
 _TICK_S = 0.5
 _ROTATE_S = 60.0
 _LOG_MAX_BYTES = 20 * 1024**2
-_ASK_AGAIN_S = 0.03
+_READY_POLL_S = 0.03
 _PR_SET_PDEATHSIG = 1
 
 
 @dataclass
-class Slot:
-    """A child's place: its process, and how often it died lately."""
+class SupervisedChild:
+    """A child, its process, and how often it died in a row."""
 
     child: Child
     process: subprocess.Popen[bytes] | None = None
@@ -50,13 +49,13 @@ class Slot:
 
 
 class StartFailed(Exception):
-    """A child did not become ready; the message names it and its log."""
+    """A child did not become ready. The message names it and shows the end of its log."""
 
 
 def main() -> int:
-    """Hold the lock, prepare, start, watch, stop."""
+    """Take the lock, then prepare, start, watch and stop. Returns the exit status."""
     settings = config.load()
-    os.umask(0o077)  # what we and our children write is ours alone, unless somebody says otherwise
+    os.umask(0o077)  # by default, only our user reads the files that we and our children write
     settings.places.state_dir.mkdir(parents=True, exist_ok=True)
     with _lock(settings.places.state_dir / LOCK) as lock:
         if lock is None:
@@ -79,127 +78,135 @@ def main() -> int:
 
 
 class Supervisor:
-    """Owns the children of one machine."""
+    """Starts, watches and stops the children of one machine."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._logs = settings.places.state_dir / "log"
-        self._slots: list[Slot] = []
+        self._supervised: list[SupervisedChild] = []
 
     def start(self) -> None:
-        """Start each child when those before it are ready. Raises StartFailed."""
+        """Start the children one by one, each when the previous one is ready. Raises StartFailed,
+        and FileNotFoundError for a program that is not installed."""
         self._logs.mkdir(exist_ok=True)
         self._run_once("prepare", "orchestrator.entrypoints.prepare")
-        for child in catalog.all_children(self._settings):
-            slot = Slot(child=child)
-            self._slots.append(slot)
-            self._spawn(slot)
-            self._await_ready(slot)
+        for child in all_children(self._settings):
+            supervised = SupervisedChild(child=child)
+            self._supervised.append(supervised)
+            self._spawn(supervised)
+            self._wait_until_ready(supervised)
 
     def watch(self) -> bool:
-        """Restart what dies, until told to stop. Whether the sandboxes are to be kept."""
+        """Restart children that die, until a signal to stop. Returns whether to keep the
+        sandboxes."""
         rotate_at = time.monotonic() + _ROTATE_S
         while True:
-            info = signal.sigtimedwait(_SIGNALS, self._nap_s())
+            info = signal.sigtimedwait(_SIGNALS, self._wait_s())
             if info is not None and info.si_signo != signal.SIGCHLD:
                 return info.si_signo == signal.SIGUSR1
             now = time.monotonic()
-            for slot in self._slots:
-                self._revive(slot, now)
+            for supervised in self._supervised:
+                self._restart_if_dead(supervised, now)
             if now >= rotate_at:
                 rotate_at = now + _ROTATE_S
                 self._rotate_logs()
 
     def stop(self, *, keep_apps: bool) -> None:
-        """In the written order (children.STOP_ORDER); what doesn't end in its time is killed."""
-        by_name = {slot.child.name: slot for slot in self._slots}
+        """Stop the children in the order of children.STOP_ORDER. A child that exceeds its time is
+        killed. Remove the sandboxes afterwards, unless they are kept."""
+        by_name = {supervised.child.name: supervised for supervised in self._supervised}
         forced = False
-        for name in catalog.STOP_ORDER:
+        for name in STOP_ORDER:
             if name in by_name:
-                forced = self._end(by_name[name], forced=forced)
+                forced = self._stop_child(by_name[name], forced=forced)
         if not keep_apps:
             with contextlib.suppress(StartFailed):
                 self._run_once("sweep", "orchestrator.entrypoints.sweep")
 
     def _run_once(self, name: str, module: str) -> None:
-        with self._log(name) as log:
-            done = subprocess.run(
+        with self._open_log(name) as log:
+            result = subprocess.run(
                 [sys.executable, "-m", module],
                 stdout=log,
                 stderr=log,
                 check=False,
                 preexec_fn=_in_child,
             )
-        if done.returncode != 0:
+        if result.returncode != 0:
             raise StartFailed(f"{name} failed:\n{_tail(self._logs / f'{name}.log')}")
 
-    def _spawn(self, slot: Slot) -> None:
-        child = slot.child
-        with self._log(child.name) as log:
-            slot.process = subprocess.Popen(
+    def _spawn(self, supervised: SupervisedChild) -> None:
+        child = supervised.child
+        with self._open_log(child.name) as log:
+            supervised.process = subprocess.Popen(
                 child.argv,
-                env=catalog.environment(child, os.environ),
+                env=environment_of(child, os.environ),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # its own group, so that its children die with it
+                start_new_session=True,  # its own group, so that we can kill its children with it
                 preexec_fn=_in_child,  # noqa: PLW1509 - this process has one thread
             )
-        slot.started_at = time.monotonic()
+        supervised.started_at = time.monotonic()
 
-    def _await_ready(self, slot: Slot) -> None:
-        child, process = slot.child, slot.process
+    def _wait_until_ready(self, supervised: SupervisedChild) -> None:
+        child, process = supervised.child, supervised.process
         assert process is not None
-        ends = time.monotonic() + child.ready_within_s
+        deadline = time.monotonic() + child.ready_within_s
         while not child.ready():
-            if process.poll() is not None or time.monotonic() > ends:
+            if process.poll() is not None or time.monotonic() > deadline:
                 raise StartFailed(
                     f"{child.name} is not ready:\n{_tail(self._logs / f'{child.name}.log')}"
                 )
-            if self._told_to_stop():
-                raise StartFailed("told to stop while starting")
-            time.sleep(_ASK_AGAIN_S)
+            if self._is_told_to_stop():
+                raise StartFailed("a signal stopped the start")
+            time.sleep(_READY_POLL_S)
 
-    def _told_to_stop(self) -> bool:
-        waiting = signal.sigpending()
-        return bool(waiting & (_SIGNALS - {signal.SIGCHLD}))
+    def _is_told_to_stop(self) -> bool:
+        return bool(signal.sigpending() & (_SIGNALS - {signal.SIGCHLD}))
 
-    def _revive(self, slot: Slot, now: float) -> None:
-        process = slot.process
+    def _restart_if_dead(self, supervised: SupervisedChild, now: float) -> None:
+        process = supervised.process
         if process is not None and process.poll() is not None:
-            # What it forked may still hold its port or its queue: nginx's workers outlive it.
+            # Processes that it forked may still hold its port or its queue, as nginx's workers do.
             _signal_group(process.pid, signal.SIGKILL)
-            steady = now - slot.started_at > _STEADY_S
-            slot.deaths = 1 if steady else slot.deaths + 1
-            slot.restart_at = now + _BACKOFF_S[min(slot.deaths, len(_BACKOFF_S)) - 1]
-            slot.process = None
-            self._say(f"{slot.child.name} ended with {process.returncode}; starting it again")
-        if slot.process is None and now >= slot.restart_at:
-            self._spawn(slot)
+            was_steady = now - supervised.started_at > _STEADY_S
+            supervised.deaths = 1 if was_steady else supervised.deaths + 1
+            supervised.restart_at = now + _BACKOFF_S[min(supervised.deaths, len(_BACKOFF_S)) - 1]
+            supervised.process = None
+            self._print(f"{supervised.child.name} ended with {process.returncode}; restarting it")
+        if supervised.process is None and now >= supervised.restart_at:
+            self._spawn(supervised)
 
-    def _nap_s(self) -> float:
-        due = [slot.restart_at for slot in self._slots if slot.process is None]
+    def _wait_s(self) -> float:
+        """Seconds until the next restart is due, or a tick if none is."""
+        due = [
+            supervised.restart_at for supervised in self._supervised if supervised.process is None
+        ]
         return max(0.0, min(due) - time.monotonic()) if due else _TICK_S
 
-    def _end(self, slot: Slot, *, forced: bool) -> bool:
-        process = slot.process
+    def _stop_child(self, supervised: SupervisedChild, *, forced: bool) -> bool:
+        """Stop one child: kill it at once if `forced`. Returns whether to kill the next ones too:
+        another signal has arrived."""
+        process = supervised.process
         if process is None:
             return forced
         if process.poll() is None:
             process.send_signal(signal.SIGKILL if forced else signal.SIGTERM)
-            ends = time.monotonic() + slot.child.stop_within_s
-            while process.poll() is None and time.monotonic() < ends:
+            deadline = time.monotonic() + supervised.child.stop_within_s
+            while process.poll() is None and time.monotonic() < deadline:
                 info = signal.sigtimedwait(_SIGNALS, _TICK_S)
                 if info is not None and info.si_signo != signal.SIGCHLD:
                     forced = True
                     break
         _signal_group(process.pid, signal.SIGKILL)
         process.wait()
-        self._say(f"{slot.child.name} stopped")
+        self._print(f"{supervised.child.name} stopped")
         return forced
 
     def _rotate_logs(self) -> None:
-        """Keep one older part of each log. All write by appending, so that emptying it is safe."""
+        """Move the contents of a large log to one older file. Truncating is safe because every
+        process opens its log for appending."""
         for path in (
             *self._logs.glob("*.log"),
             *self._settings.places.state_dir.glob("nginx/*.log"),
@@ -208,16 +215,17 @@ class Supervisor:
                 shutil.copyfile(path, path.with_suffix(".log.1"))
                 os.truncate(path, 0)
 
-    def _log(self, name: str) -> IO[bytes]:
+    def _open_log(self, name: str) -> IO[bytes]:
         return (self._logs / f"{name}.log").open("ab")
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         print(f"{stamp} {text}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
 def _lock(path: Path) -> Generator[IO[str] | None]:
+    """Lock the file and write our process number to it. Yields None if it is locked already."""
     with path.open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -235,7 +243,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def _in_child() -> None:
-    """Between fork and exec: take signals again, and end when the supervisor is killed."""
+    """Runs in the child between fork and exec: unblock signals, and ask the kernel for a SIGTERM
+    when the supervisor dies."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 

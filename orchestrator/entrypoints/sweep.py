@@ -1,7 +1,7 @@
-"""One-off after the processes stopped: no container, network or rule of ours stays behind.
+"""Clean up after a stop: remove our containers, networks and firewall rules from the hosts.
 
-Run by the supervisor, on every host that answers. Sessions stay in the store; their apps come back
-from their bundles.
+The supervisor runs it after the other processes have stopped. It covers every host that answers.
+Sessions stay in the store: the next start brings their apps back from their bundles.
 """
 
 from __future__ import annotations
@@ -17,42 +17,44 @@ from orchestrator.domain.pool.host import Host, HostState
 from orchestrator.entrypoints import leader_engines
 from orchestrator.services.pool import reconcile
 
-_LINKS_WITHIN_S = 8.0
-_LOOK_S = 0.05
+_LINKS_TIMEOUT_S = 8.0
+_POLL_S = 0.05
 
 
 def main() -> int:
     settings = config.load()
-    fleet = leader_engines.fleet(settings)
-    docker = leader_engines.docker(settings, fleet)
-    deps = bootstrap.build(settings, docker)
+    fleet = leader_engines.make_fleet(settings)
+    engines = leader_engines.make_engines(settings, fleet)
+    deps = bootstrap.build(settings, engines)
     try:
-        hosts = [one for one in deps.store.hosts.list() if one.state is not HostState.LOST]
+        hosts = [host for host in deps.store.hosts.list() if host.state is not HostState.LOST]
         with fleet:
-            fleet.keep(hosts)
-            answering = _await(fleet, hosts)
-            count = sum(reconcile.empty(deps, one) for one in answering)
+            fleet.set_hosts(hosts)
+            linked = _wait_for_links(fleet, hosts)
+            count = sum(reconcile.remove_all_containers(deps, host) for host in linked)
     except errors.SpawnError as error:
         print(f"the sandboxes could not be removed: {error}", file=sys.stderr)
         return 1
     finally:
-        docker.close()
+        engines.close()
         deps.store.close()
     print(f"removed {count} sandboxes", file=sys.stderr)
-    for one in hosts:
-        if one not in answering:
-            print(f"{one.name} did not answer: it is swept when it returns", file=sys.stderr)
+    for host in hosts:
+        if host not in linked:
+            print(f"{host.name} did not answer: it is cleaned when it returns", file=sys.stderr)
     return 0
 
 
-def _await(fleet: SshFleet, hosts: Sequence[Host]) -> Sequence[Host]:
-    """Those that answer, once all do or the time is up."""
-    ends = time.monotonic() + _LINKS_WITHIN_S
+def _wait_for_links(fleet: SshFleet, hosts: Sequence[Host]) -> Sequence[Host]:
+    """The hosts whose link is up. Waits until all are up, or until the timeout."""
+    deadline = time.monotonic() + _LINKS_TIMEOUT_S
     while True:
-        found = [one for one in hosts if (reach := fleet.reach(one)) is not None and reach.up]
-        if len(found) == len(hosts) or time.monotonic() > ends:
-            return found
-        time.sleep(_LOOK_S)
+        linked = [
+            host for host in hosts if (link := fleet.link_state(host)) is not None and link.up
+        ]
+        if len(linked) == len(hosts) or time.monotonic() > deadline:
+            return linked
+        time.sleep(_POLL_S)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""When, never how: each loop calls one pass of a service, on a rhythm or when woken."""
+"""When the services run: each loop calls one pass of a service, at intervals or when woken."""

@@ -1,7 +1,7 @@
-"""Passes over the hosts: what the links say, admission, refreshes, drains, fences, reconciling.
+"""Passes over the hosts: links, admission, measuring, drains, fences, reconciling.
 
-Hosts are worked on side by side, each by one pass of a kind at a time: one that is slow to answer
-holds up nobody but itself.
+The daemon's loops call them. Hosts are worked on in parallel, but each host by only one pass of a
+kind at a time. So a slow host delays no other host.
 """
 
 from __future__ import annotations
@@ -18,215 +18,227 @@ from orchestrator.domain.ids import HostId
 from orchestrator.domain.pool.host import Drain, Host, HostState
 from orchestrator.services.agents import presence
 from orchestrator.services.deps import Deps
-from orchestrator.services.pool import host_life as service
-from orchestrator.services.pool import reconcile
+from orchestrator.services.pool import host_life, reconcile
 from orchestrator.slim import structlog
 
 _THREADS = 16
 _REFRESH_S = 10.0
-_REFRESHES_PER_S = 20  # the more hosts, the less often each is asked
-_ROUND = 10  # passes in which every host is compared at least once
-_FENCES_S = 20.0
-_PATIENCE_S = 2.0  # for what one pass asks of its hosts; who takes longer goes on beside it
+_REFRESHES_PER_S = 20  # over all hosts: the larger the pool, the less often each host is measured
+_ROUND = 10  # passes within which every host is compared at least once
+_FENCES_TIMEOUT_S = 20.0
+_TIMEOUT_S = 2.0  # how long a pass waits for its hosts; slower work goes on in the background
 
 log = structlog.get_logger()
 
 
 @dataclass(kw_only=True)
-class SideBySide:
-    """Work on hosts in threads; a host that is still worked on is left alone."""
+class HostTasks:
+    """Runs one kind of work on many hosts, in threads. Skips a host that is still busy."""
 
     threads: Executor = field(
         default_factory=lambda: ThreadPoolExecutor(_THREADS, thread_name_prefix="hosts")
     )
     _busy: set[HostId] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _died: BaseException | None = None  # of what nobody waited for
+    _bug: BaseException | None = None  # raised by a task that no pass waited for
 
-    def each(
-        self, hosts: Sequence[Host], work: Callable[[Host], str], patience_s: float = _PATIENCE_S
+    def run(
+        self, hosts: Sequence[Host], work: Callable[[Host], str], timeout_s: float = _TIMEOUT_S
     ) -> str:
-        """Do it for all of them; what they said in time, by name. A host that fails is logged: it
-        is another pass's business to find out whether it answers at all. A bug is raised, if not
-        by this pass then by the next."""
-        if self._died is not None:
-            raise self._died
-        began = [(one, self._begin(one, work)) for one in hosts]
-        running = {future: one for one, future in began if future is not None}
-        done, _ = wait(running, timeout=patience_s)
-        said = [(running[future].name, future.result()) for future in done]
-        return "; ".join(f"{name}: {text}" for name, text in sorted(said) if text)
+        """Run `work` on all hosts, and return the summaries that arrived within `timeout_s`.
 
-    def _begin(self, host: Host, work: Callable[[Host], str]) -> Future[str] | None:
+        A Temporary error of a host is logged and dropped: the links pass finds out whether that
+        host answers at all. A bug is raised by this pass or by the next one.
+        """
+        if self._bug is not None:
+            raise self._bug
+        started = [(host, self._start(host, work)) for host in hosts]
+        running = {future: host for host, future in started if future is not None}
+        finished, _ = wait(running, timeout=timeout_s)
+        summaries = [(running[future].name, future.result()) for future in finished]
+        return "; ".join(f"{name}: {summary}" for name, summary in sorted(summaries) if summary)
+
+    def _start(self, host: Host, work: Callable[[Host], str]) -> Future[str] | None:
         with self._lock:
             if host.id in self._busy:
                 return None
             self._busy.add(host.id)
-        return self.threads.submit(self._finish, host, work)
+        return self.threads.submit(self._run_one, host, work)
 
-    def _finish(self, host: Host, work: Callable[[Host], str]) -> str:
+    def _run_one(self, host: Host, work: Callable[[Host], str]) -> str:
         try:
             return work(host)
         except (errors.Temporary, errors.NotFound) as error:
-            log.warning("work on a host failed", host=host.name, code=error.code, error=str(error))
+            log.warning("host_task_failed", host=host.name, code=error.code, error=str(error))
             return ""
         except BaseException as error:
-            self._died = error
+            self._bug = error
             raise
         finally:
             with self._lock:
                 self._busy.discard(host.id)
 
 
-class Hosts:
-    """What is done with hosts as such. One per daemon."""
+class HostPasses:
+    """The passes that work on hosts as such. One per daemon."""
 
     def __init__(
         self,
         deps: Deps,
         fleet: ports.Fleet,
         images: ports.ImagePushes,
-        changed: Callable[[Sequence[Host]], None] = lambda _hosts: None,
+        on_change: Callable[[Sequence[Host]], None] = lambda _hosts: None,
         threads: Executor | None = None,
     ) -> None:
-        """`changed` is told of all hosts whenever one has changed: it writes the inventory."""
+        """`on_change` gets all hosts whenever one of them has changed: it writes the inventory."""
         self._deps = deps
         self._fleet = fleet
         self._images = images
-        self._changed = changed
+        self._on_change = on_change
         workers = threads or ThreadPoolExecutor(_THREADS, thread_name_prefix="hosts")
-        self._admissions = SideBySide(threads=workers)
-        self._refreshes = SideBySide(threads=workers)
-        self._fences = SideBySide(threads=workers)
-        self._drains = SideBySide(threads=workers)
-        self._refreshed: dict[HostId, datetime] = {}
-        self._told: Sequence[Host] = ()
+        self._admissions = HostTasks(threads=workers)
+        self._refreshes = HostTasks(threads=workers)
+        self._fences = HostTasks(threads=workers)
+        self._drains = HostTasks(threads=workers)
+        self._refreshed_at: dict[HostId, datetime] = {}
+        self._published: Sequence[Host] = ()  # the hosts that `on_change` got last
 
-    def look(self) -> str:
-        """Be linked to all hosts, write down what the links say, admit those that answer."""
-        hosts = self._deps.store.hosts.list()
-        self._fleet.keep(hosts)
-        seen = [self._look_at(one) for one in hosts]
-        self._images.ensure([one for one in seen if self._lacks_image(one)])
-        waiting = [one for one in seen if self._may_be_admitted(one)]
-        self._admissions.each(waiting, self._admit, patience_s=0)
-        if self._told != seen:
-            self._changed(seen)
-            self._told = seen
+    def update_links(self) -> str:
+        """Connect to all hosts, record the state of their links, admit the hosts that answer."""
+        before = self._deps.store.hosts.list()
+        self._fleet.set_hosts(before)
+        after = [self._record_link_state(host) for host in before]
+        self._images.ensure([host for host in after if self._lacks_image(host)])
+        waiting = [host for host in after if self._can_be_admitted(host)]
+        self._admissions.run(waiting, self._admit, timeout_s=0)
+        if self._published != after:
+            self._on_change(after)
+            self._published = after
         changes = (
-            f"{after.name}: {before.state} -> {after.state} {after.reason}".rstrip()
-            for before, after in zip(hosts, seen, strict=True)
-            if before.state is not after.state
+            f"{new.name}: {old.state} -> {new.state} {new.reason}".rstrip()
+            for old, new in zip(before, after, strict=True)
+            if old.state is not new.state
         )
         return "; ".join(changes)
 
     def refresh(self) -> str:
         """Measure the hosts that are UP, each every few seconds."""
         now = self._deps.clock.now()
-        hosts = self._working()
-        every = timedelta(seconds=max(_REFRESH_S, len(hosts) / _REFRESHES_PER_S))
-        due = [one for one in hosts if now - self._refreshed.get(one.id, one.created_at) >= every]
-        self._refreshed = {one.id: self._refreshed.get(one.id, one.created_at) for one in hosts}
-        self._refreshed.update({one.id: now for one in due})
-        return self._refreshes.each(due, self._refresh)
+        hosts = self._reachable_hosts()
+        interval = timedelta(seconds=max(_REFRESH_S, len(hosts) / _REFRESHES_PER_S))
+        self._refreshed_at = {
+            host.id: self._refreshed_at.get(host.id, host.created_at) for host in hosts
+        }
+        due = [host for host in hosts if now - self._refreshed_at[host.id] >= interval]
+        self._refreshed_at.update({host.id: now for host in due})
+        return self._refreshes.run(due, self._refresh)
 
     def drain(self) -> str:
-        """Bring the hosts that are to be emptied a step further."""
-        drained = [one for one in self._deps.store.hosts.list() if one.drain is not Drain.NONE]
-        return self._drains.each(drained, self._drain)
+        """Bring the hosts that drain or leave one step further."""
+        hosts = self._deps.store.hosts.list()
+        draining = [host for host in hosts if host.drain is not Drain.NONE]
+        return self._drains.run(draining, self._drain)
 
-    def fence(self, warn: Callable[[Sequence[str]], None]) -> str:
-        """See to it that networks and egress rules stand, whoever flushed them."""
-        lacking: dict[str, Sequence[str]] = {}
+    def check_fences(self, warn: Callable[[Sequence[str]], None]) -> str:
+        """Restore networks and egress rules that somebody flushed.
 
-        def check(host: Host) -> str:
-            lacking[host.name] = self._deps.engines.of(host).prepare()
+        `warn` gets all that could not be restored, on all hosts, in each pass.
+        """
+        by_host: dict[str, Sequence[str]] = {}
+
+        def prepare(host: Host) -> str:
+            by_host[host.name] = self._deps.engines.for_host(host).prepare()
             return ""
 
-        self._fences.each(self._working(), check, patience_s=_FENCES_S)
-        said = [f"{name}: {one}" for name in sorted(lacking) for one in lacking[name]]
-        warn(said)
-        return "; ".join(said)
+        self._fences.run(self._reachable_hosts(), prepare, timeout_s=_FENCES_TIMEOUT_S)
+        warnings = [f"{name}: {warning}" for name in sorted(by_host) for warning in by_host[name]]
+        warn(warnings)
+        return "; ".join(warnings)
 
-    def _working(self) -> Sequence[Host]:
-        """Those that are UP and answer just now."""
-        up = [one for one in self._deps.store.hosts.list() if one.state is HostState.UP]
-        return [one for one in up if self._answers(one)]
+    def _reachable_hosts(self) -> Sequence[Host]:
+        """The hosts that are UP and answer right now."""
+        hosts = self._deps.store.hosts.list()
+        return [host for host in hosts if host.state is HostState.UP and self._answers(host)]
 
     def _answers(self, host: Host) -> bool:
-        reach = self._fleet.reach(host)
-        return reach is not None and reach.up
+        link = self._fleet.link_state(host)
+        return link is not None and link.up
 
-    def _look_at(self, host: Host) -> Host:
-        reach = self._fleet.reach(host)
-        return host if reach is None else service.look(self._deps, host, reach)
+    def _record_link_state(self, host: Host) -> Host:
+        link = self._fleet.link_state(host)
+        return host if link is None else host_life.record_link_state(self._deps, host, link)
 
-    def _may_be_admitted(self, host: Host) -> bool:
+    def _can_be_admitted(self, host: Host) -> bool:
         if host.state not in {HostState.JOINING, HostState.SUSPECT} or host.drain is Drain.LEAVE:
             return False
         return self._answers(host)
 
     def _lacks_image(self, host: Host) -> bool:
-        """Whether today's image has to be streamed there."""
-        return host.remote and self._answers(host) and host.image != self._deps.image()
+        """Whether today's image has to be streamed to this host."""
+        return host.is_remote and self._answers(host) and host.image != self._deps.image()
 
     def _admit(self, host: Host) -> str:
-        after = service.admit(self._deps, self._fleet, host)
-        if after.state is HostState.UP and host.state is not HostState.UP:
-            log.info("a host is up", host=host.name, image=after.image)
+        admitted = host_life.admit(self._deps, self._fleet, host)
+        if admitted.state is HostState.UP and host.state is not HostState.UP:
+            log.info("host_admitted", host=host.name, image=admitted.image)
         return ""
 
     def _drain(self, host: Host) -> str:
         if host.drain is Drain.LEAVE:
-            return "has left" if service.leave(self._deps, self._fleet, host) else ""
-        touched = service.empty_drained(self._deps, host)
+            has_left = host_life.continue_removal(self._deps, self._fleet, host)
+            return "has left" if has_left else ""
+        touched = host_life.continue_drain(self._deps, host)
         return str(touched) if touched else ""
 
     def _refresh(self, host: Host) -> str:
-        service.refresh(self._deps, self._fleet, host)
+        host_life.refresh(self._deps, self._fleet, host)
         return ""
 
 
 class Reconciler:
-    """Compares hosts with the store: those whose containers changed at once, and all of them in
-    turn, so that what no event told is found within some passes."""
+    """Compares hosts with the store.
+
+    A host whose containers changed is compared at once. All hosts take turns, so that a difference
+    that no event told is found within _ROUND passes.
+    """
 
     def __init__(self, deps: Deps, fleet: ports.Fleet, threads: Executor | None = None) -> None:
         self._deps = deps
         self._fleet = fleet
-        self._ears = presence.Ears(since=deps.clock.now())
-        self._work = SideBySide(
+        self._listener_watch = presence.ListenerWatch(since=deps.clock.now())
+        self._tasks = HostTasks(
             threads=threads or ThreadPoolExecutor(_THREADS, thread_name_prefix="reconcile")
         )
         self._turn = 0
-        self._due: set[HostId] = set()  # until a comparison has begun after the change
+        self._due: set[HostId] = set()  # hosts that no comparison has begun on since they changed
 
     def run(self) -> str:
-        heard_since = self._ears.heard_since(self._deps)
+        """One pass. Returns a summary for the log."""
+        heard_since = self._listener_watch.heard_since(self._deps)
         self._due.update(self._fleet.take_changed())
         hosts = self._deps.store.hosts.list()
-        in_turn = set(_slice([one.id for one in hosts], self._turn % _ROUND))
+        in_turn = set(_share([host.id for host in hosts], self._turn % _ROUND))
         self._turn += 1
-        due = [one for one in hosts if one.id in self._due or one.id in in_turn]
-        return self._work.each(due, lambda one: self._compare(one, heard_since))
+        due = [host for host in hosts if host.id in self._due or host.id in in_turn]
+        return self._tasks.run(due, lambda host: self._compare(host, heard_since))
 
     def _compare(self, host: Host, heard_since: datetime) -> str:
         self._due.discard(host.id)
         containers = self._fleet.containers(host)
         if containers is None:
-            return ""  # unreachable isn't unhealthy; `links` says so where people look
+            return ""  # unreachable isn't unhealthy; the links pass reports it
         try:
-            done = reconcile.reconcile(self._deps, host, containers, heard_since)
+            result = reconcile.reconcile(self._deps, host, containers, heard_since)
         except errors.Temporary:
             self._due.add(host.id)
             raise
-        if done.unsure:
+        if result.uncertain:
             self._due.add(host.id)
-        if not (done.orphans or done.broken):
+        if not (result.orphans or result.broken):
             return ""
-        return f"orphans={done.orphans} broken={done.broken}"
+        return f"orphans={result.orphans} broken={result.broken}"
 
 
-def _slice(ids: Sequence[HostId], turn: int) -> Iterator[HostId]:
-    """The share of all hosts that it is the turn of, in rounds of _ROUND."""
-    return (one for index, one in enumerate(ids) if index % _ROUND == turn)
+def _share(host_ids: Sequence[HostId], turn: int) -> Iterator[HostId]:
+    """The hosts whose turn it is, in rounds of _ROUND passes."""
+    return (host_id for index, host_id in enumerate(host_ids) if index % _ROUND == turn)

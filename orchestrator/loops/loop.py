@@ -1,7 +1,8 @@
-"""One loop: a named thread that runs a pass on a rhythm, or at once when woken.
+"""A loop: a named thread that runs a pass at intervals, or at once when it is woken.
 
-Passes never overlap. A pass that raises a Temporary error is repeated with back-off; anything else
-it raises is a bug and ends the process, so that its supervisor starts it afresh.
+LoopSupervisor runs the loops. Passes of one loop never overlap. A pass that raises a temporary
+error is repeated with backoff. Any other error is a bug: it ends the process, and the process
+supervisor starts a new one.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from orchestrator.domain import errors
 from orchestrator.slim import structlog
 
 _BACKOFF_MAX_S = 10.0
-_DOUBLINGS_MAX = 10  # beyond, the cap holds anyway, and 2**n stops fitting a float
+_DOUBLINGS_MAX = 10  # the cap applies long before; without it 2**n would overflow a float
 
 log = structlog.get_logger()
 
@@ -27,9 +28,9 @@ class LoopSpec:
 
     name: str
     every_s: float  # longest time between two passes
-    run: Callable[[], str]  # one pass; a summary for the log, "" when nothing was done
-    topics: tuple[str, ...] = ()  # events that wake it
-    gather_s: float = 0.0  # wait this long after a wake-up, so that a burst is one pass
+    run: Callable[[], str]  # one pass; returns a summary for the log, "" if it did nothing
+    topics: tuple[str, ...] = ()  # topics of the events that wake the loop
+    gather_s: float = 0.0  # wait this long after a wake-up, so that a burst causes one pass
 
 
 class Loop:
@@ -47,11 +48,11 @@ class Loop:
         self._thread.start()
 
     def wake(self) -> None:
-        """Run a pass now, or right after the one that is running."""
+        """Run a pass now, or right after the pass that is running."""
         self._wake.set()
 
     def stop(self, timeout_s: float) -> bool:
-        """Let the present pass end; False when it did not within `timeout_s`."""
+        """Stop after the running pass. False if it does not end within `timeout_s`."""
         self._stopping.set()
         self._wake.set()
         self._thread.join(timeout_s)
@@ -65,35 +66,35 @@ class Loop:
                 if self._wake.wait(wait_s) and not self._stopping.is_set():
                     self._stopping.wait(self.spec.gather_s)
         except BaseException as error:  # a task that dies takes the process down
-            log.exception("a loop died", loop=self.spec.name)
+            log.exception("loop_died", loop=self.spec.name)
             self._on_death(error)
 
     def _pass(self) -> float:
-        """One pass; returns seconds until the next."""
-        began = time.perf_counter()
+        """Run one pass. Returns the seconds until the next one."""
+        started_at = time.perf_counter()
         try:
             summary = self.spec.run()
         except errors.StaleWrite:
-            return 0.0  # somebody wrote first: look again at once
+            return 0.0  # another process wrote first: run the pass again at once
         except (errors.Temporary, errors.ProxyRejected, errors.NotFound) as error:
             self._failures += 1
             wait_s = _backoff_s(self._failures, self.spec.every_s)
             log.warning(
-                "pass failed",
+                "pass_failed",
                 loop=self.spec.name,
                 code=error.code,
                 error=str(error),
-                again_in_s=round(wait_s, 2),
+                retry_in_s=round(wait_s, 2),
             )
             return wait_s
         self._failures = 0
-        took = time.perf_counter() - began
+        took_s = time.perf_counter() - started_at
         if summary:
-            log.info("pass", loop=self.spec.name, did=summary, ms=round(took * 1000, 1))
+            log.info("pass_done", loop=self.spec.name, summary=summary, ms=round(took_s * 1000, 1))
         return self.spec.every_s
 
 
 def _backoff_s(failures: int, every_s: float) -> float:
-    """Full jitter between the rhythm and twice as long for each failure in a row, capped."""
-    most = min(_BACKOFF_MAX_S, max(every_s, 0.2) * 2 ** min(failures, _DOUBLINGS_MAX))
-    return random.uniform(min(every_s, most), most)  # noqa: S311 - jitter, not a secret
+    """A random time between the interval and a limit that doubles with each failure in a row."""
+    limit_s = min(_BACKOFF_MAX_S, max(every_s, 0.2) * 2 ** min(failures, _DOUBLINGS_MAX))
+    return random.uniform(min(every_s, limit_s), limit_s)  # noqa: S311 - jitter, not a secret

@@ -1,9 +1,20 @@
-"""What the services need from the outside, as Protocols that name their errors.
+"""What the services need from the outside world, as Protocols that name their errors.
 
-Adapters implement these; tests/fakes has hand-written fakes; tests/contract runs one suite on both.
-All times are timezone-aware UTC. Everything may raise errors.Temporary when its server is away.
+Adapters implement them, tests/fakes has hand-written fakes, and tests/contract runs one suite on
+both. All times are timezone-aware UTC. Every call may raise errors.Temporary if its server doesn't
+answer.
 """
 
+from orchestrator.ports.infrastructure import (
+    Bundles,
+    Catalog,
+    Clock,
+    Events,
+    NudgeQueue,
+    Probe,
+    Proxy,
+    Template,
+)
 from orchestrator.ports.machines import (
     CommandOutcome,
     Engine,
@@ -31,18 +42,9 @@ from orchestrator.ports.store import (
     Idempotency,
     NewSandbox,
     Sandboxes,
+    SessionPosition,
     Sessions,
     Store,
-)
-from orchestrator.ports.surroundings import (
-    Bundles,
-    Catalog,
-    Clock,
-    Events,
-    NudgeQueue,
-    Probe,
-    Proxy,
-    Template,
 )
 
 __all__ = [
@@ -74,6 +76,7 @@ __all__ = [
     "Proxy",
     "SandboxSpec",
     "Sandboxes",
+    "SessionPosition",
     "Sessions",
     "Store",
     "Template",

@@ -1,4 +1,4 @@
-"""The database's lesser parts: versions, logs, keys, audit, leases, usage, generations."""
+"""Ports to the simpler tables: versions, logs, keys, audit, leases, usage, generations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 
 from orchestrator.domain.ids import KeyId, SessionId, Sha256, UserId
 from orchestrator.domain.llm.budgets import Budgets, Spend
-from orchestrator.domain.llm.usage import By, Call, Reservation, UsageSum
+from orchestrator.domain.llm.usage import Call, GroupBy, Reservation, UsageSum
 from orchestrator.domain.people.access import ApiKey
 from orchestrator.domain.sessions.bundles import BundleRecord
 from orchestrator.domain.sessions.generations import Generation
@@ -25,36 +25,37 @@ class LogLine:
 
 @dataclass(frozen=True, kw_only=True)
 class AuditEntry:
-    """Something worth remembering about who did what."""
+    """Who did what, for operators to read later."""
 
     at: datetime
     actor: str  # user id, key id, "operator", "agent"
     action: str  # e.g. "report_refused", "session_killed"
-    subject: str  # id of what it was done to
+    subject: str  # the id of the thing it was done to
     detail: str = ""
+    number: int = 0  # grows with each entry; the store sets it
 
 
 class BundleRecords(Protocol):
-    """Which versions a session has. The bytes are in Bundles."""
+    """The versions of each session. Their bytes are in Bundles."""
 
     def add(self, record: BundleRecord) -> None:
-        """Insert; a repeat of the same session, version and digest is no error."""
+        """Insert. Repeating the same session, version and digest is no error."""
 
     def update(self, record: BundleRecord) -> None:
-        """Write healthy, provider and summary of a record that is there."""
+        """Write healthy, provider and summary of an existing record."""
 
     def list(self, session_id: SessionId) -> Sequence[BundleRecord]:
         """Oldest first."""
 
     def retire(self, session_id: SessionId, delete_after: datetime) -> None:
-        """Start the retention of all bundles of a session; a date that is set stays."""
+        """Set `delete_after` of all bundles of a session that have none yet."""
 
     def take_expired(self, now: datetime) -> Sequence[Sha256]:
-        """Delete records past their retention; returns digests that no record names any more."""
+        """Delete records past their `delete_after`. Returns digests that no record names now."""
 
 
 class Logs(Protocol):
-    """The last lines of each session's app; capped (SPAWN_LOG_LINES per session)."""
+    """The last lines of each session's app, at most SPAWN_LOG_LINES per session."""
 
     def append(self, session_id: SessionId, lines: Sequence[str], now: datetime) -> None: ...
 
@@ -66,10 +67,10 @@ class Keys(Protocol):
     """API keys, by hash."""
 
     def add(self, key: ApiKey) -> None:
-        """Raises errors.Conflict (key_exists) when an unrevoked key has that name."""
+        """Raises errors.Conflict (key_exists) if a key that isn't revoked has that name."""
 
     def by_hash(self, key_hash: str) -> ApiKey | None:
-        """None for unknown and revoked ones."""
+        """None if it is unknown or revoked."""
 
     def list(self) -> Sequence[ApiKey]: ...
 
@@ -78,70 +79,83 @@ class Keys(Protocol):
 
 
 class Audit(Protocol):
-    """Append-only."""
+    """The audit log: append-only."""
 
     def add(self, entry: AuditEntry) -> None: ...
 
-    def list(self, limit: int = 100) -> Sequence[AuditEntry]:
-        """Newest first."""
+    def list(self, *, before: int | None = None, limit: int = 100) -> Sequence[AuditEntry]:
+        """Newest first. Only entries whose number is below `before`, if it is given."""
 
 
 class Leases(Protocol):
-    """Named leases: exactly one holder at a time."""
+    """Named leases. Each has at most one holder at a time."""
 
     def hold(self, name: str, holder: str, until: datetime, now: datetime) -> bool:
-        """Take or renew; False when somebody else's has not run out."""
+        """Take or renew a lease. False: another holder's has not expired."""
 
     def release(self, name: str, holder: str) -> None: ...
 
     def holder(self, name: str, now: datetime) -> str | None:
-        """Who holds it; None when nobody does or its time has run out."""
+        """The holder; None if there is none or the lease has expired."""
 
 
 class Usage(Protocol):
-    """Calls to the model: what is set aside for them beforehand, and what they came to."""
+    """Calls to the model: the reservation before each call, and its cost afterwards."""
 
-    def reserve(self, wanted: Reservation, budgets: Budgets, now: datetime) -> None:
-        """Enter the call's worst case in the accounts of its session, its user's day and the day,
-        all or none, in one transaction. First gives back what is reserved beyond its expiry, as
-        calls that were LOST. Raises errors.BudgetExhausted when an account can't take it."""
+    def reserve(self, reservation: Reservation, budgets: Budgets, now: datetime) -> None:
+        """Add the call's worst case to the accounts of its session, its user's day and the day.
+
+        All of it is one transaction. First it records expired reservations as calls that were
+        LOST, and gives back what they reserved. Raises errors.BudgetExhausted if the call doesn't
+        fit into an account; then nothing is added.
+        """
 
     def renew(self, holder: str, until: datetime) -> None:
-        """Let no reservation of this holder expire before `until`."""
+        """Extend all reservations of this holder to `until`."""
 
     def settle(self, call: Call) -> None:
-        """Write a call down, and correct the accounts from its worst case to what it came to.
-        Repeating it changes nothing."""
+        """Record a call that has ended, and correct its accounts from the worst case to its cost.
+
+        Repeating it changes nothing.
+        """
 
     def spent(self, keys: Iterable[str]) -> Mapping[str, Spend]:
-        """What has been spent or set aside, by account key; accounts never used are missing."""
+        """What is spent or reserved, by account key. Accounts that were never used are left out."""
 
-    def of_session(self, session_id: SessionId) -> Sequence[UsageSum]:
-        """A session's calls that are over, summed by provider, the dearest first."""
+    def session_sums(self, session_id: SessionId) -> Sequence[UsageSum]:
+        """Sums over a session's ended calls, by provider, the dearest first."""
 
     def providers(self, session_id: SessionId, change: int) -> Sequence[str]:
-        """Who served the calls of one change (0: of the first version), in order of their end."""
+        """The providers that served the calls of one change, in the order in which calls ended.
 
-    def outputs(self, *, changes: bool, since: datetime, limit: int) -> Sequence[int]:
-        """Output tokens that first versions took, or changes, the latest ones first."""
+        Change 0 is the first version.
+        """
+
+    def output_tokens(self, *, changes: bool, since: datetime, limit: int) -> Sequence[int]:
+        """The output tokens of each first version, or of each change, the latest first."""
 
     def sums(
-        self, by: By, *, since: datetime, user_id: UserId | None = None, limit: int = 100
+        self, by: GroupBy, *, since: datetime, user_id: UserId | None = None, limit: int = 100
     ) -> Sequence[UsageSum]:
-        """Calls that ended at or after `since`: days newest first, the rest dearest first."""
+        """Sums over calls that ended at or after `since`.
+
+        Days come newest first, everything else dearest first.
+        """
 
     def prune(self, before: datetime) -> int:
-        """Delete calls that ended before then, and accounts untouched since; how many calls."""
+        """Delete calls that ended before `before`, and accounts unused since then.
+
+        Returns how many calls were deleted.
+        """
 
 
 class Generations(Protocol):
-    """Healthy bundles by what was asked for, to be started again within domain.generation's
-    FRESH_FOR."""
+    """Healthy bundles by the key of their prompt. They are reused for generations.FRESH_FOR."""
 
     def put(self, generation: Generation) -> None:
-        """Keep, in the place of an older one with this key."""
+        """Store it in place of an older one with the same key."""
 
     def find(self, key: str, now: datetime) -> Generation | None: ...
 
     def prune(self, now: datetime) -> int:
-        """Delete those that are no longer fresh; how many."""
+        """Delete those that are too old to be reused. Returns how many."""

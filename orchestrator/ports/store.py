@@ -1,4 +1,4 @@
-"""The database: sessions with their changes, sandboxes, hosts, and the Store as a whole."""
+"""Ports to the database: sessions with their changes, sandboxes, hosts, and the whole Store."""
 
 from __future__ import annotations
 
@@ -19,76 +19,98 @@ from orchestrator.ports.records import Audit, BundleRecords, Generations, Keys, 
 
 @dataclass(frozen=True, kw_only=True)
 class Idempotency:
-    """A client's Idempotency-Key and what it was first used for."""
+    """A client's Idempotency-Key, and the request that it was first used for."""
 
     key: str
-    fingerprint: str  # SHA-256 of the request; another one under the same key is a conflict
+    fingerprint: str  # SHA-256 of the request; the same key with another one is a conflict
 
 
 @dataclass(frozen=True, kw_only=True)
 class NewSandbox:
-    """The parts of a sandbox that its maker chooses; host, port and times come from the store."""
+    """What the caller decides about a new sandbox. The store chooses host, port and times."""
 
     id: SandboxId
     session_id: SessionId | None
     slug: Slug
-    image: str  # today's; a session's sandbox may get the older one that its host has
+    image: str  # the current one; a session's sandbox may get the older one that its host has
     wish: Wish = field(default_factory=Wish)
-    avoid: tuple[HostId, ...] = ()  # hosts that are not to be tried
+    avoid: tuple[HostId, ...] = ()  # hosts that must not be tried
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionPosition:
+    """The place of one session in the list. The next page starts after it."""
+
+    ended: bool
+    created_at: datetime
+    session_id: SessionId
 
 
 class Sessions(Protocol):
-    """Sessions and their history. Every write bumps `revision`."""
+    """Sessions and their history. Every write increases `revision`."""
 
     def add(self, session: Session, idempotency: Idempotency | None, *, max_active: int) -> Session:
-        """Insert, and return it. With a known idempotency key of the same user and the same
-        fingerprint: return the session that was made then, unchanged. Raises errors.Conflict
-        (code idempotency_conflict) when the fingerprint differs, errors.LimitReached (detail:
-        limit) when the user has `max_active` sessions that haven't ended: counted in the same
-        transaction, under a lock on the user, so that concurrent calls can't pass it."""
+        """Insert the session, and return it.
+
+        If the user has used the idempotency key before, with the same fingerprint, return the
+        session of that time, unchanged. Raises errors.Conflict (idempotency_conflict) if the
+        fingerprint differs, and errors.LimitReached (detail: limit) if the user already has
+        `max_active` sessions that haven't ended. They are counted in the same transaction, under a
+        lock on the user, so that concurrent calls can't exceed the limit.
+        """
 
     def get(self, session_id: SessionId) -> Session:
         """Raises errors.NotFound."""
 
     def save(self, session: Session) -> Session:
-        """Write it if its revision is still the stored one; returns it with the next revision.
-        A new entry of history becomes an event. Raises errors.StaleWrite, errors.NotFound."""
+        """Write the session, and return it with its next revision.
+
+        A new entry of its history becomes an event. Raises errors.StaleWrite if its revision is no
+        longer the stored one, and errors.NotFound.
+        """
 
     def list(
         self,
         *,
         user_id: UserId | None = None,
         states: Iterable[SessionState] | None = None,
+        id_prefix: str = "",
+        after: SessionPosition | None = None,
         limit: int = 100,
     ) -> Sequence[Session]:
-        """Newest first."""
+        """Sessions that haven't ended first, then those that have. Newest first within each.
+
+        A session that ends between two calls may be listed twice. None is left out.
+        """
 
     def counts(self) -> dict[SessionState, int]:
-        """Sessions per state; states without any are left out."""
+        """How many sessions are in each state. States without any are left out."""
 
     def count_in(self, states: Iterable[SessionState]) -> int:
-        """Sessions in these states: costs no more than there are, which `counts` does."""
+        """How many sessions are in these states. Reads only those, unlike `counts`."""
 
-    def ahead_of(self, session: Session, now: datetime) -> int:
-        """QUEUED, due and wanted sessions before it, by tier rank and then age (id breaks ties)."""
+    def count_ahead_of(self, session: Session, now: datetime) -> int:
+        """How many QUEUED, due and wanted sessions come before it: by tier rank, age, then id."""
 
-    def waiting(self, now: datetime) -> int:
-        """QUEUED sessions that are due and wanted."""
+    def count_waiting(self, now: datetime) -> int:
+        """How many QUEUED sessions are due and wanted."""
 
     def due(self, now: datetime, limit: int) -> Sequence[Session]:
-        """Not ended, due_at <= now; those under way first, then QUEUED in queue order."""
+        """Due sessions that haven't ended: first those under way, then the queue in order."""
 
     def expire(self, now: datetime, limit: int) -> Sequence[Session]:
-        """Set wanted = GONE, due_at = now where RUNNING, not ended and expires_at <= now: checked
-        and written in one transaction, so that an extend that committed first wins. Returns
-        those sessions."""
+        """Set wanted = GONE and due_at = now for sessions whose time is up, and return them.
+
+        Those are wanted RUNNING, haven't ended, and expires_at <= now. Checking and writing is one
+        transaction, so that an extension that commits first wins.
+        """
 
     def prune(self, ended_before: datetime) -> int:
-        """Delete ended sessions (with events and logs) whose last update is older; how many."""
+        """Delete sessions that ended before then, with their events and logs. Returns how many."""
 
 
 class Sandboxes(Protocol):
-    """Sandboxes, claims and placements."""
+    """Sandboxes, their claims and placements."""
 
     def get(self, sandbox_id: SandboxId) -> Sandbox:
         """Raises errors.NotFound."""
@@ -96,94 +118,127 @@ class Sandboxes(Protocol):
     def list(
         self, *, host_id: HostId | None = None, states: Iterable[SandboxState] | None = None
     ) -> Sequence[Sandbox]:
-        """Those not GONE unless states say otherwise; oldest first."""
+        """Sandboxes in these states, by default in all but GONE. Oldest first."""
 
     def place(self, new: NewSandbox, now: datetime) -> Sandbox:
-        """The intent: pick a host with a free slot that meets the wish (the best of a few, by
-        pool.rank) and insert a CREATING sandbox with the next port of that host, round-robin over
-        the port range, that no sandbox but GONE ones holds. Slots can't be oversubscribed by
-        concurrent callers. What it reads doesn't grow with the pool. Raises errors.NoCapacity."""
+        """Choose a host and insert a CREATING sandbox there.
+
+        The host has a free slot, meets the wish and is the best of a few by placement.rank. The
+        port is the next one of that host, round-robin over the port range, that no sandbox holds
+        but GONE ones. Concurrent callers can't take more slots than there are. The number of rows
+        read doesn't grow with the pool. Raises errors.NoCapacity.
+        """
 
     def place_for(self, session: Session, new: NewSandbox, now: datetime) -> Sandbox:
-        """`place`, and save `session` (already moved, and pointing at the new sandbox) in the same
-        transaction. Raises errors.NoCapacity, errors.StaleWrite."""
+        """The same as `place`, and save `session` in the same transaction.
+
+        The caller has already put the session into its next state, and it names the new sandbox.
+        Raises errors.NoCapacity, errors.StaleWrite.
+        """
 
     def claim(self, session: Session, now: datetime) -> tuple[Session, Sandbox] | None:
-        """In one transaction: the oldest WARM, routed sandbox on a host that is UP, neither
-        cordoned nor draining, and meets the session's wish becomes CLAIMED with session_id, and
-        `session` (already moved to PROVISIONING by the caller) is saved with sandbox_id and,
-        unless it has one already, slug. A session that has a slug (recovery) keeps it: the sandbox
-        takes it over and is no longer routed. None when there is no warm sandbox (nothing is
-        written then). PostgreSQL: FOR UPDATE SKIP LOCKED; SQLite: BEGIN IMMEDIATE. Raises
-        errors.StaleWrite (then no sandbox is claimed)."""
+        """Give the oldest suitable warm sandbox to the session, in one transaction.
+
+        Suitable is a WARM, routed sandbox on a host that accepts claims and meets the session's
+        wish. It becomes CLAIMED with the session's id. `session`, which the caller has put into
+        PROVISIONING, is saved with the sandbox's id and slug. A session that recovers keeps its
+        own slug: the sandbox takes that one and is no longer routed.
+
+        Returns None, and writes nothing, if there is no such sandbox. Raises errors.StaleWrite, and
+        claims nothing, if the session has changed. PostgreSQL uses FOR UPDATE SKIP LOCKED, SQLite
+        BEGIN IMMEDIATE.
+        """
 
     def claim_successor(self, session: Session, now: datetime) -> tuple[Session, Sandbox] | None:
-        """The same for a READY session that is to move: the sandbox keeps its own slug and becomes
-        `session.move`; the session's sandbox and slug stay as they are. Not on a host in
-        `session.refused_by`."""
+        """The same for a READY session that moves to another host.
+
+        The sandbox keeps its own slug and becomes `session.move`. The session keeps its sandbox and
+        its slug. Hosts in `session.refused_by` are left out.
+        """
 
     def switch(self, session: Session, now: datetime) -> Session:
-        """In one transaction: the session's slug goes from its sandbox to the one in
-        `session.move`, which becomes its sandbox; the old one gets a slug of its own and stands in
-        `move` from then on. Neither is routed until the next table is published. Raises
-        errors.StaleWrite when the session or one of the two has changed."""
+        """Exchange the session's sandbox with the one in `session.move`, in one transaction.
+
+        The new sandbox gets the session's slug, the old one a new slug. Neither is routed until the
+        next table is published. Raises errors.StaleWrite if the session or one of the two sandboxes
+        has changed.
+        """
 
     def save(self, sandbox: Sandbox, expected: SandboxState) -> Sandbox:
-        """Write state, session_id, reason, state_since and container_id if the stored state is
-        still `expected`. A move to STOPPING also sets `routed`, whatever it was: a table that is
-        being published right now may hold the route, so a withdrawal has to be confirmed first.
-        Raises errors.StaleWrite."""
+        """Write state, session_id, reason, state_since and container_id.
+
+        A sandbox that becomes STOPPING is also marked `routed`: the table that is being published
+        right now may hold its route, so its withdrawal must be confirmed first. Raises
+        errors.StaleWrite if the stored state is no longer `expected`.
+        """
 
     def set_container(self, sandbox_id: SandboxId, container_id: str) -> None:
-        """Record Docker's answer, whatever the state has become meanwhile."""
+        """Record the id that Docker returned, whatever state the sandbox is in by now."""
 
     def agent_seen(self, sandbox_id: SandboxId, now: datetime) -> Sandbox:
-        """Record a visit to the inbox and apply sandbox.settle, in one transaction.
-        Raises errors.NotFound."""
+        """Record that the agent polled its inbox, and apply sandbox.finish_creating.
+
+        Both in one transaction. Raises errors.NotFound.
+        """
 
     def mark_routes(
         self, live: Mapping[SandboxId, Slug], withdrawn: Iterable[SandboxId], now: datetime
     ) -> Sequence[Sandbox]:
-        """Set routed for `live`, given with the slugs that were published (only while in a routed
-        state and under that slug: recovery changes it), and clear it for `withdrawn` (only while
-        not in a routed state); apply sandbox.settle; returns the sandboxes that changed."""
+        """Record a published table, apply sandbox.finish_creating, and return what changed.
+
+        Sandboxes in `live` become routed, if they are still in a routed state and have the slug
+        that was published (recovery changes it). Those in `withdrawn` are no longer routed, unless
+        they are in a routed state.
+        """
 
     def routes(self) -> Sequence[tuple[SandboxId, Route]]:
-        """What the RouteTable holds: sandboxes in routed states, with their host's address. None
-        of an earlier generation of its host: what was lost with it is never served again."""
+        """The routes of all sandboxes in routed states, for the next RouteTable.
 
-    def loose(self) -> Sequence[Sandbox]:
-        """Those BROKEN or STOPPING, wherever they are."""
+        Sandboxes of an earlier generation of their host are left out: what was lost with a host is
+        never served again.
+        """
+
+    def broken_or_stopping(self) -> Sequence[Sandbox]:
+        """All BROKEN and STOPPING sandboxes of all hosts."""
 
     def warm_counts(self) -> Mapping[str, int]:
-        """Sandboxes that a claim could get now, by image."""
+        """How many sandboxes a claim could get now, by image."""
 
-    def warming(self) -> int:
-        """CREATING for the warm pool."""
+    def count_warming(self) -> int:
+        """How many sandboxes are CREATING for the warm pool."""
 
-    def unsettled_routes(self) -> bool:
-        """Whether a publish is due: routed states not routed yet, or others still routed."""
+    def has_unpublished_routes(self) -> bool:
+        """Whether a table must be published: a route is missing or not withdrawn yet."""
 
 
 class Hosts(Protocol):
-    """Hosts of the pool."""
+    """The hosts of the pool."""
 
     def put(self, host: Host) -> None:
-        """Insert or replace by id; names and machine ids are unique. Raises errors.Conflict
-        (host_exists, machine_known)."""
+        """Insert a host, or replace the one with its id.
 
-    def change(self, host_id: HostId, how: Callable[[Host], Host]) -> Host:
-        """Read, have `how` say what it becomes, and write, under a lock on its row; returns it.
-        Raises errors.NotFound, and what `how` raises (then nothing is written)."""
+        Raises errors.Conflict if another host has its name (host_exists) or its machine id
+        (machine_known).
+        """
+
+    def change(self, host_id: HostId, change: Callable[[Host], Host]) -> Host:
+        """Read the host, write what `change` makes of it, and return that, under a lock on its row.
+
+        Raises errors.NotFound, and what `change` raises; then nothing is written.
+        """
 
     def lose(self, host_id: HostId, now: datetime, reason: str) -> Sequence[Sandbox]:
-        """In one transaction: the host is LOST and of its next generation, and all its sandboxes
-        are BROKEN unless they are STOPPING already; returns those that are not GONE. Raises
-        errors.NotFound, errors.IllegalMove."""
+        """Mark the host LOST, start its next generation, and mark its sandboxes BROKEN.
+
+        All in one transaction. STOPPING sandboxes stay STOPPING. Returns all sandboxes that are
+        not GONE. Raises errors.NotFound, errors.IllegalTransition.
+        """
 
     def remove(self, host_id: HostId) -> None:
-        """Delete it with the records of its GONE sandboxes. Raises errors.NotFound,
-        errors.Conflict (host_in_use) while any other is there."""
+        """Delete the host with the rows of its GONE sandboxes.
+
+        Raises errors.NotFound, and errors.Conflict (host_in_use) if it has any other sandbox.
+        """
 
     def get(self, host_id: HostId) -> Host:
         """Raises errors.NotFound."""
@@ -193,30 +248,32 @@ class Hosts(Protocol):
     def list(self) -> Sequence[Host]: ...
 
     def loads(self) -> Sequence[HostLoad]:
-        """Every host with what its sandboxes take: for people and metrics, not for claims."""
+        """Every host with what its sandboxes take. For people and metrics, not for claims."""
 
     def totals(self) -> PoolTotals:
-        """Of hosts that take placements."""
+        """Sums over the hosts that take placements."""
 
-    def room(self, enough: int) -> int:
-        """Free slots of hosts that take placements, counted no further than `enough`."""
+    def free_slots(self, limit: int) -> int:
+        """How many slots are free on hosts that take placements. Counts no further than `limit`."""
 
-    def could_take(self, wish: Wish, *, without: Collection[HostId] = ()) -> bool:
-        """Whether a host beside those takes placements and meets the wish, free slot or not."""
+    def any_accepts(self, wish: Wish, *, without: Collection[HostId] = ()) -> bool:
+        """Whether a host, except `without`, takes placements and meets the wish. It may be full."""
 
-    def known(self, wish: Wish) -> bool:
-        """Whether any host, in whatever state, meets the wish."""
+    def any_meets(self, wish: Wish) -> bool:
+        """Whether any host meets the wish, in whatever state it is."""
 
 
 class Changes(Protocol):
-    """What users ask of apps that are there."""
+    """The changes that users request."""
 
     def add(self, change: Change, session: Session, idempotency_key: str | None) -> Session:
-        """Insert, and save `session`, which counts it, in the same transaction. Raises
-        errors.StaleWrite, errors.NotFound."""
+        """Insert the change, and save `session`, whose turns count it, in the same transaction.
+
+        Raises errors.StaleWrite, errors.NotFound.
+        """
 
     def find(self, session_id: SessionId, idempotency_key: str) -> Change | None:
-        """The one that was asked for with this key."""
+        """The change that was requested with this key."""
 
     def get(self, session_id: SessionId, number: int) -> Change:
         """Raises errors.NotFound."""
@@ -225,12 +282,14 @@ class Changes(Protocol):
         """Oldest first."""
 
     def conclude(self, change: Change, session: Session) -> Session:
-        """Write how a change ended, and save `session` in the same transaction. Raises
-        errors.StaleWrite."""
+        """Write how a change ended, and save `session` in the same transaction.
+
+        Raises errors.StaleWrite.
+        """
 
 
 class Store(Protocol):
-    """All of the database. Each call is a transaction of its own."""
+    """The whole database. Each call is a transaction of its own."""
 
     @property
     def sessions(self) -> Sessions: ...
@@ -256,6 +315,6 @@ class Store(Protocol):
     def generations(self) -> Generations: ...
 
     def ping(self) -> None:
-        """Raises errors.Temporary when the database is away."""
+        """Raises errors.Temporary if the database doesn't answer."""
 
     def close(self) -> None: ...

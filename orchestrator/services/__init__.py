@@ -1,1 +1,1 @@
-"""Use cases over ports. Sync; no third-party I/O library is imported here."""
+"""Use cases over ports. Synchronous; no third-party I/O library is imported here."""

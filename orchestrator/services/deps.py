@@ -1,6 +1,6 @@
-"""What every use case is given: the ports and the few figures that aren't theirs to choose.
+"""Deps: the ports and the policy that every service function takes as its first argument.
 
-Built once per process by bootstrap; passed to services as their first argument.
+Bootstrap builds them once per process.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from orchestrator.domain.sessions.planner import Deadlines
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """Figures that operators may set."""
+    """The settings that services need. Operators choose them."""
 
     deadlines: Deadlines = field(default_factory=Deadlines)
     warm_target: int = 3
-    free_slots: int = 2  # that warm sandboxes leave to sessions
-    disk_floor_bytes: int = 1024**3  # free on a host's disk, or it gets no new sandboxes
-    memory_floor_bytes: int = 256 * 1024**2  # the same for its memory
+    free_slots: int = 2  # slots that the warm pool leaves free for sessions
+    disk_floor_bytes: int = 1024**3  # a host with less free disk gets no new sandboxes
+    memory_floor_bytes: int = 256 * 1024**2  # a host with less available memory gets none either
     agent_folder_of_hosts: str = "/run/spawnai"  # on hosts reached by SSH
     ttl_default_s: int = 24 * 3600
     bundle_retention_s: int = 7 * 24 * 3600
     model: str = ""
     max_tokens: int = 32_000
-    can_generate: bool = False  # whether a Claude key is configured
-    models: tuple[str, ...] = ()  # that the gateway lets through
+    can_generate: bool = False  # whether a provider of the model is configured
+    models: tuple[str, ...] = ()  # the models that the gateway lets through
     budgets: Budgets = field(default_factory=Budgets)
     prices: PriceList = field(default_factory=PriceList)
-    share_between_users: bool = False  # answers and generations of equal requests
-    start_timeout_s: float = 45.0  # given to the agent; below deadlines.deploying_s
+    share_between_users: bool = False  # share answers and generations of equal requests
+    start_timeout_s: float = 45.0  # the agent's own limit; less than deadlines.deploying_s
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deps:
-    """The ports, wired."""
+    """The ports, wired to their adapters."""
 
     store: ports.Store
     engines: ports.Engines
@@ -51,6 +51,6 @@ class Deps:
     board: ports.LinkBoard
     clock: ports.Clock
     tokens: Tokens
-    image: Callable[[], str]  # reference of the runtime image for new sandboxes
-    spread: Callable[[], float]  # uniform random number in [0, 1), for jitter
+    image: Callable[[], str]  # returns the reference of today's runtime image
+    spread: Callable[[], float]  # returns a uniform random number in [0, 1), for jitter
     policy: Policy

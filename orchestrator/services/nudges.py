@@ -1,4 +1,7 @@
-"""Nudges: telling the workers to look at a session. A lost one costs time, never a session."""
+"""Sends nudges to the workers. A lost nudge costs time, never a session: the nudge loop repeats it.
+
+Called by every service that makes a session due.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,10 @@ from orchestrator.domain.sessions.session import Session
 from orchestrator.services.deps import Deps
 
 
-def nudge(deps: Deps, found: Session) -> bool:
-    """Ask for a look at this session. False when the queue is away: the nudge loop asks again."""
+def nudge(deps: Deps, session: Session) -> bool:
+    """Ask a worker to converge this session. False if the queue does not answer."""
     try:
-        deps.queue.nudge(found.id, queue_for(found))
+        deps.queue.nudge(session.id, queue_for(session))
     except errors.QueueUnavailable:
         return False
     return True

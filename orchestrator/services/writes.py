@@ -1,4 +1,4 @@
-"""How converge writes a session: under its revision, telling whoever watches it."""
+"""Writes sessions for converge and its helpers: a compare-and-swap, then an event for watchers."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ from orchestrator.domain.sessions.session import Session, SessionState
 from orchestrator.services.deps import Deps
 
 
-def save(deps: Deps, changed: Session, *, quiet: bool = False) -> None:
-    """Write it. `quiet`: nobody but us has a use for what has changed. Raises StaleWrite."""
-    deps.store.sessions.save(changed)
+def save(deps: Deps, session: Session, *, quiet: bool = False) -> None:
+    """Save the session under its revision. `quiet` sends no event: only converge needs the change.
+
+    Raises errors.StaleWrite.
+    """
+    deps.store.sessions.save(session)
     if not quiet:
-        deps.events.session_changed(changed.id)
+        deps.events.session_changed(session.id)
 
 
-def look_again(deps: Deps, found: Session, after_s: float) -> None:
-    """Make the session due again after a while, unless it is queued: then it must stay due."""
-    if found.state is SessionState.QUEUED:
+def reschedule(deps: Deps, session: Session, after_s: float) -> None:
+    """Make the session due again after `after_s` seconds. A QUEUED session stays due at once."""
+    if session.state is SessionState.QUEUED:
         return
-    at = deps.clock.now() + timedelta(seconds=after_s)
+    due_at = deps.clock.now() + timedelta(seconds=after_s)
     try:
-        save(deps, replace(found, due_at=at), quiet=True)
+        save(deps, replace(session, due_at=due_at), quiet=True)
     except errors.StaleWrite:
-        return  # somebody wrote meanwhile, and nudged
+        return  # another process wrote the session meanwhile, and nudged it

@@ -1,7 +1,8 @@
 """Launcher, run by path from the image's entrypoint: `__main__.py [agent|generator]`.
 
-The agent starts with `-I -S` (no site-packages scan: that saves start-up time), so it names the two
-folders it needs by itself. They go behind the standard library, which no app can write to anyway.
+The agent starts with `-I -S`: skipping the scan of site-packages saves start-up time. So it adds
+two folders by itself, behind the standard library: its own parent, which holds `agent` and
+`orchestrator.contract`, and the libraries.
 """
 
 import gc
@@ -17,8 +18,8 @@ if __name__ == "__main__":
     program = sys.argv[1] if len(sys.argv) > 1 else "agent"
     sys.path += [PACKAGE_PARENT, SITE_PACKAGES]
     if program == "agent":
-        gc.disable()  # imports make no garbage to speak of; main.py turns it on again
-        # asyncio imports ssl if it can. Nothing here speaks TLS, and OpenSSL costs a third of the
-        # start-up time; asyncio is written to do without.
+        gc.disable()  # imports make hardly any garbage; main.py turns it on again
+        # asyncio imports ssl if it can, and works without it. Nothing here speaks TLS, and OpenSSL
+        # costs a third of the start-up time.
         sys.modules["ssl"] = None  # type: ignore[assignment]  # documented: makes the import fail
     importlib.import_module(PROGRAMS[program]).main()

@@ -9,6 +9,6 @@ import json
 import sys
 
 
-def say(event: str, **fields: str | int | float | None) -> None:
-    """Write one line: a constant sentence plus fields."""
+def log(event: str, **fields: str | int | float | None) -> None:
+    """Write one line: an event, named `noun_verb`, and its fields."""
     print(json.dumps({"event": event, **fields}), file=sys.stderr, flush=True)

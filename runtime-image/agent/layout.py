@@ -1,17 +1,13 @@
-"""Where things are inside a sandbox, and the limits that the protocol fixes.
-
-Used by every module.
-"""
+"""Where things are inside a sandbox: folders, programs and ports. Used by every package."""
 
 from __future__ import annotations
 
 HOME_SOCKET = "/run/spawn/agent.sock"
-APP_ROOT = "/app"
 APP_FOLDER = "/app/src"
 NEXT_FOLDER = "/app/next"
-"""Where the next version lives while the one before still serves; then the two change places."""
+"""For the next version, while the current one still serves. Then the two folders swap roles."""
 WORK_FOLDER = "/app/work"
-"""Where the model writes. Nothing runs in there but its commands."""
+"""Where the model writes. The app doesn't run in there, only the model's commands do."""
 BROWSER_LIBRARIES = "/opt/spawn/lib"
 LAUNCHER = "/opt/spawn/agent/__main__.py"
 APP_PYTHON = "/opt/python/bin/python"
@@ -20,14 +16,3 @@ APP_PATH = "/opt/python/bin:/usr/local/bin:/usr/bin:/bin"
 FRONT_PORT = 3000
 APP_PORT = 3001
 NEXT_PORT = 3002
-
-MANIFEST_NAME = "spawn.json"
-MAX_PACKED_BYTES = 20 * 1024 * 1024
-MAX_UNPACKED_BYTES = 100 * 1024 * 1024
-MAX_FILES = 2_000
-MAX_PATH_CHARS = 240
-MAX_LINE_CHARS = 2_000
-"""Longest log line in a report, and longest tail of log lines in a failure's message."""
-MAX_LINES_PER_REPORT = 200
-MAX_MESSAGE_CHARS = 200
-MAX_SUMMARY_CHARS = 4_000

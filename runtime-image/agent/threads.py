@@ -1,6 +1,7 @@
-"""Work beside the event loop, in a thread that is there from the start. Used where files are many.
+"""Runs work that blocks beside the event loop, in one thread. Used where an app has many files.
 
-One thread, because an app may have filled the sandbox with processes: no other can be made then.
+The thread is started early, and there is only one: later an app may have filled the sandbox with
+processes, and then no other thread can be started.
 """
 
 from __future__ import annotations
@@ -12,21 +13,23 @@ from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
-_BESIDE = ThreadPoolExecutor(max_workers=1, thread_name_prefix="beside")
+_POOL = ThreadPoolExecutor(max_workers=1, thread_name_prefix="beside")
 
 
 def start_thread() -> None:
-    """Make the thread now, while there is room for it."""
-    _BESIDE.submit(int)
+    """Start the thread now, while there is room for it."""
+    _POOL.submit(int)
 
 
 async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run `work` beside the loop. When cancelled, wait for it first: threads can't be stopped, and
-    who comes next uses the same folder.
+    """Run `work` in the thread and return its result.
+
+    If the caller is cancelled, wait for `work` to end first: a thread can't be stopped, and the
+    next caller uses the same folder.
     """
-    running = asyncio.wrap_future(_BESIDE.submit(work, *args, **kwargs))
+    future = asyncio.wrap_future(_POOL.submit(work, *args, **kwargs))
     try:
-        return await asyncio.shield(running)
+        return await asyncio.shield(future)
     except asyncio.CancelledError:
-        await asyncio.wait({running})
+        await asyncio.wait({future})
         raise

@@ -10,30 +10,31 @@ import sys
 
 from agent import threads
 from agent.apps import processes
-from agent.console import say
+from agent.console import log
 from agent.home.client import HomeClient
 from agent.home.identity import read_identity
 from agent.home.inbox import follow_inbox
 from agent.jobs.runner import Runner
 from agent.layout import FRONT_PORT, HOME_SOCKET
-from agent.protocol import ProtocolError
 from agent.serving.site import Site
+from orchestrator.contract.wire import ProtocolError
 
 EXIT_BAD_IDENTITY = 2
 
 
 async def work(site: Site, *, listening_cpu_ms: int) -> None:
-    """Do what home asks until it says that this sandbox is no longer wanted, or until cancelled.
+    """Carry out home's assignments until home dismisses this sandbox, or until cancelled.
 
-    Either way no app is running any more in the end.
+    In both cases no app runs any more at the end. `listening_cpu_ms` is the processor time that
+    the start took; it is only logged.
     """
     processes.adopt_orphans()
     threads.start_thread()
-    say("listening", port=FRONT_PORT, cpu_ms=listening_cpu_ms)
+    log("front_listening", port=FRONT_PORT, cpu_ms=listening_cpu_ms)
     try:
         identity = await read_identity()
     except ProtocolError as error:
-        say("this is no identity, giving up", problem=str(error))
+        log("identity_rejected", error=str(error))
         sys.exit(EXIT_BAD_IDENTITY)
     site.answer_to(identity.slug)
     home = HomeClient(HOME_SOCKET)
@@ -43,4 +44,4 @@ async def work(site: Site, *, listening_cpu_ms: int) -> None:
             await follow_inbox(home, identity, runner)
         finally:
             await runner.stop()
-            say("the app is stopped, good-bye")
+            log("app_stopped")

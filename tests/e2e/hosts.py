@@ -1,4 +1,4 @@
-"""What an operator does with hosts, for tests of the whole system."""
+"""What an operator does with hosts: helpers of the tests of the whole system, and of bench."""
 
 from __future__ import annotations
 
@@ -10,37 +10,39 @@ from tests.fleet import Fleet, Vps
 _UP_S = 180
 
 
-def join(one: Installation, fleet: Fleet, *options: str) -> None:
-    """Add all of them to an installation's pool, and wait until they are UP."""
-    key = next(line for line in one.spawnctl("hosts", "key").stdout.splitlines() if "ssh-" in line)
+def add_fleet(spawn: Installation, fleet: Fleet, *options: str) -> None:
+    """Add all machines of the fleet to the pool, and wait until they are UP."""
+    key = next(
+        line for line in spawn.spawnctl("hosts", "key").stdout.splitlines() if "ssh-" in line
+    )
     for vps in fleet:
         vps.authorize(key)
-        add(one, vps, *options)
+        add(spawn, vps, *options)
     for vps in fleet:
-        await_state(one, vps.name, "up")
+        wait_for_state(spawn, vps.name, "up")
 
 
-def add(one: Installation, vps: Vps, *options: str) -> None:
-    """`spawnctl hosts add`, as an operator who read the fingerprint in the console."""
-    one.spawnctl(
+def add(spawn: Installation, vps: Vps, *options: str) -> None:
+    """Run `spawnctl hosts add`, as an operator who has read the fingerprint on the console."""
+    spawn.spawnctl(
         *("hosts", "add", f"ssh://root@{vps.address}", "--name", vps.name),
         *("--publish-address", vps.address, "--fingerprint", vps.fingerprint, "--no-wait"),
         *options,
     )
 
 
-def host(one: Installation, name: str) -> dict[str, Any]:
-    """A host as the admin API shows it."""
-    return dict(one.admin(f"hosts/{name}"))
+def get(spawn: Installation, name: str) -> dict[str, Any]:
+    """The host as the admin API shows it."""
+    return dict(spawn.admin(f"hosts/{name}"))
 
 
-def await_state(one: Installation, name: str, *states: str, within_s: float = _UP_S) -> None:
-    """Fails with the host's own reason when it is none of these in time."""
+def wait_for_state(spawn: Installation, name: str, *states: str, within_s: float = _UP_S) -> None:
+    """Wait until the host is in one of these states. On timeout the error shows the host."""
 
-    def there() -> bool:
-        return host(one, name)["state"] in states
+    def is_in_state() -> bool:
+        return get(spawn, name)["state"] in states
 
     try:
-        until(there, within_s, f"{name} to be {' or '.join(states)}")
-    except AssertionError as late:
-        raise AssertionError(f"{late}: {host(one, name)}\n{one.logs()}") from None
+        until(is_in_state, within_s, f"{name} to be {' or '.join(states)}")
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {get(spawn, name)}\n{spawn.logs()}") from None

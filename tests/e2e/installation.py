@@ -1,4 +1,4 @@
-"""A whole SpawnAI of a test's own: free ports, a state folder of its own, started by spawnctl."""
+"""A whole SpawnAI for one test: spawnctl starts it, with free ports and its own state folder."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _POLL_S = 0.05
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One HTTP answer."""
+class Response:
+    """An HTTP response, read to its end."""
 
     status: int
     headers: dict[str, str]
@@ -46,7 +46,7 @@ class Answer:
 
 @dataclass
 class Installation:
-    """What a user, a program and an operator can do with one installation."""
+    """One installation, and what a user, a program and an operator can do with it."""
 
     state_dir: Path
     http_port: int
@@ -56,7 +56,8 @@ class Installation:
     # --- as an operator ---------------------------------------------------------------------------
 
     def spawnctl(self, *args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
+        """Run spawnctl. With `check`, raises AssertionError if it fails."""
+        result = subprocess.run(
             [sys.executable, "-m", "orchestrator.entrypoints.cli.main", *args],
             cwd=ROOT,
             env=self.env,
@@ -65,9 +66,11 @@ class Installation:
             timeout=240,
             check=False,
         )
-        if check and done.returncode != 0:
-            raise AssertionError(f"spawnctl {args}: {done.stdout}\n{done.stderr}\n{self.logs()}")
-        return done
+        if check and result.returncode != 0:
+            raise AssertionError(
+                f"spawnctl {args}: {result.stdout}\n{result.stderr}\n{self.logs()}"
+            )
+        return result
 
     @property
     def operator_key(self) -> str:
@@ -78,9 +81,10 @@ class Installation:
         return (self.state_dir / "instance").read_text().strip()
 
     def admin(self, path: str) -> Any:
-        answer = self.call("GET", f"/api/admin/{path}", key=self.operator_key)
-        assert answer.status == 200, answer.text
-        return answer.json
+        """GET from the admin API, as JSON."""
+        response = self.call("GET", f"/api/admin/{path}", key=self.operator_key)
+        assert response.status == 200, response.text
+        return response.json
 
     # --- as a program or a visitor ----------------------------------------------------------------
 
@@ -94,81 +98,85 @@ class Installation:
         headers: dict[str, str] | None = None,
         host: str = "localhost",
         raw: bytes | None = None,
-    ) -> Answer:
-        """One request through the proxy."""
-        sent = {"Host": f"{host}:{self.http_port}", **(headers or {})}
+    ) -> Response:
+        """Send one request through the proxy."""
+        all_headers = {"Host": f"{host}:{self.http_port}", **(headers or {})}
         if key is not None:
-            sent["Authorization"] = f"Bearer {key}"
+            all_headers["Authorization"] = f"Bearer {key}"
         data = raw
         if body is not None:
             data = json.dumps(body).encode()
         if data is not None:
-            sent.setdefault("Content-Type", "application/json")
-        link = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=70)
+            all_headers.setdefault("Content-Type", "application/json")
+        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=70)
         try:
-            link.request(method, path, body=data, headers=sent)
-            answer = link.getresponse()
-            return Answer(
-                status=answer.status,
-                headers={name.lower(): value for name, value in answer.getheaders()},
-                body=answer.read(),
+            connection.request(method, path, body=data, headers=all_headers)
+            response = connection.getresponse()
+            return Response(
+                status=response.status,
+                headers={name.lower(): value for name, value in response.getheaders()},
+                body=response.read(),
             )
         finally:
-            link.close()
+            connection.close()
 
-    def patient(self, method: str, path: str, body: Any = None, **options: Any) -> Answer:
-        """The same, for as long as the control plane is being restarted."""
+    def call_patiently(self, method: str, path: str, body: Any = None, **options: Any) -> Response:
+        """Like `call`, with retries while the control plane restarts: for at most 60 s."""
 
-        def attempt() -> Answer | None:
+        def attempt() -> Response | None:
             try:
-                answer = self.call(method, path, body, **options)
+                response = self.call(method, path, body, **options)
             except (OSError, http.client.HTTPException):
                 return None
-            return None if answer.status in {502, 503, 504} else answer
+            return None if response.status in {502, 503, 504} else response
 
-        found = until(attempt, 60, f"{method} {path} to be answered")
-        assert found is not None
-        return found
+        answered: Response = until(attempt, 60, f"{method} {path} to be answered")
+        return answered
 
-    def create(self, prompt: str = "", **more: Any) -> dict[str, Any]:
-        answer = self.patient(
-            "POST", "/api/sessions", {"prompt": prompt, **more}, key=self.operator_key
+    def create(self, prompt: str = "", **fields: Any) -> dict[str, Any]:
+        response = self.call_patiently(
+            "POST", "/api/sessions", {"prompt": prompt, **fields}, key=self.operator_key
         )
-        assert answer.status == 202, answer.text
-        return dict(answer.json)
+        assert response.status == 202, response.text
+        return dict(response.json)
 
     def status(self, session_id: str) -> dict[str, Any]:
-        answer = self.patient("GET", f"/api/status/{session_id}", key=self.operator_key)
-        assert answer.status == 200, answer.text
-        return dict(answer.json)
+        response = self.call_patiently("GET", f"/api/status/{session_id}", key=self.operator_key)
+        assert response.status == 200, response.text
+        return dict(response.json)
 
     def wait_for(self, session_id: str, *states: str, within_s: float = 90) -> dict[str, Any]:
-        """The status once it is one of these; fails with the logs when it isn't in time."""
+        """Wait until the session is in one of these states, and return its status. On timeout the
+        error shows the status and the logs."""
 
-        def there() -> dict[str, Any] | None:
-            now = self.status(session_id)
-            return now if now["status"] in states else None
+        def status_in_states() -> dict[str, Any] | None:
+            status = self.status(session_id)
+            return status if status["status"] in states else None
 
         try:
-            found = until(there, within_s, f"{session_id} to be {' or '.join(states)}")
-        except AssertionError as late:
+            status: dict[str, Any] = until(
+                status_in_states, within_s, f"{session_id} to be {' or '.join(states)}"
+            )
+        except AssertionError as error:
             last = self.status(session_id)
-            raise AssertionError(f"{late}; it is {last}\n{self.logs()}") from None
-        assert found is not None
-        return found
+            raise AssertionError(f"{error}; it is {last}\n{self.logs()}") from None
+        return status
 
-    def app(self, url: str, path: str = "/", method: str = "GET", body: Any = None) -> Answer:
-        """Ask an app at its public URL."""
+    def call_app(
+        self, url: str, path: str = "/", method: str = "GET", body: Any = None
+    ) -> Response:
+        """Send one request to an app at its public URL."""
         host = url.split("//")[1].split(":")[0]
         return self.call(method, path, body, host=host)
 
-    # --- underneath -------------------------------------------------------------------------------
+    # --- processes and containers -----------------------------------------------------------------
 
     def kill_daemon(self) -> None:
-        """kill -9 of the leader; its supervisor starts another one."""
+        """kill -9 the leading daemon. Its supervisor starts another one."""
         self.kill("orchestrator.entrypoints.daemon")
 
     def containers(self) -> list[Any]:
+        """All Docker containers of this installation."""
         with contextlib.closing(docker.from_env()) as client:
             return client.containers.list(
                 all=True, filters={"label": f"ai.spawn.instance={self.instance}"}
@@ -178,18 +186,19 @@ class Installation:
         return int((self.state_dir / "supervisor.lock").read_text())
 
     def pids(self, marker: str) -> list[int]:
-        """Processes of this installation whose command line holds `marker`, parents first."""
-        ours = _descendants(self.supervisor_pid())
-        return [pid for pid in ours if marker in _cmdline(pid)]
+        """The processes whose command line contains `marker`, parents first."""
+        pids = _descendants(self.supervisor_pid())
+        return [pid for pid in pids if marker in _cmdline(pid)]
 
     def kill(self, marker: str, index: int = 0) -> None:
-        """kill -9, as the kernel or an operator in a hurry would."""
+        """kill -9 the process number `index` of those with `marker`, if there is one."""
         pids = self.pids(marker)
         if len(pids) > index:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pids[index], signal.SIGKILL)
 
     def logs(self) -> str:
+        """The last lines of each process's log."""
         parts = []
         for path in sorted((self.state_dir / "log").glob("*.log")):
             lines = path.read_text(errors="replace").splitlines()[-15:]
@@ -197,30 +206,34 @@ class Installation:
         return "\n".join(parts)
 
 
-def until(there: Callable[[], Any], within_s: float, what: str) -> Any:
-    """Ask until the answer is truthy. Fails, naming what it waited for, when time is up."""
-    ends = time.monotonic() + within_s
+def until(condition: Callable[[], Any], within_s: float, description: str) -> Any:
+    """Poll the condition until it is truthy, and return its value. Raises AssertionError with the
+    description at the timeout."""
+    deadline = time.monotonic() + within_s
     pause = threading.Event()
     while True:
-        found = there()
-        if found:
-            return found
-        if time.monotonic() > ends:
-            raise AssertionError(f"waited {within_s:.0f} s in vain for {what}")
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {within_s:.0f} s in vain for {description}")
         pause.wait(_POLL_S)
 
 
 @contextlib.contextmanager
 def installed(*options: str, ready: bool = True, **settings: str) -> Iterator[Installation]:
-    """Start one (`options` are those of `up`), and see to it that nothing is left afterwards.
-    `ready`: wait until it could give out links; without a host yet it can't."""
-    # Not below pytest's own folder: that one is closed to the proxy's workers.
+    """Start an installation, and remove all of it afterwards.
+
+    `options` are those of `spawnctl up`, `settings` are environment variables. With `ready`, wait
+    until it can serve apps, which needs a host.
+    """
+    # Not in pytest's temporary folder: the proxy's workers can't read that one.
     folder = Path(tempfile.mkdtemp(prefix="spawn-e2e-"))
     folder.chmod(0o711)
     http_port, api_port, control_port = free_ports(3)
     low = _port_block()
     env = {
-        **{name: value for name, value in os.environ.items() if not _is_ours(name)},
+        **{name: value for name, value in os.environ.items() if not _is_our_setting(name)},
         "SPAWN_STATE_DIR": str(folder / "s"),
         "SPAWN_HTTP_PORT": str(http_port),
         "SPAWN_API_PORT": str(api_port),
@@ -230,22 +243,22 @@ def installed(*options: str, ready: bool = True, **settings: str) -> Iterator[In
         "PYTHONPATH": str(ROOT),
         **settings,
     }
-    one = Installation(state_dir=folder / "s", http_port=http_port, env=env)
+    spawn = Installation(state_dir=folder / "s", http_port=http_port, env=env)
     try:
-        one.spawnctl("up", "--detach", *options)
+        spawn.spawnctl("up", "--detach", *options)
         if ready:
-            until(lambda: one.call("GET", "/ready").status == 200, _READY_S, "readiness")
-        yield one
+            until(lambda: spawn.call("GET", "/ready").status == 200, _READY_S, "readiness")
+        yield spawn
     finally:
-        one.spawnctl("down", check=False)
+        spawn.spawnctl("down", check=False)
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def runtime_image() -> str:
-    """The runtime image of this checkout; built when it isn't there yet."""
-    known = os.environ.get("SPAWN_TEST_RUNTIME_IMAGE")
-    if known:
-        return known
+    """The runtime image of this checkout. Built at the first call."""
+    built = os.environ.get("SPAWN_TEST_RUNTIME_IMAGE")
+    if built:
+        return built
     base = _last_line(["bash", str(ROOT / "runtime-image" / "base.sh")])
     image = _last_line(["bash", str(ROOT / "runtime-image" / "build.sh"), "--base", base])
     os.environ["SPAWN_TEST_RUNTIME_IMAGE"] = image
@@ -256,43 +269,44 @@ _blocks = itertools.count()
 
 
 def _port_block() -> int:
-    """First of a hundred ports for sandboxes; no two installations of a test run share any."""
+    """The first of 100 ports for sandboxes. No two installations of a test run share a port."""
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     return 21000 + (worker % 4 * 20 + next(_blocks) % 20) * 100
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on just now, all different."""
+    """Different ports that nobody listens on now."""
     with contextlib.ExitStack() as stack:
-        links = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for link in links:
-            link.bind(("127.0.0.1", 0))
-        return [link.getsockname()[1] for link in links]
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for listener in sockets:
+            listener.bind(("127.0.0.1", 0))
+        return [listener.getsockname()[1] for listener in sockets]
 
 
-def _is_ours(name: str) -> bool:
+def _is_our_setting(name: str) -> bool:
     return name.startswith(("SPAWN_", "ANTHROPIC_")) and name != "SPAWN_TEST_RUNTIME_IMAGE"
 
 
 def _last_line(command: list[str]) -> str:
-    done = subprocess.run(command, text=True, capture_output=True, check=False, timeout=1200)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout.strip().splitlines()[-1]
+    result = subprocess.run(command, text=True, capture_output=True, check=False, timeout=1200)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout.strip().splitlines()[-1]
 
 
 def _descendants(root: int) -> list[int]:
-    parents: dict[int, list[int]] = {}
+    """The processes below `root`, parents first."""
+    children_of: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError, IndexError, ValueError):
                 stat = (entry / "stat").read_text().rpartition(")")[2].split()
-                parents.setdefault(int(stat[1]), []).append(int(entry.name))
-    found, queue = [], [root]
+                children_of.setdefault(int(stat[1]), []).append(int(entry.name))
+    descendants, queue = [], [root]
     while queue:
-        children = sorted(parents.get(queue.pop(0), []))
-        found += children
+        children = sorted(children_of.get(queue.pop(0), []))
+        descendants += children
         queue += children
-    return found
+    return descendants
 
 
 def _cmdline(pid: int) -> str:

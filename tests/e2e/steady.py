@@ -1,4 +1,4 @@
-"""A steady stream of visitors to some apps, who notice every answer that is missing or wrong."""
+"""A steady load on some apps. It records every missing or wrong response."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ RATE_PER_S = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Visited:
-    """One app, and what its page must have one of."""
+class VisitedApp:
+    """An app under load. Each of its pages must contain one of `texts`."""
 
     url: str
-    words: Sequence[str]
+    texts: Sequence[str]
 
 
-class Steady:
-    """About 20 requests a second in all, in turn to each app, while the context lasts."""
+class SteadyLoad:
+    """Sends RATE_PER_S requests per second within its context, to the apps in turn."""
 
-    def __init__(self, one: Installation, apps: Sequence[Visited]) -> None:
-        self._one = one
+    def __init__(self, spawn: Installation, apps: Sequence[VisitedApp]) -> None:
+        self._spawn = spawn
         self._apps = apps
         self._stop = threading.Event()
-        self._enough = threading.Condition()
+        self._counted = threading.Condition()
         self._thread = threading.Thread(target=self._run)
         self.count = 0
-        self.failed: list[str] = []
-        self.wrong: list[str] = []
-        self.seen: list[str] = []  # the words of the pages, in the order in which they came
+        self.failed: list[str] = []  # requests without a response 200
+        self.wrong: list[str] = []  # URLs of pages without any of their texts
+        self.texts: list[str] = []  # the text of each other page, in the order of the responses
 
-    def __enter__(self) -> Steady:
+    def __enter__(self) -> SteadyLoad:
         self._thread.start()
         return self
 
@@ -41,31 +41,31 @@ class Steady:
         self._stop.set()
         self._thread.join()
 
-    def wait(self, more: int) -> None:
-        """Until so many more requests were answered, well or badly."""
-        goal = self.count + more
-        with self._enough:
-            assert self._enough.wait_for(lambda: self.count >= goal, timeout=120)
+    def wait(self, count: int) -> None:
+        """Wait for `count` more requests to end, with success or not."""
+        goal = self.count + count
+        with self._counted:
+            assert self._counted.wait_for(lambda: self.count >= goal, timeout=120)
 
     def _run(self) -> None:
         turn = 0
         while not self._stop.wait(1 / RATE_PER_S):
-            self._ask(self._apps[turn % len(self._apps)])
+            self._visit(self._apps[turn % len(self._apps)])
             turn += 1
-            with self._enough:
+            with self._counted:
                 self.count += 1
-                self._enough.notify_all()
+                self._counted.notify_all()
 
-    def _ask(self, app: Visited) -> None:
+    def _visit(self, app: VisitedApp) -> None:
         try:
-            answer = self._one.app(app.url)
+            response = self._spawn.call_app(app.url)
         except OSError as error:
             self.failed.append(f"{app.url}: {error!r}")
             return
-        words = next((words for words in app.words if words in answer.text), None)
-        if answer.status != 200:
-            self.failed.append(f"{app.url}: {answer.status}")
-        elif words is None:
+        text = next((text for text in app.texts if text in response.text), None)
+        if response.status != 200:
+            self.failed.append(f"{app.url}: {response.status}")
+        elif text is None:
             self.wrong.append(app.url)
         else:
-            self.seen.append(words)
+            self.texts.append(text)

@@ -1,4 +1,4 @@
-"""Docker goes away and comes back: sessions wait, nothing fails, and /ready says why."""
+"""Docker stops and starts again: sessions wait, nothing fails, and /ready tells the reason."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tests.e2e.installation import installed, until
 
 
 class Relay:
-    """A UNIX socket in front of Docker's own, which can be cut and joined again."""
+    """A UNIX socket in front of Docker's own. A test can cut it and open it again."""
 
     def __init__(self, path: Path, target: str) -> None:
         self.path, self._target = path, target
         self._listener: socket.socket | None = None
-        self._links: set[socket.socket] = set()
+        self._connections: set[socket.socket] = set()
 
-    def join(self) -> None:
+    def open(self) -> None:
         self.path.unlink(missing_ok=True)
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(str(self.path))
@@ -38,30 +38,30 @@ class Relay:
             self._listener.close()
             self._listener = None
         self.path.unlink(missing_ok=True)
-        for link in list(self._links):
+        for connection in list(self._connections):
             with contextlib.suppress(OSError):
-                link.shutdown(socket.SHUT_RDWR)
+                connection.shutdown(socket.SHUT_RDWR)
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
             try:
-                near, _ = listener.accept()
+                client, _ = listener.accept()
             except OSError:
                 return
-            far = socket.socket(socket.AF_UNIX)
-            far.connect(self._target)
-            self._links |= {near, far}
-            threading.Thread(target=self._carry, args=(near, far, True), daemon=True).start()
-            threading.Thread(target=self._carry, args=(far, near, False), daemon=True).start()
+            docker = socket.socket(socket.AF_UNIX)
+            docker.connect(self._target)
+            self._connections |= {client, docker}
+            threading.Thread(target=self._copy, args=(client, docker, True), daemon=True).start()
+            threading.Thread(target=self._copy, args=(docker, client, False), daemon=True).start()
 
-    def _carry(self, source: socket.socket, sink: socket.socket, closes: bool) -> None:
+    def _copy(self, source: socket.socket, sink: socket.socket, is_request: bool) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 sink.sendall(data)
         with contextlib.suppress(OSError):
             sink.shutdown(socket.SHUT_WR)
-        if not closes:
-            self._links -= {source, sink}
+        if not is_request:
+            self._connections -= {source, sink}
             source.close()
             sink.close()
 
@@ -69,30 +69,31 @@ class Relay:
 @pytest.fixture
 def relay() -> Iterator[Relay]:
     folder = Path(tempfile.mkdtemp(prefix="spawn-relay-"))
-    one = Relay(folder / "docker.sock", "/var/run/docker.sock")
-    one.join()
-    yield one
-    one.cut()
+    relay = Relay(folder / "docker.sock", "/var/run/docker.sock")
+    relay.open()
+    yield relay
+    relay.cut()
     shutil.rmtree(folder)
 
 
-def test_sessions_wait_for_docker_and_ready_says_why(relay: Relay) -> None:
+def test_sessions_wait_for_docker_and_ready_tells_the_reason(relay: Relay) -> None:
     with installed(SPAWN_DOCKER_URL=f"unix://{relay.path}", SPAWN_WARM_TARGET="0") as spawn:
         relay.cut()
 
-        def unready() -> str | None:
-            said = spawn.call("GET", "/ready")
-            return said.json["checks"]["docker"]["detail"] if said.status == 503 else None
+        def reason_of_503() -> str | None:
+            response = spawn.call("GET", "/ready")
+            is_ready = response.status != 503
+            return None if is_ready else response.json["checks"]["docker"]["detail"]
 
-        reason = until(unready, 30, "/ready to notice")
+        reason = until(reason_of_503, 30, "/ready to notice")
         assert "local" in reason
 
         waiting = spawn.create(template="todo")
         assert waiting["status"] == "queued"
-        now = spawn.status(waiting["session_id"])
-        assert (now["status"], now["queue_position"], now["attempt"]) == ("queued", 1, 1)
+        status = spawn.status(waiting["session_id"])
+        assert (status["status"], status["queue_position"], status["attempt"]) == ("queued", 1, 1)
 
-        relay.join()
+        relay.open()
         ready = spawn.wait_for(waiting["session_id"], "ready", "failed")
         assert (ready["status"], ready["attempt"]) == ("ready", 1), ready
-        until(lambda: spawn.call("GET", "/ready").status == 200, 30, "/ready to be well again")
+        until(lambda: spawn.call("GET", "/ready").status == 200, 30, "/ready to be 200 again")

@@ -1,4 +1,4 @@
-"""`make fleet` and `make fleet-down`: machines join the SpawnAI that runs, and leave it again."""
+"""`make fleet` and `make fleet-down`: machines join the running SpawnAI, and leave it again."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ import uuid
 from tests.e2e.installation import Installation, installed
 from tests.fleet import SCRIPT
 
-_WITHIN_S = 300
+_TIMEOUT_S = 300
 
 
-def _script(one: Installation, *words: str) -> str:
-    done = subprocess.run(
-        ["bash", str(SCRIPT), *words],
-        env=one.env,
+def _script(spawn: Installation, *arguments: str) -> str:
+    result = subprocess.run(
+        ["bash", str(SCRIPT), *arguments],
+        env=spawn.env,
         text=True,
         capture_output=True,
-        timeout=_WITHIN_S,
+        timeout=_TIMEOUT_S,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr + one.logs()
-    return done.stdout
+    assert result.returncode == 0, result.stdout + result.stderr + spawn.logs()
+    return result.stdout
 
 
 def test_every_machine_of_a_fleet_joins_and_leaves() -> None:
     fleet = ("--project", f"spawnai-join-{uuid.uuid4().hex[:8]}", "--count", "2")
-    with installed(SPAWN_WARM_TARGET="1") as one:
+    with installed(SPAWN_WARM_TARGET="1") as spawn:
         try:
-            _script(one, *fleet, "join")
-            there = {host["name"]: host["state"] for host in one.admin("hosts")["hosts"]}
-            assert there == {"local": "up", "vps1": "up", "vps2": "up"}
-            _script(one, *fleet, "join")  # what is a host already stays one
+            _script(spawn, *fleet, "join")
+            states = {host["name"]: host["state"] for host in spawn.admin("hosts")["hosts"]}
+            assert states == {"local": "up", "vps1": "up", "vps2": "up"}
+            _script(spawn, *fleet, "join")  # existing hosts stay
         finally:
-            _script(one, *fleet, "leave")
-        assert [host["name"] for host in one.admin("hosts")["hosts"]] == ["local"]
+            _script(spawn, *fleet, "leave")
+        assert [host["name"] for host in spawn.admin("hosts")["hosts"]] == ["local"]

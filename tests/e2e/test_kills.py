@@ -1,4 +1,4 @@
-"""kill -9 of any one process while twenty sessions are under way: nothing is lost or leaked."""
+"""kill -9 of any process while 20 sessions are under way: nothing is lost or leaked."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ VICTIMS = {
 
 @pytest.fixture(scope="module")
 def breakable() -> Iterator[Installation]:
-    with installed(SPAWN_SLOTS="32") as one:
-        yield one
+    with installed(SPAWN_SLOTS="32") as spawn:
+        yield spawn
 
 
 @pytest.mark.parametrize(
@@ -38,63 +38,65 @@ def test_twenty_sessions_survive_the_death_of(
 ) -> None:
     spawn = breakable
     with ThreadPoolExecutor(4) as clients:
-        made = list(
+        sessions = list(
             clients.map(
                 lambda number: spawn.create(template=TEMPLATES[number % len(TEMPLATES)]),
                 range(SESSIONS),
             )
         )
-    ids = [one["session_id"] for one in made]
+    ids = [session["session_id"] for session in sessions]
 
-    # At moments that the sessions' own progress defines: most not begun yet, and half ready.
+    # The sessions' progress defines the moments: most have not started, and half are ready.
     spawn.kill(*VICTIMS[first])
-    until(lambda: _ended(spawn, ids) >= SESSIONS // 2, 120, f"half to be ready\n{spawn.logs()}")
+    until(
+        lambda: _count_ended(spawn, ids) >= SESSIONS // 2, 120, f"half to be ready\n{spawn.logs()}"
+    )
     spawn.kill(*VICTIMS[second])
 
-    final = [spawn.wait_for(one, "ready", "failed", within_s=150) for one in ids]
-    assert Counter(one["status"] for one in final)["ready"] == SESSIONS, [
-        (one["status"], one["error"]) for one in final if one["status"] != "ready"
+    final = [spawn.wait_for(session_id, "ready", "failed", within_s=150) for session_id in ids]
+    assert Counter(status["status"] for status in final)["ready"] == SESSIONS, [
+        (status["status"], status["error"]) for status in final if status["status"] != "ready"
     ]
-    for one in final:
-        assert spawn.app(one["url"]).status == 200, one
-    assert len({one["url"] for one in final}) == SESSIONS
+    for status in final:
+        assert spawn.call_app(status["url"]).status == 200, status
+    assert len({status["url"] for status in final}) == SESSIONS
 
-    for one in ids:
-        spawn.patient("DELETE", f"/api/sessions/{one}", key=spawn.operator_key)
-    for one in ids:
-        spawn.wait_for(one, "destroyed")
-    _nothing_leaks(spawn)
+    for session_id in ids:
+        spawn.call_patiently("DELETE", f"/api/sessions/{session_id}", key=spawn.operator_key)
+    for session_id in ids:
+        spawn.wait_for(session_id, "destroyed")
+    _assert_nothing_leaks(spawn)
 
 
-def test_every_session_goes_on_when_redis_forgets_everything(breakable: Installation) -> None:
+def test_every_session_goes_on_when_redis_loses_its_data(breakable: Installation) -> None:
     spawn = breakable
     ids = [spawn.create(template="notes")["session_id"] for _ in range(6)]
     spawn.kill("redis-server")
     shutil.rmtree(spawn.state_dir / "redis" / "appendonlydir", ignore_errors=True)
-    for one in ids:
-        assert spawn.wait_for(one, "ready", "failed")["status"] == "ready"
-        spawn.patient("DELETE", f"/api/sessions/{one}", key=spawn.operator_key)
-    for one in ids:
-        spawn.wait_for(one, "destroyed")
+    for session_id in ids:
+        assert spawn.wait_for(session_id, "ready", "failed")["status"] == "ready"
+        spawn.call_patiently("DELETE", f"/api/sessions/{session_id}", key=spawn.operator_key)
+    for session_id in ids:
+        spawn.wait_for(session_id, "destroyed")
 
 
-def _ended(spawn: Installation, ids: list[str]) -> int:
-    answer = spawn.patient("GET", "/api/sessions?limit=100", key=spawn.operator_key)
-    states = {one["session_id"]: one["status"] for one in answer.json["sessions"]}
-    return sum(states.get(one) in {"ready", "failed"} for one in ids)
+def _count_ended(spawn: Installation, ids: list[str]) -> int:
+    response = spawn.call_patiently("GET", "/api/sessions?limit=100", key=spawn.operator_key)
+    states = {session["session_id"]: session["status"] for session in response.json["sessions"]}
+    return sum(states.get(session_id) in {"ready", "failed"} for session_id in ids)
 
 
-def _nothing_leaks(spawn: Installation) -> None:
-    """Containers and live sandboxes are the same set, and only warm ones are left."""
+def _assert_nothing_leaks(spawn: Installation) -> None:
+    """Wait until only warm sandboxes are left, each with its container and no others."""
 
-    def settled() -> bool:
-        pool = spawn.patient("GET", "/api/admin/pool", key=spawn.operator_key).json
-        live = {one["sandbox_id"] for one in pool["sandboxes"]}
-        there = {one.labels["ai.spawn.sandbox"] for one in spawn.containers()}
+    def is_settled() -> bool:
+        pool = spawn.call_patiently("GET", "/api/admin/pool", key=spawn.operator_key).json
+        live = {sandbox["sandbox_id"] for sandbox in pool["sandboxes"]}
+        containers = {c.labels["ai.spawn.sandbox"] for c in spawn.containers()}
         return (
-            live == there
+            live == containers
             and pool["warm"] == pool["warm_target"]
-            and all(one["state"] == "warm" for one in pool["sandboxes"])
+            and all(sandbox["state"] == "warm" for sandbox in pool["sandboxes"])
         )
 
-    until(settled, 60, f"nothing but warm sandboxes to be left\n{spawn.logs()}")
+    until(is_settled, 60, f"nothing but warm sandboxes to be left\n{spawn.logs()}")

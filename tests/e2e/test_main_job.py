@@ -1,4 +1,4 @@
-"""The main job, end to end: a prompt goes in, an app answers at its URL, its end takes it away."""
+"""The main job, end to end: a prompt becomes an app at its own URL, and its end removes it."""
 
 from __future__ import annotations
 
@@ -24,110 +24,115 @@ ENDED = ("destroyed", "failed")
 def test_a_prompt_becomes_an_app_that_answers_at_its_own_url(
     spawn: Installation, prompt: str, template: str, title: str
 ) -> None:
-    made = spawn.create(prompt)
-    ready = spawn.wait_for(made["session_id"], "ready", "failed")
+    session = spawn.create(prompt)
+    ready = spawn.wait_for(session["session_id"], "ready", "failed")
     assert ready["status"] == "ready", ready
     assert ready["template"] == template
     assert ready["progress"] == 100
     assert ready["error"] is None
-    page = spawn.app(ready["url"])
+    page = spawn.call_app(ready["url"])
     assert page.status == 200
     assert title in page.text.lower()
 
 
 def test_a_warm_sandbox_that_nobody_claimed_answers_404(spawn: Installation) -> None:
-    def warm() -> list[Any]:
-        return [one for one in spawn.admin("pool")["sandboxes"] if one["state"] == "warm"]
+    def warm_sandboxes() -> list[Any]:
+        sandboxes = spawn.admin("pool")["sandboxes"]
+        return [sandbox for sandbox in sandboxes if sandbox["state"] == "warm"]
 
-    slug = until(warm, 60, "a warm sandbox")[0]["slug"]
+    slug = until(warm_sandboxes, 60, "a warm sandbox")[0]["slug"]
     assert spawn.call("GET", "/", host=f"{slug}.apps.localhost").status == 404
 
 
-def test_a_url_that_nobody_has_answers_404(spawn: Installation) -> None:
+def test_a_url_without_an_app_answers_404(spawn: Installation) -> None:
     assert spawn.call("GET", "/", host="aaaaaaaaaaaaaaaa.apps.localhost").status == 404
 
 
 def test_deleting_a_session_leaves_no_container_route_or_token(spawn: Installation) -> None:
-    made = spawn.create(template="todo")
-    ready = spawn.wait_for(made["session_id"], "ready")
-    detail = spawn.admin(f"sessions/{made['session_id']}")
-    box = detail["sandbox"]
-    assert box["sandbox_id"] in {c.labels["ai.spawn.sandbox"] for c in spawn.containers()}
+    session = spawn.create(template="todo")
+    ready = spawn.wait_for(session["session_id"], "ready")
+    sandbox_id = spawn.admin(f"sessions/{session['session_id']}")["sandbox"]["sandbox_id"]
+    assert sandbox_id in {c.labels["ai.spawn.sandbox"] for c in spawn.containers()}
 
-    path = f"/api/sessions/{made['session_id']}"
+    path = f"/api/sessions/{session['session_id']}"
     assert spawn.call("DELETE", path, key=spawn.operator_key).status == 202
-    spawn.wait_for(made["session_id"], "destroyed")
+    spawn.wait_for(session["session_id"], "destroyed")
 
-    assert box["sandbox_id"] not in {c.labels["ai.spawn.sandbox"] for c in spawn.containers()}
-    assert spawn.app(ready["url"]).status == 404
-    live = {one["sandbox_id"] for one in spawn.admin("pool")["sandboxes"]}
-    assert box["sandbox_id"] not in live
-    assert spawn.call("DELETE", path, key=spawn.operator_key).status == 202  # again: no error
+    assert sandbox_id not in {c.labels["ai.spawn.sandbox"] for c in spawn.containers()}
+    assert spawn.call_app(ready["url"]).status == 404
+    live = {sandbox["sandbox_id"] for sandbox in spawn.admin("pool")["sandboxes"]}
+    assert sandbox_id not in live
+    assert spawn.call("DELETE", path, key=spawn.operator_key).status == 202  # a repeat is no error
 
 
 def test_the_source_of_an_app_can_be_downloaded_after_its_end(spawn: Installation) -> None:
-    made = spawn.create(template="todo")
-    spawn.wait_for(made["session_id"], "ready")
-    spawn.call("DELETE", f"/api/sessions/{made['session_id']}", key=spawn.operator_key)
-    spawn.wait_for(made["session_id"], "destroyed")
-    source = spawn.call("GET", f"/api/sessions/{made['session_id']}/bundle", key=spawn.operator_key)
+    session = spawn.create(template="todo")
+    spawn.wait_for(session["session_id"], "ready")
+    spawn.call("DELETE", f"/api/sessions/{session['session_id']}", key=spawn.operator_key)
+    spawn.wait_for(session["session_id"], "destroyed")
+    source = spawn.call(
+        "GET", f"/api/sessions/{session['session_id']}/bundle", key=spawn.operator_key
+    )
     assert source.status == 200
     assert source.body.startswith(b"PK")
 
 
-def test_an_app_whose_time_is_up_is_destroyed(spawn: Installation) -> None:
-    made = spawn.create(template="todo", ttl="1h")
-    spawn.wait_for(made["session_id"], "ready")
-    _let_time_pass(spawn, made["session_id"])
-    ended = spawn.wait_for(made["session_id"], *ENDED)
+def test_an_expired_app_is_destroyed(spawn: Installation) -> None:
+    session = spawn.create(template="todo", ttl="1h")
+    spawn.wait_for(session["session_id"], "ready")
+    _expire(spawn, session["session_id"])
+    ended = spawn.wait_for(session["session_id"], *ENDED)
     assert ended["status"] == "destroyed"
 
 
 def test_an_extended_app_lives_on(spawn: Installation) -> None:
-    made = spawn.create(template="todo", ttl="1h")
-    spawn.wait_for(made["session_id"], "ready")
+    session = spawn.create(template="todo", ttl="1h")
+    spawn.wait_for(session["session_id"], "ready")
     answer = spawn.call(
         "POST",
-        f"/api/sessions/{made['session_id']}/extend",
+        f"/api/sessions/{session['session_id']}/extend",
         {"ttl": "3h"},
         key=spawn.operator_key,
     )
     assert answer.status == 200
-    assert answer.json["expires_at"] > made["expires_at"]
+    assert answer.json["expires_at"] > session["expires_at"]
     assert answer.json["status"] == "ready"
 
 
 def test_a_status_poll_answers_304_until_something_changes(spawn: Installation) -> None:
-    made = spawn.create(template="todo")
-    spawn.wait_for(made["session_id"], "ready")
-    path = f"/api/status/{made['session_id']}"
+    session = spawn.create(template="todo")
+    spawn.wait_for(session["session_id"], "ready")
+    path = f"/api/status/{session['session_id']}"
     first = spawn.call("GET", path, key=spawn.operator_key)
-    known = {"If-None-Match": first.headers["etag"]}
-    assert spawn.call("GET", path, key=spawn.operator_key, headers=known).status == 304
+    headers = {"If-None-Match": first.headers["etag"]}
+    assert spawn.call("GET", path, key=spawn.operator_key, headers=headers).status == 304
 
-    with ThreadPoolExecutor(1) as other:
-        waiting = other.submit(
-            spawn.call, "GET", f"{path}?wait=30", key=spawn.operator_key, headers=known
+    with ThreadPoolExecutor(1) as executor:
+        waiting = executor.submit(
+            spawn.call, "GET", f"{path}?wait=30", key=spawn.operator_key, headers=headers
         )
-        spawn.call("DELETE", f"/api/sessions/{made['session_id']}", key=spawn.operator_key)
+        spawn.call("DELETE", f"/api/sessions/{session['session_id']}", key=spawn.operator_key)
         changed = waiting.result(timeout=40)
     assert changed.status == 200
     assert changed.json["status"] in {"ready", "destroying", "destroyed"}
     assert changed.headers["etag"] != first.headers["etag"]
 
 
-def test_a_users_sessions_are_nobody_elses(spawn: Installation) -> None:
+def test_a_users_sessions_are_private(spawn: Installation) -> None:
     mine = spawn.call("POST", "/api/sessions", {"template": "todo"})
     assert mine.status == 202
     cookie = mine.headers["set-cookie"].split(";")[0]
     assert "HttpOnly" in mine.headers["set-cookie"]
     path = f"/api/status/{mine.json['session_id']}"
     assert spawn.call("GET", path, headers={"Cookie": cookie}).status == 200
-    stranger = spawn.call("GET", path)
-    assert stranger.status == 404
-    assert stranger.json["code"] == "session_unknown"
-    made_up = "/api/status/ses_" + "a" * 26
-    assert spawn.call("GET", made_up, headers={"Cookie": cookie}).json["code"] == "session_unknown"
+    response = spawn.call("GET", path)
+    assert response.status == 404
+    assert response.json["code"] == "session_unknown"
+    unknown_path = "/api/status/ses_" + "a" * 26
+    assert (
+        spawn.call("GET", unknown_path, headers={"Cookie": cookie}).json["code"]
+        == "session_unknown"
+    )
     session_path = f"/api/sessions/{mine.json['session_id']}"
     assert spawn.call("DELETE", session_path).status == 404
     assert spawn.call("DELETE", session_path, headers={"Cookie": cookie}).status == 202
@@ -135,10 +140,10 @@ def test_a_users_sessions_are_nobody_elses(spawn: Installation) -> None:
 
 def test_the_same_idempotency_key_makes_one_session(spawn: Installation) -> None:
     headers = {"Idempotency-Key": "once-only"}
-    asked = {"template": "todo"}
+    body = {"template": "todo"}
     key = spawn.operator_key
-    first = spawn.call("POST", "/api/sessions", asked, key=key, headers=headers)
-    again = spawn.call("POST", "/api/sessions", asked, key=key, headers=headers)
+    first = spawn.call("POST", "/api/sessions", body, key=key, headers=headers)
+    again = spawn.call("POST", "/api/sessions", body, key=key, headers=headers)
     assert (first.status, again.status) == (202, 202)
     assert first.json["session_id"] == again.json["session_id"]
     other = spawn.call("POST", "/api/sessions", {"template": "snake"}, key=key, headers=headers)
@@ -146,12 +151,12 @@ def test_the_same_idempotency_key_makes_one_session(spawn: Installation) -> None
     spawn.call("DELETE", f"/api/sessions/{first.json['session_id']}", key=key)
 
 
-def _let_time_pass(spawn: Installation, session_id: str) -> None:
-    """Move the expiry into the past, as a day would."""
+def _expire(spawn: Installation, session_id: str) -> None:
+    """Move the expiry of the session into the past."""
     with sqlite3.connect(spawn.state_dir / "spawn.db", timeout=10) as database:
-        done = database.execute(
+        result = database.execute(
             "UPDATE sessions SET expires_at = '2020-01-01 00:00:00.000000' WHERE id = ?",
             (session_id,),
         )
-        assert done.rowcount == 1
+        assert result.rowcount == 1
     database.close()

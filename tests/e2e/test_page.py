@@ -1,31 +1,18 @@
-"""The page in a real browser, over the scripted API: what a visitor does and then sees."""
+"""The page in a real browser, over a scripted API: what a visitor does and then sees."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
-from playwright.sync_api import Browser, Locator, expect
+from playwright.sync_api import expect
 
-from tests.e2e.visit import PROMPT, Visit, chromium, visiting
+from tests.e2e.visit import PROMPT, Visit
 from tests.fakes.page import scripts
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
-
-
-@pytest.fixture
-def visit(browser: Browser) -> Iterator[Visit]:
-    with visiting(browser) as opened:
-        yield opened
-
-
-def test_a_prompt_becomes_a_link_by_way_of_every_state(visit: Visit) -> None:
+def test_a_prompt_becomes_a_link_through_every_state(visit: Visit) -> None:
     visit.api.steps = 0
     visit.page.get_by_label("What should it be?").fill(PROMPT)
     visit.page.keyboard.press("Control+Enter")
@@ -45,31 +32,31 @@ def test_a_prompt_becomes_a_link_by_way_of_every_state(visit: Visit) -> None:
     expect(visit.page.locator("#announcer")).not_to_have_text("")
     expect(visit.page.locator('[data-step="deploying"] small')).to_have_text("0.9 s")
     expect(visit.link).to_have_attribute("rel", "noopener")
-    with visit.page.expect_popup() as opened:
+    with visit.page.expect_popup() as popup:
         visit.link.click()
-    expect(opened.value.get_by_role("heading")).to_have_text("It runs")
+    expect(popup.value.get_by_role("heading")).to_have_text("It runs")
 
 
 def test_a_click_on_a_template_starts_it_for_the_chosen_time(visit: Visit) -> None:
     visit.page.get_by_text("2 h", exact=True).click()
     visit.tile("snake").click()
     visit.wait_for(visit.link)
-    (made,) = visit.api.sessions.values()
-    assert (made.template, made.prompt) == ("snake", "")
-    assert made.expires_at - made.created_at == timedelta(hours=2)
+    (session,) = visit.api.sessions.values()
+    assert (session.template, session.prompt) == ("snake", "")
+    assert session.expires_at - session.created_at == timedelta(hours=2)
     expect(visit.page.locator('[data-step="generating"]')).to_be_hidden()
 
 
-def test_a_template_can_be_taken_as_the_beginning_of_a_prompt(visit: Visit) -> None:
+def test_a_template_can_be_the_start_of_a_prompt(visit: Visit) -> None:
     visit.page.get_by_role("button", name="Edit as prompt: Snake").click()
     expect(visit.page.get_by_label("What should it be?")).to_be_focused()
     expect(visit.page.get_by_label("What should it be?")).to_have_value(re.compile("^Snake: "))
     assert visit.api.sessions == {}
 
 
-def test_an_empty_prompt_is_complained_about_at_the_prompt(visit: Visit) -> None:
-    visit.refused = {"422"}
-    visit.ask("")
+def test_an_empty_prompt_shows_its_error_at_the_prompt(visit: Visit) -> None:
+    visit.expected_statuses = {"422"}
+    visit.submit("")
     expect(visit.page.locator("#prompt-error")).to_have_text(
         "Say what the app should be, or name a template."
     )
@@ -80,12 +67,12 @@ def test_an_empty_prompt_is_complained_about_at_the_prompt(visit: Visit) -> None
     expect(visit.page.locator("#prompt-error")).to_be_hidden()
 
 
-@pytest.mark.parametrize("how", ["prompt", "template"])
-def test_a_refused_time_is_complained_about_at_the_time(visit: Visit, how: str) -> None:
-    visit.refused = {"422"}
+@pytest.mark.parametrize("start", ["prompt", "template"])
+def test_a_refused_time_shows_its_error_at_the_time(visit: Visit, start: str) -> None:
+    visit.expected_statuses = {"422"}
     visit.api.refuse(422, "ttl_out_of_range", "too long", field="ttl", min_s=60, max_s=7200)
-    if how == "prompt":
-        visit.ask()
+    if start == "prompt":
+        visit.submit()
     else:
         visit.tile("todo").click()
     expect(visit.page.locator("#ttl-error")).to_have_text(
@@ -94,17 +81,17 @@ def test_a_refused_time_is_complained_about_at_the_time(visit: Visit, how: str) 
     expect(visit.page.locator("#prompt-error")).to_be_hidden()
 
 
-def test_a_reached_limit_is_told_with_its_number_and_the_wait(visit: Visit) -> None:
-    visit.refused = {"429"}
+def test_a_reached_limit_is_shown_with_its_number_and_the_wait(visit: Visit) -> None:
+    visit.expected_statuses = {"429"}
     visit.api.refuse(429, "too_many_sessions", "no more", limit=5, retry_after=120)
-    visit.ask()
+    visit.submit()
     expect(visit.page.locator("#composer-error")).to_contain_text("limit of 5 apps")
     expect(visit.page.locator("#composer-error")).to_contain_text("in 2 minutes")
     expect(visit.page.get_by_label("What should it be?")).to_have_value(PROMPT)
 
 
 def test_without_a_claude_key_the_templates_are_offered_instead(visit: Visit) -> None:
-    visit.refused = {"422"}
+    visit.expected_statuses = {"422"}
     visit.api.refuse(
         422,
         "generation_unavailable",
@@ -113,7 +100,7 @@ def test_without_a_claude_key_the_templates_are_offered_instead(visit: Visit) ->
         setting="ANTHROPIC_API_KEY",
         templates=["kanban", "todo"],
     )
-    visit.ask()
+    visit.submit()
     expect(visit.page.locator("#prompt-error")).to_contain_text("ANTHROPIC_API_KEY")
     visit.page.locator("#suggested").get_by_role("button", name="Kanban board").click()
     visit.wait_for(visit.link)
@@ -126,13 +113,13 @@ def test_the_keyboard_alone_is_enough(visit: Visit) -> None:
     expect(visit.page.get_by_role("link", name="Skip to the prompt")).to_be_focused()
     keys.press("Enter")
     expect(visit.page.get_by_label("What should it be?")).to_be_focused()
-    _tab_to(visit, visit.tile("kanban"))
+    visit.tab_to(visit.tile("kanban"))
     keys.press("Enter")
     expect(visit.page.get_by_role("heading", name="Kanban board", level=2)).to_be_focused()
     visit.wait_for(visit.link)
     keys.press("Tab")
     expect(visit.link).to_be_focused()
-    _tab_to(visit, visit.page.get_by_role("button", name="Delete"))
+    visit.tab_to(visit.page.get_by_role("button", name="Delete"))
     keys.press("Enter")
     expect(visit.page.get_by_role("button", name="Keep it")).to_be_focused()
     keys.press("Escape")
@@ -140,17 +127,9 @@ def test_the_keyboard_alone_is_enough(visit: Visit) -> None:
     expect(visit.state).to_have_text("Ready")
 
 
-def _tab_to(visit: Visit, wanted: Locator) -> None:
-    for _ in range(40):
-        if wanted.evaluate("element => element === document.activeElement"):
-            return
-        visit.page.keyboard.press("Tab")
-    raise AssertionError(f"Tab never reached {wanted}")
-
-
-def test_a_failure_shows_its_code_and_log_and_can_be_tried_again(visit: Visit) -> None:
+def test_a_failure_shows_its_code_and_log_and_can_be_retried(visit: Visit) -> None:
     visit.api.scripts.append(scripts.BROKEN)
-    visit.ask()
+    visit.submit()
     visit.wait_for(visit.page.get_by_text("app_not_ready").first)
     message = visit.page.locator("#failure-message")
     expect(message).to_contain_text("No module named 'numpy'")
@@ -180,7 +159,7 @@ def _seconds_left(visit: Visit) -> int:
     return hours * 3600 + minutes * 60 + seconds
 
 
-def test_a_deletion_is_asked_back_and_ends_the_app(visit: Visit) -> None:
+def test_a_deletion_asks_for_confirmation_and_ends_the_app(visit: Visit) -> None:
     visit.tile("todo").click()
     visit.wait_for(visit.link)
     visit.page.get_by_role("button", name="Delete", exact=True).click()
@@ -195,6 +174,6 @@ def test_a_deletion_is_asked_back_and_ends_the_app(visit: Visit) -> None:
 def test_the_narrowest_phone_needs_no_sideways_scrolling(visit: Visit, scheme: str) -> None:
     visit.page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     visit.page.set_viewport_size({"width": 360, "height": 640})
-    visit.ask("averyveryverylongwordthatnothingbreaks" * 4)
+    visit.submit("averyveryverylongwordthatnothingbreaks" * 4)
     visit.wait_for(visit.link)
     assert visit.page.evaluate("document.documentElement.scrollWidth") == 360

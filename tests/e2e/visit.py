@@ -1,6 +1,7 @@
-"""A visitor's tab in Debian's Chromium, as the tests of the page use it.
+"""A visitor's tab in Debian's Chromium, for the tests of the page.
 
-The page's clock stands still; a test moves it on, so that no poll happens unless the test waits.
+The page's clock stands still. Only a test moves it forward, so that the page polls only when the
+test waits.
 """
 
 from __future__ import annotations
@@ -38,36 +39,39 @@ POLL_MS = 2000
 ANNOUNCED_AFTER_MS = 100
 PATIENCE_S = 60
 TRIES = 5
+TABS = 40
 NOT_LOADED = "Failed to load resource:"
-# Said whenever a container starts or stops on this machine; the page has to live with it.
+# Chromium reports it when a container starts or stops on this machine. The page must cope with it.
 NETWORK_CHANGED = "net::ERR_NETWORK_CHANGED"
 DROPPED = "net::ERR_CONNECTION_RESET"
 PROMPT = "A habit tracker with a calendar of streaks"
+BLUE = "Make the header blue"
+SEARCH = "Add a search box"
 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """The browser, without a window and without calls home."""
+    """A browser without a window. It contacts no servers of its own."""
     with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGS)
-        yield running
-        running.close()
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGS)
+        yield browser
+        browser.close()
 
 
 @contextmanager
 def visiting(browser: Browser) -> Iterator[Visit]:
-    """A first visit to a page of its own server. The console has to stay clean."""
+    """A first visit to the page, on its own server. The browser's console must stay clean."""
     with PageApi() as api:
         context = browser.new_context(reduced_motion="reduce")
         visit = Visit(page=context.new_page(), api=api)
         visit.open()
         yield visit
         context.close()
-        assert visit.complaints() == []
+        assert visit.unexpected_errors() == []
 
 
-def insist(load: Callable[[], object]) -> None:
-    """Load a page, whatever containers come and go on this machine meanwhile."""
+def load_with_retries(load: Callable[[], object]) -> None:
+    """Load a page. Retry if containers that start or stop on this machine disturb it."""
     for _ in range(TRIES):
         try:
             load()
@@ -84,86 +88,96 @@ class Visit:
 
     page: Page
     api: PageApi
-    errors: list[str] = field(default_factory=list)  # what the browser complained about
-    polls: int = 0  # requests for a status
-    refused: set[str] = field(default_factory=set)  # statuses that the test asked for
-    drops: bool = False  # whether the test drops connections
+    errors: list[str] = field(default_factory=list)  # errors and warnings on the console
+    polls: int = 0  # requests for a status so far
+    expected_statuses: set[str] = field(default_factory=set)  # HTTP errors that the test causes
+    drops_connections: bool = False  # whether the test drops connections
 
     def __post_init__(self) -> None:
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("console", self._note)
-        self.page.on("request", self._count)
+        self.page.on("console", self._record_message)
+        self.page.on("request", self._count_poll)
 
-    def _count(self, request: Request) -> None:
+    def _count_poll(self, request: Request) -> None:
         self.polls += "/api/status/" in request.url
 
-    def _note(self, told: ConsoleMessage) -> None:
-        if told.type in ("error", "warning"):
-            self.errors.append(told.text)
+    def _record_message(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.errors.append(message.text)
 
     def open(self) -> None:
         now = datetime.now(UTC)
         self.page.clock.install(time=now)
         self.page.clock.pause_at(now + timedelta(seconds=1))
-        self._go()
-        self._await_gallery()
+        self._load()
+        self._wait_for_gallery()
 
-    def _await_gallery(self) -> None:
-        """Its clock stays where it is, unless something was lost on the way: a second try takes
-        time to pass."""
+    def _wait_for_gallery(self) -> None:
+        """The clock stays where it is, unless a request was lost: the page's retry needs time to
+        pass."""
         try:
             expect(self.tile("kanban")).to_be_visible()
         except AssertionError:
             self.wait_for(self.tile("kanban"))
 
-    def reload(self, wanted: Locator) -> None:
-        """As a visitor does; what is lost on the way is asked for again as time goes on."""
-        insist(self.page.reload)
-        self.wait_for(wanted)
+    def reload(self, element: Locator) -> None:
+        """Reload the page, and wait for the element. The page repeats lost requests by itself."""
+        load_with_retries(self.page.reload)
+        self.wait_for(element)
 
-    def _go(self) -> None:
-        insist(lambda: self.page.goto(self.api.url))
+    def _load(self) -> None:
+        load_with_retries(lambda: self.page.goto(self.api.url))
 
     def tile(self, name: str) -> Locator:
         return self.page.locator(f'[data-template="{name}"] .tile-start')
 
-    def ask(self, prompt: str = PROMPT) -> None:
+    def submit(self, prompt: str = PROMPT) -> None:
+        """Submit the prompt. Returns when the page has the session."""
         self.page.get_by_label("What should it be?").fill(prompt)
-        made, failed = self.page.locator("#session"), self.page.locator("#composer-error")
+        card, error = self.page.locator("#session"), self.page.locator("#composer-error")
         for _ in range(TRIES):
             self.page.get_by_role("button", name="Make this app").click()
-            if self.refused or self.drops:
-                return  # what becomes of it is what the test asks
-            expect(made.or_(failed).filter(visible=True).first).to_be_visible()
-            if made.is_visible():
-                return  # else a network change took the request: send it again, as the page says
+            if self.expected_statuses or self.drops_connections:
+                return  # the test checks the outcome
+            expect(card.or_(error).filter(visible=True).first).to_be_visible()
+            if card.is_visible():
+                return
+            # A network change has lost the request: submit it again, as the page asks.
 
-    def wait_until(self, true: Callable[[], bool]) -> None:
-        """Move the page's clock on, so that it polls, until something is true."""
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Move the page's clock forward, so that it polls, until the condition is true."""
         deadline = time.monotonic() + PATIENCE_S
-        while not true():
-            assert time.monotonic() < deadline, self._in_vain()
+        while not condition():
+            assert time.monotonic() < deadline, self._timeout_message()
             self.page.clock.fast_forward(POLL_MS)
 
-    def _in_vain(self) -> str:
-        """What there is to be known of a page that doesn't get where it should."""
-        shown = self.page.locator("main").inner_text()
-        return f"not within {PATIENCE_S} s and {self.polls} polls: {self.errors}\n{shown}"
+    def _timeout_message(self) -> str:
+        """The browser's errors and the text of the page."""
+        text = self.page.locator("main").inner_text()
+        return f"not within {PATIENCE_S} s and {self.polls} polls: {self.errors}\n{text}"
 
-    def wait_for(self, wanted: Locator) -> None:
-        self.wait_until(wanted.is_visible)
+    def wait_for(self, element: Locator) -> None:
+        self.wait_until(element.is_visible)
+
+    def tab_to(self, element: Locator) -> None:
+        """Press Tab until the element has the focus."""
+        for _ in range(TABS):
+            if element.evaluate("element => element === document.activeElement"):
+                return
+            self.page.keyboard.press("Tab")
+        raise AssertionError(f"Tab never reached {element}")
 
     def step(self) -> None:
-        """Let the session go one step, and let the page hear of it."""
+        """Let the session take one step, and let the page poll until it knows."""
         self.api.steps = 1
         self.wait_until(lambda: self.api.steps == 0)
 
     def poll(self) -> None:
-        """Let the page ask once more, and hear the answer."""
+        """Let the page poll once, and wait for the response."""
         with self.page.expect_response("**/api/status/*"):
             self.page.clock.fast_forward(POLL_MS)
 
-    def say(self, text: str) -> None:
+    def send(self, text: str) -> None:
         """Send a message to the app on the card."""
         self.field.fill(text)
         self.page.get_by_role("button", name="Send", exact=True).click()
@@ -191,8 +205,8 @@ class Visit:
     def bar(self) -> Locator:
         return self.page.get_by_role("progressbar")
 
-    def heard(self) -> Locator:
-        """What a screen reader was told last."""
+    def announcement(self) -> Locator:
+        """The latest announcement for screen readers."""
         self.page.clock.run_for(ANNOUNCED_AFTER_MS)
         return self.page.locator("#announcer")
 
@@ -204,10 +218,11 @@ class Visit:
     def link(self) -> Locator:
         return self.page.get_by_role("link", name="Open your app")
 
-    def complaints(self) -> list[str]:
-        answers = (
-            f"{NOT_LOADED} the server responded with a status of {code}" for code in self.refused
+    def unexpected_errors(self) -> list[str]:
+        statuses = (
+            f"{NOT_LOADED} the server responded with a status of {code}"
+            for code in self.expected_statuses
         )
-        drops = (f"{NOT_LOADED} {DROPPED}",) if self.drops else ()
-        expected = (f"{NOT_LOADED} {NETWORK_CHANGED}", *drops, *answers)
+        drops = (f"{NOT_LOADED} {DROPPED}",) if self.drops_connections else ()
+        expected = (f"{NOT_LOADED} {NETWORK_CHANGED}", *drops, *statuses)
         return [error for error in self.errors if not error.startswith(expected)]

@@ -1,4 +1,4 @@
-"""Hand-written stand-ins for what the product talks to, named by how they can fail.
+"""Hand-written fakes of what the product talks to, named by how they fail.
 
-Used by tests of every kind and by demos without a key; never by the product itself.
+Used by tests of every kind, by bench/ and by deploy/fresh.sh; never by the product itself.
 """

@@ -1,4 +1,4 @@
-"""Where links are posted, for tests: ports.LinkBoard, in memory."""
+"""The board where the daemon posts its links: ports.LinkBoard, in memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from orchestrator.ports import LinkGauges
 
 
 class BoardInMemory:
-    """Keeps the last that was posted."""
+    """Keeps the gauges that were posted last."""
 
     def __init__(self) -> None:
         self.posted: Sequence[LinkGauges] = ()

@@ -1,4 +1,4 @@
-"""Time as tests want it: ports.Clock that moves when told to."""
+"""A clock that tests set: ports.Clock."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.fakes.samples import NOW
 
 
 class ManualClock:
-    """Stands still at NOW until it is moved."""
+    """Stands still at NOW until a test moves it."""
 
     def __init__(self, start: datetime = NOW) -> None:
         self._now = start
@@ -22,5 +22,5 @@ class ManualClock:
         return self._now
 
     def jump_to(self, at: datetime) -> None:
-        """Move forward to `at`; a time that has passed changes nothing."""
+        """Move forward to `at`. A time in the past changes nothing."""
         self._now = max(self._now, at)

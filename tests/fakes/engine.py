@@ -15,46 +15,46 @@ from tests.fakes.samples import IMAGE
 
 
 class EngineInMemory:
-    """A sound engine: containers are rows of a dict, and start at once."""
+    """A working engine: containers are entries of a dict, and start at once."""
 
     def __init__(self) -> None:
-        self.found: dict[SandboxId, Container] = {}
+        self.containers_by_sandbox: dict[SandboxId, Container] = {}
         self.specs: list[SandboxSpec] = []  # of every start, in order
-        self.replaced: list[bool] = []  # its replace_stale
-        self.removed: list[SandboxId] = []  # by every remove, in order
+        self.replace_stale_flags: list[bool] = []  # of every start
+        self.removed: list[SandboxId] = []  # of every remove, in order
         self.images = {IMAGE}
-        self.warnings: list[str] = []  # what its fences lack
-        self.prepared = 0  # how often they were seen to
+        self.warnings: list[str] = []  # what `prepare` returns
+        self.prepare_count = 0
         self.dismantled = False
         self.description: dict[str, Any] = {"version": "in memory", "root": "/var/lib/docker"}
 
     def start(self, spec: SandboxSpec, *, replace_stale: bool) -> str:
         self.specs.append(spec)
-        self.replaced.append(replace_stale)
-        known = self.found.get(spec.sandbox_id)
-        if known is not None and known.running:
-            return known.id
-        if known is not None and not replace_stale:
+        self.replace_stale_flags.append(replace_stale)
+        existing = self.containers_by_sandbox.get(spec.sandbox_id)
+        if existing is not None and existing.running:
+            return existing.id
+        if existing is not None and not replace_stale:
             raise errors.SandboxRefused("somebody is starting it", code="start_in_progress")
         self.add(spec.sandbox_id)
-        return self.found[spec.sandbox_id].id
+        return self.containers_by_sandbox[spec.sandbox_id].id
 
     def remove(self, sandbox_id: SandboxId) -> None:
         self.removed.append(sandbox_id)
-        self.found.pop(sandbox_id, None)
+        self.containers_by_sandbox.pop(sandbox_id, None)
 
     def containers(self) -> Sequence[Container]:
-        return list(self.found.values())
+        return list(self.containers_by_sandbox.values())
 
     def image_present(self, image: str) -> bool:
         return image in self.images
 
     def prepare(self) -> Sequence[str]:
-        self.prepared += 1
+        self.prepare_count += 1
         return self.warnings
 
     def dismantle(self) -> None:
-        self.dismantled = not self.found
+        self.dismantled = not self.containers_by_sandbox
 
     def describe(self) -> dict[str, Any]:
         return self.description
@@ -71,58 +71,61 @@ class EngineInMemory:
         """Nothing to close."""
 
     def add(self, sandbox_id: SandboxId, *, running: bool = True) -> None:
-        """Make a container outside of the product's doing."""
-        self.found[sandbox_id] = Container(
+        """Add a container that the product did not start."""
+        self.containers_by_sandbox[sandbox_id] = Container(
             id=f"container-of-{sandbox_id}", sandbox_id=sandbox_id, running=running
         )
 
     def crash(self, sandbox_id: SandboxId) -> None:
-        """Let a container end by itself."""
-        self.found[sandbox_id] = replace(
-            self.found[sandbox_id], running=False, exited=True, exit_note="exit code 137"
+        """Let a container exit by itself."""
+        self.containers_by_sandbox[sandbox_id] = replace(
+            self.containers_by_sandbox[sandbox_id],
+            running=False,
+            exited=True,
+            exit_note="exit code 137",
         )
 
 
 class EngineThatIsDown(EngineInMemory):
-    """Answers nothing, as long as `down` is set."""
+    """Does not answer, as long as `down` is set."""
 
     down = True
 
     def start(self, spec: SandboxSpec, *, replace_stale: bool) -> str:
-        self._answer()
+        self._check_up()
         return super().start(spec, replace_stale=replace_stale)
 
     def remove(self, sandbox_id: SandboxId) -> None:
-        self._answer()
+        self._check_up()
         super().remove(sandbox_id)
 
     def containers(self) -> Sequence[Container]:
-        self._answer()
+        self._check_up()
         return super().containers()
 
     def image_present(self, image: str) -> bool:
-        self._answer()
+        self._check_up()
         return super().image_present(image)
 
     def prepare(self) -> Sequence[str]:
-        self._answer()
+        self._check_up()
         return super().prepare()
 
     def describe(self) -> dict[str, Any]:
-        self._answer()
+        self._check_up()
         return super().describe()
 
     def prune_images(self, keep: Collection[str]) -> int:
-        self._answer()
+        self._check_up()
         return super().prune_images(keep)
 
-    def _answer(self) -> None:
+    def _check_up(self) -> None:
         if self.down:
             raise errors.EngineUnavailable("the engine does not answer")
 
 
 class EngineThatRefuses(EngineInMemory):
-    """Starts nothing, for the reason `code`, as often as `times` says."""
+    """Refuses the first `times` starts, with the error `code`."""
 
     def __init__(self, code: str = "create_failed", *, times: int = 1_000_000) -> None:
         super().__init__()
@@ -136,29 +139,29 @@ class EngineThatRefuses(EngineInMemory):
         return super().start(spec, replace_stale=replace_stale)
 
 
-class EngineThatLooksAway(EngineInMemory):
-    """Its next listing is old news: `meanwhile` happens after it was taken, before it is given."""
+class EngineWithStaleListing(EngineInMemory):
+    """Its next listing is out of date: `meanwhile` runs after the listing is read."""
 
     def __init__(self, meanwhile: Callable[[], None]) -> None:
         super().__init__()
         self._meanwhile: Callable[[], None] | None = meanwhile
 
     def containers(self) -> Sequence[Container]:
-        listed = super().containers()
+        listing = super().containers()
         meanwhile, self._meanwhile = self._meanwhile, None
         if meanwhile is not None:
             meanwhile()
-        return listed
+        return listing
 
 
 class EnginesByHost:
-    """One engine for all hosts, or one of its own for those that are named."""
+    """One engine for all hosts, except for the hosts in `special`."""
 
     def __init__(self, default: Engine) -> None:
         self.default = default
         self.special: dict[HostId, Engine] = {}
 
-    def of(self, host: Host) -> Engine:
+    def for_host(self, host: Host) -> Engine:
         return self.special.get(host.id, self.default)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Wake-ups that tests can send and break: ports.Events, in memory."""
+"""Events that tests can send and break: ports.Events, in memory."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Generator, Iterator, Sequence
 
 from orchestrator.domain.ids import SandboxId, SessionId
 
-_IDLE_S = 0.01  # the port says about a second; tests have less time
+_IDLE_S = 0.01  # the port says about a second; tests wait less
 
 
 class EventsInMemory:
-    """Keeps every topic that had news, and hands it to who subscribed."""
+    """Records the topic of every event, and passes it to its subscribers."""
 
     def __init__(self) -> None:
         self.sent: list[str] = []
@@ -32,33 +32,33 @@ class EventsInMemory:
 
     @contextlib.contextmanager
     def subscribe(self, topics: Sequence[str]) -> Generator[Iterator[str]]:
-        news: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._subscribers.append((frozenset(topics), news))
-        yield _topics_of(news)
+        events: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._subscribers.append((frozenset(topics), events))
+        yield _receive(events)
 
     def _send(self, topic: str) -> None:
         self.sent.append(topic)
-        for topics, news in self._subscribers:
+        for topics, events in self._subscribers:
             if topic in topics:
-                news.put(topic)
+                events.put(topic)
 
 
 class EventsThatBreak(EventsInMemory):
-    """Whoever listens dies of it."""
+    """Fails every listener."""
 
     @contextlib.contextmanager
     def subscribe(self, topics: Sequence[str]) -> Generator[Iterator[str]]:
-        yield _broken()
+        yield _receive_then_fail()
 
 
-def _broken() -> Iterator[str]:
+def _receive_then_fail() -> Iterator[str]:
     yield ""
-    raise ConnectionError("the wake-ups broke")
+    raise ConnectionError("the connection for events broke")
 
 
-def _topics_of(news: queue.SimpleQueue[str]) -> Iterator[str]:
+def _receive(events: queue.SimpleQueue[str]) -> Iterator[str]:
     while True:
         try:
-            yield news.get(timeout=_IDLE_S)
+            yield events.get(timeout=_IDLE_S)
         except queue.Empty:
             yield ""

@@ -1,4 +1,4 @@
-"""Links to hosts as tests want them: ports.Fleet and ports.ImagePushes, in memory."""
+"""Links to hosts that tests can cut: ports.Fleet and ports.ImagePushes, in memory."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Collection, Sequence
 from orchestrator.domain import errors
 from orchestrator.domain.ids import HostId
 from orchestrator.domain.pool.diagnosis import Container
-from orchestrator.domain.pool.host import Host, Reach
+from orchestrator.domain.pool.host import Host, LinkState
 from orchestrator.ports import CommandOutcome, Engines
 from tests.fakes.samples import NOW
 
 _GIB = 1024**3
-HERE = Reach(up=True, since=NOW)
+REACHABLE = LinkState(up=True, since=NOW)
 
 
-def measures(*, disk_bytes: int = 20 * _GIB, memory_bytes: int = 4 * _GIB) -> str:
-    """What a host answers that is asked for its free disk and memory."""
+def df_and_meminfo(*, disk_bytes: int = 20 * _GIB, memory_bytes: int = 4 * _GIB) -> str:
+    """What a host prints when the daemon measures its free disk and memory."""
     return (
         "Filesystem     1024-blocks     Used Available Capacity Mounted on\n"
         f"/dev/vda1         41152736 10240000 {disk_bytes // 1024:>9}      40% /\n"
@@ -26,34 +26,34 @@ def measures(*, disk_bytes: int = 20 * _GIB, memory_bytes: int = 4 * _GIB) -> st
 
 
 class FleetInMemory:
-    """Every host answers from the start; its containers are those of its engine."""
+    """Links to hosts that all answer, unless a test says otherwise."""
 
     def __init__(self, engines: Engines) -> None:
         self._engines = engines
-        self.kept: Sequence[Host] = ()  # by the last call
-        self.reaches: dict[HostId, Reach | None] = {}  # of those that aren't just there
-        self.measures: dict[HostId, str] = {}  # of those that aren't roomy
-        self.ran: list[tuple[str, tuple[str, ...]]] = []  # host's name and command
+        self.hosts: Sequence[Host] = ()  # of the last `set_hosts`
+        self.link_states: dict[HostId, LinkState | None] = {}  # of hosts that aren't just REACHABLE
+        self.measured: dict[HostId, str] = {}  # output of hosts that are short of something
+        self.commands: list[tuple[str, tuple[str, ...]]] = []  # a host's name, and its argv
         self.changed: set[HostId] = set()
 
-    def keep(self, hosts: Sequence[Host]) -> None:
-        self.kept = hosts
+    def set_hosts(self, hosts: Sequence[Host]) -> None:
+        self.hosts = hosts
 
-    def reach(self, host: Host) -> Reach | None:
-        return self.reaches.get(host.id, HERE)
+    def link_state(self, host: Host) -> LinkState | None:
+        return self.link_states.get(host.id, REACHABLE)
 
     def run(self, host: Host, argv: Sequence[str]) -> CommandOutcome:
-        reach = self.reach(host)
-        if reach is None or not reach.up:
+        link = self.link_state(host)
+        if link is None or not link.up:
             raise errors.LinkDown(f"no connection to {host.name}")
-        self.ran.append((host.name, tuple(argv)))
-        return CommandOutcome(code=0, output=self.measures.get(host.id, measures()))
+        self.commands.append((host.name, tuple(argv)))
+        return CommandOutcome(code=0, output=self.measured.get(host.id, df_and_meminfo()))
 
     def containers(self, host: Host) -> Sequence[Container] | None:
-        reach = self.reach(host)
-        if reach is None or not reach.up:
+        link = self.link_state(host)
+        if link is None or not link.up:
             return None
-        return self._engines.of(host).containers()
+        return self._engines.for_host(host).containers()
 
     def take_changed(self) -> Collection[HostId]:
         changed, self.changed = self.changed, set()
@@ -61,10 +61,10 @@ class FleetInMemory:
 
 
 class ImagePushesInMemory:
-    """Keeps what was asked for, and pushes nothing."""
+    """Records the requests, and pushes nothing."""
 
     def __init__(self) -> None:
-        self.asked: list[list[str]] = []  # the hosts' names, call by call
+        self.requests: list[list[str]] = []  # the hosts' names of each call
 
     def ensure(self, hosts: Sequence[Host]) -> None:
-        self.asked.append([host.name for host in hosts])
+        self.requests.append([host.name for host in hosts])

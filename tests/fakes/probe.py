@@ -1,28 +1,28 @@
-"""Public URLs as tests want them: ports.Probe without a network."""
+"""Public URLs that tests can break: ports.Probe without a network."""
 
 from __future__ import annotations
 
 from orchestrator.domain.ids import Slug
 
 
-class ProbeThatFindsAll:
+class ProbeThatSucceeds:
     """Every app answers at its URL."""
 
     def __init__(self) -> None:
-        self.asked: list[Slug] = []
+        self.probed: list[Slug] = []
 
     def answers(self, slug: Slug, timeout_s: float) -> bool:
-        self.asked.append(slug)
+        self.probed.append(slug)
         return self._answer()
 
     def _answer(self) -> bool:
         return True
 
 
-class ProbeThatFindsNothing(ProbeThatFindsAll):
-    """No URL answers, as long as `nothing` is set."""
+class ProbeThatFails(ProbeThatSucceeds):
+    """No URL answers, as long as `is_down` is set."""
 
-    nothing = True
+    is_down = True
 
     def _answer(self) -> bool:
-        return not self.nothing
+        return not self.is_down

@@ -9,10 +9,10 @@ from orchestrator.domain.pool.routes import RouteTable
 
 
 class ProxyInMemory:
-    """A sound proxy: what is published is in force at once."""
+    """A working proxy: a published table is in force at once."""
 
     def __init__(self) -> None:
-        self.tables: list[RouteTable] = []  # every one that was in force, in order
+        self.tables: list[RouteTable] = []  # all that were in force, in order
 
     def publish(self, table: RouteTable) -> None:
         self.tables.append(table)
@@ -22,23 +22,23 @@ class ProxyInMemory:
 
     @property
     def slugs(self) -> set[str]:
-        """What can be reached now."""
+        """The slugs that can be reached now."""
         return {route.slug for route in self.tables[-1].routes} if self.tables else set()
 
     def forget(self) -> None:
-        """Restart without any table."""
+        """Restart without a table."""
         self.tables.clear()
 
 
 class ProxyThatRejects(ProxyInMemory):
-    """Takes no table; the last good one stays in force."""
+    """Rejects every table. The last good one stays in force."""
 
     def publish(self, table: RouteTable) -> None:
         raise errors.ProxyRejected("the rendered configuration has a mistake in line 1")
 
 
 class ProxyThatIsAway(ProxyInMemory):
-    """Doesn't run."""
+    """Is not running."""
 
     def publish(self, table: RouteTable) -> None:
         raise errors.ProxyUnavailable("the proxy isn't running")
@@ -48,7 +48,7 @@ class ProxyThatIsAway(ProxyInMemory):
 
 
 class ProxyThatIsSlow(ProxyInMemory):
-    """Takes so long for its next table that `meanwhile` happens before it is in force."""
+    """Takes so long for its next table that `meanwhile` runs before the table is in force."""
 
     def __init__(self, meanwhile: Callable[[], None]) -> None:
         super().__init__()

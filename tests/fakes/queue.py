@@ -10,7 +10,7 @@ from orchestrator.domain.people.access import Queue
 
 
 class QueueInMemory:
-    """Keeps every nudge for the test to look at."""
+    """Records every nudge."""
 
     def __init__(self) -> None:
         self.nudges: list[tuple[SessionId, Queue]] = []

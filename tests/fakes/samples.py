@@ -1,6 +1,6 @@
-"""Sample values for tests: sound by default, changed field by field.
+"""Sample values for tests: valid by default, changed field by field.
 
-Every call makes a thing of its own: ids and slugs are new each time.
+Every call returns a value with new ids and slugs.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from orchestrator.domain.pool.host import Host, HostState, Wish
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.domain.sessions.bundles import BundleRecord
 from orchestrator.domain.sessions.session import (
-    Entered,
     Failure,
+    HistoryEntry,
     Move,
     Phase,
     Report,
@@ -37,12 +37,12 @@ def later(seconds: float, since: datetime = NOW) -> datetime:
 
 
 def session(**changes: Any) -> Session:
-    """A session that was admitted at NOW; its history leads to the state that is asked for."""
+    """A session that was created at NOW. Its history ends with its state."""
     created = changes.pop("created_at", NOW)
     state = changes.get("state", SessionState.QUEUED)
-    history = [Entered(state=SessionState.QUEUED, at=created)]
+    history = [HistoryEntry(state=SessionState.QUEUED, at=created)]
     if state is not SessionState.QUEUED:
-        history.append(Entered(state=state, at=created))
+        history.append(HistoryEntry(state=state, at=created))
     fields: dict[str, Any] = {
         "id": ids.new_session_id(),
         "user_id": USER,
@@ -70,11 +70,11 @@ def session(**changes: Any) -> Session:
 
 
 def full_session(**changes: Any) -> Session:
-    """A session with no field left at its default."""
+    """A session in which no field has its default."""
     history = (
-        Entered(state=SessionState.QUEUED, at=NOW),
-        Entered(state=SessionState.PROVISIONING, at=later(0.25)),
-        Entered(state=SessionState.GENERATING, at=later(1.5)),
+        HistoryEntry(state=SessionState.QUEUED, at=NOW),
+        HistoryEntry(state=SessionState.PROVISIONING, at=later(0.25)),
+        HistoryEntry(state=SessionState.GENERATING, at=later(1.5)),
     )
     fields: dict[str, Any] = {
         "tier": Tier.PRO,
@@ -93,7 +93,7 @@ def full_session(**changes: Any) -> Session:
             message="écrit index.html",
             failure=Failure(code="provider_unavailable", message="busy", permanent=False),
         ),
-        "failure": Failure(code="app_not_ready", message="line 1\nline 2", burns=False),
+        "failure": Failure(code="app_not_ready", message="line 1\nline 2", counts_as_attempt=False),
         "ttl_s": HOUR_S,
         "due_at": later(2),
         "deadline_at": later(600),
@@ -114,7 +114,7 @@ def full_session(**changes: Any) -> Session:
                 setback=Failure(code="refused", message="non"),
             ),
         ),
-        "turns": Turns(asked=4, over=1, given=2, tries=1),
+        "turns": Turns(requested=4, finished=1, started=2, tries=1),
         "reused": True,
         "revision": 4,
     }
@@ -141,7 +141,7 @@ def host(**changes: Any) -> Host:
 
 
 def new_sandbox(**changes: Any) -> NewSandbox:
-    """What a maker chooses of a sandbox for the warm pool."""
+    """A new sandbox for the warm pool, as the caller describes it."""
     fields: dict[str, Any] = {
         "id": ids.new_sandbox_id(),
         "session_id": None,

@@ -1,4 +1,4 @@
-"""A fit machine, as adapters/hosts/survey.py's script prints it, and as it is parsed."""
+"""A survey of a fit machine: as adapters/hosts/survey.py's script prints it, and parsed."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ def facts(**sections: str) -> HostFacts:
     return host_facts.parse(text(**sections))
 
 
-def survey(found: HostFacts | None = None, **changes: Any) -> Survey:
-    """Of a fit machine, with changes."""
+def survey(host: HostFacts | None = None, **changes: Any) -> Survey:
+    """A survey of a fit machine, with some fields changed."""
     fit = Survey(
-        facts=found or facts(),
+        facts=host or facts(),
         clock_skew_s=0.1,
         forwarding="",
         publishing="",
@@ -71,5 +71,5 @@ def survey(found: HostFacts | None = None, **changes: Any) -> Survey:
 
 
 def info(**changes: Any) -> str:
-    """The section "docker" with other facts in it."""
+    """The text of the section "docker", with some facts changed."""
     return json.dumps({**INFO, **changes})

@@ -1,4 +1,4 @@
-"""Threads as tests want them: executors that have done their work, or hold it back."""
+"""Executors without threads: one runs its work at once, one when a test says so."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ from concurrent.futures import Executor, Future
 from typing import Any
 
 
-class CallersThread(Executor):
-    """Does what it is given before it returns, so that a pass has ended when it is over."""
-
-    def submit(self, fn: Callable[..., Any], /, *given: Any, **named: Any) -> Future[Any]:
-        done: Future[Any] = Future()
-        _settle(done, lambda: fn(*given, **named))
-        return done
-
-
-class LaterThread(Executor):
-    """Keeps what it is given until it is told to `catch_up`: a host that is slow to answer."""
-
-    def __init__(self) -> None:
-        self.kept: list[tuple[Future[Any], Callable[[], Any]]] = []
+class ImmediateExecutor(Executor):
+    """Runs each task within `submit`, so that a pass has ended when it returns."""
 
     def submit(self, fn: Callable[..., Any], /, *given: Any, **named: Any) -> Future[Any]:
         future: Future[Any] = Future()
-        self.kept.append((future, lambda: fn(*given, **named)))
+        _run(future, lambda: fn(*given, **named))
         return future
 
-    def catch_up(self) -> None:
-        kept, self.kept = self.kept, []
-        for future, work in kept:
-            _settle(future, work)
+
+class DeferredExecutor(Executor):
+    """Holds its tasks back until `run_pending`, like work on a host that is slow to answer."""
+
+    def __init__(self) -> None:
+        self.pending: list[tuple[Future[Any], Callable[[], Any]]] = []
+
+    def submit(self, fn: Callable[..., Any], /, *given: Any, **named: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        self.pending.append((future, lambda: fn(*given, **named)))
+        return future
+
+    def run_pending(self) -> None:
+        pending, self.pending = self.pending, []
+        for future, work in pending:
+            _run(future, work)
 
 
-def _settle(future: Future[Any], work: Callable[[], Any]) -> None:
+def _run(future: Future[Any], work: Callable[[], Any]) -> None:
     try:
         future.set_result(work())
-    except BaseException as error:  # noqa: BLE001 - as a pool of threads keeps it
+    except BaseException as error:  # noqa: BLE001 - a thread pool keeps it in the future, too
         future.set_exception(error)

@@ -1,4 +1,4 @@
-"""The documents promise nothing that isn't there: links, settings, make targets, commands."""
+"""Links, settings, make targets and commands that the documents name really exist."""
 
 from __future__ import annotations
 
@@ -43,17 +43,20 @@ def test_every_relative_link_leads_somewhere(document: Path) -> None:
 
 @every_document
 def test_every_setting_that_is_named_exists(document: Path) -> None:
-    known = {"SPAWN_STATE_DIR"}
+    settings = {"SPAWN_STATE_DIR"}
     for _, field, info in config.fields():
-        known.update(variables(field, info))
-    assert set(_SETTING.findall(document.read_text("utf-8"))) - known == set()
+        settings.update(variables(field, info))
+    assert set(_SETTING.findall(document.read_text("utf-8"))) - settings == set()
 
 
 @every_document
 def test_every_make_target_that_is_named_exists(document: Path) -> None:
     targets = set(re.findall(r"^([a-z0-9]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = {
-        word for code in code_of(document) for said in _MAKE.findall(code) for word in said.split()
+        word
+        for code in code_of(document)
+        for arguments in _MAKE.findall(code)
+        for word in arguments.split()
     }
     assert named - targets == set()
 
@@ -61,14 +64,17 @@ def test_every_make_target_that_is_named_exists(document: Path) -> None:
 @every_document
 def test_every_spawnctl_command_that_is_named_exists(document: Path) -> None:
     wrong = [
-        said for code in code_of(document) for said in _SPAWNCTL.findall(code) if not runs(said)
+        line
+        for code in code_of(document)
+        for line in _SPAWNCTL.findall(code)
+        if not is_command(line)
     ]
     assert wrong == []
 
 
-@pytest.mark.parametrize("said", ["nonsense", "sessions nonsense", "run --nonsense"])
-def test_a_command_that_does_not_exist_is_noticed(said: str) -> None:
-    assert not runs(said)
+@pytest.mark.parametrize("line", ["nonsense", "sessions nonsense", "run --nonsense"])
+def test_a_command_that_does_not_exist_is_noticed(line: str) -> None:
+    assert not is_command(line)
 
 
 def test_the_documents_are_all_there() -> None:
@@ -80,20 +86,21 @@ def test_the_documents_are_all_there() -> None:
 
 
 def code_of(document: Path) -> Iterator[str]:
-    """Blocks and spans: in prose "make sure" is no command."""
+    """The code blocks and code spans of a document. In prose, "make sure" is not a command."""
     text = document.read_text("utf-8")
     yield from _FENCED.findall(text)
     yield from _SPAN.findall(_FENCED.sub("", text))
 
 
-def runs(said: str) -> bool:
-    """Whether spawnctl knows these words: the command, its subcommand, its options."""
-    words = shlex.split(said.splitlines()[0].replace("\\|", "|"))
+def is_command(line: str) -> bool:
+    """Whether spawnctl has this command, its subcommand and its options."""
+    words = shlex.split(line.splitlines()[0].replace("\\|", "|"))
     command = typer.main.get_command(main.build(words))
-    while (below := getattr(command, "commands", None)) and words and words[0][0] != "-":
-        command = below.get(words.pop(0))
+    while (subcommands := getattr(command, "commands", None)) and words and words[0][0] != "-":
+        command = subcommands.get(words.pop(0))
     if command is None:
         return False
-    known = {"--help", "-h"}
-    known.update(name for one in command.params for name in (*one.opts, *one.secondary_opts))
-    return all(word in known for word in words if word.startswith("-"))
+    options = {"--help", "-h"}
+    for parameter in command.params:
+        options.update((*parameter.opts, *parameter.secondary_opts))
+    return all(word in options for word in words if word.startswith("-"))

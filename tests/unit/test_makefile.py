@@ -1,4 +1,4 @@
-"""What a checkout can be held to without starting anything: Makefile, engine script, locks."""
+"""Checks of the Makefile, the engine script and the lock files. They start no server."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ def test_make_alone_lists_every_target() -> None:
     makefile = (ROOT / "Makefile").read_text()
     targets = set(re.findall(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)[0].split())
 
-    shown = _run("make", "--no-print-directory").stdout
+    output = _run("make", "--no-print-directory").stdout
 
-    assert set(re.findall(r"^  make (\S+) +\S", shown, re.MULTILINE)) == targets
+    assert set(re.findall(r"^  make (\S+) +\S", output, re.MULTILINE)) == targets
 
 
 def test_stopping_the_engine_spares_a_process_that_inherited_its_pid(tmp_path: Path) -> None:
     with _process("--something-else") as innocent:
         _pid_file(tmp_path).write_text(str(innocent.pid))
 
-        done = _engine("stop", "--force", state=tmp_path)
+        result = _engine("stop", "--force", state=tmp_path)
 
-        assert done.returncode == 0
+        assert result.returncode == 0
         assert innocent.poll() is None
 
 
@@ -41,9 +41,9 @@ def test_stopping_the_engine_ends_the_one_that_was_started_here(tmp_path: Path) 
     with _process("--pidfile", str(pid_file)) as engine:
         pid_file.write_text(str(engine.pid))
 
-        done = _engine("stop", "--force", state=tmp_path)
+        result = _engine("stop", "--force", state=tmp_path)
 
-        assert done.returncode == 0, done.stderr
+        assert result.returncode == 0, result.stderr
         assert engine.wait(_DEADLINE_S) != 0
         assert not pid_file.exists()
 
@@ -53,10 +53,10 @@ def test_an_engine_elsewhere_that_does_not_answer_is_named_and_none_is_started(
 ) -> None:
     nowhere = f"unix://{tmp_path}/none.sock"
 
-    done = _engine("ensure", state=tmp_path, DOCKER_HOST=nowhere)
+    result = _engine("ensure", state=tmp_path, DOCKER_HOST=nowhere)
 
-    assert done.returncode == 1
-    assert nowhere in done.stderr
+    assert result.returncode == 1
+    assert nowhere in result.stderr
     assert not (tmp_path / "engine").exists()
 
 
@@ -66,14 +66,15 @@ def test_every_package_of_a_lock_has_a_hash_and_no_address(lock: str) -> None:
     packages = re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)[1:]
 
     assert packages
-    assert [one for one in packages if not re.search(r"--hash=sha256:[0-9a-f]{64}", one)] == []
+    hashed = re.compile(r"--hash=sha256:[0-9a-f]{64}")
+    assert [package for package in packages if not hashed.search(package)] == []
     assert re.findall(r"\S+://\S+| @ |--(?:extra-)?index-url\S*", text) == []
 
 
-def test_the_developers_lock_holds_what_runs_in_the_same_versions() -> None:
-    running, developing = (_pins(lock) for lock in LOCKS)
+def test_the_development_lock_has_the_same_versions_as_the_runtime_lock() -> None:
+    runtime, development = (_pins(lock) for lock in LOCKS)
 
-    assert running.items() <= developing.items()
+    assert runtime.items() <= development.items()
 
 
 def _pins(lock: str) -> dict[str, str]:
@@ -88,7 +89,7 @@ def _pid_file(state: Path) -> Path:
 
 @contextmanager
 def _process(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Does nothing until it is told to end; what counts are its arguments."""
+    """A process that does nothing until its standard input is closed. Only its arguments matter."""
     with subprocess.Popen(
         [sys.executable, "-c", "import sys; sys.stdin.read()", *arguments],
         stdin=subprocess.PIPE,

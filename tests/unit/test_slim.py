@@ -1,4 +1,4 @@
-"""What our long-running processes must not hold in memory."""
+"""Libraries that our long-running processes must not hold in memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LOADED = "import sys, {module}; print(*sorted({{name.partition('.')[0] for name
 
 
 @pytest.mark.parametrize(
-    ("process", "spared"),
+    ("process", "unneeded"),
     [
         ("api.server", {"docker", "asyncssh", "paramiko", "rich"}),
         ("jobs", {"asyncssh", "paramiko", "rich", "fastapi"}),
@@ -19,17 +19,23 @@ _LOADED = "import sys, {module}; print(*sorted({{name.partition('.')[0] for name
         ("supervisor", {"docker", "asyncssh", "paramiko", "rich", "sqlalchemy", "redis"}),
     ],
 )
-def test_a_process_imports_nothing_that_it_has_no_use_for(process: str, spared: set[str]) -> None:
+def test_a_process_does_not_import_libraries_that_it_does_not_need(
+    process: str, unneeded: set[str]
+) -> None:
     code = _LOADED.format(module=f"orchestrator.entrypoints.{process}")
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert spared & set(done.stdout.split()) == set()
+    result = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+    assert unneeded & set(result.stdout.split()) == set()
 
 
-def test_the_command_line_still_has_what_was_left_out() -> None:
+def test_the_command_line_still_has_those_libraries() -> None:
     code = (
         "import orchestrator.adapters.docker.engine, orchestrator.observability,"
         " orchestrator.adapters.hosts.break_glass, rich.console, docker;"
         " print(docker.APIClient)"
     )
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert "APIClient" in done.stdout
+    result = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+    assert "APIClient" in result.stdout

@@ -1,4 +1,4 @@
-"""Tests of a file share a worker, and so do all files of the fleet."""
+"""All tests of a file run on the same worker, and so do all files that use the fleet."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ from tests.workers import group_of
         ("tests/unit/test_fleeting.py::test_a", "tests/unit/test_fleeting.py"),
     ],
 )
-def test_a_file_is_a_group_and_all_of_the_fleet_are_one(nodeid: str, group: str) -> None:
+def test_each_file_is_a_group_and_all_fleet_files_are_one(nodeid: str, group: str) -> None:
     assert group_of(nodeid) == group

@@ -1,6 +1,7 @@
-"""Connections to a Docker engine: the SDK's client with what it lacks. DockerEngine uses it.
+"""Connections to a Docker engine: the SDK's client, plus what the SDK lacks.
 
-Kept connections, deadlines, a writable standard input, and our errors for Docker's.
+That is kept connections, deadlines, a writable standard input, and our errors in place of Docker's.
+DockerEngine, the image push and spawnctl connect through this module.
 """
 
 from __future__ import annotations
@@ -15,28 +16,32 @@ from orchestrator.adapters.docker.sdk import docker
 from orchestrator.domain import errors
 
 if TYPE_CHECKING:
-    import requests  # the SDK's own dependency; named here in signatures alone
+    import requests  # a dependency of the SDK; only signatures name it
 
-_CONNECT_S = 3.0
-_READ_S = 10.0  # questions: a host that takes longer to answer isn't fit
-CHANGE_S = 30.0  # create, start, remove: these take seconds on a busy disk
+_CONNECT_TIMEOUT_S = 3.0
+_READ_TIMEOUT_S = 10.0  # for GET: a host that takes longer to answer is not fit
+CHANGE_TIMEOUT_S = 30.0  # for create, start, remove: these take seconds on a busy disk
 _OLDEST_API = "1.41"  # Docker 20.10
 _KEPT_CONNECTIONS = 16
 _UPGRADE = {"Connection": "Upgrade", "Upgrade": "tcp"}
 
 
 def connect(base_url: str) -> docker.APIClient:
-    """A client that several threads may use. Raises what `translated` translates."""
-    # The engine's own version: no single one is spoken by both Docker 20.10 and 29. Asked over
-    # our transport, which is why the SDK isn't left to do it while it makes the client.
-    with contextlib.closing(_client(base_url, _OLDEST_API)) as first:
-        version = first.version(api_version=False)["ApiVersion"]
+    """Return a client that several threads may share.
+
+    Raises errors of Docker and the system: call it inside `translate_errors`.
+    """
+    # Ask the engine for its version: Docker 20.10 and 29 have no API version in common. The SDK
+    # could ask while it constructs a client, but not over our transport.
+    with contextlib.closing(_client(base_url, _OLDEST_API)) as oldest:
+        version = oldest.version(api_version=False)["ApiVersion"]
     return _client(base_url, version)
 
 
 def _client(base_url: str, version: str) -> docker.APIClient:
-    client = docker.APIClient(base_url, version=version, timeout=CHANGE_S)
-    client.trust_env = False  # proxies and netrc are not for Docker, and cost time on each call
+    client = docker.APIClient(base_url, version=version, timeout=CHANGE_TIMEOUT_S)
+    # Proxies and netrc don't apply to Docker, and looking them up costs time on each call.
+    client.trust_env = False
     if base_url.startswith("unix://"):
         client.mount("http+docker://", _Transport(base_url.removeprefix("unix://")))
     return client
@@ -44,49 +49,56 @@ def _client(base_url: str, version: str) -> docker.APIClient:
 
 @contextlib.contextmanager
 def standard_input(api: docker.APIClient, container_id: str) -> Iterator[socket.socket]:
-    """A writable socket to the standard input of a container that isn't started yet.
+    """Yield a writable socket to the standard input of a container that has not been started.
 
-    Not the SDK's attach_socket: that gives a read-only file and leaves the connection open.
+    The SDK's attach_socket won't do: it returns a read-only file and leaves the connection open.
+    Raises errors.SandboxRefused.
     """
     url = f"{api.base_url}/v{api.api_version}/containers/{container_id}/attach"
-    wanted = {"stdin": 1, "stream": 1}
-    with api.post(url, params=wanted, headers=_UPGRADE, stream=True, timeout=CHANGE_S) as response:
+    params = {"stdin": 1, "stream": 1}
+    with api.post(
+        url, params=params, headers=_UPGRADE, stream=True, timeout=CHANGE_TIMEOUT_S
+    ) as response:
         if response.status_code not in {101, 200}:
             raise errors.SandboxRefused(f"Docker refused standard input: {response.text.strip()}")
         with socket.socket(fileno=os.dup(response.raw.fileno())) as stdin:
-            stdin.settimeout(CHANGE_S)
+            stdin.settimeout(CHANGE_TIMEOUT_S)
             yield stdin
 
 
 @contextlib.contextmanager
-def translated(doing: str, base_url: str) -> Iterator[None]:
-    """Whatever goes wrong with Docker in this block comes out as one of our errors."""
+def translate_errors(action: str, base_url: str) -> Iterator[None]:
+    """Turn Docker's and the system's errors in this block into ours.
+
+    `action` completes the message "could not ...". Raises errors.EngineUnavailable when the engine
+    does not answer or a GET fails, errors.SandboxRefused when it refuses a change.
+    """
     try:
         yield
     except docker.errors.APIError as error:
-        message = f"could not {doing}: {error.explanation or error}"
+        message = f"could not {action}: {error.explanation or error}"
         if error.response.request.method == "GET":
             raise errors.EngineUnavailable(message) from error
         raise errors.SandboxRefused(message, code=_refusal_code(message)) from error
     except (docker.errors.DockerException, OSError) as error:
         raise errors.EngineUnavailable(
-            f"could not {doing}: the Docker engine at {base_url} does not answer ({error})."
+            f"could not {action}: the Docker engine at {base_url} does not answer ({error})."
             " Check that it runs and that this user may use its socket."
         ) from error
 
 
 class _Connection(docker.transport.unixconn.UnixHTTPConnection):  # type: ignore[misc]  # the SDK has no types
-    """The SDK's connection, which leaves its socket open when it can't connect."""
+    """The SDK's connection, except that it closes its socket when it can't connect."""
 
     def connect(self) -> None:
-        connecting = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        unix_socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            connecting.settimeout(self.timeout)
-            connecting.connect(self.unix_socket)
+            unix_socket.settimeout(self.timeout)
+            unix_socket.connect(self.unix_socket)
         except BaseException:
-            connecting.close()
+            unix_socket.close()
             raise
-        self.sock = connecting
+        self.sock = unix_socket
 
 
 class _Pool(docker.transport.unixconn.UnixHTTPConnectionPool):  # type: ignore[misc]  # the SDK has no types
@@ -95,9 +107,10 @@ class _Pool(docker.transport.unixconn.UnixHTTPConnectionPool):  # type: ignore[m
 
 
 class _Transport(docker.transport.unixconn.UnixHTTPAdapter):  # type: ignore[misc]  # the SDK has no types
-    """The SDK's transport, with one pool for all URLs and a deadline by kind of request.
+    """The SDK's transport, with one pool for all URLs and a timeout per kind of request.
 
-    The SDK keeps a pool per URL: as every container has its own, no connection would be reused.
+    The SDK keeps one pool per URL. Each container has its own URLs, so no connection would ever be
+    reused.
     """
 
     def get_connection(self, url: str, proxies: object = None) -> _Pool:
@@ -111,18 +124,19 @@ class _Transport(docker.transport.unixconn.UnixHTTPAdapter):  # type: ignore[mis
             return pool
 
     def send(self, request: requests.PreparedRequest, **kwargs: object) -> requests.Response:
-        kwargs["timeout"] = (_CONNECT_S, _READ_S if request.method == "GET" else CHANGE_S)
+        read_timeout_s = _READ_TIMEOUT_S if request.method == "GET" else CHANGE_TIMEOUT_S
+        kwargs["timeout"] = (_CONNECT_TIMEOUT_S, read_timeout_s)
         response: requests.Response = super().send(request, **kwargs)
         return response
 
 
 def _refusal_code(message: str) -> str:
-    """Docker's own words decide: it has no numbers for these."""
-    said = message.lower()
-    if "no such image" in said:
+    """Derive our code from Docker's wording: Docker has no codes for these cases."""
+    text = message.lower()
+    if "no such image" in text:
         return "image_missing"
-    if "port is already allocated" in said or "address already in use" in said:
+    if "port is already allocated" in text or "address already in use" in text:
         return "port_taken"
-    if "no space left on device" in said:
+    if "no space left on device" in text:
         return "disk_full"
     return "create_failed"

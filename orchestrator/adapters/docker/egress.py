@@ -1,9 +1,13 @@
-"""The firewall rules around sandboxes, outward and inward. DockerEngine.prepare sets them.
+"""The firewall rules around the sandboxes of one host. DockerEngine installs and withdraws them.
 
-A packet that comes in from the sandboxes' bridge is dropped unless it answers one of ours. Two
-places see all of them: DOCKER-USER what is forwarded (other networks, neighbours, DNATed ports)
-and INPUT what is for the host itself. A packet to the bridge passes when it comes from a guest: an
-address of the proxy. Rules are data; a Runner executes them on the engine's host.
+Outgoing: a sandbox may answer, but never open a connection. Each packet that enters the host from
+the sandboxes' bridge is dropped, unless it belongs to a connection that was opened from outside.
+Two chains see all these packets: DOCKER-USER sees what is forwarded (to other networks, to
+neighbours, to DNATed ports), INPUT sees what is meant for the host itself.
+
+Incoming: only the addresses on an allowlist, those of the proxy, reach published ports.
+
+Rules are data. A Runner executes the commands on the engine's host.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from dataclasses import dataclass
 
 from orchestrator.ports import CommandOutcome
 
-_DEADLINE_S = 15
+_COMMAND_TIMEOUT_S = 15
 _COPIES_MAX = 10
 _RESTORE = 'printf "%s\\n" "$@" | iptables-restore -w 5 --noflush'
 _BRIDGED_TRAFFIC = "/proc/sys/net/bridge/bridge-nf-call-iptables"
@@ -28,24 +32,27 @@ Runner = Callable[[Sequence[str]], CommandOutcome]
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """One drop rule for packets from one bridge."""
+    """One rule that drops new packets from one bridge."""
 
     program: str  # iptables or ip6tables, of whichever kind (nft, legacy) the host uses
-    chains: tuple[str, ...]  # the first one that the host has takes it
+    chains: tuple[str, ...]  # in order of preference: the first that exists gets the rule
     bridge: str
-    required: bool  # whether people hear of it when it can't be set
+    required: bool  # whether a failure to set it becomes a warning
 
     def command(self, action: str, chain: str) -> tuple[str, ...]:
-        """`action` is -C (is it there), -I (insert on top) or -D (delete)."""
+        """The argv for one action: -C (check), -I (insert at the top) or -D (delete)."""
         match = ("-i", self.bridge, "-m", "conntrack", "!", "--ctstate", "RELATED,ESTABLISHED")
         # -w: wait for the lock; dockerd itself uses iptables all the time.
         return (self.program, "-w", "5", action, chain, *match, "-j", "DROP")
 
 
 def rules(bridge: str) -> tuple[Rule, ...]:
-    """All rules for a bridge. FORWARD stands in where Docker has made no DOCKER-USER (its
-    nftables backend, or IPv6 switched off). Sandboxes have no IPv6: those two rules only back
-    that up."""
+    """Return all drop rules for a bridge.
+
+    FORWARD is the fallback where Docker has made no DOCKER-USER chain: with its nftables backend,
+    or with IPv6 switched off. Sandboxes have no IPv6 address, so the two IPv6 rules are only a
+    second line of defence and not required.
+    """
     forwarded = ("DOCKER-USER", "FORWARD")
     return (
         Rule(program="iptables", chains=forwarded, bridge=bridge, required=True),
@@ -55,30 +62,36 @@ def rules(bridge: str) -> tuple[Rule, ...]:
     )
 
 
-def guest_list(bridge: str, guests: Sequence[str]) -> tuple[str, ...]:
-    """The chain that lets in the guests alone, as `iptables -S` prints it."""
-    chain = _chain(bridge)
+def allowlist_rules(bridge: str, addresses: Sequence[str]) -> tuple[str, ...]:
+    """Return the chain that lets in these addresses only, as `iptables -S` prints it.
+
+    Raises ValueError for anything but an IP address or network.
+    """
+    chain = _allowlist_chain(bridge)
     return (
         f"-N {chain}",
         f"-A {chain} -m conntrack --ctstate RELATED,ESTABLISHED -j RETURN",
-        *(f"-A {chain} -s {ipaddress.ip_network(guest)} -j RETURN" for guest in guests),
+        *(f"-A {chain} -s {ipaddress.ip_network(address)} -j RETURN" for address in addresses),
         f"-A {chain} -j DROP",
     )
 
 
-def install(bridge: str, run: Runner, guests: Sequence[str] | None = None) -> list[str]:
-    """Set what isn't set yet; returns warnings that name the commands to run. `guests` may reach
-    the published ports; None is everybody. Safe to repeat."""
+def install(bridge: str, run: Runner, allowlist: Sequence[str] | None = None) -> list[str]:
+    """Set the rules that are missing, and return warnings that name the commands to run.
+
+    Only addresses on the `allowlist` may reach published ports; None allows everybody. Safe to
+    repeat.
+    """
     failures = [
         (rule, failure)
         for rule in rules(bridge)
-        if (failure := _ensure(rule, run)) is not None and rule.required
+        if (failure := _ensure_rule(rule, run)) is not None and rule.required
     ]
     warnings = list(_neighbour_warnings(run))
-    if guests is not None and (failure := _admit(bridge, run, guests)) is not None:
+    if allowlist is not None and (failure := _ensure_allowlist(bridge, run, allowlist)):
         warnings.append(
-            f"Others than the proxy can reach published apps: the rules for {bridge} could not be"
-            f" set on that host ({failure})"
+            "Published apps can be reached without the proxy: the firewall rules for"
+            f" {bridge} could not be set on that host ({failure})"
         )
     if failures:
         commands = "; ".join(shlex.join(rule.command("-I", rule.chains[0])) for rule, _ in failures)
@@ -90,51 +103,57 @@ def install(bridge: str, run: Runner, guests: Sequence[str] | None = None) -> li
 
 
 def withdraw(bridge: str, run: Runner) -> None:
-    """Delete every copy of the rules; those that aren't there, or can't be deleted, are left."""
+    """Delete every copy of the rules. Ignore rules that don't exist or can't be deleted."""
     for rule in rules(bridge):
         for chain in rule.chains:
             for _ in range(_COPIES_MAX):
                 if run(rule.command("-D", chain)).code != 0:
                     break
     for command in (
-        ("iptables", "-w", "5", "-D", "DOCKER-USER", *_to_list(bridge)),
-        ("iptables", "-w", "5", "-F", _chain(bridge)),
-        ("iptables", "-w", "5", "-X", _chain(bridge)),
+        ("iptables", "-w", "5", "-D", "DOCKER-USER", *_jump_to_allowlist(bridge)),
+        ("iptables", "-w", "5", "-F", _allowlist_chain(bridge)),
+        ("iptables", "-w", "5", "-X", _allowlist_chain(bridge)),
     ):
         run(command)
 
 
-def run_here(argv: Sequence[str]) -> CommandOutcome:
-    """The Runner for an engine on this machine. An ordinary user may have passwordless sudo; where
-    that asks for a password it is refused at once, and the rules are reported as missing."""
+def run_locally(argv: Sequence[str]) -> CommandOutcome:
+    """Run a command as root on this machine: the Runner for its own engine.
+
+    Anybody but root uses sudo. Where sudo would ask for a password it fails at once, and the
+    rules are reported as missing. Raises nothing: each failure is an outcome, with the exit codes
+    of a shell (127 not installed, 126 not runnable, 124 timed out).
+    """
     # A service's PATH often lacks the sbin folders, where iptables is.
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
     if shutil.which(argv[0], path=path) is None:
         return CommandOutcome(code=127, output=f"{argv[0]} is not installed")
     privileged = list(argv) if os.geteuid() == 0 else ["sudo", "-n", *argv]
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             privileged,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            timeout=_DEADLINE_S,
+            timeout=_COMMAND_TIMEOUT_S,
             check=False,
             env={"PATH": path, "LC_ALL": "C"},
         )
     except FileNotFoundError:
         return CommandOutcome(code=127, output=f"{privileged[0]} is not installed")
     except subprocess.TimeoutExpired:
-        return CommandOutcome(code=124, output=f"{argv[0]} did not end within {_DEADLINE_S} s")
+        return CommandOutcome(
+            code=124, output=f"{argv[0]} did not end within {_COMMAND_TIMEOUT_S} s"
+        )
     except OSError as error:
         return CommandOutcome(code=126, output=f"{argv[0]} could not be run: {error}")
-    return CommandOutcome(code=done.returncode, output=done.stdout)
+    return CommandOutcome(code=result.returncode, output=result.stdout)
 
 
-def _ensure(rule: Rule, run: Runner) -> str | None:
-    """None when the rule stands, else what the first attempt to insert it was answered."""
+def _ensure_rule(rule: Rule, run: Runner) -> str | None:
+    """Set the rule unless it is set. Return None, or why the first attempt to insert it failed."""
     failure = None
     for chain in rule.chains:
         if run(rule.command("-C", chain)).code == 0:
@@ -142,39 +161,44 @@ def _ensure(rule: Rule, run: Runner) -> str | None:
         outcome = run(rule.command("-I", chain))
         if outcome.code == 0:
             return None
-        failure = failure or " ".join(outcome.output.split()) or f"exit code {outcome.code}"
+        failure = failure or _describe_failure(outcome)
     return failure
 
 
-def _admit(bridge: str, run: Runner, guests: Sequence[str]) -> str | None:
-    """None when the guest list stands as it should, else what was said of it."""
-    wanted = guest_list(bridge, guests)
-    shown = run(("iptables", "-w", "5", "-S", _chain(bridge)))
-    if shown.code != 0 or shown.output.strip().split("\n") != list(wanted):
+def _ensure_allowlist(bridge: str, run: Runner, addresses: Sequence[str]) -> str | None:
+    """Set the allowlist and the jump to it unless both are right. Return None, or the failure."""
+    wanted = allowlist_rules(bridge, addresses)
+    chain = run(("iptables", "-w", "5", "-S", _allowlist_chain(bridge)))
+    if chain.code != 0 or chain.output.strip().split("\n") != list(wanted):
         # One transaction: there is no moment without the list, nor with half of it.
-        lines = ("*filter", f":{_chain(bridge)} - [0:0]", *wanted[1:], "COMMIT")
-        made = run(("sh", "-c", _RESTORE, "sh", *lines))
-        if made.code != 0:
-            return " ".join(made.output.split()) or f"exit code {made.code}"
-    jump = ("DOCKER-USER", *_to_list(bridge))
+        lines = ("*filter", f":{_allowlist_chain(bridge)} - [0:0]", *wanted[1:], "COMMIT")
+        restored = run(("sh", "-c", _RESTORE, "sh", *lines))
+        if restored.code != 0:
+            return _describe_failure(restored)
+    jump = ("DOCKER-USER", *_jump_to_allowlist(bridge))
     if run(("iptables", "-w", "5", "-C", *jump)).code == 0:
         return None
     inserted = run(("iptables", "-w", "5", "-I", *jump))
-    return None if inserted.code == 0 else " ".join(inserted.output.split()) or "no reason given"
+    return None if inserted.code == 0 else _describe_failure(inserted)
 
 
-def _chain(bridge: str) -> str:
+def _describe_failure(outcome: CommandOutcome) -> str:
+    return " ".join(outcome.output.split()) or f"exit code {outcome.code}"
+
+
+def _allowlist_chain(bridge: str) -> str:
     return f"{bridge.upper()}-IN"
 
 
-def _to_list(bridge: str) -> tuple[str, ...]:
-    return ("-o", bridge, "-j", _chain(bridge))
+def _jump_to_allowlist(bridge: str) -> tuple[str, ...]:
+    return ("-o", bridge, "-j", _allowlist_chain(bridge))
 
 
 def _neighbour_warnings(run: Runner) -> Iterator[str]:
-    """Frames between two sandboxes stay on the bridge: iptables sees them only with this switch.
+    """Warn unless iptables sees the frames between two sandboxes, which stay on the bridge.
 
-    Docker turns it on when it makes the network; other software is known to turn it off again.
+    The kernel passes them to iptables only if this switch is on. Docker turns it on when it makes
+    the network; other software is known to turn it off again.
     """
     outcome = run(("cat", _BRIDGED_TRAFFIC))
     if outcome.code != 0 or outcome.output.strip() != "1":

@@ -1,7 +1,7 @@
-"""ports.Engine over the Docker SDK, and ports.Engines: a Docker socket per host and process.
+"""ports.Engine on the Docker SDK, and ports.Engines, which keeps one engine per host.
 
-Services and loops call it from several threads at once. Starting a sandbox is what users wait
-for: three calls on kept connections (create, attach, start).
+Services and loops call these from several threads at once. Users wait while a sandbox starts, so a
+start takes three calls (create, attach, start) on connections that stay open.
 """
 
 from __future__ import annotations
@@ -26,93 +26,99 @@ _ATTEMPTS = 3
 
 
 class DockerEngine:
-    """One Docker engine, for one instance of ours."""
+    """One Docker engine, as one installation of ours uses it. See ports.Engine for each method."""
 
     def __init__(
         self,
         base_url: str,
         limits: SandboxLimits,
         *,
-        run: egress.Runner = egress.run_here,
-        guests: Callable[[], Sequence[str] | None] = lambda: None,
+        run: egress.Runner = egress.run_locally,
+        allowlist: Callable[[], Sequence[str] | None] = lambda: None,
     ) -> None:
-        """Connects on first use. `run` executes firewall commands on the engine's host; `guests`
-        are the addresses that may reach published ports there, None for all."""
+        """Connect on first use, not here.
+
+        `run` executes firewall commands on the engine's host. `allowlist` returns the addresses
+        that may reach its published ports; None allows everybody.
+        """
         self._base_url = base_url
         self._limits = limits
         self._run = run
-        self._guests = guests
-        self._connecting = threading.Lock()
+        self._allowlist = allowlist
+        self._client_lock = threading.Lock()
         self._client: docker.APIClient | None = None
 
     def start(self, spec: SandboxSpec, *, replace_stale: bool) -> str:
-        with self._talk(f"start sandbox {spec.sandbox_id}") as api:
+        with self._connected(f"start sandbox {spec.sandbox_id}") as api:
             for _ in range(_ATTEMPTS):
-                container_id = _create(api, self._limits, spec)
+                container_id = _create_container(api, self._limits, spec)
                 if container_id is not None:
-                    _bring_up(api, container_id, spec.identity)
+                    _start_with_identity(api, container_id, spec.identity)
                     return container_id
-                adopted = _settle_existing(api, spec.sandbox_id, replace_stale)
-                if adopted is not None:
-                    return adopted
+                adopted_id = _adopt_or_remove(api, spec.sandbox_id, replace_stale)
+                if adopted_id is not None:
+                    return adopted_id
         raise errors.SandboxRefused(
-            f"somebody else keeps making sandbox {spec.sandbox_id}", code="start_in_progress"
+            f"another process keeps creating sandbox {spec.sandbox_id}", code="start_in_progress"
         )
 
     def remove(self, sandbox_id: SandboxId) -> None:
-        with self._talk(f"remove sandbox {sandbox_id}") as api:
-            _delete(api, flags.container_name(sandbox_id))
+        with self._connected(f"remove sandbox {sandbox_id}") as api:
+            _remove_container(api, flags.container_name(sandbox_id))
 
     def containers(self) -> Sequence[Container]:
-        mine = {"label": [f"{flags.INSTANCE_LABEL}={self._limits.instance}"]}
-        with self._talk("list containers") as api:
-            found = api.containers(all=True, filters=mine)
-        return [container_of(item) for item in found if flags.SANDBOX_LABEL in item["Labels"]]
+        filters = {"label": [f"{flags.INSTANCE_LABEL}={self._limits.instance}"]}
+        with self._connected("list containers") as api:
+            items = api.containers(all=True, filters=filters)
+        return [container_of(item) for item in items if flags.SANDBOX_LABEL in item["Labels"]]
 
     def image_present(self, image: str) -> bool:
-        with self._talk(f"look for image {image}") as api:
+        with self._connected(f"look for image {image}") as api:
             try:
-                found = api.inspect_image(image)
+                details = api.inspect_image(image)
             except docker.errors.NotFound:
                 return False
-        # The tag is the start of the hash of what it was built from; the label is all of it.
-        digest = (found["Config"]["Labels"] or {}).get(flags.RUNTIME_LABEL)
-        return digest is None or len(_tag(image)) < 16 or digest.startswith(_tag(image))
+        # The label holds the full hash of the image's sources, the tag its first characters. If
+        # they differ, somebody put our tag on another build.
+        digest = (details["Config"]["Labels"] or {}).get(flags.RUNTIME_LABEL)
+        return digest is None or len(_tag_of(image)) < 16 or digest.startswith(_tag_of(image))
 
     def prune_images(self, keep: Collection[str]) -> int:
-        kept = {_tag(image) for image in keep}
+        kept_tags = {_tag_of(image) for image in keep}
         pruned = 0
-        with self._talk("prune old runtime images") as api:
+        with self._connected("prune old runtime images") as api:
             for image in api.images(filters={"label": flags.RUNTIME_LABEL}):
-                tags = image["RepoTags"] or []
-                ours = [tag for tag in tags if tag.startswith(f"{self._limits.repository}:")]
-                if ours and kept.isdisjoint(map(_tag, ours)):
-                    pruned += _forget(api, ours, tags)
+                names = image["RepoTags"] or []
+                our_names = [
+                    name for name in names if name.startswith(f"{self._limits.repository}:")
+                ]
+                if our_names and kept_tags.isdisjoint(map(_tag_of, our_names)):
+                    pruned += _remove_image(api, our_names, names)
         return pruned
 
     def prepare(self) -> Sequence[str]:
-        with self._talk(f"make network {self._limits.network}") as api:
+        with self._connected(f"make network {self._limits.network}") as api:
             warnings = _ensure_network(api, self._limits)
-        guests = self._guests()
-        return [*warnings, *egress.install(self._limits.bridge, self._run, guests)]
+        allowlist = self._allowlist()
+        return [*warnings, *egress.install(self._limits.bridge, self._run, allowlist)]
 
     def dismantle(self) -> None:
         if self.containers():
             return
-        with self._talk(f"remove network {self._limits.network}") as api:
+        with self._connected(f"remove network {self._limits.network}") as api:
             try:
                 api.remove_network(self._limits.network)
             except docker.errors.NotFound:
                 pass
             except docker.errors.APIError as error:
-                if error.status_code in {403, 409}:  # somebody else's container is connected
+                if error.status_code in {403, 409}:  # a container that isn't ours is connected
                     return
                 raise
-        # Last, so that there is never a network without its rules.
+        # Last, so that the network never exists without its rules.
         egress.withdraw(self._limits.bridge, self._run)
 
     def describe(self) -> dict[str, Any]:
-        with self._talk("describe the engine") as api:
+        with self._connected("describe the engine") as api:
             info = api.info()
         return {
             "version": info["ServerVersion"],
@@ -125,7 +131,7 @@ class DockerEngine:
         }
 
     def logs(self, sandbox_id: SandboxId, lines: int) -> str:
-        with self._talk(f"read logs of sandbox {sandbox_id}") as api:
+        with self._connected(f"read logs of sandbox {sandbox_id}") as api:
             try:
                 output = api.logs(flags.container_name(sandbox_id), tail=lines)
             except docker.errors.NotFound:
@@ -133,55 +139,58 @@ class DockerEngine:
         return str(output, "utf-8", "replace")
 
     def close(self) -> None:
-        with self._connecting:
+        with self._client_lock:
             client, self._client = self._client, None
         if client is not None:
             client.close()
 
     @contextlib.contextmanager
-    def _talk(self, doing: str) -> Iterator[docker.APIClient]:
-        """The connected client; what goes wrong with it comes out as one of our errors."""
+    def _connected(self, action: str) -> Iterator[docker.APIClient]:
+        """Yield the connected client, and turn its errors in this block into ours."""
         try:
-            with docker_client.translated(doing, self._base_url):
-                with self._connecting:
+            with docker_client.translate_errors(action, self._base_url):
+                with self._client_lock:
                     if self._client is None:
                         self._client = docker_client.connect(self._base_url)
                     client = self._client
                 yield client
         except errors.EngineUnavailable:
-            self.close()  # it may come back as another version: ask again then
+            self.close()  # the engine may return with another version: the next call asks again
             raise
 
 
 class DockerEngines:
-    """ports.Engines: one DockerEngine per host and process."""
+    """ports.Engines: one DockerEngine per host, kept for the life of the process."""
 
     def __init__(
         self,
         limits: SandboxLimits,
         *,
         url_of: Callable[[Host], str] = lambda host: host.docker_url,
-        runner_of: Callable[[Host], egress.Runner] = lambda _host: egress.run_here,
-        guests_of: Callable[[Host], Sequence[str] | None] = lambda _host: None,
+        runner_of: Callable[[Host], egress.Runner] = lambda _host: egress.run_locally,
+        allowlist_of: Callable[[Host], Sequence[str] | None] = lambda _host: None,
     ) -> None:
-        """`url_of` says on which socket of this machine a host's Docker is found, `runner_of` how
-        firewall commands are run there, `guests_of` who may reach its published ports. The defaults
-        are right for engines of this machine alone."""
+        """The defaults suit engines of this machine only.
+
+        `url_of` returns the URL of the local socket at which a host's Docker is reached.
+        `runner_of` returns what executes firewall commands on a host. `allowlist_of` returns the
+        addresses that may reach a host's published ports; None allows everybody.
+        """
         self._limits = limits
         self._url_of = url_of
         self._runner_of = runner_of
-        self._guests_of = guests_of
+        self._allowlist_of = allowlist_of
         self._lock = threading.Lock()
         self._engines: dict[HostId, DockerEngine] = {}
 
-    def of(self, host: Host) -> Engine:
+    def for_host(self, host: Host) -> Engine:
         with self._lock:
             if host.id not in self._engines:
                 self._engines[host.id] = DockerEngine(
                     self._url_of(host),
                     self._limits,
                     run=self._runner_of(host),
-                    guests=lambda: self._guests_of(host),
+                    allowlist=lambda: self._allowlist_of(host),
                 )
             return self._engines[host.id]
 
@@ -192,18 +201,21 @@ class DockerEngines:
             engine.close()
 
 
-def _tag(image: str) -> str:
+def _tag_of(image: str) -> str:
     return image.rpartition(":")[2]
 
 
-def _forget(api: docker.APIClient, ours: Sequence[str], tags: Sequence[str]) -> bool:
-    """Take an image's tags off, ours last: the last one goes only when no container uses it.
-    Another installation that put it there has a tag of its own, and then it stays."""
-    others = [tag for tag in tags if tag not in ours]
-    alone = all(tag.startswith(f"{flags.RUNTIME_REPOSITORY}:") for tag in others)
+def _remove_image(api: docker.APIClient, our_names: Sequence[str], names: Sequence[str]) -> bool:
+    """Remove an image's names, ours last. Return False if a container uses it.
+
+    Docker refuses to remove the last name of an image that is in use. If another installation has
+    put the image there too, it has a name of its own, and the image stays.
+    """
+    other_names = [name for name in names if name not in our_names]
+    only_ours = all(name.startswith(f"{flags.RUNTIME_REPOSITORY}:") for name in other_names)
     try:
-        for tag in (*(others if alone else ()), *ours):
-            api.remove_image(tag)
+        for name in (*(other_names if only_ours else ()), *our_names):
+            api.remove_image(name)
     except docker.errors.APIError as error:
         if error.status_code not in {404, 409}:
             raise
@@ -211,8 +223,10 @@ def _forget(api: docker.APIClient, ours: Sequence[str], tags: Sequence[str]) -> 
     return True
 
 
-def _create(api: docker.APIClient, limits: SandboxLimits, spec: SandboxSpec) -> str | None:
-    """The new container's id; None when its name is taken."""
+def _create_container(
+    api: docker.APIClient, limits: SandboxLimits, spec: SandboxSpec
+) -> str | None:
+    """Create the sandbox's container. Return its id, or None if its name is taken."""
     body = flags.create_body(limits, spec)
     name = flags.container_name(spec.sandbox_id)
     try:
@@ -223,40 +237,47 @@ def _create(api: docker.APIClient, limits: SandboxLimits, spec: SandboxSpec) -> 
         raise
 
 
-def _bring_up(api: docker.APIClient, container_id: str, identity: str) -> None:
-    """Start it with its identity waiting on standard input, or leave nothing behind."""
+def _start_with_identity(api: docker.APIClient, container_id: str, identity: str) -> None:
+    """Start a container with the identity on its standard input. Remove it if that fails."""
     try:
         with docker_client.standard_input(api, container_id) as stdin:
             stdin.sendall(identity.encode() + b"\n")
             api.start(container_id)
-    except BaseException:  # also when the job that waits here is being timed out
-        # By id: the name may be another maker's by now. What can't be removed, reconcile will.
+    except BaseException:  # including the timeout that RQ raises inside the waiting job
+        # By id: another process may have taken the name by now. If this fails too, the reconcile
+        # loop removes the container.
         with contextlib.suppress(errors.SpawnError, docker.errors.DockerException, OSError):
-            _delete(api, container_id)
+            _remove_container(api, container_id)
         raise
 
 
-def _settle_existing(
+def _adopt_or_remove(
     api: docker.APIClient, sandbox_id: SandboxId, replace_stale: bool
 ) -> str | None:
-    """Deal with a container that has the sandbox's name: its id when it is to be adopted, None
-    when it is out of the way."""
+    """Deal with the container that already has this sandbox's name.
+
+    Return its id if it runs. Remove it and return None if it has exited, or if it was never
+    started and `replace_stale` is set. Raises errors.SandboxRefused (start_in_progress).
+    """
     try:
-        found = api.inspect_container(flags.container_name(sandbox_id))
+        container = api.inspect_container(flags.container_name(sandbox_id))
     except docker.errors.NotFound:
         return None
-    if found["State"]["Running"]:
-        return str(found["Id"])
-    if found["State"]["Status"] == "created" and not replace_stale:
+    if container["State"]["Running"]:
+        return str(container["Id"])
+    if container["State"]["Status"] == "created" and not replace_stale:
         raise errors.SandboxRefused(
-            f"sandbox {sandbox_id} is being started by somebody else", code="start_in_progress"
+            f"another process is starting sandbox {sandbox_id}", code="start_in_progress"
         )
-    _delete(api, found["Id"])
+    _remove_container(api, container["Id"])
     return None
 
 
-def _delete(api: docker.APIClient, container: str) -> None:
-    """Kill and remove, by name or id; returns when it is gone."""
+def _remove_container(api: docker.APIClient, container: str) -> None:
+    """Kill and remove a container by name or id, and return once it is gone.
+
+    Raises errors.Temporary (remove_failed).
+    """
     for _ in range(_ATTEMPTS):
         try:
             api.remove_container(container, v=True, force=True)
@@ -274,13 +295,13 @@ def _delete(api: docker.APIClient, container: str) -> None:
 
 
 def _ensure_network(api: docker.APIClient, limits: SandboxLimits) -> list[str]:
-    """Make the network unless it is there; a warning when it is there and not as it should be."""
+    """Create the network unless it exists. Return a warning if it has the wrong options."""
     try:
-        found = api.inspect_network(limits.network)
+        network = api.inspect_network(limits.network)
     except docker.errors.NotFound:
-        found = _make_network(api, limits)
+        network = _create_network(api, limits)
     wanted = flags.network_options(limits)
-    if not found["EnableIPv6"] and wanted.items() <= found["Options"].items():
+    if not network["EnableIPv6"] and wanted.items() <= network["Options"].items():
         return []
     return [
         f"Network {limits.network} has other options than sandboxes need. End its sandboxes and"
@@ -288,7 +309,7 @@ def _ensure_network(api: docker.APIClient, limits: SandboxLimits) -> list[str]:
     ]
 
 
-def _make_network(api: docker.APIClient, limits: SandboxLimits) -> dict[str, Any]:
+def _create_network(api: docker.APIClient, limits: SandboxLimits) -> dict[str, Any]:
     try:
         api.create_network(
             limits.network,

@@ -1,6 +1,6 @@
-"""How a sandbox is fenced in: its limits, and the body of Docker's create call made from them.
+"""The limits of a sandbox, and the body of Docker's create call that enforces them.
 
-Pure. DockerEngine sends what this renders; bootstrap fills SandboxLimits from the settings.
+Pure. DockerEngine sends this body; bootstrap fills SandboxLimits from the settings.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from orchestrator.ports import SandboxSpec
 INSTANCE_LABEL = "ai.spawn.instance"
 SANDBOX_LABEL = "ai.spawn.sandbox"
 
-RUNTIME_LABEL = "ai.spawn.runtime"  # on runtime images: the hash of what they were built from
+RUNTIME_LABEL = "ai.spawn.runtime"  # on runtime images: the hash of their sources
 RUNTIME_REPOSITORY = "spawnai/runtime"
 
 USER_ID = 10001
@@ -28,20 +28,20 @@ _MIB = 1024**2
 
 @dataclass(frozen=True, kw_only=True)
 class SandboxLimits:
-    """What one sandbox may use, and whose it is. The defaults are the safe values."""
+    """What one sandbox may use, and which installation owns it. The defaults are safe."""
 
-    instance: str  # this installation; two on one Docker engine don't see each other's sandboxes
-    memory_bytes: int = 1024 * _MIB  # swap comes to nothing on top
+    instance: str  # the owner; two installations on one Docker engine ignore each other's sandboxes
+    memory_bytes: int = 1024 * _MIB  # including swap, so there is none
     cpus: float = 0.5
     pids: int = 256  # processes and threads
-    tmp_bytes: int = 64 * _MIB  # tmpfs, counts as memory of the sandbox
-    app_bytes: int = 256 * _MIB  # the same
-    shm_bytes: int = 16 * _MIB  # the same
+    tmp_bytes: int = 64 * _MIB  # size of the tmpfs at /tmp; counts towards memory_bytes
+    app_bytes: int = 256 * _MIB  # size of the tmpfs at /app; counts towards memory_bytes
+    shm_bytes: int = 16 * _MIB  # size of /dev/shm; counts towards memory_bytes
     open_files: int = 4096
-    # The kernel counts RLIMIT_NPROC per user over all sandboxes of a host, so this must not be
-    # what bounds one of them (pids does): otherwise a neighbour could use it up.
+    # The kernel counts RLIMIT_NPROC per user, over all sandboxes of a host. It must not be the
+    # bound of a single sandbox, or a neighbour could use it up: `pids` is that bound.
     processes_of_user: int = 65536
-    oom_score: int = 500  # when the host runs out of memory, sandboxes go before our own services
+    oom_score: int = 500  # if the host runs out of memory, sandboxes die before our services
     log_driver: str = "json-file"  # or "local"
     log_size: str = "5m"
     log_files: int = 2
@@ -53,23 +53,25 @@ class SandboxLimits:
 
     @property
     def repository(self) -> str:
-        """Under which runtime images are also tagged that this installation has put somewhere."""
+        """The repository under which this installation tags the images that it pushes to hosts."""
         return f"{RUNTIME_REPOSITORY}-{self.instance}"
 
     @property
     def bridge(self) -> str:
-        """The interface behind the network. Linux allows 15 characters; firewall rules name it."""
+        """The network's interface, which firewall rules name. Linux allows 15 characters."""
         return "spn" + hashlib.sha256(self.instance.encode()).hexdigest()[:10]
 
 
 def container_name(sandbox_id: SandboxId) -> str:
-    """Fixed by the sandbox, so that Docker itself refuses to make a second one."""
+    """Derive the name from the sandbox's id, so that Docker itself refuses a second container."""
     return f"spawn-{sandbox_id}"
 
 
 def create_body(limits: SandboxLimits, spec: SandboxSpec) -> dict[str, Any]:
-    """Body of POST /containers/create (Engine API 1.41). Holds nothing secret: the identity goes
-    in over standard input."""
+    """Return the body of POST /containers/create (Engine API 1.41).
+
+    It contains no secret: the identity goes in over standard input.
+    """
     return {
         "Image": spec.image,
         "Hostname": "sandbox",
@@ -78,18 +80,18 @@ def create_body(limits: SandboxLimits, spec: SandboxSpec) -> dict[str, Any]:
         "Tty": False,
         "AttachStdin": True,
         "OpenStdin": True,
-        "StdinOnce": True,  # closed for good once the identity is in
+        "StdinOnce": True,  # closed for good once the identity is written
         "ExposedPorts": {APP_PORT: {}},
-        "Healthcheck": {"Test": ["NONE"]},  # the agent's inbox tells us more and costs no exec
+        "Healthcheck": {"Test": ["NONE"]},  # the agent's inbox polls tell more and need no exec
         "HostConfig": {
-            **_fences(limits),
+            **_isolation(limits),
             **_resources(limits),
             "NetworkMode": limits.network,
             "PortBindings": {
                 APP_PORT: [{"HostIp": spec.publish_address, "HostPort": str(spec.port)}]
             },
             "Dns": ["127.0.0.1"],
-            "DnsSearch": ["."],  # else the host's own domain shows in resolv.conf
+            "DnsSearch": ["."],  # otherwise resolv.conf shows the host's domain
             "Mounts": [_agent_mount(spec.agent_folder)],
             "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
             "LogConfig": {
@@ -102,7 +104,7 @@ def create_body(limits: SandboxLimits, spec: SandboxSpec) -> dict[str, Any]:
 
 
 def network_options(limits: SandboxLimits) -> dict[str, str]:
-    """Options of the bridge network: no neighbours, no way out by masquerading."""
+    """Return the options of the bridge network: no traffic between sandboxes, no masquerading."""
     return {
         "com.docker.network.bridge.name": limits.bridge,
         "com.docker.network.bridge.enable_icc": "false",
@@ -110,7 +112,7 @@ def network_options(limits: SandboxLimits) -> dict[str, str]:
     }
 
 
-def _fences(limits: SandboxLimits) -> Mapping[str, Any]:
+def _isolation(limits: SandboxLimits) -> Mapping[str, Any]:
     # Without a seccomp entry in SecurityOpt Docker applies its default profile.
     return {
         "Init": True,
@@ -150,9 +152,10 @@ def _tmpfs(size_bytes: int, mode: str) -> str:
 
 
 def _agent_mount(folder: str) -> Mapping[str, Any]:
-    """The folder and not the socket in it: after a restart of ours the socket is a new file.
+    """Mount the folder, not the socket in it: after our restart the socket is a new file.
 
-    As a mount, not a `Binds` entry: those make a missing folder, owned by root and empty.
+    This is a mount and not a `Binds` entry, because Docker creates a missing folder for those,
+    empty and owned by root.
     """
     return {
         "Type": "bind",

@@ -1,12 +1,11 @@
-"""The Docker SDK without its SSH transport. Who uses the SDK gets it from here."""
+"""The Docker SDK without its SSH transport. All modules import the SDK from here."""
 
 from __future__ import annotations
 
 from orchestrator import slim
 
-with slim.absent(
-    "paramiko"
-):  # 16 MB, for a transport that hosts/break_glass.py alone speaks through
+# paramiko takes 16 MB of memory, and only hosts/break_glass.py needs the SSH transport.
+with slim.hide_module("paramiko"):
     import docker
     import docker.errors
     import docker.transport.unixconn

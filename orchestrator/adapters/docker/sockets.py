@@ -1,4 +1,4 @@
-"""Where the processes of this machine find a host's Docker: its own socket, or a forwarded one."""
+"""Where processes of this machine reach a host's Docker: at its own or a forwarded socket."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from orchestrator.domain.pool.host import Host
 
 
 def docker_url(links: Path, host: Host) -> str:
-    """What the docker SDK connects to. `links` is the folder in which the daemon's links have a
-    folder per host, mode 0700, with a socket in it, mode 0600."""
-    return f"unix://{links / host.id / 'docker.sock'}" if host.remote else host.docker_url
+    """Return the URL that the Docker SDK connects to.
+
+    `links` is the folder in which the daemon's links keep one folder per host (mode 0700), each
+    with the forwarded socket (mode 0600).
+    """
+    return f"unix://{links / host.id / 'docker.sock'}" if host.is_remote else host.docker_url

@@ -1,4 +1,4 @@
-"""The built-in templates, read and packed once per process: ports.Catalog."""
+"""ports.Catalog: the built-in templates, read and packed once per process."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator.adapters.files import bundle_store
+from orchestrator.contract.bundles import MANIFEST_NAME
 from orchestrator.domain.ids import Sha256
-from orchestrator.domain.sessions import bundles
 from orchestrator.ports import Template
 
 
 class FolderCatalog:
-    """One folder per template, each with its spawn.json. Raises errors.InvalidInput for a template
-    that would be refused as a bundle: at start, not when somebody asks for it."""
+    """One folder per template, each with its spawn.json.
+
+    Raises errors.InvalidInput for a template that would be refused as a bundle: at the start of the
+    process, not when a user asks for the template.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._templates: dict[str, Template] = {}
         self._data: dict[Sha256, bytes] = {}
-        for manifest in sorted(folder.glob(f"*/{bundles.MANIFEST_NAME}")):
+        for manifest in sorted(folder.glob(f"*/{MANIFEST_NAME}")):
             data = bundle_store.pack(manifest.parent)
             template = _read(manifest, data)
             self._templates[template.name] = template
@@ -36,16 +39,16 @@ class FolderCatalog:
 
 
 def _read(manifest: Path, data: bytes) -> Template:
-    kind = bundle_store.inspect(data).kind
-    said = json.loads(manifest.read_text("utf-8"))
+    kind = bundle_store.inspect(data).kind.value
+    fields = json.loads(manifest.read_text("utf-8"))
     return Template(
         name=manifest.parent.name,
-        title=said["title"],
-        description=said["description"],
+        title=fields["title"],
+        description=fields["description"],
         kind=kind,
-        keywords=tuple(said["keywords"]),
-        emoji=said["emoji"],
-        accent=said["accent"],
+        keywords=tuple(fields["keywords"]),
+        emoji=fields["emoji"],
+        accent=fields["accent"],
         digest=bundle_store.digest_of(data),
         size_bytes=len(data),
     )

@@ -1,7 +1,8 @@
-"""A host's Docker without any of our processes: docker-py's own ssh:// transport, over paramiko.
+"""A host's Docker without any process of ours: docker-py's own ssh:// transport, over paramiko.
 
-Called by `spawnctl hosts direct` alone. It runs `docker system dial-stdio` over there for each
-connection, ignores deadlines and leaves helpers behind: good for a few calls by a person.
+Only `spawnctl hosts direct` uses it. For each connection it runs `docker system dial-stdio` on the
+host, it ignores timeouts, and it leaves helper processes behind: good enough for a few calls by a
+person.
 """
 
 from __future__ import annotations
@@ -20,20 +21,20 @@ import paramiko  # type: ignore[import-untyped]  # it has no types
 from docker.transport import sshconn
 
 from orchestrator.adapters.docker.flags import INSTANCE_LABEL, SANDBOX_LABEL, container_name
-from orchestrator.adapters.ssh import connection
+from orchestrator.adapters.ssh import connection as ssh
 from orchestrator.domain import errors
 from orchestrator.domain.ids import SandboxId
 from orchestrator.domain.pool.host_fields import HostAddress, parse_address
 
-_CONNECT_S = 10.0
-_CALL_S = 60
+_CONNECT_TIMEOUT_S = 10.0
+_CALL_TIMEOUT_S = 60
 _OLDEST_API = "1.41"  # Docker 20.10
 _BASE_URL = "http+docker://ssh"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
-    """One of our sandboxes, as its Docker describes it."""
+class ListedSandbox:
+    """One sandbox of ours, as its Docker describes it. `spawnctl` prints all fields as JSON."""
 
     sandbox_id: str
     state: str  # "running", "exited", ...
@@ -43,57 +44,61 @@ class Seen:
     created_s: int  # seconds since 1970
 
 
-class Direct:
-    """One host's Docker: `with Direct(...) as host`."""
+class DirectDocker:
+    """One host's Docker. Use it as a context manager, which closes the connection."""
 
     def __init__(self, address: HostAddress, *, key: Path, pinned: str, instance: str) -> None:
-        """`pinned` is the host key's line, `instance` whose sandboxes are meant. Connects at once.
-        Raises LinkDown (unreachable, host_key_changed, login_refused), EngineUnavailable."""
+        """Connect at once. `pinned` is the host key's line, `instance` the installation whose
+        sandboxes are meant.
+
+        Raises errors.LinkDown (unreachable, host_key_changed, login_refused),
+        errors.EngineUnavailable.
+        """
         self._address = address
         self._instance = instance
-        with _translated(address):
-            self._adapter = _Adapter(str(address), key=key, pinned=pinned)
+        with _translate_errors(address):
+            self._transport = _Transport(str(address), key=key, pinned=pinned)
             try:
-                self._api = _client(self._adapter)
+                self._api = _client(self._transport)
             except BaseException:
-                self._adapter.close()
+                self._transport.close()
                 raise
 
-    def __enter__(self) -> Direct:
+    def __enter__(self) -> DirectDocker:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._api.close()
 
-    def sandboxes(self) -> Sequence[Seen]:
-        """All of this installation's, also those that have stopped."""
-        wanted = {"label": f"{INSTANCE_LABEL}={self._instance}"}
-        with _translated(self._address):
-            found = self._api.containers(all=True, filters=wanted)
-        return [_seen(one) for one in found if SANDBOX_LABEL in one["Labels"]]
+    def sandboxes(self) -> Sequence[ListedSandbox]:
+        """Return all sandboxes of this installation, including those that have stopped."""
+        filters = {"label": f"{INSTANCE_LABEL}={self._instance}"}
+        with _translate_errors(self._address):
+            items = self._api.containers(all=True, filters=filters)
+        return [_listed_sandbox(item) for item in items if SANDBOX_LABEL in item["Labels"]]
 
     def logs(self, sandbox_id: str, lines: int) -> str:
-        """The last lines that it printed."""
-        with _translated(self._address):
-            said: bytes = self._api.logs(_name(sandbox_id), tail=lines)
-        return said.decode(errors="replace")
+        """Return the last lines that the sandbox printed."""
+        with _translate_errors(self._address):
+            output: bytes = self._api.logs(_container_name(sandbox_id), tail=lines)
+        return output.decode(errors="replace")
 
     def remove(self, sandbox_id: str) -> None:
-        """Kill and remove it."""
-        with _translated(self._address):
-            self._api.remove_container(_name(sandbox_id), force=True, v=True)
+        """Kill and remove the sandbox."""
+        with _translate_errors(self._address):
+            self._api.remove_container(_container_name(sandbox_id), force=True, v=True)
 
 
-class _Adapter(sshconn.SSHHTTPAdapter):  # type: ignore[misc]  # the SDK has no types
-    """The SDK's transport with our key and the pinned host key: nobody's agent, nobody's config."""
+class _Transport(sshconn.SSHHTTPAdapter):  # type: ignore[misc]  # the SDK has no types
+    """The SDK's transport with our key and the pinned host key: no SSH agent, no user's config."""
 
     def __init__(self, base_url: str, *, key: Path, pinned: str) -> None:
         self._key = key
         self._pinned = pinned
-        super().__init__(base_url, timeout=_CALL_S)
+        super().__init__(base_url, timeout=_CALL_TIMEOUT_S)
 
     def _create_paramiko_client(self, base_url: str) -> None:
-        """What the SDK's constructor calls; its own reads ~/.ssh."""
+        """Replace the SDK's method, which reads ~/.ssh. The SDK's constructor calls this."""
         address = parse_address(base_url)
         algorithm, data = self._pinned.split()[:2]
         trusted = paramiko.PKey.from_type_string(algorithm, base64.b64decode(data))
@@ -108,62 +113,62 @@ class _Adapter(sshconn.SSHHTTPAdapter):  # type: ignore[misc]  # the SDK has no 
             "key_filename": str(self._key),
             "allow_agent": False,
             "look_for_keys": False,
-            "timeout": _CONNECT_S,
-            "banner_timeout": _CONNECT_S,
-            "auth_timeout": _CONNECT_S,
+            "timeout": _CONNECT_TIMEOUT_S,
+            "banner_timeout": _CONNECT_TIMEOUT_S,
+            "auth_timeout": _CONNECT_TIMEOUT_S,
         }
 
 
-def _client(adapter: _Adapter) -> docker.APIClient:
-    """Speaking the engine's own version, as no single one is known to all of them."""
-    first = _speaking(adapter, _OLDEST_API)
-    return _speaking(adapter, first.version(api_version=False)["ApiVersion"])
+def _client(transport: _Transport) -> docker.APIClient:
+    """Return a client in the engine's own API version: no version suits all engines."""
+    oldest = _client_with_version(transport, _OLDEST_API)
+    return _client_with_version(transport, oldest.version(api_version=False)["ApiVersion"])
 
 
-def _speaking(adapter: _Adapter, version: str) -> docker.APIClient:
-    # Given an ssh:// URL the SDK would make a transport of its own, with the user's ~/.ssh.
-    api = docker.APIClient("tcp://ssh:1", version=version, timeout=_CALL_S)
+def _client_with_version(transport: _Transport, version: str) -> docker.APIClient:
+    # Given an ssh:// URL, the SDK would construct its own transport, with the user's ~/.ssh.
+    api = docker.APIClient("tcp://ssh:1", version=version, timeout=_CALL_TIMEOUT_S)
     api.trust_env = False
-    api.mount(_BASE_URL, adapter)
+    api.mount(_BASE_URL, transport)
     api.base_url = _BASE_URL
     return api
 
 
-def _seen(found: dict[str, Any]) -> Seen:
-    ports = {one["PublicPort"] for one in found.get("Ports") or () if "PublicPort" in one}
-    return Seen(
-        sandbox_id=found["Labels"][SANDBOX_LABEL],
-        state=found["State"],
-        status=found["Status"],
-        image=found["Image"],
+def _listed_sandbox(item: dict[str, Any]) -> ListedSandbox:
+    ports = {port["PublicPort"] for port in item.get("Ports") or () if "PublicPort" in port}
+    return ListedSandbox(
+        sandbox_id=item["Labels"][SANDBOX_LABEL],
+        state=item["State"],
+        status=item["Status"],
+        image=item["Image"],
         ports=tuple(sorted(ports)),
-        created_s=int(found["Created"]),
+        created_s=int(item["Created"]),
     )
 
 
-def _name(sandbox_id: str) -> str:
+def _container_name(sandbox_id: str) -> str:
     return container_name(SandboxId(sandbox_id))
 
 
 @contextlib.contextmanager
-def _translated(address: HostAddress) -> Iterator[None]:
-    """Whatever goes wrong comes out as one of our errors."""
+def _translate_errors(address: HostAddress) -> Iterator[None]:
+    """Turn errors of paramiko, Docker and the system in this block into ours."""
     try:
         yield
     except paramiko.BadHostKeyException as error:
-        raise connection.key_changed(address) from error
+        raise ssh.host_key_changed(address) from error
     except paramiko.AuthenticationException as error:
-        raise connection.login_refused(address) from error
+        raise ssh.login_refused(address) from error
     except paramiko.ssh_exception.NoValidConnectionsError as error:
-        raise connection.translated(ConnectionRefusedError(), address) from error
+        raise ssh.connect_error(ConnectionRefusedError(), address) from error
     except (TimeoutError, socket.gaierror) as error:
-        raise connection.translated(error, address) from error
+        raise ssh.connect_error(error, address) from error
     except (paramiko.SSHException, EOFError) as error:
         raise errors.LinkDown(f"no connection to {address}: {error}") from error
     except docker.errors.NotFound as error:
         raise errors.NotFound("there is no such sandbox there", code="sandbox_unknown") from error
     except (docker.errors.DockerException, OSError) as error:
         raise errors.EngineUnavailable(
-            f"the Docker of {address} does not answer: {error}. Is it running, may {address.user}"
-            " use it, and is its `docker` command there?"
+            f"the Docker of {address} does not answer: {error}. Check that it runs, that"
+            f" {address.user} may use it, and that the `docker` command is installed there."
         ) from error

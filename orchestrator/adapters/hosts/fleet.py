@@ -1,7 +1,8 @@
-"""The daemon's links and watches over all hosts: ports.Fleet. One event loop in one thread.
+"""ports.Fleet: the daemon's links to all hosts, and its watches over their Docker.
 
-Everything else in the daemon is sync (ADR 0011); this is where it waits on many sockets. Views are
-written by the loop's thread and read by others, field by field and never half-written.
+All links and watches run in one event loop, in one thread. The rest of the daemon is synchronous
+(ADR 0011); only here does it wait on many sockets at once. The loop's thread writes the views and
+other threads read them. Each field is replaced as a whole, so no reader ever sees half a value.
 """
 
 from __future__ import annotations
@@ -17,18 +18,19 @@ from typing import TypeVar
 
 from orchestrator.adapters.docker import egress, sockets
 from orchestrator.adapters.docker.watch import DockerView, DockerWatch
-from orchestrator.adapters.ssh.link import Link, LinkTarget, LinkView
+from orchestrator.adapters.ssh.forwarding import LinkTarget
+from orchestrator.adapters.ssh.link import Link, LinkView
 from orchestrator.domain import errors
 from orchestrator.domain.ids import HostId
 from orchestrator.domain.pool.diagnosis import Container
-from orchestrator.domain.pool.host import Host, Reach
+from orchestrator.domain.pool.host import Host, LinkState
 from orchestrator.ports import CommandOutcome, LinkGauges
 from orchestrator.slim import structlog
 
-_CONNECTS_AT_ONCE = 10
-_SETTLING_S = 5.0  # after its start a host that hasn't answered yet isn't called unreachable
-_RUN_S = 20.0
-_STOP_S = 5.0
+_CONCURRENT_CONNECTS = 10
+_GRACE_S = 5.0  # after we begin to follow a host, no answer does not yet mean unreachable
+_COMMAND_TIMEOUT_S = 20.0
+_STOP_TIMEOUT_S = 5.0
 
 _T = TypeVar("_T")
 
@@ -37,135 +39,136 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, kw_only=True)
 class FleetSettings:
-    """What links need of this installation."""
+    """What the links need to know about this installation."""
 
     instance: str
     key: Path  # our private SSH key
-    links: Path  # folder of the forwarded sockets, one folder per host
-    agent_socket: Path
+    links: Path  # folder of the forwarded sockets, with one folder per host
+    agent_socket: Path  # of our agent app, on this machine
 
 
 @dataclass(kw_only=True)
-class _Followed:
+class _FollowedHost:
     """One host that we are linked to, or try to be."""
 
     host: Host
     watch: DockerWatch
     link: Link | None  # None for the engine of this machine
-    began: float
+    followed_since: float  # of the monotonic clock
     tasks: tuple[asyncio.Task[None], ...] = ()
 
 
 class SshFleet:
-    """Use it as a context manager: the thread and all links end with it."""
+    """The links to all hosts. Use it as a context manager: at its end, thread and links end."""
 
     def __init__(self, settings: FleetSettings) -> None:
         self._settings = settings
-        # Called, in the loop's thread, when a host's reach or containers changed: mustn't block.
+        # The loop's thread calls this when a host's state or containers change. It must not block.
         self.on_change: Callable[[], None] = lambda: None
-        self._followed: dict[HostId, _Followed] = {}
+        self._followed: dict[HostId, _FollowedHost] = {}
         self._changed: set[HostId] = set()
-        self._lock = threading.Lock()
-        self._gate = asyncio.Semaphore(_CONNECTS_AT_ONCE)
+        self._changed_lock = threading.Lock()
+        self._gate = asyncio.Semaphore(_CONCURRENT_CONNECTS)
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="fleet", daemon=True)
-        self._died: BaseException | None = None
+        self._thread = threading.Thread(target=self._run_loop, name="fleet", daemon=True)
+        self._failure: BaseException | None = None
 
     def __enter__(self) -> SshFleet:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        # 1. The links, each of which takes its socket away, and what they carried; 2. the loop;
-        # 3. its thread.
-        self._call(self._unfollow_all(), _STOP_S)
+        # 1. The links, each of which removes its socket, and the streams on them. 2. The loop.
+        # 3. Its thread.
+        self._call(self._unfollow_all(), _STOP_TIMEOUT_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(_STOP_S)
+        self._thread.join(_STOP_TIMEOUT_S)
 
     # --- ports.Fleet ------------------------------------------------------------------------------
 
-    def keep(self, hosts: Sequence[Host]) -> None:
-        self._call(self._keep(hosts), _STOP_S)
+    def set_hosts(self, hosts: Sequence[Host]) -> None:
+        self._call(self._follow_exactly(hosts), _STOP_TIMEOUT_S)
 
-    def reach(self, host: Host) -> Reach | None:
-        found = self._followed.get(host.id)
-        if found is None:
+    def link_state(self, host: Host) -> LinkState | None:
+        followed = self._followed.get(host.id)
+        if followed is None:
             return None
-        views: list[LinkView | DockerView] = [found.watch.view]
-        if found.link is not None:
-            views.insert(0, found.link.view)
+        views: list[LinkView | DockerView] = [followed.watch.view]
+        if followed.link is not None:
+            views.insert(0, followed.link.view)
         down = next((view for view in views if not view.up), None)
         if down is None:
-            return Reach(up=True, since=_moment(max(view.since for view in views)))
-        settling = time.monotonic() - found.began < _SETTLING_S
-        if settling and not down.tried:
+            return LinkState(up=True, since=_to_datetime(max(view.since for view in views)))
+        in_grace = time.monotonic() - followed.followed_since < _GRACE_S
+        if in_grace and not down.has_outcome:
             return None
-        return Reach(
+        return LinkState(
             up=False,
-            since=_moment(down.since),
+            since=_to_datetime(down.since),
             reason=down.reason,
             code=getattr(down, "code", ""),
         )
 
     def run(self, host: Host, argv: Sequence[str]) -> CommandOutcome:
-        found = self._followed.get(host.id)
-        if found is None or found.link is None:
-            if host.remote:
+        followed = self._followed.get(host.id)
+        if followed is None or followed.link is None:
+            if host.is_remote:
                 raise errors.LinkDown(f"there is no link to {host.name}")
-            return egress.run_here(argv)
-        ran = self._call(found.link.run(tuple(argv), _RUN_S), _RUN_S + 5)
-        return CommandOutcome(code=ran.code, output=ran.output)
+            return egress.run_locally(argv)
+        command = followed.link.run_command(tuple(argv), _COMMAND_TIMEOUT_S)
+        result = self._call(command, _COMMAND_TIMEOUT_S + 5)
+        return CommandOutcome(code=result.code, output=result.output)
 
     def containers(self, host: Host) -> Sequence[Container] | None:
-        found = self._followed.get(host.id)
-        reach = self.reach(host)
-        return found.watch.view.containers if found and reach and reach.up else None
+        followed = self._followed.get(host.id)
+        state = self.link_state(host)
+        return followed.watch.view.containers if followed and state and state.up else None
 
     def take_changed(self) -> Collection[HostId]:
-        with self._lock:
+        with self._changed_lock:
             changed, self._changed = self._changed, set()
         return changed
 
     # --- beside the port --------------------------------------------------------------------------
 
-    def seen_from(self, host: Host) -> str:
-        """Our address as that host sees it; "" while it isn't known."""
-        found = self._followed.get(host.id)
-        return found.link.view.seen_from if found is not None and found.link is not None else ""
+    def our_address(self, host: Host) -> str:
+        """Return our address as that host sees it; "" while it is unknown."""
+        followed = self._followed.get(host.id)
+        return followed.link.view.our_address if followed and followed.link else ""
 
-    def check(self) -> None:
-        """Raises what killed a link or a watch, if anything did."""
-        if self._died is not None:
-            raise self._died
+    def raise_failure(self) -> None:
+        """Raise the error that ended a link or a watch, if a bug has ended one."""
+        if self._failure is not None:
+            raise self._failure
 
     def gauges(self) -> Sequence[LinkGauges]:
-        """How the links are, for people and metrics."""
+        """Return the state of each link, for people and metrics."""
         return [
             LinkGauges(
-                host=one.host.name,
-                up=one.link.view.up,
-                docker=one.watch.view.up,
-                channels=one.link.view.channels,
-                rtt_s=one.link.view.rtt_s,
-                reconnects=max(0, one.link.view.connects - 1),
+                host=followed.host.name,
+                up=followed.link.view.up,
+                docker=followed.watch.view.up,
+                channels=followed.link.channels,
+                rtt_s=followed.link.view.rtt_s,
+                reconnects=max(0, followed.link.view.connects - 1),
             )
-            for one in list(self._followed.values())
-            if one.link is not None
+            for followed in list(self._followed.values())
+            if followed.link is not None
         ]
 
     # --- in the loop's thread ---------------------------------------------------------------------
 
-    def _run(self) -> None:
+    def _run_loop(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_forever()
         finally:
             self._loop.close()
 
-    async def _keep(self, hosts: Sequence[Host]) -> None:
+    async def _follow_exactly(self, hosts: Sequence[Host]) -> None:
         wanted = {host.id: host for host in hosts}
-        for host_id, found in list(self._followed.items()):
-            if host_id not in wanted or _moved(found.host, wanted[host_id]):
+        for host_id, followed in list(self._followed.items()):
+            if host_id not in wanted or _is_reached_differently(followed.host, wanted[host_id]):
                 await self._unfollow(host_id)
         for host in hosts:
             if host.id not in self._followed:
@@ -174,27 +177,27 @@ class SshFleet:
     def _follow(self, host: Host) -> None:
         settings = self._settings
         url = sockets.docker_url(settings.links, host)
-        followed = _Followed(
+        followed = _FollowedHost(
             host=host,
             watch=DockerWatch(
                 url.removeprefix("unix://"),
                 settings.instance,
-                lambda _reach: self._say_changed(host.id),
+                lambda _state_changed: self._report_change(host.id),
             ),
-            link=self._link(host, url) if host.remote else None,
-            began=time.monotonic(),
+            link=self._make_link(host, url) if host.is_remote else None,
+            followed_since=time.monotonic(),
         )
-        lives = [followed.watch.live()]
+        coroutines = [followed.watch.run_forever()]
         if followed.link is None:
-            followed.watch.begin()
+            followed.watch.resume()
         else:
-            lives.append(followed.link.live())
-        followed.tasks = tuple(self._loop.create_task(one) for one in lives)
+            coroutines.append(followed.link.run_forever())
+        followed.tasks = tuple(self._loop.create_task(coroutine) for coroutine in coroutines)
         for task in followed.tasks:
-            task.add_done_callback(self._on_end)
+            task.add_done_callback(self._on_task_end)
         self._followed[host.id] = followed
 
-    def _link(self, host: Host, url: str) -> Link:
+    def _make_link(self, host: Host, url: str) -> Link:
         target = LinkTarget(
             name=host.name,
             address=host.address,
@@ -204,16 +207,16 @@ class SshFleet:
             agent_socket=self._settings.agent_socket,
             agent_folder=host.agent_folder,
         )
-        return Link(target, self._gate, lambda: self._on_link(host.id))
+        return Link(target, self._gate, lambda: self._on_link_change(host.id))
 
-    def _on_link(self, host_id: HostId) -> None:
+    def _on_link_change(self, host_id: HostId) -> None:
         followed = self._followed.get(host_id)
         if followed is not None and followed.link is not None:
             if followed.link.view.up:
-                followed.watch.begin()
+                followed.watch.resume()
             else:
                 followed.watch.pause()
-        self._say_changed(host_id)
+        self._report_change(host_id)
 
     async def _unfollow(self, host_id: HostId) -> None:
         followed = self._followed.pop(host_id)
@@ -224,37 +227,43 @@ class SshFleet:
     async def _unfollow_all(self) -> None:
         for host_id in list(self._followed):
             await self._unfollow(host_id)
-        carried = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in carried:
+        streams = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in streams:
             task.cancel()
-        await asyncio.gather(*carried, return_exceptions=True)
+        await asyncio.gather(*streams, return_exceptions=True)
 
-    def _on_end(self, task: asyncio.Task[None]) -> None:
-        """A link that dies of a bug takes the process down, by `check`."""
+    def _on_task_end(self, task: asyncio.Task[None]) -> None:
+        """Keep the error of a link or watch that a bug ended, for `raise_failure`.
+
+        The daemon calls that, and so the bug takes the process down.
+        """
         if not task.cancelled() and task.exception() is not None:
-            self._died = task.exception()
-            log.error("a link died", error=repr(self._died), exc_info=self._died)
+            self._failure = task.exception()
+            log.error("link_crashed", error=repr(self._failure), exc_info=self._failure)
             self.on_change()
 
-    def _say_changed(self, host_id: HostId) -> None:
-        with self._lock:
+    def _report_change(self, host_id: HostId) -> None:
+        with self._changed_lock:
             self._changed.add(host_id)
         self.on_change()
 
-    def _call(self, what: Coroutine[object, object, _T], within_s: float) -> _T:
-        """Run it in the loop, from another thread. Raises Temporary when that takes too long."""
-        future = asyncio.run_coroutine_threadsafe(what, self._loop)
+    def _call(self, coroutine: Coroutine[object, object, _T], timeout_s: float) -> _T:
+        """Run a coroutine in the loop, from another thread.
+
+        Raises errors.Temporary (links_busy) when it takes longer than `timeout_s`.
+        """
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
-            return future.result(within_s)
-        except TimeoutError as late:
+            return future.result(timeout_s)
+        except TimeoutError as error:
             future.cancel()
             raise errors.Temporary(
-                f"the links did not answer within {within_s:g} s", code="links_busy"
-            ) from late
+                f"the links did not answer within {timeout_s:g} s", code="links_busy"
+            ) from error
 
 
-def _moved(before: Host, after: Host) -> bool:
-    """Whether a host is reached in another way than it was."""
+def _is_reached_differently(before: Host, after: Host) -> bool:
+    """Return whether a change of the host's record calls for a new link."""
     return (before.docker_url, before.host_key, before.agent_folder) != (
         after.docker_url,
         after.host_key,
@@ -262,5 +271,5 @@ def _moved(before: Host, after: Host) -> bool:
     )
 
 
-def _moment(seconds: float) -> datetime:
+def _to_datetime(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)

@@ -1,8 +1,8 @@
 """Streams the runtime image to one host, over an SSH connection of its own.
 
-Runs in a process of its own (entrypoints/push_image.py, or `spawnctl image push`): a few hundred
-megabytes on the connection that carries control would hold up every claim on that host. The image
-goes from this machine's engine to the host's as Docker saves it, compressed on the way.
+Runs in a separate process (entrypoints/push_image.py, or `spawnctl image push`): on the connection
+that carries control, a few hundred megabytes would hold up every claim on that host. The image goes
+from this machine's engine to the host's in the format of `docker save`, compressed on the way.
 """
 
 from __future__ import annotations
@@ -22,104 +22,113 @@ from orchestrator.adapters.docker.engine import DockerEngine
 from orchestrator.adapters.docker.flags import SandboxLimits
 from orchestrator.adapters.docker.sdk import docker
 from orchestrator.adapters.ssh import connection as ssh
-from orchestrator.adapters.ssh.link import DOCKER_SOCKET
+from orchestrator.adapters.ssh.forwarding import DOCKER_SOCKET
 from orchestrator.domain import errors
 from orchestrator.domain.pool.host_fields import HostAddress
 
-_CONNECT_S = 30.0
-_COMPRESSION = 1  # a third of the bytes for little time; more costs more than most lines do
+_CONNECT_TIMEOUT_S = 30.0
+# Level 1 shrinks the image to a third in little time. On most lines, higher levels take more time
+# than they save.
+_COMPRESSION_LEVEL = 1
 _GZIP = zlib.MAX_WBITS | 16
 
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Push:
-    """What goes where."""
+class ImagePush:
+    """Which image goes from which engine to which host."""
 
     image: str  # reference on this machine's engine
-    source_url: str  # that engine
+    source_url: str  # of this machine's engine
     address: HostAddress
     pinned: str  # the host key's line
     key: Path  # our private key
 
 
-def push(
-    what: Push, limits: SandboxLimits, progress: Progress = lambda _sent, _total: None
+def push_image(
+    push: ImagePush, limits: SandboxLimits, progress: Progress = lambda _sent, _total: None
 ) -> bool:
-    """Stream the image unless it is there; False when it was. `progress` is told of bytes read of
-    the image and of its size. Raises LinkDown, EngineUnavailable, HostUnfit (image_missing: this
-    machine hasn't got it; image_refused)."""
-    with _remote_socket(what) as url, contextlib.closing(DockerEngine(url, limits)) as there:
-        if there.image_present(what.image):
-            _tag(url, what.image, limits)
+    """Stream the image unless the host has it. Return whether it was sent.
+
+    Call `progress` with the bytes of the image read so far, and its size. Raises errors.LinkDown,
+    errors.EngineUnavailable, errors.HostUnfit (image_missing: this machine does not have the image;
+    image_refused).
+    """
+    with (
+        _forwarded_docker(push) as url,
+        contextlib.closing(DockerEngine(url, limits)) as remote_engine,
+    ):
+        if remote_engine.image_present(push.image):
+            _tag(url, push.image, limits)
             return False
-        with client.translated(f"read image {what.image}", what.source_url):
-            source = client.connect(what.source_url)
+        with client.translate_errors(f"read image {push.image}", push.source_url):
+            source = client.connect(push.source_url)
         with contextlib.closing(source):
-            _load(source, url, what.image, progress)
-        _tag(url, what.image, limits)
-        if not there.image_present(what.image):
+            _load(source, url, push.image, progress)
+        _tag(url, push.image, limits)
+        if not remote_engine.image_present(push.image):
             raise errors.HostUnfit(
-                f"{what.image} arrived at {what.address} as something else", code="image_refused"
+                f"another image than {push.image} arrived at {push.address}", code="image_refused"
             )
     return True
 
 
 def _load(source: docker.APIClient, url: str, image: str, progress: Progress) -> None:
     try:
-        total = int(source.inspect_image(image)["Size"])
+        total_bytes = int(source.inspect_image(image)["Size"])
     except docker.errors.ImageNotFound as error:
         raise errors.HostUnfit(
             f"this machine has no image {image} to send: run `spawnctl image build`",
             code="image_missing",
         ) from error
-    with client.translated(f"load image {image}", url):
+    with client.translate_errors(f"load image {image}", url):
         target = client.connect(url)
         with contextlib.closing(target):
-            for said in target.load_image(_packed(source, image, total, progress), quiet=False):
-                if "error" in said:
+            archive = _compressed(source, image, total_bytes, progress)
+            for message in target.load_image(archive, quiet=False):
+                if "error" in message:
                     raise errors.HostUnfit(
-                        f"the host's Docker refuses the image: {said['error']}",
+                        f"the host's Docker refuses the image: {message['error']}",
                         code="image_refused",
                     )
-    progress(total, total)
+    progress(total_bytes, total_bytes)
 
 
-def _packed(
-    source: docker.APIClient, image: str, total: int, progress: Progress
+def _compressed(
+    source: docker.APIClient, image: str, total_bytes: int, progress: Progress
 ) -> Iterator[bytes]:
-    """The saved image as gzip: Docker unpacks what it is given."""
-    packer = zlib.compressobj(_COMPRESSION, zlib.DEFLATED, _GZIP)
-    sent = 0
+    """Yield the saved image as gzip, which Docker unpacks while it loads."""
+    compressor = zlib.compressobj(_COMPRESSION_LEVEL, zlib.DEFLATED, _GZIP)
+    read_bytes = 0
     for chunk in source.get_image(image):
-        sent += len(chunk)
-        progress(min(sent, total), total)
-        if packed := packer.compress(chunk):
-            yield packed
-    yield packer.flush()
+        read_bytes += len(chunk)
+        progress(min(read_bytes, total_bytes), total_bytes)
+        if data := compressor.compress(chunk):
+            yield data
+    yield compressor.flush()
 
 
 def _tag(url: str, image: str, limits: SandboxLimits) -> None:
-    """Ours too from now on: what is pruned one day are images with our tag."""
+    """Mark the image on the host as ours: prune_images removes only images with our tag."""
     with (
-        client.translated(f"tag image {image}", url),
+        client.translate_errors(f"tag image {image}", url),
         contextlib.closing(client.connect(url)) as api,
     ):
         api.tag(image, limits.repository, image.rpartition(":")[2])
 
 
 @contextlib.contextmanager
-def _remote_socket(what: Push) -> Iterator[str]:
-    """The host's Docker on a socket of this machine, for as long as the block lasts: a URL."""
+def _forwarded_docker(push: ImagePush) -> Iterator[str]:
+    """Forward the host's Docker to a socket of this machine. Yield its URL."""
     with tempfile.TemporaryDirectory(prefix="spawn-push-") as folder:
         path = str(Path(folder) / "docker.sock")
         loop = asyncio.new_event_loop()
         thread = threading.Thread(target=loop.run_forever, daemon=True)
         thread.start()
         try:
-            opening = asyncio.run_coroutine_threadsafe(_forward(what, path), loop)
-            connection = opening.result(_CONNECT_S)
+            future = asyncio.run_coroutine_threadsafe(_forward(push, path), loop)
+            connection = future.result(_CONNECT_TIMEOUT_S)
             try:
                 yield f"unix://{path}"
             finally:
@@ -130,8 +139,8 @@ def _remote_socket(what: Push) -> Iterator[str]:
             loop.close()
 
 
-async def _forward(what: Push, path: str) -> Any:
-    connection = await ssh.connect(what.address, key=what.key, pinned=what.pinned)
+async def _forward(push: ImagePush, path: str) -> Any:
+    connection = await ssh.connect(push.address, key=push.key, pinned=push.pinned)
     await connection.forward_local_path(path, DOCKER_SOCKET)
     Path(path).chmod(0o600)
     return connection

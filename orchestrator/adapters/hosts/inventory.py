@@ -1,6 +1,6 @@
-"""The hosts in a file (mode 0600), for commands that have to work when everything else is down.
+"""The hosts in a file (mode 0600), for commands that must work when everything else is down.
 
-Written by the daemon whenever a host changed, read by `spawnctl hosts direct`.
+The daemon writes it whenever a host changes; `spawnctl hosts direct` and others read it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from orchestrator.domain.pool.host import Host
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One host, as far as it takes to reach its Docker."""
+    """One host: what is needed to reach its Docker, and its place."""
 
     name: str
     docker_url: str
@@ -26,7 +26,7 @@ class Entry:
 
 
 def write(path: Path, hosts: Sequence[Host]) -> None:
-    """Replace the file whole."""
+    """Replace the whole file."""
     entries = [
         {
             "name": host.name,
@@ -38,17 +38,20 @@ def write(path: Path, hosts: Sequence[Host]) -> None:
         for host in hosts
     ]
     draft = path.with_suffix(".new")
-    draft.unlink(missing_ok=True)  # one that a dead writer left has whatever mode it has
+    draft.unlink(missing_ok=True)  # a writer that died may have left one with any mode
     draft.touch(mode=0o600, exist_ok=False)
     draft.write_text(json.dumps({"hosts": entries}, indent=2) + "\n", "utf-8")
     draft.replace(path)
 
 
 def read(path: Path) -> Sequence[Entry]:
-    """What was last written. Raises errors.NotFound, errors.InvalidInput when it is damaged."""
+    """Return what was written last.
+
+    Raises errors.NotFound when there is no file, errors.InvalidInput when it is damaged.
+    """
     try:
-        found = json.loads(path.read_text("utf-8"))
-        return [Entry(**one) for one in found["hosts"]]
+        content = json.loads(path.read_text("utf-8"))
+        return [Entry(**fields) for fields in content["hosts"]]
     except FileNotFoundError as error:
         raise errors.NotFound(
             f"there is no inventory at {path}: the daemon writes it once it runs",

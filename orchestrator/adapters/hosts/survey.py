@@ -1,6 +1,6 @@
-"""One look at a machine over SSH: its facts, and whether it forwards and is reached as we need it.
+"""A survey of a machine over SSH: its facts, and whether forwarding and published ports work.
 
-Called by `spawnctl hosts add` and `hosts doctor`. Changes nothing over there.
+Called by `spawnctl hosts add` and `hosts doctor`. Changes nothing on the machine.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from orchestrator.adapters.ssh import connection as ssh
 from orchestrator.domain.pool import host_facts
 from orchestrator.domain.pool.host_facts import Survey
 
-_SURVEY_S = 60.0
-_FORWARD_S = 10.0
-_KNOCK_S = 5.0
-_LISTEN_S = 15  # over there, until somebody comes
+_SCRIPT_TIMEOUT_S = 60.0
+_FORWARD_TIMEOUT_S = 10.0
+_CONNECT_TIMEOUT_S = 5.0
+_LISTEN_TIMEOUT_S = 15  # how long the listener there waits for our connection
 _PORTS_TRIED = 20
 
-# What host_facts.parse reads. Nothing in here may fail the rest: what isn't there is unknown.
+# Prints what host_facts.parse reads. No command may fail the rest: a missing fact is unknown.
 _SCRIPT = r"""
 export LC_ALL=C PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 say() { printf '\n@@ %s\n' "$1"; }
@@ -53,13 +53,13 @@ say addresses; cat /proc/net/fib_trie
 say routes; cat /proc/net/route
 """
 
-# A listener that says a word to whom comes first; prints its port. Perl is in Debian's and Ubuntu's
-# base, Python in Ubuntu's; a machine with neither can't be tried.
+# A listener on the first free port. It prints the port and sends a word to its first client. Perl
+# is in the base system of Debian and Ubuntu, Python in Ubuntu's. Without both we can't test.
 _LISTEN_PERL = r"""
 use IO::Socket::INET; $| = 1; my ($word, $seconds, $address, @ports) = @ARGV; alarm $seconds;
 for (@ports) {
-    my $home = IO::Socket::INET->new(LocalAddr => $address, LocalPort => $_, Listen => 1) or next;
-    print "$_\n"; my $peer = $home->accept; print $peer $word; close $peer; exit 0;
+    my $server = IO::Socket::INET->new(LocalAddr => $address, LocalPort => $_, Listen => 1) or next;
+    print "$_\n"; my $peer = $server->accept; print $peer $word; close $peer; exit 0;
 }
 print "none: $!\n";
 """
@@ -67,17 +67,17 @@ _LISTEN_PYTHON = r"""
 import signal, socket, sys
 word, seconds, address, *ports = sys.argv[1:]
 signal.alarm(int(seconds))
-said = "none: no port is free"
+outcome = "none: no port is free"
 for port in ports:
     try:
-        home = socket.create_server((address, int(port)))
+        listener = socket.create_server((address, int(port)))
     except OSError as error:
-        said = f"none: {error.strerror}"
+        outcome = f"none: {error.strerror}"
         continue
     print(port, flush=True)
-    home.accept()[0].sendall(word.encode())
+    listener.accept()[0].sendall(word.encode())
     sys.exit()
-print(said)
+print(outcome)
 """
 _LISTEN = r"""
 perl=$1 python=$2; shift 2
@@ -87,88 +87,104 @@ else echo untried; fi
 """
 
 
-async def look(
+async def survey_host(
     connection: asyncssh.SSHClientConnection, publish_address: str, ports: Sequence[int]
 ) -> Survey:
-    """Everything. `ports`: of those one is listened on at `publish_address`. Raises LinkDown,
-    Temporary (run_timed_out)."""
-    asked_at = time.time()
-    ran = await ssh.run(connection, ("sh", "-c", _SCRIPT), within_s=_SURVEY_S)
-    facts = host_facts.parse(ran.stdout)
-    skew = None if facts.clock_s is None else facts.clock_s - asked_at
-    tried, publishing = await _publishes(connection, publish_address, ports[:_PORTS_TRIED])
+    """Collect the facts, and test forwarding and publishing.
+
+    The test of publishing listens at `publish_address`, on one of `ports`. Raises errors.LinkDown,
+    errors.Temporary (run_timed_out).
+    """
+    asked_at_s = time.time()
+    result = await ssh.run(connection, ("sh", "-c", _SCRIPT), timeout_s=_SCRIPT_TIMEOUT_S)
+    facts = host_facts.parse(result.stdout)
+    skew_s = None if facts.clock_s is None else facts.clock_s - asked_at_s
+    tried, publishing = await _test_publishing(connection, publish_address, ports[:_PORTS_TRIED])
     return Survey(
         facts=facts,
-        clock_skew_s=skew,
-        forwarding=await _forwards(connection),
+        clock_skew_s=skew_s,
+        forwarding=await _test_forwarding(connection),
         publishing=publishing,
         published_tried=tried,
     )
 
 
-async def _forwards(connection: asyncssh.SSHClientConnection) -> str:
-    """Both directions at once: what is sent into a socket of ours over there comes back here."""
+async def _test_forwarding(connection: asyncssh.SSHClientConnection) -> str:
+    """Test socket forwarding in both directions at once. Return "" or what failed.
+
+    We offer a socket on the host and connect to it through the host. So our own word comes back.
+    """
     path, word = f"/tmp/spawnai-{secrets.token_hex(8)}.sock", secrets.token_bytes(8)  # noqa: S108 - its name can't be guessed
 
-    async def answer(_reader: asyncssh.SSHReader[bytes], writer: asyncssh.SSHWriter[bytes]) -> None:
+    async def send_word(
+        _reader: asyncssh.SSHReader[bytes], writer: asyncssh.SSHWriter[bytes]
+    ) -> None:
         writer.write(word)
         writer.write_eof()
 
     try:
-        async with asyncio.timeout(_FORWARD_S):
-            listener = await connection.start_unix_server(lambda: answer, path, encoding=None)
+        async with asyncio.timeout(_FORWARD_TIMEOUT_S):
+            listener = await connection.start_unix_server(lambda: send_word, path, encoding=None)
             try:
                 reader, writer = await connection.open_unix_connection(path, encoding=None)
-                said = await reader.read()
+                answer = await reader.read()
                 writer.close()
             finally:
                 listener.close()
                 await ssh.run(connection, ("rm", "-f", path))
     except asyncssh.ChannelListenError:
-        return "it refuses to let us offer a socket there"
+        return "its sshd refuses to offer a socket of ours there"
     except asyncssh.ChannelOpenError as error:
-        return f"it refuses to reach a socket there ({error.reason})"
+        return f"its sshd refuses to connect us to a socket there ({error.reason})"
     except TimeoutError:
-        return f"what is forwarded doesn't arrive within {_FORWARD_S:g} s"
+        return f"forwarded data does not arrive within {_FORWARD_TIMEOUT_S:g} s"
     except (OSError, asyncssh.Error) as error:
-        raise ssh.ended(error) from error
-    return "" if said == word else "what is forwarded doesn't arrive"
+        raise ssh.connection_lost(error) from error
+    return "" if answer == word else "forwarded data does not arrive"
 
 
-async def _publishes(
+async def _test_publishing(
     connection: asyncssh.SSHClientConnection, address: str, ports: Sequence[int]
 ) -> tuple[bool, str]:
-    """Whether it could be tried, and what hindered us. A firewall of the provider drops what comes
-    for this listener as it would what comes for an app; one on the machine may treat the two
-    differently, so its answer is on the strict side."""
+    """Test whether we reach a port of the host. Return whether that was possible, and the problem.
+
+    The provider's firewall treats this listener like an app. A firewall on the machine may let
+    apps through and block this listener: then the test is too strict.
+    """
     word = secrets.token_hex(8)
-    argv = ("sh", "-c", _LISTEN, "sh", _LISTEN_PERL, _LISTEN_PYTHON, word, str(_LISTEN_S), address)
-    command = shlex.join((*argv, *map(str, ports)))
+    programs = (_LISTEN_PERL, _LISTEN_PYTHON)
+    arguments = (word, str(_LISTEN_TIMEOUT_S), address, *map(str, ports))
+    command = shlex.join(("sh", "-c", _LISTEN, "sh", *programs, *arguments))
     try:
         async with (
-            asyncio.timeout(_LISTEN_S),
-            connection.create_process(command, errors="replace") as there,
+            asyncio.timeout(_LISTEN_TIMEOUT_S),
+            connection.create_process(command, errors="replace") as listener,
         ):
-            first = str(await there.stdout.readline()).strip()
-            if not first.isdigit():
-                said = first.removeprefix("none: ") or str(await there.stderr.read()).strip()
-                return first != "untried", said[:200]
-            return True, await _knock(address, int(first), word)
+            line = str(await listener.stdout.readline()).strip()
+            if not line.isdigit():
+                reason = line.removeprefix("none: ") or str(await listener.stderr.read()).strip()
+                return line != "untried", reason[:200]
+            return True, await _expect_word(address, int(line), word)
     except TimeoutError:
-        return True, f"nothing listens there within {_LISTEN_S} s"
+        return True, f"nothing listens there within {_LISTEN_TIMEOUT_S} s"
     except (OSError, asyncssh.Error) as error:
-        raise ssh.ended(error) from error
+        raise ssh.connection_lost(error) from error
 
 
-async def _knock(address: str, port: int, word: str) -> str:
-    """Be answered with the word on that port; "" or what came instead."""
+async def _expect_word(address: str, port: int, word: str) -> str:
+    """Connect to that port and read the word. Return "" or what went wrong."""
     try:
-        async with asyncio.timeout(_KNOCK_S):
+        async with asyncio.timeout(_CONNECT_TIMEOUT_S):
             reader, writer = await asyncio.open_connection(address, port)
-            said = await reader.read()
+            answer = await reader.read()
             writer.close()
     except TimeoutError:
-        return f"port {port} doesn't answer within {_KNOCK_S:g} s: a firewall drops what comes"
+        return (
+            f"port {port} does not answer within {_CONNECT_TIMEOUT_S:g} s: a firewall drops"
+            " the packets"
+        )
     except OSError as error:
         return f"port {port}: {error.strerror or error}"
-    return "" if said.decode(errors="replace") == word else f"port {port} is somebody else's"
+    if answer.decode(errors="replace") != word:
+        return f"another program answers on port {port}"
+    return ""

@@ -1,4 +1,4 @@
-"""The Probe port over plain HTTP. Called by converge before a session becomes READY."""
+"""ports.Probe over plain HTTP. Converge calls it before a session becomes READY."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from orchestrator.domain.ids import Slug
 
 
 class HttpProbe:
-    """Asks the proxy at `address` (host:port) for apps below `apps_domain`."""
+    """Sends requests for apps below `apps_domain` to the proxy at `address` (host:port)."""
 
     def __init__(self, address: str, apps_domain: str) -> None:
         self._address = address
         self._apps_domain = apps_domain
 
     def answers(self, slug: Slug, timeout_s: float) -> bool:
-        """Whether GET / of that app, through the proxy, gave a status below 400 in time. The proxy
-        passes on a head at once, so `timeout_s` bounds the whole call, not each read."""
+        """Return whether GET / of that app, through the proxy, has a status below 400 in time.
+
+        The proxy forwards a response head at once, so `timeout_s` bounds the whole call and not
+        each read.
+        """
         connection = http.client.HTTPConnection(self._address, timeout=timeout_s)
         try:
             connection.request("GET", "/", headers={"Host": f"{slug}.{self._apps_domain}"})

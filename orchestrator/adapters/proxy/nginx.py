@@ -1,10 +1,15 @@
-"""The Proxy port on nginx. Called by the publish loop (publish) and by health checks (published).
+"""ports.Proxy on nginx. The publish loop calls `publish`, health checks call `published`.
 
-A reload is confirmed in four steps, because each alone leaves a gap: (1) the control listener
-answers with the new digest; (2) every worker of before is gone or titled "shutting down"; (3) the
-older generations' files are removed, so that an old worker that still holds a connection (accepted
-before the reload, its request not sent yet) passes the request on instead of routing it; (4) each
-old worker was seen asleep once after that, so that none stands between that check and its connect.
+When `publish` returns, no request can be routed by an earlier table. A reload of nginx alone does
+not guarantee that, so a publish takes four steps. Each closes a gap that the one before leaves:
+
+1. The control listener answers with the new digest: new workers route by the new table.
+2. Every old worker has ended, or its title says "shutting down": no old worker accepts connections.
+3. The older generations' files are removed. An old worker may still hold a connection that it
+   accepted before the reload, and whose request comes later. Without the file of its generation it
+   sends that request on to a current worker.
+4. Each old worker was seen asleep once since step 3: none is between its check of the file and its
+   connect to the app.
 """
 
 from __future__ import annotations
@@ -26,43 +31,45 @@ from orchestrator.domain.pool.routes import RouteTable
 
 __all__ = ["NginxProxy", "NginxSettings", "write_base"]
 
-_POLL_S = 0.004  # nginx itself waits 100 ms in a reload; finer only costs
+_POLL_INTERVAL_S = 0.004  # nginx itself waits 100 ms in a reload: polling faster gains nothing
 
 
 class NginxProxy:
-    """One nginx on this machine, in this pid namespace, started by a supervisor."""
+    """One nginx on this machine and in this pid namespace. A supervisor starts it."""
 
     def __init__(self, settings: NginxSettings) -> None:
         self._settings = settings
         self._folder = settings.folder
-        self._routes = settings.folder / "routes.conf"
-        self._log = settings.folder / "error.log"
+        self._routes_path = settings.folder / "routes.conf"
+        self._log_path = settings.folder / "error.log"
 
     def publish(self, table: RouteTable) -> None:
-        """Make this table the one in force and return when no request can be routed by an earlier
-        one any more; nothing to do when that is so already. Takes `reload_deadline_s` at most.
-        Raises errors.ProxyRejected (the last good one stays in force), errors.ProxyUnavailable."""
-        wait = _Deadline(self._settings.reload_deadline_s)
-        with self._alone(wait):
-            master = nginx_workers.master(self._folder / "nginx.pid")
-            generations = nginx_config.generations(self._folder)
+        """Put this table in force, and return once no request can be routed by an earlier one.
+
+        Do nothing if that is so already. Takes at most `reload_deadline_s`. Raises
+        errors.ProxyRejected (the last good table stays in force), errors.ProxyUnavailable.
+        """
+        deadline = _Deadline(self._settings.reload_deadline_s)
+        with self._publish_lock(deadline):
+            master = nginx_workers.find_master(self._folder / "nginx.pid")
+            generations = nginx_config.list_generations(self._folder)
             if generations == {table.digest} and self.published() == table.digest:
                 return
             text = nginx_config.render_routes(self._settings, table)
-            self._validate(text, wait)
-            old = nginx_workers.children(master)
-            self._reload(master, old, table.digest, text, wait)
-            nginx_config.withdraw(self._folder, generations - {table.digest})
-            while busy := [worker for worker in old if not nginx_workers.rested(worker)]:
-                wait.turn(f"nginx's old workers {_pids(busy)} to come to rest")
+            self._validate(text, deadline)
+            old_workers = nginx_workers.list_children(master)
+            self._reload(master, old_workers, table.digest, text, deadline)
+            nginx_config.withdraw_generations(self._folder, generations - {table.digest})
+            while busy := [worker for worker in old_workers if not nginx_workers.is_idle(worker)]:
+                deadline.pause(f"nginx's old workers {_pids(busy)} to become idle")
 
     def published(self) -> str | None:
-        """Digest of the table in force, asked from the running nginx; None when it is away."""
-        status, body = self._ask()
+        """Ask the running nginx for the digest of the table in force; None if it doesn't answer."""
+        status, body = self._query_control()
         return body if status == 200 else None
 
-    def _validate(self, text: str, wait: _Deadline) -> None:
-        """`nginx -t` on a copy that shares nothing with what runs, not even the listeners."""
+    def _validate(self, text: str, deadline: _Deadline) -> None:
+        """Run `nginx -t` on a copy that shares no file and no socket with the running nginx."""
         with tempfile.TemporaryDirectory(prefix="spawn-nginx-") as name:
             folder = Path(name)
             (folder / "temp").mkdir()
@@ -78,51 +85,61 @@ class NginxProxy:
             (folder / "nginx.conf").write_text(base, "utf-8")
             command = [self._settings.binary, "-t", "-q", "-c", f"{folder}/nginx.conf"]
             try:
-                test = subprocess.run(
-                    command, check=False, capture_output=True, text=True, timeout=wait.left_s
+                result = subprocess.run(
+                    command,
+                    check=False,
+                    capture_output=True,
+                    text=True,
+                    timeout=deadline.remaining_s,
                 )
             except (OSError, subprocess.TimeoutExpired) as error:
                 raise errors.ProxyUnavailable(f"nginx can't check its routes: {error}") from error
-        if test.returncode != 0:
-            raise errors.ProxyRejected(f"nginx refused the routes: {test.stderr.strip()}")
+        if result.returncode != 0:
+            raise errors.ProxyRejected(f"nginx refused the routes: {result.stderr.strip()}")
 
     def _reload(
         self,
         master: nginx_workers.Process,
-        old: list[nginx_workers.Process],
+        old_workers: list[nginx_workers.Process],
         digest: str,
         text: str,
-        wait: _Deadline,
+        deadline: _Deadline,
     ) -> None:
-        """Swap the file, signal, and wait until only workers that read it accept."""
-        before = self._routes.read_text("utf-8")
-        known = nginx_config.generations(self._folder)
-        log_bytes = self._log.stat().st_size if self._log.exists() else 0
-        nginx_config.admit(self._folder, digest)
-        nginx_config.write_atomically(self._routes, text)
-        nginx_workers.send(master, signal.SIGHUP)
-        while awaited := self._awaited(digest, old):
-            if refusal := self._refusal(log_bytes):
-                # nginx goes on with what it has; so shall its next start.
-                nginx_config.write_atomically(self._routes, before)
-                nginx_config.withdraw(self._folder, {digest} - known)
-                raise errors.ProxyRejected(f"nginx did not reload: {refusal}")
-            if not nginx_workers.alive(master):
-                raise errors.ProxyUnavailable(f"nginx (pid {master.pid}) ended during a reload")
-            wait.turn(awaited)
+        """Replace routes.conf, signal nginx, and wait until only workers with the new table accept.
 
-    def _awaited(self, digest: str, old: list[nginx_workers.Process]) -> str | None:
-        """What is missing until the reload is done, for people; None when nothing is."""
-        status, body = self._ask()
+        Raises errors.ProxyRejected after restoring the old file, errors.ProxyUnavailable.
+        """
+        old_text = self._routes_path.read_text("utf-8")
+        old_generations = nginx_config.list_generations(self._folder)
+        log_size_bytes = self._log_path.stat().st_size if self._log_path.exists() else 0
+        nginx_config.admit_generation(self._folder, digest)
+        nginx_config.write_atomically(self._routes_path, text)
+        nginx_workers.send_signal(master, signal.SIGHUP)
+        while awaited := self._unfinished_reload(digest, old_workers):
+            if emergency := self._logged_emergency(log_size_bytes):
+                # nginx keeps the table that it has. Restore the file, so that its next start
+                # loads the same table.
+                nginx_config.write_atomically(self._routes_path, old_text)
+                nginx_config.withdraw_generations(self._folder, {digest} - old_generations)
+                raise errors.ProxyRejected(f"nginx did not reload: {emergency}")
+            if not nginx_workers.is_running(master):
+                raise errors.ProxyUnavailable(f"nginx (pid {master.pid}) ended during a reload")
+            deadline.pause(awaited)
+
+    def _unfinished_reload(
+        self, digest: str, old_workers: list[nginx_workers.Process]
+    ) -> str | None:
+        """Describe for people what the reload still waits for; None when it is complete."""
+        status, body = self._query_control()
         if status == 503:
             return f"nginx's workers to be able to read {self._folder}/generations"
         if (status, body) != (200, digest):
-            return f"nginx to answer with routes {digest} (it said: {body or 'nothing'})"
-        accepting = [worker for worker in old if nginx_workers.accepts(worker)]
+            return f"nginx to answer with routes {digest} (its answer: {body or 'none'})"
+        accepting = [worker for worker in old_workers if nginx_workers.may_accept(worker)]
         return f"nginx's old workers {_pids(accepting)} to stop accepting" if accepting else None
 
-    def _ask(self) -> tuple[int, str]:
-        """Status and answer of the control listener; 0 when there is none."""
+    def _query_control(self) -> tuple[int, str]:
+        """Return status and body from the control listener; status 0 if it doesn't answer."""
         connection = http.client.HTTPConnection(self._settings.control, timeout=1)
         try:
             connection.request("GET", "/routes")
@@ -133,18 +150,21 @@ class NginxProxy:
         finally:
             connection.close()
 
-    def _refusal(self, log_bytes: int) -> str | None:
-        """The first emergency that the master logged since its log had that size."""
-        with contextlib.suppress(FileNotFoundError), self._log.open("rb") as log:
-            log.seek(log_bytes)
+    def _logged_emergency(self, offset_bytes: int) -> str | None:
+        """Return the first emergency that the master logged beyond this offset of its log."""
+        with contextlib.suppress(FileNotFoundError), self._log_path.open("rb") as log:
+            log.seek(offset_bytes)
             for line in log:
                 if b"[emerg]" in line:
                     return line.decode("utf-8", "replace").strip()
         return None
 
     @contextlib.contextmanager
-    def _alone(self, wait: _Deadline) -> Iterator[None]:
-        """Leaders may overlap for a moment; two reloads at once could confirm each other's."""
+    def _publish_lock(self, deadline: _Deadline) -> Iterator[None]:
+        """Hold the lock that keeps publishers apart.
+
+        For a moment two daemons may lead. Two reloads at once could confirm each other's table.
+        """
         try:
             lock = nginx_config.open_lock(self._folder)
         except FileNotFoundError as error:
@@ -157,26 +177,26 @@ class NginxProxy:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 except BlockingIOError:
-                    wait.turn("another process to finish its reload")
+                    deadline.pause("another process to finish its reload")
             yield
 
 
 class _Deadline:
-    """Time for one publish, shared by all that it waits for."""
+    """The time for one publish, shared by all its waits."""
 
     def __init__(self, total_s: float) -> None:
         self._total_s = total_s
-        self._end = time.monotonic() + total_s
+        self._ends_at = time.monotonic() + total_s
 
     @property
-    def left_s(self) -> float:
-        return max(0.01, self._end - time.monotonic())
+    def remaining_s(self) -> float:
+        return max(0.01, self._ends_at - time.monotonic())
 
-    def turn(self, awaited: str) -> None:
-        """Wait a little. Raises errors.ProxyUnavailable when the time is up."""
-        if time.monotonic() >= self._end:
+    def pause(self, awaited: str) -> None:
+        """Sleep briefly. Raises errors.ProxyUnavailable after the deadline, naming `awaited`."""
+        if time.monotonic() >= self._ends_at:
             raise errors.ProxyUnavailable(f"waited {self._total_s:g} s in vain for {awaited}")
-        time.sleep(_POLL_S)
+        time.sleep(_POLL_INTERVAL_S)
 
 
 def _pids(workers: list[nginx_workers.Process]) -> str:

@@ -1,8 +1,10 @@
-"""What nginx reads: settings, rendering, and the files in its folder. Used by adapters.nginx,
-and by supervisors, which call `write_base` and then run `nginx -c <folder>/nginx.conf`.
+"""nginx's configuration: its settings, how it is rendered, and the files in its folder.
 
-Below the folder: `nginx.conf`, `routes.conf` (the table in force), `generations/<digest>` (an empty
-file for each table that a worker may still route by), `pages/`, `temp/`, `nginx.pid`, `error.log`.
+NginxProxy uses this. Supervisors call `write_base` and then run `nginx -c <folder>/nginx.conf`.
+
+The folder contains `nginx.conf`, `routes.conf` (the table in force), `generations/<digest>` (an
+empty file for each table that a worker may still route by), `pages/`, `temp/`, `nginx.pid` and
+`error.log`.
 """
 
 from __future__ import annotations
@@ -21,29 +23,29 @@ from typing import IO
 import jinja2
 
 from orchestrator.domain import errors, ids
-from orchestrator.domain.pool.routes import Route, RouteTable, table
+from orchestrator.domain.pool.routes import Route, RouteTable, build_table
 
-_FORBIDDEN = re.compile(r"""["'\\$;{}\s]""")  # would end a quoted string or start a variable
+_FORBIDDEN = re.compile(r"""["'\\$;{}\s]""")  # ends a quoted string or starts a variable
 _ROUTE_LINE = re.compile(r"^\s+([a-z2-7]{16}) (\[[0-9a-f:]+\]|[0-9.]+):(\d+);$", re.MULTILINE)
 _TEMP_KINDS = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 
 @dataclass(frozen=True, kw_only=True)
 class NginxSettings:
-    """Where nginx listens, what stands behind it and where it keeps its files."""
+    """Where nginx listens, what it forwards to, and where it keeps its files."""
 
-    folder: Path  # state; absolute, and workers must be able to enter it
+    folder: Path  # its state; an absolute path that workers can enter
     templates: Path  # proxy/nginx
     pages: Path  # proxy/pages
     listen_address: str = "127.0.0.1"
     listen_port: int = 8080
-    control_port: int = 8082  # always on 127.0.0.1; a UNIX socket would go stale with kill -9
+    control_port: int = 8082  # always on 127.0.0.1; kill -9 would leave a stale UNIX socket
     apps_domain: str = "apps.localhost"
     api_address: str = "127.0.0.1:8081"  # or unix:/path
     binary: str = "/usr/sbin/nginx"
-    worker_user: str | None = None  # only as root; None is nginx's own choice (nobody)
-    trusted_proxies: tuple[str, ...] = ()  # whose X-Forwarded-* are believed: addresses or networks
-    worker_connections: int = 8192  # a proxied request takes two
+    worker_user: str | None = None  # applies only as root; None is nginx's default (nobody)
+    trusted_proxies: tuple[str, ...] = ()  # trust X-Forwarded-* from these addresses or networks
+    worker_connections: int = 8192  # a proxied request takes two connections
     worker_shutdown_timeout_s: int = 75  # as long as the longest long poll
     reload_deadline_s: float = 5.0
 
@@ -57,7 +59,7 @@ class NginxSettings:
             for text in map(str, value if isinstance(value, tuple) else (value,)):
                 if _FORBIDDEN.search(text):
                     raise errors.InvalidInput(
-                        f"{field.name} can't stand in nginx's configuration: {text!r}. "
+                        f"{field.name} does not fit into nginx's configuration: {text!r}. "
                         "Use a value without spaces, quotes, $, ;, braces and backslashes.",
                         field=field.name,
                     )
@@ -69,28 +71,31 @@ class NginxSettings:
 
     @property
     def control(self) -> str:
-        """address:port of the listener that only this machine reaches."""
+        """address:port of the control listener, which only this machine can reach."""
         return endpoint("127.0.0.1", self.control_port)
 
 
 def write_base(settings: NginxSettings) -> None:
-    """Bring the folder into a state in which nginx can start: an intact routes.conf is kept as the
-    last good one, everything else is rendered anew. Safe while nginx runs (it reads nothing until
-    a reload). Raises errors.ProxyUnavailable when there is no nginx."""
+    """Write the files that nginx needs to start.
+
+    Keep the routes of an intact routes.conf as the last good ones, and render everything else anew.
+    Safe while nginx runs: it reads nothing until a reload. Raises errors.ProxyUnavailable when
+    nginx is not installed.
+    """
     kinds = temp_kinds(settings.binary)
     for name in ("", "generations", "pages", "temp"):
         folder = settings.folder / name
         folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o755)  # workers may run as another user; nothing here is secret
+        folder.chmod(0o755)  # workers may run as another user; nothing in it is secret
     for page in settings.pages.glob("*.html"):
         write_atomically(settings.folder / "pages" / page.name, page.read_text("utf-8"))
     base = render_base(settings, open_files=_open_files(settings), temp_kinds=kinds)
     write_atomically(settings.folder / "nginx.conf", base)
     with open_lock(settings.folder) as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # a publisher holds it for its deadline at most
-        routes = last_good(settings.folder / "routes.conf") or table(())
-        admit(settings.folder, routes.digest)
-        write_atomically(settings.folder / "routes.conf", render_routes(settings, routes))
+        fcntl.flock(lock, fcntl.LOCK_EX)  # a publisher holds it until its deadline at most
+        table = read_last_good(settings.folder / "routes.conf") or build_table(())
+        admit_generation(settings.folder, table.digest)
+        write_atomically(settings.folder / "routes.conf", render_routes(settings, table))
 
 
 def render_base(
@@ -102,7 +107,11 @@ def render_base(
     listen: str | None = None,
     control: str | None = None,
 ) -> str:
-    """The text of nginx.conf; the last three are for candidates, which must not touch what runs."""
+    """Return the text of nginx.conf.
+
+    `folder`, `listen` and `control` replace the settings for a copy that is only validated: it must
+    not touch the running nginx.
+    """
     template = _environment(settings.templates).get_template("nginx.conf.j2")
     return template.render(
         api_address=settings.api_address,
@@ -120,11 +129,13 @@ def render_base(
     )
 
 
-def render_routes(settings: NginxSettings, routes: RouteTable) -> str:
-    """The text of routes.conf, one line per route, the digest on the first line. Raises
-    errors.ProxyRejected for a route that isn't a slug and an IP address with a port: anything else
-    could say more to nginx than where an app is."""
-    for route in routes.routes:
+def render_routes(settings: NginxSettings, table: RouteTable) -> str:
+    """Return the text of routes.conf: the digest on the first line, then one line per route.
+
+    Raises errors.ProxyRejected for a route that is not a slug, an IP address and a port. Anything
+    else could contain directives for nginx.
+    """
+    for route in table.routes:
         if not ids.SLUG_PATTERN.fullmatch(route.slug) or not 0 < route.port < 65536:
             raise errors.ProxyRejected(f"not a route: {route}")
         try:
@@ -134,30 +145,36 @@ def render_routes(settings: NginxSettings, routes: RouteTable) -> str:
                 f"{route.slug}: {route.address!r} is no IP address; "
                 "set the host's publish address to one"
             ) from error
-    lines = [{"slug": r.slug, "endpoint": endpoint(r.address, r.port)} for r in routes.routes]
+    lines = [
+        {"slug": route.slug, "endpoint": endpoint(route.address, route.port)}
+        for route in table.routes
+    ]
     template = _environment(settings.templates).get_template("routes.conf.j2")
-    return template.render(digest=routes.digest, routes=lines)
+    return template.render(digest=table.digest, routes=lines)
 
 
-def last_good(path: Path) -> RouteTable | None:
-    """The table in a routes.conf; None when there is none or it doesn't match its digest."""
+def read_last_good(path: Path) -> RouteTable | None:
+    """Return the table in a routes.conf; None if there is none or it doesn't match its digest."""
     try:
         text = path.read_text("utf-8")
     except (FileNotFoundError, UnicodeDecodeError):
         return None
-    found = RouteTable(
+    table = RouteTable(
         routes=tuple(
             Route(slug=ids.Slug(slug), address=address.strip("[]"), port=int(port))
             for slug, address, port in _ROUTE_LINE.findall(text)
         )
     )
-    return found if text.startswith(f"# routes {found.digest}\n") else None
+    return table if text.startswith(f"# routes {table.digest}\n") else None
 
 
 @functools.cache
 def temp_kinds(binary: str) -> tuple[str, ...]:
-    """nginx makes a temp folder for each of these, by default where only root may; but slim builds
-    lack some modules and refuse their directives."""
+    """Return the kinds of temporary folders that this nginx needs. Raises errors.ProxyUnavailable.
+
+    By default nginx creates them where only root may write, so we configure the place of each one.
+    Slim builds lack some of the modules and refuse their directives.
+    """
     try:
         version = subprocess.run(
             [binary, "-V"], check=False, capture_output=True, text=True, timeout=10
@@ -171,29 +188,29 @@ def temp_kinds(binary: str) -> tuple[str, ...]:
 
 
 def open_lock(folder: Path) -> IO[str]:
-    """The file whose flock whoever changes routes.conf and generations holds."""
+    """Open the lock file. Hold its flock to change routes.conf or the generations."""
     return (folder / "publish.lock").open("w")
 
 
-def generations(folder: Path) -> set[str]:
-    """Digests of the tables by which a worker may still route."""
+def list_generations(folder: Path) -> set[str]:
+    """Return the digests of the tables by which a worker may still route."""
     return {entry.name for entry in (folder / "generations").iterdir()}
 
 
-def admit(folder: Path, digest: str) -> None:
-    """Let workers that loaded this table route by it."""
+def admit_generation(folder: Path, digest: str) -> None:
+    """Allow workers that have loaded this table to route by it."""
     (folder / "generations" / digest).touch(mode=0o644)
     _sync_folder(folder / "generations")
 
 
-def withdraw(folder: Path, digests: set[str]) -> None:
-    """From now on no worker that loaded one of these tables starts to route by it."""
+def withdraw_generations(folder: Path, digests: set[str]) -> None:
+    """Forbid workers that have loaded one of these tables to route further requests by it."""
     for digest in digests:
         (folder / "generations" / digest).unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace a file so that readers, and a machine that loses power, see the old or the new."""
+    """Replace a file. Readers, and a machine after a power cut, find either the old or the new."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     with draft.open("w", encoding="utf-8") as file:
         file.write(text)
@@ -205,13 +222,13 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def endpoint(address: str, port: int) -> str:
-    """address:port, with brackets round an IPv6 address."""
+    """Return address:port, with brackets around an IPv6 address."""
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-@functools.cache  # keeps compiled templates; a changed file is read again
+@functools.cache  # keeps compiled templates; jinja2 reads a changed file again
 def _environment(templates: Path) -> jinja2.Environment:
-    # No autoescape: this is no HTML. What gets in is checked above.
+    # No autoescape: this is not HTML, and all values are checked above.
     return jinja2.Environment(  # noqa: S701
         loader=jinja2.FileSystemLoader(templates),
         undefined=jinja2.StrictUndefined,

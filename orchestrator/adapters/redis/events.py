@@ -1,4 +1,7 @@
-"""Wake-ups over Redis pub/sub: ports.Events. Lossy on purpose; receivers also look themselves."""
+"""ports.Events: wake-ups over Redis pub/sub.
+
+Wake-ups may be lost, by design. Receivers also check the store at intervals.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,11 @@ SESSION = "session:"
 INBOX = "inbox:"
 ROUTES = "routes"
 POOL = "pool"
-_IDLE_S = 1.0
+_IDLE_TIMEOUT_S = 1.0
 
 
 class RedisEvents:
-    """Publishing never fails: a wake-up that can't be sent is one that is lost."""
+    """Publishing never fails: a wake-up that can't be sent is lost."""
 
     def __init__(self, connection: redis.Redis) -> None:
         self._redis = connection
@@ -47,14 +50,17 @@ class RedisEvents:
 
     @staticmethod
     def _messages(pubsub: redis.client.PubSub, topics: Sequence[str]) -> Iterator[str]:
-        """Topics with news; "" when idle and when Redis is away (it then connects again)."""
+        """Yield each topic that changed, and "" when idle or when Redis does not answer.
+
+        After an error, reconnect and subscribe again.
+        """
         subscribed = False
         while True:
             try:
                 if not subscribed:
                     pubsub.subscribe(*[PREFIX + topic for topic in topics])
                     subscribed = True
-                message = pubsub.get_message(timeout=_IDLE_S)
+                message = pubsub.get_message(timeout=_IDLE_TIMEOUT_S)
             except redis.RedisError:
                 subscribed = False
                 pubsub.reset()

@@ -1,4 +1,4 @@
-"""How the links are, posted in Redis by the daemon and read by spawn-api: ports.LinkBoard."""
+"""ports.LinkBoard: the daemon posts the state of its links in Redis, and spawn-api reads it."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from orchestrator.adapters.redis.events import PREFIX
 from orchestrator.ports import LinkGauges
 
 _KEY = PREFIX + "links"
-_GOOD_FOR_S = 15  # older news are none: the daemon is down, or has no Redis
+_TTL_S = 15  # without a newer post, the daemon is down or can't reach Redis
 
 
 class RedisLinkBoard:
-    """Lossy on purpose: it never fails its caller, for gauges are no reason to stop anything."""
+    """Never raises: if Redis does not answer, posts are lost and reads are empty. Gauges are not
+    important enough to stop anything."""
 
     def __init__(self, connection: redis.Redis) -> None:
         self._redis = connection
 
     def post(self, gauges: Sequence[LinkGauges]) -> None:
-        text = json.dumps([asdict(one) for one in gauges])
+        text = json.dumps([asdict(link) for link in gauges])
         try:
-            self._redis.set(_KEY, text, ex=_GOOD_FOR_S)
+            self._redis.set(_KEY, text, ex=_TTL_S)
         except redis.RedisError:
             return
 
@@ -33,4 +34,4 @@ class RedisLinkBoard:
             text = self._redis.get(_KEY)
         except redis.RedisError:
             return ()
-        return [LinkGauges(**one) for one in json.loads(text)] if text else ()
+        return [LinkGauges(**fields) for fields in json.loads(text)] if text else ()

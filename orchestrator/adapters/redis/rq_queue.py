@@ -1,7 +1,7 @@
-"""Nudges over RQ: ports.NudgeQueue, and the worker pool that carries them out.
+"""ports.NudgeQueue over RQ, and the worker pool that executes the nudges.
 
-RQ carries one session id and nothing else: no retries, no results, no state. Losing all of Redis
-costs a nudge, and the daemon's nudge loop repeats it.
+A job contains one session id and nothing else: RQ keeps no retries, no results and no state for us.
+If Redis loses all its data, some nudges are lost, and the daemon's nudge loop sends them again.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from orchestrator.domain.people.access import Queue
 
 JOB = "orchestrator.entrypoints.jobs.converge"
 _JOB_TIMEOUT_S = 120
-_NUDGE_TTL_S = 60  # older ones are moot: the nudge loop has repeated them
-_FAILURE_TTL_S = 3600  # RQ keeps a failed job for a year unless told otherwise
+_NUDGE_TTL_S = 60  # by then the nudge loop has sent the nudge again
+_FAILURE_TTL_S = 3600  # by default RQ keeps a failed job for a year
 
 
 class RqNudgeQueue:
-    """The sending end. Connections are pooled; safe to use from several threads."""
+    """The sender. It pools connections and is safe to use from several threads."""
 
     def __init__(self, connection: redis.Redis) -> None:
         self._queues = {
@@ -61,7 +61,7 @@ class RqNudgeQueue:
 
 
 class NudgeWorker(SimpleWorker):
-    """Runs jobs in its own process, without a fork per job and without RQ's scheduler process."""
+    """Runs jobs in its own process: no fork per job, and no scheduler process of RQ."""
 
     at_start: Callable[[], object]
 
@@ -72,9 +72,9 @@ class NudgeWorker(SimpleWorker):
 
 
 def run_workers(connection: redis.Redis, count: int, at_start: Callable[[], object]) -> None:
-    """Run `count` workers until SIGTERM. A worker that dies is replaced within about a second.
+    """Run `count` workers until SIGTERM, and replace a worker that dies within about a second.
 
-    `at_start` runs in each new worker before its first job, which should find everything open.
+    Each new worker calls `at_start` before its first job, to open what jobs need.
     """
     logging.getLogger("rq").setLevel(logging.WARNING)
     worker_class = type("NudgeWorker", (NudgeWorker,), {"at_start": staticmethod(at_start)})

@@ -1,7 +1,7 @@
 """The store on SQL: ports.Store for SQLite and PostgreSQL. bootstrap opens it.
 
-Core statements, no ORM. `upgrade.migrate` first, then `open_store`. The former isn't named here:
-whoever only opens the store need not hold all of Alembic in memory.
+It uses SQLAlchemy Core statements, no ORM. Call `upgrade.migrate` first, then `open_store`.
+This package does not import `upgrade`, so a process that only opens the store never loads Alembic.
 """
 
 from orchestrator.adapters.sql_store.store import SqlStore, open_store

@@ -1,6 +1,4 @@
-"""Who may do what, who did what, who leads: ports.Keys, Audit and Leases on SQL. The store hands
-them out.
-"""
+"""API keys, audit and leases: ports.Keys, Audit and Leases on SQL. The store creates them."""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ _k = schema.api_keys.c
 _a = schema.audit.c
 _e = schema.leases.c
 
-# Behind every request that names a key.
+# Runs at every request that carries a key.
 _BY_HASH = Lookup(
     select(*codec.API_KEY).where(_k.key_hash == bindparam("key_hash"), text("revoked_at IS NULL"))
 )
@@ -39,7 +37,7 @@ class SqlKeys:
                 connection.execute(sa.insert(schema.api_keys), codec.key_values(key))
         except errors.Conflict as error:
             raise errors.Conflict(
-                f"there is a key named {key.name} already: revoke it or choose another name",
+                f"there is already a key named {key.name}: revoke it or choose another name",
                 code="key_exists",
             ) from error
 
@@ -48,13 +46,13 @@ class SqlKeys:
         return None if row is None else codec.key_of(row)
 
     def list(self) -> Sequence[ApiKey]:
-        """Oldest first, revoked ones too."""
+        """Oldest first, including revoked keys."""
         query = select(*codec.API_KEY).order_by(_k.created_at, _k.id)
         with self._database.read() as connection:
             return [codec.key_of(row) for row in connection.execute(query)]
 
     def revoke(self, key_id: KeyId, now: datetime) -> None:
-        """As the port says; one that is revoked keeps the time of its revocation."""
+        """As the port says. A key that is revoked already keeps its time of revocation."""
         with self._database.write() as connection:
             statement = (
                 sa.update(schema.api_keys)
@@ -82,16 +80,18 @@ class SqlAudit:
         with self._database.write() as connection:
             connection.execute(sa.insert(schema.audit), values)
 
-    def list(self, limit: int = 100) -> Sequence[AuditEntry]:
-        query = (
-            select(_a.at, _a.actor, _a.action, _a.subject, _a.detail)
-            .order_by(_a.id.desc())
-            .limit(limit)
-        )
+    def list(self, *, before: int | None = None, limit: int = 100) -> Sequence[AuditEntry]:
+        query = select(_a.id, _a.at, _a.actor, _a.action, _a.subject, _a.detail)
+        if before is not None:
+            query = query.where(_a.id < before)
         with self._database.read() as connection:
             return [
-                AuditEntry(at=at, actor=actor, action=action, subject=subject, detail=detail)
-                for at, actor, action, subject, detail in connection.execute(query)
+                AuditEntry(
+                    number=number, at=at, actor=actor, action=action, subject=subject, detail=detail
+                )
+                for number, at, actor, action, subject, detail in connection.execute(
+                    query.order_by(_a.id.desc()).limit(limit)
+                )
             ]
 
 
@@ -103,7 +103,7 @@ class SqlLeases:
 
     def hold(self, name: str, holder: str, until: datetime, now: datetime) -> bool:
         with self._database.write() as connection:
-            # One statement: of two that come at once, the second sees what the first wrote.
+            # One statement: of two concurrent calls the second sees what the first wrote.
             statement = (
                 insert(connection, schema.leases)
                 .on_conflict_do_update(

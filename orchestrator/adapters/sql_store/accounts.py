@@ -1,5 +1,5 @@
-"""What has been spent or set aside against each budget: a row per account. `usage` is who changes
-them, in transactions of its own.
+"""The accounts table: what is spent or reserved against each budget. usage.py calls these
+functions within its own transactions.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from orchestrator.domain.llm.budgets import Account, Spend
 _a = schema.accounts.c
 
 
-def enter(connection: Connection, account: Account, amount: Spend, now: datetime) -> bool:
-    """Add to an account, unless that passes its limit. One statement: of two at once, the second
-    sees what the first wrote."""
+def add_to_account(connection: Connection, account: Account, amount: Spend, now: datetime) -> bool:
+    """Add `amount` to the account. False if that exceeds its limit: then nothing is written.
+
+    It is one statement: of two concurrent calls the second sees what the first wrote.
+    """
     if not budgets.fits(Spend(), amount, account.limit):
-        return False  # the account may not be there yet: then nothing below compares
+        return False  # the statement compares with the limit only if the account's row exists
     values = {
         "key": account.key,
         "tokens": amount.tokens,
@@ -33,12 +35,14 @@ def enter(connection: Connection, account: Account, amount: Spend, now: datetime
         "limit_tokens": account.limit.tokens,
         "limit_micro_usd": account.limit.micro_usd,
     }
-    statement = _ENTER[connection.dialect.name]
+    statement = _ADD[connection.dialect.name]
     return connection.execute(statement, values).first() is not None
 
 
-def _entering(insert: postgresql.Insert | sqlite.Insert) -> sa.sql.dml.ReturningInsert[Any]:
-    """The statement, made once: to make it costs more than to run it, and every call does."""
+def _add_statement(
+    insert: postgresql.Insert | sqlite.Insert,
+) -> sa.sql.dml.ReturningInsert[Any]:
+    """The statement, built once: building it costs more than running it, and each call runs it."""
     new = insert.excluded
     after = {name: _a[name] + new[name] for name in ("tokens", "micro_usd")}
     limits = {name: bindparam(f"limit_{name}", type_=sa.BigInteger) for name in after}
@@ -55,14 +59,14 @@ def _entering(insert: postgresql.Insert | sqlite.Insert) -> sa.sql.dml.Returning
     )
 
 
-_ENTER = {
-    "postgresql": _entering(postgresql.insert(schema.accounts)),
-    "sqlite": _entering(sqlite.insert(schema.accounts)),
+_ADD = {
+    "postgresql": _add_statement(postgresql.insert(schema.accounts)),
+    "sqlite": _add_statement(sqlite.insert(schema.accounts)),
 }
 
 
-def spent(connection: Connection, keys: Iterable[str]) -> Mapping[str, Spend]:
-    """By key; accounts never used are missing."""
+def read_spent(connection: Connection, keys: Iterable[str]) -> Mapping[str, Spend]:
+    """What is spent or reserved, by account key. Accounts never used are missing."""
     query = select(_a.key, _a.tokens, _a.micro_usd).where(_a.key.in_(sorted(keys)))
     return {
         key: Spend(tokens=tokens, micro_usd=micro_usd)

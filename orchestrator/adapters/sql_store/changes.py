@@ -1,4 +1,4 @@
-"""Changes of running apps: ports.Changes on SQL. The store hands it out."""
+"""Changes of running apps: ports.Changes on SQL. The store creates it."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ class SqlChanges:
     def add(self, change: Change, session: Session, idempotency_key: str | None) -> Session:
         values = {**codec.change_values(change), "idempotency_key": idempotency_key}
         with self._database.write() as connection:
-            # The session first: whoever else has counted this number has written it.
+            # The session first: a concurrent add with the same number then fails as StaleWrite.
             saved = sessions.write(connection, session)
             connection.execute(sa.insert(schema.changes), values)
             return saved
 
     def find(self, session_id: SessionId, idempotency_key: str) -> Change | None:
-        asked = {"session_id": session_id, "key": idempotency_key}
+        parameters = {"session_id": session_id, "key": idempotency_key}
         with self._database.read() as connection:
-            row = connection.execute(_BY_KEY, asked).first()
+            row = connection.execute(_BY_KEY, parameters).first()
         return None if row is None else codec.change_of(row)
 
     def get(self, session_id: SessionId, number: int) -> Change:
-        asked = {"session_id": session_id, "number": number}
+        parameters = {"session_id": session_id, "number": number}
         with self._database.read() as connection:
-            row = connection.execute(_GET, asked).first()
+            row = connection.execute(_GET, parameters).first()
         if row is None:
             raise errors.NotFound(f"session {session_id} has no change {number}")
         return codec.change_of(row)

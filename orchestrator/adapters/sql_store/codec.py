@@ -1,13 +1,13 @@
-"""Between rows and values. The modules of this package select the columns listed here, in order.
+"""Convert rows to domain values and back. The other modules of this package call it.
 
-Rows are read by position: `session_of` is behind every poll of a status.
+They select the columns listed here, in this order. `session_of` and `sandbox_of` read a row by
+position, which is faster than by name: `session_of` runs at every poll of a status.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,8 +18,8 @@ from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.domain.sessions.bundles import BundleRecord
 from orchestrator.domain.sessions.changes import Change
 from orchestrator.domain.sessions.session import (
-    Entered,
     Failure,
+    HistoryEntry,
     Move,
     Phase,
     Report,
@@ -33,7 +33,7 @@ from orchestrator.domain.sessions.turns import Turns
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
-# Calling an enum is slow; looking its member up by value is not.
+# A dict lookup is faster than calling the enum.
 _SESSION_STATES = {state.value: state for state in SessionState}
 _WANTED = {wanted.value: wanted for wanted in Wanted}
 _TIERS = {tier.value: tier for tier in Tier}
@@ -91,16 +91,16 @@ SANDBOX = (
     _b.started_with,
 )
 
-# The store's own columns are no part of the value.
-_OWN = frozenset({"port_cursor", "used"})
-HOST = tuple(column for column in schema.hosts.c if column.name not in _OWN)
+# Columns for the store's own use: no part of the Host value.
+_STORE_ONLY = frozenset({"port_cursor", "used"})
+HOST = tuple(column for column in schema.hosts.c if column.name not in _STORE_ONLY)
 BUNDLE = tuple(schema.bundles.c)
 CHANGE = tuple(column for column in schema.changes.c if column.name != "idempotency_key")
 API_KEY = tuple(schema.api_keys.c)
 
 
 def session_of(row: Sequence[Any]) -> Session:
-    """A row of the SESSION columns as a Session."""
+    """The Session in a row of the SESSION columns."""
     return Session(
         id=row[0],
         user_id=row[1],
@@ -127,13 +127,13 @@ def session_of(row: Sequence[Any]) -> Session:
         wish=_NO_WISH if row[22] is None else Wish(**json.loads(row[22])),
         refused_by=() if row[23] is None else tuple(json.loads(row[23])),
         move=None if row[24] is None else _move_of(row[24]),
-        turns=_NO_TURNS if row[25] is None else Turns(**json.loads(row[25])),
+        turns=_NO_TURNS if row[25] is None else _turns_of(row[25]),
         reused=row[26],
     )
 
 
 def session_values(session: Session) -> dict[str, Any]:
-    """A Session as values of its columns, without those of idempotency."""
+    """The values of a session's columns, by name, without the idempotency columns."""
     return {
         "id": session.id,
         "user_id": session.user_id,
@@ -161,13 +161,13 @@ def session_values(session: Session) -> dict[str, Any]:
         "wish": _wish_text(session.wish) if session.wish else None,
         "refused_by": _dump(session.refused_by) if session.refused_by else None,
         "move": None if session.move is None else _move_text(session.move),
-        "turns": None if session.turns == _NO_TURNS else _dump(asdict(session.turns)),
+        "turns": None if session.turns == _NO_TURNS else _turns_text(session.turns),
         "reused": session.reused,
     }
 
 
 def sandbox_of(row: Sequence[Any]) -> Sandbox:
-    """A row of the SANDBOX columns as a Sandbox."""
+    """The Sandbox in a row of the SANDBOX columns."""
     return Sandbox(
         id=row[0],
         host_id=row[1],
@@ -195,7 +195,7 @@ def sandbox_values(sandbox: Sandbox) -> dict[str, Any]:
 
 
 def host_of(row: Sequence[Any]) -> Host:
-    """A row that begins with the HOST columns as a Host."""
+    """The Host in a row that starts with the HOST columns."""
     fields = {column.name: value for column, value in zip(HOST, row, strict=False)}
     return Host(
         **{
@@ -219,7 +219,7 @@ def host_values(host: Host) -> dict[str, Any]:
 
 
 def bundle_of(row: Sequence[Any]) -> BundleRecord:
-    """A row of the BUNDLE columns as a BundleRecord."""
+    """The BundleRecord in a row of the BUNDLE columns."""
     return BundleRecord(**{column.name: value for column, value in zip(BUNDLE, row, strict=True)})
 
 
@@ -228,7 +228,7 @@ def bundle_values(record: BundleRecord) -> dict[str, Any]:
 
 
 def change_of(row: Sequence[Any]) -> Change:
-    """A row of the CHANGE columns as a Change."""
+    """The Change in a row of the CHANGE columns."""
     fields = {column.name: value for column, value in zip(CHANGE, row, strict=True)}
     return Change(**{**fields, "failure": _failure_of(fields["failure"])})
 
@@ -241,7 +241,7 @@ def change_values(change: Change) -> dict[str, Any]:
 
 
 def key_of(row: Sequence[Any]) -> ApiKey:
-    """A row of the API_KEY columns as an ApiKey."""
+    """The ApiKey in a row of the API_KEY columns."""
     fields = {column.name: value for column, value in zip(API_KEY, row, strict=True)}
     return ApiKey(**{**fields, "tier": Tier(fields["tier"]), "role": Role(fields["role"])})
 
@@ -254,14 +254,15 @@ def key_values(key: ApiKey) -> dict[str, Any]:
     }
 
 
-def _history_of(text: str) -> tuple[Entered, ...]:
+def _history_of(text: str) -> tuple[HistoryEntry, ...]:
     return tuple(
-        Entered(state=_SESSION_STATES[state], at=_time_of(at)) for state, at in json.loads(text)
+        HistoryEntry(state=_SESSION_STATES[state], at=_time_of(at))
+        for state, at in json.loads(text)
     )
 
 
-def _history_text(history: tuple[Entered, ...]) -> str:
-    return _dump([[entry.state.value, _time_number(entry.at)] for entry in history])
+def _history_text(history: tuple[HistoryEntry, ...]) -> str:
+    return _dump([[entry.state.value, _microseconds(entry.at)] for entry in history])
 
 
 def _curve_of(text: str) -> StartCurve:
@@ -274,10 +275,10 @@ def _wish_text(wish: Wish) -> str:
 
 def _move_of(text: str) -> Move:
     data = json.loads(text)
-    switched = data["switched_at"]
+    switched_at = data["switched_at"]
     return Move(
         sandbox_id=data["sandbox_id"],
-        switched_at=None if switched is None else _time_of(switched),
+        switched_at=None if switched_at is None else _time_of(switched_at),
         report=_report_of(data["report"]),
     )
 
@@ -286,19 +287,37 @@ def _move_text(move: Move) -> str:
     return _dump(
         {
             "sandbox_id": move.sandbox_id,
-            "switched_at": None if move.switched_at is None else _time_number(move.switched_at),
+            "switched_at": None if move.switched_at is None else _microseconds(move.switched_at),
             "report": _report_text(move.report),
         }
     )
 
 
-def _time_of(number: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=number)
+def _turns_of(text: str) -> Turns:
+    data = json.loads(text)
+    return Turns(
+        requested=data["asked"], finished=data["over"], started=data["given"], tries=data["tries"]
+    )
 
 
-def _time_number(moment: datetime) -> int:
-    """Microseconds since 1970: a whole number, so that the time comes back exactly."""
-    return (moment - _EPOCH) // _MICROSECOND
+def _turns_text(turns: Turns) -> str:
+    return _dump(
+        {
+            "asked": turns.requested,
+            "over": turns.finished,
+            "given": turns.started,
+            "tries": turns.tries,
+        }
+    )
+
+
+def _time_of(microseconds: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=microseconds)
+
+
+def _microseconds(time: datetime) -> int:
+    """Microseconds since 1970: a whole number, so that no precision is lost."""
+    return (time - _EPOCH) // _MICROSECOND
 
 
 def _report_of(text: str | None) -> Report | None:
@@ -311,9 +330,9 @@ def _report_of(text: str | None) -> Report | None:
         phase=Phase(data["phase"]),
         progress=data["progress"],
         message=data["message"],
-        failure=None if failure is None else Failure(**failure),
+        failure=None if failure is None else _failure_from(failure),
         summary=data.get("summary", ""),
-        setback=None if setback is None else Failure(**setback),
+        setback=None if setback is None else _failure_from(setback),
     )
 
 
@@ -336,7 +355,16 @@ def _report_text(report: Report | None) -> str | None:
 
 
 def _failure_of(text: str | None) -> Failure | None:
-    return None if text is None else Failure(**json.loads(text))
+    return None if text is None else _failure_from(json.loads(text))
+
+
+def _failure_from(data: dict[str, Any]) -> Failure:
+    return Failure(
+        code=data["code"],
+        message=data["message"],
+        permanent=data.get("permanent", True),
+        counts_as_attempt=data.get("burns", True),
+    )
 
 
 def _failure_text(failure: Failure | None) -> str | None:
@@ -345,7 +373,7 @@ def _failure_text(failure: Failure | None) -> str | None:
 
 def _failure_data(failure: Failure) -> dict[str, Any]:
     data = {"code": failure.code, "message": failure.message, "permanent": failure.permanent}
-    return data if failure.burns else {**data, "burns": False}
+    return data if failure.counts_as_attempt else {**data, "burns": False}
 
 
 def _dump(data: Any) -> str:

@@ -1,9 +1,9 @@
-"""The one way to the database: connections, transactions, and the translation of its errors.
+"""Access to the database: connections, transactions, and the translation of its errors.
 
-The modules of this package use it and nothing else of an engine. Connections are in autocommit
-mode, so that a read is one statement and nothing around it; a writing transaction is begun and
-committed by hand, on SQLite as BEGIN IMMEDIATE: a transaction that begins as a reader and then
-writes is refused there, without any wait, when somebody else wrote meanwhile.
+The other modules of this package reach the database through this one only. Connections are in
+autocommit mode, so that a read costs one statement. `Database.write` begins and commits its
+transaction itself. On SQLite it uses BEGIN IMMEDIATE: a transaction that starts as a reader and
+then writes fails there at once, without waiting, if somebody else wrote meanwhile.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from sqlalchemy.pool import NullPool, QueuePool
 
 from orchestrator.domain import errors
 
-WAIT_S = 10  # for a connection, for a lock, for SQLite's one writer
+WAIT_S = 10  # the longest wait for a connection, for a lock, and to be SQLite's one writer
 _STATEMENT_MS = 15_000
 _IDLE_TRANSACTION_MS = 60_000
 _FOREIGN_KEY_VIOLATION = "23503"  # SQLSTATE
 
 
 class Lookup:
-    """A query for one row by one value, compiled once and asked of the driver itself."""
+    """A query for one row by one value. It is compiled once and run on the driver directly."""
 
     def __init__(self, query: sa.Select[Any]) -> None:
         self.query = query
@@ -37,7 +37,7 @@ class Lookup:
         self._compiled: dict[str, _Compiled] = {}
 
     def first(self, dialect: Dialect, connection: Any, value: str) -> Sequence[Any] | None:
-        """The row, through a connection of the driver."""
+        """The row that has `value`, or None. `connection` is a connection of the driver."""
         compiled = self._compiled.get(dialect.name)
         if compiled is None:
             compiled = self._compiled[dialect.name] = self._compile(dialect)
@@ -66,23 +66,24 @@ class Lookup:
 @dataclass(frozen=True, kw_only=True)
 class _Compiled:
     text: str
-    positional: bool  # how the driver takes parameters
+    positional: bool  # whether the driver takes parameters by position or by name
     processors: tuple[tuple[int, Callable[[Any], Any]], ...]  # by position in the row
 
 
 class Database:
-    """An engine, and reads and writes on it that raise our errors."""
+    """Reads and writes on an engine. They raise our errors instead of SQLAlchemy's."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        # SQLite has one writer at a time and lets the others poll with growing pauses. Within a
-        # process a lock hands the turn over at once, and keeps those who wait off the pool.
-        self._turn = threading.Lock() if engine.dialect.name == "sqlite" else None
-        self._begin = "BEGIN IMMEDIATE" if self._turn is not None else "BEGIN"
+        # SQLite has one writer at a time, and the others poll with growing pauses. Within a
+        # process this lock admits the next writer at once. Waiting writers hold no connection.
+        self._writer_lock = threading.Lock() if engine.dialect.name == "sqlite" else None
+        self._begin = "BEGIN IMMEDIATE" if self._writer_lock is not None else "BEGIN"
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A connection without a transaction: each statement sees what is committed by then."""
+        """A connection without a transaction. Each statement sees all that is committed when it
+        starts. Raises Temporary when the database is away."""
         try:
             with self._engine.connect() as connection:
                 yield connection
@@ -90,22 +91,23 @@ class Database:
             raise translated(error) from error
 
     def first(self, lookup: Lookup, value: str) -> Sequence[Any] | None:
-        """The row that a look-up finds. For what is asked at every request: this takes about a
-        third of the time of the same statement in `read`."""
+        """The row that `lookup` finds for `value`, or None. For queries that run at every request:
+        this takes about a third of the time of the same statement in `read`."""
         with suppress(self._engine.dialect.loaded_dbapi.Error):
             return self._first_of_driver(lookup, value)
-        # Once more the long way: it knows whether the whole pool is stale, and says what is wrong.
+        # Repeat it through SQLAlchemy, which replaces a stale pool and whose error we translate.
         with self.read() as connection:
             return connection.execute(lookup.query, {lookup.parameter: value}).first()
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction: committed at the end of the block, undone by any exception."""
-        with self._my_turn():
+        """A transaction. It commits at the end of the block and rolls back on any exception.
+        Raises Temporary when the database is away, Conflict and NotFound for broken constraints."""
+        with self._writer_turn():
             try:
                 with self._engine.connect() as connection:
                     connection.exec_driver_sql(self._begin)
-                    # An exception skips the commit; the pool rolls back what is handed back open.
+                    # An exception skips the commit. The pool then rolls the transaction back.
                     yield connection
                     connection.exec_driver_sql("COMMIT")
             except exc.SQLAlchemyError as error:
@@ -128,27 +130,27 @@ class Database:
             connection.close()
 
     @contextmanager
-    def _my_turn(self) -> Iterator[None]:
-        if self._turn is None:
+    def _writer_turn(self) -> Iterator[None]:
+        if self._writer_lock is None:
             yield
             return
-        if not self._turn.acquire(timeout=WAIT_S):
-            raise _unavailable(f"no turn to write within {WAIT_S} s")
+        if not self._writer_lock.acquire(timeout=WAIT_S):
+            raise _unavailable(f"other writers kept it busy for {WAIT_S} s")
         try:
             yield
         finally:
-            self._turn.release()
+            self._writer_lock.release()
 
 
 def insert(connection: Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
-    """An INSERT that knows ON CONFLICT, which both databases spell alike and SQL doesn't have."""
+    """An INSERT that can have ON CONFLICT: no standard SQL, but both databases spell it alike."""
     if connection.dialect.name == "postgresql":
         return postgresql.insert(table)
     return sqlite.insert(table)
 
 
 def parse(url: str) -> URL:
-    """A database URL with the driver that we use. Raises InvalidInput for what we can't open."""
+    """The database URL with the driver that we use. Raises InvalidInput for an unusable URL."""
     try:
         parsed = make_url(url)
     except exc.ArgumentError as error:
@@ -169,10 +171,10 @@ def parse(url: str) -> URL:
 
 
 def engine_for(url: URL, *, pool_size: int) -> Engine:
-    """An engine with our settings; without a pool when `pool_size` is 0."""
+    """An engine with our settings. With a `pool_size` of 0 it has no pool."""
     pool: dict[str, Any] = {"poolclass": NullPool}
     if pool_size:
-        # No overflow: what the pool doesn't give, its caller waits for, on both databases.
+        # No overflow: when all connections are in use, the caller waits, on both databases.
         pool = {
             "poolclass": QueuePool,
             "pool_size": pool_size,
@@ -184,7 +186,7 @@ def engine_for(url: URL, *, pool_size: int) -> Engine:
         url,
         isolation_level="AUTOCOMMIT",
         connect_args=_connect_args(url),
-        hide_parameters=True,  # prompts and hashes have no place in a log
+        hide_parameters=True,  # prompts and hashes must not reach a log
         **pool,
     )
     if engine.dialect.name == "sqlite":
@@ -195,33 +197,33 @@ def engine_for(url: URL, *, pool_size: int) -> Engine:
 def _connect_args(url: URL) -> dict[str, Any]:
     if url.drivername == "sqlite":
         return {"timeout": WAIT_S, "check_same_thread": False, "cached_statements": 256}
-    ours = {
+    defaults = {
         "connect_timeout": 5,
-        "tcp_user_timeout": WAIT_S * 1000,  # a server that vanished without a word
+        "tcp_user_timeout": WAIT_S * 1000,  # for a server that vanished without closing
         "application_name": "spawnai",
         "options": (
             f"-c statement_timeout={_STATEMENT_MS} -c lock_timeout={WAIT_S * 1000}"
             f" -c idle_in_transaction_session_timeout={_IDLE_TRANSACTION_MS}"
         ),
     }
-    return {name: value for name, value in ours.items() if name not in url.query}
+    return {name: value for name, value in defaults.items() if name not in url.query}
 
 
 def _set_pragmas(connection: Any, _record: object) -> None:
-    # NORMAL in WAL mode: a power cut may cost the last transactions, never the database.
-    # journal_mode is a property of the file; `migrate` sets it.
+    # NORMAL in WAL mode: a power cut may lose the last transactions but never damages the file.
+    # `migrate` sets journal_mode, which is a property of the file.
     connection.execute("PRAGMA synchronous=NORMAL")
     connection.execute("PRAGMA foreign_keys=ON")
 
 
 def translated(error: exc.SQLAlchemyError) -> Exception:
-    """Foreign errors become ours here and nowhere else; what is a bug of ours stays as it is."""
+    """Our error for one of SQLAlchemy's. An error that shows a bug of ours is returned as is."""
     if isinstance(error, exc.TimeoutError):
         return _unavailable(f"all connections were busy for {WAIT_S} s")
     if isinstance(error, exc.IntegrityError):
         if _is_dangling(error):
-            return errors.NotFound("this refers to something that the database doesn't hold")
-        return errors.Conflict("the database holds something with the same name or number")
+            return errors.NotFound("this refers to a record that does not exist")
+        return errors.Conflict("a record with the same name or number exists already")
     if isinstance(error, exc.OperationalError | exc.InterfaceError):
         return _unavailable(str(error.orig).strip() or "no reason given")
     if isinstance(error, exc.DBAPIError) and error.connection_invalidated:
@@ -235,5 +237,5 @@ def _is_dangling(error: exc.IntegrityError) -> bool:
     return "FOREIGN KEY" in str(error.orig)
 
 
-def _unavailable(why: str) -> errors.Temporary:
-    return errors.Temporary(f"the database is not available: {why}", code="database_unavailable")
+def _unavailable(reason: str) -> errors.Temporary:
+    return errors.Temporary(f"the database is not available: {reason}", code="database_unavailable")

@@ -1,4 +1,4 @@
-"""Earlier generations by what was asked for: ports.Generations on SQL. The store hands it out."""
+"""Generated bundles by their request: ports.Generations on SQL. The store creates it."""
 
 from __future__ import annotations
 
@@ -58,5 +58,5 @@ class SqlGenerations:
 
     def prune(self, now: datetime) -> int:
         with self._database.write() as connection:
-            old = sa.delete(schema.generations).where(_g.created_at <= now - FRESH_FOR)
-            return connection.execute(old).rowcount
+            stale = _g.created_at <= now - FRESH_FOR
+            return connection.execute(sa.delete(schema.generations).where(stale)).rowcount

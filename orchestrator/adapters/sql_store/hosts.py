@@ -1,7 +1,8 @@
-"""Hosts of the pool: ports.Hosts on SQL. The store hands it out; placements.py reads loads here.
+"""Hosts of the pool: ports.Hosts on SQL. The store creates it. placements.py and sandboxes.py use
+`loads`, `conditions_for` and `ROOMY`.
 
-A write that depends on what is there (`change`, `lose`) locks the host's row first, as every
-transaction does that touches both a host and its sandboxes.
+A write that depends on the stored host (`change`, `lose`, `remove`) locks its row first. So does
+every transaction that writes to a host and to its sandboxes.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _OPEN = text(schema.HOST_OPEN)
 ROOMY = text(schema.HOST_ROOMY)
 
 _ALL = select(*codec.HOST).order_by(_h.created_at, _h.id)
-_COUNTED = select(
+_SANDBOX_COUNTS = select(
     _b.host_id,
     func.count(sa.case((_b.state == SandboxState.CREATING.value, 1))),
     func.count(
@@ -47,22 +48,22 @@ _COUNTED = select(
     ),
 ).where(_LIVE)
 _LOCKED = select(*codec.HOST).where(_h.id == bindparam("the_host")).with_for_update(key_share=True)
-_ITS_SANDBOXES = (
+_LIVE_SANDBOXES_LOCKED = (
     select(*codec.SANDBOX)
     .where(_b.host_id == bindparam("the_host"), _LIVE)
     .order_by(_b.id)
     .with_for_update()
 )
 _TOTALS = select(func.count(), func.sum(_h.slots), func.sum(_h.slots - _h.used)).where(_OPEN)
-# In the order of the index: without one PostgreSQL, which takes a third of the hosts to have room,
-# reads the table until it has found enough of them; in a full pool all of it.
+# Ordered by id, so that PostgreSQL uses the index. It estimates that a third of all hosts have room
+# and would otherwise scan the table until it has enough: in a full pool, the whole table.
 _ROOM = select(_h.slots - _h.used).where(ROOMY).order_by(_h.id).limit(bindparam("count"))
 
 
 def loads(connection: Connection, rows: Sequence[Sequence[Any]]) -> Sequence[HostLoad]:
-    """What the live sandboxes of these hosts take; `rows` are HOST columns and `used`."""
-    found = [codec.host_of(row) for row in rows]
-    query = _COUNTED.where(_b.host_id.in_([host.id for host in found])).group_by(_b.host_id)
+    """The hosts with the load of their live sandboxes. `rows`: the HOST columns, then `used`."""
+    hosts = [codec.host_of(row) for row in rows]
+    query = _SANDBOX_COUNTS.where(_b.host_id.in_([host.id for host in hosts])).group_by(_b.host_id)
     counts = {row[0]: row for row in connection.execute(query)}
     return [
         HostLoad(
@@ -71,18 +72,20 @@ def loads(connection: Connection, rows: Sequence[Sequence[Any]]) -> Sequence[Hos
             starting=counts[host.id][1] if host.id in counts else 0,
             warm=counts[host.id][2] if host.id in counts else 0,
         )
-        for host, row in zip(found, rows, strict=True)
+        for host, row in zip(hosts, rows, strict=True)
     ]
 
 
-def meeting(wish: Wish, *, without: Collection[HostId] = ()) -> Sequence[sa.ColumnElement[bool]]:
-    """Conditions on hosts: that they meet a wish and aren't among `without`."""
+def conditions_for(
+    wish: Wish, *, without: Collection[HostId] = ()
+) -> Sequence[sa.ColumnElement[bool]]:
+    """SQL conditions for hosts that meet the wish and aren't among `without`."""
     conditions: list[sa.ColumnElement[bool]] = []
     if wish.region:
         conditions.append(_h.region == wish.region)
     for key, value in wish.labels.items():
-        having = select(_l.host_id).where(_l.key == key, _l.value == value)
-        conditions.append(_h.id.in_(having))
+        labelled = select(_l.host_id).where(_l.key == key, _l.value == value)
+        conditions.append(_h.id.in_(labelled))
     if without:
         conditions.append(_h.id.not_in(list(without)))
     return conditions
@@ -98,7 +101,7 @@ class SqlHosts:
         values = codec.host_values(host)
         try:
             with self._database.write() as connection:
-                # The port cursor and the count aren't among the values: they go on as they were.
+                # `values` has neither `port_cursor` nor `used`: both keep their stored values.
                 statement = insert(connection, schema.hosts).on_conflict_do_update(
                     index_elements=["id"],
                     set_={name: value for name, value in values.items() if name != "id"},
@@ -106,35 +109,35 @@ class SqlHosts:
                 connection.execute(statement, values)
                 _write_labels(connection, host.id, host.labels)
         except errors.Conflict as error:
-            raise self._why_not_put(host) from error
+            raise self._conflict_of(host) from error
 
-    def change(self, host_id: HostId, how: Callable[[Host], Host]) -> Host:
+    def change(self, host_id: HostId, change: Callable[[Host], Host]) -> Host:
         with self._database.write() as connection:
-            before = _locked(connection, host_id)
-            after = how(before)
+            before = _read_locked(connection, host_id)
+            after = change(before)
             if after != before:
                 _write(connection, before, after)
             return after
 
     def lose(self, host_id: HostId, now: datetime, reason: str) -> Sequence[Sandbox]:
         with self._database.write() as connection:
-            before = _locked(connection, host_id)
+            before = _read_locked(connection, host_id)
             after = before.transition(HostState.LOST, now, reason)
             _write(connection, before, replace(after, generation=before.generation + 1))
-            rows = connection.execute(_ITS_SANDBOXES, {"the_host": host_id}).all()
-            boxes = [codec.sandbox_of(row) for row in rows]
+            rows = connection.execute(_LIVE_SANDBOXES_LOCKED, {"the_host": host_id}).all()
+            sandboxes = [codec.sandbox_of(row) for row in rows]
             return [
-                _break(connection, box, now, f"its host {before.name} was lost")
-                if box.state not in {SandboxState.BROKEN, SandboxState.STOPPING}
-                else box
-                for box in boxes
+                _break(connection, sandbox, now, f"its host {before.name} was lost")
+                if sandbox.state not in {SandboxState.BROKEN, SandboxState.STOPPING}
+                else sandbox
+                for sandbox in sandboxes
             ]
 
     def remove(self, host_id: HostId) -> None:
         with self._database.write() as connection:
-            host = _locked(connection, host_id)
-            held = select(func.count()).select_from(schema.sandboxes)
-            live = connection.execute(held.where(_b.host_id == host_id, _LIVE)).scalar_one()
+            host = _read_locked(connection, host_id)
+            count = select(func.count()).select_from(schema.sandboxes)
+            live = connection.execute(count.where(_b.host_id == host_id, _LIVE)).scalar_one()
             if live:
                 raise errors.Conflict(
                     f"{host.name} still has {live} sandboxes: drain it first, or use --force",
@@ -145,10 +148,10 @@ class SqlHosts:
             connection.execute(sa.delete(schema.hosts).where(_h.id == host_id))
 
     def get(self, host_id: HostId) -> Host:
-        found = self._first(select(*codec.HOST).where(_h.id == host_id))
-        if found is None:
+        host = self._first(select(*codec.HOST).where(_h.id == host_id))
+        if host is None:
             raise errors.NotFound(f"there is no host {host_id}")
-        return found
+        return host
 
     def by_name(self, name: str) -> Host | None:
         return self._first(select(*codec.HOST).where(_h.name == name))
@@ -167,20 +170,20 @@ class SqlHosts:
             hosts, slots, free = connection.execute(_TOTALS).one()
         return PoolTotals(hosts=hosts, slots=slots or 0, free_slots=max(0, free or 0))
 
-    def room(self, enough: int) -> int:
+    def free_slots(self, limit: int) -> int:
         with self._database.read() as connection:
-            # Each of these hosts has a slot, so that no more than `enough` need be looked at.
-            free = sum(connection.execute(_ROOM, {"count": enough}).scalars())
-        return min(enough, int(free))
+            # Each of these hosts has at least one free slot: `enough` hosts are enough to read.
+            free = sum(connection.execute(_ROOM, {"count": limit}).scalars())
+        return min(limit, int(free))
 
-    def could_take(self, wish: Wish, *, without: Collection[HostId] = ()) -> bool:
-        query = select(_h.id).where(_OPEN, *meeting(wish, without=without)).limit(1)
+    def any_accepts(self, wish: Wish, *, without: Collection[HostId] = ()) -> bool:
+        query = select(_h.id).where(_OPEN, *conditions_for(wish, without=without)).limit(1)
         with self._database.read() as connection:
             return connection.execute(query).first() is not None
 
-    def known(self, wish: Wish) -> bool:
+    def any_meets(self, wish: Wish) -> bool:
         with self._database.read() as connection:
-            query = select(_h.id).where(*meeting(wish)).limit(1)
+            query = select(_h.id).where(*conditions_for(wish)).limit(1)
             return connection.execute(query).first() is not None
 
     def _first(self, query: sa.Select[tuple[object, ...]]) -> Host | None:
@@ -188,10 +191,11 @@ class SqlHosts:
             row = connection.execute(query).first()
         return None if row is None else codec.host_of(row)
 
-    def _why_not_put(self, host: Host) -> errors.Conflict:
+    def _conflict_of(self, host: Host) -> errors.Conflict:
+        """The error that tells whether the machine or the name is in use."""
         if host.machine_id:
-            same = select(*codec.HOST).where(_h.machine_id == host.machine_id, _h.id != host.id)
-            twin = self._first(same)
+            query = select(*codec.HOST).where(_h.machine_id == host.machine_id, _h.id != host.id)
+            twin = self._first(query)
             if twin is not None:
                 return errors.Conflict(
                     f"that machine is in the pool already, as {twin.name}: one machine is one host."
@@ -204,7 +208,8 @@ class SqlHosts:
         )
 
 
-def _locked(connection: Connection, host_id: HostId) -> Host:
+def _read_locked(connection: Connection, host_id: HostId) -> Host:
+    """The host. Its row stays locked until the transaction ends. Raises NotFound."""
     row = connection.execute(_LOCKED, {"the_host": host_id}).first()
     if row is None:
         raise errors.NotFound(f"there is no host {host_id}")
@@ -226,11 +231,12 @@ def _write_labels(connection: Connection, host_id: HostId, labels: Mapping[str, 
         connection.execute(sa.insert(schema.host_labels), rows)
 
 
-def _break(connection: Connection, box: Sandbox, now: datetime, reason: str) -> Sandbox:
-    broken = box.transition(SandboxState.BROKEN, now, reason)
+def _break(connection: Connection, sandbox: Sandbox, now: datetime, reason: str) -> Sandbox:
+    """Write the sandbox as BROKEN. The caller has locked its row."""
+    broken = sandbox.transition(SandboxState.BROKEN, now, reason)
     connection.execute(
         sa.update(schema.sandboxes)
-        .where(_b.id == box.id)
+        .where(_b.id == sandbox.id)
         .values(state=broken.state.value, state_since=now, reason=broken.reason)
     )
     return broken

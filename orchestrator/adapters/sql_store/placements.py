@@ -1,8 +1,8 @@
-"""Placements: a slot and a port for a new sandbox. sandboxes.py calls `place`.
+"""Placements: reserve a slot and a port for a new sandbox. sandboxes.py calls `place`.
 
-What is read doesn't grow with the pool: a few hosts that have room, found by an index from a random
-place on, and the sandboxes of those. Each host that is tried gets a transaction of its own, so that
-nobody holds one host's row while waiting for another's.
+A placement reads a few hosts with room and their sandboxes, however large the pool is. An index
+finds the hosts, starting at a random id. Each host is tried in its own transaction, so that nobody
+holds the lock of one host while waiting for another's.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.domain.sessions.session import Session
 from orchestrator.ports import NewSandbox
 
-_ROUNDS = 3  # of candidates, when those of one round were all busy starting others
+_ROUNDS = 3  # sets of candidates to try: all hosts of one set may be busy with other starts
 
 _h = schema.hosts.c
 _b = schema.sandboxes.c
 
-_HOST = (
+_HOST_LOCKED = (
     select(*codec.HOST, _h.used, _h.port_cursor)
     .where(_h.id == bindparam("the_host"))
     .with_for_update(key_share=True)
 )
-_HELD = select(_b.port, _b.state).where(
+_HELD_PORTS = select(_b.port, _b.state).where(
     _b.host_id == bindparam("the_host"), text(schema.SANDBOX_LIVE)
 )
-_TAKE = sa.update(schema.hosts).where(_h.id == bindparam("the_host"))
+_TAKE_SLOT = sa.update(schema.hosts).where(_h.id == bindparam("the_host"))
 
 
 def place(
@@ -48,45 +48,47 @@ def place(
     now: datetime,
     session: Session | None,
 ) -> Sandbox:
-    """Insert `new` on the best of a few hosts, and save `session` with it when one is given.
+    """Insert `new` on the best of a few hosts. Save `session` in the same transaction if given.
     Raises NoCapacity, StaleWrite."""
     for host_id in _candidates(database, new):
         with database.write() as connection:
-            found = _free_port(connection, host_id, port_range)
-            if found is None:
+            room = _find_room(connection, host_id, port_range)
+            if room is None:
                 continue
-            load, port = found
+            load, port = room
             if session is not None:
-                sessions.write(connection, session)  # before the row that refers to it
-            return _insert(connection, _fitted(new, load), load, port, now)
+                # The session before the sandbox that refers to it: see sandboxes.py.
+                sessions.write(connection, session)
+            return _insert(connection, _with_image_of(load, new), load, port, now)
     raise errors.NoCapacity("no host has a free slot now: the session waits for one")
 
 
 def _candidates(database: Database, new: NewSandbox) -> Iterator[HostId]:
-    """Hosts to try, the best first; each once."""
-    seen: set[HostId] = set(new.avoid)
+    """Hosts to try, the best first. No host is repeated."""
+    tried: set[HostId] = set(new.avoid)
     for _ in range(_ROUNDS):
         with database.read() as connection:
-            loads = _sample(connection, new, seen)
+            loads = _sample(connection, new, tried)
         yield from (
             load.host.id
             for load in placement.rank(loads, image=new.image, for_warm=new.session_id is None)
         )
-        seen |= {load.host.id for load in loads}
+        tried |= {load.host.id for load in loads}
         if len(loads) < placement.CANDIDATES:
             return
 
 
 def _sample(
-    connection: Connection, new: NewSandbox, seen: Collection[HostId]
+    connection: Connection, new: NewSandbox, tried: Collection[HostId]
 ) -> Sequence[HostLoad]:
-    """The next few hosts with room after a random id, round the end."""
+    """A few hosts with room that aren't in `tried`: the next ones after a random id, then from the
+    first id on."""
     query = (
         select(*codec.HOST, _h.used)
-        .where(hosts.ROOMY, *hosts.meeting(new.wish, without=seen))
+        .where(hosts.ROOMY, *hosts.conditions_for(new.wish, without=tried))
         .order_by(_h.id)
     )
-    start = ids.new_host_id()  # random by itself
+    start = ids.new_host_id()  # host ids are random
     rows = list(connection.execute(query.where(_h.id >= start).limit(placement.CANDIDATES)))
     missing = placement.CANDIDATES - len(rows)
     if missing:
@@ -94,23 +96,27 @@ def _sample(
     return hosts.loads(connection, rows)
 
 
-def _free_port(
+def _find_room(
     connection: Connection, host_id: HostId, port_range: tuple[int, int]
 ) -> tuple[HostLoad, int] | None:
-    """A port on a host that has a slot too; its row is locked until the transaction ends."""
-    # What ranked the hosts may be old by now: lock this one, then count again.
-    row = connection.execute(_HOST, {"the_host": host_id}).first()
+    """The host's load and a free port of it; None if it has no slot or no port. Locks the host's
+    row until the transaction ends."""
+    # The load that ranked the hosts may be outdated: lock this host, then count again.
+    row = connection.execute(_HOST_LOCKED, {"the_host": host_id}).first()
     if row is None:
-        return None  # it was removed meanwhile
-    held = {taken.port: taken.state for taken in connection.execute(_HELD, {"the_host": host_id})}
-    starting = sum(state == SandboxState.CREATING for state in held.values())
+        return None  # the host was removed meanwhile
+    held_ports = {
+        sandbox.port: sandbox.state
+        for sandbox in connection.execute(_HELD_PORTS, {"the_host": host_id})
+    }
+    starting = sum(state == SandboxState.CREATING for state in held_ports.values())
     load = HostLoad(host=codec.host_of(row), used=row.used, starting=starting)
-    port = next_port(row.port_cursor, held, port_range) if placement.placeable(load) else None
+    port = next_port(row.port_cursor, held_ports, port_range) if placement.can_place(load) else None
     return None if port is None else (load, port)
 
 
-def _fitted(new: NewSandbox, load: HostLoad) -> NewSandbox:
-    """A session's sandbox is made of what the host has: an older image rather than none."""
+def _with_image_of(load: HostLoad, new: NewSandbox) -> NewSandbox:
+    """`new` with the image that its host has. An older image is better than no sandbox."""
     return replace(new, image=load.host.image) if load.host.image else new
 
 
@@ -136,18 +142,18 @@ def _insert(
         started_with=load.starting + 1,
     )
     connection.execute(sa.insert(schema.sandboxes), codec.sandbox_values(sandbox))
-    connection.execute(_TAKE.values(used=_h.used + 1, port_cursor=port), {"the_host": host_id})
+    connection.execute(_TAKE_SLOT.values(used=_h.used + 1, port_cursor=port), {"the_host": host_id})
     return sandbox
 
 
 def next_port(cursor: int, held: Collection[int], port_range: tuple[int, int]) -> int | None:
-    """The first port after `cursor` that nobody holds, round and round; None when all are held.
+    """The first free port after `cursor`, wrapping at the end of the range. None if all are held.
 
-    Round-robin keeps a port idle for as long as possible: what still points at its last sandbox
-    (a browser, a proxy's open connection) should find nothing there, not somebody else's app.
+    Round-robin keeps a port idle for as long as possible. A browser or a proxy connection may still
+    point at the port's last sandbox; it should find nothing there, not somebody else's app.
     """
     low, high = port_range
-    after = cursor if low <= cursor <= high else high
+    previous = cursor if low <= cursor <= high else high
     size = high - low + 1
-    ports = (low + (after - low + step) % size for step in range(1, size + 1))
+    ports = (low + (previous - low + step) % size for step in range(1, size + 1))
     return next((port for port in ports if port not in held), None)

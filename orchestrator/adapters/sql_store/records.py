@@ -1,5 +1,5 @@
-"""What is kept beside a session: ports.BundleRecords and ports.Logs on SQL. The store hands them
-out.
+"""Bundle records and logs of sessions: ports.BundleRecords and ports.Logs on SQL. The store creates
+them.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from orchestrator.domain.ids import SessionId, Sha256
 from orchestrator.domain.sessions.bundles import BundleRecord
 from orchestrator.ports import LogLine
 
-_BATCH = 500  # records that one call of take_expired deletes at most
+_BATCH = 500  # the most records that one call of `take_expired` deletes
 
 _u = schema.bundles.c
 _l = schema.logs.c
 
-# A session that hasn't ended may start from the bundle of another one: its bytes stay until then.
+# A live session may start from the bundle of another session: then the bundle's bytes stay.
 _EXPIRED = (
     select(_u.session_id, _u.version, _u.sha256)
     .where(
@@ -45,7 +45,7 @@ _TAIL = (
     .order_by(_l.id.desc())
     .limit(bindparam("count"))
 )
-_OLDEST_TO_DROP = (
+_NEWEST_TO_DROP = (
     select(_l.id)
     .where(_l.session_id == bindparam("of_session"))
     .order_by(_l.id.desc())
@@ -54,7 +54,7 @@ _OLDEST_TO_DROP = (
     .scalar_subquery()
 )
 _CAP = sa.delete(schema.logs).where(
-    _l.session_id == bindparam("of_session"), _l.id <= _OLDEST_TO_DROP
+    _l.session_id == bindparam("of_session"), _l.id <= _NEWEST_TO_DROP
 )
 
 
@@ -74,14 +74,15 @@ class SqlBundleRecords:
             )
             if connection.execute(statement, codec.bundle_values(record)).first() is not None:
                 return
-            known = connection.execute(
+            stored_sha256 = connection.execute(
                 select(_u.sha256).where(
                     _u.session_id == record.session_id, _u.version == record.version
                 )
             ).scalar_one()
-            if known != record.sha256:
+            if stored_sha256 != record.sha256:
                 raise errors.Conflict(
-                    f"version {record.version} of {record.session_id} is another bundle",
+                    f"version {record.version} of session {record.session_id} exists already, with"
+                    " another digest",
                     code="bundle_exists",
                 )
 
@@ -95,7 +96,7 @@ class SqlBundleRecords:
             )
 
     def list(self, session_id: SessionId) -> Sequence[BundleRecord]:
-        """By version."""
+        """Oldest version first."""
         query = select(*codec.BUNDLE).where(_u.session_id == session_id).order_by(_u.version)
         with self._database.read() as connection:
             return [codec.bundle_of(row) for row in connection.execute(query)]
@@ -109,7 +110,8 @@ class SqlBundleRecords:
             )
 
     def take_expired(self, now: datetime) -> Sequence[Sha256]:
-        """As the port says, a batch per call: a caller that dies loses sight of few digests."""
+        """As the port says, at most a batch per call. A caller that dies before it deletes the
+        bytes then leaves only a few behind."""
         with self._database.write() as connection:
             rows = connection.execute(_EXPIRED, {"now": now}).all()
             if not rows:
@@ -119,8 +121,8 @@ class SqlBundleRecords:
                 [{"of_session": row.session_id, "of_version": row.version} for row in rows],
             )
             digests = {row.sha256 for row in rows}
-            named = connection.execute(select(_u.sha256).where(_u.sha256.in_(sorted(digests))))
-            return sorted(digests.difference(named.scalars()))
+            in_use = connection.execute(select(_u.sha256).where(_u.sha256.in_(sorted(digests))))
+            return sorted(digests.difference(in_use.scalars()))
 
 
 class SqlLogs:
@@ -131,7 +133,7 @@ class SqlLogs:
         self._keep_lines = keep_lines
 
     def append(self, session_id: SessionId, lines: Sequence[str], now: datetime) -> None:
-        """As the port says. Raises NotFound when there is no such session."""
+        """As the port says. Raises NotFound for an unknown session."""
         if not lines:
             return
         rows = [

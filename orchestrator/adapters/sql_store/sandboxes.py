@@ -1,9 +1,9 @@
-"""Sandboxes and claims: ports.Sandboxes on SQL. The store hands it out; placements.py has `place`.
+"""Sandboxes and claims: ports.Sandboxes on SQL. The store creates it; `place` is in placements.py.
 
-On PostgreSQL rows are locked in one order, so that no two calls wait for each other: host, then
-sandboxes by id, then session. A session is written before a sandbox that refers to it: the foreign
-key takes a weak lock on the session, and two that hold it can't both make it a strong one. SQLite
-has one writer and needs no order.
+On PostgreSQL all calls lock rows in the same order, so that they can't deadlock: the host, then
+sandboxes by id, then the session. A session is written before a sandbox that refers to it: writing
+the sandbox takes a weak lock on the session (for the foreign key), and two transactions that hold
+the weak lock can't both upgrade it. SQLite has one writer and needs no order.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from orchestrator.domain import errors, ids
 from orchestrator.domain.ids import HostId, SandboxId, Slug
 from orchestrator.domain.pool.host import Drain, HostState
 from orchestrator.domain.pool.routes import Route
-from orchestrator.domain.pool.sandbox import ROUTED_STATES, Sandbox, SandboxState, settle
+from orchestrator.domain.pool.sandbox import ROUTED_STATES, Sandbox, SandboxState, finish_creating
 from orchestrator.domain.sessions.session import Move, Session
 from orchestrator.ports import NewSandbox
 
-_SEEN_ENOUGH = timedelta(seconds=10)  # a younger visit need not be written again
+_VISIT_PRECISION = timedelta(seconds=10)  # a visit sooner than this after the last isn't written
 
 _b = schema.sandboxes.c
 _LIVE = text(f"sandboxes.{schema.SANDBOX_LIVE}")
 _ROUTED = _b.state.in_([state.value for state in sorted(ROUTED_STATES)])
 
-# Of a claim. A host that is only short of something may well serve what it has warm already.
-_ACTIVE = (
+# Hosts that a claim may use. A host with a shortage takes no new sandboxes, but its warm ones work.
+_CLAIM_HOST = (
     schema.hosts.c.state == HostState.UP.value,
     ~schema.hosts.c.cordoned,
     schema.hosts.c.drain == Drain.NONE.value,
 )
-# Behind every visit of an agent.
+# Runs at every visit of an agent.
 _GET = Lookup(select(*codec.SANDBOX).where(_b.id == bindparam("sandbox_id")))
 _GET_LOCKED = _GET.query.with_for_update()
 _CLAIMABLE = (
     select(*codec.SANDBOX)
     .join(schema.hosts, schema.hosts.c.id == _b.host_id)
-    .where(text("sandboxes.state = 'warm' AND sandboxes.routed"), *_ACTIVE)
+    .where(text("sandboxes.state = 'warm' AND sandboxes.routed"), *_CLAIM_HOST)
     .order_by(_b.created_at, _b.id)
     .limit(1)
     .with_for_update(of=schema.sandboxes, skip_locked=True)
@@ -57,25 +57,29 @@ _ANY_UNSETTLED = select(sa.exists().where(_UNSETTLED).select_from(schema.sandbox
 _ROUTES = (
     select(_b.id, _b.slug, schema.hosts.c.publish_address, _b.port)
     .join(schema.hosts, schema.hosts.c.id == _b.host_id)
-    # The fence: what a lost host had is of an earlier generation, whatever else says of it.
+    # The fence: a sandbox of an earlier generation was lost with its host. Whatever its state
+    # says, it is never served again.
     .where(_LIVE, _ROUTED, _b.generation == schema.hosts.c.generation)
 )
-_GIVE_BACK = (
+_RELEASE_SLOT = (
     sa.update(schema.hosts)
     .where(schema.hosts.c.id == bindparam("the_host"))
     .values(used=schema.hosts.c.used - 1)
 )
-_WARM = (
+_WARM_COUNTS = (
     select(_b.image, func.count())
     .join(schema.hosts, schema.hosts.c.id == _b.host_id)
-    .where(text("sandboxes.state = 'warm' AND sandboxes.routed"), *_ACTIVE)
+    .where(text("sandboxes.state = 'warm' AND sandboxes.routed"), *_CLAIM_HOST)
     .group_by(_b.image)
 )
-# A filter, not a condition: SQLite would rather find all that ever had no session.
+# A filter, not a condition: with a condition SQLite uses the index on session_id, and reads every
+# sandbox that never had a session.
 _WARMING = select(func.count().filter(_b.session_id.is_(None))).where(
     text(f"sandboxes.{schema.SANDBOX_CREATING}")
 )
-_LOOSE = select(*codec.SANDBOX).where(text(schema.SANDBOX_LOOSE)).order_by(_b.id)
+_BROKEN_OR_STOPPING = (
+    select(*codec.SANDBOX).where(text(schema.SANDBOX_BROKEN_OR_STOPPING)).order_by(_b.id)
+)
 
 
 class SqlSandboxes:
@@ -86,17 +90,17 @@ class SqlSandboxes:
         self._port_range = port_range
 
     def get(self, sandbox_id: SandboxId) -> Sandbox:
-        return _found(self._database.first(_GET, sandbox_id), sandbox_id)
+        return _sandbox_of(self._database.first(_GET, sandbox_id), sandbox_id)
 
     def list(
         self, *, host_id: HostId | None = None, states: Iterable[SandboxState] | None = None
     ) -> Sequence[Sandbox]:
         query = select(*codec.SANDBOX).order_by(_b.created_at, _b.id)
-        wanted = None if states is None else {state.value for state in states}
-        if wanted is not None:
-            query = query.where(_b.state.in_(sorted(wanted)))
-        if wanted is None or SandboxState.GONE.value not in wanted:
-            query = query.where(_LIVE)  # said even when implied: the index is found by it
+        names = None if states is None else {state.value for state in states}
+        if names is not None:
+            query = query.where(_b.state.in_(sorted(names)))
+        if names is None or SandboxState.GONE.value not in names:
+            query = query.where(_LIVE)  # even if `names` implies it: the index needs it
         if host_id is not None:
             query = query.where(_b.host_id == host_id)
         with self._database.read() as connection:
@@ -109,7 +113,9 @@ class SqlSandboxes:
         return placements.place(self._database, new, self._port_range, now, session)
 
     def claim(self, session: Session, now: datetime) -> tuple[Session, Sandbox] | None:
-        query = _CLAIMABLE.where(*hosts.meeting(session.wish)) if session.wish else _CLAIMABLE
+        query = (
+            _CLAIMABLE.where(*hosts.conditions_for(session.wish)) if session.wish else _CLAIMABLE
+        )
         with self._database.write() as connection:
             row = connection.execute(query).first()
             if row is None:
@@ -120,15 +126,16 @@ class SqlSandboxes:
                 warm.transition(SandboxState.CLAIMED, now),
                 session_id=session.id,
                 slug=slug,
-                routed=slug == warm.slug,  # another slug has to be published first
+                routed=slug == warm.slug,  # a different slug must be published first
             )
-            theirs = replace(session, sandbox_id=claimed.id, slug=slug)
-            saved = sessions.write(connection, theirs)  # before the row that refers to it
+            # The session before the sandbox that refers to it: see the module's docstring.
+            owner = replace(session, sandbox_id=claimed.id, slug=slug)
+            saved = sessions.write(connection, owner)
             _write(connection, claimed)
             return saved, claimed
 
     def claim_successor(self, session: Session, now: datetime) -> tuple[Session, Sandbox] | None:
-        query = _CLAIMABLE.where(*hosts.meeting(session.wish, without=session.refused_by))
+        query = _CLAIMABLE.where(*hosts.conditions_for(session.wish, without=session.refused_by))
         with self._database.write() as connection:
             row = connection.execute(query).first()
             if row is None:
@@ -149,18 +156,20 @@ class SqlSandboxes:
                 sandbox_id: connection.execute(_GET_LOCKED, {"sandbox_id": sandbox_id}).first()
                 for sandbox_id in sorted((old_id, new_id))
             }
-            old, new = (_found(rows[one], one) for one in (old_id, new_id))
+            old = _sandbox_of(rows[old_id], old_id)
+            new = _sandbox_of(rows[new_id], new_id)
             if {old.state, new.state} != {SandboxState.CLAIMED}:
-                raise errors.StaleWrite("one of the two sandboxes has changed: look again")
-            moved = Move(sandbox_id=old_id, switched_at=now)
-            saved = sessions.write(connection, replace(session, sandbox_id=new_id, move=moved))
-            # The old one lets go of the slug before the new one takes it: it is unique.
+                raise errors.StaleWrite("one of the two sandboxes has changed: read them again")
+            move = Move(sandbox_id=old_id, switched_at=now)
+            saved = sessions.write(connection, replace(session, sandbox_id=new_id, move=move))
+            # Slugs are unique: the old sandbox releases this one before the new sandbox takes it.
             _write(connection, replace(old, slug=ids.new_slug(), routed=False))
             _write(connection, replace(new, slug=old.slug, routed=False))
             return saved
 
     def save(self, sandbox: Sandbox, expected: SandboxState) -> Sandbox:
-        """As the port says; a container id that is known stays, for who saves may not know it."""
+        """As the port says. A container id that the database has stays if `sandbox` has none: the
+        caller may have read the sandbox before Docker answered."""
         statement = (
             sa.update(schema.sandboxes)
             .where(_b.id == sandbox.id, _b.state == expected.value)
@@ -170,14 +179,14 @@ class SqlSandboxes:
                 reason=sandbox.reason,
                 state_since=sandbox.state_since,
                 container_id=func.coalesce(sandbox.container_id, _b.container_id),
-                # A table that is being published right now may hold its route.
+                # The route table that is being published right now may hold its route.
                 **({"routed": True} if sandbox.state is SandboxState.STOPPING else {}),
             )
             .returning(*codec.SANDBOX)
         )
         with self._database.write() as connection:
-            if sandbox.state is SandboxState.GONE:  # the host's row before the sandbox's
-                connection.execute(_GIVE_BACK, {"the_host": sandbox.host_id})
+            if sandbox.state is SandboxState.GONE:  # lock order: host, then sandbox
+                connection.execute(_RELEASE_SLOT, {"the_host": sandbox.host_id})
             row = connection.execute(statement).first()
             if row is None:
                 raise errors.StaleWrite(
@@ -190,30 +199,30 @@ class SqlSandboxes:
             _update(connection, sandbox_id, container_id=container_id)
 
     def agent_seen(self, sandbox_id: SandboxId, now: datetime) -> Sandbox:
-        known = self.get(sandbox_id)
-        if _nothing_new(known, now):
-            return known
+        current = self.get(sandbox_id)
+        if not _must_write_visit(current, now):
+            return current
         with self._database.write() as connection:
             row = connection.execute(_GET_LOCKED, {"sandbox_id": sandbox_id}).first()
-            seen = replace(_found(row, sandbox_id), agent_seen_at=now)
-            settled = settle(seen, now)
+            visited = replace(_sandbox_of(row, sandbox_id), agent_seen_at=now)
+            settled = finish_creating(visited, now)
             _update(connection, sandbox_id, agent_seen_at=now, **_state_of(settled))
             return settled
 
     def mark_routes(
         self, live: Mapping[SandboxId, Slug], withdrawn: Iterable[SandboxId], now: datetime
     ) -> Sequence[Sandbox]:
-        """As the port says. Starts from the few that are unsettled, not from the many named."""
-        named_withdrawn = frozenset(withdrawn)
+        """As the port says. Reads only the few unsettled sandboxes, not all that are named."""
+        withdrawn_ids = frozenset(withdrawn)
         changed = []
         with self._database.write() as connection:
             for row in connection.execute(_UNSETTLED_LOCKED).all():
                 sandbox = codec.sandbox_of(row)
                 routable = sandbox.state in ROUTED_STATES
                 published = live.get(sandbox.id) == sandbox.slug
-                if not (published if routable else sandbox.id in named_withdrawn):
+                if not (published if routable else sandbox.id in withdrawn_ids):
                     continue
-                settled = settle(replace(sandbox, routed=routable), now)
+                settled = finish_creating(replace(sandbox, routed=routable), now)
                 _update(connection, sandbox.id, routed=routable, **_state_of(settled))
                 changed.append(settled)
         return changed
@@ -226,34 +235,37 @@ class SqlSandboxes:
                 for sandbox_id, slug, address, port in rows
             ]
 
-    def loose(self) -> Sequence[Sandbox]:
+    def broken_or_stopping(self) -> Sequence[Sandbox]:
         with self._database.read() as connection:
-            return [codec.sandbox_of(row) for row in connection.execute(_LOOSE)]
+            return [codec.sandbox_of(row) for row in connection.execute(_BROKEN_OR_STOPPING)]
 
     def warm_counts(self) -> Mapping[str, int]:
         with self._database.read() as connection:
-            return dict(connection.execute(_WARM).all())
+            return dict(connection.execute(_WARM_COUNTS).all())
 
-    def warming(self) -> int:
+    def count_warming(self) -> int:
         with self._database.read() as connection:
             count: int = connection.execute(_WARMING).scalar_one()
             return count
 
-    def unsettled_routes(self) -> bool:
+    def has_unpublished_routes(self) -> bool:
         with self._database.read() as connection:
             return bool(connection.execute(_ANY_UNSETTLED).scalar_one())
 
 
-def _found(row: Sequence[Any] | None, sandbox_id: SandboxId) -> Sandbox:
+def _sandbox_of(row: Sequence[Any] | None, sandbox_id: SandboxId) -> Sandbox:
+    """The row as a Sandbox. Raises NotFound if there is no row."""
     if row is None:
         raise errors.NotFound(f"there is no sandbox {sandbox_id}")
     return codec.sandbox_of(row)
 
 
-def _nothing_new(known: Sandbox, now: datetime) -> bool:
-    """Whether a visit now would tell the database nothing that it doesn't know closely enough."""
-    last = known.agent_seen_at
-    return last is not None and now - last < _SEEN_ENOUGH and settle(known, now) is known
+def _must_write_visit(sandbox: Sandbox, now: datetime) -> bool:
+    """Whether a visit at `now` must be written: the last one is too old, or the state changes."""
+    last = sandbox.agent_seen_at
+    if last is None or now - last >= _VISIT_PRECISION:
+        return True
+    return finish_creating(sandbox, now) is not sandbox
 
 
 def _state_of(sandbox: Sandbox) -> dict[str, Any]:
@@ -265,7 +277,7 @@ def _update(connection: Connection, sandbox_id: SandboxId, **values: Any) -> Non
 
 
 def _write(connection: Connection, sandbox: Sandbox) -> None:
-    """What a claim and a switch change of a sandbox whose row is locked."""
+    """Write what a claim or a switch changes. The caller has locked the row."""
     _update(
         connection,
         sandbox.id,

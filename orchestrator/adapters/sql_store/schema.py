@@ -1,8 +1,8 @@
-"""Tables and indexes as SQLAlchemy metadata. Every module of this package builds on it.
+"""Tables and indexes as SQLAlchemy metadata. Every module of this package uses it.
 
-The migrations make the same tables step by step; a contract test compares the two. Conditions of
-partial indexes are literal text, shared with the queries that they serve: neither database uses a
-partial index for a condition that hides behind a bind parameter.
+The migrations create the same tables step by step; a contract test compares the two. The conditions
+of partial indexes are literal text. The queries use the same text: neither database uses a partial
+index if the condition contains a bind parameter.
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ SESSION_LIVE = "state NOT IN ('destroyed', 'failed')"
 SESSION_ENDED = "state IN ('destroyed', 'failed')"
 SESSION_WANTED = "wanted = 'running'"
 SESSION_QUEUED = "state = 'queued' AND wanted = 'running'"
-# Hosts that take placements and have a slot; the same as host.open and load.free.
+# Hosts that take placements and have a slot; the same as host.accepts_placements and load.free.
 HOST_OPEN = "state = 'up' AND NOT cordoned AND drain = 'none' AND shortage = ''"
 HOST_ROOMY = f"{HOST_OPEN} AND used < slots"
 SANDBOX_LIVE = "state <> 'gone'"
 SANDBOX_GONE = "state = 'gone'"
 SANDBOX_CREATING = "state = 'creating'"
-SANDBOX_LOOSE = "state IN ('broken', 'stopping')"
+SANDBOX_BROKEN_OR_STOPPING = "state IN ('broken', 'stopping')"
 SANDBOX_CLAIMABLE = "state = 'warm' AND routed"
-# Spelt out: of `routed <> (state IN ...)` PostgreSQL expects nearly all rows, and reads them all.
+# The `routed` flag doesn't match the state: the route has to be published or withdrawn.
+# Written out, because for `routed <> (state IN ...)` PostgreSQL expects nearly all rows to match
+# and scans the table.
 SANDBOX_UNSETTLED = (
     "(routed AND state NOT IN ('creating', 'warm', 'claimed'))"
     " OR (NOT routed AND state IN ('creating', 'warm', 'claimed'))"
@@ -34,9 +36,9 @@ SANDBOX_UNSETTLED = (
 
 
 class UtcTime(sa.types.TypeDecorator[datetime]):
-    """A moment: timezone-aware UTC in Python whatever the database keeps.
+    """A time, timezone-aware and in UTC in Python on both databases.
 
-    PostgreSQL has a type for it. SQLite gets text of a fixed width, which sorts as the times do.
+    PostgreSQL has a type for it. SQLite stores text of a fixed width, which sorts in order of time.
     """
 
     impl = sa.DateTime(timezone=True)
@@ -47,8 +49,8 @@ class UtcTime(sa.types.TypeDecorator[datetime]):
             return None
         if value.tzinfo is None:
             raise ValueError("a time without a time zone can't be stored")
-        moment = value.astimezone(UTC)
-        return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
+        time = value.astimezone(UTC)
+        return time.replace(tzinfo=None) if dialect.name == "sqlite" else time
 
     def process_result_value(
         self,
@@ -57,15 +59,15 @@ class UtcTime(sa.types.TypeDecorator[datetime]):
     ) -> datetime | None:
         if value is None:
             return None
-        moment: datetime = value
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        time: datetime = value
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
 class FreeText(sa.types.TypeDecorator[str]):
-    """Text that people or programs wrote: what no database takes is replaced, not refused.
+    """Text that people or programs wrote. Characters that a database can't store are replaced.
 
-    PostgreSQL has no NUL character, and neither database encodes half of a surrogate pair; one
-    such character in an app's output must not cost the log, let alone the session.
+    PostgreSQL can't store a NUL character, and neither database can encode half of a surrogate
+    pair. One such character in an app's output must not lose the log, let alone the session.
     """
 
     impl = sa.Text
@@ -92,7 +94,7 @@ metadata = MetaData(
     }
 )
 
-# Numbers that grow with every line logged; SQLite counts by itself in INTEGER columns alone.
+# A key that grows with every row. SQLite generates it only for INTEGER columns.
 _Serial = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
@@ -115,21 +117,22 @@ hosts = Table(
     Column("reason", FreeText, nullable=False),
     Column("seen_at", UtcTime),
     Column("created_at", UtcTime, nullable=False),
-    # The last port handed out: the store's own, no part of the Host value.
+    # The port assigned last. Only the store uses it: no part of the Host value.
     Column("port_cursor", sa.Integer, nullable=False, server_default="0"),
     Column("drain", sa.Text, nullable=False, server_default="none"),
     Column("host_key", sa.Text, nullable=False, server_default=""),
     Column("machine_id", sa.Text, nullable=False, server_default=""),
     Column("region", sa.Text, nullable=False, server_default=""),
-    Column("labels", sa.Text, nullable=False, server_default=""),  # JSON; host_labels finds by them
+    Column("labels", sa.Text, nullable=False, server_default=""),  # JSON; queries use host_labels
     Column("image", sa.Text, nullable=False, server_default=""),
     Column("shortage", FreeText, nullable=False, server_default=""),
     Column("starts", sa.Text, nullable=False, server_default=""),  # JSON, see codec
     Column("generation", sa.Integer, nullable=False, server_default="1"),
     Column("state_since", UtcTime, nullable=False, server_default="1970-01-01 00:00:00.000000"),
-    # Sandboxes that aren't GONE: counted along, so that a placement need not count.
+    # The number of sandboxes that aren't GONE. Kept up to date, so that placements needn't count.
+    # Only the store uses it: no part of the Host value.
     Column("used", sa.Integer, nullable=False, server_default="0"),
-    # Placements start to look at a random id: this index is all that they read of the pool.
+    # Placements read a few entries of this index, from a random id on, and not the whole pool.
     _partial("ix_hosts_roomy", "id", where=HOST_ROOMY),
     _partial("uq_hosts_machine", "machine_id", where="machine_id <> ''", unique=True),
 )
@@ -149,15 +152,15 @@ sessions = Table(
     Column("id", sa.Text, primary_key=True),
     Column("user_id", sa.Text, nullable=False),
     Column("tier", sa.Text, nullable=False),
-    Column("rank", sa.SmallInteger, nullable=False),  # of the tier, for the queue's order
+    Column("rank", sa.SmallInteger, nullable=False),  # the tier's rank; orders the queue
     Column("prompt", FreeText, nullable=False),
     Column("template", sa.Text),
     Column("bundle", sa.Text),
     Column("state", sa.Text, nullable=False),
     Column("wanted", sa.Text, nullable=False),
-    # Two sessions under one public name would show one user's app to another.
+    # Unique: two sessions with one public name would show one user's app to another user.
     Column("slug", sa.Text, unique=True),
-    # No foreign key: sandboxes point here already, and a circle can't be deleted in any order.
+    # No foreign key: sandboxes refer to sessions already, and rows in a cycle can't be deleted.
     Column("sandbox_id", sa.Text),
     Column("attempt", sa.Integer, nullable=False),
     Column("version", sa.Integer, nullable=False),
@@ -169,12 +172,12 @@ sessions = Table(
     Column("expires_at", UtcTime, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("updated_at", UtcTime, nullable=False),
-    # JSON, see codec: one read gets a session whole. The events table is the log of the same.
+    # JSON, see codec. It repeats the events table, so that one read gets the whole session.
     Column("history", sa.Text, nullable=False),
     Column("revision", sa.Integer, nullable=False),
     Column("idempotency_key", FreeText),
     Column("idempotency_fingerprint", sa.Text),
-    Column("wish", sa.Text),  # JSON, see codec; so are the next two
+    Column("wish", sa.Text),  # JSON, see codec; also the next three
     Column("refused_by", sa.Text),
     Column("move", sa.Text),
     Column("turns", sa.Text),
@@ -182,20 +185,25 @@ sessions = Table(
     UniqueConstraint("user_id", "idempotency_key"),
     Index("ix_sessions_user", "user_id", "created_at", "id"),
     Index("ix_sessions_created", "created_at", "id"),
-    Index("ix_sessions_state", "state", "updated_at"),  # counts reads this index alone; prune
+    Index(
+        "ix_sessions_state", "state", "updated_at"
+    ),  # for `counts`, which reads only the index, and `prune`
     _partial("ix_sessions_due", "due_at", where=SESSION_LIVE),
     _partial("ix_sessions_expiry", "expires_at", where=f"{SESSION_LIVE} AND {SESSION_WANTED}"),
     _partial("ix_sessions_queue", "rank", "created_at", "id", "due_at", where=SESSION_QUEUED),
     _partial("ix_sessions_active", "user_id", where=SESSION_LIVE),
+    _partial("ix_sessions_live", "created_at", "id", where=SESSION_LIVE),
     _partial("ix_sessions_bundle", "bundle", where=SESSION_LIVE),
 )
 
-# What users ask of apps that are there; sessions.turns says whose turn it is.
+# Changes that users ask of running apps. `sessions.turns` says which change is next.
 changes = Table(
     "changes",
     metadata,
     Column("session_id", sa.Text, ForeignKey(sessions.c.id, ondelete="CASCADE"), primary_key=True),
-    Column("number", sa.Integer, primary_key=True, autoincrement=False),  # 1.. within the session
+    Column(
+        "number", sa.Integer, primary_key=True, autoincrement=False
+    ),  # counts from 1 in each session
     Column("text", FreeText, nullable=False),
     Column("restores", sa.Integer),
     Column("created_at", UtcTime, nullable=False),
@@ -211,7 +219,9 @@ events = Table(
     "events",
     metadata,
     Column("session_id", sa.Text, ForeignKey(sessions.c.id, ondelete="CASCADE"), primary_key=True),
-    Column("seq", sa.Integer, primary_key=True, autoincrement=False),  # 1.. within the session
+    Column(
+        "seq", sa.Integer, primary_key=True, autoincrement=False
+    ),  # counts from 1 in each session
     Column("at", UtcTime, nullable=False),
     Column("state", sa.Text, nullable=False),
     Column("progress", sa.Integer, nullable=False),
@@ -223,7 +233,8 @@ sandboxes = Table(
     metadata,
     Column("id", sa.Text, primary_key=True),
     Column("host_id", sa.Text, ForeignKey(hosts.c.id), nullable=False),
-    # A record that is pruned away leaves its sandbox to the diagnosis, as one without a session.
+    # If the session's record is pruned, the sandbox stays, without a session. The diagnosis then
+    # finds it.
     Column("session_id", sa.Text, ForeignKey(sessions.c.id, ondelete="SET NULL")),
     Column("state", sa.Text, nullable=False),
     Column("slug", sa.Text, nullable=False),
@@ -244,14 +255,14 @@ sandboxes = Table(
     _partial("ix_sandboxes_claimable", "created_at", "id", where=SANDBOX_CLAIMABLE),
     _partial("ix_sandboxes_unsettled", "id", where=SANDBOX_UNSETTLED),
     _partial("ix_sandboxes_creating", "host_id", where=SANDBOX_CREATING),
-    _partial("ix_sandboxes_loose", "host_id", where=SANDBOX_LOOSE),
+    _partial("ix_sandboxes_loose", "host_id", where=SANDBOX_BROKEN_OR_STOPPING),
     _partial("ix_sandboxes_gone", "state_since", where=SANDBOX_GONE),
 )
 
 bundles = Table(
     "bundles",
     metadata,
-    # No foreign key: a bundle is kept for longer than the record of its session.
+    # No foreign key: a bundle outlives the record of its session.
     Column("session_id", sa.Text, primary_key=True),
     Column("version", sa.Integer, primary_key=True, autoincrement=False),
     Column("sha256", sa.Text, nullable=False, index=True),
@@ -310,7 +321,7 @@ leases = Table(
     Column("until", UtcTime, nullable=False),
 )
 
-# What has been spent or set aside against each budget.
+# What is spent or reserved against each budget.
 accounts = Table(
     "accounts",
     metadata,
@@ -320,7 +331,7 @@ accounts = Table(
     Column("changed_at", UtcTime, nullable=False, index=True),
 )
 
-# What of that is set aside for calls under way.
+# The reserved part of the accounts: one row per call under way.
 reservations = Table(
     "reservations",
     metadata,
@@ -340,7 +351,7 @@ usage = Table(
     "usage",
     metadata,
     Column("call_id", sa.Text, primary_key=True),
-    # No foreign keys: what was spent is remembered for longer than what it was spent on.
+    # No foreign keys: the history of spending outlives sessions and users.
     Column("session_id", sa.Text, nullable=False, index=True),
     Column("user_id", sa.Text, nullable=False),
     Column("model", FreeText, nullable=False),

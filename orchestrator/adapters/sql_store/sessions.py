@@ -1,12 +1,14 @@
-"""Sessions and their history: ports.Sessions on SQL. The store hands it out; sandboxes.py saves
-sessions through `write` here, in transactions of its own.
+"""Sessions and their history: ports.Sessions on SQL. The store creates it.
+
+Other modules of this package call `write` to save a session within their own transactions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import bindparam, func, select, text
@@ -19,23 +21,23 @@ from orchestrator.domain.ids import SessionId, UserId
 from orchestrator.domain.people.access import RANK
 from orchestrator.domain.sessions.progress import message_of, progress_of
 from orchestrator.domain.sessions.session import Session, SessionState, Wanted
-from orchestrator.ports import Idempotency
+from orchestrator.ports import Idempotency, SessionPosition
 
-_LIMIT_RETRY_S = 30.0  # apps end by themselves; nobody knows better when the next one does
-_BATCH = 200  # sessions that one transaction of prune deletes
+_LIMIT_RETRY_S = 30.0  # a guess: nobody can tell when the user's next app ends
+_BATCH = 200  # rows that one transaction of `prune` deletes
 
 _s = schema.sessions.c
 _LIVE = text(schema.SESSION_LIVE)
 _ENDED = text(schema.SESSION_ENDED)
 _QUEUED = text(schema.SESSION_QUEUED)
 
-# Behind every poll of a status.
+# Runs at every poll of a status.
 _GET = Lookup(select(*codec.SESSION).where(_s.id == bindparam("session_id")))
-# Statements are built once: to build one takes longer than SQLite takes to answer it.
+# Statements are built once: building one takes longer than SQLite takes to run it.
 _SAVE = sa.update(schema.sessions).where(
-    _s.id == bindparam("session_id"), _s.revision == bindparam("seen")
+    _s.id == bindparam("session_id"), _s.revision == bindparam("expected_revision")
 )
-_LOGGED = select(func.coalesce(func.max(schema.events.c.seq), 0)).where(
+_LAST_EVENT = select(func.coalesce(func.max(schema.events.c.seq), 0)).where(
     schema.events.c.session_id == bindparam("session_id")
 )
 _COUNT_ACTIVE = (
@@ -45,11 +47,11 @@ _COUNT_ACTIVE = (
 )
 _LOCK_USER = select(func.pg_advisory_xact_lock(func.hashtext(bindparam("user_id"))))
 _COUNTS = select(_s.state, func.count()).group_by(_s.state)
-_COUNT_IN = select(func.count()).where(_s.state.in_(bindparam("states", expanding=True)))
+_COUNT_IN_STATES = select(func.count()).where(_s.state.in_(bindparam("states", expanding=True)))
 _WAITING = (
     select(func.count()).select_from(schema.sessions).where(_QUEUED, _s.due_at <= bindparam("now"))
 )
-_AHEAD = _WAITING.where(
+_AHEAD_OF = _WAITING.where(
     sa.tuple_(_s.rank, _s.created_at, _s.id)
     < sa.tuple_(
         bindparam("rank", type_=_s.rank.type),
@@ -57,7 +59,7 @@ _AHEAD = _WAITING.where(
         bindparam("session_id", type_=_s.id.type),
     )
 )
-# A session that is to end and was never begun is under way too: it only has to be let go.
+# A session that has not started and is wanted GONE doesn't queue: ending it needs no slot.
 _IN_QUEUE = sa.case((_QUEUED, 1), else_=0)
 _DUE = (
     select(*codec.SESSION)
@@ -70,21 +72,21 @@ _DUE = (
     )
     .limit(bindparam("count"))
 )
-_OVERDUE = (
+_EXPIRED = (
     select(*codec.SESSION)
     .where(_LIVE, text(schema.SESSION_WANTED), _s.expires_at <= bindparam("now"))
     .order_by(_s.expires_at)
     .limit(bindparam("count"))
 )
-_OVERDUE_LOCKED = _OVERDUE.with_for_update(key_share=True, skip_locked=True)
-_PRUNABLE = (
+_EXPIRED_LOCKED = _EXPIRED.with_for_update(key_share=True, skip_locked=True)
+_PRUNABLE_SESSIONS = (
     select(_s.id)
     .where(_ENDED, _s.updated_at < bindparam("before"))
     .limit(_BATCH)
     .with_for_update(skip_locked=True)
 )
 _b = schema.sandboxes.c
-_FORGETTABLE = (
+_PRUNABLE_SANDBOXES = (
     select(_b.id)
     .where(
         text(f"sandboxes.{schema.SANDBOX_GONE}"),
@@ -97,15 +99,16 @@ _FORGETTABLE = (
 
 
 def write(connection: Connection, session: Session) -> Session:
-    """Compare and swap on the revision, and log new entries of the history, in the caller's
-    transaction. Returns the session with its next revision. Raises StaleWrite, NotFound."""
+    """Save the session within the caller's transaction, if its revision is still the stored one.
+    Also writes new entries of its history as events. Returns the session with its next revision.
+    Raises StaleWrite, NotFound."""
     saved = replace(session, revision=session.revision + 1)
     values = codec.session_values(saved)
-    values.update(session_id=values.pop("id"), seen=session.revision)
+    values.update(session_id=values.pop("id"), expected_revision=session.revision)
     if connection.execute(_SAVE, values).rowcount == 0:
-        raise _why_not_written(connection, session)
-    logged = connection.execute(_LOGGED, {"session_id": session.id}).scalar_one()
-    _log(connection, session, logged)
+        raise _write_error(connection, session)
+    last_seq = connection.execute(_LAST_EVENT, {"session_id": session.id}).scalar_one()
+    _write_events(connection, session, last_seq)
     return saved
 
 
@@ -123,9 +126,9 @@ class SqlSessions:
         with self._database.write() as connection:
             _lock_user(connection, session.user_id)
             if idempotency is not None:
-                repeated = _made_before(connection, session.user_id, idempotency)
-                if repeated is not None:
-                    return repeated
+                existing = _find_repeated(connection, session.user_id, idempotency)
+                if existing is not None:
+                    return existing
             user = {"user_id": session.user_id}
             if connection.execute(_COUNT_ACTIVE, user).scalar_one() >= max_active:
                 raise errors.LimitReached(
@@ -135,7 +138,7 @@ class SqlSessions:
                     limit=max_active,
                 )
             connection.execute(sa.insert(schema.sessions), values)
-            _log(connection, session, 0)
+            _write_events(connection, session, 0)
             return session
 
     def get(self, session_id: SessionId) -> Session:
@@ -153,39 +156,50 @@ class SqlSessions:
         *,
         user_id: UserId | None = None,
         states: Iterable[SessionState] | None = None,
+        id_prefix: str = "",
+        after: SessionPosition | None = None,
         limit: int = 100,
     ) -> Sequence[Session]:
-        query = select(*codec.SESSION)
+        query = select(*codec.SESSION).order_by(_s.created_at.desc(), _s.id.desc())
         if user_id is not None:
             query = query.where(_s.user_id == user_id)
         if states is not None:
             query = query.where(_s.state.in_([state.value for state in states]))
-        query = query.order_by(_s.created_at.desc(), _s.id.desc()).limit(limit)
+        if id_prefix:  # a range, which the index of the primary key answers
+            query = query.where(_s.id >= id_prefix, _s.id < id_prefix + "~")
+        sessions: list[Session] = []
         with self._database.read() as connection:
-            return [codec.session_of(row) for row in connection.execute(query)]
+            # Two queries: the sessions that run are few and have an index of their own. One query
+            # would sort all that ever ended.
+            for part in _parts_after(query, after):
+                rows = connection.execute(part.limit(limit - len(sessions)))
+                sessions += [codec.session_of(row) for row in rows]
+                if len(sessions) == limit:
+                    break
+        return sessions
 
     def counts(self) -> dict[SessionState, int]:
         with self._database.read() as connection:
             return {SessionState(state): count for state, count in connection.execute(_COUNTS)}
 
     def count_in(self, states: Iterable[SessionState]) -> int:
-        wanted = {"states": [state.value for state in states]}
+        names = [state.value for state in states]
         with self._database.read() as connection:
-            count: int = connection.execute(_COUNT_IN, wanted).scalar_one()
+            count: int = connection.execute(_COUNT_IN_STATES, {"states": names}).scalar_one()
             return count
 
-    def ahead_of(self, session: Session, now: datetime) -> int:
-        place = {
+    def count_ahead_of(self, session: Session, now: datetime) -> int:
+        position = {
             "now": now,
             "rank": RANK[session.tier],
             "created_at": session.created_at,
             "session_id": session.id,
         }
         with self._database.read() as connection:
-            count: int = connection.execute(_AHEAD, place).scalar_one()
+            count: int = connection.execute(_AHEAD_OF, position).scalar_one()
             return count
 
-    def waiting(self, now: datetime) -> int:
+    def count_waiting(self, now: datetime) -> int:
         with self._database.read() as connection:
             count: int = connection.execute(_WAITING, {"now": now}).scalar_one()
             return count
@@ -196,50 +210,71 @@ class SqlSessions:
             return [codec.session_of(row) for row in rows]
 
     def expire(self, now: datetime, limit: int) -> Sequence[Session]:
-        asked = {"now": now, "count": limit}
+        parameters = {"now": now, "count": limit}
         with self._database.read() as connection:
-            if connection.execute(_OVERDUE, asked).first() is None:
-                return []  # the reaper finds nothing most of the time: no reason to lock
+            if connection.execute(_EXPIRED, parameters).first() is None:
+                return []  # the usual case: don't take locks for it
         with self._database.write() as connection:
-            # What is locked is being changed, perhaps extended: the next pass looks at it again.
-            rows = connection.execute(_OVERDUE_LOCKED, asked).all()
-            return [write(connection, _ending(codec.session_of(row), now)) for row in rows]
+            # Rows that others have locked are skipped: they may be extended right now. The
+            # reaper's next pass looks at them again.
+            rows = connection.execute(_EXPIRED_LOCKED, parameters).all()
+            return [write(connection, _end(codec.session_of(row), now)) for row in rows]
 
     def prune(self, ended_before: datetime) -> int:
-        """As the port says. Sandboxes that were GONE by then, and whose session isn't live, go
-        with them: nobody else would delete those."""
-        deleted = self._delete(schema.sessions, _PRUNABLE, ended_before)
-        self._delete(schema.sandboxes, _FORGETTABLE, ended_before)
+        """As the port says. Also deletes sandboxes that were GONE by then and whose session isn't
+        live: nothing else deletes them."""
+        deleted = self._delete(schema.sessions, _PRUNABLE_SESSIONS, ended_before)
+        self._delete(schema.sandboxes, _PRUNABLE_SANDBOXES, ended_before)
         return deleted
 
-    def _delete(self, table: sa.Table, which: sa.Select[tuple[str]], before: datetime) -> int:
+    def _delete(self, table: sa.Table, ids_query: sa.Select[tuple[str]], before: datetime) -> int:
         deleted = 0
-        while True:  # in batches, so that nobody waits long for the one writer of SQLite
+        while True:  # in batches: SQLite has one writer, and nobody should wait long for it
             with self._database.write() as connection:
-                ids = connection.execute(which, {"before": before}).scalars().all()
+                ids = connection.execute(ids_query, {"before": before}).scalars().all()
                 connection.execute(sa.delete(table).where(table.c.id.in_(ids)))
             deleted += len(ids)
             if len(ids) < _BATCH:
                 return deleted
 
 
-def _ending(session: Session, now: datetime) -> Session:
+def _end(session: Session, now: datetime) -> Session:
+    """The session, wanted GONE and due now."""
     return replace(session, wanted=Wanted.GONE, due_at=now, updated_at=now)
 
 
-def _log(connection: Connection, session: Session, logged: int) -> None:
-    """Append the entries of the history after the first `logged` ones to the events."""
+def _parts_after(
+    query: sa.Select[Any], position: SessionPosition | None
+) -> Iterator[sa.Select[Any]]:
+    """The list in two parts, live sessions and ended ones, from `position` on."""
+    parts = [query.where(_LIVE), query.where(_ENDED)]
+    if position is None:
+        yield from parts
+        return
+    first, *others = parts[position.ended :]
+    yield first.where(
+        sa.tuple_(_s.created_at, _s.id)
+        < sa.tuple_(
+            sa.literal(position.created_at, _s.created_at.type),
+            sa.literal(position.session_id, _s.id.type),
+        )
+    )
+    yield from others
+
+
+def _write_events(connection: Connection, session: Session, last_seq: int) -> None:
+    """Write the entries of the history after number `last_seq` as events."""
     rows = []
-    for seq, entry in enumerate(session.history[logged:], start=logged + 1):
-        then = replace(session, state=entry.state)
+    for seq, entry in enumerate(session.history[last_seq:], start=last_seq + 1):
+        past = replace(session, state=entry.state)
         rows.append(
             {
                 "session_id": session.id,
                 "seq": seq,
                 "at": entry.at,
                 "state": entry.state.value,
-                "progress": progress_of(then),
-                "message": message_of(then),
+                "progress": progress_of(past),
+                "message": message_of(past),
             }
         )
     if rows:
@@ -247,14 +282,17 @@ def _log(connection: Connection, session: Session, logged: int) -> None:
 
 
 def _lock_user(connection: Connection, user_id: UserId) -> None:
-    """One addition per user at a time, until the end of the transaction. SQLite has one writer."""
+    """Wait until no other transaction adds a session of this user. Holds until the transaction
+    ends. SQLite has one writer and needs no lock."""
     if connection.dialect.name == "postgresql":
         connection.execute(_LOCK_USER, {"user_id": user_id})
 
 
-def _made_before(
+def _find_repeated(
     connection: Connection, user_id: UserId, idempotency: Idempotency
 ) -> Session | None:
+    """The session that an earlier request with this key created. Raises Conflict if that request
+    had another fingerprint."""
     row = connection.execute(
         select(*codec.SESSION, _s.idempotency_fingerprint).where(
             _s.user_id == user_id, _s.idempotency_key == idempotency.key
@@ -270,7 +308,8 @@ def _made_before(
     return codec.session_of(row)
 
 
-def _why_not_written(connection: Connection, session: Session) -> errors.SpawnError:
+def _write_error(connection: Connection, session: Session) -> errors.SpawnError:
+    """The error for a write that matched no row: StaleWrite, or NotFound."""
     stored = connection.execute(select(_s.revision).where(_s.id == session.id)).scalar()
     if stored is None:
         return _not_found(session.id)

@@ -1,4 +1,4 @@
-"""The store as a whole: ports.Store on SQL. bootstrap opens it, once per process."""
+"""The whole store: ports.Store on SQL. bootstrap opens it once per process."""
 
 from __future__ import annotations
 
@@ -24,18 +24,19 @@ def open_store(
     log_lines: int = 500,
     pool_size: int = 5,
 ) -> SqlStore:
-    """A store on the database at `url`, which `migrate` has been run on.
+    """Open the store on the database at `url`. `migrate` must have run on it.
 
-    `port_range` is what sandboxes are published on, both ends included; `log_lines` are kept per
-    session; `pool_size` is how many connections this process opens at most. It connects when it
-    is first used. Raises InvalidInput for a URL that can't be a store's.
+    `port_range`: the host ports that sandboxes are published on, both ends included.
+    `log_lines`: how many log lines are kept per session.
+    `pool_size`: the most connections that this process opens.
+    The store connects at its first use. Raises InvalidInput for a URL that it doesn't support.
     """
     database = Database(engine_for(parse(url), pool_size=pool_size))
     return SqlStore(database, port_range=port_range, log_lines=log_lines)
 
 
 class SqlStore:
-    """ports.Store. Safe to share between threads; after a fork each process opens its own."""
+    """ports.Store. Threads may share it. After a fork, each process opens its own."""
 
     def __init__(self, database: Database, *, port_range: tuple[int, int], log_lines: int) -> None:
         self._database = database

@@ -1,7 +1,7 @@
-"""Bring a database to the present schema. spawnctl and the embedded start call `migrate`.
+"""Upgrade a database to the current schema. spawnctl and the embedded start call `migrate`.
 
-Alembic without an ini file: the migrations lie in this package. Any number of processes may start
-at once: one migrates, the others wait for it and then find nothing to do.
+It runs Alembic without an ini file, on the migrations in this package. Several processes may start
+at once: one migrates, the others wait for it and then have nothing to do.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from sqlalchemy.engine import URL, Connection
 from orchestrator.adapters.sql_store.database import engine_for, parse, translated
 
 _FOLDER = Path(__file__).parent / "migrations"
-_ADVISORY_LOCK = 0x5370_6177_6E41_49  # "SpawnAI"; shares its numbers with nothing else of ours
+_ADVISORY_LOCK = 0x5370_6177_6E41_49  # "SpawnAI" in ASCII; no other lock of ours has this number
 _LOCK_WAIT_MS = 60_000
 
 
 def migrate(url: str) -> None:
-    """Upgrade to the newest version, all of it or nothing. Raises errors.Temporary when the
-    database is away, errors.InvalidInput for a URL that can't be a store's."""
+    """Upgrade to the newest version in one transaction. Raises errors.Temporary when the database
+    is away, errors.InvalidInput for a URL that the store doesn't support."""
     parsed = parse(url)
-    with _alone(parsed):
+    with _sqlite_lock(parsed):
         engine = engine_for(parsed, pool_size=0)
         try:
             with engine.connect() as connection:
@@ -40,7 +40,7 @@ def migrate(url: str) -> None:
 
 def _upgrade(connection: Connection) -> None:
     if connection.dialect.name == "sqlite":
-        # A reader then never waits for the writer, nor the writer for readers.
+        # In WAL mode readers and the writer never wait for each other.
         connection.exec_driver_sql("PRAGMA journal_mode=WAL")
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:
@@ -56,9 +56,9 @@ def _upgrade(connection: Connection) -> None:
 
 
 @contextmanager
-def _alone(url: URL) -> Iterator[None]:
-    """On SQLite, a lock beside the file: switching it to WAL is refused, not queued, when another
-    process does the same. The lock's file stays, for to delete it would be a race of its own."""
+def _sqlite_lock(url: URL) -> Iterator[None]:
+    """On SQLite, hold a lock file beside the database. Without it the switch to WAL fails at once
+    if another process switches too. The lock file stays: deleting it would be another race."""
     if url.drivername != "sqlite":
         yield
         return

@@ -1,8 +1,9 @@
-"""What calls to the model may cost, and did: ports.Usage on SQL. The store hands it out.
+"""What calls to the model may cost and did cost: ports.Usage on SQL. The store creates it.
 
-`accounts` holds what has been spent or set aside against each budget, so that admitting a call
-reads three rows and no history; `reservations` says what of it is only set aside; `usage` is the
-history. Each change of them is one transaction, and all lock accounts in the order of their keys.
+Three tables. `accounts` holds what is spent or reserved against each budget, so that admitting a
+call reads three rows and no history. `reservations` holds the reserved part, one row per call under
+way. `usage` is the history of calls. Each change is one transaction. All transactions lock accounts
+in the order of their keys, so that they can't deadlock.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.engine import Connection
 
-from orchestrator.adapters.sql_store import accounts, schema
+from orchestrator.adapters.sql_store import schema
+from orchestrator.adapters.sql_store.accounts import add_to_account, read_spent
 from orchestrator.adapters.sql_store.database import Database, insert
 from orchestrator.domain.ids import SessionId, UserId
-from orchestrator.domain.llm import budgets as budget
-from orchestrator.domain.llm.budgets import Account, Budgets, Spend
+from orchestrator.domain.llm.budgets import Account, Budgets, Spend, accounts, exhausted_error
 from orchestrator.domain.llm.pricing import TokenCounts
-from orchestrator.domain.llm.usage import By, Call, Outcome, Reservation, UsageSum
+from orchestrator.domain.llm.usage import Call, GroupBy, Outcome, Reservation, UsageSum
 
 _EXPIRED_BATCH = 200
 
@@ -35,12 +36,12 @@ _COUNTS = (
     _u.cache_write_1h_tokens,
     _u.cache_read_tokens,
 )
-_KEYS: Mapping[By, sa.Column[str]] = {
-    By.USER: _u.user_id,
-    By.DAY: _u.day,
-    By.MODEL: _u.model,
-    By.SESSION: _u.session_id,
-    By.PROVIDER: _u.provider,
+_KEYS: Mapping[GroupBy, sa.Column[str]] = {
+    GroupBy.USER: _u.user_id,
+    GroupBy.DAY: _u.day,
+    GroupBy.MODEL: _u.model,
+    GroupBy.SESSION: _u.session_id,
+    GroupBy.PROVIDER: _u.provider,
 }
 _EXPIRED = (
     select(schema.reservations)
@@ -59,17 +60,17 @@ _PROVIDERS = (
     .group_by(_u.provider)
     .order_by(func.max(_u.at))
 )
-_WRITTEN = select(sa.cast(func.sum(_u.output_tokens), sa.BigInteger)).where(
+_OUTPUT_TOKENS = select(sa.cast(func.sum(_u.output_tokens), sa.BigInteger)).where(
     _u.at >= bindparam("since"), _u.outcome == Outcome.SERVED.value
 )
 _OUTPUTS = (
-    _WRITTEN.where(_u.change == 0)
+    _OUTPUT_TOKENS.where(_u.change == 0)
     .group_by(_u.session_id)
     .order_by(func.max(_u.at).desc())
     .limit(bindparam("count"))
 )
 _OUTPUTS_OF_CHANGES = (
-    _WRITTEN.where(_u.change > 0)
+    _OUTPUT_TOKENS.where(_u.change > 0)
     .group_by(_u.session_id, _u.change)
     .order_by(func.max(_u.at).desc())
     .limit(bindparam("count"))
@@ -82,14 +83,14 @@ class SqlUsage:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def reserve(self, wanted: Reservation, budgets: Budgets, now: datetime) -> None:
-        self._free_expired(now)
+    def reserve(self, reservation: Reservation, budgets: Budgets, now: datetime) -> None:
+        self._release_expired(now)
         with self._database.write() as connection:
-            for account in _accounts(wanted, budgets):
-                if not accounts.enter(connection, account, wanted.worst, now):
-                    spent = accounts.spent(connection, [account.key]).get(account.key, Spend())
-                    raise budget.exhausted(account, spent, wanted.worst)
-            connection.execute(sa.insert(schema.reservations), _reservation_values(wanted))
+            for account in _accounts(reservation, budgets):
+                if not add_to_account(connection, account, reservation.worst, now):
+                    spent = read_spent(connection, [account.key]).get(account.key, Spend())
+                    raise exhausted_error(account, spent, reservation.worst)
+            connection.execute(sa.insert(schema.reservations), _reservation_values(reservation))
 
     def renew(self, holder: str, until: datetime) -> None:
         with self._database.write() as connection:
@@ -101,43 +102,42 @@ class SqlUsage:
 
     def settle(self, call: Call) -> None:
         with self._database.write() as connection:
-            # First, as `_free_expired` does: whoever has the reservation settles it.
+            # First, as in `_release_expired`: whoever deletes the reservation accounts for it.
             reserved = connection.execute(
                 sa.delete(schema.reservations)
                 .where(_r.call_id == call.call_id)
                 .returning(_r.tokens, _r.micro_usd)
             ).first()
             if not _record(connection, call):
-                return  # settled before; its answer got lost
+                return  # a repeat: it was settled before, but its caller got no answer
             tokens, micro_usd = (0, 0) if reserved is None else reserved
             correction = Spend(
                 tokens=call.counts.total - tokens, micro_usd=call.micro_usd - micro_usd
             )
             for account in _accounts(call, Budgets()):
-                accounts.enter(connection, account, correction, call.at)
+                add_to_account(connection, account, correction, call.at)
 
     def spent(self, keys: Iterable[str]) -> Mapping[str, Spend]:
         with self._database.read() as connection:
-            return accounts.spent(connection, keys)
+            return read_spent(connection, keys)
 
-    def of_session(self, session_id: SessionId) -> Sequence[UsageSum]:
-        """By provider, as the port says."""
-        return self._sums(By.PROVIDER, _u.session_id == session_id)
+    def session_sums(self, session_id: SessionId) -> Sequence[UsageSum]:
+        return self._sums(GroupBy.PROVIDER, _u.session_id == session_id)
 
     def providers(self, session_id: SessionId, change: int) -> Sequence[str]:
-        asked = {"session_id": session_id, "change": change}
+        parameters = {"session_id": session_id, "change": change}
         with self._database.read() as connection:
-            return connection.execute(_PROVIDERS, asked).scalars().all()
+            return connection.execute(_PROVIDERS, parameters).scalars().all()
 
-    def outputs(self, *, changes: bool, since: datetime, limit: int) -> Sequence[int]:
+    def output_tokens(self, *, changes: bool, since: datetime, limit: int) -> Sequence[int]:
         query = _OUTPUTS_OF_CHANGES if changes else _OUTPUTS
         with self._database.read() as connection:
-            found = connection.execute(query, {"since": since, "count": limit})
-            return found.scalars().all()
+            tokens = connection.execute(query, {"since": since, "count": limit})
+            return tokens.scalars().all()
 
     def sums(
         self,
-        by: By,
+        by: GroupBy,
         *,
         since: datetime,
         user_id: UserId | None = None,
@@ -157,7 +157,7 @@ class SqlUsage:
             return pruned
 
     def _sums(
-        self, by: By, *conditions: sa.ColumnElement[bool], limit: int = 100
+        self, by: GroupBy, *conditions: sa.ColumnElement[bool], limit: int = 100
     ) -> Sequence[UsageSum]:
         key = _KEYS[by]
         last = func.max(_u.at).label("last_at")
@@ -171,15 +171,17 @@ class SqlUsage:
             )
             .where(*conditions)
             .group_by(key)
-            .order_by(*([key.desc()] if by is By.DAY else [func.sum(_u.micro_usd).desc(), key]))
+            .order_by(
+                *([key.desc()] if by is GroupBy.DAY else [func.sum(_u.micro_usd).desc(), key])
+            )
             .limit(limit)
         )
         with self._database.read() as connection:
             return [_sum_of(row) for row in connection.execute(query)]
 
-    def _free_expired(self, now: datetime) -> None:
-        """Give back what processes that died had set aside. A transaction of its own: its accounts
-        are others than the caller's, and would be locked out of order."""
+    def _release_expired(self, now: datetime) -> None:
+        """Release expired reservations: their processes died. This is a transaction of its own. It
+        locks other accounts than the caller does, which would break the order of the keys."""
         with self._database.read() as connection:
             if connection.execute(_EXPIRED.limit(1), {"now": now}).first() is None:
                 return
@@ -187,36 +189,35 @@ class SqlUsage:
             rows = connection.execute(
                 _EXPIRED.with_for_update(skip_locked=True), {"now": now}
             ).all()
-            lost = [_lost(row, now) for row in rows]
-            gone = sa.delete(schema.reservations).where(
-                _r.call_id.in_([row.call_id for row in rows])
-            )
-            connection.execute(gone)
-            for call in lost:
+            lost_calls = [_lost_call(row, now) for row in rows]
+            expired = _r.call_id.in_([row.call_id for row in rows])
+            connection.execute(sa.delete(schema.reservations).where(expired))
+            for call in lost_calls:
                 _record(connection, call)
-            for account, refund in _refunds(rows, lost):
-                accounts.enter(connection, account, refund, now)
+            for account, refund in _refunds(rows, lost_calls):
+                add_to_account(connection, account, refund, now)
 
 
-def _refunds(rows: Sequence[Any], lost: Sequence[Call]) -> Sequence[tuple[Account, Spend]]:
-    """What goes back to each account, in the order in which accounts are locked."""
+def _refunds(rows: Sequence[Any], lost_calls: Sequence[Call]) -> Sequence[tuple[Account, Spend]]:
+    """The (negative) amount for each account, in the order in which accounts are locked."""
     refunds: dict[str, tuple[Account, Spend]] = {}
-    for row, call in zip(rows, lost, strict=True):
+    for row, call in zip(rows, lost_calls, strict=True):
         for account in _accounts(call, Budgets()):
-            _, sofar = refunds.get(account.key, (account, Spend()))
+            _, total = refunds.get(account.key, (account, Spend()))
             refunds[account.key] = (
                 account,
-                Spend(tokens=sofar.tokens - row.tokens, micro_usd=sofar.micro_usd - row.micro_usd),
+                Spend(tokens=total.tokens - row.tokens, micro_usd=total.micro_usd - row.micro_usd),
             )
     return [refunds[key] for key in sorted(refunds)]
 
 
 def _accounts(entry: Reservation | Call, budgets: Budgets) -> Sequence[Account]:
-    return budget.accounts(budgets, entry.session_id, entry.user_id, entry.day)
+    return accounts(budgets, entry.session_id, entry.user_id, entry.day)
 
 
 def _record(connection: Connection, call: Call) -> bool:
-    """Write the call down, over what was taken for lost; False when it is there already."""
+    """Write the call. It replaces an entry of the same call that says LOST. False if another
+    entry exists: then nothing is written."""
     values = _call_values(call)
     statement = (
         insert(connection, schema.usage)
@@ -266,7 +267,8 @@ def _call_values(call: Call) -> dict[str, Any]:
     }
 
 
-def _lost(row: Any, now: datetime) -> Call:
+def _lost_call(row: Any, now: datetime) -> Call:
+    """The entry for a call whose reservation expired: no tokens, no cost."""
     return Call(
         call_id=row.call_id,
         session_id=row.session_id,

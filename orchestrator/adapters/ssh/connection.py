@@ -1,7 +1,7 @@
-"""SSH as we use it everywhere: our key, pinned host keys, nobody's agent and nobody's config.
+"""SSH as we use it everywhere: our own key, pinned host keys, no agent and no user's config.
 
-The daemon's links, the image push and spawnctl connect through here. Foreign errors come out as
-errors.LinkDown, whose message says what to do on which side.
+The daemon's links, the image push and spawnctl connect through this module. It turns foreign errors
+into errors.LinkDown, whose message says what to do on which side.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ import asyncssh
 from orchestrator.domain import errors
 from orchestrator.domain.pool.host_fields import HostAddress
 
-CONNECT_S = 10.0  # until TCP and the key exchange are done
-LOGIN_S = 10.0
-KEEPALIVE_S = 5  # what the server leaves unanswered three times ends the connection
+CONNECT_TIMEOUT_S = 10.0  # for TCP and the key exchange
+LOGIN_TIMEOUT_S = 10.0
+KEEPALIVE_S = 5  # the connection ends after KEEPALIVE_MISSES requests without a response
 KEEPALIVE_MISSES = 3
-RUN_S = 30.0  # one command over there, unless somebody knows better
+COMMAND_TIMEOUT_S = 30.0  # the default for one remote command
 
 
 @dataclass(frozen=True, kw_only=True)
 class HostKey:
-    """What a server showed, before anybody trusts it."""
+    """The key that a server presented, before anybody trusts it."""
 
     line: str  # "ssh-ed25519 AAAA...", without a comment: what gets pinned
     fingerprint: str  # "SHA256:...", as `ssh-keygen -l` prints it
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ran:
-    """What became of one command on a host."""
+class CommandResult:
+    """The result of one command on a host."""
 
     code: int  # exit status; 255 when a signal ended it
     stdout: str
@@ -48,9 +48,11 @@ class Ran:
         return "\n".join(part for part in (self.stdout.strip(), self.stderr.strip()) if part)
 
 
-def make_key(path: Path, comment: str) -> str:
-    """Our key pair at `path`, made when it is missing (0600, folder 0700); the public line, as
-    authorized_keys wants it."""
+def ensure_key(path: Path, comment: str) -> str:
+    """Create our key pair at `path` (mode 0600, folder 0700) unless it exists.
+
+    Return the public key as a line for authorized_keys.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.parent.chmod(0o700)
     if not path.exists():
@@ -59,41 +61,47 @@ def make_key(path: Path, comment: str) -> str:
         draft.chmod(0o600)
         draft.write_bytes(asyncssh.generate_private_key("ssh-ed25519").export_private_key())
         draft.replace(path)
-    return public_line(path, comment)
+    return public_key_line(path, comment)
 
 
-def public_line(path: Path, comment: str) -> str:
-    """The public half. Raises errors.NotFound when there is no key yet."""
+def public_key_line(path: Path, comment: str) -> str:
+    """Return the public key as a line for authorized_keys.
+
+    Raises errors.NotFound when there is no key yet.
+    """
     try:
         key = asyncssh.read_private_key(path)
     except FileNotFoundError as error:
         raise errors.NotFound(f"there is no SSH key at {path}: run `spawnctl up` once") from error
-    return f"{_line(key)} {comment}"
+    return f"{_key_line(key)} {comment}"
 
 
-async def host_key(address: HostAddress, *, within_s: float = CONNECT_S) -> HostKey:
-    """What the server at this address shows now. Raises LinkDown (unreachable)."""
+async def fetch_host_key(address: HostAddress, *, timeout_s: float = CONNECT_TIMEOUT_S) -> HostKey:
+    """Return the key that the server at this address presents now.
+
+    Raises errors.LinkDown (unreachable).
+    """
     try:
-        async with asyncio.timeout(within_s):
-            found = await asyncssh.get_server_host_key(
+        async with asyncio.timeout(timeout_s):
+            key = await asyncssh.get_server_host_key(
                 address.host, address.port, server_host_key_algs=_PREFERRED, config=None
             )
     except (OSError, asyncssh.Error, TimeoutError) as error:
-        raise translated(error, address) from error
-    if found is None:
-        raise errors.LinkDown(f"{address} showed no host key", code="unreachable")
-    return HostKey(line=_line(found), fingerprint=found.get_fingerprint())
+        raise connect_error(error, address) from error
+    if key is None:
+        raise errors.LinkDown(f"{address} presented no host key", code="unreachable")
+    return HostKey(line=_key_line(key), fingerprint=key.get_fingerprint())
 
 
 def fingerprint(line: str) -> str:
-    """The fingerprint of a pinned line, as `ssh-keygen -l` prints it."""
+    """Return the fingerprint of a pinned line, as `ssh-keygen -l` prints it."""
     return asyncssh.import_public_key(line).get_fingerprint()
 
 
 async def connect(address: HostAddress, *, key: Path, pinned: str) -> asyncssh.SSHClientConnection:
-    """One connection, logged in. `pinned` is the host key's line; another key is refused.
+    """Connect and log in. `pinned` is the line of the only host key that is accepted.
 
-    Raises LinkDown with code unreachable, host_key_changed or login_refused.
+    Raises errors.LinkDown (unreachable, host_key_changed, login_refused).
     """
     trusted = asyncssh.import_public_key(pinned)
     try:
@@ -101,30 +109,30 @@ async def connect(address: HostAddress, *, key: Path, pinned: str) -> asyncssh.S
             address.host,
             address.port,
             username=address.user,
-            config=None,  # nor ~/.ssh/config, nor its known_hosts, nor an agent
+            config=None,  # disables ~/.ssh/config; the next lines disable agent and known_hosts
             agent_path=None,
             client_keys=[str(key)],
             known_hosts=([trusted], [], []),
-            # A server has several keys, and is to show the one that we know.
+            # A server has several keys: make it present the one that we know.
             server_host_key_algs=_algorithms(trusted),
             preferred_auth="publickey",
             gss_host=None,
             x509_trusted_certs=None,
             compression_algs=None,
-            connect_timeout=CONNECT_S,
-            login_timeout=LOGIN_S,
+            connect_timeout=CONNECT_TIMEOUT_S,
+            login_timeout=LOGIN_TIMEOUT_S,
             keepalive_interval=KEEPALIVE_S,
             keepalive_count_max=KEEPALIVE_MISSES,
         )
     except (OSError, asyncssh.Error, TimeoutError) as error:
-        raise translated(error, address) from error
+        raise connect_error(error, address) from error
 
 
 @asynccontextmanager
-async def connected(
+async def open_connection(
     address: HostAddress, *, key: Path, pinned: str
 ) -> AsyncIterator[asyncssh.SSHClientConnection]:
-    """`connect`, closed at the end."""
+    """Like `connect`, but close the connection at the end of the block."""
     connection = await connect(address, key=key, pinned=pinned)
     try:
         yield connection
@@ -138,33 +146,38 @@ async def run(
     argv: Sequence[str],
     *,
     stdin: str = "",
-    within_s: float = RUN_S,
-) -> Ran:
-    """Run one command, its words quoted for the remote shell. Raises LinkDown when the connection
-    ends under it or takes no more sessions, Temporary (run_timed_out)."""
+    timeout_s: float = COMMAND_TIMEOUT_S,
+) -> CommandResult:
+    """Run one command, its words quoted for the remote shell.
+
+    Raises errors.LinkDown when the connection ends or accepts no more sessions, errors.Temporary
+    (run_timed_out).
+    """
     try:
-        async with asyncio.timeout(within_s):
-            done = await connection.run(shlex.join(argv), input=stdin, errors="replace")
+        async with asyncio.timeout(timeout_s):
+            process = await connection.run(shlex.join(argv), input=stdin, errors="replace")
     except TimeoutError as error:
         raise errors.Temporary(
-            f"{argv[0]} did not end within {within_s:g} s", code="run_timed_out"
+            f"{argv[0]} did not end within {timeout_s:g} s", code="run_timed_out"
         ) from error
     except (OSError, asyncssh.Error) as error:
-        raise ended(error) from error
-    code = done.exit_status if done.exit_status is not None else 255
-    return Ran(code=code, stdout=str(done.stdout or ""), stderr=str(done.stderr or ""))
+        raise connection_lost(error) from error
+    code = process.exit_status if process.exit_status is not None else 255
+    return CommandResult(
+        code=code, stdout=str(process.stdout or ""), stderr=str(process.stderr or "")
+    )
 
 
-def translated(error: BaseException, address: HostAddress) -> errors.LinkDown:
-    """Our error for asyncssh's and the system's, with what to do about it."""
+def connect_error(error: BaseException, address: HostAddress) -> errors.LinkDown:
+    """Turn an error of asyncssh or the system during a connect into ours, with what to do."""
     match error:
         case asyncssh.HostKeyNotVerifiable():
-            return key_changed(address)
+            return host_key_changed(address)
         case asyncssh.PermissionDenied():
             return login_refused(address)
         case asyncssh.KeyExchangeFailed():
             return errors.LinkDown(
-                f"{address} has no host key of the pinned kind, or speaks too old an SSH: {error}",
+                f"{address} has no host key of the pinned kind, or its SSH is too old: {error}",
                 code="host_key_changed",
             )
         case socket.gaierror():
@@ -179,37 +192,37 @@ def translated(error: BaseException, address: HostAddress) -> errors.LinkDown:
             )
         case ConnectionRefusedError():
             return errors.LinkDown(
-                f"nobody listens at {address}: is sshd running there, and on that port?",
+                f"nothing listens at {address}: does sshd run there, and on that port?",
                 code="unreachable",
             )
-    said = str(error) or type(error).__name__
-    return errors.LinkDown(f"no connection to {address}: {said}", code="unreachable")
+    text = str(error) or type(error).__name__
+    return errors.LinkDown(f"no connection to {address}: {text}", code="unreachable")
 
 
-def ended(error: BaseException) -> errors.LinkDown:
-    """Our error for what befalls a connection that was made."""
+def connection_lost(error: BaseException) -> errors.LinkDown:
+    """Turn an error on an established connection into ours."""
     if isinstance(error, asyncssh.ChannelOpenError):
         return errors.LinkDown(
             f"its sshd refuses another session on a connection ({error}): set `MaxSessions 10` in"
             " /etc/ssh/sshd_config there, and reload sshd",
             code="sessions_refused",
         )
-    said = str(error) or type(error).__name__
-    return errors.LinkDown(f"the connection ended: {said}", code="unreachable")
+    text = str(error) or type(error).__name__
+    return errors.LinkDown(f"the connection ended: {text}", code="unreachable")
 
 
-def key_changed(address: HostAddress) -> errors.LinkDown:
-    """It is not the machine that was added, or not as it was then."""
+def host_key_changed(address: HostAddress) -> errors.LinkDown:
+    """The error for a server that is not the one that was added, or was reinstalled since."""
     return errors.LinkDown(
-        f"{address} shows another host key than the one that was pinned. If the machine was"
-        " reinstalled, remove it and add it again with the new --fingerprint; if not,"
-        " somebody stands between",
+        f"{address} presents another host key than the pinned one. If the machine was reinstalled,"
+        " remove it and add it again with the new --fingerprint. If not, somebody may intercept"
+        " the connection",
         code="host_key_changed",
     )
 
 
 def login_refused(address: HostAddress) -> errors.LinkDown:
-    """It doesn't know our key."""
+    """The error for a server that does not accept our key."""
     return errors.LinkDown(
         f"{address} refuses our key for user {address.user}: append what"
         f" `spawnctl hosts key` prints to that user's ~/.ssh/authorized_keys",
@@ -217,7 +230,7 @@ def login_refused(address: HostAddress) -> errors.LinkDown:
     )
 
 
-# ed25519 first: short, fast, and what every sshd of the last ten years has.
+# ed25519 first: it is short and fast, and every sshd of the last ten years has it.
 _PREFERRED = ["ssh-ed25519", "ecdsa-sha2-nistp256", "rsa-sha2-512", "rsa-sha2-256"]
 
 
@@ -226,6 +239,6 @@ def _algorithms(trusted: asyncssh.SSHKey) -> list[str]:
     return ["rsa-sha2-512", "rsa-sha2-256"] if name == "ssh-rsa" else [name]
 
 
-def _line(key: asyncssh.SSHKey) -> str:
+def _key_line(key: asyncssh.SSHKey) -> str:
     algorithm, data = key.export_public_key().decode().split()[:2]
     return f"{algorithm} {data}"

@@ -1,1 +1,1 @@
-"""What calls to a model may cost, and what to do when a provider fails."""
+"""Calls to a model: what they may cost, and what to do if a provider fails."""

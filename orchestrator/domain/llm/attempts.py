@@ -1,6 +1,7 @@
-"""Whom to ask next, and when: retries and the chain of providers, as data. Pure.
+"""Which provider to try next, and when: retries and the chain of providers, as data. Pure.
 
-The gateway asks `next_step`, carries it out, and tells `judge` what came of it.
+For each call the gateway carries out `next_step`, lets `judge` decide what the answer means, and
+notes a failed attempt with `record_failure`.
 """
 
 from __future__ import annotations
@@ -9,105 +10,112 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-TRIES = 4  # per provider: the first, and retries after 0.5, 1 and 2 s and some jitter
+TRIES = 4  # per provider: the first one, then retries after 0.5, 1 and 2 s plus jitter
 _FIRST_PAUSE_S = 0.5
 _PAUSE_MAX_S = 8.0
 
-_PASSING = frozenset({408, 409, 425, 429})  # besides 5xx: worth another try
-_KEY_REFUSED = frozenset({401, 402, 403})  # wrong, without credit, or without permission
+_TRANSIENT = frozenset({408, 409, 425, 429})  # besides 5xx: worth a retry
+_KEY_REFUSED = frozenset({401, 402, 403})  # the key is wrong, has no credit or no permission
 
 
 class Verdict(enum.StrEnum):
     """What an answer's status means for the call."""
 
-    SERVED = "served"  # pass it on
-    FINAL = "final"  # the request is at fault, anywhere: pass the error on
-    RETRY = "retry"  # the provider is in trouble
-    KEY_REFUSED = "key_refused"  # this provider won't serve us: the next one may
-    UNFIT = "unfit"  # the call can't be said to this provider: the next one may understand it
+    SERVED = "served"  # success: pass the answer on
+    FINAL = "final"  # the request is at fault with any provider: pass the error on
+    RETRY = "retry"  # the provider is in trouble: retry, then try the next one
+    KEY_REFUSED = "key_refused"  # the provider refuses our key: try the next one
+    UNFIT = "unfit"  # the request can't be translated for this provider: try the next one
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """One provider of the chain, as far as this call has come with it."""
+    """One provider of the chain, and what this call has done with it so far."""
 
     name: str
     tries: int = 0
-    not_before_s: float = 0.0  # its own back-off
-    blocked_until_s: float = 0.0  # its breaker
+    not_before_s: float = 0.0  # the end of its back-off
+    blocked_until_s: float = 0.0  # when its circuit breaker lets a call through
     given_up: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ask:
-    """Make the call to this provider now."""
+class Try:
+    """Send the call to this provider now."""
 
     name: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pause:
-    """Wait, then look again."""
+    """Wait, then ask for the next step."""
 
     seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class GiveUp:
-    """Nobody is left to ask within the deadline."""
+    """No provider can be tried before the deadline."""
 
 
-Step = Ask | Pause | GiveUp
+Step = Try | Pause | GiveUp
 
 
 def next_step(candidates: Sequence[Candidate], now_s: float, ends_s: float) -> Step:
-    """The first provider that isn't given up and whose breaker lets calls through; its back-off is
-    waited for. Where all breakers are open: wait for the first of them."""
-    live = [one for one in candidates if not one.given_up and one.not_before_s <= ends_s]
-    through = [one for one in live if one.blocked_until_s <= now_s]
-    if through:
-        first = through[0]
+    """Choose the first provider that isn't given up and whose breaker lets calls through.
+
+    Its back-off is waited for. If all breakers are open, wait for the one that closes first.
+    `ends_s` is the deadline of the call.
+    """
+    remaining = [
+        candidate
+        for candidate in candidates
+        if not candidate.given_up and candidate.not_before_s <= ends_s
+    ]
+    unblocked = [candidate for candidate in remaining if candidate.blocked_until_s <= now_s]
+    if unblocked:
+        first = unblocked[0]
         if first.not_before_s <= now_s:
-            return Ask(name=first.name)
+            return Try(name=first.name)
         return Pause(seconds=first.not_before_s - now_s)
-    soonest = min((one.blocked_until_s for one in live), default=ends_s + 1)
-    return Pause(seconds=soonest - now_s) if soonest <= ends_s else GiveUp()
+    unblocked_at_s = min((candidate.blocked_until_s for candidate in remaining), default=ends_s + 1)
+    return Pause(seconds=unblocked_at_s - now_s) if unblocked_at_s <= ends_s else GiveUp()
 
 
 def judge(status: int, headers: Mapping[str, str]) -> Verdict:
-    """By status, unless the provider says itself whether a retry makes sense."""
+    """Decide by status, unless the provider itself says that a retry makes sense."""
     if status < 400:
         return Verdict.SERVED
     if status in _KEY_REFUSED:
         return Verdict.KEY_REFUSED
-    wish = headers.get("x-should-retry")
-    if wish == "true" or status >= 500 or status in _PASSING:
+    advice = headers.get("x-should-retry")
+    if advice == "true" or status >= 500 or status in _TRANSIENT:
         return Verdict.RETRY
     return Verdict.FINAL
 
 
-def after(
+def record_failure(
     candidate: Candidate,
     verdict: Verdict,
     headers: Mapping[str, str],
     now_s: float,
     spread: float,
 ) -> Candidate:
-    """The candidate after an attempt that did not serve. `spread`: uniform in [0, 1)."""
+    """The candidate after a failed attempt. `spread` is a uniform random number in [0, 1)."""
     tries = candidate.tries + 1
-    hopeless = verdict is not Verdict.RETRY or headers.get("x-should-retry") == "false"
+    is_hopeless = verdict is not Verdict.RETRY or headers.get("x-should-retry") == "false"
     pause_s = min(_PAUSE_MAX_S, _FIRST_PAUSE_S * 2 ** (tries - 1)) * (1 + spread / 2)
-    told_s = retry_after_s(headers)
+    requested_s = retry_after_s(headers)
     return replace(
         candidate,
         tries=tries,
-        given_up=hopeless or tries >= TRIES,
-        not_before_s=now_s + (pause_s if told_s is None else max(told_s, pause_s)),
+        given_up=is_hopeless or tries >= TRIES,
+        not_before_s=now_s + (pause_s if requested_s is None else max(requested_s, pause_s)),
     )
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the provider asks for; None when it doesn't, or in words that we don't read."""
+    """The pause in seconds that the provider requests. None: it requests none that we can read."""
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:
             seconds = float(headers.get(name, "")) * unit

@@ -1,5 +1,6 @@
-"""The circuit breaker of one provider: whether it is worth asking. Pure; times are seconds of any
-monotonic clock. The gateway keeps one per provider and process.
+"""The circuit breaker of one provider: whether to send it calls. Pure.
+
+The gateway keeps one breaker per provider and process. Times are seconds of any monotonic clock.
 """
 
 from __future__ import annotations
@@ -10,28 +11,28 @@ from dataclasses import dataclass, replace
 
 from orchestrator.domain import errors
 
-FAILURES_TO_OPEN = 5  # one after the other: one bad minute is not an outage
-REST_S = 10.0
+FAILURES_TO_OPEN = 5  # in a row: single failures are no outage
+OPEN_FOR_S = 10.0
 
 
 class BreakerState(enum.StrEnum):
     """What happens to the next call."""
 
-    CLOSED = "closed"  # it is made
-    OPEN = "open"  # it is not, until the provider has rested
-    HALF_OPEN = "half_open"  # one call is under way to see whether the provider is back
+    CLOSED = "closed"  # it is sent
+    OPEN = "open"  # it is not sent, until OPEN_FOR_S have passed
+    HALF_OPEN = "half_open"  # it waits: a trial call finds out whether the provider is back
 
 
 class Signal(enum.StrEnum):
-    """What moves a breaker."""
+    """What makes a breaker change its state."""
 
-    TRIP = "trip"  # too many failures, or the trial call failed
-    TRY = "try"  # the rest is over, and somebody makes the trial call
-    ABANDON = "abandon"  # the trial call was cancelled and says nothing
+    TRIP = "trip"  # too many calls failed, or the trial call did
+    TRY = "try"  # OPEN_FOR_S have passed, and a trial call is sent
+    ABANDON = "abandon"  # the trial call was cancelled, so it told nothing
     RECOVER = "recover"  # the trial call was answered
 
 
-MOVES: Mapping[tuple[BreakerState, Signal], BreakerState] = {
+TRANSITIONS: Mapping[tuple[BreakerState, Signal], BreakerState] = {
     (BreakerState.CLOSED, Signal.TRIP): BreakerState.OPEN,
     (BreakerState.OPEN, Signal.TRY): BreakerState.HALF_OPEN,
     (BreakerState.HALF_OPEN, Signal.TRIP): BreakerState.OPEN,
@@ -50,46 +51,46 @@ class Breaker:
 
 
 def ready_at_s(breaker: Breaker, now_s: float) -> float:
-    """When a call may be made; now, if it may."""
+    """When the next call may be sent. `now_s`: at once."""
     if breaker.state is BreakerState.CLOSED:
         return now_s
     if breaker.state is BreakerState.OPEN:
-        return max(now_s, breaker.opened_at_s + REST_S)
-    return now_s + 1.0  # the trial call tells; look again
+        return max(now_s, breaker.opened_at_s + OPEN_FOR_S)
+    return now_s + 1.0  # ask again: the trial call will have been answered or not
 
 
-def begun(breaker: Breaker) -> Breaker:
-    """A call is about to be made, which `ready_at_s` has allowed."""
-    return _moved(breaker, Signal.TRY) if breaker.state is BreakerState.OPEN else breaker
+def record_start(breaker: Breaker) -> Breaker:
+    """A call is about to be sent. `ready_at_s` has allowed it."""
+    return _transition(breaker, Signal.TRY) if breaker.state is BreakerState.OPEN else breaker
 
 
-def answered(breaker: Breaker) -> Breaker:
-    """The provider answered, whatever it said: it is there."""
+def record_answer(breaker: Breaker) -> Breaker:
+    """The provider answered, with success or not: it is reachable."""
     if breaker.state is BreakerState.HALF_OPEN:
-        return replace(_moved(breaker, Signal.RECOVER), failures=0)
-    # A late answer to a call from before says nothing about a provider that has failed since.
+        return replace(_transition(breaker, Signal.RECOVER), failures=0)
+    # A late answer to an earlier call says nothing about a provider that has failed since.
     return breaker if breaker.state is BreakerState.OPEN else replace(breaker, failures=0)
 
 
-def failed(breaker: Breaker, now_s: float) -> Breaker:
-    """The provider did not answer, or said that it can't."""
+def record_failure(breaker: Breaker, now_s: float) -> Breaker:
+    """The provider did not answer, or reported that it is in trouble."""
     if breaker.state is BreakerState.OPEN:
         return breaker
     failures = breaker.failures + 1
     if breaker.state is BreakerState.CLOSED and failures < FAILURES_TO_OPEN:
         return replace(breaker, failures=failures)
-    return replace(_moved(breaker, Signal.TRIP), failures=failures, opened_at_s=now_s)
+    return replace(_transition(breaker, Signal.TRIP), failures=failures, opened_at_s=now_s)
 
 
-def abandoned(breaker: Breaker) -> Breaker:
-    """A call was cancelled before anything came back. A trial call leaves its turn to another."""
+def record_cancel(breaker: Breaker) -> Breaker:
+    """A call was cancelled before any answer. If it was the trial call, send another at once."""
     if breaker.state is BreakerState.HALF_OPEN:
-        return _moved(breaker, Signal.ABANDON)
+        return _transition(breaker, Signal.ABANDON)
     return breaker
 
 
-def _moved(breaker: Breaker, signal: Signal) -> Breaker:
-    to = MOVES.get((breaker.state, signal))
+def _transition(breaker: Breaker, signal: Signal) -> Breaker:
+    to = TRANSITIONS.get((breaker.state, signal))
     if to is None:
-        raise errors.IllegalMove(f"a breaker that is {breaker.state} can't {signal}")
+        raise errors.IllegalTransition(f"a breaker that is {breaker.state} can't {signal}")
     return replace(breaker, state=to)

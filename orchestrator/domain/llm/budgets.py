@@ -1,7 +1,7 @@
-"""Budgets: what a session, a user and the installation may spend, in tokens and in money.
+"""Budgets: how much a session, a user and the installation may spend, in tokens and in money.
 
-A call is entered in the accounts with the most that it can come to, before it is made; afterwards
-the entry is corrected to what it came to. The store does both in a transaction each.
+Before a call is sent, the store adds its worst case to the accounts. When the call has ended, the
+store corrects the accounts to what it really cost. Each of the two is one transaction.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from orchestrator.domain.llm.pricing import MICRO
 
 @dataclass(frozen=True, kw_only=True)
 class Spend:
-    """Tokens of all kinds, and micro-dollars."""
+    """An amount: tokens of all kinds, and micro-dollars."""
 
     tokens: int = 0
     micro_usd: int = 0
@@ -26,15 +26,15 @@ class Spend:
 
 @dataclass(frozen=True, kw_only=True)
 class Budgets:
-    """Limits as operators set them. 0 is no limit."""
+    """The limits that operators set. 0 means no limit."""
 
-    session: Spend = field(default_factory=Spend)  # for as long as the session lives
+    session: Spend = field(default_factory=Spend)  # per session, in all its life
     user_day: Spend = field(default_factory=Spend)  # per user and day (UTC)
-    day: Spend = field(default_factory=Spend)  # of the whole installation, per day (UTC)
+    day: Spend = field(default_factory=Spend)  # the whole installation, per day (UTC)
 
 
 class Scope(enum.StrEnum):
-    """Whose budget an account is; as messages call it."""
+    """Whose budget an account belongs to, as messages name it."""
 
     SESSION = "session's"
     USER = "user's daily"
@@ -43,7 +43,7 @@ class Scope(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """One row of the accounts table: what has been spent or set aside there, against a limit."""
+    """The key and the limit of one row of the accounts table."""
 
     key: str
     scope: Scope
@@ -54,9 +54,9 @@ class Account:
 def accounts(
     budgets: Budgets, session_id: SessionId, user_id: UserId, day: date
 ) -> Sequence[Account]:
-    """The accounts that a call is entered in, in the order in which they are locked."""
+    """The accounts of a call, in the order in which the store locks them."""
     renews_at = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
-    all_three = (
+    unsorted = (
         Account(
             key=f"session:{session_id}",
             scope=Scope.SESSION,
@@ -76,28 +76,28 @@ def accounts(
             renews_at=renews_at,
         ),
     )
-    # One order for everybody, or two calls would wait for each other.
-    return sorted(all_three, key=lambda account: account.key)
+    # Every call locks in the same order, or two calls could wait for each other for ever.
+    return sorted(unsorted, key=lambda account: account.key)
 
 
 def fits(spent: Spend, wanted: Spend, limit: Spend) -> bool:
-    """Whether so much more may be spent."""
+    """Whether `wanted` may be spent on top of `spent`."""
     return (not limit.tokens or spent.tokens + wanted.tokens <= limit.tokens) and (
         not limit.micro_usd or spent.micro_usd + wanted.micro_usd <= limit.micro_usd
     )
 
 
-def left(spent: Spend, limit: Spend) -> tuple[int | None, int | None]:
-    """Tokens and micro-dollars that are left; None where there is no limit."""
+def remaining(spent: Spend, limit: Spend) -> tuple[int | None, int | None]:
+    """The tokens and micro-dollars that are left. None: no limit."""
     return (
         max(0, limit.tokens - spent.tokens) if limit.tokens else None,
         max(0, limit.micro_usd - spent.micro_usd) if limit.micro_usd else None,
     )
 
 
-def exhausted(account: Account, spent: Spend, wanted: Spend) -> errors.BudgetExhausted:
-    """The refusal of a call that doesn't fit: what is left, what it needed, when there is more."""
-    tokens, micro_usd = left(spent, account.limit)
+def exhausted_error(account: Account, spent: Spend, wanted: Spend) -> errors.BudgetExhausted:
+    """The error for a call that doesn't fit. It says what is left, and when the budget renews."""
+    tokens, micro_usd = remaining(spent, account.limit)
     parts = []
     if micro_usd is not None:
         parts.append(f"{dollars(micro_usd)} of {dollars(account.limit.micro_usd)}")
@@ -120,6 +120,6 @@ def exhausted(account: Account, spent: Spend, wanted: Spend) -> errors.BudgetExh
 
 
 def dollars(micro_usd: int) -> str:
-    """For people: "$0.0042", "$12.50"."""
+    """An amount for people: "$0.0042", "$12.50"."""
     amount = micro_usd / MICRO
     return f"${amount:.2f}" if amount >= 1 or not micro_usd else f"${amount:.4f}"

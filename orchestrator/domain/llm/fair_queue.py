@@ -1,7 +1,7 @@
-"""A queue that is fair to users: they take turns, and within one user first come is first served.
+"""A queue that is fair to users: users take turns, and each user's tickets come in order.
 
-Holds who waits and says who is next; it knows nothing of time or of tasks. The gateway's limiter
-uses it.
+The queue holds the tickets and says which is next. It knows nothing about time or tasks. The
+gateway's limiter uses it.
 """
 
 from __future__ import annotations
@@ -13,20 +13,22 @@ _T = TypeVar("_T")
 
 
 class FairQueue(Generic[_T]):
-    """Tickets by user."""
+    """Waiting tickets, by user."""
 
     def __init__(self) -> None:
-        self._waiting: OrderedDict[str, deque[_T]] = OrderedDict()  # in the order of their turns
+        self._waiting: OrderedDict[str, deque[_T]] = (
+            OrderedDict()
+        )  # users in the order of their turns
 
     def __len__(self) -> int:
         return sum(len(tickets) for tickets in self._waiting.values())
 
     def add(self, user: str, ticket: _T) -> None:
-        """A user who had nothing waiting comes after all who have."""
+        """Add a ticket. A user without any other ticket comes after all users who have some."""
         self._waiting.setdefault(user, deque()).append(ticket)
 
     def pop(self) -> _T:
-        """The next ticket; its user goes to the end of the round. Raises IndexError when empty."""
+        """Take the next ticket. Its user is then the last in turn. Raises IndexError if empty."""
         if not self._waiting:
             raise IndexError("nobody waits")
         user, tickets = next(iter(self._waiting.items()))
@@ -37,7 +39,7 @@ class FairQueue(Generic[_T]):
         return ticket
 
     def discard(self, user: str, ticket: _T) -> None:
-        """Somebody stops waiting; no error when they don't wait any more."""
+        """Remove a ticket. It is no error if it has been taken already."""
         tickets = self._waiting.get(user)
         if tickets is None or ticket not in tickets:
             return

@@ -1,7 +1,7 @@
-"""What a call costs: tokens by kind, prices by model, money as whole micro-dollars.
+"""What a call costs: tokens by kind, prices by model, money in whole micro-dollars.
 
-Prices are read from `orchestrator/prices.toml` by bootstrap; services ask them before a call (what
-may it cost at most?) and after it (what did it cost?).
+bootstrap reads the price list from `orchestrator/prices.toml`. services.llm.spending uses it before
+a call (the most it can cost) and after it (what it did cost).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any
 
 from orchestrator.domain import errors
-from orchestrator.domain.llm.requests import Ask, CacheWrite
+from orchestrator.domain.llm.requests import CacheWrite, ModelRequest
 
 MICRO = 1_000_000
 _DATED = re.compile(r"(?P<name>.+)-\d{8}")
@@ -22,17 +22,17 @@ _DATED = re.compile(r"(?P<name>.+)-\d{8}")
 
 @dataclass(frozen=True, kw_only=True)
 class TokenCounts:
-    """Tokens of one or many calls, by what they cost."""
+    """Tokens of one or more calls, by kind of price."""
 
-    input: int = 0  # neither written to nor read from the provider's prompt cache
-    output: int = 0  # thinking included
+    input: int = 0  # not cached: neither written to nor read from the provider's prompt cache
+    output: int = 0  # including thinking
     cache_write_5m: int = 0
     cache_write_1h: int = 0
     cache_read: int = 0
 
     @property
     def prompt(self) -> int:
-        """All that was sent, cached or not."""
+        """All tokens that were sent, cached or not."""
         return self.input + self.cache_write_5m + self.cache_write_1h + self.cache_read
 
     @property
@@ -56,61 +56,70 @@ class Tariff:
     """The prices of one model."""
 
     base: Price
-    long: Price | None = None  # of requests whose prompt is longer than `above`
-    above: int = 0  # tokens
+    long: Price | None = None  # for requests whose prompt has more than `above` tokens
+    above: int = 0
 
-    def at(self, prompt_tokens: int) -> Price:
+    def price_for(self, prompt_tokens: int) -> Price:
         return self.long if self.long is not None and prompt_tokens > self.above else self.base
 
     def cost(self, counts: TokenCounts) -> int:
         """Micro-dollars, rounded up."""
-        pairs = zip(astuple(counts), astuple(self.at(counts.prompt)), strict=True)
+        pairs = zip(astuple(counts), astuple(self.price_for(counts.prompt)), strict=True)
         total: int = sum(tokens * each for tokens, each in pairs)
         return -(-total // MICRO)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PriceList:
-    """All tariffs, and the day on which they were true."""
+    """The tariffs of all models, and the day on which they were looked up."""
 
     date: str = ""
     tariffs: Mapping[str, Tariff] = field(default_factory=dict)
 
-    def of(self, model: str) -> Tariff:
-        """The tariff of a model; for one that isn't listed, the dearest known of everything."""
+    def tariff_for(self, model: str) -> Tariff:
+        """The tariff of a model, with or without a date in its name.
+
+        A model that isn't listed gets `dearest`.
+        """
         dated = _DATED.fullmatch(model)
-        known = self.tariffs.get(model) or (self.tariffs.get(dated["name"]) if dated else None)
-        return known or self.dearest()
+        tariff = self.tariffs.get(model) or (self.tariffs.get(dated["name"]) if dated else None)
+        return tariff or self.dearest()
 
     def dearest(self) -> Tariff:
-        """An estimate that no listed model exceeds. Raises InvalidInput for an empty list."""
-        known = [tariff.long or tariff.base for tariff in self.tariffs.values()]
-        if not known:
+        """The highest listed price of each kind. Raises errors.InvalidInput for an empty list."""
+        prices = [tariff.long or tariff.base for tariff in self.tariffs.values()]
+        if not prices:
             raise errors.InvalidInput("the price list is empty", field="prices")
-        return Tariff(base=Price(**{kind: max(getattr(p, kind) for p in known) for kind in _KINDS}))
+        highest = {kind: max(getattr(price, kind) for price in prices) for kind in _KINDS}
+        return Tariff(base=Price(**highest))
 
 
 _KINDS = tuple(Price.__dataclass_fields__)
 
 
-def worst_case(ask: Ask, tariff: Tariff) -> int:
-    """Micro-dollars that a request can cost at most: all of its input at the dearest price that
-    may apply to it, and as much output as it allows."""
-    price = tariff.at(ask.input_bound)
-    each = {
+def worst_case(request: ModelRequest, tariff: Tariff) -> int:
+    """The most that a request can cost, in micro-dollars.
+
+    That is all of its input at the dearest price that may apply, and as much output as it allows.
+    """
+    price = tariff.price_for(request.input_bound)
+    input_price = {
         CacheWrite.NONE: price.input,
         CacheWrite.FIVE_MINUTES: max(price.input, price.cache_write_5m),
         CacheWrite.ONE_HOUR: max(price.input, price.cache_write_5m, price.cache_write_1h),
-    }[ask.cache_write]
-    return -(-(ask.input_bound * each + ask.max_tokens * price.output) // MICRO)
+    }[request.cache_write]
+    total = request.input_bound * input_price + request.max_tokens * price.output
+    return -(-total // MICRO)
 
 
 def parse(text: str) -> PriceList:
-    """The price list from the text of prices.toml. Raises InvalidInput that names the model."""
+    """Parse the text of prices.toml. Raises errors.InvalidInput, which names the model."""
     try:
         data = tomllib.loads(text, parse_float=Decimal)
     except tomllib.TOMLDecodeError as error:
-        raise errors.InvalidInput(f"the price list is no TOML: {error}", field="prices") from error
+        raise errors.InvalidInput(
+            f"the price list is not valid TOML: {error}", field="prices"
+        ) from error
     return PriceList(
         date=str(data.get("date", "")),
         tariffs={model: _tariff(model, row) for model, row in data.get("models", {}).items()},

@@ -1,8 +1,9 @@
-"""What a request to the Messages API asks for, as far as its cost goes; read before forwarding.
+"""Requests to the Messages API: what they ask for, and the most they can cost.
 
-The bound on input tokens rests on one fact: the tokenizers of the models are byte-level, so that a
-token stands for at least one byte of text. What isn't text (images, files) has a bound of its own;
-what has none (tools that the provider runs, in as many rounds as it likes) is refused.
+The gateway parses each request before it forwards it. The bound on input tokens relies on one fact:
+the models' tokenizers work on bytes, so each token stands for at least one byte of text. Images and
+files have bounds of their own. What can't be bounded is refused: tools that the provider itself
+runs, in as many rounds as it likes.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from typing import Any
 
 from orchestrator.domain import errors
 
-# The most that any model takes; longer prompts are turned down by the provider, unbilled.
+# The longest prompt that any model takes. The provider refuses longer ones and bills nothing.
 CONTEXT_TOKENS = 1_000_000
-# What the API adds by itself: roles, the instructions for tool use (under 1,000 tokens).
+# What the API itself adds: roles, and the instructions for tool use (under 1,000 tokens).
 _FIXED_TOKENS = 2_000
 _PER_TYPED_TOOL = 4_000  # the provider's own description of bash, text editor, computer, memory
-_PER_IMAGE = 8_000  # high resolution images are scaled down to fewer than 5,000
+_PER_IMAGE = 8_000  # the provider scales images down to fewer than 5,000 tokens
 
 _CLIENT_TOOLS = ("bash_", "text_editor_", "memory_", "computer_2")
 _FIELDS = {
@@ -32,7 +33,7 @@ _FIELDS = {
 
 
 class CacheWrite(enum.IntEnum):
-    """The dearest way in which a request may write to the provider's prompt cache."""
+    """The dearest way in which a request can write to the provider's prompt cache."""
 
     NONE = 0
     FIVE_MINUTES = 1
@@ -40,28 +41,28 @@ class CacheWrite(enum.IntEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ask:
-    """One request, read."""
+class ModelRequest:
+    """One parsed request."""
 
     model: str
-    max_tokens: int  # of output; 0 for a request that only counts
+    max_tokens: int  # of output; 0 if it only counts tokens
     stream: bool
-    input_bound: int  # tokens of input that the request can't exceed
+    input_bound: int  # the most input tokens that it can have
     cache_write: CacheWrite
     body: Mapping[str, Any]  # decoded
 
 
-def read(raw: bytes, *, counting: bool = False) -> Ask:
-    """Read a request's body; `counting`: one to count_tokens, which has no max_tokens.
+def parse(raw: bytes, *, counting: bool = False) -> ModelRequest:
+    """Parse the body of a request. `counting`: it goes to count_tokens and has no max_tokens.
 
-    Raises errors.InvalidInput for what isn't a request, and for what can't be bounded.
+    Raises errors.InvalidInput if it isn't a request, or if its cost can't be bounded.
     """
     body = _decoded(raw)
     _check_fields(body)
     model = body.get("model")
     if not isinstance(model, str) or not model:
         raise _bad("model: Field required", "model")
-    return Ask(
+    return ModelRequest(
         model=model,
         max_tokens=0 if counting else _max_tokens(body),
         stream=body.get("stream") is True,
@@ -71,14 +72,14 @@ def read(raw: bytes, *, counting: bool = False) -> Ask:
     )
 
 
-def canonical(ask: Ask) -> bytes:
-    """The same bytes for the same request, however it was spelt."""
-    return json.dumps(ask.body, sort_keys=True, separators=(",", ":")).encode()
+def canonical_bytes(request: ModelRequest) -> bytes:
+    """The same bytes for equal requests, however their JSON was written."""
+    return json.dumps(request.body, sort_keys=True, separators=(",", ":")).encode()
 
 
 def _decoded(raw: bytes) -> dict[str, Any]:
     try:
-        body = json.loads(raw.decode("utf-8"), object_pairs_hook=_once)
+        body = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique_fields)
     except (ValueError, RecursionError) as error:
         raise _bad("The request body is not valid JSON", "body") from error
     if not isinstance(body, dict):
@@ -86,12 +87,12 @@ def _decoded(raw: bytes) -> dict[str, Any]:
     return body
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object. Of a field given twice, the provider might read the other one than we do."""
-    made = dict(pairs)
-    if len(made) != len(pairs):
+def _unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """One JSON object. If a field occurred twice, the provider might read the other value."""
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
         raise _bad("a field occurs twice in one JSON object", "body")
-    return made
+    return fields
 
 
 def _check_fields(body: Mapping[str, Any]) -> None:
@@ -102,18 +103,18 @@ def _check_fields(body: Mapping[str, Any]) -> None:
         raise _bad("speed: only standard is offered here", "speed")
     if body.get("inference_geo") not in {None, "global", "not_available"}:
         raise _bad("inference_geo: only global is offered here", "inference_geo")
-    for name, wanted in (("messages", list), ("tools", list), ("context_management", dict)):
-        if body.get(name) is not None and not isinstance(body[name], wanted):
-            raise _bad(f"{name}: Input should be a {wanted.__name__}", name)
+    for name, kind in (("messages", list), ("tools", list), ("context_management", dict)):
+        if body.get(name) is not None and not isinstance(body[name], kind):
+            raise _bad(f"{name}: Input should be a {kind.__name__}", name)
     for edit in (body.get("context_management") or {}).get("edits") or ():
         if isinstance(edit, dict) and str(edit.get("type", "")).startswith("compact"):
             raise _bad(
                 "context_management: compaction by the provider is not offered here", "edits"
             )
     for tool in body.get("tools") or ():
-        kind = tool.get("type") if isinstance(tool, dict) else None
-        if kind not in {None, "custom"} and not str(kind).startswith(_CLIENT_TOOLS):
-            raise _bad(f"tools: {kind} runs at the provider and is not offered here", "tools")
+        tool_type = tool.get("type") if isinstance(tool, dict) else None
+        if tool_type not in {None, "custom"} and not str(tool_type).startswith(_CLIENT_TOOLS):
+            raise _bad(f"tools: {tool_type} runs at the provider and is not offered here", "tools")
 
 
 def _max_tokens(body: Mapping[str, Any]) -> int:
@@ -135,12 +136,12 @@ def _input_bound(raw: bytes, body: Mapping[str, Any]) -> int:
         if kind == "image" and isinstance(source, dict):
             bound += _PER_IMAGE - len(_base64(source))
         elif kind == "container_upload" or (kind == "document" and not _is_text(source)):
-            return CONTEXT_TOKENS  # pages that nobody has counted yet
+            return CONTEXT_TOKENS  # it has pages, and nobody has counted them yet
     return min(max(bound, _FIXED_TOKENS), CONTEXT_TOKENS)
 
 
 def _blocks(messages: object) -> Iterator[Mapping[str, Any]]:
-    """Content blocks where the API reads them as such, those of tool results included."""
+    """All content blocks that the API reads, including those in tool results."""
     for message in messages if isinstance(messages, list | tuple) else ():
         yield from _blocks_in(message.get("content") if isinstance(message, dict) else None)
 
@@ -167,20 +168,24 @@ def _is_text(source: object) -> bool:
 
 
 def _cache_write(value: object) -> CacheWrite:
-    """By any cache_control anywhere: one in a place where it means nothing only costs room."""
-    found = CacheWrite.NONE
+    """The dearest cache_control at any depth.
+
+    One in a place where the API ignores it only makes the reservation larger than needed.
+    """
+    dearest = CacheWrite.NONE
     pending: list[object] = [value]
     while pending:
-        one = pending.pop()
-        if isinstance(one, list):
-            pending.extend(one)
-        elif isinstance(one, dict):
-            control = one.get("cache_control")
+        node = pending.pop()
+        if isinstance(node, list):
+            pending.extend(node)
+        elif isinstance(node, dict):
+            control = node.get("cache_control")
             if control is not None:
-                long = isinstance(control, dict) and control.get("ttl") == "1h"
-                found = max(found, CacheWrite.ONE_HOUR if long else CacheWrite.FIVE_MINUTES)
-            pending.extend(one.values())
-    return found
+                is_long = isinstance(control, dict) and control.get("ttl") == "1h"
+                write = CacheWrite.ONE_HOUR if is_long else CacheWrite.FIVE_MINUTES
+                dearest = max(dearest, write)
+            pending.extend(node.values())
+    return dearest
 
 
 def _bad(message: str, field: str) -> errors.InvalidInput:

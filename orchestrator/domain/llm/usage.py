@@ -1,4 +1,4 @@
-"""Accounting of calls to the model: what one call was, and sums over many."""
+"""Accounting of calls to the model: one call, and sums over many."""
 
 from __future__ import annotations
 
@@ -14,49 +14,49 @@ from orchestrator.domain.llm.pricing import TokenCounts
 class Outcome(enum.StrEnum):
     """How a call ended."""
 
-    SERVED = "served"  # the provider's answer arrived whole
-    REFUSED = "refused"  # the provider turned the request down; nothing was billed
+    SERVED = "served"  # the provider's whole answer arrived
+    REFUSED = "refused"  # the provider refused the request; nothing was billed
     FAILED = "failed"  # no provider answered; nothing was billed
-    CANCELLED = "cancelled"  # the client went away in the middle; billed as far as it came
-    CUT = "cut"  # the provider's answer broke off; billed as far as it came
-    LOST = "lost"  # the process that made it died: what it cost is not known
+    CANCELLED = "cancelled"  # the client disconnected; billed up to there
+    CUT = "cut"  # the provider's answer broke off; billed up to there
+    LOST = "lost"  # the process that sent it died; its cost is unknown
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reservation:
-    """A call about to be made, and what is set aside for it."""
+    """A call that is about to be sent, and what is reserved for it."""
 
     call_id: str
     session_id: SessionId
     user_id: UserId
     model: str
-    worst: Spend
-    day: date  # UTC; the call is settled in this day's accounts, even when it ends after midnight
-    holder: str  # the process that makes the call, and renews the reservation while it lives
+    worst: Spend  # the most that it can cost
+    day: date  # UTC; the call is settled in this day's accounts, even if it ends after midnight
+    holder: str  # the process that sends the call, and renews the reservation while it lives
     expires_at: datetime
-    change: int = 0  # the session's change that it is made for; 0: the first version
+    change: int = 0  # the number of the change that it serves; 0: the first version
 
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One call that is over: a row of the usage table."""
+    """A call that has ended: one row of the usage table."""
 
     call_id: str
     session_id: SessionId
     user_id: UserId
-    model: str  # as it was asked for
-    provider: str  # who answered last; "" when nobody was asked
+    model: str  # the one that was requested
+    provider: str  # the last one that answered; "" if none was tried
     counts: TokenCounts
     micro_usd: int
     duration_ms: int  # from the request's arrival to the end of the answer
     at: datetime  # when it ended
-    day: date  # of its reservation
+    day: date  # as in its reservation
     outcome: Outcome
-    change: int = 0  # of its reservation
+    change: int = 0  # as in its reservation
 
 
-class By(enum.StrEnum):
-    """What calls are summed up by."""
+class GroupBy(enum.StrEnum):
+    """What calls are grouped by before they are summed up."""
 
     USER = "user"
     DAY = "day"
@@ -67,7 +67,7 @@ class By(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class UsageSum:
-    """Calls that have something in common, summed up."""
+    """The sum over one group of calls."""
 
     key: str  # the user, day (ISO), model, session or provider
     calls: int

@@ -1,1 +1,1 @@
-"""Who asks: principals, keys, tokens, and what each of them may have."""
+"""Who makes requests: principals, keys, tokens, and the limits of each tier."""

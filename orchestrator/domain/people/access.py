@@ -1,4 +1,4 @@
-"""Who may ask, and how much: principals and the limits of each tier."""
+"""Who makes a request and how much they may have: principals, keys, limits and queues."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ PROMPT_MAX_BYTES = 16 * 1024
 class Role(enum.StrEnum):
     """What a credential may do."""
 
-    USER = "user"  # its own sessions
-    OPERATOR = "operator"  # everybody's sessions, and the pool
+    USER = "user"  # see and change its own sessions
+    OPERATOR = "operator"  # see and change all sessions and the pool
 
 
 @dataclass(frozen=True, kw_only=True)
 class Principal:
-    """Whoever makes a request, once we know them."""
+    """Who makes a request, once authenticated."""
 
     user_id: UserId
     tier: Tier
@@ -34,7 +34,7 @@ class Principal:
 
 @dataclass(frozen=True, kw_only=True)
 class ApiKey:
-    """One row of the api_keys table. The key itself is shown once and never kept."""
+    """One row of the api_keys table. The key itself is shown once and never stored."""
 
     id: KeyId
     name: str
@@ -51,7 +51,7 @@ class Limits:
     """What one tier may have."""
 
     ttl_max_s: int
-    sessions_max: int  # not ended, per user
+    sessions_max: int  # per user; ended ones don't count
 
 
 LIMITS: Mapping[Tier, Limits] = {
@@ -64,14 +64,13 @@ LIMITS: Mapping[Tier, Limits] = {
 class Queue(enum.StrEnum):
     """RQ queues, in the order in which workers empty them."""
 
-    CRITICAL = "critical"  # what is under way or has to end: it holds or frees slots
+    CRITICAL = "critical"  # sessions under way or to be destroyed: they hold or free slots
     HIGH = "high"  # new sessions of paying users and operators
     NORMAL = "normal"  # new sessions of visitors
-    LOW = "low"  # second looks by the reconcile loop
 
 
 def queue_for(session: Session) -> Queue:
-    """Finish what has begun before beginning more; then by tier."""
+    """The queue for nudges of this session: first what has begun, then by tier."""
     if session.wanted is Wanted.GONE or session.state is not SessionState.QUEUED:
         return Queue.CRITICAL
     return Queue.NORMAL if session.tier is Tier.FREE else Queue.HIGH

@@ -1,9 +1,9 @@
-"""Tokens of sandboxes and sessions: derived, so that none is stored and each dies with its row.
+"""Tokens of sandboxes, sessions and visitors. They are derived from a secret, so none is stored.
 
-A sandbox token names a sandbox; a session token names a session, an attempt, a sandbox and, if it
-is for one, a change. Both are
-HMAC-SHA256 under the installation's secret. Whether the bearer is still wanted is asked from the
-store at each use: ending a session or a sandbox is what revokes its token.
+A sandbox token names a sandbox. A session token names a session, an attempt, a sandbox and, if it
+is for one, a change. A visitor token names a user. All are signed with HMAC-SHA256 under the
+installation's secret. At each use the caller asks the store whether the session or the sandbox
+still exists: ending it revokes its token.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from orchestrator.domain.ids import SandboxId, SessionId, UserId
 
 @dataclass(frozen=True, kw_only=True)
 class SessionGrant:
-    """What a valid session token says."""
+    """What a valid session token allows its bearer to work on."""
 
     session_id: SessionId
     attempt: int
     sandbox_id: SandboxId
-    change: int = 0  # what of the session it is for: 0 the app that it starts with, else a change
+    change: int = 0  # the number of the change; 0: the session's first version
 
 
 class Tokens:
-    """Makes and checks tokens. Raises errors.Unauthorized for what it didn't make."""
+    """Makes tokens and reads them. Reading raises errors.Unauthorized for any other text."""
 
     def __init__(self, secret: bytes) -> None:
         if len(secret) < 32:
@@ -67,13 +67,13 @@ class Tokens:
         return ".".join((kind, *parts, self._mac(kind, parts)))
 
     def _check(self, kind: str, token: str, *counts: int) -> list[str]:
-        found, *parts = token.split(".")
-        if found != kind or len(parts) - 1 not in counts:
-            raise errors.Unauthorized("that token has not the form of one of ours")
-        *said, mac = parts
-        if not hmac.compare_digest(mac.encode(), self._mac(kind, said).encode()):
+        prefix, *parts = token.split(".")
+        if prefix != kind or len(parts) - 1 not in counts:
+            raise errors.Unauthorized("that token does not look like one of ours")
+        *values, mac = parts
+        if not hmac.compare_digest(mac.encode(), self._mac(kind, values).encode()):
             raise errors.Unauthorized("that token is not valid")
-        return said
+        return values
 
     def _mac(self, kind: str, parts: tuple[str, ...] | list[str]) -> str:
         text = "\0".join((kind, *parts)).encode()

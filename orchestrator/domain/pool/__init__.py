@@ -1,1 +1,1 @@
-"""Where apps run: hosts, sandboxes, routes, and how full the pool is to be."""
+"""Where apps run: hosts, sandboxes, routes, and how many sandboxes to keep warm."""

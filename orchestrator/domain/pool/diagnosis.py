@@ -1,7 +1,8 @@
-"""What differs between the store and a host's engine, as named values. The reconcile loop asks.
+"""Diagnoses: what differs between the store and a host's engine, as named values.
 
-Both sides are read at nearly the same time, the store last: a container without a row is then
-never one that is just being made, because the row is committed before the create.
+services.pool.reconcile reads both sides, the store last, and acts on each diagnosis. A row is
+committed before its container is created. A container without a row is therefore an orphan, never
+one that somebody is just creating.
 """
 
 from __future__ import annotations
@@ -19,26 +20,28 @@ _SILENCE_MAX = timedelta(seconds=75)
 
 @dataclass(frozen=True, kw_only=True)
 class Container:
-    """One container of ours as its engine describes it."""
+    """One of our containers, as its engine describes it."""
 
     id: str
     sandbox_id: SandboxId  # from its label
     running: bool
-    exited: bool = False  # it ran, and never will again: nobody starts ours a second time
-    exit_note: str = ""  # exit code and reason, when it isn't running
+    exited: bool = False  # it has run and stopped; nobody starts one of ours a second time
+    exit_note: str = ""  # exit code and reason, if it isn't running
 
 
 @dataclass(frozen=True, kw_only=True)
 class Orphan:
-    """A container that no live sandbox owns: remove it."""
+    """No live sandbox owns this container: remove it."""
 
     container: Container
 
 
 @dataclass(frozen=True, kw_only=True)
 class Vanished:
-    """A sandbox whose container is missing or has stopped: BROKEN. Unless it is `sure`, look again
-    before: who starts it may be at work."""
+    """The sandbox's container is missing or has stopped: mark the sandbox BROKEN.
+
+    Unless it is `sure`, check again first: somebody may be starting the container right now.
+    """
 
     sandbox: Sandbox
     reason: str
@@ -47,7 +50,7 @@ class Vanished:
 
 @dataclass(frozen=True, kw_only=True)
 class Stuck:
-    """A sandbox that never finished being created: BROKEN."""
+    """The sandbox has been CREATING for too long: mark it BROKEN."""
 
     sandbox: Sandbox
     reason: str
@@ -55,7 +58,7 @@ class Stuck:
 
 @dataclass(frozen=True, kw_only=True)
 class Silent:
-    """A sandbox whose agent stopped asking its inbox: BROKEN."""
+    """The sandbox's agent has stopped polling its inbox: mark the sandbox BROKEN."""
 
     sandbox: Sandbox
     reason: str
@@ -63,15 +66,17 @@ class Silent:
 
 @dataclass(frozen=True, kw_only=True)
 class Leftover:
-    """A sandbox without a session that is BROKEN or STOPPING: retire it further."""
+    """A BROKEN or STOPPING sandbox that no session owns: take it one step nearer to GONE."""
 
     sandbox: Sandbox
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unnoticed:
-    """A BROKEN sandbox whose session hasn't let go of it: have the session looked at again. Who
-    broke it may have died, or lost a race, before telling the session."""
+    """A session still owns this BROKEN sandbox: nudge the session.
+
+    Whoever marked the sandbox BROKEN may have died, or lost a race, before nudging it.
+    """
 
     sandbox: Sandbox
 
@@ -86,10 +91,10 @@ def diagnose(
     now: datetime,
     agents_heard_since: datetime,
 ) -> Iterator[Diagnosis]:
-    """Everything that is wrong on one host. `sandboxes` are all of that host that aren't GONE.
+    """Find everything that is wrong on one host. `sandboxes`: all of that host but GONE ones.
 
-    `agents_heard_since` is when the agents could last start to reach us (our own start): before
-    that, their silence is our fault.
+    `agents_heard_since` is when agents could first reach us again, for example our own start. If
+    they were silent before that, it was our fault.
     """
     by_sandbox = {container.sandbox_id: container for container in containers}
     live = {sandbox.id: sandbox for sandbox in sandboxes}
@@ -97,13 +102,13 @@ def diagnose(
         if container.sandbox_id not in live:
             yield Orphan(container=container)
     for sandbox in live.values():
-        found = _examine(sandbox, by_sandbox.get(sandbox.id), now, agents_heard_since)
-        if found is not None:
-            yield found
+        diagnosis = _examine(sandbox, by_sandbox.get(sandbox.id), now, agents_heard_since)
+        if diagnosis is not None:
+            yield diagnosis
 
 
-def loose(sandboxes: Iterable[Sandbox]) -> Iterator[LooseEnd]:
-    """What can be said of BROKEN and STOPPING sandboxes without knowing what runs on their host."""
+def find_loose_ends(sandboxes: Iterable[Sandbox]) -> Iterator[LooseEnd]:
+    """Find what to do about BROKEN and STOPPING sandboxes. Needs no answer from their hosts."""
     for sandbox in sandboxes:
         if sandbox.session_id is None:
             yield Leftover(sandbox=sandbox)
@@ -112,25 +117,25 @@ def loose(sandboxes: Iterable[Sandbox]) -> Iterator[LooseEnd]:
 
 
 def _examine(
-    sandbox: Sandbox, container: Container | None, now: datetime, heard_since: datetime
+    sandbox: Sandbox, container: Container | None, now: datetime, agents_heard_since: datetime
 ) -> Diagnosis | None:
     if sandbox.state in {SandboxState.BROKEN, SandboxState.STOPPING}:
-        return None  # see `loose`
+        return None  # `find_loose_ends` deals with it
     if sandbox.state is SandboxState.CREATING and sandbox.container_id is None:
-        # Its maker may be at work on it; a maker that died leaves it for too long.
+        # Its creator may still be at work. Past the limit the creator has died.
         if now - sandbox.created_at > _CREATING_MAX:
             return Stuck(sandbox=sandbox, reason="its container was never started")
         return None
     if container is None:
         return Vanished(sandbox=sandbox, reason="its container is gone", sure=False)
     if not container.running:
-        reason = f"its container stopped ({container.exit_note or 'no note'})"
+        reason = f"its container stopped ({container.exit_note or 'no reason given'})"
         return Vanished(sandbox=sandbox, reason=reason, sure=container.exited)
     if sandbox.state is SandboxState.CREATING and sandbox.agent_seen_at is None:
-        if now - max(sandbox.created_at, heard_since) > _CREATING_MAX:
-            return Stuck(sandbox=sandbox, reason="its agent never dialled home")
+        if now - max(sandbox.created_at, agents_heard_since) > _CREATING_MAX:
+            return Stuck(sandbox=sandbox, reason="its agent never connected")
         return None
-    last = max(sandbox.agent_seen_at or sandbox.created_at, heard_since)
-    if now - last > _SILENCE_MAX:
-        return Silent(sandbox=sandbox, reason="its agent fell silent")
+    heard_at = max(sandbox.agent_seen_at or sandbox.created_at, agents_heard_since)
+    if now - heard_at > _SILENCE_MAX:
+        return Silent(sandbox=sandbox, reason="its agent stopped polling")
     return None

@@ -1,4 +1,7 @@
-"""What a Docker engine says of itself, as far as sandboxes depend on it. Pure."""
+"""What a Docker engine reports about itself, as far as sandboxes depend on it.
+
+host_facts.py and `spawnctl doctor` parse it from `docker info`.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,9 @@ VERSION_MIN = (20, 10)
 FIT_DRIVERS = frozenset({"overlay2", "overlayfs", "btrfs", "zfs"})
 
 _LIMITS = {"MemoryLimit": "memory", "CpuCfsQuota": "CPU", "PidsLimit": "process"}
-# Of an engine that was told none: moby's daemon/libnetwork/ipamutils (17 of 65,534 addresses and
-# 16 of 4,094).
-_POOLS_OF_DOCKER = (
+# The address pools of an engine that has none configured, from moby's daemon/libnetwork/ipamutils:
+# 15 networks of 65,534 addresses and 16 of 4,094.
+_DEFAULT_POOLS = (
     *((f"172.{number}.0.0/16", 16) for number in range(17, 32)),
     ("192.168.0.0/16", 20),
 )
@@ -22,10 +25,10 @@ _POOLS_OF_DOCKER = (
 
 @dataclass(frozen=True, kw_only=True)
 class AddressPool:
-    """Where an engine takes the subnets of new networks from."""
+    """A range of addresses from which an engine takes the subnets of new networks."""
 
     base: IPv4Network
-    size: int  # prefix length of each
+    size: int  # prefix length of each subnet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,21 +36,21 @@ class DockerFacts:
     """One engine, as `docker info` describes it."""
 
     version: str  # "20.10.24+dfsg1"
-    driver: str  # of the storage
+    driver: str  # storage driver
     cgroup_version: str  # "1" or "2"
-    limits_missing: tuple[str, ...]  # of "memory", "CPU" and "process", in people's words
+    limits_missing: tuple[str, ...]  # those of "memory", "CPU" and "process" that it can't set
     runtimes: frozenset[str]
-    root: str  # folder of images and containers
+    root: str  # folder that holds images and containers
     pools: tuple[AddressPool, ...]
 
     @property
-    def too_old(self) -> bool:
-        return version_of(self.version) < VERSION_MIN
+    def is_too_old(self) -> bool:
+        return parse_version(self.version) < VERSION_MIN
 
 
-def of_info(info: Mapping[str, Any]) -> DockerFacts:
-    """Of the engine's answer to GET /info."""
-    pools = [(one["Base"], one["Size"]) for one in info.get("DefaultAddressPools") or ()]
+def parse_info(info: Mapping[str, Any]) -> DockerFacts:
+    """Read the engine's answer to GET /info."""
+    pools = [(pool["Base"], pool["Size"]) for pool in info.get("DefaultAddressPools") or ()]
     return DockerFacts(
         version=str(info["ServerVersion"]),
         driver=str(info["Driver"]),
@@ -57,12 +60,12 @@ def of_info(info: Mapping[str, Any]) -> DockerFacts:
         root=str(info["DockerRootDir"]),
         pools=tuple(
             AddressPool(base=IPv4Network(base), size=int(size))
-            for base, size in pools or _POOLS_OF_DOCKER
+            for base, size in pools or _DEFAULT_POOLS
             if ":" not in base
         ),
     )
 
 
-def version_of(text: str) -> tuple[int, ...]:
-    """(20, 10) of "20.10.24+dfsg1"."""
+def parse_version(text: str) -> tuple[int, ...]:
+    """Major and minor version: (20, 10) for "20.10.24+dfsg1"."""
     return tuple(int(part) for part in re.findall(r"\d+", text)[:2])

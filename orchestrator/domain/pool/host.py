@@ -1,4 +1,4 @@
-"""The Host: a machine with Docker that gives us slots; its states, its load, its start curve."""
+"""The Host: a machine with Docker that offers slots, with its states, load and start curve."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from orchestrator.domain.pool.host_fields import HostAddress, parse_address
 
 
 class HostState(enum.StrEnum):
-    """Where a host is. The operator's cordon and drain stand beside it."""
+    """The state of a host. The operator's cordon and drain are separate fields."""
 
-    JOINING = "joining"  # reachable or about to be; not yet found fit
-    UP = "up"  # answers, is swept, fenced and has a runtime image: takes placements
-    SUSPECT = "suspect"  # does not answer at the moment; no placements, its apps go on
-    LOST = "lost"  # has not answered for too long; its sessions go elsewhere
+    JOINING = "joining"  # new or back; not checked yet
+    UP = "up"  # answers, is swept and fenced, has a runtime image: takes placements
+    SUSPECT = "suspect"  # does not answer now; takes no placements, its apps run on
+    LOST = "lost"  # has not answered for too long; its sessions recover on other hosts
 
 
 class Drain(enum.StrEnum):
-    """What the operator wants to become of what is on a host."""
+    """What the operator wants done with the sessions on a host."""
 
-    NONE = "none"  # nothing: it stays
-    WAIT = "wait"  # nothing new comes, and what is there may end by itself
-    MOVE = "move"  # nothing new comes, and running sessions are moved to other hosts
-    LEAVE = "leave"  # it goes out of the pool: as if lost, and forgotten once nothing is on it
+    NONE = "none"  # nothing: they stay
+    WAIT = "wait"  # no new ones; those on it run until they end
+    MOVE = "move"  # no new ones; those that are READY move to other hosts
+    LEAVE = "leave"  # treat the host as lost, and delete it once it has no sandbox
 
 
 TRANSITIONS: Mapping[HostState, frozenset[HostState]] = {
@@ -39,19 +39,21 @@ TRANSITIONS: Mapping[HostState, frozenset[HostState]] = {
 }
 
 LOST_AFTER = timedelta(seconds=15)
-STARTS_AT_ONCE = 3  # per host, at most; beyond it every start only makes the others slower
+STARTS_AT_ONCE = 3  # per host at most; more would only slow each other down
 
 
 @dataclass(frozen=True, kw_only=True)
 class StartCurve:
-    """How long starts take on one host, by how many were in progress there: a moving average."""
+    """How long a start takes on one host, by how many are in progress there. A moving average."""
 
-    seconds: tuple[float | None, ...] = (None,) * STARTS_AT_ONCE  # for 1, 2, ... at once
+    seconds: tuple[float | None, ...] = (None,) * STARTS_AT_ONCE  # at [0]: one at a time
 
     @property
     def at_once(self) -> int:
-        """The number of concurrent starts that gets most of them done per second. What has not
-        been measured is taken as good, so that it gets measured."""
+        """The number of concurrent starts that completes the most starts per second.
+
+        The largest number that has no measurement yet comes first, so that it gets one.
+        """
         for count in range(STARTS_AT_ONCE, 0, -1):
             if self.seconds[count - 1] is None:
                 return count
@@ -62,11 +64,11 @@ class StartCurve:
         return max(rates)[1]
 
     def with_start(self, at_once: int, took_s: float) -> StartCurve:
-        """The curve with one more start in it: `at_once` were in progress, itself included."""
+        """The curve after one more start, of which `at_once` were in progress, itself included."""
         index = min(max(at_once, 1), STARTS_AT_ONCE) - 1
-        known = self.seconds[index]
-        # A fifth of the newest: a start that met a busy moment moves it, and doesn't decide.
-        average = took_s if known is None else known + (took_s - known) / 5
+        average = self.seconds[index]
+        # The newest start weighs a fifth: a single slow one shifts the average only a little.
+        average = took_s if average is None else average + (took_s - average) / 5
         return StartCurve(
             seconds=(*self.seconds[:index], round(average, 4), *self.seconds[index + 1 :])
         )
@@ -78,8 +80,8 @@ class Host:
 
     id: HostId
     name: str
-    docker_url: str  # unix:///... for the engine of this machine, ssh://user@host[:port] otherwise
-    publish_address: str  # where its published ports are reached from the proxy
+    docker_url: str  # unix:///... on this machine, ssh://user@host[:port] on another one
+    publish_address: str  # where the proxy reaches its published ports
     agent_folder: str  # folder on the host that holds the agent socket
     state: HostState
     slots: int
@@ -88,42 +90,44 @@ class Host:
     cordoned: bool = False
     drain: Drain = Drain.NONE
     host_key: str = ""  # the pinned public key, "ssh-ed25519 AAAA..."; "" for this machine
-    machine_id: str = ""  # of its operating system; tells two names of one machine
+    machine_id: str = ""  # from its operating system; reveals a machine that is added twice
     region: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     image: str = ""  # the runtime image that it has
-    shortage: str = ""  # what it is too short of to take more, for people; "" when it isn't
+    shortage: str = ""  # what it lacks to take more sandboxes, for people; "" for nothing
     starts: StartCurve = field(default_factory=StartCurve)
-    generation: int = 1  # grows when it is lost: nothing of an earlier one is ever served again
+    generation: int = 1  # grows when it is LOST; sandboxes of an earlier one are never served again
     reason: str = ""  # why it isn't UP, for people
-    seen_at: datetime | None = None  # last answer of its engine
+    seen_at: datetime | None = None  # when its engine last answered
 
     @property
-    def remote(self) -> bool:
+    def is_remote(self) -> bool:
         return self.docker_url.startswith("ssh://")
 
     @property
     def address(self) -> HostAddress:
-        """Of a remote host. Raises InvalidInput for this machine's."""
+        """The SSH address of a remote host. Raises errors.InvalidInput for this machine."""
         return parse_address(self.docker_url)
 
     @property
-    def open(self) -> bool:
-        """Whether it takes placements at all; room is another question."""
-        return self.serving and not self.shortage
+    def accepts_placements(self) -> bool:
+        """Whether sandboxes may be placed on it, if it has a free slot."""
+        return self.accepts_claims and not self.shortage
 
     @property
-    def serving(self) -> bool:
-        """Whether what it has warm may be claimed: also when it is too short to take more."""
+    def accepts_claims(self) -> bool:
+        """Whether its warm sandboxes may be claimed, even if it lacks something to take more."""
         return self.state is HostState.UP and not self.cordoned and self.drain is Drain.NONE
 
     def transition(self, to: HostState, now: datetime, reason: str) -> Host:
-        """The host in its next state, or in the same one with another reason. Raises
-        IllegalMove when the table has no such transition."""
+        """The host in state `to`, or in the same state with another reason.
+
+        Raises errors.IllegalTransition if TRANSITIONS doesn't allow it.
+        """
         if to is self.state:
             return replace(self, reason=reason)
         if to not in TRANSITIONS[self.state]:
-            raise errors.IllegalMove(
+            raise errors.IllegalTransition(
                 f"host {self.name} can't go from {self.state} to {to}"
                 f" ({self.reason or 'no reason'})"
             )
@@ -132,10 +136,10 @@ class Host:
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """What a session asks of the host that it runs on. The empty wish is met by every host."""
+    """What a session requires of its host. Every host meets the empty wish."""
 
-    region: str = ""  # "" is any
-    labels: Mapping[str, str] = field(default_factory=dict)  # all of these
+    region: str = ""  # "": any
+    labels: Mapping[str, str] = field(default_factory=dict)  # the host must have all of these
 
     def __bool__(self) -> bool:
         return bool(self.region or self.labels)
@@ -153,12 +157,12 @@ class Wish:
 
 @dataclass(frozen=True, kw_only=True)
 class HostLoad:
-    """What a placement has to know of one host."""
+    """One host with what its sandboxes take, for placements."""
 
     host: Host
     used: int  # sandboxes that hold a slot
-    starting: int = 0  # of those, CREATING
-    warm: int = 0  # of those, WARM or on the way there: nobody's yet
+    starting: int = 0  # those of them that are CREATING
+    warm: int = 0  # those of them that are WARM or become so, and belong to no session
 
     @property
     def free(self) -> int:
@@ -166,29 +170,30 @@ class HostLoad:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reach:
-    """What the link to a host says of it right now."""
+class LinkState:
+    """Whether a host answers through its link right now."""
 
-    up: bool  # the link stands and Docker answers through it
-    since: datetime  # when that became so
-    reason: str = ""  # why not, for people
-    code: str = ""  # "host_key_changed" and its like; "" when there is nothing to alert anybody of
+    up: bool  # the link is connected and Docker answers through it
+    since: datetime  # since when `up` is as it is
+    reason: str = ""  # why it isn't up, for people
+    code: str = ""  # e.g. "host_key_changed"; "" if operators need no alert
 
 
-def assess(host: Host, reach: Reach, now: datetime) -> Host:
-    """The host as its link finds it. To UP it comes by being admitted, never from here.
+def assess(host: Host, link: LinkState, now: datetime) -> Host:
+    """The host in the state that its link implies. services.pool.host_life records it.
 
-    Not reached: SUSPECT at once, LOST when that has lasted. Reached again: what was LOST is
-    JOINING, to be swept; what was SUSPECT waits to be admitted.
+    A host that doesn't answer is SUSPECT at once, and LOST after LOST_AFTER. When it answers again,
+    a LOST one is JOINING, to be swept, and a SUSPECT one waits to be admitted. Only admission
+    makes it UP.
     """
     if host.drain is Drain.LEAVE:
         return host
-    if reach.up:
+    if link.up:
         if host.state is HostState.LOST:
             return host.transition(HostState.JOINING, now, "it is back, and being swept")
         return host
-    if host.state is HostState.SUSPECT and now - max(reach.since, host.state_since) >= LOST_AFTER:
-        return host.transition(HostState.LOST, now, reach.reason)
+    if host.state is HostState.SUSPECT and now - max(link.since, host.state_since) >= LOST_AFTER:
+        return host.transition(HostState.LOST, now, link.reason)
     if host.state is HostState.LOST:
-        return replace(host, reason=reach.reason)
-    return host.transition(HostState.SUSPECT, now, reach.reason)
+        return replace(host, reason=link.reason)
+    return host.transition(HostState.SUSPECT, now, link.reason)

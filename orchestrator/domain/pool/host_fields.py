@@ -1,4 +1,4 @@
-"""The fields of a host as operators write them: its address, name, labels, region and slots."""
+"""Checks of what operators write about a host: address, name, labels, region and slots."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SSH_PORT = 22
 
 @dataclass(frozen=True, kw_only=True)
 class HostAddress:
-    """Where a host is reached by SSH."""
+    """Where we reach a host by SSH."""
 
     user: str
     host: str  # name or address, IPv6 without brackets
@@ -34,27 +34,27 @@ class HostAddress:
 
 
 def parse_address(text: str) -> HostAddress:
-    """Of "ssh://user@host[:port]". Raises InvalidInput that says what is missing."""
-    wanted = f"{text!r} is not an address like ssh://root@10.0.0.5 or ssh://root@10.0.0.5:2222"
+    """Parse "ssh://user@host[:port]". Raises errors.InvalidInput, which says what is wrong."""
+    problem = f"{text!r} is not an address like ssh://root@10.0.0.5 or ssh://root@10.0.0.5:2222"
     try:
         parts = urlsplit(text)
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise errors.InvalidInput(wanted, field="address") from error
+        raise errors.InvalidInput(problem, field="address") from error
     if parts.scheme != "ssh" or not host or parts.path not in {"", "/"} or parts.query:
-        raise errors.InvalidInput(wanted, field="address")
+        raise errors.InvalidInput(problem, field="address")
     if parts.password is not None:
         raise errors.InvalidInput(
-            "leave the password out of the address: hosts are reached with our key alone",
+            "leave the password out of the address: we log in to hosts with our key only",
             field="address",
         )
     if not parts.username or not _USER.fullmatch(parts.username):
-        raise errors.InvalidInput(f"{wanted}: name the user to log in as", field="address")
+        raise errors.InvalidInput(f"{problem}: name the user to log in as", field="address")
     return HostAddress(user=parts.username, host=host, port=port or _SSH_PORT)
 
 
 def checked_name(name: str) -> str:
-    """Raises InvalidInput unless it may name a host."""
+    """The name, if a host may have it. Raises errors.InvalidInput if not."""
     if _NAME.fullmatch(name):
         return name
     raise errors.InvalidInput(
@@ -64,12 +64,12 @@ def checked_name(name: str) -> str:
 
 
 def checked_publish_address(text: str) -> str:
-    """Raises InvalidInput unless it is an IPv4 address that isn't "any"."""
+    """The address, if it is one single IPv4 address. Raises errors.InvalidInput if not."""
     try:
         address = ipaddress.IPv4Address(text)
     except ValueError as error:
         raise errors.InvalidInput(
-            f"{text!r} is no IPv4 address: give the one of the host that the proxy reaches",
+            f"{text!r} is no IPv4 address: give the host's address at which the proxy reaches it",
             field="publish_address",
         ) from error
     if address.is_unspecified or address.is_multicast:
@@ -81,7 +81,7 @@ def checked_publish_address(text: str) -> str:
 
 
 def checked_labels(labels: Mapping[str, str]) -> Mapping[str, str]:
-    """Raises InvalidInput unless keys and values are plain words."""
+    """The labels, sorted by key. Raises errors.InvalidInput unless all are plain words."""
     for key, value in labels.items():
         if not _LABEL.fullmatch(key) or (value and not _LABEL.fullmatch(value)):
             raise errors.InvalidInput(
@@ -92,7 +92,7 @@ def checked_labels(labels: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def checked_region(text: str) -> str:
-    """Raises InvalidInput unless it is a plain word, or "" for none."""
+    """The region: a plain word, or "" for none. Raises errors.InvalidInput for anything else."""
     if text and not _LABEL.fullmatch(text):
         raise errors.InvalidInput(
             f"{text!r} is not a region: use letters, digits and ._/- (63 at most), e.g. eu-west",
@@ -102,9 +102,9 @@ def checked_region(text: str) -> str:
 
 
 def default_slots(*, memory_bytes: int, cpus: int) -> int:
-    """Slots that a machine gives unless told otherwise.
+    """The number of slots of a machine whose operator sets none.
 
-    A waiting sandbox takes under 30 MB and a small app 40-120 MB, so 256 MiB each leaves room for
-    the system; CPU is shared, so it bounds far more loosely.
+    A warm sandbox takes under 30 MB and a small app 40-120 MB, so 256 MiB per slot leave room for
+    the system. Sandboxes share CPUs, so CPUs limit the number far less.
     """
     return max(1, min(memory_bytes // _SLOT_MEMORY_BYTES, cpus * _SLOTS_PER_CPU, _SLOTS_MAX))

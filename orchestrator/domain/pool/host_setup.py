@@ -1,8 +1,8 @@
-"""What makes a bare machine fit to be a host: steps, as data. Pure.
+"""The steps that turn a bare machine into a host, as data. Pure.
 
-One source for `spawnctl hosts bootstrap`, which runs them over SSH, for its --dry-run, which prints
-them as a script, and for the cloud-init of a new machine, which runs that script. Every step may be
-repeated; what an operator has set up is left as it is.
+`spawnctl hosts bootstrap` runs them over SSH. Its --dry-run prints them as one script, and the
+cloud-init of a new machine runs that script. Every step may be repeated. None changes what an
+operator has set up.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 SSHD_DROP_IN = "/etc/ssh/sshd_config.d/00-spawnai.conf"
 _SSHD_SETTINGS = (
-    # Before every other drop-in: sshd takes the first value that it meets.
+    # The name sorts before every other drop-in: sshd takes the first value that it reads.
     "AllowStreamLocalForwarding yes",
     "DisableForwarding no",
     "MaxSessions 10",
@@ -25,56 +25,57 @@ _DAEMON = "/etc/docker/daemon.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
-    """One thing to have. Both scripts are POSIX shell, and run as root."""
+class SetupStep:
+    """One property that the machine needs. Both scripts are POSIX shell and run as root."""
 
-    title: str  # for people: what is so afterwards
-    check: str  # exits with 0 when it is so already
-    apply: str  # makes it so; what it prints is shown when it fails
-    required: bool = True  # False: a failure is told, and is no reason to stop
+    title: str  # for people: the property
+    check: str  # exits with 0 if the machine has it
+    apply: str  # gives it to the machine; its output is shown if it fails
+    required: bool = True  # False: if it fails, say so and go on
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """For whom a machine is set up."""
+class SetupTarget:
+    """What the machine is set up for."""
 
-    user: str  # that we log in as
+    user: str  # the one we log in as
     public_key: str  # our line for authorized_keys
-    agent_folder: str  # where links put the agent socket
+    agent_folder: str  # where the link puts the agent socket
 
 
-def steps(wanted: Wanted) -> Sequence[Step]:
-    """All of them, in the order in which they build on each other."""
+def steps(target: SetupTarget) -> Sequence[SetupStep]:
+    """All steps, in an order in which each builds on those before it."""
     return (
-        _docker_settings(),  # before Docker, so that its first start is with them
+        _docker_settings(),  # before Docker, so that its first start reads them
         _packages(),
         _docker_runs(),
-        *([] if wanted.user == "root" else [_docker_group(wanted.user)]),
+        *([] if target.user == "root" else [_docker_group(target.user)]),
         _bridged(),
-        _folder(wanted),
-        _key(wanted),
-        _sshd(wanted.user),
+        _folder(target),
+        _key(target),
+        _sshd(target.user),
         _clock(),
     )
 
 
-def script(found: Sequence[Step]) -> str:
-    """The steps as one script, for root, that says what it does and stops where a required one
-    fails."""
+def render_script(steps_to_run: Sequence[SetupStep]) -> str:
+    """The steps as one script for root. It prints what it does and stops if a required step
+    fails.
+    """
     parts = [
-        f"step {shlex.quote(one.title)} {'required' if one.required else 'optional'}"
-        f" 3<<'CHECK' 4<<'APPLY'\n{one.check}\nCHECK\n{one.apply}\nAPPLY\n"
-        for one in found
+        f"step {shlex.quote(step.title)} {'required' if step.required else 'optional'}"
+        f" 3<<'CHECK' 4<<'APPLY'\n{step.check}\nCHECK\n{step.apply}\nAPPLY\n"
+        for step in steps_to_run
     ]
     return "\n".join([_PROLOGUE, *parts])
 
 
-# An ordinary user's PATH, and a bare cron-like one, lack the folders of dockerd and iptables.
+# The PATH of an ordinary user or of cron lacks the folders of dockerd and iptables.
 PATH = "export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 
-# Standard input is closed to what it runs: the script itself may come by it.
+# Steps get no standard input, because the shell may be reading this very script from it.
 _PROLOGUE = f"""#!/bin/sh
-# Makes this machine fit to be a host of SpawnAI. Safe to repeat; for root.
+# Sets this machine up as a host of SpawnAI. Run it as root. It is safe to repeat.
 set -eu
 {PATH}
 [ "$(id -u)" = 0 ] || {{ echo 'Run this as root.' >&2; exit 1; }}
@@ -92,11 +93,14 @@ step() {{
 """
 
 
-def _docker_settings() -> Step:
-    """Only where an operator has none: neither a file, nor flags, which mustn't say the same as a
-    file. Live restore, with which a restart of Docker leaves apps running, excludes swarm mode."""
-    return Step(
-        title="Docker bounds its logs, and its restarts leave apps running",
+def _docker_settings() -> SetupStep:
+    """Settings of the daemon, unless the operator has some.
+
+    The operator may have a file, or flags, and Docker refuses a setting that is in both. Live
+    restore keeps apps running while Docker restarts, but Docker refuses it in swarm mode.
+    """
+    return SetupStep(
+        title="Docker limits its logs, and apps survive its restarts",
         check=f"""[ ! -e {_DAEMON} ] || exit 0
 for pid in $(pidof dockerd); do
     ! tr '\\0' '\\n' <"/proc/$pid/cmdline" | grep -qe --live-restore -e --log- || exit 0
@@ -110,13 +114,13 @@ cat >{_DAEMON} <<'JSON'
   "log-opts": {{"max-size": "10m", "max-file": "3"}}
 }}
 JSON
-# A running engine takes up live-restore at once, and the logs at its next start.
+# A running engine applies live-restore at once, and the limits of logs at its next start.
 if pidof dockerd >/dev/null; then kill -HUP $(pidof dockerd); fi""",
     )
 
 
-def _packages() -> Step:
-    return Step(
+def _packages() -> SetupStep:
+    return SetupStep(
         title="Docker and iptables are installed",
         check="command -v dockerd && command -v docker && command -v iptables",
         apply="""if ! command -v apt-get >/dev/null; then
@@ -134,8 +138,8 @@ apt-get install -qq -y --no-install-recommends $missing""",
     )
 
 
-def _docker_runs() -> Step:
-    return Step(
+def _docker_runs() -> SetupStep:
+    return SetupStep(
         title="Docker runs, and starts with the machine",
         check="docker info",
         apply="""if [ -d /run/systemd/system ]; then systemctl enable --now docker
@@ -148,17 +152,17 @@ docker info""",
     )
 
 
-def _docker_group(user: str) -> Step:
-    return Step(
+def _docker_group(user: str) -> SetupStep:
+    return SetupStep(
         title=f"{user} may use Docker",
         check=f"id -nG {user} | tr ' ' '\\n' | grep -qx docker",
         apply=f"usermod -aG docker {user}",
     )
 
 
-def _bridged() -> Step:
-    return Step(
-        title="Traffic between sandboxes passes the firewall, after a reboot too",
+def _bridged() -> SetupStep:
+    return SetupStep(
+        title="Traffic between sandboxes passes the firewall, also after a reboot",
         check=f"[ -e {_MODULE} ] && [ -e {_SYSCTL} ]\n"
         '[ "$(cat /proc/sys/net/bridge/bridge-nf-call-iptables)" = 1 ]',
         apply=f"""install -d -m 0755 {_MODULE.rpartition("/")[0]} {_SYSCTL.rpartition("/")[0]}
@@ -170,40 +174,40 @@ sysctl -q -p {_SYSCTL}""",
     )
 
 
-def _folder(wanted: Wanted) -> Step:
-    """Below /run, which is empty after each start."""
-    folder, name = wanted.agent_folder, wanted.agent_folder.rpartition("/")[2]
-    return Step(
-        title=f"{folder} is there, after a reboot too",
+def _folder(target: SetupTarget) -> SetupStep:
+    """The folder is below /run, which is empty after each boot."""
+    folder, name = target.agent_folder, target.agent_folder.rpartition("/")[2]
+    return SetupStep(
+        title=f"{folder} exists, also after a reboot",
         check=f"[ -e /etc/tmpfiles.d/{name}.conf ] && [ -d {folder} ]",
         apply=f"""install -d -m 0755 /etc/tmpfiles.d
-echo 'd {folder} 0755 {wanted.user} - -' >/etc/tmpfiles.d/{name}.conf
-install -d -m 0755 -o {wanted.user} {folder}""",
+echo 'd {folder} 0755 {target.user} - -' >/etc/tmpfiles.d/{name}.conf
+install -d -m 0755 -o {target.user} {folder}""",
     )
 
 
-def _key(wanted: Wanted) -> Step:
-    line = shlex.quote(wanted.public_key)
-    data = shlex.quote(wanted.public_key.split()[1])
-    keys = f'"$(getent passwd {wanted.user} | cut -d: -f6)/.ssh/authorized_keys"'
-    return Step(
-        title=f"Our key lets us in as {wanted.user}",
+def _key(target: SetupTarget) -> SetupStep:
+    line = shlex.quote(target.public_key)
+    data = shlex.quote(target.public_key.split()[1])
+    keys = f'"$(getent passwd {target.user} | cut -d: -f6)/.ssh/authorized_keys"'
+    return SetupStep(
+        title=f"Our key lets us in as {target.user}",
         check=f"grep -qF {data} {keys}",
         apply=f"""keys={keys}
-install -d -m 0700 -o {wanted.user} "$(dirname "$keys")"
+install -d -m 0700 -o {target.user} "$(dirname "$keys")"
 touch "$keys"
-chown {wanted.user} "$keys"
+chown {target.user} "$keys"
 chmod 0600 "$keys"
-# Its last line may lack its end.
+# The last line of the file may lack its newline.
 [ -z "$(tail -c 1 "$keys")" ] || echo >>"$keys"
 echo {line} >>"$keys\"""",
     )
 
 
-def _sshd(user: str) -> Step:
+def _sshd(user: str) -> SetupStep:
     settings = "\n".join(_SSHD_SETTINGS)
-    return Step(
-        title="sshd forwards sockets, and bears our connections",
+    return SetupStep(
+        title="sshd forwards sockets and allows enough connections",
         check=f"""effective=$(sshd -T -C user={user},host=localhost,addr=127.0.0.1)
 echo "$effective" | grep -qix 'allowstreamlocalforwarding \\(yes\\|all\\)'
 echo "$effective" | grep -qix 'disableforwarding no'
@@ -217,20 +221,20 @@ install -d -m 0755 {SSHD_DROP_IN.rpartition("/")[0]}
 cat >{SSHD_DROP_IN} <<'SSHD'
 {settings}
 SSHD
-# Never reload what sshd wouldn't start with.
+# Never reload settings with which sshd would not start.
 if ! sshd -t; then rm -f {SSHD_DROP_IN}; exit 1; fi
 if [ -d /run/systemd/system ]; then systemctl reload-or-restart ssh
 elif [ -s /run/sshd.pid ]; then kill -HUP "$(cat /run/sshd.pid)"; fi
-echo 'In force now; a line before the Include in /etc/ssh/sshd_config goes before ours:'
+echo 'Effective settings (lines before the Include in /etc/ssh/sshd_config take precedence):'
 sshd -T -C user={user},host=localhost,addr=127.0.0.1 \\
     | grep -i -e '^allowstreamlocal' -e '^disableforw' -e '^maxs'""",
     )
 
 
-def _clock() -> Step:
-    """A hint: in a container the clock is its host's, and not every image has systemd."""
-    return Step(
-        title="The clock is kept right",
+def _clock() -> SetupStep:
+    """Optional: a container has its host's clock, and not every image has systemd."""
+    return SetupStep(
+        title="The clock is synchronised",
         required=False,
         check="pidof chronyd || pidof ntpd || pidof systemd-timesyncd"
         ' || [ "$(timedatectl show -p NTPSynchronized --value)" = yes ]',

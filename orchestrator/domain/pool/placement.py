@@ -1,4 +1,4 @@
-"""Which host a new sandbox goes to."""
+"""Which host a new sandbox is placed on. The store calls it within its transaction."""
 
 from __future__ import annotations
 
@@ -7,25 +7,29 @@ from collections.abc import Iterable, Sequence
 from orchestrator.domain.ids import HostId
 from orchestrator.domain.pool.host import HostLoad
 
-CANDIDATES = 3  # hosts that a placement compares: more buys little evenness for much reading
+CANDIDATES = 3  # hosts that a placement compares; more would cost reads for little evenness
 
 
-def placeable(load: HostLoad) -> bool:
-    """Whether a new sandbox may go to this host now."""
-    return load.host.open and load.free > 0 and load.starting < load.host.starts.at_once
+def can_place(load: HostLoad) -> bool:
+    """Whether a new sandbox may be placed on this host now."""
+    return (
+        load.host.accepts_placements and load.free > 0 and load.starting < load.host.starts.at_once
+    )
 
 
 def rank(loads: Iterable[HostLoad], *, image: str, for_warm: bool) -> Sequence[HostLoad]:
-    """Hosts that may take a sandbox, the best one first.
+    """The hosts that can take a sandbox, the best one first.
 
-    A warm sandbox goes where fewest are, so that losing one host doesn't lose them all, and only
-    to hosts that have `image`. A session goes where most room is, starts in progress counted, and
-    takes an older image rather than none.
+    A warm sandbox needs a host that has `image`. It goes where the fewest warm ones are, so that
+    the loss of one host doesn't take them all. A session's sandbox goes where the most slots are
+    free, with starts in progress counted against a host. It accepts an older image rather than
+    wait.
     """
-    fit = [load for load in loads if placeable(load) and (load.host.image == image or not for_warm)]
+    usable = [load for load in loads if can_place(load)]
     if for_warm:
-        return sorted(fit, key=lambda load: (load.warm, *_crowding(load)))
-    return sorted(fit, key=lambda load: (load.host.image != image, *_crowding(load)))
+        with_image = [load for load in usable if load.host.image == image]
+        return sorted(with_image, key=lambda load: (load.warm, *_crowding(load)))
+    return sorted(usable, key=lambda load: (load.host.image != image, *_crowding(load)))
 
 
 def _crowding(load: HostLoad) -> tuple[int, HostId]:

@@ -1,4 +1,4 @@
-"""How many sandboxes to keep warm: the decisions of the refill loop."""
+"""How many sandboxes to keep warm. services.pool.refill asks before each pass."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 _POSTPONE_MAX_S = 2.0
 
-GIVING_WAY = "sessions are arriving"
+SESSIONS_ARRIVING = "sessions are arriving"
 
 
 @dataclass(frozen=True, kw_only=True)
 class PoolTotals:
-    """The pool in figures, of hosts that take placements."""
+    """Sums over all hosts that take placements."""
 
     hosts: int
     slots: int
@@ -20,39 +20,42 @@ class PoolTotals:
 
 @dataclass(frozen=True, kw_only=True)
 class WarmLevel:
-    """What the refill loop saw."""
+    """Everything that a refill decision depends on."""
 
-    target: int
-    reserve: int  # slots that warm sandboxes leave to sessions
-    warm: int  # WARM sandboxes of today's image that a session could claim
-    outdated: int  # the same, of an older image
-    warming: int  # CREATING for the warm pool
-    waiting: int  # sessions QUEUED and due
-    arriving: int  # sessions that have a sandbox and are about to be READY
-    postponed_s: float  # for how long refills have given way to those
+    target: int  # how many warm sandboxes there should be
+    reserve: int  # slots that must stay free for sessions
+    warm: int  # WARM sandboxes of the current image that a session could claim
+    outdated: int  # WARM sandboxes of an older image that a session could claim
+    warming: int  # sandboxes that are CREATING for the warm pool
+    waiting: int  # sessions that are QUEUED and due
+    arriving: int  # sessions that have a sandbox and will soon be READY
+    postponed_s: float  # for how long refills have waited for arriving sessions
     totals: PoolTotals
 
 
 @dataclass(frozen=True, kw_only=True)
 class Refill:
-    """How many warm sandboxes to start in this pass, and why not more."""
+    """How many warm sandboxes to start in this pass, and the reason if none."""
 
     starts: int
     reason: str = ""
 
 
 def refill(level: WarmLevel) -> Refill:
-    """Starts to make now. Never more than the target counting those in flight, never a slot that
-    a waiting session could have, never the reserve; and not in the very moment in which a burst is
-    being served, for a start takes the CPU that the apps need. How many starts one host bears at
-    once is the placement's business."""
+    """Decide how many warm sandboxes to start now.
+
+    Together with those being created they never exceed the target. They take no slot that a waiting
+    session needs, and none of the reserve. While sessions arrive a refill waits for a moment,
+    because each start takes CPU that their apps need. How many starts one host can run at once is
+    up to the placement.
+    """
     missing = level.target - level.warm - level.warming
     if missing <= 0:
         return Refill(starts=0, reason="" if missing == 0 else "above target")
     if level.waiting > level.warm + level.outdated:
         return Refill(starts=0, reason="sessions are waiting")
     if level.arriving and level.postponed_s < _POSTPONE_MAX_S:
-        return Refill(starts=0, reason=GIVING_WAY)
+        return Refill(starts=0, reason=SESSIONS_ARRIVING)
     room = level.totals.free_slots - level.reserve
     if room <= 0:
         return Refill(starts=0, reason="no free slot beside the reserve")
@@ -60,15 +63,18 @@ def refill(level: WarmLevel) -> Refill:
 
 
 def surplus(level: WarmLevel) -> int:
-    """Warm sandboxes to let go of in this pass; the outdated go first. Replacing by a new image is
-    gradual: as many go as new ones have come, or one at a time where there is no slot to grow."""
-    above = level.warm + level.outdated - level.target
-    if above > 0:
-        return above
-    stuck = level.outdated and level.totals.free_slots <= level.reserve and not level.warming
-    return 1 if stuck else 0
+    """How many warm sandboxes to retire in this pass, outdated ones first.
+
+    Outdated ones are replaced gradually: as many are retired as new ones have become WARM. If no
+    slot is free for a new one, one at a time is retired to free a slot.
+    """
+    excess = level.warm + level.outdated - level.target
+    if excess > 0:
+        return excess
+    has_no_slot = level.totals.free_slots <= level.reserve and not level.warming
+    return 1 if level.outdated and has_no_slot else 0
 
 
-def short_of_slots(totals: PoolTotals, reserve: int) -> int:
-    """How many slots the pool lacks to keep its reserve free."""
+def missing_slots(totals: PoolTotals, reserve: int) -> int:
+    """How many free slots are missing from the reserve."""
     return max(0, reserve - totals.free_slots)

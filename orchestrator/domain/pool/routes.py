@@ -1,4 +1,4 @@
-"""Routes: what the proxy should know, as one value that is compared by its hash."""
+"""Routes: which sandbox each app's public name leads to. Tables are compared by their digest."""
 
 from __future__ import annotations
 
@@ -11,32 +11,35 @@ from orchestrator.domain.ids import Slug
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Route:
-    """One app's public name and where its sandbox listens."""
+    """One app's public name and the endpoint of its sandbox."""
 
     slug: Slug
-    address: str  # host's publish address
+    address: str  # the publish address of the sandbox's host
     port: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class RouteTable:
-    """All routes at one instant, sorted by slug."""
+    """All routes at one moment, sorted by slug."""
 
     routes: tuple[Route, ...]
 
     @property
     def digest(self) -> str:
-        """32 hex characters that stand for exactly these routes."""
-        text = "\n".join(f"{r.slug} {r.address}:{r.port}" for r in self.routes)
+        """32 hexadecimal characters that identify exactly these routes."""
+        text = "\n".join(f"{route.slug} {route.address}:{route.port}" for route in self.routes)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def table(routes: Iterable[Route]) -> RouteTable:
-    """The table of these routes. Raises ValueError when one slug or one endpoint stands twice:
-    then the store is wrong, and publishing it would show one user's app to another."""
+def build_table(routes: Iterable[Route]) -> RouteTable:
+    """The table of these routes.
+
+    Raises ValueError if a slug or an endpoint occurs twice. Then the store is wrong, and publishing
+    the table could show one user's app to another.
+    """
     ordered = tuple(sorted(routes))
-    slugs = {r.slug for r in ordered}
-    endpoints = {(r.address, r.port) for r in ordered}
+    slugs = {route.slug for route in ordered}
+    endpoints = {(route.address, route.port) for route in ordered}
     if len(slugs) != len(ordered) or len(endpoints) != len(ordered):
         raise ValueError("a slug or an endpoint occurs twice among the routes")
     return RouteTable(routes=ordered)

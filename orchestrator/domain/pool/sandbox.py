@@ -1,4 +1,4 @@
-"""The Sandbox: one container on one host, its state machine and what makes it warm."""
+"""The Sandbox: one container on one host, with its state machine."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from orchestrator.domain.ids import HostId, SandboxId, SessionId, Slug
 
 
 class SandboxState(enum.StrEnum):
-    """Where a sandbox is. It holds its slot and its port in every state but GONE."""
+    """The state of a sandbox. It holds a slot and a port in every state but GONE."""
 
-    CREATING = "creating"  # intent committed; the container may or may not exist yet
-    WARM = "warm"  # runs, its agent has dialled home, its route is live, nobody has it
+    CREATING = "creating"  # its row is committed; its container may not exist yet
+    WARM = "warm"  # runs, its agent has connected, its route is live; no session has it
     CLAIMED = "claimed"  # belongs to a session
-    STOPPING = "stopping"  # its route is being withdrawn, then its container removed
-    BROKEN = "broken"  # found wanting by a diagnosis; to be retired
-    GONE = "gone"  # container, route, port and token are no more
+    STOPPING = "stopping"  # its route is withdrawn, then its container is removed
+    BROKEN = "broken"  # a diagnosis or a lost host has broken it; it will be retired
+    GONE = "gone"  # container and route are removed, port and slot are free
 
 
 TRANSITIONS: Mapping[SandboxState, frozenset[SandboxState]] = {
@@ -45,36 +45,39 @@ class Sandbox:
 
     id: SandboxId
     host_id: HostId
-    session_id: SessionId | None  # None: made for the warm pool and not claimed yet
+    session_id: SessionId | None  # None: created for the warm pool and not claimed yet
     state: SandboxState
-    slug: Slug  # the session's own when it was made for one
-    port: int  # published on the host's address; ours alone until GONE
-    image: str  # reference it was created from
-    container_id: str | None  # None until Docker answered
-    agent_seen_at: datetime | None  # last time the agent asked its inbox
-    routed: bool  # the proxy confirmed a table with this route in it
+    slug: Slug  # the session's, if it was created for one
+    port: int  # published on the host's address; no other sandbox gets it until GONE
+    image: str  # reference of the image it runs
+    container_id: str | None  # None until Docker has started it
+    agent_seen_at: datetime | None  # when its agent last polled its inbox
+    routed: bool  # the proxy has confirmed a table that holds this route
     reason: str  # why it is BROKEN or STOPPING, for people
     created_at: datetime
     state_since: datetime
     started_with: int = 1  # starts in progress on its host when it was placed, itself included
-    generation: int = 1  # of its host when it was placed: a host that was lost has a later one
+    generation: int = 1  # its host's when it was placed; smaller than that now: lost with the host
 
     def transition(self, to: SandboxState, now: datetime, reason: str = "") -> Sandbox:
-        """The sandbox in its next state. Raises IllegalMove when the table has no such
-        transition."""
+        """The sandbox in state `to`.
+
+        Raises errors.IllegalTransition if TRANSITIONS doesn't allow it.
+        """
         if to not in TRANSITIONS[self.state]:
-            raise errors.IllegalMove(
+            raise errors.IllegalTransition(
                 f"sandbox {self.id} can't go from {self.state} to {to}"
                 f" (since {self.state_since:%H:%M:%S}, {self.reason or 'no reason given'})"
             )
         return replace(self, state=to, state_since=now, reason=reason or self.reason)
 
 
-def settle(sandbox: Sandbox, now: datetime) -> Sandbox:
-    """CREATING ends by itself when its facts are in.
+def finish_creating(sandbox: Sandbox, now: datetime) -> Sandbox:
+    """End CREATING once its conditions are met; any other sandbox is returned unchanged.
 
-    For a session it is enough that the agent dialled home. A warm sandbox also needs its route
-    live, for a claim promises that the URL answers without a reload.
+    A session's sandbox is CLAIMED as soon as its agent has connected. One of the warm pool also
+    needs a live route before it is WARM, because a claimed app must answer at its URL without
+    another reload of the proxy.
     """
     if sandbox.state is not SandboxState.CREATING or sandbox.agent_seen_at is None:
         return sandbox

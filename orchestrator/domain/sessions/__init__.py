@@ -1,1 +1,1 @@
-"""What a user asked for, from request to end: sessions, their plan, versions and changes."""
+"""What a user asked for, from request to end: sessions, their planner, versions and changes."""

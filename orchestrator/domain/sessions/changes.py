@@ -1,4 +1,6 @@
-"""Changes: what users ask of apps that are there, and how that ended. See turns.py for when."""
+"""Changes: what users ask for once their app runs, and how each ended. turns.py says whose turn
+it is.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +16,19 @@ WAITING_MAX = 5
 
 
 class ChangeKind(enum.StrEnum):
-    """What is to be done."""
+    """What the user asks for."""
 
-    MESSAGE = "message"  # Claude makes the next version, by what the user says
-    RESTORE = "restore"  # an earlier version is to run again
+    MESSAGE = "message"  # the model makes the next version, following the user's words
+    RESTORE = "restore"  # an earlier version runs again
 
 
 class ChangeState(enum.StrEnum):
-    """How a change is: for people, worked out of turns and outcome."""
+    """How far a change has come. For people; not stored, see `state_of`."""
 
-    QUEUED = "queued"  # waits for its turn
-    RUNNING = "running"  # is being carried out; the version before goes on being served
-    DONE = "done"  # its version runs, or ran
-    FAILED = "failed"  # came to nothing
+    QUEUED = "queued"  # it waits for its turn
+    RUNNING = "running"  # it is being carried out; the version before it stays served
+    DONE = "done"  # it succeeded: its version runs, or ran until the next change
+    FAILED = "failed"  # it failed, or its session ended first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,14 +36,14 @@ class Change:
     """One row of the changes table."""
 
     session_id: SessionId
-    number: int  # 1.. within the session
-    text: str  # what the user says; "" for a restore
-    restores: int | None  # the version to go back to; None for a message
+    number: int  # 1, 2, ... within the session
+    text: str  # the user's words; "" for a restore
+    restores: int | None  # the version to run again; None for a message
     created_at: datetime
     ended_at: datetime | None = None
-    version: int | None = None  # that it came to
-    summary: str = ""  # what the model says that it did
-    failure: Failure | None = None  # why it came to nothing
+    version: int | None = None  # the version that runs because of it
+    summary: str = ""  # the model's own words about what it did
+    failure: Failure | None = None
 
     @property
     def kind(self) -> ChangeKind:
@@ -49,10 +51,10 @@ class Change:
 
 
 def state_of(change: Change, turns: Turns, *, session_ended: bool) -> ChangeState:
-    """How it is. What was still waiting when its session ended has come to nothing."""
+    """The state of a change. If its session ended while it waited or ran, it has failed."""
     if change.ended_at is not None:
         return ChangeState.FAILED if change.failure is not None else ChangeState.DONE
     if session_ended:
         return ChangeState.FAILED
-    under_way = turns.under_way and change.number == turns.given
-    return ChangeState.RUNNING if under_way else ChangeState.QUEUED
+    is_running = turns.has_running_change and change.number == turns.started
+    return ChangeState.RUNNING if is_running else ChangeState.QUEUED

@@ -1,40 +1,29 @@
-"""What was said about an app so far, cut down to what the model is given of it. Pure."""
+"""The conversation about an app so far, shortened to what the model gets to read of it.
+
+services.agents.assignments puts it into the assignment of each change.
+"""
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from orchestrator.contract.wire import Message, Role
 from orchestrator.domain.sessions.changes import Change
 
-_LINE_MAX = 4_000  # characters; the start of a long text says most of it
-_ALL_MAX = 24_000  # characters, about 6,000 tokens: the files say what the words led to
+_MESSAGE_MAX = 4_000  # characters; the beginning of a long text tells most of it
+_TOTAL_MAX = 24_000  # characters, about 6,000 tokens; the model also sees the app's files
 
 
-class Role(enum.StrEnum):
-    """Who said it."""
-
-    USER = "user"
-    ASSISTANT = "assistant"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Said:
-    """One line of the conversation."""
-
-    role: Role
-    text: str
-
-
-def so_far(asked: str, answered: str, changes: Sequence[Change]) -> Sequence[Said]:
-    """From the first prompt and its summary through those changes that are over, oldest first."""
-    first = [_user(asked), *([_assistant(answered)] if answered else [])]
-    later: list[Said] = []
+def conversation_of(prompt: str, summary: str, changes: Sequence[Change]) -> Sequence[Message]:
+    """The messages, oldest first: the prompt, the summary of the first version, then for each
+    change that has ended the user's request and how it ended.
+    """
+    opening = [_user(prompt), *([_assistant(summary)] if summary else [])]
+    later: list[Message] = []
     for change in changes:
         if change.ended_at is not None:
             later += [_user(_request(change)), _assistant(_reply(change))]
-    return _compacted(first, later)
+    return _without_middle(opening, later)
 
 
 def _request(change: Change) -> str:
@@ -43,33 +32,36 @@ def _request(change: Change) -> str:
 
 def _reply(change: Change) -> str:
     if change.failure is not None:
-        return f"That came to nothing: {change.failure.message}"
+        return f"This change failed: {change.failure.message}"
     return change.summary or f"Version {change.version} runs."
 
 
-def _compacted(first: list[Said], later: list[Said]) -> Sequence[Said]:
-    """The beginning says what the app is for, the end what it has become: the middle goes."""
-    room = _ALL_MAX - sum(len(one.text) for one in first)
+def _without_middle(opening: list[Message], later: list[Message]) -> Sequence[Message]:
+    """Leave out the middle of a long conversation.
+
+    The opening says what the app is for and the end what it has become, so both stay.
+    """
+    room = _TOTAL_MAX - sum(len(message.text) for message in opening)
     kept = 0
-    for one in reversed(later):
-        room -= len(one.text)
+    for message in reversed(later):
+        room -= len(message.text)
         if room < 0:
             break
         kept += 1
     dropped = len(later) - kept
     if not dropped:
-        return [*first, *later]
+        return [*opening, *later]
     gap = _assistant(f"({dropped} earlier messages are left out here.)")
-    return [*first, gap, *later[dropped:]]
+    return [*opening, gap, *later[dropped:]]
 
 
-def _user(text: str) -> Said:
-    return Said(role=Role.USER, text=_cut(text))
+def _user(text: str) -> Message:
+    return Message(role=Role.USER, text=_shorten(text))
 
 
-def _assistant(text: str) -> Said:
-    return Said(role=Role.ASSISTANT, text=_cut(text))
+def _assistant(text: str) -> Message:
+    return Message(role=Role.ASSISTANT, text=_shorten(text))
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= _LINE_MAX else text[: _LINE_MAX - 1] + "…"
+def _shorten(text: str) -> str:
+    return text if len(text) <= _MESSAGE_MAX else text[: _MESSAGE_MAX - 1] + "…"

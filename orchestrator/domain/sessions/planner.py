@@ -1,6 +1,7 @@
-"""The planner: from what is there to the next step of one session. services.converge asks.
+"""The planner: given what is observed of one session, choose the next step.
 
-`plan` is total and pure: the same observation and time give the same step.
+`services.sessions.converge` calls `plan` and carries out the step that it returns. `plan` is total
+and pure: the same observation and time always give the same step.
 """
 
 from __future__ import annotations
@@ -23,42 +24,42 @@ from orchestrator.domain.sessions.session import (
 from orchestrator.domain.sessions.steps import (
     Advance,
     BeginChange,
-    BeginEnd,
     Claim,
-    Done,
+    Destroy,
     EndChange,
+    EndMove,
     Fail,
     Finish,
-    LetGo,
+    Nothing,
     Relocate,
     Remove,
     Requeue,
-    Rest,
     Retire,
     Start,
     Step,
     Switch,
     Verify,
+    Wait,
 )
 
 ATTEMPTS_MAX = 3
-CHANGE_TRIES_MAX = 3  # a change that takes its sandbox down with it is not begun for ever
+CHANGE_TRIES_MAX = 3  # a change that crashes its sandbox is not begun again for ever
 _BACKOFF_S = (1.0, 2.0, 4.0)
-_LOOK_AGAIN_S = 2.0  # so that a lost nudge costs an unfinished session at most about this much
-_WITHDRAWAL_S = 0.5
-_MOVE_MAX = timedelta(seconds=90)  # from the placement of a successor to its app's first answer
-# What the old place of a moved app is still given, so that it answers what it was asked before.
+_RECHECK_S = 2.0  # a lost nudge delays an unfinished session by at most about this much
+_ROUTE_RECHECK_S = 0.5  # while the proxy publishes or withdraws a route
+_MOVE_MAX = timedelta(seconds=90)  # from the placement of the successor to its app's first answer
+# After the switch the old sandbox runs a little longer, to answer the requests it already has.
 _LINGER = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """All that the planner may look at: the session, its sandbox, and who else waits."""
+    """Everything the planner may look at."""
 
     session: Session
-    sandbox: Sandbox | None  # the one named by session.sandbox_id
-    host: Host | None = None  # the one that this sandbox is on
-    other: Sandbox | None = None  # the one named by session.move
+    sandbox: Sandbox | None  # the one that session.sandbox_id names
+    host: Host | None = None  # the host of that sandbox
+    other_sandbox: Sandbox | None = None  # during a move: the one that session.move names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,39 +71,44 @@ class Deadlines:
     deploying_s: float = 60.0
 
 
-def plan(seen: Observation, now: datetime) -> Step:
-    """The next step of this session. The end comes before everything, clean-up before progress."""
-    session = seen.session
+def plan(observation: Observation, now: datetime) -> Step:
+    """Choose the session's next step.
+
+    Order matters: ending the session comes before everything else, clean-up before progress.
+    """
+    session = observation.session
     if session.ended:
-        return Done()
+        return Nothing()
     if session.wanted is Wanted.GONE:
-        return _end(seen, now)
+        return _destroy(observation, now)
     if session.failure is not None:
-        return _clean_up(seen, now) or _after_failure(session, session.failure)
+        return _clean_up(observation, now) or _retry_or_give_up(session, session.failure)
     if session.state is SessionState.QUEUED:
-        return Claim() if session.due_at <= now else Rest(until=session.due_at)
+        return Claim() if session.due_at <= now else Wait(until=session.due_at)
     if session.state is SessionState.READY:
-        return _keep_running(seen, now)
-    return _change(seen, now) if session.changing else _make_progress(seen, now)
+        return _keep_running(observation, now)
+    if session.is_changing:
+        return _carry_out_change(observation, now)
+    return _make_progress(observation, now)
 
 
 def backoff_s(attempt: int, spread: float) -> float:
-    """Seconds before the attempt after `attempt` (1, 2, ...): 1, 2, 4 and up to half as much again.
+    """Seconds to wait after failed attempt number `attempt`: 1, 2 or 4, plus up to half as much.
 
-    `spread` is a uniform random number in [0, 1): jitter keeps failed sessions from coming back
-    all at once.
+    `spread` is a uniform random number in [0, 1). The jitter keeps sessions that failed together
+    from coming back together.
     """
     base = _BACKOFF_S[min(attempt, len(_BACKOFF_S)) - 1]
     return base * (1 + spread / 2)
 
 
-def look_again_at(now: datetime) -> datetime:
-    """When an unfinished session is overdue if nobody nudged it."""
-    return now + timedelta(seconds=_LOOK_AGAIN_S)
+def recheck_at(now: datetime) -> datetime:
+    """When the nudge loop looks at an unfinished session again, if nobody nudged it before."""
+    return now + timedelta(seconds=_RECHECK_S)
 
 
 def deadline_for(state: SessionState, now: datetime, limits: Deadlines) -> datetime | None:
-    """When a state that was entered now has lasted too long; None for states without a limit."""
+    """The deadline of a state that is entered now. None: the state has no time limit."""
     seconds = {
         SessionState.PROVISIONING: limits.provisioning_s,
         SessionState.GENERATING: limits.generating_s,
@@ -111,134 +117,152 @@ def deadline_for(state: SessionState, now: datetime, limits: Deadlines) -> datet
     return None if seconds is None else now + timedelta(seconds=seconds)
 
 
-def _end(seen: Observation, now: datetime) -> Step:
-    if seen.session.state is not SessionState.DESTROYING:
-        return BeginEnd()
-    return _clean_up(seen, now) or Finish(state=SessionState.DESTROYED)
+def _destroy(observation: Observation, now: datetime) -> Step:
+    if observation.session.state is not SessionState.DESTROYING:
+        return Destroy()
+    return _clean_up(observation, now) or Finish(state=SessionState.DESTROYED)
 
 
-def _clean_up(seen: Observation, now: datetime) -> Step | None:
-    if seen.session.move is not None:
-        return LetGo(sandbox=seen.other, reason=_why(seen.session))
-    sandbox = seen.sandbox
+def _clean_up(observation: Observation, now: datetime) -> Step | None:
+    """Remove the session's sandboxes. None: both are gone."""
+    reason = _clean_up_reason(observation.session)
+    if observation.session.move is not None:
+        return EndMove(sandbox=observation.other_sandbox, reason=reason)
+    sandbox = observation.sandbox
     if sandbox is None or sandbox.state is SandboxState.GONE:
         return None
     if sandbox.state is not SandboxState.STOPPING:
-        return Retire(sandbox=sandbox, reason=_why(seen.session))
+        return Retire(sandbox=sandbox, reason=reason)
     if sandbox.routed:
-        # The publisher nudges us as soon as the proxy confirmed; its port serves nobody else until.
-        return Rest(until=now + timedelta(seconds=_WITHDRAWAL_S))
+        # The proxy may still send requests to this port, so the sandbox keeps it. The publisher
+        # nudges the session as soon as the proxy confirms that the route is withdrawn.
+        return Wait(until=now + timedelta(seconds=_ROUTE_RECHECK_S))
     return Remove(sandbox=sandbox)
 
 
-def _after_failure(session: Session, failure: Failure) -> Step:
-    if not failure.burns:
+def _retry_or_give_up(session: Session, failure: Failure) -> Step:
+    if not failure.counts_as_attempt:
         return Requeue(attempt=session.attempt)
     if failure.permanent or session.attempt >= ATTEMPTS_MAX:
         return Finish(state=SessionState.FAILED)
     return Requeue(attempt=session.attempt + 1)
 
 
-def _keep_running(seen: Observation, now: datetime) -> Step:
-    session, report = seen.session, seen.session.report
+def _keep_running(observation: Observation, now: datetime) -> Step:
+    """The session is READY: recover it, move it or begin its next change, if need be."""
+    session, host, report = observation.session, observation.host, observation.session.report
     if report is not None and report.phase is Phase.FAILED:
-        return Fail(failure=_reported(report))
-    if _lost(seen.sandbox):
-        return _recover(seen, now)
+        return Fail(failure=_reported_failure(report))
+    if _is_lost(observation.sandbox):
+        return _recover(observation, now)
     if session.move is not None:
-        return _settle_in(seen, session.move, now) if session.move.switched_at else _go(seen, now)
-    is_to_move = seen.host is not None and seen.host.drain is Drain.MOVE
-    is_to_move = is_to_move and session.bundle is not None
-    if is_to_move and session.due_at <= now:
+        return _continue_move(observation, session.move, now)
+    must_move = host is not None and host.drain is Drain.MOVE and session.bundle is not None
+    if must_move and session.due_at <= now:
         return Relocate()
-    if session.turns.next is not None:
-        return _next_change(session)
-    return Rest(until=session.due_at if is_to_move else session.expires_at)
+    if session.turns.next_number is not None:
+        return _begin_next_change(session)
+    return Wait(until=session.due_at if must_move else session.expires_at)
 
 
-def _next_change(session: Session) -> Step:
+def _begin_next_change(session: Session) -> Step:
     if session.turns.tries < CHANGE_TRIES_MAX:
         return BeginChange()
     message = f"The sandbox was lost {CHANGE_TRIES_MAX} times while this was being done"
     return EndChange(failure=Failure(code="sandbox_lost", message=message))
 
 
-def _change(seen: Observation, now: datetime) -> Step:
-    """Whatever becomes of a change, the version before goes on; it is lost with its sandbox alone,
-    and then comes back first."""
-    session, report = seen.session, seen.session.report
-    if seen.sandbox is None or _lost(seen.sandbox):
-        return _recover(seen, now)
+def _carry_out_change(observation: Observation, now: datetime) -> Step:
+    """A change is under way, while the version before it is still served.
+
+    A change that fails leaves that version running. Only a lost sandbox takes it down: then the
+    session recovers first.
+    """
+    session, report = observation.session, observation.session.report
+    if observation.sandbox is None or _is_lost(observation.sandbox):
+        return _recover(observation, now)
     if report is not None and report.phase is Phase.FAILED:
-        return EndChange(failure=_reported(report))  # and of the session, for nothing runs there
+        # Nothing runs in the sandbox any more: once the change has ended, the session fails too.
+        return EndChange(failure=_reported_failure(report))
     if report is not None and report.phase is Phase.READY and report.setback is not None:
         return EndChange(failure=report.setback)
-    if session.deadline_at is not None and session.deadline_at <= now and _counts(seen.host, now):
-        return EndChange(failure=_too_late(session))
-    return _follow(seen, seen.sandbox, now)
+    if _is_late(observation, now):
+        return EndChange(failure=_timeout_failure(session))
+    return _follow_agent(session, observation.sandbox, now)
 
 
-def _recover(seen: Observation, now: datetime) -> Step:
-    if seen.session.bundle is None:
-        return Fail(failure=Failure(code="sandbox_lost", message=_lost_message(seen.sandbox)))
-    return _clean_up(seen, now) or Requeue(attempt=1)
+def _recover(observation: Observation, now: datetime) -> Step:
+    """The sandbox is lost: start the session's bundle in another one."""
+    if observation.session.bundle is None:
+        message = _lost_message(observation.sandbox)
+        return Fail(failure=Failure(code="sandbox_lost", message=message))
+    return _clean_up(observation, now) or Requeue(attempt=1)
 
 
-def _go(seen: Observation, now: datetime) -> Step:
-    """The first half of a move: the app comes up elsewhere while it goes on being served here."""
-    move, other = seen.session.move, seen.other
-    assert move is not None
-    if other is None or _lost(other):
-        return LetGo(sandbox=other, reason=_lost_message(other))
-    if move.report is not None and move.report.phase is Phase.FAILED:
-        return LetGo(sandbox=other, reason=_reported(move.report).message)
-    if now - other.state_since > _MOVE_MAX:
-        return LetGo(sandbox=other, reason="the app did not start there in time")
-    if other.state is SandboxState.CREATING and other.container_id is None:
-        return Start(sandbox=other)
-    if move.report is not None and move.report.phase is Phase.READY and other.routed:
-        return Switch(sandbox=other)
-    return Rest(until=look_again_at(now))
+def _continue_move(observation: Observation, move: Move, now: datetime) -> Step:
+    if move.switched_at is None:
+        return _start_successor(observation.other_sandbox, move, now)
+    return _finish_move(observation, move.switched_at, now)
 
 
-def _settle_in(seen: Observation, move: Move, now: datetime) -> Step:
-    """The second half: the old place answers what it was asked before, and is let go."""
-    assert seen.sandbox is not None
-    assert move.switched_at is not None
-    if not seen.sandbox.routed:
-        return Rest(until=now + timedelta(seconds=_WITHDRAWAL_S))
-    if now < move.switched_at + _LINGER and not _lost(seen.other):
-        return Rest(until=move.switched_at + _LINGER)
-    return LetGo(sandbox=seen.other, reason="its session has moved")
-
-
-def _make_progress(seen: Observation, now: datetime) -> Step:
-    session, sandbox, report = seen.session, seen.sandbox, seen.session.report
-    if sandbox is None or _lost(sandbox):
-        return Fail(
-            failure=Failure(code="sandbox_lost", message=_lost_message(sandbox), permanent=False)
-        )
+def _start_successor(successor: Sandbox | None, move: Move, now: datetime) -> Step:
+    """The first half of a move: start the app on the new host. The old one still serves it."""
+    report = move.report
+    if successor is None or _is_lost(successor):
+        return EndMove(sandbox=successor, reason=_lost_message(successor))
     if report is not None and report.phase is Phase.FAILED:
-        return Fail(failure=_reported(report))
-    if session.deadline_at is not None and session.deadline_at <= now and _counts(seen.host, now):
-        return Fail(failure=_too_late(session))
+        return EndMove(sandbox=successor, reason=_reported_failure(report).message)
+    if now - successor.state_since > _MOVE_MAX:
+        return EndMove(sandbox=successor, reason="the app did not start there in time")
+    if successor.state is SandboxState.CREATING and successor.container_id is None:
+        return Start(sandbox=successor)
+    if report is not None and report.phase is Phase.READY and successor.routed:
+        return Switch(sandbox=successor)
+    return Wait(until=recheck_at(now))
+
+
+def _finish_move(observation: Observation, switched_at: datetime, now: datetime) -> Step:
+    """The second half of a move: the new sandbox serves the app. Release the old one.
+
+    First the proxy must publish the new route. Then the old sandbox lingers for a moment, to
+    answer the requests it already has.
+    """
+    assert observation.sandbox is not None
+    predecessor = observation.other_sandbox
+    if not observation.sandbox.routed:
+        return Wait(until=now + timedelta(seconds=_ROUTE_RECHECK_S))
+    if now < switched_at + _LINGER and not _is_lost(predecessor):
+        return Wait(until=switched_at + _LINGER)
+    return EndMove(sandbox=predecessor, reason="its session has moved")
+
+
+def _make_progress(observation: Observation, now: datetime) -> Step:
+    """An attempt is under way, and no version of the app is served yet."""
+    session, sandbox, report = observation.session, observation.sandbox, observation.session.report
+    if sandbox is None or _is_lost(sandbox):
+        message = _lost_message(sandbox)
+        return Fail(failure=Failure(code="sandbox_lost", message=message, permanent=False))
+    if report is not None and report.phase is Phase.FAILED:
+        return Fail(failure=_reported_failure(report))
+    if _is_late(observation, now):
+        return Fail(failure=_timeout_failure(session))
     if sandbox.state is SandboxState.CREATING and sandbox.container_id is None:
         return Start(sandbox=sandbox)
-    return _follow(seen, sandbox, now)
+    return _follow_agent(session, sandbox, now)
 
 
-def _follow(seen: Observation, sandbox: Sandbox, now: datetime) -> Step:
-    """Go where the agent says that it is."""
-    session, report = seen.session, seen.session.report
+def _follow_agent(session: Session, sandbox: Sandbox, now: datetime) -> Step:
+    """Move the session to the phase that its agent reports."""
+    report = session.report
     if report is None:
-        return Rest(until=look_again_at(now))
+        return Wait(until=recheck_at(now))
     if report.phase is Phase.READY:
-        # A route that isn't live yet can't be verified; the publisher nudges us when it is.
-        return Verify(sandbox=sandbox) if sandbox.routed else Rest(until=look_again_at(now))
-    there = _STATE_OF_PHASE[report.phase]
-    if there is not session.state and not _is_behind(there, session.state):
-        return Advance(to=there)
-    return Rest(until=look_again_at(now))
+        # The URL answers only once the route is live. The publisher nudges the session then.
+        return Verify(sandbox=sandbox) if sandbox.routed else Wait(until=recheck_at(now))
+    state = _STATE_OF_PHASE[report.phase]
+    if _FORWARD.index(state) > _FORWARD.index(session.state):
+        return Advance(to=state)
+    return Wait(until=recheck_at(now))
 
 
 _STATE_OF_PHASE = {
@@ -249,19 +273,19 @@ _FORWARD = (SessionState.PROVISIONING, SessionState.GENERATING, SessionState.DEP
 assert frozenset(_FORWARD) == IN_PROGRESS
 
 
-def _counts(host: Host | None, now: datetime) -> bool:
-    """Whether lateness on this host means something: not while it is out of reach, nor just after,
-    for what was on its way then is still arriving."""
-    if host is None:
-        return True
-    return host.state is HostState.UP and now - host.state_since >= LOST_AFTER
+def _is_late(observation: Observation, now: datetime) -> bool:
+    """Whether the deadline has passed although the agent's reports could reach us.
+
+    While the host is out of reach no report arrives. Just after its return, the reports of that
+    time are still arriving. In both cases the deadline is not enforced.
+    """
+    deadline, host = observation.session.deadline_at, observation.host
+    if deadline is None or deadline > now:
+        return False
+    return host is None or (host.state is HostState.UP and now - host.state_since >= LOST_AFTER)
 
 
-def _is_behind(there: SessionState, here: SessionState) -> bool:
-    return _FORWARD.index(there) < _FORWARD.index(here)
-
-
-def _lost(sandbox: Sandbox | None) -> bool:
+def _is_lost(sandbox: Sandbox | None) -> bool:
     return sandbox is None or sandbox.state in {
         SandboxState.BROKEN,
         SandboxState.STOPPING,
@@ -274,24 +298,24 @@ def _lost_message(sandbox: Sandbox | None) -> str:
     return f"The sandbox was lost: {reason}"
 
 
-def _reported(report: Report) -> Failure:
+def _reported_failure(report: Report) -> Failure:
     return report.failure or Failure(code="app_not_ready", message="The app did not start")
 
 
-def _too_late(session: Session) -> Failure:
+def _timeout_failure(session: Session) -> Failure:
     match session.state:
         case SessionState.PROVISIONING:
-            code, what, permanent = "sandbox_not_ready", "The sandbox did not answer", False
+            code, problem, permanent = "sandbox_not_ready", "The sandbox did not answer", False
         case SessionState.GENERATING:
-            code, what, permanent = "generation_timeout", "The app was not written", True
+            code, problem, permanent = "generation_timeout", "The app was not written", True
         case _:
-            code, what, permanent = "app_not_ready", "The app did not answer at its URL", True
-    last = session.report.message if session.report is not None else ""
-    tail = f" (last heard: {last})" if last else ""
-    return Failure(code=code, message=f"{what} in time{tail}", permanent=permanent)
+            code, problem, permanent = "app_not_ready", "The app did not answer at its URL", True
+    last_message = session.report.message if session.report is not None else ""
+    tail = f" (last heard: {last_message})" if last_message else ""
+    return Failure(code=code, message=f"{problem} in time{tail}", permanent=permanent)
 
 
-def _why(session: Session) -> str:
+def _clean_up_reason(session: Session) -> str:
     if session.wanted is Wanted.GONE:
         return "its session is to end"
     return f"its session failed: {session.failure.code}" if session.failure else "it was lost"

@@ -1,4 +1,7 @@
-"""What a person sees of a session: its progress, one line about it, and where its time went."""
+"""What people see of a session: a progress bar, one line of text, and the time in each state.
+
+The API's views call it.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ _MESSAGES: Mapping[SessionState, str] = {
 
 
 def progress_of(session: Session) -> int:
-    """What the bar shows, 10..100: by state, and within GENERATING by what the agent reported."""
+    """The progress bar, 10..100: by state, and within GENERATING by the agent's reports."""
     if session.state is SessionState.GENERATING and session.report is not None:
         return max(_PROGRESS[session.state], min(session.report.progress, _GENERATING_MAX))
     return _PROGRESS[session.state]
@@ -50,11 +53,11 @@ def message_of(session: Session) -> str:
 
 
 def phase_seconds(session: Session, now: datetime) -> dict[str, float]:
-    """Seconds spent in each state so far, summed over attempts, in order of first entry."""
-    spent: dict[str, float] = {}
-    ends = [entered.at for entered in session.history[1:]]
+    """Seconds spent in each state until now, summed over attempts, in order of first entry."""
+    totals: dict[str, float] = {}
+    ends = [entry.at for entry in session.history[1:]]
     ends.append(session.history[-1].at if session.ended else now)
-    for entered, end in zip(session.history, ends, strict=True):
-        seconds = max(0.0, (end - entered.at).total_seconds())
-        spent[entered.state] = round(spent.get(entered.state, 0.0) + seconds, 3)
-    return spent
+    for entry, end in zip(session.history, ends, strict=True):
+        seconds = max(0.0, (end - entry.at).total_seconds())
+        totals[entry.state] = round(totals.get(entry.state, 0.0) + seconds, 3)
+    return totals

@@ -1,4 +1,7 @@
-"""Which reports of agents count, and what they change. Late and repeated ones change nothing."""
+"""Which reports of agents count, and what they change. services.agents.reports calls it.
+
+Late and repeated reports change nothing.
+"""
 
 from __future__ import annotations
 
@@ -9,39 +12,49 @@ from orchestrator.domain.sessions.session import Phase, Report, Session, Wanted
 
 
 def accept_report(session: Session, report: Report, now: datetime) -> Session | None:
-    """The session with a newer report in it, or None when the report is late, repeated or moot.
+    """The session with this report. None: the report is late, repeated or of no use any more.
 
-    Progress never goes backwards within an attempt: an agent that restarts its count is clamped.
-    A report that changes what converge may do makes the session due at once.
+    Within an attempt progress never goes backwards, even if the agent starts counting again. A
+    report of another phase makes the session due at once, because converge may have work to do.
     """
-    known = session.report
+    current = session.report
     if session.ended or session.failure is not None or session.wanted is Wanted.GONE:
         return None
-    if known is not None and (report.seq <= known.seq or known.phase is Phase.FAILED):
+    if not _is_newer(report, current):
         return None
-    # A second start of the app is DEPLOYING again only for the log; what was READY stays READY.
     phase = report.phase
-    if known is not None and phase is not Phase.FAILED:
-        phase = max(known.phase, phase, key=_PHASE_ORDER.index)
-    progress = max(report.progress, known.progress if known is not None else 0)
-    merged = replace(report, phase=phase, progress=progress)
-    moved = known is None or known.phase is not phase
-    return replace(session, report=merged, updated_at=now, due_at=now if moved else session.due_at)
+    if current is not None and phase is not Phase.FAILED:
+        # An agent that restarts the app reports DEPLOYING again. Only the log needs to know: a
+        # session whose app was READY stays READY.
+        phase = max(current.phase, phase, key=_PHASE_ORDER.index)
+    progress = max(report.progress, current.progress if current is not None else 0)
+    is_new_phase = current is None or current.phase is not phase
+    return replace(
+        session,
+        report=replace(report, phase=phase, progress=progress),
+        updated_at=now,
+        due_at=now if is_new_phase else session.due_at,
+    )
 
 
 def accept_successor_report(session: Session, report: Report, now: datetime) -> Session | None:
-    """The session with what the agent of its next sandbox said; None when that is late or moot."""
+    """The same for the agent of the new sandbox, while the session moves to another host."""
     if session.ended or session.wanted is Wanted.GONE or session.move is None:
         return None
-    known = session.move.report
-    if known is not None and (report.seq <= known.seq or known.phase is Phase.FAILED):
+    current = session.move.report
+    if not _is_newer(report, current):
         return None
-    moved = known is None or known.phase is not report.phase
+    is_new_phase = current is None or current.phase is not report.phase
     return replace(
         session,
         move=replace(session.move, report=report),
-        due_at=now if moved else session.due_at,
+        due_at=now if is_new_phase else session.due_at,
     )
+
+
+def _is_newer(report: Report, current: Report | None) -> bool:
+    """After FAILED no report of the same agent counts."""
+    return current is None or (report.seq > current.seq and current.phase is not Phase.FAILED)
 
 
 _PHASE_ORDER = (Phase.GENERATING, Phase.DEPLOYING, Phase.READY, Phase.FAILED)

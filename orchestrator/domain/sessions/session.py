@@ -1,4 +1,4 @@
-"""The Session: what a user asked for, its state machine, and what a person sees of it."""
+"""The Session: what a user asked for, with its state machine. The centre of the domain."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from orchestrator.contract.wire import Phase as Phase
 from orchestrator.domain import errors
 from orchestrator.domain.ids import HostId, SandboxId, SessionId, Sha256, Slug, UserId
 from orchestrator.domain.pool.host import Wish
@@ -14,36 +15,27 @@ from orchestrator.domain.sessions.turns import Turns
 
 
 class SessionState(enum.StrEnum):
-    """Where a session is. Moved by converge alone."""
+    """How far a session has come. Only converge changes it."""
 
-    QUEUED = "queued"  # admitted; waits for a sandbox, or for its next attempt
-    PROVISIONING = "provisioning"  # has a sandbox; its agent has not reported yet
-    GENERATING = "generating"  # the agent is having the app written
-    DEPLOYING = "deploying"  # the app is being started
+    QUEUED = "queued"  # waits for a sandbox, or for its next attempt
+    PROVISIONING = "provisioning"  # a sandbox is claimed; its agent has not reported yet
+    GENERATING = "generating"  # the agent lets the model write the app
+    DEPLOYING = "deploying"  # the agent starts the app
     READY = "ready"  # the public URL answered
-    DESTROYING = "destroying"  # wanted is GONE; clean-up is under way
-    DESTROYED = "destroyed"  # nothing of it is left but its record and its archived bundle
-    FAILED = "failed"  # gave up, after clean-up; failure says why
+    DESTROYING = "destroying"  # wanted is GONE; its sandboxes are being removed
+    DESTROYED = "destroyed"  # only its record and its archived bundles are left
+    FAILED = "failed"  # given up and cleaned up; `failure` says why
 
 
 class Wanted(enum.StrEnum):
-    """What should become of a session. All that API, reaper and operator may set."""
+    """What should become of a session. The API, the reaper and operators set this and no state."""
 
-    RUNNING = "running"  # until its time is up
-    GONE = "gone"  # from now on; there is no way back
-
-
-class Phase(enum.StrEnum):
-    """What an agent says it is doing."""
-
-    GENERATING = "generating"  # the app is being written
-    DEPLOYING = "deploying"  # the app is being started
-    READY = "ready"  # the app answered inside the sandbox
-    FAILED = "failed"  # the agent gave up; the report carries the failure
+    RUNNING = "running"  # keep it until it expires
+    GONE = "gone"  # destroy it now; this can't be undone
 
 
 class Tier(enum.StrEnum):
-    """Who pays: decides limits and the queue's order."""
+    """The plan of a user. It decides their limits and their place in the queue."""
 
     FREE = "free"  # anonymous visitors, and keys without a plan
     PRO = "pro"  # paying users
@@ -81,8 +73,8 @@ TRANSITIONS: Mapping[SessionState, frozenset[SessionState]] = {
             SessionState.FAILED,
         }
     ),
-    # READY -> QUEUED is recovery: the sandbox was lost, the bundle starts elsewhere, same URL.
-    # READY -> GENERATING or DEPLOYING is a change, while the version before goes on being served.
+    # READY -> QUEUED: recovery. The sandbox was lost; the bundle starts in another one, at the
+    # same URL. READY -> GENERATING or DEPLOYING: a change. The version before it stays served.
     SessionState.READY: frozenset(
         {
             SessionState.GENERATING,
@@ -105,39 +97,43 @@ IN_PROGRESS = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """Why an attempt, or a session, came to nothing."""
+    """Why an attempt, a change or a whole session failed."""
 
-    code: str  # stable, for programs
-    message: str  # for people; app failures end with the last log lines
+    code: str  # for programs; never renamed
+    message: str  # for people; if the app failed, it ends with the last log lines
     permanent: bool = True  # False: the next attempt may work
-    burns: bool = True  # False: it was the host's doing, and another host may have it at once
+    counts_as_attempt: bool = True  # False: it was the host's fault, another host may try at once
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """The last thing this attempt's agent said. A fact, not a state."""
+    """The latest report of the agent of this attempt. A fact, not a state."""
 
-    seq: int  # grows with every report of one attempt; older ones are dropped
+    seq: int  # grows with every report of one attempt; a report with a smaller one is dropped
     phase: Phase
-    progress: int  # 0..100 as the agent sees it
+    progress: int  # 0..100, estimated by the agent
     message: str = ""  # for people
-    failure: Failure | None = None  # with phase FAILED alone
-    summary: str = ""  # with phase READY: what the model says that it did
-    setback: Failure | None = None  # with phase READY: a change failed, what was there goes on
+    failure: Failure | None = None  # only with phase FAILED
+    summary: str = ""  # with phase READY: the model's own words about what it did
+    setback: Failure | None = None  # with phase READY: a change failed, the old version runs on
 
 
 @dataclass(frozen=True, kw_only=True)
 class Move:
-    """A READY session on its way from one host to another, its app being served all the while."""
+    """A READY session is moving from one host to another, while its app stays up.
 
-    sandbox_id: SandboxId  # the other one: until the switch where it goes, afterwards where it was
-    switched_at: datetime | None = None  # when the session's slug went over
-    report: Report | None = None  # the last that was heard from where it goes
+    `Session.sandbox_id` names the sandbox that serves the app. The move names the other one:
+    until the switch that is the new sandbox, afterwards the old one.
+    """
+
+    sandbox_id: SandboxId
+    switched_at: datetime | None = None  # when the session's slug passed to the new sandbox
+    report: Report | None = None  # the latest report of the new sandbox's agent
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entered:
-    """One line of a session's history."""
+class HistoryEntry:
+    """One entry of a session's history: a state and when it was entered."""
 
     state: SessionState
     at: datetime
@@ -145,62 +141,64 @@ class Entered:
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """One row of the sessions table. `revision` grows with every write, whoever makes it."""
+    """One row of the sessions table."""
 
     id: SessionId
     user_id: UserId
     tier: Tier
-    prompt: str  # at most 16 KiB of text; "" when only a template was asked for
-    template: str | None  # catalog name, when the app is a template
-    bundle: Sha256 | None  # what the agent should start; None: generate from the prompt
+    prompt: str  # at most 16 KiB of UTF-8; "" if the user only chose a template
+    template: str | None  # its name in the catalog, if the app is a template
+    bundle: Sha256 | None  # what the agent should start; None: generate it from the prompt
     state: SessionState
     wanted: Wanted
-    slug: Slug | None  # set by the first claim; stays through recovery, so the URL does
+    slug: Slug | None  # set by the first claim; recovery keeps it, and with it the URL
     sandbox_id: SandboxId | None  # the sandbox of this attempt
     attempt: int  # 1..ATTEMPTS_MAX
-    version: int  # 0 until an app was healthy once
+    version: int  # the version that runs; 0 until one was healthy
     report: Report | None  # of this attempt
-    failure: Failure | None  # a verdict: set before clean-up, shown after it
-    ttl_s: int  # seconds from creation to expiry, as asked for
-    due_at: datetime  # look again at this time; the reconcile loop nudges what is overdue
-    deadline_at: datetime | None  # of the present state
-    expires_at: datetime  # the reaper's column
+    failure: Failure | None  # set before clean-up begins, shown once it is over
+    ttl_s: int  # requested seconds from creation to expiry
+    due_at: datetime  # when the nudge loop nudges it, if nobody did before
+    deadline_at: datetime | None  # of the present state; None: it may last
+    expires_at: datetime  # then the reaper sets wanted = GONE
     created_at: datetime
     updated_at: datetime
-    history: tuple[Entered, ...]
-    wish: Wish = field(default_factory=Wish)  # what it asks of its host
-    refused_by: tuple[HostId, ...] = ()  # hosts whose Docker would not start this attempt
+    history: tuple[HistoryEntry, ...]
+    wish: Wish = field(default_factory=Wish)  # what its host must offer
+    refused_by: tuple[HostId, ...] = ()  # hosts whose Docker refused to start this attempt
     move: Move | None = None
     turns: Turns = field(default_factory=Turns)
-    reused: bool = False  # its first version was made by an earlier session, from an equal prompt
-    revision: int = 0
+    reused: bool = False  # an earlier session made its first version, from an equal prompt
+    revision: int = 0  # grows with every write; a write of an older one is refused
 
     @property
     def ended(self) -> bool:
         return self.state in ENDED
 
     @property
-    def changing(self) -> bool:
-        """Whether a change is under way: the version before goes on being served meanwhile."""
-        return self.state in IN_PROGRESS and self.turns.under_way
+    def is_changing(self) -> bool:
+        """Whether a change is under way, while the version before it stays served."""
+        return self.state in IN_PROGRESS and self.turns.has_running_change
 
     @property
-    def served(self) -> bool:
-        """Whether its URL leads to a running app."""
-        return self.state is SessionState.READY or self.changing
+    def is_served(self) -> bool:
+        """Whether the URL leads to a running app."""
+        return self.state is SessionState.READY or self.is_changing
 
     @property
     def state_since(self) -> datetime:
         return self.history[-1].at
 
     def transition(self, to: SessionState, now: datetime) -> Session:
-        """The session in its next state. Raises IllegalMove, with the history, when the table has
-        no such transition."""
+        """The session in state `to`.
+
+        Raises errors.IllegalTransition, with the history, if TRANSITIONS doesn't allow it.
+        """
         if to not in TRANSITIONS[self.state]:
-            states = " -> ".join(entered.state for entered in self.history)
-            raise errors.IllegalMove(
-                f"session {self.id} can't go from {self.state} to {to}; it went {states}"
+            states = " -> ".join(entry.state for entry in self.history)
+            raise errors.IllegalTransition(
+                f"session {self.id} can't go from {self.state} to {to}; its history: {states}"
             )
         return replace(
-            self, state=to, updated_at=now, history=(*self.history, Entered(state=to, at=now))
+            self, state=to, updated_at=now, history=(*self.history, HistoryEntry(state=to, at=now))
         )

@@ -1,4 +1,7 @@
-"""What is to be done next for one session, as values. The planner chooses; converge carries out."""
+"""Steps: what to do next for one session, as values.
+
+`planner.plan` chooses a step, `services.sessions.converge` carries it out and logs its name.
+"""
 
 from __future__ import annotations
 
@@ -10,58 +13,58 @@ from orchestrator.domain.sessions.session import Failure, SessionState
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rest:
-    """Nothing to do until `until`, or until a nudge."""
+class Wait:
+    """Do nothing until `until`, or until a nudge."""
 
     until: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
-class Done:
-    """Nothing to do ever again."""
+class Nothing:
+    """The session has ended: no step will ever follow."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """Get a sandbox: a warm one, or a new one where there is room."""
+    """Get a sandbox: claim a warm one, or place a new one on a host with a free slot."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """Create and start the container of a sandbox whose intent is committed."""
+    """Create and start the container of a sandbox that has been placed."""
 
     sandbox: Sandbox
 
 
 @dataclass(frozen=True, kw_only=True)
 class Advance:
-    """Move the session to where its agent says it is."""
+    """Move the session to the state that its agent reports."""
 
     to: SessionState
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verify:
-    """Ask the public URL; READY if it answers."""
+    """Probe the public URL. If it answers, the session is READY."""
 
     sandbox: Sandbox
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fail:
-    """Write down why this attempt came to nothing; clean-up follows."""
+    """Record why this attempt failed. Clean-up follows."""
 
     failure: Failure
 
 
 @dataclass(frozen=True, kw_only=True)
-class BeginEnd:
-    """Enter DESTROYING."""
+class Destroy:
+    """Enter DESTROYING. Clean-up follows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Retire:
-    """Take the sandbox out of the route table: STOPPING."""
+    """Withdraw the sandbox's route: the sandbox becomes STOPPING."""
 
     sandbox: Sandbox
     reason: str
@@ -69,34 +72,36 @@ class Retire:
 
 @dataclass(frozen=True, kw_only=True)
 class Remove:
-    """The withdrawal is confirmed: remove the container, give the slot and the port back."""
+    """The route is withdrawn: remove the container, and free its slot and port."""
 
     sandbox: Sandbox
 
 
 @dataclass(frozen=True, kw_only=True)
 class Requeue:
-    """Back to QUEUED: for the next attempt, for the same one on another host, or for the first one
-    of a recovery."""
+    """Return to QUEUED and run attempt number `attempt`.
+
+    That is the next attempt, the same one on another host, or 1 to recover a lost app.
+    """
 
     attempt: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Relocate:
-    """Its host is being drained: get a second sandbox elsewhere and have the app started there."""
+    """The host is being drained: get a second sandbox on another host and start the app there."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Switch:
-    """The app runs in its second sandbox: if it answers there too, send the URL there."""
+    """The app runs in its second sandbox: if it answers, lead the public URL there."""
 
     sandbox: Sandbox
 
 
 @dataclass(frozen=True, kw_only=True)
-class LetGo:
-    """Be done with the other sandbox of a move: the pool clears it."""
+class EndMove:
+    """End the move and give up its other sandbox. The reconcile loop removes that sandbox."""
 
     sandbox: Sandbox | None
     reason: str
@@ -104,38 +109,38 @@ class LetGo:
 
 @dataclass(frozen=True, kw_only=True)
 class BeginChange:
-    """Have the sandbox carry out the next change, beside the app that runs."""
+    """Let the agent carry out the next change, while the app goes on running."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EndChange:
-    """The change whose turn it was came to nothing: READY with what was there before."""
+    """The current change failed: return to READY with the version before it."""
 
     failure: Failure
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finish:
-    """The last move: DESTROYED or FAILED."""
+    """Enter the last state: DESTROYED or FAILED."""
 
     state: SessionState
 
 
 Step = (
-    Rest
-    | Done
+    Wait
+    | Nothing
     | Claim
     | Start
     | Advance
     | Verify
     | Fail
-    | BeginEnd
+    | Destroy
     | Retire
     | Remove
     | Requeue
     | Relocate
     | Switch
-    | LetGo
+    | EndMove
     | BeginChange
     | EndChange
     | Finish

@@ -1,7 +1,7 @@
-"""How far a session has come with the changes that its user asked for.
+"""How far a session has come with the changes that its user requested.
 
-Changes are carried out one after the other, in the order of their numbers, which count from 1
-within a session. So four numbers say of each whether it waits, is under way or is over.
+Changes are numbered from 1 within a session and carried out one after the other, in that order.
+Four numbers are therefore enough to tell of each change whether it waits, runs or is finished.
 """
 
 from __future__ import annotations
@@ -11,36 +11,36 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, kw_only=True)
 class Turns:
-    """Part of a session's row."""
+    """Part of a session's row. Each field but `tries` is the number of a change, 0 for none."""
 
-    asked: int = 0  # the last that was asked for
-    over: int = 0  # the last that is over, well or badly
-    given: int = 0  # the last that the session's present sandbox was told to carry out; 0: none
-    tries: int = 0  # how often the one after `over` has been begun
+    requested: int = 0  # the last one that the user requested
+    finished: int = 0  # the last one that succeeded or failed
+    started: int = 0  # the last one that the present sandbox was told to carry out
+    tries: int = 0  # how often the change after `finished` has been started
 
     @property
     def waiting(self) -> int:
-        """How many wait for their turn."""
-        return self.asked - max(self.over, self.given)
+        """How many changes wait for their turn."""
+        return self.requested - max(self.finished, self.started)
 
     @property
-    def under_way(self) -> bool:
-        """Whether the present sandbox is at work on one."""
-        return self.given > self.over
+    def has_running_change(self) -> bool:
+        """Whether the present sandbox is carrying out a change."""
+        return self.started > self.finished
 
     @property
-    def next(self) -> int | None:
-        """The one whose turn it is or will be; None when all are over."""
-        return self.over + 1 if self.asked > self.over else None
+    def next_number(self) -> int | None:
+        """The change that runs or is the next to run. None: all are finished."""
+        return self.finished + 1 if self.requested > self.finished else None
 
-    def begun(self) -> Turns:
-        """The next one has been given to the sandbox."""
-        return replace(self, given=self.over + 1, tries=self.tries + 1)
+    def start_next(self) -> Turns:
+        """The present sandbox has been told to carry out the next change."""
+        return replace(self, started=self.finished + 1, tries=self.tries + 1)
 
-    def ended(self) -> Turns:
-        """The next one is over. A sandbox that was given it has it behind it."""
-        return replace(self, over=self.over + 1, tries=0)
+    def finish_next(self) -> Turns:
+        """The next change is finished. If the present sandbox ran it, it runs none any more."""
+        return replace(self, finished=self.finished + 1, tries=0)
 
-    def elsewhere(self) -> Turns:
-        """Another sandbox, which has been given none, is the session's from now on."""
-        return replace(self, given=0)
+    def on_new_sandbox(self) -> Turns:
+        """The session has another sandbox, which has been told to carry out no change yet."""
+        return replace(self, started=0)

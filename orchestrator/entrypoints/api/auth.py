@@ -1,4 +1,7 @@
-"""Who makes a request: an API key, or the signed cookie that makes a visitor a user."""
+"""Identifies the caller of a request: by API key, or by the signed cookie of a visitor.
+
+The endpoints of the public app depend on `Caller` or `Operator`.
+"""
 
 from __future__ import annotations
 
@@ -18,27 +21,30 @@ _COOKIE_AGE_S = 365 * 24 * 3600
 
 
 def principal(request: Request) -> Principal:
-    """The caller. A visitor without a cookie becomes a new user, and gets one with the answer.
+    """The caller. A visitor without a cookie becomes a new user, and the answer sets the cookie.
 
-    Raises errors.Unauthorized for a key that isn't known: it never falls back to the cookie.
+    Raises errors.Unauthorized for an unknown key; it never falls back to the cookie then.
     """
     context = context_of(request)
-    known = _from_key(context, request) or _from_cookie(context, request)
-    if known is not None:
-        return known
-    fresh = Principal(user_id=ids.new_user_id(), tier=Tier.FREE)
-    request.state.new_cookie = _set_cookie(context, fresh)
-    return fresh
+    caller = _from_key(context, request) or _from_cookie(context, request)
+    if caller is not None:
+        return caller
+    visitor = Principal(user_id=ids.new_user_id(), tier=Tier.FREE)
+    request.state.new_cookie = _make_cookie(context, visitor)  # Guard puts it into the answer
+    return visitor
 
 
 def operator(request: Request) -> Principal:
-    """An operator, by key. Raises errors.Unauthorized, errors.Forbidden."""
-    known = _from_key(context_of(request), request)
-    if known is None:
+    """The operator whose key the caller sends.
+
+    Raises errors.Unauthorized without a valid key, errors.Forbidden with a user's key.
+    """
+    caller = _from_key(context_of(request), request)
+    if caller is None:
         raise errors.Unauthorized("this needs an operator's API key, as a Bearer token")
-    if known.role is not Role.OPERATOR:
+    if caller.role is not Role.OPERATOR:
         raise errors.Forbidden("this needs an operator's key; yours is a user's")
-    return known
+    return caller
 
 
 Caller = Annotated[Principal, Depends(principal)]
@@ -46,7 +52,7 @@ Operator = Annotated[Principal, Depends(operator)]
 
 
 def bearer_of(request: Request) -> str | None:
-    """The Bearer token of a request, if it has one. Raises Unauthorized for another scheme."""
+    """The Bearer token of a request, or None. Raises errors.Unauthorized for another scheme."""
     header = request.headers.get("authorization")
     if header is None:
         return None
@@ -58,7 +64,7 @@ def bearer_of(request: Request) -> str | None:
 
 def _from_key(context: Context, request: Request) -> Principal | None:
     token = bearer_of(request)
-    return None if token is None else keys.who(context.deps, token)
+    return None if token is None else keys.identify(context.deps, token)
 
 
 def _from_cookie(context: Context, request: Request) -> Principal | None:
@@ -68,13 +74,13 @@ def _from_cookie(context: Context, request: Request) -> Principal | None:
     try:
         user_id = context.deps.tokens.read_visitor(raw)
     except errors.Unauthorized:
-        return None  # of another installation, or tampered with: a new visitor
+        return None  # from another installation, or tampered with: treat as a new visitor
     return Principal(user_id=user_id, tier=Tier.FREE)
 
 
-def _set_cookie(context: Context, who: Principal) -> str:
+def _make_cookie(context: Context, visitor: Principal) -> str:
     cookie: SimpleCookie = SimpleCookie()
-    cookie[COOKIE] = context.deps.tokens.for_visitor(who.user_id)
+    cookie[COOKIE] = context.deps.tokens.for_visitor(visitor.user_id)
     morsel = cookie[COOKIE]
     morsel["path"] = "/"
     morsel["max-age"] = _COOKIE_AGE_S

@@ -1,4 +1,4 @@
-"""Request bodies, read with a limit. Used by the agent app and the gateway."""
+"""Reads request bodies up to a limit. The agent app and the gateway use it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from starlette.requests import Request
 
 
 async def read_bounded(request: Request, limit_bytes: int) -> bytes | None:
-    """The whole body, or None when it is larger than allowed."""
+    """The whole body, or None if it is larger than `limit_bytes`."""
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():

@@ -1,4 +1,4 @@
-"""What the endpoints of one api process share."""
+"""What all endpoints of one api process share. server.py builds it, once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 from starlette.requests import HTTPConnection
 
 from orchestrator.config import Settings
-from orchestrator.entrypoints.api.gateway.board import Board
+from orchestrator.entrypoints.api.gateway.metrics import GatewayMetrics
 from orchestrator.entrypoints.api.hub import Hub
 from orchestrator.services.deps import Deps
 
@@ -22,34 +22,37 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """Made once by server.py; reached through app.state."""
+    """Both apps keep it in `app.state`. Endpoints get it from `context_of`."""
 
     settings: Settings
     deps: Deps
     hub: Hub
     started_at: datetime
-    board: Board = field(default_factory=Board)  # what the gateway tells of itself
+    metrics: GatewayMetrics = field(default_factory=GatewayMetrics)
     threads: ThreadPoolExecutor = field(
-        # As many as the store has connections: more would only wait for one.
+        # One per connection of the store: another thread would only wait for a connection.
         default_factory=lambda: ThreadPoolExecutor(5, thread_name_prefix="store")
     )
 
     async def in_thread(
         self, call: Callable[_P, _T], /, *args: _P.args, **options: _P.kwargs
     ) -> _T:
-        """Run what blocks beside the event loop."""
+        """Run a blocking call in a thread, so that the event loop goes on."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self.threads, lambda: call(*args, **options))
 
     async def look_up(self, call: Callable[_P, _T], /, *args: _P.args, **options: _P.kwargs) -> _T:
-        """Run a read or two by key. In the embedded database, whose readers wait for nobody, they
-        take 70 us each (bench/), less than a change of threads; a database server is waited for in
-        a thread."""
+        """Run a call that only reads a few rows by key.
+
+        With the embedded database it runs right here: readers never wait there, and a read takes
+        70 us (bench/), less than a change of threads. With a database server it runs in a thread.
+        """
         if self.settings.places.effective_database_url.startswith("sqlite:"):
             return call(*args, **options)
         return await self.in_thread(call, *args, **options)
 
 
 def context_of(request: HTTPConnection) -> Context:
+    """The context of the app that serves this request."""
     app: Any = request.app
     return cast(Context, app.state.context)

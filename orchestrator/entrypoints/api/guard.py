@@ -1,4 +1,7 @@
-"""ASGI middleware of the public app: body limit, content type, security headers, cookie."""
+"""ASGI middleware of the public app: checks size and type of a body, adds headers and the cookie.
+
+public_app installs it in front of all routes.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +16,16 @@ _CSP = (
     b"default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none';"
     b" form-action 'self'",
 )
-_ALWAYS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
+_SECURITY_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
 _DOCS = ("/docs", "/openapi.json")
 
 
 class _BodyTooLarge(Exception):
-    """Raised inside receive(), once more came in than was announced or allowed."""
+    """Raised inside receive() when a body turns out to be larger than allowed."""
 
 
 class Guard:
-    """Refuses what is too large before anybody parses it, and adds headers on the way out."""
+    """Refuses bodies that are too large before they are parsed, and adds response headers."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -31,17 +34,18 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        refusal = _refusal(scope)
-        if refusal is not None:
-            await refusal(scope, receive, send)
+        error = _check_headers(scope)
+        if error is not None:
+            await error(scope, receive, send)
             return
         try:
-            await self._app(scope, _counted(receive), _decorated(scope, send))
+            await self._app(scope, _limit_size(receive), _add_headers(scope, send))
         except _BodyTooLarge:
             await _too_large()(scope, receive, send)
 
 
-def _refusal(scope: Scope) -> ASGIApp | None:
+def _check_headers(scope: Scope) -> ASGIApp | None:
+    """The error to answer with, or None if the headers of the request are fine."""
     if scope["method"] not in {"POST", "PUT", "PATCH"}:
         return None
     headers = Headers(scope=scope)
@@ -49,7 +53,7 @@ def _refusal(scope: Scope) -> ASGIApp | None:
     if not length.isdigit() or int(length) > BODY_MAX_BYTES:
         return _too_large()
     kind = headers.get("content-type", "").split(";")[0].strip().lower()
-    # JSON alone: a form that another site posts with the visitor's cookie can't have this type.
+    # Only JSON: a form that another site posts with the visitor's cookie can't have this type.
     if kind != "application/json" and (length != "0" or "transfer-encoding" in headers):
         return problem(
             415, "unsupported_media_type", "send JSON, with content-type application/json"
@@ -67,35 +71,35 @@ def _too_large() -> ASGIApp:
     )
 
 
-def _counted(receive: Receive) -> Receive:
-    seen = 0
+def _limit_size(receive: Receive) -> Receive:
+    size = 0
 
-    async def counting() -> Message:
-        nonlocal seen
+    async def limited_receive() -> Message:
+        nonlocal size
         message = await receive()
-        seen += len(message.get("body", b""))
-        if seen > BODY_MAX_BYTES:
+        size += len(message.get("body", b""))
+        if size > BODY_MAX_BYTES:
             raise _BodyTooLarge
         return message
 
-    return counting
+    return limited_receive
 
 
-def _decorated(scope: Scope, send: Send) -> Send:
+def _add_headers(scope: Scope, send: Send) -> Send:
     path = scope["path"]
-    extra = [*_ALWAYS]
+    added = [*_SECURITY_HEADERS]
     if path.startswith("/static/"):
-        # Asked again each time (304 mostly), so that an upgrade never mixes two versions.
-        extra.append((b"cache-control", b"no-cache"))
+        # Browsers revalidate (mostly 304), so that an upgrade never mixes files of two versions.
+        added.append((b"cache-control", b"no-cache"))
     if not path.startswith(_DOCS):
-        extra.append(_CSP)
+        added.append(_CSP)
 
-    async def sending(message: Message) -> None:
+    async def extended_send(message: Message) -> None:
         if message["type"] == "http.response.start":
             cookie = scope.get("state", {}).get("new_cookie")
             if cookie:
-                extra.append((b"set-cookie", cookie.encode("latin-1")))
-            message["headers"] = [*message.get("headers", ()), *extra]
+                added.append((b"set-cookie", cookie.encode("latin-1")))
+            message["headers"] = [*message.get("headers", ()), *added]
         await send(message)
 
-    return sending
+    return extended_send

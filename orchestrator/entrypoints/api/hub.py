@@ -1,7 +1,7 @@
-"""Waiting for news without a thread each: inbox polls and status polls of one api process.
+"""Lets many requests wait for events without a thread each. The inbox and status polls use it.
 
-News come over Redis pub/sub, which may lose them; so nobody waits longer than `recheck_s` before
-looking into the store again.
+Events arrive over Redis pub/sub, which may lose some. A waiting request therefore reads the store
+again after `recheck_s` at the latest.
 """
 
 from __future__ import annotations
@@ -16,52 +16,52 @@ from orchestrator.adapters.redis.events import PREFIX
 from orchestrator.slim import structlog
 
 _CONNECTED_RECHECK_S = 5.0
-_ALONE_RECHECK_S = 0.5
+_DISCONNECTED_RECHECK_S = 0.5
 _RECONNECT_S = 0.25
 
 log = structlog.get_logger()
 
 
 class Hub:
-    """Wakes whoever waits for a topic. Lives in one event loop."""
+    """Wakes the requests that wait for a topic. Use it from one event loop only."""
 
     def __init__(self, connection: redis.asyncio.Redis) -> None:
         self._redis = connection
         self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
-        self._connected = False
+        self._is_connected = False
         self.closed = False
 
     @property
     def recheck_s(self) -> float:
-        """How long news may be late when they got lost."""
-        return _CONNECTED_RECHECK_S if self._connected else _ALONE_RECHECK_S
+        """How long to wait before reading the store again, in case an event was lost."""
+        return _CONNECTED_RECHECK_S if self._is_connected else _DISCONNECTED_RECHECK_S
 
     def watch(self, topic: str) -> Watch:
-        """Start to listen BEFORE looking into the store, so that nothing falls in between."""
+        """Listen to a topic. Do it BEFORE reading the store, so that no event is missed between."""
         return Watch(self._waiting, topic)
 
     async def run(self) -> None:
-        """Listen until cancelled; connects again as often as needed."""
+        """Listen to Redis and reconnect when needed. Runs until cancelled."""
         while True:
             try:
                 await self._listen()
             except (RedisError, OSError) as error:
-                if self._connected:
-                    log.warning("news are late: Redis is away", error=str(error))
-            self._connected = False
+                if self._is_connected:
+                    log.warning("event_listener_disconnected", error=str(error))
+            self._is_connected = False
             self._wake_all()
             await asyncio.sleep(_RECONNECT_S)
 
     def close(self) -> None:
-        """Let every wait end now: the process is stopping."""
+        """End all waits now, because the process is stopping."""
         self.closed = True
         self._wake_all()
 
     async def _listen(self) -> None:
         async with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
             await pubsub.psubscribe(PREFIX + "*")
-            self._connected = True
-            # What was published while nobody listened is lost: everybody looks once.
+            self._is_connected = True
+            # Events published while we weren't listening are lost: every waiter reads the store.
             self._wake_all()
             async for message in pubsub.listen():
                 topic = message["channel"].decode().removeprefix(PREFIX)
@@ -75,7 +75,7 @@ class Hub:
 
 
 class Watch:
-    """One waiter on one topic; a context manager."""
+    """One waiter on one topic. Use it as a context manager."""
 
     def __init__(self, waiting: dict[str, set[asyncio.Event]], topic: str) -> None:
         self._waiting = waiting
@@ -91,8 +91,8 @@ class Watch:
         if not self._waiting[self._topic]:
             del self._waiting[self._topic]
 
-    async def news(self, timeout_s: float) -> bool:
-        """Whether there were news within the time."""
+    async def wait(self, timeout_s: float) -> bool:
+        """Wait for an event. Returns False if none arrived within the time."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self._event.wait()

@@ -1,4 +1,7 @@
-"""Errors as RFC 9457 problem details: the one table from our errors to HTTP."""
+"""Turns errors into RFC 9457 problem details. The only table from our errors to HTTP statuses.
+
+Both apps install its handlers.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from orchestrator.slim import structlog
 
 log = structlog.get_logger()
 
-# First match wins, so the more special class stands first.
+# The first match wins, so subclasses stand before their base class.
 STATUS_OF: Sequence[tuple[type[errors.SpawnError], int]] = (
     (errors.InvalidInput, 422),
     (errors.Unauthorized, 401),
@@ -55,7 +58,7 @@ _CODES: Mapping[int, str] = {
 
 
 def status_of(error: errors.SpawnError) -> int:
-    return next(status for kind, status in STATUS_OF if isinstance(error, kind))
+    return next(status for error_type, status in STATUS_OF if isinstance(error, error_type))
 
 
 def problem(
@@ -66,7 +69,7 @@ def problem(
     headers: Mapping[str, str] | None = None,
     **members: Any,
 ) -> JSONResponse:
-    """One problem+json answer."""
+    """A problem+json response. `members` are added to the standard ones."""
     return JSONResponse(
         {
             "type": "about:blank",
@@ -83,7 +86,7 @@ def problem(
 
 
 def from_error(error: errors.SpawnError) -> JSONResponse:
-    """Our own error as an answer; Temporary ones say when to come back."""
+    """One of our errors as a response. Temporary errors say when to retry."""
     status = status_of(error)
     headers = {}
     if isinstance(error, errors.Temporary):
@@ -94,37 +97,37 @@ def from_error(error: errors.SpawnError) -> JSONResponse:
 
 
 def install(app: FastAPI) -> None:
-    """Every error of this app becomes a problem."""
-    for kind, handler in HANDLERS.items():
-        app.add_exception_handler(kind, handler)
+    """Make this app answer every error with a problem."""
+    for error_type, handler in HANDLERS.items():
+        app.add_exception_handler(error_type, handler)
 
 
-async def _ours(_: Request, error: Exception) -> Response:
+async def _handle_spawn_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, errors.SpawnError)
     return from_error(error)
 
 
-async def _invalid(_: Request, error: Exception) -> Response:
+async def _handle_invalid_input(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"][1:]) or "body"
     return problem(422, "invalid_input", f"{field}: {first['msg']}", field=field)
 
 
-async def _http(_: Request, error: Exception) -> Response:
+async def _handle_http_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = _CODES.get(error.status_code, "http_error")
     return problem(error.status_code, code, str(error.detail), headers=error.headers)
 
 
-async def _unexpected(request: Request, error: Exception) -> Response:
-    log.error("a request failed", path=request.url.path, exc_info=error)
+async def _handle_unexpected(request: Request, error: Exception) -> Response:
+    log.error("request_failed", path=request.url.path, exc_info=error)
     return problem(500, "internal", "something went wrong on our side; the log says what")
 
 
 HANDLERS = {
-    errors.SpawnError: _ours,
-    RequestValidationError: _invalid,
-    HTTPException: _http,
-    Exception: _unexpected,
+    errors.SpawnError: _handle_spawn_error,
+    RequestValidationError: _handle_invalid_input,
+    HTTPException: _handle_http_error,
+    Exception: _handle_unexpected,
 }

@@ -1,7 +1,7 @@
-"""The public app: page, API, docs. Served behind the proxy.
+"""The public app: page, API, docs. server.py serves it behind the proxy.
 
-`/api/status/{id}` is asked more often than everything else together, so it stands in front of the
-framework that serves the rest: routing and dependencies cost more than the answer itself.
+`/api/status/{id}` gets more requests than all other paths together. Its route therefore stands in
+front of FastAPI: routing and dependencies there cost more than the answer itself.
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ def _page() -> Response:
 
 
 def _demo_page() -> Response:
-    """The page, saying that answers are canned."""
+    """The page, with the notice that answers are canned."""
     page = (WEB / "index.html").read_text("utf-8")
-    shown = page.replace('<p id="demo" class="notice warn" hidden>', '<p class="notice warn">')
-    return HTMLResponse(shown, headers={"Cache-Control": "no-cache"})
+    page_with_notice = page.replace(
+        '<p id="demo" class="notice warn" hidden>', '<p class="notice warn">'
+    )
+    return HTMLResponse(page_with_notice, headers={"Cache-Control": "no-cache"})

@@ -1,4 +1,4 @@
-"""spawn-api: both apps in one process and one event loop."""
+"""The spawn-api process: serves both apps in one event loop. The supervisor starts it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def main() -> None:
     state = StateFolder(settings.places.state_dir)
     _ensure_operator(deps, state)
     for template in deps.catalog.list():
-        # Also kept as bundles, so that a running app can be recovered after its template changed.
+        # Also among the bundles: a running app must be recoverable after its template changes.
         deps.bundles.put(deps.catalog.data(template.digest) or b"")
     settings.places.agent_folder.mkdir(mode=0o755, exist_ok=True)
     settings.places.agent_folder.chmod(0o755)
@@ -53,9 +53,9 @@ def main() -> None:
 def _ensure_operator(deps: Deps, state: StateFolder) -> None:
     try:
         keys.ensure_operator(deps, state.operator_key(keys.make_secret()))
-    except errors.Unauthorized as revoked:
-        log.warning("making another operator key", reason=str(revoked))
-        state.forget_operator_key()
+    except errors.Unauthorized as error:
+        log.warning("operator_key_replaced", reason=str(error))
+        state.delete_operator_key()
         keys.ensure_operator(deps, state.operator_key(keys.make_secret()))
 
 
@@ -70,17 +70,17 @@ async def _serve(context: Context, settings: Settings) -> None:
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
-        # 1. Long polls first: servers wait for open requests, and these would take half a minute.
+        # 1. Long polls first: servers wait for open requests, and a long poll takes half a minute.
         context.hub.close()
-        # 2. Then both servers, which finish what is under way.
+        # 2. Then both servers. They finish the requests in progress.
         for server in servers:
             server.should_exit = True
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signal_number, stop)
     tasks = [
         asyncio.create_task(context.hub.run(), name="hub"),
-        asyncio.create_task(_say_that_we_listen(context), name="presence"),
+        asyncio.create_task(_report_presence(context), name="presence"),
         asyncio.create_task(gateway.run(), name="gateway"),
     ]
     for task in tasks:
@@ -88,32 +88,33 @@ async def _serve(context: Context, settings: Settings) -> None:
     try:
         await asyncio.gather(*(server.serve() for server in servers))
     finally:
-        # 3. What they used, last.
+        # 3. Last, what the servers used.
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await gateway.close()
 
 
-async def _say_that_we_listen(context: Context) -> None:
+async def _report_presence(context: Context) -> None:
+    """Tell the daemon, through the database, that this process serves. Runs until cancelled."""
     process = f"{socket.gethostname()}:{os.getpid()}:{context.started_at.isoformat()}"
     while True:
         try:
-            await context.in_thread(presence.listening, context.deps, process)
+            await context.in_thread(presence.renew_presence, context.deps, process)
         except errors.Temporary as error:
-            log.warning("the database can't be told that we listen", error=str(error))
+            log.warning("presence_report_failed", error=str(error))
         await asyncio.sleep(presence.RENEW_S)
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to us: two servers in one process would take them from each other."""
+    """Handles no signals: two servers in one process would take them from each other."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
         yield
 
 
-def _config(app: object, **where: object) -> uvicorn.Config:
+def _config(app: object, **address: object) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # type: ignore[arg-type]  # both are ASGI apps; uvicorn's alias is narrower
         log_config=None,
@@ -124,7 +125,7 @@ def _config(app: object, **where: object) -> uvicorn.Config:
         timeout_graceful_shutdown=_DRAIN_S,
         lifespan="off",
         proxy_headers=True,
-        **where,  # type: ignore[arg-type]  # host and port, or uds
+        **address,  # type: ignore[arg-type]  # host and port, or uds
     )
 
 

@@ -1,4 +1,7 @@
-"""Sessions, templates and keys as JSON: the shapes that the API promises."""
+"""Sessions, templates and keys as JSON: the shapes that the API promises.
+
+The endpoints of users and operators use it.
+"""
 
 from __future__ import annotations
 
@@ -17,135 +20,146 @@ from orchestrator.ports import Template
 
 
 @dataclass(frozen=True, kw_only=True)
-class Beside:
-    """What belongs to a session and isn't in its row."""
+class SessionDetails:
+    """Facts about a session that aren't in its own row. `people/sessions.py` loads them."""
 
     position: int | None  # in the queue
-    change: Change | None  # that is under way
-    offer: Template | None  # what could be had instead of what failed
+    change: Change | None  # the one in progress
+    offer: Template | None  # a template to start instead of an app that failed
 
 
-def status(found: Session, beside: Beside, now: datetime, settings: Settings) -> dict[str, Any]:
-    """What a person may know of a session. The URL is there once the app is, and stays while the
-    app is being changed."""
-    ready = found.state is SessionState.READY
+def status(
+    session: Session, details: SessionDetails, now: datetime, settings: Settings
+) -> dict[str, Any]:
+    """A session as its owner sees it.
+
+    `url` is set as soon as the app runs, and stays set while the app is being changed.
+    """
+    ready = session.state is SessionState.READY
     return {
-        "session_id": found.id,
-        "status": found.state,
-        "progress": progress_of(found),
-        "message": message_of(found),
+        "session_id": session.id,
+        "status": session.state,
+        "progress": progress_of(session),
+        "message": message_of(session),
         "ready": ready,
-        "url": settings.addresses.app_url(found.slug)
-        if found.served and found.slug is not None
+        "url": settings.addresses.app_url(session.slug)
+        if session.is_served and session.slug is not None
         else None,
-        "queue_position": beside.position,
+        "queue_position": details.position,
         "phases": [
             {"name": name, "seconds": seconds}
-            for name, seconds in phase_seconds(found, now).items()
+            for name, seconds in phase_seconds(session, now).items()
         ],
-        "attempt": found.attempt,
-        "version": found.version,
-        "change": None if beside.change is None else _under_way(beside.change),
-        "waiting": 0 if found.ended else found.turns.waiting,
-        "template": found.template,
-        "reused": found.reused,
-        "prompt": found.prompt,
-        "tier": found.tier,
-        "created_at": found.created_at.isoformat(),
-        "expires_at": found.expires_at.isoformat(),
-        "error": _error(found.failure),
+        "attempt": session.attempt,
+        "version": session.version,
+        "change": None if details.change is None else _change(details.change),
+        "waiting": 0 if session.ended else session.turns.waiting,
+        "template": session.template,
+        "reused": session.reused,
+        "prompt": session.prompt,
+        "tier": session.tier,
+        "created_at": session.created_at.isoformat(),
+        "expires_at": session.expires_at.isoformat(),
+        "error": _error(session.failure),
         "offer": None
-        if beside.offer is None
-        else {"template": beside.offer.name, "title": beside.offer.title},
+        if details.offer is None
+        else {"template": details.offer.name, "title": details.offer.title},
     }
 
 
 def operator_status(
-    found: Session, beside: Beside, now: datetime, settings: Settings
+    session: Session, details: SessionDetails, now: datetime, settings: Settings
 ) -> dict[str, Any]:
-    """The same, and what only operators see."""
+    """A session as operators see it: `status` and more."""
     return {
-        **status(found, beside, now, settings),
-        "user_id": found.user_id,
-        "sandbox_id": found.sandbox_id,
-        "wanted": found.wanted,
-        "slug": found.slug,
-        "revision": found.revision,
+        **status(session, details, now, settings),
+        "user_id": session.user_id,
+        "sandbox_id": session.sandbox_id,
+        "wanted": session.wanted,
+        "slug": session.slug,
+        "revision": session.revision,
         "history": [
-            {"state": entered.state, "at": entered.at.isoformat()} for entered in found.history
+            {"state": entry.state, "at": entry.at.isoformat()} for entry in session.history
         ],
     }
 
 
-def etag(found: Session, position: int | None) -> str:
-    """Changes whenever something that a person sees does, bar the clock."""
-    return f'"{found.revision}-{position or 0}"'
+def etag(session: Session, position: int | None) -> str:
+    """A tag that changes whenever the status changes, except for running times."""
+    return f'"{session.revision}-{position or 0}"'
 
 
-def message(one: Change, found: Session) -> dict[str, Any]:
-    """A change as who asked for it sees it."""
-    error, ended_at = _error(one.failure), one.ended_at
-    if ended_at is None and found.ended:
-        ended_at = found.state_since
-        said = "the session ended before this was done"
-        error = {"code": "session_ended", "message": said}
+def message(change: Change, session: Session) -> dict[str, Any]:
+    """A change as the session's owner sees it. In a session that ended, an open one has failed."""
+    error, ended_at = _error(change.failure), change.ended_at
+    if ended_at is None and session.ended:
+        ended_at = session.state_since
+        error = {
+            "code": "session_ended",
+            "message": "the session ended before this was done",
+        }
     return {
-        **_under_way(one),
-        "state": state_of(one, found.turns, session_ended=found.ended),
-        "created_at": one.created_at.isoformat(),
+        **_change(change),
+        "state": state_of(change, session.turns, session_ended=session.ended),
+        "created_at": change.created_at.isoformat(),
         "ended_at": None if ended_at is None else ended_at.isoformat(),
-        "version": one.version,
-        "summary": one.summary,
+        "version": change.version,
+        "summary": change.summary,
         "error": error,
     }
 
 
-def version(one: BundleRecord, running: BundleRecord | None) -> dict[str, Any]:
+def version(record: BundleRecord, running: BundleRecord | None) -> dict[str, Any]:
     """A version of a session's app."""
     return {
-        "version": one.version,
-        "title": one.title,
-        "kind": one.kind,
-        "size_bytes": one.size_bytes,
-        "created_at": one.created_at.isoformat(),
-        "healthy": one.healthy,
-        "running": running is not None and running.version == one.version,
-        "message": one.change or None,
-        "summary": one.summary,
-        "provider": one.provider,
+        "version": record.version,
+        "title": record.title,
+        "kind": record.kind,
+        "size_bytes": record.size_bytes,
+        "created_at": record.created_at.isoformat(),
+        "healthy": record.healthy,
+        "running": running is not None and running.version == record.version,
+        "message": record.change or None,
+        "summary": record.summary,
+        "provider": record.provider,
     }
 
 
-def template(one: Template) -> dict[str, Any]:
+def template(entry: Template) -> dict[str, Any]:
     return {
-        "name": one.name,
-        "title": one.title,
-        "description": one.description,
-        "kind": one.kind,
-        "keywords": list(one.keywords),
-        "emoji": one.emoji,
-        "accent": one.accent,
+        "name": entry.name,
+        "title": entry.title,
+        "description": entry.description,
+        "kind": entry.kind,
+        "keywords": list(entry.keywords),
+        "emoji": entry.emoji,
+        "accent": entry.accent,
     }
 
 
-def key(one: ApiKey) -> dict[str, Any]:
+def key(api_key: ApiKey) -> dict[str, Any]:
     return {
-        "key_id": one.id,
-        "name": one.name,
-        "user_id": one.user_id,
-        "tier": one.tier,
-        "role": one.role,
-        "created_at": one.created_at.isoformat(),
-        "revoked_at": one.revoked_at.isoformat() if one.revoked_at else None,
+        "key_id": api_key.id,
+        "name": api_key.name,
+        "user_id": api_key.user_id,
+        "tier": api_key.tier,
+        "role": api_key.role,
+        "created_at": api_key.created_at.isoformat(),
+        "revoked_at": api_key.revoked_at.isoformat() if api_key.revoked_at else None,
     }
 
 
-def templates(all_of_them: Sequence[Template]) -> dict[str, Any]:
-    return {"templates": [template(one) for one in all_of_them]}
+def templates(catalog: Sequence[Template]) -> dict[str, Any]:
+    return {"templates": [template(entry) for entry in catalog]}
 
 
-def _under_way(one: Change) -> dict[str, Any]:
-    return {"number": one.number, "kind": one.kind, "text": one.text, "restores": one.restores}
+def _change(change: Change) -> dict[str, Any]:
+    return {
+        "number": change.number,
+        "kind": change.kind,
+        "text": change.text,
+        "restores": change.restores,
+    }
 
 
 def _error(failure: Failure | None) -> dict[str, str] | None:

@@ -1,15 +1,16 @@
-"""The control plane's HTTP API, as spawnctl calls it. Used by every command that talks to it.
+"""The control plane's HTTP API, as spawnctl calls it. Used by every command that needs the API.
 
-An answer that is no success comes out as Problem; so does silence.
+Raises Problem for every response that is not a success, and when nobody answers.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx2
 
@@ -20,28 +21,38 @@ from orchestrator.entrypoints.cli.problems import Problem
 
 Json = dict[str, Any]
 
+HOSTS = "/api/admin/hosts"
+PAGE_MAX = 1000  # the most rows that the API returns at once
+
 _CONNECT_S = 3.0
 _READ_S = 20.0
-_PATIENCE_S = 60.0  # a restart of the API takes a few seconds, one after a crash loop up to 5
-_RETRY_S = 0.5
+# A restart of the API takes a few seconds, a restart after a crash loop up to 5.
+_RETRY_FOR_S = 60.0
+_RETRY_PAUSE_S = 0.5
+
+
+def host_path(name: str, action: str = "") -> str:
+    """The path of one host, or of one action on it. Quotes `name`: it is what the user typed."""
+    path = f"{HOSTS}/{quote(name, safe='')}"
+    return f"{path}/{action}" if action else path
 
 
 @dataclass(frozen=True, kw_only=True)
 class Polled:
-    """One answer to "how is it now?"."""
+    """A session's status, with the tag that the next poll sends."""
 
     status: Json | None  # None: unchanged
     etag: str | None
 
 
 class Api:
-    """One connection to the control plane of this machine: `with Api.of(settings) as api`."""
+    """A client of this machine's control plane: `with Api.from_settings(settings) as api`."""
 
-    def __init__(self, base_url: str, key: str, *, patience_s: float = _PATIENCE_S) -> None:
-        """`patience_s`: how long a patient call bears an API that is away."""
+    def __init__(self, base_url: str, key: str, *, retry_for_s: float = _RETRY_FOR_S) -> None:
+        """`retry_for_s`: how long a retrying call tries again while the API is away."""
         self.base_url = base_url
-        self._patience_s = patience_s
-        self._met = False  # whether anything of ours has answered yet
+        self._retry_for_s = retry_for_s
+        self._reached = False  # whether the control plane or its proxy has answered before
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         # trust_env: a company's proxy is not for the control plane of this machine.
         self._http = httpx2.Client(
@@ -52,8 +63,8 @@ class Api:
         )
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
-        """With the key of whoever runs spawnctl. Raises Problem (key_unreadable)."""
+    def from_settings(cls, settings: Settings) -> Self:
+        """Authenticate as the user who runs spawnctl. Raises Problem (key_unreadable)."""
         return cls(local.api_url(settings), local.api_key(settings))
 
     def __enter__(self) -> Self:
@@ -62,37 +73,52 @@ class Api:
     def __exit__(self, *_: object) -> None:
         self._http.close()
 
-    def get(self, path: str, **params: str | int | None) -> Json:
-        """One question, asked once."""
-        asked = {name: value for name, value in params.items() if value is not None}
-        return _json(self._send("GET", path, params=asked))
+    def get(self, path: str, **params: str | int | Sequence[str] | None) -> Json:
+        """GET once. Leaves out parameters that are None."""
+        query = {name: value for name, value in params.items() if value is not None}
+        return _json(self._send("GET", path, params=query))
 
-    def get_patiently(self, path: str, **params: str | int) -> Json:
-        """The same, asked again while the API is away."""
-        return _json(self._patiently(lambda: self._send("GET", path, params=params)))
+    def get_pages(
+        self, path: str, rows: str, *, limit: int | None, **params: str | Sequence[str] | None
+    ) -> Json:
+        """GET a list page by page, `limit` rows at most, None for all. Returns the last page's
+        body with the rows of all pages under the name `rows`."""
+        body: Json = {}
+        collected: list[Json] = []
+        cursor: str | None = None
+        while not body or (cursor and (limit is None or len(collected) < limit)):
+            size = PAGE_MAX if limit is None else min(PAGE_MAX, limit - len(collected))
+            body = self.get(path, limit=size, cursor=cursor, **params)
+            collected += body[rows]
+            cursor = body.get("next")
+        return {**body, rows: collected}
+
+    def get_with_retry(self, path: str, **params: str | int) -> Json:
+        """GET, and try again while the API is away."""
+        return _json(self._with_retry(lambda: self._send("GET", path, params=params)))
 
     def post(self, path: str, body: Mapping[str, Any]) -> Json:
-        return _json(self._send("POST", path, content=_encoded(body)))
+        return _json(self._send("POST", path, content=_encode(body)))
 
     def delete(self, path: str) -> Json:
-        """What the API says of the thing that ends; {} for 204."""
-        answer = self._send("DELETE", path)
-        return {} if answer.status_code == 204 else _json(answer)
+        """DELETE. Returns the API's view of what ends; {} for status 204."""
+        response = self._send("DELETE", path)
+        return {} if response.status_code == 204 else _json(response)
 
-    def create(self, body: Mapping[str, Any], idempotency_key: str) -> Polled:
+    def create_session(self, body: Mapping[str, Any], idempotency_key: str) -> Polled:
         """Ask for a session."""
-        answer = self._ask("/api/sessions", body, idempotency_key)
-        return Polled(status=_json(answer), etag=answer.headers.get("etag"))
+        response = self._post_with_key("/api/sessions", body, idempotency_key)
+        return Polled(status=_json(response), etag=response.headers.get("etag"))
 
-    def ask(self, path: str, body: Mapping[str, Any], idempotency_key: str) -> Json:
-        """Ask for something that may not be made twice."""
-        return _json(self._ask(path, body, idempotency_key))
+    def post_idempotent(self, path: str, body: Mapping[str, Any], idempotency_key: str) -> Json:
+        """Ask for something that must not be made twice, and try again while the API is away."""
+        return _json(self._post_with_key(path, body, idempotency_key))
 
     def poll(self, session_id: str, etag: str | None, wait_s: int) -> Polled:
-        """How a session is, as soon as that differs from `etag`, or after `wait_s`."""
+        """Get a session's status as soon as it differs from `etag`, or after `wait_s`."""
         headers = {"If-None-Match": etag} if etag else {}
         timeout = httpx2.Timeout(wait_s + _READ_S, connect=_CONNECT_S)
-        answer = self._patiently(
+        response = self._with_retry(
             lambda: self._send(
                 "GET",
                 f"/api/status/{session_id}",
@@ -101,23 +127,24 @@ class Api:
                 timeout=timeout,
             )
         )
-        if answer.status_code == 304:
+        if response.status_code == 304:
             return Polled(status=None, etag=etag)
-        return Polled(status=_json(answer), etag=answer.headers.get("etag"))
+        return Polled(status=_json(response), etag=response.headers.get("etag"))
 
     def probe(self, path: str) -> Json | None:
-        """What /health or /ready says, whatever its status; None when nobody of ours answers."""
+        """Return the body of /health or /ready, whatever its status; None if it is no JSON object
+        or nobody answers."""
         try:
-            found = self._http.get(path, timeout=_CONNECT_S).json()
+            body = self._http.get(path, timeout=_CONNECT_S).json()
         except (httpx2.HTTPError, ValueError):
             return None
-        return found if isinstance(found, dict) else None
+        return body if isinstance(body, dict) else None
 
-    def _ask(self, path: str, body: Mapping[str, Any], key: str) -> httpx2.Response:
-        """Repeated while the API restarts: with its key that makes one of it, however often the
-        answer got lost."""
-        headers, content = {"Idempotency-Key": key}, _encoded(body)
-        return self._patiently(lambda: self._send("POST", path, content=content, headers=headers))
+    def _post_with_key(self, path: str, body: Mapping[str, Any], key: str) -> httpx2.Response:
+        """POST, and try again while the API restarts. Thanks to the key the API makes one thing,
+        however many responses were lost."""
+        headers, content = {"Idempotency-Key": key}, _encode(body)
+        return self._with_retry(lambda: self._send("POST", path, content=content, headers=headers))
 
     def _send(self, method: str, path: str, **options: Any) -> httpx2.Response:
         if "content" in options:
@@ -126,71 +153,72 @@ class Api:
                 "Content-Type": "application/json",
             }
         try:
-            answer = self._http.request(method, path, **options)
+            response = self._http.request(method, path, **options)
         except httpx2.TransportError as error:
-            raise _Away(
+            raise _Unavailable(
                 problems.unreachable(
                     f"no control plane answers at {self.base_url} ({error or type(error).__name__})"
                 ),
                 refused=isinstance(error, httpx2.ConnectError),
             ) from error
-        if answer.is_success or answer.status_code == 304:
-            return answer
-        found = problems.from_answer(answer.status_code, _problem_body(answer))
-        if answer.status_code in {502, 503, 504}:
-            raise _Away(found, refused=False)
-        raise found
+        if response.is_success or response.status_code == 304:
+            return response
+        problem = problems.from_response(response.status_code, _problem_body(response))
+        if response.status_code in {502, 503, 504}:
+            raise _Unavailable(problem, refused=False)
+        raise problem
 
-    def _patiently(self, send: Callable[[], httpx2.Response]) -> httpx2.Response:
-        """Bears an API, or a proxy, that restarts; not a control plane that was never there."""
-        ends = time.monotonic() + self._patience_s
+    def _with_retry(self, send: Callable[[], httpx2.Response]) -> httpx2.Response:
+        """Retry while the API or its proxy restarts. Don't retry if nothing has answered yet: then
+        no control plane runs here."""
+        deadline = time.monotonic() + self._retry_for_s
         while True:
             try:
-                answer = send()
-            except _Away as away:
-                self._met = self._met or not away.refused
-                if time.monotonic() >= ends or not self._met:
+                response = send()
+            except _Unavailable as problem:
+                self._reached = self._reached or not problem.refused
+                if time.monotonic() >= deadline or not self._reached:
                     raise
-                time.sleep(_RETRY_S)
+                time.sleep(_RETRY_PAUSE_S)
             else:
-                self._met = True
-                return answer
+                self._reached = True
+                return response
 
 
-class _Away(Problem):
-    """Nobody answers, or only the proxy does: may be over in a moment."""
+class _Unavailable(Problem):
+    """Nobody answers, or only the proxy does. May be over in a moment."""
 
-    def __init__(self, found: Problem, *, refused: bool) -> None:
-        super().__init__(found.exit_code, found.code, found.message, *found.advice)
+    def __init__(self, problem: Problem, *, refused: bool) -> None:
+        super().__init__(problem.exit_code, problem.code, problem.message, *problem.advice)
         self.refused = refused  # not even the proxy listens
 
 
-def _encoded(body: Mapping[str, Any]) -> bytes:
-    # Escaped, because an argument that isn't UTF-8 can't be encoded; the API says what it thinks.
+def _encode(body: Mapping[str, Any]) -> bytes:
+    # An argument that is no UTF-8 can't be encoded, so escape it. The API judges it.
     return json.dumps(body, ensure_ascii=True).encode("ascii")
 
 
-def _json(answer: httpx2.Response) -> Json:
+def _json(response: httpx2.Response) -> Json:
     try:
-        found = answer.json()
+        body = response.json()
     except ValueError:
-        found = None
-    if isinstance(found, dict):
-        return found
+        body = None
+    if isinstance(body, dict):
+        return body
     raise Problem(
         Exit.UNREACHABLE,
         "not_spawnai",
-        f"what answers at {answer.url} is not SpawnAI's API",
+        f"what answers at {response.url} is not SpawnAI's API",
         "Check SPAWN_HTTP_PORT; see who listens there: ss -ltnp",
     )
 
 
-def _problem_body(answer: httpx2.Response) -> Json | None:
+def _problem_body(response: httpx2.Response) -> Json | None:
     try:
-        found = answer.json()
+        body = response.json()
     except ValueError:
         return None
-    if not isinstance(found, dict):
+    if not isinstance(body, dict):
         return None
-    wait = answer.headers.get("retry-after", "")
-    return {**found, "retry_after_s": int(wait)} if wait.isdigit() else found
+    retry_after = response.headers.get("retry-after", "")
+    return {**body, "retry_after_s": int(retry_after)} if retry_after.isdigit() else body

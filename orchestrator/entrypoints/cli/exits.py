@@ -1,4 +1,4 @@
-"""Exit codes of spawnctl: named here and nowhere else. Scripts rely on them."""
+"""Exit codes of spawnctl. They are defined here only, because scripts rely on them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Mapping
 
 
 class Exit(enum.IntEnum):
-    """What a caller's `$?` means."""
+    """What `$?` means to the caller."""
 
     OK = 0  # done
     FAILED = 1  # the session failed, or the command did for a reason without a code of its own
     USAGE = 2  # wrong arguments, settings or input
-    UNAUTHORIZED = 3  # no key, an unknown one, or one that may not do this
-    NOT_FOUND = 4  # there is no such session, key or template
+    UNAUTHORIZED = 3  # no key, an unknown key, or a key that does not allow this
+    NOT_FOUND = 4  # there is no such session, key, host or template
     UNREACHABLE = 5  # the control plane, or an engine, does not answer
-    CONFLICT = 6  # a limit is reached, or the thing's state does not allow this
+    CONFLICT = 6  # a limit is reached, or the current state does not allow this
     PROBLEMS = 7  # doctor found problems
     INTERRUPTED = 130  # Ctrl-C, as shells report it
 

@@ -1,4 +1,4 @@
-"""What doctor finds, as data. Made by the checks_* modules, shown by doctor."""
+"""What a check finds, as data. Made by the modules in `checks`, printed by `views.findings`."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from dataclasses import dataclass
 
 
 class Level(enum.StrEnum):
-    """How bad it is."""
+    """How bad a finding is."""
 
     OK = "ok"  # as it should be
-    WARNING = "warning"  # works, but worse than it could
-    PROBLEM = "problem"  # sessions fail, or sandboxes aren't fenced in
+    WARNING = "warning"  # works, but could be better
+    PROBLEM = "problem"  # sessions fail, or sandboxes aren't isolated
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One line of doctor's report."""
+    """One line of a report."""
 
-    name: str  # what was looked at
+    name: str  # what was checked
     level: Level
     detail: str  # what was found
     fix: str = ""  # the exact thing to do; never empty for a problem
-    code: str = ""  # stable, for programs; "" where nobody has asked for one yet
+    code: str = ""  # stable, for programs; "" if no program has needed one yet
 
 
 def ok(name: str, detail: str) -> Finding:

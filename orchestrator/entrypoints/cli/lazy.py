@@ -1,6 +1,6 @@
-"""Commands whose modules are loaded only when they are asked for. Used by main and by hosts.
+"""Loads a command's module only when the user asks for that command. Used by `main` and `hosts`.
 
-A table names modules and, for each, its commands with the line that the help shows of them.
+A table maps each module to its commands, and each command to the line that the help shows.
 """
 
 from __future__ import annotations
@@ -15,23 +15,24 @@ PACKAGE = "orchestrator.entrypoints.cli.commands"
 Table = Mapping[str, Mapping[str, str]]
 
 
-def words(arguments: Sequence[str]) -> Sequence[str]:
-    """The arguments without options: the command that is asked for, its subcommand, and so on."""
+def command_words(arguments: Sequence[str]) -> Sequence[str]:
+    """The arguments without options: the command's name, its subcommand's, and so on."""
     return [word for word in arguments if not word.startswith("-")]
 
 
-def fill(app: typer.Typer, table: Table, wanted: Sequence[str]) -> None:
-    """Add every command: whole if it is the first word of `wanted`, by name otherwise. A module
-    that is a group of commands gets the words after its name."""
-    first, rest = (wanted[0], wanted[1:]) if wanted else (None, ())
-    for name, commands in table.items():
-        if first not in commands:
-            for command, line in commands.items():
-                app.command(command, help=line)(_stand_in)
+def add_commands(app: typer.Typer, table: Table, words: Sequence[str]) -> None:
+    """Add every command of the table. Load the module of the one that `words` begins with; add the
+    others with their name and help line only. A module that has a table too gets the other words.
+    """
+    command, subcommands = (words[0], words[1:]) if words else (None, ())
+    for module_name, commands in table.items():
+        if command not in commands:
+            for name, help_line in commands.items():
+                app.command(name, help=help_line)(_placeholder)
             continue
-        module = importlib.import_module(f"{PACKAGE}.{name}")
-        module.register(app, *([rest] if hasattr(module, "COMMANDS") else []))
+        module = importlib.import_module(f"{PACKAGE}.{module_name}")
+        module.register(app, *([subcommands] if hasattr(module, "COMMANDS") else []))
 
 
-def _stand_in() -> None:
-    """Only ever shown: a command that is asked for has its module loaded."""
+def _placeholder() -> None:
+    """Stands for a command in the help. Never runs: a command that runs has its module loaded."""

@@ -1,4 +1,4 @@
-"""This installation as spawnctl finds it: settings, and the key to its API. Used by commands."""
+"""The installation on this machine: its settings, its API's address, its key. Used by commands."""
 
 from __future__ import annotations
 
@@ -15,19 +15,24 @@ OPERATOR_KEY = "operator.key"
 
 
 def settings() -> Settings:
-    """The settings. Raises Problem that names each wrong one, and never its value: a secret in the
-    wrong place would end up on the screen."""
+    """Load the settings. Raises Problem (invalid_settings).
+
+    It names each wrong setting and never its value: a secret in the wrong variable must not reach
+    the screen.
+    """
     try:
         return config.load()
     except pydantic.ValidationError as error:
-        wrong = [
-            f"{_variable(str(one['loc'][0]) if one['loc'] else '')}: {one['msg']}"
-            for one in error.errors(include_input=False, include_url=False, include_context=False)
+        messages = [
+            f"{_variable(str(detail['loc'][0]) if detail['loc'] else '')}: {detail['msg']}"
+            for detail in error.errors(
+                include_input=False, include_url=False, include_context=False
+            )
         ]
         raise Problem(
             Exit.USAGE,
             "invalid_settings",
-            "; ".join(wrong),
+            "; ".join(messages),
             "Correct it in the environment, or in the state folder's spawn.env.",
         ) from None
 
@@ -44,10 +49,10 @@ def api_key(settings: Settings) -> str:
     (key_unreadable, key_malformed)."""
     configured = settings.people.api_key.get_secret_value()
     if configured:
-        return _sendable(configured, "SPAWN_API_KEY")
+        return _check_key(configured, "SPAWN_API_KEY")
     path = settings.places.state_dir / OPERATOR_KEY
     try:
-        return _sendable(path.read_text("utf-8"), str(path))
+        return _check_key(path.read_text("utf-8"), str(path))
     except (FileNotFoundError, NotADirectoryError):
         return ""
     except OSError as error:
@@ -59,8 +64,14 @@ def api_key(settings: Settings) -> str:
         ) from error
 
 
-def _sendable(key: str, source: str) -> str:
-    """Refused here: libraries quote a header that they don't like, and so would show the key."""
+def existing_parent(path: Path) -> Path:
+    """The path itself, or the nearest folder above it that exists."""
+    return next(folder for folder in (path, *path.parents) if folder.exists())
+
+
+def _check_key(key: str, source: str) -> str:
+    """Strip the key. Refuse it here if no header can hold it: the HTTP library would quote the
+    header in its error, and so show the key."""
     key = key.strip()
     if key.isascii() and key.isprintable() and " " not in key:
         return key
@@ -72,10 +83,5 @@ def _sendable(key: str, source: str) -> str:
     )
 
 
-def existing_parent(path: Path) -> Path:
-    """The path itself, or the nearest folder above it that is there."""
-    return next(one for one in (path, *path.parents) if one.exists())
-
-
-def _variable(name: str) -> str:
-    return name if name.isupper() else f"SPAWN_{name.upper()}"
+def _variable(field: str) -> str:
+    return field if field.isupper() else f"SPAWN_{field.upper()}"

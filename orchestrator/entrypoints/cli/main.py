@@ -1,8 +1,8 @@
-"""spawnctl: entry point. Finds the command's module, runs it, and says what went wrong.
+"""spawnctl's entry point: loads the command's module, runs it, and prints what went wrong.
 
-Each command's module is loaded only when that command is asked for: config alone costs more than
-the whole of `spawnctl --help`, and doctor's Docker SDK as much again. COMMANDS holds what the help
-shows of the others; a test compares it with the modules.
+Only the module of the command that the user asks for is loaded. The configuration alone takes
+longer to load than all of `spawnctl --help`, and doctor's Docker SDK takes as long again. COMMANDS
+has the help lines of the other commands; a test compares them with the modules.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import typer
 
@@ -20,22 +20,27 @@ from orchestrator.entrypoints.cli.exits import Exit
 from orchestrator.entrypoints.cli.problems import Problem
 
 # Module -> its commands, each with the line that `spawnctl --help` shows.
-COMMANDS: Mapping[str, Mapping[str, str]] = {
+COMMANDS: lazy.Table = {
     "up": {
         "up": "Start everything on this machine: redis, nginx, api, workers, daemon.",
         "down": "Stop everything on this machine.",
     },
-    "status": {"status": "Show the whole installation at a glance."},
-    "run": {"run": "Make an app from a prompt, and print its link."},
+    "status": {
+        "status": "Show the state of the whole installation.",
+        "pool": "Show hosts, slots, sandboxes and queues.",
+    },
+    "run": {
+        "run": "Make an app from a prompt, and print its link.",
+        "templates": "List the apps that start at once, without Claude.",
+    },
     "sessions.group": {"sessions": "List, show, change, end and extend sessions; read their logs."},
-    "pool": {"pool": "Show hosts, slots, sandboxes and queues."},
     "hosts.group": {"hosts": "Add machines to the pool, look after them, take them out."},
-    "templates": {"templates": "List the apps that start at once, without Claude."},
     "image": {"image": "Build the runtime image of the sandboxes, show it, send it to hosts."},
-    "usage": {"usage": "Show what calls to the model came to: tokens and cost."},
+    "usage": {"usage": "Show what the calls to the model used: tokens and cost."},
+    "audit": {"audit": "Show who did what: sessions, hosts, refused tokens."},
     "keys": {"keys": "Make, list and revoke API keys."},
-    "config": {"config": "Show every setting, and where its value came from."},
-    "doctor": {"doctor": "Check this machine, and say how to mend what is wrong."},
+    "config": {"config": "Show every setting, and where its value comes from."},
+    "doctor": {"doctor": "Check this machine, and say how to fix what is wrong."},
     "version": {"version": "Print the version."},
 }
 
@@ -45,18 +50,18 @@ _EPILOG = "Exit codes: " + ", ".join(
 
 
 def main() -> None:
-    """Run one command; never ends in a traceback."""
+    """Run one command. Never ends in a traceback."""
     arguments = sys.argv[1:]
     try:
         build(arguments)(arguments, prog_name="spawnctl")
     except Problem as problem:
-        _end(problem)
+        _exit(problem)
     except errors.SpawnError as error:
-        _end(problems.from_error(error))
+        _exit(problems.from_error(error))
     except Exception as error:  # noqa: BLE001 - the last handler: a person reads this
         if os.environ.get("SPAWN_LOG_LEVEL", "").lower() == "debug":
             traceback.print_exc()
-        _end(
+        _exit(
             Problem(
                 Exit.FAILED,
                 "unexpected",
@@ -67,8 +72,7 @@ def main() -> None:
 
 
 def build(arguments: Sequence[str]) -> typer.Typer:
-    """The application: whole for the command that is asked for, and by name for the others."""
-    wanted = lazy.words(arguments)
+    """The application. Only the command that `arguments` name is loaded."""
     app = typer.Typer(
         name="spawnctl",
         help="Run SpawnAI: from a prompt to the link of a running web app.",
@@ -78,12 +82,12 @@ def build(arguments: Sequence[str]) -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    lazy.fill(app, COMMANDS, wanted)
+    lazy.add_commands(app, COMMANDS, lazy.command_words(arguments))
     return app
 
 
-def _end(problem: Problem) -> None:
-    output.problem(problem)
+def _exit(problem: Problem) -> None:
+    output.print_problem(problem)
     raise SystemExit(problem.exit_code)
 
 

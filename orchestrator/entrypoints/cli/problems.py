@@ -1,6 +1,6 @@
-"""What goes wrong, as people read it: message, code, what to do. Raised by commands, shown by main.
+"""What goes wrong, for people: message, code and advice. Raised by commands, printed by `main`.
 
-Imports no HTTP library: `spawnctl --help` shouldn't pay for one.
+Imports no HTTP library: loading one would slow down `spawnctl --help`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Json = Mapping[str, Any]
 
 
 class Problem(Exception):
-    """Ends a command. `advice` is what to do about it, one line each; may be empty."""
+    """Ends a command. `advice` says what to do, one line each; may be empty."""
 
     def __init__(self, exit_code: Exit, code: str, message: str, *advice: str) -> None:
         super().__init__(message)
@@ -26,8 +26,9 @@ class Problem(Exception):
         self.advice = tuple(line for line in advice if line)
 
 
-def from_answer(status: int, body: Json | None) -> Problem:
-    """The problem in an API's answer; `body` is its problem+json, or None when it had none."""
+def from_response(status: int, body: Json | None) -> Problem:
+    """The problem that a response of the API reports. `body` is its problem+json; None if it has
+    none."""
     if body is None or "code" not in body:
         if status in {502, 503, 504}:
             return unreachable(f"the proxy answers, but the API behind it does not ({status})")
@@ -38,7 +39,7 @@ def from_answer(status: int, body: Json | None) -> Problem:
 
 
 def from_error(error: errors.SpawnError) -> Problem:
-    """One of our own errors, raised on this side."""
+    """The problem for an error that our own code raised in this process."""
     exit_code = Exit.FAILED
     if isinstance(error, errors.InvalidInput):
         exit_code = Exit.USAGE
@@ -52,7 +53,7 @@ def from_error(error: errors.SpawnError) -> Problem:
 
 
 def unreachable(message: str) -> Problem:
-    """Nobody answers where the control plane should."""
+    """The control plane does not answer."""
     return Problem(
         Exit.UNREACHABLE,
         "unreachable",
@@ -77,7 +78,7 @@ _ADVICE: Mapping[str, str] = {
     "message_too_large": "Say it in fewer words, or in several messages, one after the other.",
     "version_unknown": "See what there is: spawnctl sessions versions ID",
     "version_not_healthy": "See which can be restored: spawnctl sessions versions ID",
-    "version_running": "Nothing is to be done. See the others: spawnctl sessions versions ID",
+    "version_running": "There is nothing to do. See the others: spawnctl sessions versions ID",
     "provider_unavailable": "Try again in a while; spawnctl doctor says what it knows.",
     "provider_auth": "See which key was refused: spawnctl doctor",
     "template_unknown": "See what there is: spawnctl templates",
@@ -89,14 +90,14 @@ _ADVICE: Mapping[str, str] = {
 
 
 def advice_for(code: str) -> list[str]:
-    """What to do about a code alone, wherever it was met."""
+    """The advice that depends on a problem's code alone; [] if there is none."""
     return [_ADVICE[code]] if code in _ADVICE else []
 
 
 def _advice(status: int, code: str, body: Json) -> list[str]:
-    """What to do, from the code and the members beside it."""
+    """The advice that depends on the code and on the other members of the problem."""
     if code == "ttl_out_of_range" and "min_s" in body and "max_s" in body:
-        low, high = duration.say(body["min_s"]), duration.say(body["max_s"])
+        low, high = duration.to_text(body["min_s"]), duration.to_text(body["max_s"])
         return [f"Choose between {low} and {high}, e.g. --ttl 2h"]
     if code == "generation_unavailable":
         setting = body.get("setting", "ANTHROPIC_API_KEY")
@@ -104,7 +105,7 @@ def _advice(status: int, code: str, body: Json) -> list[str]:
             f"Set {setting} in the environment or in the state folder's spawn.env, and restart.",
             "Or start a template: spawnctl templates, spawnctl run --template NAME",
         ]
-    said = advice_for(code)
+    advice = advice_for(code)
     if status in {429, 503} and "retry_after_s" in body:
-        said.append(f"Or try again in {duration.say(body['retry_after_s'])}.")
-    return said
+        advice.append(f"Or try again in {duration.to_text(body['retry_after_s'])}.")
+    return advice

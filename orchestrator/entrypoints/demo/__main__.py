@@ -1,4 +1,4 @@
-"""`python -m orchestrator.entrypoints.demo --port N`: serve until told to stop."""
+"""`python -m orchestrator.entrypoints.demo --port N`: serve until a signal stops it."""
 
 from orchestrator.entrypoints.demo import server
 

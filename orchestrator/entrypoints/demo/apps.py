@@ -1,6 +1,7 @@
-"""The canned app: a list to tick off, as static files, in Python or in Node. Pure.
+"""The canned app: a to-do list as static files, in Python or in Node. Pure.
 
-Used by `answers.py`. A prompt decides the kind by the languages that it names, and gives the title.
+`answers.py` calls it. The languages that a prompt names decide the kind. The prompt is also the
+title.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ TITLE_CHARS = 200  # a longer prompt is shortened in the title and the heading
 
 
 def write_app(prompt: str) -> dict[str, Any]:
-    """Return the input of a `write_files` call: a list app, of the kind that the prompt names."""
+    """Return the input of a `write_files` call: the app, of the kind that the prompt names."""
     kind = kind_of(prompt)
     folder, api, start = {
         "static": ("", "", []),
@@ -32,7 +33,7 @@ def write_app(prompt: str) -> dict[str, Any]:
 
 
 def kind_of(prompt: str) -> str:
-    """Return static, python or node. Named languages win over the bare word API."""
+    """Return static, python or node. A named language takes precedence over the word API."""
     words = set(re.findall(r"[a-z]+", prompt.lower()))
     if words & {"python", "fastapi"}:
         return "python"

@@ -1,4 +1,4 @@
-"""What a Messages API accepts, and how it turns down the rest. Pure."""
+"""Validation of requests, with the errors of the real Messages API. `server.py` calls it. Pure."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from orchestrator.entrypoints.demo.wire import Json
 MODEL = re.compile(r"claude-(fable|mythos|opus|sonnet|haiku)-[0-9p][a-z0-9-]*")  # current families
 ROLES = ("user", "assistant", "system")
 VERSIONS = ("2026-10-21", "2023-06-01", "2023-01-01")
-SAMPLING = ("temperature", "top_p", "top_k")  # no longer taken since 2026-10-21
+SAMPLING = ("temperature", "top_p", "top_k")  # refused since version 2026-10-21
 
 
 class ApiError(Exception):
-    """A request that is turned down."""
+    """A refused request. `kind` is the API's type of error, `retry_after` is in seconds."""
 
     def __init__(
         self,
@@ -30,13 +30,14 @@ class ApiError(Exception):
 
 
 def check_headers(headers: Mapping[str, str], key: str | None) -> None:
-    """Raise ApiError unless there is the key (any, if None is asked for) and a known version."""
+    """Raise ApiError unless the headers have the key and a known version. With a `key` of None
+    any key is accepted."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
-    # The SDK sends the key as a bearer token since its 2.0; before, and elsewhere, as x-api-key.
-    given = headers.get("x-api-key") or (token if scheme.lower() == "bearer" else "")
-    if not given:
+    # Since 2.0 the SDK sends the key as a bearer token. Older versions and others use x-api-key.
+    client_key = headers.get("x-api-key") or (token if scheme.lower() == "bearer" else "")
+    if not client_key:
         raise ApiError(401, "authentication_error", "x-api-key header is required")
-    if key is not None and given != key:
+    if key is not None and client_key != key:
         raise ApiError(401, "authentication_error", "invalid x-api-key")
     version = headers.get("anthropic-version")
     if version not in VERSIONS:
@@ -44,8 +45,8 @@ def check_headers(headers: Mapping[str, str], key: str | None) -> None:
         raise ApiError(400, "invalid_request_error", f"anthropic-version: {fault}")
 
 
-def checked(body: object, required: tuple[str, ...], version: str) -> Json:
-    """The body of a request. Raises ApiError."""
+def validate_body(body: object, required: tuple[str, ...], version: str) -> Json:
+    """Return the body if it is valid. Raises ApiError."""
     fault = _fault(body, required)
     if fault or not isinstance(body, dict):
         raise ApiError(400, "invalid_request_error", fault)
@@ -58,7 +59,7 @@ def checked(body: object, required: tuple[str, ...], version: str) -> Json:
 
 
 def _fault(body: object, required: tuple[str, ...]) -> str:
-    """Say what is wrong with a request's body, or nothing."""
+    """What is wrong with the body of a request; empty if nothing is."""
     if not isinstance(body, dict):
         return "The request body is not valid JSON"
     for field in required:
@@ -72,38 +73,43 @@ def _fault(body: object, required: tuple[str, ...]) -> str:
     messages = body["messages"]
     if not isinstance(messages, list) or not messages:
         return "messages: at least one message is required"
-    for at, message in enumerate(messages):
+    for index, message in enumerate(messages):
         if not isinstance(message, dict) or message.get("role") not in ROLES:
-            return f"messages.{at}.role: Input should be one of {', '.join(ROLES)}"
+            return f"messages.{index}.role: Input should be one of {', '.join(ROLES)}"
         content = message.get("content")
         blocks = content if isinstance(content, list) else []
         if not content or not (isinstance(content, str) or all(map(_is_block, blocks))):
-            return f"messages.{at}.content: Input should be text or a list of content blocks"
+            return f"messages.{index}.content: Input should be text or a list of content blocks"
     tools = body.get("tools", [])
-    if not isinstance(tools, list) or not all(isinstance(t, dict) and "name" in t for t in tools):
+    if not isinstance(tools, list) or not all(map(_is_tool, tools)):
         return "tools: Input should be a list of tools with a name"
-    for at, tool in enumerate(tools):
+    for index, tool in enumerate(tools):
         if tool.get("type", "custom") == "custom" and not isinstance(
             tool.get("input_schema"), dict
         ):
-            return f"tools.{at}.custom.input_schema: Field required"
+            return f"tools.{index}.custom.input_schema: Field required"
     return _conversation_fault(messages)
 
 
 def _conversation_fault(messages: list[Json]) -> str:
-    """Whether each tool call of the assistant is answered in the message after it, and no other."""
+    """What is wrong with the tool calls; empty if nothing is. The message after a call must have
+    its result and no others."""
     open_calls: set[str] = set()
-    for at, message in enumerate(messages):
+    for index, message in enumerate(messages):
         blocks = message["content"] if isinstance(message["content"], list) else []
-        results = {b.get("tool_use_id") for b in blocks if b["type"] == "tool_result"}
+        results = {block.get("tool_use_id") for block in blocks if block["type"] == "tool_result"}
         if open_calls - results:
-            return f"messages.{at}: `tool_use` ids were found without `tool_result` blocks"
+            return f"messages.{index}: `tool_use` ids were found without `tool_result` blocks"
         if results - open_calls:
-            return f"messages.{at}: unexpected `tool_use_id` found in `tool_result` blocks"
-        open_calls = {b["id"] for b in blocks if b["type"] == "tool_use"}
+            return f"messages.{index}: unexpected `tool_use_id` found in `tool_result` blocks"
+        open_calls = {block["id"] for block in blocks if block["type"] == "tool_use"}
         if message["role"] == "assistant" and blocks and blocks[-1]["type"] == "thinking":
-            return f"messages.{at}: The final block in an assistant message cannot be `thinking`"
+            return f"messages.{index}: The final block in an assistant message cannot be `thinking`"
     return ""
+
+
+def _is_tool(tool: object) -> bool:
+    return isinstance(tool, dict) and "name" in tool
 
 
 def _is_block(block: object) -> bool:

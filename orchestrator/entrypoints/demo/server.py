@@ -1,6 +1,7 @@
-"""The server: accepts requests as the Messages API does, and answers from `answers.py`.
+"""The server: validates requests as the Messages API does and answers from `answers.py`.
 
-`main` serves in the foreground; as a context manager it serves in a thread, which tests use.
+`main` serves in the foreground. Tests use MessagesServer as a context manager: then it serves in a
+thread.
 """
 
 from __future__ import annotations
@@ -23,17 +24,18 @@ from starlette.routing import Route
 from starlette.types import Send
 
 from orchestrator.entrypoints.demo import answers, usage, wire
-from orchestrator.entrypoints.demo.requests import ApiError, check_headers, checked
+from orchestrator.entrypoints.demo.requests import ApiError, check_headers, validate_body
 from orchestrator.entrypoints.demo.wire import Json, Reply
 
 STOP_WITHIN_S = 10
 
 
 class MessagesServer:
-    """On a port of 127.0.0.1; 0 picks a free one. `url` says which."""
+    """A server on a port of 127.0.0.1; 0 picks a free one. `url` is its address."""
 
     def __init__(self, *, key: str | None = None, port: int = 0, drip_s: float = 0.0) -> None:
-        """Listen. Only `key` is accepted, or any key; `drip_s` paces the events of a stream."""
+        """Open the port. With a `key` of None any key is accepted. `drip_s` is the pause before
+        each event of a stream, in seconds."""
         self.drip_s = drip_s
         self._key = key
         self._cache = usage.PromptCache()
@@ -46,7 +48,7 @@ class MessagesServer:
         app = Starlette(
             routes=routes, exception_handlers={ApiError: _refuse, HTTPException: _refuse}
         )
-        # No logging set-up: in a test's process the log belongs to the test.
+        # Don't configure logging: in a test the process's log belongs to the test.
         config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none")
         config.timeout_graceful_shutdown = 1
         self._server = uvicorn.Server(config)
@@ -63,12 +65,13 @@ class MessagesServer:
             raise TimeoutError(f"the Messages API did not stop within {STOP_WITHIN_S} s")
 
     def serve(self) -> None:
-        """Serve in this thread until told to stop."""
+        """Serve in this thread until a signal or `__exit__` stops it."""
         with self._socket:
             self._server.run(sockets=[self._socket])
 
     def received(self, path: str, headers: Mapping[str, str], body: Any) -> None:
-        """Hear of each request before it is judged; `body` is None when it was no JSON."""
+        """A hook for tests, called for each request before its validation. `body` is None if it is
+        not JSON."""
 
     def answer(self, body: Json) -> Response:
         """Answer an accepted request."""
@@ -76,16 +79,16 @@ class MessagesServer:
         return self.deliver(body, reply, drip_s=self.drip_s)
 
     def spend(self, body: Json, reply: Reply) -> Json:
-        """The `usage` of an answer."""
+        """The `usage` object of an answer. It also updates the prompt cache."""
         return self._cache.usage(body, reply)
 
     def deliver(self, body: Json, reply: Reply, *, drip_s: float = 0.0) -> Response:
-        """Send a reply, streamed or not, as the request wants it."""
-        request_id, spent = wire.new_id("req"), self.spend(body, reply)
+        """The response with this reply, streamed or whole, as the request asks."""
+        request_id, token_usage = wire.new_id("req"), self.spend(body, reply)
         if body.get("stream") is not True:
             headers = wire.headers(request_id, "application/json")
-            return JSONResponse(wire.message(body, reply, spent), headers=headers)
-        frames = [wire.frame(event) for event in wire.events(body, reply, spent)]
+            return JSONResponse(wire.message(body, reply, token_usage), headers=headers)
+        frames = [wire.frame(event) for event in wire.events(body, reply, token_usage)]
         headers = wire.headers(request_id, "text/event-stream; charset=utf-8")
         return Paced(frames, headers, delay_s=drip_s)
 
@@ -102,17 +105,17 @@ class MessagesServer:
         raw = await request.body()
         try:
             body = json.loads(raw)
-            wire.dumped(body)  # a lone surrogate is no text
+            wire.to_json(body)  # fails for half of a surrogate pair, which is no text
         except (ValueError, RecursionError):
             body = None
         headers = dict(request.headers)
         self.received(request.url.path, headers, body)
         check_headers(headers, self._key)
-        return checked(body, required, headers["anthropic-version"])
+        return validate_body(body, required, headers["anthropic-version"])
 
 
 class Paced(StreamingResponse):
-    """Chunks with a pause before each; if not `whole`, the connection is dropped after them."""
+    """A response with a pause before each chunk. If not `whole`, it ends without its end marker."""
 
     def __init__(
         self, chunks: list[bytes], headers: Json, *, delay_s: float = 0.0, whole: bool = True
@@ -134,7 +137,7 @@ class Paced(StreamingResponse):
 
 
 def cut_to(reply: Reply, max_tokens: float) -> Reply:
-    """The reply, broken off where `max_tokens` are spent."""
+    """The reply, cut off when it reaches `max_tokens`."""
     budget = int(max_tokens * wire.CHARS_PER_TOKEN)
     if sum(len(block.payload) for block in reply.blocks) <= budget:
         return reply
@@ -147,7 +150,7 @@ def cut_to(reply: Reply, max_tokens: float) -> Reply:
 
 
 def _refuse(_: Request, error: Exception) -> Response:
-    if isinstance(error, HTTPException):  # no such path, or another method
+    if isinstance(error, HTTPException):  # unknown path or wrong method
         kind = "not_found_error" if error.status_code == 404 else "invalid_request_error"
         error = ApiError(error.status_code, kind, error.detail)
     assert isinstance(error, ApiError)
@@ -155,19 +158,19 @@ def _refuse(_: Request, error: Exception) -> Response:
     headers = wire.headers(request_id, "application/json")
     if error.retry_after is not None:
         headers["retry-after"] = f"{error.retry_after:g}"
-    body = wire.dumped(wire.error(error.kind, str(error), request_id, code=error.code))
+    body = wire.to_json(wire.error(error.kind, str(error), request_id, code=error.code))
     return Response(body, status_code=error.status, headers=headers)
 
 
 def main() -> None:
-    """The command line: prints the address, then serves."""
+    """The command line: print the address, then serve."""
     parser = argparse.ArgumentParser(
         description="Serve a local Messages API with canned answers on 127.0.0.1."
     )
     parser.add_argument("--port", type=int, default=0, help="0 picks a free one")
     parser.add_argument("--key", help="the only x-api-key to accept; any if not given")
     parser.add_argument("--drip-s", type=float, default=0.0, help="seconds between events")
-    given = parser.parse_args()
-    api = MessagesServer(key=given.key, port=given.port, drip_s=given.drip_s)
+    args = parser.parse_args()
+    api = MessagesServer(key=args.key, port=args.port, drip_s=args.drip_s)
     print(f"listening on {api.url}\nanswers are canned: no model writes them", flush=True)
     api.serve()

@@ -1,4 +1,7 @@
-"""What a Messages API sends, made from content blocks: whole messages and streams. Pure."""
+"""The messages and events that a Messages API sends, built from content blocks. Pure.
+
+`server.py` and the tests' faulty servers call it.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-CHARS_PER_TOKEN = 4  # a rough but repeatable tokenizer, for usage and for max_tokens
-PIECE_CHARS = 24  # small, so that words and JSON escapes are torn apart on their way
-SIGNATURE = "RmFrZSBzaWduYXR1cmU="  # opaque to clients; they only send it back
+CHARS_PER_TOKEN = 4  # a rough but repeatable count, for usage and for max_tokens
+PIECE_CHARS = 24  # per delta; small, so that words and JSON escapes are split across deltas
+SIGNATURE = "RmFrZSBzaWduYXR1cmU="  # clients only send it back
 DELTAS = {
     "text": ("text_delta", "text"),
     "thinking": ("thinking_delta", "thinking"),
@@ -21,17 +24,17 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """A content block before it is cut into deltas; a tool's input is JSON text here."""
+    """A content block before it is split into deltas."""
 
     kind: str  # text, thinking or tool_use
-    payload: str
-    tool: str = ""
-    finished: bool = True  # False: the stream never says that it ends
+    payload: str  # the text; for tool_use the input as JSON
+    tool: str = ""  # for tool_use: the tool's name
+    finished: bool = True  # False: the stream never sends the end of the block
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """The content of one answer, and why it ends."""
+    """The content of one answer, and the reason why it ends."""
 
     blocks: Sequence[Block]
     stop_reason: str
@@ -39,13 +42,13 @@ class Reply:
 
 
 def message(body: Json, reply: Reply, usage: Json) -> Json:
-    """A whole message, as an answer that isn't streamed."""
+    """A complete message: the answer to a request that doesn't stream."""
     return {
         "id": new_id("msg"),
         "type": "message",
         "role": "assistant",
         "model": body["model"],
-        "content": [_whole(block) for block in reply.blocks],
+        "content": [_content_block(block) for block in reply.blocks],
         "stop_reason": reply.stop_reason,
         "stop_sequence": None,
         "stop_details": reply.stop_details,
@@ -60,7 +63,7 @@ def events(body: Json, reply: Reply, usage: Json) -> Iterator[Json]:
     start = whole | dict.fromkeys(end) | {"content": []}
     yield {"type": "message_start", "message": start | {"usage": usage | {"output_tokens": 1}}}
     for index, block in enumerate(reply.blocks):
-        yield {"type": "content_block_start", "index": index, "content_block": _empty(block)}
+        yield {"type": "content_block_start", "index": index, "content_block": _empty_block(block)}
         if index == 0:
             yield {"type": "ping"}
         for delta in _deltas(block):
@@ -79,10 +82,10 @@ def error(kind: str, text: str, request_id: str, *, code: str = "") -> Json:
 
 def frame(event: Json) -> bytes:
     """One server-sent event."""
-    return f"event: {event['type']}\ndata: ".encode() + dumped(event) + b"\n\n"
+    return f"event: {event['type']}\ndata: ".encode() + to_json(event) + b"\n\n"
 
 
-def dumped(value: object) -> bytes:
+def to_json(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
@@ -94,31 +97,31 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_01{uuid.uuid4().hex[:22]}"
 
 
-def _whole(block: Block) -> Json:
-    whole = _empty(block)
+def _content_block(block: Block) -> Json:
+    content = _empty_block(block)
     if block.kind == "tool_use":
         try:
-            whole["input"] = json.loads(block.payload)
-        except ValueError:  # broken off or malformed: there is no object to show
-            whole["input"] = {}
+            content["input"] = json.loads(block.payload)
+        except ValueError:  # cut off or malformed: there is no object
+            content["input"] = {}
     else:
-        whole[block.kind] = block.payload
+        content[block.kind] = block.payload
     if block.kind == "thinking":
-        whole["signature"] = SIGNATURE
-    return whole
+        content["signature"] = SIGNATURE
+    return content
 
 
 def _deltas(block: Block) -> Iterator[Json]:
     kind, field = DELTAS[block.kind]
     if block.kind == "tool_use":
-        yield {"type": kind, field: ""}  # the service opens each input so
-    for at in range(0, len(block.payload), PIECE_CHARS):
-        yield {"type": kind, field: block.payload[at : at + PIECE_CHARS]}
+        yield {"type": kind, field: ""}  # the real service starts each input with an empty delta
+    for start in range(0, len(block.payload), PIECE_CHARS):
+        yield {"type": kind, field: block.payload[start : start + PIECE_CHARS]}
     if block.kind == "thinking":
         yield {"type": "signature_delta", "signature": SIGNATURE}
 
 
-def _empty(block: Block) -> Json:
+def _empty_block(block: Block) -> Json:
     if block.kind == "tool_use":
         return {
             "type": "tool_use",

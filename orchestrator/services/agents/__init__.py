@@ -1,1 +1,1 @@
-"""What sandboxes ask and tell. The top of the services: it may use all others."""
+"""What agents call: assignments, reports, bundles, and the checks of their tokens."""

@@ -1,5 +1,6 @@
-"""Which assignment a token is for, and whether that one still counts. Called by the agent app, and
-by the other modules of this package.
+"""Checks session tokens: which assignment a token is for, and whether it is still the current one.
+
+Called by the agent app, the gateway, and the other modules of this package.
 """
 
 from __future__ import annotations
@@ -13,86 +14,89 @@ from orchestrator.services.deps import Deps
 
 
 def authorize(deps: Deps, token: str, session_id: SessionId | None = None) -> Session:
-    """The session whose present attempt this token belongs to.
+    """The session that this token is for. With `session_id` it must be that session.
 
-    Raises errors.Unauthorized for what is no token, errors.Forbidden for one of another session,
-    an earlier attempt or an ended session; the latter are audited.
+    Raises errors.Unauthorized if the token is not valid, and errors.Forbidden (token_refused) if
+    it is for another session, an ended session, an earlier attempt or an earlier assignment. Every
+    refusal but that of an earlier assignment is audited.
     """
     grant = deps.tokens.read_session(token)
     if session_id is not None and grant.session_id != session_id:
-        raise _refused(deps, grant, session_id, "a token of another session")
+        raise _audit_refusal(deps, grant, session_id, "a token of another session")
     try:
-        found = deps.store.sessions.get(grant.session_id)
-    except errors.NotFound as missing:
-        raise _refused(deps, grant, grant.session_id, "its session is gone") from missing
-    if _is_of_an_earlier_assignment(found, grant):
+        session = deps.store.sessions.get(grant.session_id)
+    except errors.NotFound as error:
+        raise _audit_refusal(deps, grant, grant.session_id, "its session is gone") from error
+    if _is_of_earlier_assignment(session, grant):
         raise errors.Forbidden("that token's assignment is over", code="token_refused")
-    if not is_current(found, grant):
-        raise _refused(deps, grant, found.id, "an attempt that is over")
-    return found
+    if not is_current(session, grant):
+        raise _audit_refusal(deps, grant, session.id, "an attempt that is over")
+    return session
 
 
 def authorize_generation(deps: Deps, token: str) -> Session:
-    """The session that may call the gateway with this token: one whose app is being written.
+    """The session that may call the gateway with this token: its app is being written right now.
 
-    A running app could have taken the token from its agent, and a template never needed the
-    gateway. Raises as `authorize`, and errors.Forbidden (not_generating).
+    Otherwise the token might come from an app that stole it from its agent. Raises the errors of
+    `authorize`, and errors.Forbidden (not_generating).
     """
-    found = authorize(deps, token)
-    if not _is_generating(found):
+    session = authorize(deps, token)
+    if not _is_generating(session):
         raise errors.Forbidden("this session is not generating", code="not_generating")
-    return found
+    return session
 
 
-def _is_generating(found: Session) -> bool:
-    """For a first version also before converge has noticed that it is being written."""
-    if found.changing:
-        return found.state is SessionState.GENERATING
-    return found.bundle is None and found.state in IN_PROGRESS
+def _is_generating(session: Session) -> bool:
+    """A first version counts before its agent has reported GENERATING: the two calls may cross."""
+    if session.is_changing:
+        return session.state is SessionState.GENERATING
+    return session.bundle is None and session.state in IN_PROGRESS
 
 
-def is_current(found: Session, grant: SessionGrant) -> bool:
-    """Whether this attempt is still the one that counts: what makes a token valid."""
+def is_current(session: Session, grant: SessionGrant) -> bool:
+    """Whether a grant is for the session's current attempt, sandbox and change."""
     return (
-        not found.ended
-        and found.wanted is Wanted.RUNNING
-        and found.failure is None
-        and found.attempt == grant.attempt
-        and runs_in(found, grant.sandbox_id)
-        and change_of(found, grant.sandbox_id) == grant.change
+        not session.ended
+        and session.wanted is Wanted.RUNNING
+        and session.failure is None
+        and session.attempt == grant.attempt
+        and has_sandbox(session, grant.sandbox_id)
+        and change_of(session, grant.sandbox_id) == grant.change
     )
 
 
-def change_of(found: Session, sandbox_id: SandboxId) -> int:
-    """The change that a sandbox was given last; 0 while it has what it began with."""
-    return found.turns.given if sandbox_id == found.sandbox_id else 0
+def change_of(session: Session, sandbox_id: SandboxId) -> int:
+    """The number of the change that a sandbox was given last; 0 if it was given none."""
+    return session.turns.started if sandbox_id == session.sandbox_id else 0
 
 
-def _is_of_an_earlier_assignment(found: Session, grant: SessionGrant) -> bool:
-    """A last word that crosses the next assignment: no reason for suspicion."""
+def _is_of_earlier_assignment(session: Session, grant: SessionGrant) -> bool:
+    """An agent's last call may cross the next assignment. That is not suspicious."""
     return (
-        found.attempt == grant.attempt
-        and found.sandbox_id == grant.sandbox_id
-        and grant.change < found.turns.given
+        session.attempt == grant.attempt
+        and session.sandbox_id == grant.sandbox_id
+        and grant.change < session.turns.started
     )
 
 
-def runs_in(found: Session, sandbox_id: SandboxId) -> bool:
-    """Whether that is the session's sandbox, or the one that it is moving to."""
-    if found.sandbox_id == sandbox_id:
+def has_sandbox(session: Session, sandbox_id: SandboxId) -> bool:
+    """Whether this is the session's sandbox, or the successor that it moves to."""
+    if session.sandbox_id == sandbox_id:
         return True
-    move = found.move
+    move = session.move
     return move is not None and move.switched_at is None and move.sandbox_id == sandbox_id
 
 
-def _refused(deps: Deps, grant: SessionGrant, subject: SessionId, why: str) -> errors.Forbidden:
+def _audit_refusal(
+    deps: Deps, grant: SessionGrant, subject: SessionId, reason: str
+) -> errors.Forbidden:
     deps.store.audit.add(
         ports.AuditEntry(
             at=deps.clock.now(),
             actor=grant.sandbox_id,
             action="agent_refused",
             subject=subject,
-            detail=f"{why} (token of {grant.session_id}, attempt {grant.attempt})",
+            detail=f"{reason} (token of {grant.session_id}, attempt {grant.attempt})",
         )
     )
-    return errors.Forbidden(f"that token is of {why}", code="token_refused")
+    return errors.Forbidden(f"that token is of {reason}", code="token_refused")

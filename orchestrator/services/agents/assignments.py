@@ -1,12 +1,12 @@
-"""What an agent is told to do, as JSON; runtime-image/CONTRACT.md has it from the agent's side.
-Called by services/agents/reports.py.
-"""
+"""Builds the assignments that agents get. Called by inbox.py and bundles.py of this package."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
 from orchestrator import ports
+from orchestrator.contract import wire
 from orchestrator.domain.ids import Sha256
 from orchestrator.domain.people.tokens import SessionGrant
 from orchestrator.domain.sessions import conversations
@@ -18,35 +18,34 @@ from orchestrator.services.sessions import generations, versions
 _MODEL_SHARE = 0.9  # of the time for a generation; the rest is for starting and keeping the app
 
 
-def id_of(grant: SessionGrant) -> str:
-    """Another one for each assignment that a sandbox gets."""
+def assignment_id(grant: SessionGrant) -> str:
+    """A name for an assignment. Each assignment of a sandbox has another one."""
     change = f"/{grant.change}" if grant.change else ""
     return f"{grant.session_id}/{grant.attempt}{change}"
 
 
-def of(deps: Deps, found: Session, grant: SessionGrant) -> dict[str, Any]:
-    """The assignment that a grant is for. Raises errors.NotFound for bytes that are gone."""
-    change = deps.store.changes.get(found.id, grant.change) if grant.change else None
-    digest = _digest(deps, found, change)
-    writes = found.bundle is None if change is None else change.restores is None
-    return {
-        "id": id_of(grant),
-        "kind": _kind(found, change),
-        "session_id": found.id,
-        "session_token": deps.tokens.for_session(grant),
-        "slug": found.slug,
-        "bundle": None if digest is None else _reference(deps, digest),
-        "max_tokens": deps.policy.max_tokens,
-        "start_timeout_s": deps.policy.start_timeout_s,
-        "prompt": None,
-        "model": None,
-        **(_writing(deps, found, change) if writes else {}),
-    }
+def build_assignment(deps: Deps, session: Session, grant: SessionGrant) -> wire.Assignment:
+    """The assignment that a grant is for. Raises errors.NotFound if its bundle's bytes are gone."""
+    change = deps.store.changes.get(session.id, grant.change) if grant.change else None
+    digest = _digest(deps, session, change)
+    assignment = wire.Assignment(
+        id=assignment_id(grant),
+        kind=_kind(session, change),
+        session_id=session.id,
+        session_token=deps.tokens.for_session(grant),
+        slug=session.slug or "",  # the claim of the sandbox has set it
+        bundle=None if digest is None else _reference(deps, digest),
+        max_tokens=deps.policy.max_tokens,
+        start_timeout_s=deps.policy.start_timeout_s,
+    )
+    if assignment.kind is wire.Kind.BUNDLE:
+        return assignment
+    return _with_request(deps, session, change, assignment)
 
 
-def bundle_of(deps: Deps, found: Session, change: int) -> Sha256 | None:
-    """The bundle that an assignment names."""
-    return _digest(deps, found, deps.store.changes.get(found.id, change) if change else None)
+def bundle_digest(deps: Deps, session: Session, change: int) -> Sha256 | None:
+    """The digest of the bundle that an assignment names; None if it names none."""
+    return _digest(deps, session, deps.store.changes.get(session.id, change) if change else None)
 
 
 def load_bundle(catalog: ports.Catalog, bundles: ports.Bundles, digest: Sha256) -> bytes:
@@ -54,44 +53,52 @@ def load_bundle(catalog: ports.Catalog, bundles: ports.Bundles, digest: Sha256) 
     return catalog.data(digest) or bundles.get(digest)
 
 
-def _digest(deps: Deps, found: Session, change: Change | None) -> Sha256 | None:
+def _digest(deps: Deps, session: Session, change: Change | None) -> Sha256 | None:
     if change is None or change.restores is None:
-        return found.bundle
-    return versions.numbered(deps, found, change.restores).sha256
+        return session.bundle
+    return versions.get_version(deps, session, change.restores).sha256
 
 
-def _kind(found: Session, change: Change | None) -> str:
+def _kind(session: Session, change: Change | None) -> wire.Kind:
     if change is None:
-        return "generate" if found.bundle is None else "bundle"
-    return "change" if change.restores is None else "bundle"
+        return wire.Kind.GENERATE if session.bundle is None else wire.Kind.BUNDLE
+    return wire.Kind.CHANGE if change.restores is None else wire.Kind.BUNDLE
 
 
-def _reference(deps: Deps, digest: Sha256) -> dict[str, Any]:
+def _reference(deps: Deps, digest: Sha256) -> wire.BundleRef:
     template = deps.catalog.data(digest)
     size = len(template) if template is not None else deps.bundles.size(digest)
-    return {"sha256": digest, "size_bytes": size}
+    return wire.BundleRef(sha256=digest, size_bytes=size)
 
 
-def _writing(deps: Deps, found: Session, change: Change | None) -> dict[str, Any]:
-    """What the model has to know."""
+def _with_request(
+    deps: Deps, session: Session, change: Change | None, assignment: wire.Assignment
+) -> wire.Assignment:
+    """Add what the model has to know."""
     expected = generations.expected_output_tokens(deps, change=change is not None)
-    fields: dict[str, Any] = {
-        "model": deps.policy.model,
-        "expected_output_tokens": expected,
-        "limits": {"seconds": round(deps.policy.deadlines.generating_s * _MODEL_SHARE)},
-    }
+    seconds = round(deps.policy.deadlines.generating_s * _MODEL_SHARE)
+    assignment = replace(
+        assignment,
+        model=deps.policy.model,
+        expected_output_tokens=expected,
+        limits=wire.Limits(seconds=seconds),
+    )
     if change is None:
-        return {**fields, "prompt": found.prompt}
-    said = _said(deps, found, change)
-    return {
-        **fields,
-        "message": change.text,
-        "conversation": [{"role": one.role.value, "text": one.text} for one in said],
-    }
+        return replace(assignment, prompt=session.prompt)
+    return replace(
+        assignment,
+        message=change.text,
+        conversation=tuple(_conversation(deps, session, change)),
+    )
 
 
-def _said(deps: Deps, found: Session, change: Change) -> list[conversations.Said]:
-    first = next((one for one in versions.of_session(deps, found) if one.version == 1), None)
-    earlier = [one for one in deps.store.changes.list(found.id) if one.number < change.number]
-    asked = found.prompt or f"Start the template {found.template}."
-    return list(conversations.so_far(asked, first.summary if first is not None else "", earlier))
+def _conversation(deps: Deps, session: Session, change: Change) -> Sequence[wire.Message]:
+    """The messages before this change."""
+    versions_so_far = versions.list_versions(deps, session)
+    first = next((version for version in versions_so_far if version.version == 1), None)
+    earlier = [
+        other for other in deps.store.changes.list(session.id) if other.number < change.number
+    ]
+    prompt = session.prompt or f"Start the template {session.template}."
+    summary = first.summary if first is not None else ""
+    return conversations.conversation_of(prompt, summary, earlier)

@@ -1,4 +1,7 @@
-"""What an agent should do now: the answer to each look into its inbox. Called by the agent app."""
+"""Answers the agents' requests for their inbox: what a sandbox should run. Called by the agent app.
+
+Agents poll the inbox, so each visit also shows that the agent is alive.
+"""
 
 from __future__ import annotations
 
@@ -13,68 +16,76 @@ from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.services.agents import access, assignments
 from orchestrator.services.deps import Deps
 
-# No longer than the store leaves visits unwritten: a second one can't be taken for the first then.
+# At most as long as the store skips writing visits: a second visit must not look like the first.
 _FIRST_VISIT_WITHIN = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inbox:
-    """Answer to one look into the inbox."""
+    """The answer to one visit."""
 
     assignment: dict[str, Any] | None  # JSON for the agent; None: nothing new
 
 
 def visit(deps: Deps, sandbox_id: SandboxId, have: str) -> Inbox:
-    """One look into the inbox: records the visit, and tells what the sandbox should run.
+    """Record a visit, and return the sandbox's assignment unless it is `have`, its present one.
 
-    Raises errors.Forbidden (sandbox_retired) when the sandbox is to end: its agent then exits.
+    Raises errors.Forbidden (sandbox_retired) if the sandbox is to end: its agent then exits.
     """
     now = deps.clock.now()
     try:
-        box = deps.store.sandboxes.agent_seen(sandbox_id, now)
-    except errors.NotFound as missing:
-        raise _retired(sandbox_id) from missing
-    if box.agent_seen_at == now and _has_just_started(box, now):
-        _learn_start(deps, box)
-    if box.state is SandboxState.WARM and box.state_since == now:
-        deps.events.pool_changed()  # this visit made it so: who waits may claim it
-    return peek(deps, box, have)
+        sandbox = deps.store.sandboxes.agent_seen(sandbox_id, now)
+    except errors.NotFound as error:
+        raise _retired(sandbox_id) from error
+    if sandbox.agent_seen_at == now and _has_just_started(sandbox, now):
+        _record_start(deps, sandbox)
+    if sandbox.state is SandboxState.WARM and sandbox.state_since == now:
+        deps.events.pool_changed()  # this visit made it WARM: a waiting session may claim it
+    return peek(deps, sandbox, have)
 
 
-def _has_just_started(box: Sandbox, now: datetime) -> bool:
-    """Whether this visit is the first. One that still waits for its route comes again, but its next
-    visit isn't written within the first seconds."""
-    waits = box.state is SandboxState.CREATING and now - box.created_at < _FIRST_VISIT_WITHIN
-    return waits or (box.state is not SandboxState.CREATING and box.state_since == now)
+def _has_just_started(sandbox: Sandbox, now: datetime) -> bool:
+    """Whether this visit is the sandbox's first.
+
+    A sandbox whose route isn't live yet stays CREATING after its first visit. Its later visits are
+    not written within the first seconds.
+    """
+    is_waiting = (
+        sandbox.state is SandboxState.CREATING and now - sandbox.created_at < _FIRST_VISIT_WITHIN
+    )
+    return is_waiting or (sandbox.state is not SandboxState.CREATING and sandbox.state_since == now)
 
 
-def _learn_start(deps: Deps, box: Sandbox) -> None:
-    """What its host's start curve learns from a sandbox that has just dialled home."""
-    took_s = (deps.clock.now() - box.created_at).total_seconds()
+def _record_start(deps: Deps, sandbox: Sandbox) -> None:
+    """Add the duration of this start to the host's start curve."""
+    took_s = (deps.clock.now() - sandbox.created_at).total_seconds()
     deps.store.hosts.change(
-        box.host_id,
-        lambda host: replace(host, starts=host.starts.with_start(box.started_with, took_s)),
+        sandbox.host_id,
+        lambda host: replace(host, starts=host.starts.with_start(sandbox.started_with, took_s)),
     )
 
 
-def peek(deps: Deps, box: Sandbox, have: str) -> Inbox:
-    """What a sandbox should run that it doesn't run yet."""
-    if box.state in {SandboxState.STOPPING, SandboxState.BROKEN, SandboxState.GONE}:
-        raise _retired(box.id)
-    if box.state is not SandboxState.CLAIMED or box.session_id is None:
+def peek(deps: Deps, sandbox: Sandbox, have: str) -> Inbox:
+    """The sandbox's assignment unless it is `have`. Does not record a visit.
+
+    Raises errors.Forbidden (sandbox_retired).
+    """
+    if sandbox.state in {SandboxState.STOPPING, SandboxState.BROKEN, SandboxState.GONE}:
+        raise _retired(sandbox.id)
+    if sandbox.state is not SandboxState.CLAIMED or sandbox.session_id is None:
         return Inbox(assignment=None)
-    found = deps.store.sessions.get(box.session_id)
+    session = deps.store.sessions.get(sandbox.session_id)
     grant = SessionGrant(
-        session_id=found.id,
-        attempt=found.attempt,
-        sandbox_id=box.id,
-        change=access.change_of(found, box.id),
+        session_id=session.id,
+        attempt=session.attempt,
+        sandbox_id=sandbox.id,
+        change=access.change_of(session, sandbox.id),
     )
-    if not access.is_current(found, grant) or have == assignments.id_of(grant):
+    if not access.is_current(session, grant) or have == assignments.assignment_id(grant):
         return Inbox(assignment=None)
-    if grant.change and not found.changing:
-        return Inbox(assignment=None)  # it is over before the sandbox heard of it
-    return Inbox(assignment=assignments.of(deps, found, grant))
+    if grant.change and not session.is_changing:
+        return Inbox(assignment=None)  # the change ended before the sandbox heard of it
+    return Inbox(assignment=assignments.build_assignment(deps, session, grant).as_json())
 
 
 def _retired(sandbox_id: SandboxId) -> errors.Forbidden:

@@ -1,7 +1,8 @@
-"""Whether the agents can reach us at all. Kept by spawn-api, asked by the reconcile loop.
+"""Tells whether agents can reach spawn-api at all: spawn-api holds a lease while it listens.
 
-An agent that isn't heard is silent only if somebody listens: while spawn-api is down, every agent
-is unheard, and that is our fault.
+spawn-api renews the lease, and the reconcile loop watches it.
+
+While spawn-api is down no agent can be heard, and their silence is not their fault.
 """
 
 from __future__ import annotations
@@ -16,22 +17,24 @@ _LEASE_S = 10.0
 RENEW_S = 3.0
 
 
-def listening(deps: Deps, process: str) -> None:
-    """Say that this api process listens. Of several, one is enough. `process` is its own name for
-    this run of it."""
+def renew_presence(deps: Deps, process: str) -> None:
+    """Renew the lease that says that agents are listened to. One api process is enough.
+
+    `process` names the process, and is new after each start.
+    """
     now = deps.clock.now()
     deps.store.leases.hold(_LEASE, process, now + timedelta(seconds=_LEASE_S), now)
 
 
 @dataclass(kw_only=True)
-class Ears:
-    """Remembers since when somebody has listened without a break."""
+class ListenerWatch:
+    """Watches the lease, and remembers since when it has been held without a break."""
 
     since: datetime
     holder: str | None = None
 
     def heard_since(self, deps: Deps) -> datetime:
-        """The earliest time from which an agent's silence means something."""
+        """The time since which an agent that works would have been heard."""
         now = deps.clock.now()
         holder = deps.store.leases.holder(_LEASE, now)
         if holder is None or holder != self.holder:

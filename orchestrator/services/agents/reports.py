@@ -1,6 +1,6 @@
-"""What agents report of their assignments: facts, of which none moves a session.
+"""Records what agents report of their assignments. Called by the agent app.
 
-Called by the agent app. A fact that changes what converge may do is followed by a nudge.
+A report is a fact. It never moves a session; it nudges converge, which does.
 """
 
 from __future__ import annotations
@@ -14,40 +14,43 @@ from orchestrator.services.deps import Deps
 from orchestrator.services.nudges import nudge
 
 
-def report(deps: Deps, found: Session, sender: SandboxId, said: Report, lines: list[str]) -> bool:
-    """Take what the agent in sandbox `sender` reports as a fact. False when it is late, repeated
-    or moot."""
+def record_report(
+    deps: Deps, session: Session, sender: SandboxId, report: Report, lines: list[str]
+) -> bool:
+    """Record a report of the agent in sandbox `sender`, and its log lines.
+
+    Returns False if the report is dropped because it is late, repeated or of no use any more.
+    """
     now = deps.clock.now()
     if lines:
-        deps.store.logs.append(found.id, lines, now)
-    attempt, change = found.attempt, access.change_of(found, sender)
+        deps.store.logs.append(session.id, lines, now)
+    attempt, change = session.attempt, access.change_of(session, sender)
     while True:
-        # What was true of one attempt, place or change must not be taken for another's.
-        if found.attempt != attempt or not access.runs_in(found, sender):
+        # Drop the report if the session has moved on: another attempt, sandbox or change.
+        if session.attempt != attempt or not access.has_sandbox(session, sender):
             return False
-        if access.change_of(found, sender) != change:
+        if access.change_of(session, sender) != change:
             return False
-        accept = accept_report
-        if sender != found.sandbox_id:
-            accept = accept_successor_report
-        before = _phase_heard(found, sender)
-        changed = accept(found, said, now)
+        is_successor = sender != session.sandbox_id
+        accept = accept_successor_report if is_successor else accept_report
+        last_phase = _last_phase(session, sender)
+        changed = accept(session, report, now)
         if changed is None:
             return False
         try:
             saved = deps.store.sessions.save(changed)
         except errors.StaleWrite:
-            found = deps.store.sessions.get(found.id)
+            session = deps.store.sessions.get(session.id)
             continue
         break
     deps.events.session_changed(saved.id)
-    if before is not said.phase:
+    if last_phase is not report.phase:
         nudge(deps, saved)
     return True
 
 
-def _phase_heard(found: Session, sender: SandboxId) -> Phase | None:
-    last = found.report
-    if sender != found.sandbox_id:
-        last = found.move.report if found.move is not None else None
-    return last.phase if last is not None else None
+def _last_phase(session: Session, sender: SandboxId) -> Phase | None:
+    report = session.report
+    if sender != session.sandbox_id:
+        report = session.move.report if session.move is not None else None
+    return report.phase if report is not None else None

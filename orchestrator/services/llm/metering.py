@@ -1,5 +1,6 @@
-"""What an answer of the Messages API used, read from its bytes as they pass. Pure; called by the
-gateway, which passes the bytes on untouched.
+"""Counts the tokens of a Messages API answer while its bytes pass through the gateway. Pure.
+
+Called by the gateway, which forwards the bytes unchanged.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.domain.llm.pricing import TokenCounts
-from orchestrator.domain.llm.requests import Ask, CacheWrite
+from orchestrator.domain.llm.requests import CacheWrite, ModelRequest
 
 # The shortest frame around a piece of text: `data: {"type":"content_block_delta","index":0,...`.
 _FRAME_BYTES = 80
@@ -22,14 +23,14 @@ class Metered:
     """The tokens of one answer."""
 
     counts: TokenCounts
-    whole: bool  # the answer came to its end; if not, counts are the most that it can have used
+    whole: bool  # False: the answer broke off, and `counts` is the most that it can have used
 
 
 class StreamMeter:
-    """Of an answer that is streamed."""
+    """Meters a streamed answer: `feed` it each chunk, then ask for the `result`."""
 
-    def __init__(self, ask: Ask) -> None:
-        self._ask = ask
+    def __init__(self, request: ModelRequest) -> None:
+        self._request = request
         self._rest = b""
         self._usage: dict[str, Any] = {}
         self._delta_bytes = 0
@@ -43,12 +44,14 @@ class StreamMeter:
                 self._data(line)
 
     def result(self) -> Metered:
-        """Of a stream that broke off, as much output as was said: a token has a byte or more."""
-        counts = _counts(self._usage, self._ask)
+        """The tokens of the answer. If it broke off, each streamed byte counts as a token."""
+        counts = _counts(self._usage, self._request)
         if self._whole or not self._usage:
-            return Metered(counts=counts if self._usage else unknown(self._ask), whole=self._whole)
-        said = min(self._delta_bytes, self._ask.max_tokens)
-        return Metered(counts=replace(counts, output=max(counts.output, said)), whole=False)
+            return Metered(
+                counts=counts if self._usage else worst_case(self._request), whole=self._whole
+            )
+        streamed = min(self._delta_bytes, self._request.max_tokens)
+        return Metered(counts=replace(counts, output=max(counts.output, streamed)), whole=False)
 
     def _data(self, line: bytes) -> None:
         if b'"content_block_delta"' in line:
@@ -57,17 +60,17 @@ class StreamMeter:
             event = _json(line[len(b"data:") :])
             message = event.get("message")
             usage = message.get("usage") if isinstance(message, dict) else event.get("usage")
-            known = usage.items() if isinstance(usage, dict) else ()
-            self._usage |= {name: value for name, value in known if value is not None}
+            fields = usage.items() if isinstance(usage, dict) else ()
+            self._usage |= {name: value for name, value in fields if value is not None}
         elif b'"message_stop"' in line:
             self._whole = True
 
 
 class BodyMeter:
-    """Of an answer that comes as one JSON object."""
+    """Meters an answer that is one JSON object."""
 
-    def __init__(self, ask: Ask) -> None:
-        self._ask = ask
+    def __init__(self, request: ModelRequest) -> None:
+        self._request = request
         self._chunks: list[bytes] = []
 
     def feed(self, chunk: bytes) -> None:
@@ -76,34 +79,36 @@ class BodyMeter:
     def result(self) -> Metered:
         usage = _json(b"".join(self._chunks)).get("usage")
         if not isinstance(usage, dict):
-            return Metered(counts=unknown(self._ask), whole=False)
-        return Metered(counts=_counts(usage, self._ask), whole=True)
+            return Metered(counts=worst_case(self._request), whole=False)
+        return Metered(counts=_counts(usage, self._request), whole=True)
 
 
-def unknown(ask: Ask) -> TokenCounts:
-    """What a call may have used that was sent and never answered: its worst case, which for a
-    stream that hasn't begun is all of its input."""
-    write = {
+def worst_case(request: ModelRequest) -> TokenCounts:
+    """The most tokens that a call can have used if it was sent and never answered.
+
+    A stream that hasn't begun has used its input alone.
+    """
+    input_field = {
         CacheWrite.NONE: "input",
         CacheWrite.FIVE_MINUTES: "cache_write_5m",
         CacheWrite.ONE_HOUR: "cache_write_1h",
-    }[ask.cache_write]
-    counts = TokenCounts(**{write: ask.input_bound})
-    return counts if ask.stream else replace(counts, output=ask.max_tokens)
+    }[request.cache_write]
+    counts = TokenCounts(**{input_field: request.input_bound})
+    return counts if request.stream else replace(counts, output=request.max_tokens)
 
 
-def _counts(usage: Mapping[str, Any], ask: Ask) -> TokenCounts:
-    written = _count(usage, "cache_creation_input_tokens")
+def _counts(usage: Mapping[str, Any], request: ModelRequest) -> TokenCounts:
+    cache_written = _count(usage, "cache_creation_input_tokens")
     detail = usage.get("cache_creation")
     if isinstance(detail, dict):
-        long = _count(detail, "ephemeral_1h_input_tokens")
-    else:  # not told apart: as dear as the request allows
-        long = written if ask.cache_write is CacheWrite.ONE_HOUR else 0
+        cache_written_1h = _count(detail, "ephemeral_1h_input_tokens")
+    else:  # the provider gives one figure: assume the dearest that the request allows
+        cache_written_1h = cache_written if request.cache_write is CacheWrite.ONE_HOUR else 0
     return TokenCounts(
         input=_count(usage, "input_tokens"),
         output=_count(usage, "output_tokens"),
-        cache_write_5m=max(0, written - long),
-        cache_write_1h=long,
+        cache_write_5m=max(0, cache_written - cache_written_1h),
+        cache_write_1h=cache_written_1h,
         cache_read=_count(usage, "cache_read_input_tokens"),
     )
 
@@ -115,7 +120,7 @@ def _count(usage: Mapping[str, Any], name: str) -> int:
 
 def _json(raw: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(raw)
+        decoded = json.loads(raw)
     except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return decoded if isinstance(decoded, dict) else {}

@@ -1,5 +1,7 @@
-"""Chat completions of OpenAI's kind as answers of the Messages API. Pure; the gateway's last
-provider uses it: `message_of` for a whole answer, a `StreamTranslator` for one that is streamed.
+"""Translates OpenAI chat completions into answers of the Messages API. Pure.
+
+Called by the gateway for its last provider: `translate_completion` for a whole answer, a
+`StreamTranslator` for a streamed one.
 """
 
 from __future__ import annotations
@@ -34,57 +36,61 @@ _ERROR_TYPES = {
 }
 
 
-def message_of(completion: Mapping[str, Any], estimate: TokenCounts) -> Json:
-    """A whole answer. `estimate` stands in for the usage of an endpoint that tells none.
-    Raises errors.Temporary for what is no completion."""
+def translate_completion(completion: Mapping[str, Any], estimate: TokenCounts) -> Json:
+    """A whole answer. `estimate` is used if the endpoint reports no usage.
+
+    Raises errors.Temporary if the body is not a chat completion.
+    """
     try:
         choice = completion["choices"][0]
-        said = choice["message"]
-        content = [*_text_blocks(said), *map(_tool_block, said.get("tool_calls") or ())]
+        message = choice["message"]
+        content = [*_text_blocks(message), *map(_tool_block, message.get("tool_calls") or ())]
     except (KeyError, IndexError, TypeError) as error:
-        raise errors.Temporary("the endpoint's answer is no chat completion") from error
+        raise errors.Temporary("the endpoint's answer is not a chat completion") from error
     return {
         "id": f"msg_{completion.get('id', 'unknown')}",
         "type": "message",
         "role": "assistant",
         "model": completion.get("model", ""),
         "content": content,
-        "stop_reason": _stop_reason(choice.get("finish_reason"), said),
+        "stop_reason": _stop_reason(choice.get("finish_reason"), message),
         "stop_sequence": None,
         "usage": _usage(completion.get("usage"), estimate),
     }
 
 
-def error_of(status: int, body: object) -> Json:
-    """An error in the Messages API's shape."""
-    said = body.get("error") if isinstance(body, dict) else None
-    message = said.get("message") if isinstance(said, dict) else said
+def translate_error(status: int, body: object) -> Json:
+    """An error in the shape of the Messages API."""
+    error = body.get("error") if isinstance(body, dict) else None
+    message = error.get("message") if isinstance(error, dict) else error
     kind = _ERROR_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
     return {"type": "error", "error": {"type": kind, "message": str(message or f"status {status}")}}
 
 
 class StreamTranslator:
-    """Chunks in, events out: `feed` each chunk, then `finish`."""
+    """Translates chunks into events: `feed` it each chunk, then call `finish`."""
 
     def __init__(self, estimate: TokenCounts) -> None:
-        """`estimate` stands in for the usage of an endpoint that tells none; its output is counted
-        from what was streamed, a token a byte."""
+        """`estimate` gives the input tokens if the endpoint reports no usage. Its output tokens
+        are then counted as one per streamed byte."""
         self._estimate = estimate
         self._started = False
-        self._open: str | None = None  # what the open content block is of: "text" or a call's index
-        self._index = -1  # of the last content block
-        self._seen_calls: set[str] = set()
+        self._open_block_key: str | None = None  # "text", or the index of a tool call
+        self._block_index = -1  # of the newest content block
+        self._started_calls: set[str] = set()
         self._finish_reason: str | None = None
-        self._refused = False
+        self._has_refusal = False
         self._usage: Mapping[str, Any] | None = None
-        self._bytes = 0
+        self._output_bytes = 0
         self._id = "unknown"
 
     def feed(self, chunk: Mapping[str, Any]) -> Iterator[Json]:
-        """The events that one chunk amounts to. Raises errors.Temporary for an error in it, and
-        for pieces of calls that come out of order."""
+        """The events for one chunk.
+
+        Raises errors.Temporary if the chunk holds an error, or mixes pieces of several tool calls.
+        """
         if chunk.get("error"):
-            raise errors.Temporary(str(error_of(500, chunk)["error"]["message"]))
+            raise errors.Temporary(str(translate_error(500, chunk)["error"]["message"]))
         if not self._started:
             self._started = True
             self._id = str(chunk.get("id", "unknown"))
@@ -95,17 +101,17 @@ class StreamTranslator:
             self._finish_reason = choice.get("finish_reason") or self._finish_reason
 
     def finish(self) -> Iterator[Json]:
-        """The events that end the message. Raises errors.Temporary when it isn't at its end."""
+        """The events that end the message. Raises errors.Temporary if the stream broke off."""
         if self._finish_reason is None:
             raise errors.Temporary("the endpoint's answer broke off")
         yield from self._close()
-        said = {"refusal": self._refused, "tool_calls": self._seen_calls}
-        reason = _stop_reason(self._finish_reason, said)
-        counted = TokenCounts(input=self._estimate.input, output=self._bytes)
+        message = {"refusal": self._has_refusal, "tool_calls": self._started_calls}
+        reason = _stop_reason(self._finish_reason, message)
+        estimate = TokenCounts(input=self._estimate.input, output=self._output_bytes)
         yield {
             "type": "message_delta",
             "delta": {"stop_reason": reason, "stop_sequence": None},
-            "usage": _usage(self._usage, counted),
+            "usage": _usage(self._usage, estimate),
         }
         yield {"type": "message_stop"}
 
@@ -118,14 +124,17 @@ class StreamTranslator:
             "content": [],
             "stop_reason": None,
             "stop_sequence": None,
-            "usage": {"input_tokens": 0, "output_tokens": 0},  # told at the end, as a whole
+            "usage": {
+                "input_tokens": 0,
+                "output_tokens": 0,
+            },  # message_delta gives the real figures
         }
         return {"type": "message_start", "message": message}
 
     def _delta(self, delta: Mapping[str, Any]) -> Iterator[Json]:
         for name in ("content", "refusal"):
             if delta.get(name):
-                self._refused = self._refused or name == "refusal"
+                self._has_refusal = self._has_refusal or name == "refusal"
                 yield from self._open_block("text", {"type": "text", "text": ""})
                 yield self._block_delta("text_delta", "text", delta[name])
         for call in delta.get("tool_calls") or ():
@@ -134,10 +143,10 @@ class StreamTranslator:
     def _call(self, call: Mapping[str, Any]) -> Iterator[Json]:
         key = str(call.get("index", 0))
         function = call.get("function") or {}
-        if self._open != key:
-            if key in self._seen_calls:
+        if self._open_block_key != key:
+            if key in self._started_calls:
                 raise errors.Temporary("the endpoint mixes the pieces of several tool calls")
-            self._seen_calls.add(key)
+            self._started_calls.add(key)
             call_id = call.get("id") or f"call_{self._id}_{key}"
             name = function.get("name", "")
             block = {"type": "tool_use", "id": call_id, "name": name, "input": {}}
@@ -146,26 +155,26 @@ class StreamTranslator:
             yield self._block_delta("input_json_delta", "partial_json", function["arguments"])
 
     def _open_block(self, key: str, block: Json) -> Iterator[Json]:
-        if self._open == key:
+        if self._open_block_key == key:
             return
         yield from self._close()
-        self._open = key
-        self._index += 1
-        yield {"type": "content_block_start", "index": self._index, "content_block": block}
+        self._open_block_key = key
+        self._block_index += 1
+        yield {"type": "content_block_start", "index": self._block_index, "content_block": block}
 
     def _block_delta(self, kind: str, field: str, piece: str) -> Json:
-        self._bytes += len(piece.encode())
+        self._output_bytes += len(piece.encode())
         delta = {"type": kind, field: piece}
-        return {"type": "content_block_delta", "index": self._index, "delta": delta}
+        return {"type": "content_block_delta", "index": self._block_index, "delta": delta}
 
     def _close(self) -> Iterator[Json]:
-        if self._open is not None:
-            self._open = None
-            yield {"type": "content_block_stop", "index": self._index}
+        if self._open_block_key is not None:
+            self._open_block_key = None
+            yield {"type": "content_block_stop", "index": self._block_index}
 
 
-def _text_blocks(said: Mapping[str, Any]) -> Iterator[Json]:
-    text = said.get("content") or said.get("refusal")
+def _text_blocks(message: Mapping[str, Any]) -> Iterator[Json]:
+    text = message.get("content") or message.get("refusal")
     if text:
         yield {"type": "text", "text": text}
 
@@ -175,7 +184,7 @@ def _tool_block(call: Mapping[str, Any]) -> Json:
     try:
         decoded = json.loads(function.get("arguments") or "{}")
     except ValueError:
-        decoded = {}  # broken off: there is no object to show
+        decoded = {}  # the answer broke off in the middle of the arguments
     return {
         "type": "tool_use",
         "id": call["id"],
@@ -184,12 +193,12 @@ def _tool_block(call: Mapping[str, Any]) -> Json:
     }
 
 
-def _stop_reason(finish_reason: object, said: Mapping[str, Any]) -> str:
-    if said.get("refusal"):
+def _stop_reason(finish_reason: object, message: Mapping[str, Any]) -> str:
+    if message.get("refusal"):
         return "refusal"
     reason = _STOP_REASONS.get(str(finish_reason), "end_turn")
-    # Some servers stop plainly after calls; a client would not run them.
-    return "tool_use" if reason == "end_turn" and said.get("tool_calls") else reason
+    # Some servers end with "stop" after tool calls. A client would then not run them.
+    return "tool_use" if reason == "end_turn" and message.get("tool_calls") else reason
 
 
 def _usage(usage: Mapping[str, Any] | None, estimate: TokenCounts) -> Json:

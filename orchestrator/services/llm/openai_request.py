@@ -1,8 +1,9 @@
-"""A Messages API request as one of OpenAI's chat completions. Pure; the gateway's last provider
-uses it. What the other side has no word for, and can do without, is left out (thinking, cache
-marks); what would change the meaning if it were left out is refused.
+"""Translates a Messages API request into an OpenAI chat completion request. Pure.
 
-After OpenAI's reference of `POST /chat/completions`.
+Called by the gateway for its last provider. Features that OpenAI lacks are left out if the answer
+stays the same without them (thinking, cache marks). All others are refused.
+
+Source: OpenAI's reference of `POST /chat/completions`.
 """
 
 from __future__ import annotations
@@ -21,69 +22,71 @@ _SILENT = frozenset({"thinking", "redacted_thinking"})
 
 
 def translate(body: Mapping[str, Any], *, model: str, limit_field: str) -> Json:
-    """The request for `model`. Raises errors.InvalidInput (untranslatable) naming what it can't
-    say."""
+    """The request for `model`. `limit_field` is the endpoint's name for the limit of output tokens.
+
+    Raises errors.InvalidInput (untranslatable), which names the feature that can't be translated.
+    """
     try:
-        return _translated(body, model, limit_field)
+        return _build_request(body, model, limit_field)
     except (KeyError, TypeError, AttributeError) as error:
         raise _untranslatable("a request that isn't one of the Messages API") from error
 
 
-def _translated(body: Mapping[str, Any], model: str, limit_field: str) -> Json:
-    made: Json = {"model": model, "messages": _messages(body)}
-    made[limit_field] = body["max_tokens"]
+def _build_request(body: Mapping[str, Any], model: str, limit_field: str) -> Json:
+    request: Json = {"model": model, "messages": _messages(body)}
+    request[limit_field] = body["max_tokens"]
     for name in ("temperature", "top_p"):
         if body.get(name) is not None:
-            made[name] = body[name]
+            request[name] = body[name]
     if body.get("stop_sequences"):
-        made["stop"] = _stops(body["stop_sequences"])
+        request["stop"] = _stops(body["stop_sequences"])
     if body.get("tools"):
-        made["tools"] = [_tool(tool) for tool in body["tools"]]
-        made.update(_tool_choice(body.get("tool_choice")))
+        request["tools"] = [_tool(tool) for tool in body["tools"]]
+        request.update(_tool_choice(body.get("tool_choice")))
     shape = (body.get("output_config") or {}).get("format") or body.get("output_format")
     if shape:
-        made["response_format"] = _response_format(shape)
+        request["response_format"] = _response_format(shape)
     if body.get("stream") is True:
-        made["stream"] = True
-        made["stream_options"] = {"include_usage": True}
-    return made
+        request["stream"] = True
+        request["stream_options"] = {"include_usage": True}
+    return request
 
 
 def _messages(body: Mapping[str, Any]) -> list[Json]:
-    made: list[Json] = []
+    messages: list[Json] = []
     if body.get("system"):
-        made.append({"role": "system", "content": _text(body["system"], "system")})
+        messages.append({"role": "system", "content": _text(body["system"], "system")})
     for message in body["messages"]:
         role, content = message.get("role"), message.get("content")
         if role == "assistant":
-            made.append(_assistant(content))
+            messages.append(_assistant(content))
         elif role == "user":
-            made.extend(_user(content))
+            messages.extend(_user(content))
         elif role == "system":
-            made.append({"role": "system", "content": _text(content, "system")})
+            messages.append({"role": "system", "content": _text(content, "system")})
         else:
             raise _untranslatable(f"the role {role}")
-    return made
+    return messages
 
 
 def _assistant(content: object) -> Json:
     if isinstance(content, str):
         return {"role": "assistant", "content": content}
-    words, calls = [], []
+    texts, calls = [], []
     for block in _blocks(content):
         if block["type"] == "text":
-            words.append(block["text"])
+            texts.append(block["text"])
         elif block["type"] == "tool_use":
             function = {"name": block["name"], "arguments": json.dumps(block["input"])}
             calls.append({"id": block["id"], "type": "function", "function": function})
         elif block["type"] not in _SILENT:
             raise _untranslatable(f"{block['type']} blocks")
-    made: Json = {"role": "assistant", "content": "".join(words) or None}
-    return {**made, "tool_calls": calls} if calls else made
+    message: Json = {"role": "assistant", "content": "".join(texts) or None}
+    return {**message, "tool_calls": calls} if calls else message
 
 
 def _user(content: object) -> Iterable[Json]:
-    """Results of tools are messages of their own there, and come first."""
+    """Tool results become messages of their own, before the rest of the content."""
     if isinstance(content, str):
         yield {"role": "user", "content": content}
         return
@@ -101,7 +104,7 @@ def _user(content: object) -> Iterable[Json]:
 def _tool_result(block: Mapping[str, Any]) -> Json:
     text = _text(block.get("content") or "", "tool results")
     if block.get("is_error"):
-        text = f"Error: {text}"  # there is no flag for it
+        text = f"Error: {text}"  # OpenAI has no flag for it
     return {"role": "tool", "tool_call_id": block["tool_use_id"], "content": text}
 
 
@@ -119,12 +122,12 @@ def _part(block: Mapping[str, Any]) -> Json:
     raise _untranslatable(f"{block['type']} blocks of source {source.get('type')}")
 
 
-def _text(content: object, where: str) -> str:
+def _text(content: object, place: str) -> str:
     if isinstance(content, str):
         return content
     blocks = _blocks(content)
     if any(block["type"] != "text" for block in blocks):
-        raise _untranslatable(f"anything but text in {where}")
+        raise _untranslatable(f"anything but text in {place}")
     return "\n".join(block["text"] for block in blocks)
 
 
@@ -149,16 +152,16 @@ def _tool(tool: Mapping[str, Any]) -> Json:
 def _tool_choice(choice: Mapping[str, Any] | None) -> Json:
     if choice is None:
         return {}
-    made: Json = {}
+    fields: Json = {}
     if choice.get("type") == "tool":
-        made["tool_choice"] = {"type": "function", "function": {"name": choice["name"]}}
+        fields["tool_choice"] = {"type": "function", "function": {"name": choice["name"]}}
     elif choice.get("type") in _TOOL_CHOICES:
-        made["tool_choice"] = _TOOL_CHOICES[choice["type"]]
+        fields["tool_choice"] = _TOOL_CHOICES[choice["type"]]
     else:
         raise _untranslatable(f"the tool_choice {choice.get('type')}")
     if choice.get("disable_parallel_tool_use"):
-        made["parallel_tool_calls"] = False
-    return made
+        fields["parallel_tool_calls"] = False
+    return fields
 
 
 def _stops(stops: Sequence[str]) -> list[str]:
@@ -174,7 +177,7 @@ def _response_format(shape: Mapping[str, Any]) -> Json:
     return {"type": "json_schema", "json_schema": schema}
 
 
-def _untranslatable(what: str) -> errors.InvalidInput:
+def _untranslatable(feature: str) -> errors.InvalidInput:
     return errors.InvalidInput(
-        f"{what} can't be said to an OpenAI-compatible endpoint", code="untranslatable"
+        f"{feature} can't be translated for an OpenAI-compatible endpoint", code="untranslatable"
     )

@@ -1,1 +1,1 @@
-"""API keys and who they belong to."""
+"""API keys, and the principals behind them."""

@@ -1,4 +1,7 @@
-"""Credentials: who is behind a key or a cookie. Keys are random, shown once, kept as SHA-256."""
+"""Makes API keys and finds out whose key it is. Called by the API.
+
+A key is random and shown once. The store keeps only its SHA-256.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +21,17 @@ _NAME_MAX = 60
 
 @dataclass(frozen=True, kw_only=True)
 class NewKey:
-    """A key just made; `secret` is not kept anywhere."""
+    """A new key. `secret` is shown once and kept nowhere."""
 
     key: ApiKey
     secret: str
 
 
 def create(deps: Deps, name: str, tier: Tier, role: Role) -> NewKey:
-    """Make a key with a user of its own. Raises InvalidInput, Conflict (key_exists)."""
+    """Make a key, and a new user for it.
+
+    Raises errors.InvalidInput, errors.Conflict (key_exists).
+    """
     name = name.strip()
     if not name or len(name) > _NAME_MAX or not name.isprintable():
         raise errors.InvalidInput(
@@ -38,7 +44,7 @@ def create(deps: Deps, name: str, tier: Tier, role: Role) -> NewKey:
         user_id=ids.new_user_id(),
         tier=tier,
         role=role,
-        key_hash=hash_of(secret),
+        key_hash=hash_secret(secret),
         created_at=deps.clock.now(),
         revoked_at=None,
     )
@@ -46,30 +52,34 @@ def create(deps: Deps, name: str, tier: Tier, role: Role) -> NewKey:
     return NewKey(key=key, secret=secret)
 
 
-def who(deps: Deps, secret: str) -> Principal:
-    """Whose key this is. Raises errors.Unauthorized for one that isn't ours or was revoked."""
-    key = deps.store.keys.by_hash(hash_of(secret)) if secret.startswith(KEY_PREFIX) else None
+def identify(deps: Deps, secret: str) -> Principal:
+    """The principal whose key this is. Raises errors.Unauthorized if it is unknown or revoked."""
+    key = deps.store.keys.by_hash(hash_secret(secret)) if secret.startswith(KEY_PREFIX) else None
     if key is None:
         raise errors.Unauthorized("that API key is not known; make one with `spawnctl keys create`")
     return Principal(user_id=key.user_id, tier=key.tier, role=key.role)
 
 
 def ensure_operator(deps: Deps, secret: str) -> None:
-    """Make the installation's own operator key known. Idempotent. Raises errors.Unauthorized when
-    that key was revoked: it stays so, and another one is needed."""
-    known = next((key for key in deps.store.keys.list() if key.key_hash == hash_of(secret)), None)
-    if known is not None:
-        if known.revoked_at is not None:
-            raise errors.Unauthorized(f"the operator key {known.name} was revoked")
+    """Add the installation's own operator key to the store, if it isn't there. Idempotent.
+
+    Raises errors.Unauthorized if that key was revoked: it stays revoked, and a new one is needed.
+    """
+    existing = next(
+        (key for key in deps.store.keys.list() if key.key_hash == hash_secret(secret)), None
+    )
+    if existing is not None:
+        if existing.revoked_at is not None:
+            raise errors.Unauthorized(f"the operator key {existing.name} was revoked")
         return
     deps.store.keys.add(
         ApiKey(
             id=ids.new_key_id(),
-            name=f"spawnctl-{hash_of(secret)[:8]}",
+            name=f"spawnctl-{hash_secret(secret)[:8]}",
             user_id=ids.new_user_id(),
             tier=Tier.OPERATOR,
             role=Role.OPERATOR,
-            key_hash=hash_of(secret),
+            key_hash=hash_secret(secret),
             created_at=deps.clock.now(),
             revoked_at=None,
         )
@@ -77,9 +87,9 @@ def ensure_operator(deps: Deps, secret: str) -> None:
 
 
 def make_secret() -> str:
-    """A new key: 160 random bits, so that a plain hash of it is as good as a slow one."""
+    """A new key of 160 random bits. Nobody can guess it, so a fast hash of it is enough."""
     return KEY_PREFIX + base64.b32encode(secrets.token_bytes(20)).decode().lower()
 
 
-def hash_of(secret: str) -> str:
+def hash_secret(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()

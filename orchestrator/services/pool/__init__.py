@@ -1,1 +1,1 @@
-"""Hosts, sandboxes and routes: claiming, refilling, reconciling, losing, draining."""
+"""Hosts, sandboxes and routes: admission, placement, warm sandboxes, reconciling, draining."""

@@ -1,4 +1,8 @@
-"""Sandboxes: whose turn it is, placing, starting, retiring, removing. For converge and loops."""
+"""The life of one sandbox: it is placed for a session, started, retired and removed.
+
+Also counts what a session in the queue could claim. Called by converge, and by the services that
+the daemon's loops run.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from orchestrator import ports
+from orchestrator.contract.wire import Identity
 from orchestrator.domain import errors, ids
 from orchestrator.domain.ids import HostId
 from orchestrator.domain.pool.host import Host, HostState
@@ -14,125 +19,146 @@ from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.domain.sessions.session import Move, Session
 from orchestrator.services.deps import Deps
 
+_REASON_MAX = 200  # characters
 
-def its_turn(store: ports.Store, found: Session, now: datetime) -> bool:
-    """Whether there is enough for everybody who is before this session in the queue.
 
-    Keeps the position that we show honest: a newcomer never takes what an earlier one waits for.
+def has_turn(store: ports.Store, session: Session, now: datetime) -> bool:
+    """Whether this session may claim now: the pool has enough for every session before it too.
+
+    This keeps the position that we show honest. A newcomer never takes what an earlier session
+    waits for.
     """
-    ahead = store.sessions.ahead_of(found, now)
-    return ahead == 0 or available(store, ahead + 1) > ahead
+    ahead = store.sessions.count_ahead_of(session, now)
+    return ahead == 0 or count_available(store, ahead + 1) > ahead
 
 
-def available(store: ports.Store, enough: int) -> int:
-    """Sessions that could have a sandbox right now, by warm ones and free slots; counted no
-    further than `enough`, so that a large pool isn't counted through."""
+def count_available(store: ports.Store, enough: int) -> int:
+    """How many sessions could get a sandbox now: warm sandboxes plus free slots.
+
+    Stops counting at `enough`, so that the cost does not grow with the pool.
+    """
     warm = min(enough, sum(store.sandboxes.warm_counts().values()))
-    return warm if warm == enough else warm + store.hosts.room(enough - warm)
+    return warm if warm == enough else warm + store.hosts.free_slots(enough - warm)
 
 
-def place(deps: Deps, moved: Session, now: datetime) -> Sandbox:
-    """Commit the intent of a sandbox for this session. Raises NoCapacity, StaleWrite."""
+def place(deps: Deps, session: Session, now: datetime) -> Sandbox:
+    """Commit the intent of a new sandbox for this session, and save the session with it.
+
+    Raises errors.NoCapacity, errors.StaleWrite.
+    """
     new = ports.NewSandbox(
         id=ids.new_sandbox_id(),
-        session_id=moved.id,
-        slug=moved.slug or ids.new_slug(),
+        session_id=session.id,
+        slug=session.slug or ids.new_slug(),
         image=deps.image(),
-        wish=moved.wish,
-        avoid=moved.refused_by,
+        wish=session.wish,
+        avoid=session.refused_by,
     )
-    placed = replace(moved, sandbox_id=new.id, slug=new.slug)
+    placed = replace(session, sandbox_id=new.id, slug=new.slug)
     return deps.store.sandboxes.place_for(placed, new, now)
 
 
-def place_successor(deps: Deps, found: Session, now: datetime) -> Sandbox:
-    """Commit the intent of the sandbox that a session moves to, under a slug of its own until the
-    session's goes over. Raises NoCapacity, StaleWrite."""
+def place_successor(deps: Deps, session: Session, now: datetime) -> Sandbox:
+    """Commit the intent of the sandbox that this session moves to.
+
+    The successor has a slug of its own until the session's slug switches to it. Raises
+    errors.NoCapacity, errors.StaleWrite.
+    """
     new = ports.NewSandbox(
         id=ids.new_sandbox_id(),
-        session_id=found.id,
+        session_id=session.id,
         slug=ids.new_slug(),
         image=deps.image(),
-        wish=found.wish,
-        avoid=found.refused_by,
+        wish=session.wish,
+        avoid=session.refused_by,
     )
-    return deps.store.sandboxes.place_for(replace(found, move=Move(sandbox_id=new.id)), new, now)
+    moving = replace(session, move=Move(sandbox_id=new.id))
+    return deps.store.sandboxes.place_for(moving, new, now)
 
 
-def start(deps: Deps, box: Sandbox, *, replace_stale: bool) -> None:
-    """Create and start the container of a committed intent. Raises EngineUnavailable,
-    SandboxRefused."""
-    host = deps.store.hosts.get(box.host_id)
-    identity = {
-        "sandbox_id": box.id,
-        "token": deps.tokens.for_sandbox(box.id),
-        "slug": box.slug,
-    }
-    spec = ports.SandboxSpec(
-        sandbox_id=box.id,
-        image=box.image,
-        publish_address=host.publish_address,
-        port=box.port,
-        agent_folder=host.agent_folder,
-        identity=json.dumps(identity),
-    )
-    container_id = deps.engines.of(host).start(spec, replace_stale=replace_stale)
-    deps.store.sandboxes.set_container(box.id, container_id)
+def start(deps: Deps, sandbox: Sandbox, *, replace_stale: bool) -> None:
+    """Create and start the container of a committed intent.
 
-
-def retire(deps: Deps, box: Sandbox, reason: str) -> None:
-    """Take a sandbox out of the route table; the publisher withdraws its route and confirms."""
-    stopping = box.transition(SandboxState.STOPPING, deps.clock.now(), reason)
-    deps.store.sandboxes.save(stopping, expected=box.state)
-    deps.events.routes_changed()
-    deps.events.inbox_changed(box.id)
-
-
-def abandon(deps: Deps, box: Sandbox, reason: str) -> None:
-    """Take a sandbox from its session: the reconcile loop retires and removes it."""
-    if box.state is SandboxState.GONE:
-        return
-    left = replace(box, session_id=None)
-    if box.state is not SandboxState.STOPPING:
-        left = left.transition(SandboxState.STOPPING, deps.clock.now(), reason[:200])
-    deps.store.sandboxes.save(left, expected=box.state)
-    deps.events.routes_changed()
-    deps.events.inbox_changed(box.id)
-
-
-def remove(deps: Deps, box: Sandbox) -> None:
-    """Remove the container and give slot and port back. Only after the route's withdrawal.
-
-    On a host that is LOST there is nobody to ask: whatever is left there is removed before that
-    host is UP again. Raises EngineUnavailable otherwise: then nothing is given back, for the
-    container may still run.
+    Raises errors.EngineUnavailable, errors.SandboxRefused.
     """
-    if box.routed:
-        raise errors.Conflict(f"the route of {box.id} is still published")
-    host = deps.store.hosts.get(box.host_id)
+    host = deps.store.hosts.get(sandbox.host_id)
+    identity = Identity(
+        sandbox_id=sandbox.id, token=deps.tokens.for_sandbox(sandbox.id), slug=sandbox.slug
+    )
+    spec = ports.SandboxSpec(
+        sandbox_id=sandbox.id,
+        image=sandbox.image,
+        publish_address=host.publish_address,
+        port=sandbox.port,
+        agent_folder=host.agent_folder,
+        identity=json.dumps(identity.as_json()),
+    )
+    container_id = deps.engines.for_host(host).start(spec, replace_stale=replace_stale)
+    deps.store.sandboxes.set_container(sandbox.id, container_id)
+
+
+def retire(deps: Deps, sandbox: Sandbox, reason: str) -> None:
+    """Move a sandbox to STOPPING. The publisher then withdraws its route and confirms that.
+
+    Raises errors.StaleWrite.
+    """
+    stopping = sandbox.transition(SandboxState.STOPPING, deps.clock.now(), reason)
+    deps.store.sandboxes.save(stopping, expected=sandbox.state)
+    deps.events.routes_changed()
+    deps.events.inbox_changed(sandbox.id)
+
+
+def abandon(deps: Deps, sandbox: Sandbox, reason: str) -> None:
+    """Take a sandbox from its session and retire it. The clear loop removes it later.
+
+    Raises errors.StaleWrite.
+    """
+    if sandbox.state is SandboxState.GONE:
+        return
+    abandoned = replace(sandbox, session_id=None)
+    if sandbox.state is not SandboxState.STOPPING:
+        abandoned = abandoned.transition(
+            SandboxState.STOPPING, deps.clock.now(), reason[:_REASON_MAX]
+        )
+    deps.store.sandboxes.save(abandoned, expected=sandbox.state)
+    deps.events.routes_changed()
+    deps.events.inbox_changed(sandbox.id)
+
+
+def remove(deps: Deps, sandbox: Sandbox) -> None:
+    """Remove the container, and give its slot and port back. Its route must be withdrawn first.
+
+    The engine of a LOST host can't be asked. What is left on that host is removed before the host
+    is UP again. Otherwise raises errors.EngineUnavailable and gives nothing back, because the
+    container may still run. Raises errors.Conflict while the route is published.
+    """
+    if sandbox.routed:
+        raise errors.Conflict(f"the route of {sandbox.id} is still published")
+    host = deps.store.hosts.get(sandbox.host_id)
     if host.state is not HostState.LOST:
-        deps.engines.of(host).remove(box.id)
-    gone = box.transition(SandboxState.GONE, deps.clock.now())
+        deps.engines.for_host(host).remove(sandbox.id)
+    gone = sandbox.transition(SandboxState.GONE, deps.clock.now())
     deps.store.sandboxes.save(gone, expected=SandboxState.STOPPING)
     deps.events.pool_changed()
 
 
-def suspect(deps: Deps, host_id: HostId, reason: str) -> None:
-    """Take a host out of placement until it is found well again."""
+def mark_suspect(deps: Deps, host_id: HostId, reason: str) -> None:
+    """Take a host out of placement until the daemon admits it again."""
     now = deps.clock.now()
 
-    def doubted(host: Host) -> Host:
-        doubtful = host.state in {HostState.UP, HostState.JOINING}
-        return host.transition(HostState.SUSPECT, now, reason) if doubtful else host
+    def suspect(host: Host) -> Host:
+        if host.state in {HostState.UP, HostState.JOINING}:
+            return host.transition(HostState.SUSPECT, now, reason)
+        return host
 
-    deps.store.hosts.change(host_id, doubted)
+    deps.store.hosts.change(host_id, suspect)
     deps.events.pool_changed()
 
 
-def take_note(deps: Deps, host_id: HostId, refusal: errors.SandboxRefused) -> None:
-    """What a refusal says of the host itself, so that the next session isn't sent there too."""
+def record_refusal(deps: Deps, host_id: HostId, refusal: errors.SandboxRefused) -> None:
+    """Record a refusal that concerns the whole host, so that no other session is sent there."""
     if refusal.code == "image_missing":
-        suspect(deps, host_id, str(refusal))
+        mark_suspect(deps, host_id, str(refusal))
     elif refusal.code == "disk_full":
-        full = "its disk is full"
-        deps.store.hosts.change(host_id, lambda host: replace(host, shortage=full))
+        shortage = "its disk is full"
+        deps.store.hosts.change(host_id, lambda host: replace(host, shortage=shortage))

@@ -1,5 +1,6 @@
-"""The life of a host, as its link tells it: seen, admitted, measured, lost, emptied, gone. Called
-by the daemon's loops.
+"""The life of a host: reached, admitted, measured, lost, drained, removed.
+
+Called by the daemon's loops. Each function is one pass over one host.
 """
 
 from __future__ import annotations
@@ -10,237 +11,256 @@ from dataclasses import replace
 
 from orchestrator import ports
 from orchestrator.domain import errors
-from orchestrator.domain.pool import host, host_facts
+from orchestrator.domain.pool import host_facts
 from orchestrator.domain.pool.diagnosis import Container
-from orchestrator.domain.pool.host import Drain, Host, HostState, Reach
+from orchestrator.domain.pool.host import Drain, Host, HostState, LinkState, assess
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.domain.sessions.session import Session, SessionState
 from orchestrator.services.deps import Deps
 from orchestrator.services.nudges import nudge
 from orchestrator.services.pool import claims, hosts, reconcile
 
-_MOVES_AT_ONCE = 6  # of one host: its sessions must not take all the warm ones at a stroke
-_SEEN_AGAIN_S = 10.0
+_MOVES_AT_ONCE = 6  # per host, so that its sessions don't take all warm sandboxes at a stroke
+_SEEN_EVERY_S = 10.0  # how often `seen_at` of a host that answers is written
 
 
-def look(deps: Deps, known: Host, reach: Reach) -> Host:
-    """Write down what a host's link says of it. A host that is LOST takes its sandboxes with it:
-    READY sessions come back elsewhere from their bundles, the others start over."""
+def record_link_state(deps: Deps, host: Host, link: LinkState) -> Host:
+    """Record what a host's link says of it, and return the host as it is now.
+
+    A host that becomes LOST takes its sandboxes with it: READY sessions start again elsewhere from
+    their bundles, the others start over.
+    """
     try:
-        return _look(deps, known, reach)
-    except (errors.NotFound, errors.IllegalMove):
-        return known  # it was removed, or admitted, since it was read: the next pass looks again
+        return _record_link_state(deps, host, link)
+    except (errors.NotFound, errors.IllegalTransition):
+        return host  # it was removed or admitted since it was read: the next pass looks again
 
 
-def _look(deps: Deps, known: Host, reach: Reach) -> Host:
+def _record_link_state(deps: Deps, host: Host, link: LinkState) -> Host:
     now = deps.clock.now()
-    after = host.assess(known, reach, now)
-    if after.state is HostState.LOST and known.state is not HostState.LOST:
-        return lose(deps, known, reach.reason)
-    if reach.up and _is_old(known, deps):
-        after = replace(after, seen_at=now)
-    if after == known:
-        return known
-    if reach.code and reach.code not in known.reason:
-        hosts.note(deps, "daemon", reach.code, known, reach.reason)
-    # The host may have been changed by an operator meanwhile: assess what it is by now.
-    written = deps.store.hosts.change(
-        known.id,
-        lambda found: (
-            replace(host.assess(found, reach, now), seen_at=after.seen_at)
-            if found.state is known.state
-            else found
-        ),
-    )
-    if written.state is not known.state:
+    assessed = assess(host, link, now)
+    if assessed.state is HostState.LOST and host.state is not HostState.LOST:
+        return declare_lost(deps, host, link.reason)
+    if link.up and _is_seen_at_outdated(deps, host):
+        assessed = replace(assessed, seen_at=now)
+    if assessed == host:
+        return host
+    if link.code and link.code not in host.reason:
+        hosts.audit(deps, "daemon", link.code, host, link.reason)
+
+    def change(current: Host) -> Host:
+        # An operator may have changed the host meanwhile, so the stored one is assessed again.
+        if current.state is not host.state:
+            return current
+        return replace(assess(current, link, now), seen_at=assessed.seen_at)
+
+    written = deps.store.hosts.change(host.id, change)
+    if written.state is not host.state:
         deps.events.pool_changed()
     return written
 
 
-def lose(deps: Deps, known: Host, reason: str) -> Host:
-    """Declare a host lost, and have its sessions looked at."""
-    boxes = deps.store.hosts.lose(known.id, deps.clock.now(), reason)
-    hosts.note(deps, "daemon", "host_lost", known, f"{len(boxes)} sandboxes; {reason}"[:200])
+def declare_lost(deps: Deps, host: Host, reason: str) -> Host:
+    """Declare a host LOST, mark its sandboxes BROKEN, and wake their sessions."""
+    sandboxes = deps.store.hosts.lose(host.id, deps.clock.now(), reason)
+    detail = f"{len(sandboxes)} sandboxes; {reason}"
+    hosts.audit(deps, "daemon", "host_lost", host, detail[:200])
     deps.events.routes_changed()
-    for box in boxes:
+    for sandbox in sandboxes:
         try:
-            reconcile.make_due(deps, box)
+            reconcile.wake_session(deps, sandbox)
         except (errors.StaleWrite, errors.NotFound):
-            continue  # `pool.clear` finds it BROKEN and makes its session due
-    return deps.store.hosts.get(known.id)
+            continue  # `reconcile.clear_loose_ends` finds it BROKEN and wakes its session
+    return deps.store.hosts.get(host.id)
 
 
-def admit(deps: Deps, fleet: ports.Fleet, known: Host) -> Host:
-    """Make a host that answers fit for placements, step by step; UP at the end.
+def admit(deps: Deps, fleet: ports.Fleet, host: Host) -> Host:
+    """Prepare a host that answers for placements, step by step, until it is UP.
 
-    What is stale there goes first: a host that returns must not serve what has moved. Raises
-    errors.Temporary when a step fails; the host's reason says which one.
+    Containers of an earlier generation are removed: a host that returns must not serve apps that
+    have moved. If a step fails, the host's reason says which one.
     """
-    engine = deps.engines.of(known)
+    engine = deps.engines.for_host(host)
     try:
-        image = _image_there(deps, engine, known)
-        sweep(deps, known, engine.containers())
-        lacking = engine.prepare()
-        if lacking and known.remote:
-            raise errors.HostUnfit("; ".join(lacking), code="fences_missing")
-        shortage = measure(deps, fleet, known)
+        image = _find_image(deps, engine, host)
+        sweep(deps, host, engine.containers())
+        warnings = engine.prepare()
+        if warnings and host.is_remote:
+            raise errors.HostUnfit("; ".join(warnings), code="fences_missing")
+        shortage = find_shortage(deps, fleet, host)
     except errors.SpawnError as error:
-        return _unfit(deps, known, error)
+        return _record_unfit(deps, host, error)
     now = deps.clock.now()
 
-    def up(found: Host) -> Host:
-        # Only what was looked at: a host that was lost and came back meanwhile is another story,
-        # and one that was told to leave stays out.
-        same = found.generation == known.generation and found.state is known.state
-        if not same or found.drain is Drain.LEAVE:
-            return found
-        return replace(
-            found.transition(HostState.UP, now, ""), image=image, shortage=shortage, seen_at=now
-        )
+    def change(current: Host) -> Host:
+        # Only the host that was prepared. One that was lost and came back meanwhile has to be
+        # swept again, and one that was told to leave stays out.
+        is_same = current.generation == host.generation and current.state is host.state
+        if not is_same or current.drain is Drain.LEAVE:
+            return current
+        up = current.transition(HostState.UP, now, "")
+        return replace(up, image=image, shortage=shortage, seen_at=now)
 
-    after = deps.store.hosts.change(known.id, up)
+    admitted = deps.store.hosts.change(host.id, change)
     deps.events.pool_changed()
-    return after
+    return admitted
 
 
-def sweep(deps: Deps, known: Host, containers: Sequence[Container]) -> int:
-    """Remove what runs there and isn't of the host's present generation; how many."""
+def sweep(deps: Deps, host: Host, containers: Sequence[Container]) -> int:
+    """Remove the containers that aren't of the host's present generation; returns how many."""
     live = {
-        box.id
-        for box in deps.store.sandboxes.list(host_id=known.id)
-        if box.generation == known.generation
+        sandbox.id
+        for sandbox in deps.store.sandboxes.list(host_id=host.id)
+        if sandbox.generation == host.generation
     }
-    stale = [one for one in containers if one.sandbox_id not in live]
-    engine = deps.engines.of(known)
+    stale = [container for container in containers if container.sandbox_id not in live]
+    engine = deps.engines.for_host(host)
     for container in stale:
         engine.remove(container.sandbox_id)
     return len(stale)
 
 
-def refresh(deps: Deps, fleet: ports.Fleet, known: Host) -> None:
-    """Look again at what changes on a host that is UP: room on its disk and in its memory, and
-    which of our images it has. Raises errors.Temporary."""
-    engine = deps.engines.of(known)
+def refresh(deps: Deps, fleet: ports.Fleet, host: Host) -> None:
+    """Measure what changes on a host that is UP: its free disk and memory, and its images.
+
+    Raises errors.Temporary.
+    """
+    engine = deps.engines.for_host(host)
     try:
-        image = _image_there(deps, engine, known)
+        image = _find_image(deps, engine, host)
     except errors.HostUnfit as error:
-        claims.suspect(deps, known.id, str(error))
-        _unfit(deps, known, error)
+        claims.mark_suspect(deps, host.id, str(error))
+        _record_unfit(deps, host, error)
         return
-    shortage = measure(deps, fleet, known)
+    shortage = find_shortage(deps, fleet, host)
     engine.prune_images(keep={image, deps.image()})
-    if (image, shortage) != (known.image, known.shortage):
+    if (image, shortage) != (host.image, host.shortage):
         deps.store.hosts.change(
-            known.id, lambda found: replace(found, image=image, shortage=shortage)
+            host.id, lambda current: replace(current, image=image, shortage=shortage)
         )
         deps.events.pool_changed()
 
 
-def measure(deps: Deps, fleet: ports.Fleet, known: Host) -> str:
-    """What a host is too short of to take more sandboxes, for people; "" when of nothing."""
-    folder = deps.engines.of(known).describe()["root"]
-    # A machine with an odd df or no /proc tells us nothing, and that is no shortage.
-    said = fleet.run(known, ("sh", "-c", 'df -Pk -- "$0"; cat /proc/meminfo', str(folder))).output
-    floors = (
-        ("disk", host_facts.free_disk_bytes(said), deps.policy.disk_floor_bytes),
-        ("memory", host_facts.free_memory_bytes(said), deps.policy.memory_floor_bytes),
+def find_shortage(deps: Deps, fleet: ports.Fleet, host: Host) -> str:
+    """Which resource is too short for more sandboxes, for people; "" if none is.
+
+    Raises errors.Temporary.
+    """
+    folder = deps.engines.for_host(host).describe()["root"]
+    # On a machine with an odd df or without /proc nothing is measured: that is no shortage.
+    argv = ("sh", "-c", 'df -Pk -- "$0"; cat /proc/meminfo', str(folder))
+    output = fleet.run(host, argv).output
+    measured = (
+        ("disk", host_facts.free_disk_bytes(output), deps.policy.disk_floor_bytes),
+        ("memory", host_facts.free_memory_bytes(output), deps.policy.memory_floor_bytes),
     )
-    short = [
-        f"{what}: {free / 2**30:.1f} GiB free, of the {floor / 2**30:.1f} that it has to keep"
-        for what, free, floor in floors
+    shortages = [
+        f"{resource}: {free / 2**30:.1f} GiB free, of the {floor / 2**30:.1f} that it has to keep"
+        for resource, free, floor in measured
         if free is not None and free < floor
     ]
-    return "; ".join(short)
+    return "; ".join(shortages)
 
 
-def empty_drained(deps: Deps, known: Host) -> int:
-    """One pass over a host that is being drained: its warm sandboxes go, and some of its READY
-    sessions are looked at, so that they move. How many were touched."""
-    touched = moving = 0
-    for box in deps.store.sandboxes.list(host_id=known.id):
-        if box.state is SandboxState.WARM:
-            _unless_stale(functools.partial(claims.retire, deps, box, "its host is being drained"))
+def continue_drain(deps: Deps, host: Host) -> int:
+    """Retire the warm sandboxes of a draining host, and have some of its READY sessions move.
+
+    Returns how many sandboxes it touched.
+    """
+    touched = movable = 0
+    for sandbox in deps.store.sandboxes.list(host_id=host.id):
+        if sandbox.state is SandboxState.WARM:
+            reason = "its host is being drained"
+            _skip_if_stale(functools.partial(claims.retire, deps, sandbox, reason))
             touched += 1
-        elif known.drain is Drain.MOVE and moving < _MOVES_AT_ONCE:
-            found = _movable(deps, box)
-            if found is not None:  # who can't move yet doesn't hold up those who can
-                moving += 1
-                touched += _ask_to_move(deps, found)
+        elif host.drain is Drain.MOVE and movable < _MOVES_AT_ONCE:
+            session = _find_movable_session(deps, sandbox)
+            if session is not None:  # a session that can't move yet doesn't hold up the others
+                movable += 1
+                touched += _request_move(deps, session)
     return touched
 
 
-def leave(deps: Deps, fleet: ports.Fleet, known: Host) -> bool:
-    """One pass over a host that leaves: its sandboxes are lost to it, its containers removed if it
-    answers, and then it is forgotten. True at the end. Raises errors.Temporary."""
-    if known.state is not HostState.LOST:
-        if known.state is not HostState.SUSPECT:
-            claims.suspect(deps, known.id, "it leaves the pool")
-        lose(deps, known, "an operator removed it")
+def continue_removal(deps: Deps, fleet: ports.Fleet, host: Host) -> bool:
+    """Bring a host that leaves the pool one step further. True once it is deleted.
+
+    Its sandboxes are declared lost. Its containers are removed if it still answers. Raises
+    errors.Temporary.
+    """
+    if host.state is not HostState.LOST:
+        if host.state is not HostState.SUSPECT:
+            claims.mark_suspect(deps, host.id, "it leaves the pool")
+        declare_lost(deps, host, "an operator removed it")
         return False
-    if deps.store.sandboxes.list(host_id=known.id):
+    if deps.store.sandboxes.list(host_id=host.id):
         return False
-    reach = fleet.reach(known)
-    if reach is not None and reach.up:
-        engine = deps.engines.of(known)
-        sweep(deps, known, engine.containers())
+    link = fleet.link_state(host)
+    if link is not None and link.up:
+        engine = deps.engines.for_host(host)
+        sweep(deps, host, engine.containers())
         engine.dismantle()
-    deps.store.hosts.remove(known.id)
+    deps.store.hosts.remove(host.id)
     deps.events.pool_changed()
     return True
 
 
-def _movable(deps: Deps, box: Sandbox) -> Session | None:
-    """The session in a sandbox, if it can be started elsewhere: it runs and has a bundle."""
-    if box.session_id is None:
+def _find_movable_session(deps: Deps, sandbox: Sandbox) -> Session | None:
+    """The session in a sandbox, if it can start elsewhere: it is READY and has a bundle."""
+    if sandbox.session_id is None:
         return None
     try:
-        found = deps.store.sessions.get(box.session_id)
+        session = deps.store.sessions.get(sandbox.session_id)
     except errors.NotFound:
         return None
-    return found if found.state is SessionState.READY and found.bundle is not None else None
+    is_movable = session.state is SessionState.READY and session.bundle is not None
+    return session if is_movable else None
 
 
-def _ask_to_move(deps: Deps, found: Session) -> int:
+def _request_move(deps: Deps, session: Session) -> int:
+    """Wake a session so that converge moves it; returns how many were woken: 0 or 1."""
     now = deps.clock.now()
-    # What looked for room in vain is due again within seconds; only what rests has to be woken.
-    rests = (found.due_at - now).total_seconds() >= _SEEN_AGAIN_S
-    if found.move is not None or not rests:
+    # A session that found no room is due again within seconds. Only a resting one has to be woken.
+    is_resting = (session.due_at - now).total_seconds() >= _SEEN_EVERY_S
+    if session.move is not None or not is_resting:
         return 0
-    _unless_stale(lambda: nudge(deps, deps.store.sessions.save(replace(found, due_at=now))))
+    _skip_if_stale(lambda: nudge(deps, deps.store.sessions.save(replace(session, due_at=now))))
     return 1
 
 
-def _unless_stale(write: Callable[[], object]) -> None:
-    """Somebody else wrote first: the next pass looks again."""
+def _skip_if_stale(write: Callable[[], object]) -> None:
+    """Skip the write if another process wrote first: the next pass looks again."""
     try:
         write()
     except errors.StaleWrite:
         return
 
 
-def _unfit(deps: Deps, known: Host, error: errors.SpawnError) -> Host:
-    """Say why a host isn't UP; of an image that is gone also forget that it had it, so that it is
-    sent again."""
-    why, gone = str(error), error.code == "image_missing"
+def _record_unfit(deps: Deps, host: Host, error: errors.SpawnError) -> Host:
+    """Record why a host isn't UP. Forget an image that it has lost, so that it is sent again."""
+    reason, is_image_gone = str(error), error.code == "image_missing"
     return deps.store.hosts.change(
-        known.id,
-        lambda found: replace(found, reason=why, image="" if gone else found.image),
+        host.id,
+        lambda current: replace(
+            current, reason=reason, image="" if is_image_gone else current.image
+        ),
     )
 
 
-def _image_there(deps: Deps, engine: ports.Engine, known: Host) -> str:
-    """Today's runtime image if the host has it, else the one that it had. Raises HostUnfit when it
-    has neither: it is on its way then."""
-    wanted = deps.image()
-    for image in (wanted, known.image):
+def _find_image(deps: Deps, engine: ports.Engine, host: Host) -> str:
+    """Today's runtime image if the host has it, else the one that it had before.
+
+    Raises errors.HostUnfit if it has neither: today's image is then on its way.
+    """
+    today = deps.image()
+    for image in (today, host.image):
         if image and engine.image_present(image):
             return image
-    if not wanted:
+    if not today:
         raise errors.HostUnfit("no runtime image was built yet: run `spawnctl image build`")
-    where = "is on its way there" if known.remote else "is missing: run `spawnctl image build`"
-    raise errors.HostUnfit(f"the runtime image {wanted} {where}", code="image_missing")
+    problem = "is on its way there" if host.is_remote else "is missing: run `spawnctl image build`"
+    raise errors.HostUnfit(f"the runtime image {today} {problem}", code="image_missing")
 
 
-def _is_old(known: Host, deps: Deps) -> bool:
-    seen = known.seen_at
-    return seen is None or (deps.clock.now() - seen).total_seconds() > _SEEN_AGAIN_S
+def _is_seen_at_outdated(deps: Deps, host: Host) -> bool:
+    now = deps.clock.now()
+    return host.seen_at is None or (now - host.seen_at).total_seconds() > _SEEN_EVERY_S

@@ -1,5 +1,7 @@
-"""What operators want of hosts: to join, to be cordoned, drained, removed. Called by the admin API;
-services/pool/host_life.py does the rest."""
+"""Adds, cordons, drains and removes hosts for operators. Called by the admin API.
+
+These functions only write what is wanted. services/pool/host_life.py does the work.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from orchestrator import ports
 from orchestrator.domain import errors, ids
 from orchestrator.domain.people.access import Principal
-from orchestrator.domain.pool import host, host_fields
-from orchestrator.domain.pool.host import Drain, Host, HostState
+from orchestrator.domain.pool import host_fields
+from orchestrator.domain.pool.host import Drain, Host, HostState, Wish
 from orchestrator.domain.pool.sandbox import Sandbox
 from orchestrator.services.deps import Deps
 
@@ -21,11 +23,11 @@ _KEY_LINE = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-
 
 @dataclass(frozen=True, kw_only=True)
 class NewHost:
-    """A machine that was looked at and found fit, as an operator adds it."""
+    """A machine that was surveyed and found fit, as an operator adds it."""
 
     name: str
     address: str  # ssh://user@host[:port]
-    host_key: str  # the line that is pinned
+    host_key: str  # the pinned line, "ssh-ed25519 AAAA..."
     publish_address: str
     machine_id: str
     slots: int
@@ -33,18 +35,18 @@ class NewHost:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-# --- operators ------------------------------------------------------------------------------------
+def add(deps: Deps, principal: Principal, new: NewHost) -> Host:
+    """Add a host to the pool. The daemon then connects to it and admits it.
 
-
-def add(deps: Deps, who: Principal, new: NewHost) -> Host:
-    """Put a host into the pool; the daemon links to it and admits it. Raises errors.InvalidInput,
-    errors.Conflict (host_exists, machine_known)."""
+    Raises errors.InvalidInput, errors.Conflict (host_exists, publish_address_taken,
+    machine_known).
+    """
     if not _KEY_LINE.fullmatch(new.host_key):
         raise errors.InvalidInput("that is no public host key", field="host_key")
     if not 1 <= new.slots <= SLOTS_MAX:
         raise errors.InvalidInput(f"a host has 1 to {SLOTS_MAX} slots", field="slots")
     now = deps.clock.now()
-    made = Host(
+    host = Host(
         id=ids.new_host_id(),
         name=host_fields.checked_name(new.name),
         docker_url=str(host_fields.parse_address(new.address)),
@@ -60,115 +62,123 @@ def add(deps: Deps, who: Principal, new: NewHost) -> Host:
         labels=host_fields.checked_labels(new.labels),
         reason="it was just added",
     )
-    _none_like_it(deps, made)
-    deps.store.hosts.put(made)
-    note(deps, who.user_id, "host_added", made, f"{made.docker_url}, key {made.host_key[:40]}")
+    _check_unique(deps, host)
+    deps.store.hosts.put(host)
+    detail = f"{host.docker_url}, key {host.host_key[:40]}"
+    audit(deps, principal.user_id, "host_added", host, detail)
     deps.events.pool_changed()
-    return made
+    return host
 
 
-def cordon(deps: Deps, who: Principal, name: str, *, cordoned: bool) -> Host:
-    """Whether new placements may go there. What is there stays. Raises errors.NotFound,
-    errors.Conflict (host_leaving)."""
-    after = deps.store.hosts.change(
-        find(deps, name).id,
-        # Uncordoning also takes a drain back: sessions on their way go on to where they are going.
-        lambda found: replace(
-            _staying(found), cordoned=cordoned, drain=found.drain if cordoned else Drain.NONE
-        ),
-    )
-    note(deps, who.user_id, "host_cordoned" if cordoned else "host_uncordoned", after)
+def cordon(deps: Deps, principal: Principal, name: str, *, cordoned: bool) -> Host:
+    """Stop new placements on a host, or allow them again. What runs there stays.
+
+    Raises errors.NotFound, errors.Conflict (host_leaving).
+    """
+
+    def change(host: Host) -> Host:
+        _check_not_leaving(host)
+        # Uncordoning also ends a drain. Sessions that are moving already go on to their new host.
+        return replace(host, cordoned=cordoned, drain=host.drain if cordoned else Drain.NONE)
+
+    host = deps.store.hosts.change(find(deps, name).id, change)
+    audit(deps, principal.user_id, "host_cordoned" if cordoned else "host_uncordoned", host)
     deps.events.pool_changed()
-    return after
+    return host
 
 
-def drain(deps: Deps, who: Principal, name: str, how: Drain) -> Host:
-    """Have a host emptied: no new placements, and its running sessions moved or left to end.
-    Raises errors.NotFound, errors.Conflict (host_leaving; nowhere_to_go when there is no other host
-    for them)."""
-    found = find(deps, name)
-    if how is Drain.MOVE and not deps.store.hosts.could_take(host.Wish(), without=[found.id]):
+def drain(deps: Deps, principal: Principal, name: str, mode: Drain) -> Host:
+    """Empty a host: no new placements; its sessions move away, or stay until they end.
+
+    Raises errors.NotFound, errors.Conflict (host_leaving, and nowhere_to_go if no other host can
+    take the sessions).
+    """
+    host = find(deps, name)
+    if mode is Drain.MOVE and not deps.store.hosts.any_accepts(Wish(), without=[host.id]):
         raise errors.Conflict(
-            f"no other host takes placements, so that nothing can move from {name}: add or uncordon"
+            f"no other host takes placements, so nothing can move from {name}: add or uncordon"
             " one first, or let its sessions end with --wait",
             code="nowhere_to_go",
         )
-    after = deps.store.hosts.change(found.id, lambda now: replace(_staying(now), drain=how))
-    note(deps, who.user_id, "host_drained", after, how.value)
+
+    def change(host: Host) -> Host:
+        _check_not_leaving(host)
+        return replace(host, drain=mode)
+
+    drained = deps.store.hosts.change(host.id, change)
+    audit(deps, principal.user_id, "host_drained", drained, mode.value)
     deps.events.pool_changed()
-    return after
+    return drained
 
 
-def _staying(found: Host) -> Host:
-    """Raises Conflict for one that is leaving: that is never taken back."""
-    if found.drain is Drain.LEAVE:
-        raise errors.Conflict(
-            f"{found.name} is leaving the pool; add it again once it has left",
-            code="host_leaving",
-        )
-    return found
+def remove(deps: Deps, principal: Principal, name: str, *, force: bool) -> None:
+    """Tell a host to leave the pool. The daemon clears it and then deletes it.
 
-
-def remove(deps: Deps, who: Principal, name: str, *, force: bool) -> None:
-    """Have a host leave the pool; the daemon clears it and then forgets it. Raises errors.NotFound,
-    errors.Conflict (host_in_use) when sessions are on it; with `force` they come back elsewhere as
-    if the host had been lost."""
-    found = find(deps, name)
-    if not found.remote:
+    Raises errors.NotFound, errors.Conflict (host_is_local, and host_in_use if sessions are on it).
+    With `force` those sessions start again elsewhere, as if the host had been lost.
+    """
+    host = find(deps, name)
+    if not host.is_remote:
         raise errors.Conflict(
             "this machine's own engine can't be removed: set SPAWN_LOCAL_HOST=false and restart",
             code="host_is_local",
         )
-    held = len(sessions_on(deps, found))
-    if held and not force:
+    occupied = len(_list_occupied_sandboxes(deps, host))
+    if occupied and not force:
         raise errors.Conflict(
-            f"{held} sessions are on {name}: move them first with --drain, or use --force to have"
-            " them start again elsewhere",
+            f"{occupied} sessions are on {name}: move them first with --drain, or use --force to"
+            " start them again elsewhere",
             code="host_in_use",
-            sessions=held,
+            sessions=occupied,
         )
-    deps.store.hosts.change(found.id, lambda now: replace(now, drain=Drain.LEAVE))
-    note(deps, who.user_id, "host_removed", found, "forced" if force else "")
+    deps.store.hosts.change(host.id, lambda host: replace(host, drain=Drain.LEAVE))
+    audit(deps, principal.user_id, "host_removed", host, "forced" if force else "")
     deps.events.pool_changed()
 
 
 def find(deps: Deps, name: str) -> Host:
-    """Raises errors.NotFound that names those that there are."""
-    found = deps.store.hosts.by_name(name)
-    if found is None:
-        names = ", ".join(one.name for one in deps.store.hosts.list()[:20]) or "none"
+    """The host with this name. Raises errors.NotFound, which lists the names that exist."""
+    host = deps.store.hosts.by_name(name)
+    if host is None:
+        names = ", ".join(host.name for host in deps.store.hosts.list()[:20]) or "none"
         raise errors.NotFound(f"there is no host {name!r}; there are: {names}", code="host_unknown")
-    return found
+    return host
 
 
-def sessions_on(deps: Deps, found: Host) -> Sequence[Sandbox]:
-    """The sandboxes there that belong to sessions."""
-    boxes = deps.store.sandboxes.list(host_id=found.id)
-    return [box for box in boxes if box.session_id is not None]
+def audit(deps: Deps, actor: str, action: str, host: Host, detail: str = "") -> None:
+    """Record who did what to a host."""
+    deps.store.audit.add(
+        ports.AuditEntry(
+            at=deps.clock.now(), actor=actor, action=action, subject=host.name, detail=detail
+        )
+    )
 
 
-# --- what the links say ---------------------------------------------------------------------------
+def _check_not_leaving(host: Host) -> None:
+    """Raises errors.Conflict (host_leaving): a removal is never taken back."""
+    if host.drain is Drain.LEAVE:
+        raise errors.Conflict(
+            f"{host.name} is leaving the pool; add it again once it has left",
+            code="host_leaving",
+        )
 
 
-def _none_like_it(deps: Deps, made: Host) -> None:
-    """One address is one host, and one endpoint must not mean two machines."""
-    for known in deps.store.hosts.list():
-        if known.docker_url == made.docker_url:
+def _list_occupied_sandboxes(deps: Deps, host: Host) -> Sequence[Sandbox]:
+    """The sandboxes on a host that belong to sessions."""
+    sandboxes = deps.store.sandboxes.list(host_id=host.id)
+    return [sandbox for sandbox in sandboxes if sandbox.session_id is not None]
+
+
+def _check_unique(deps: Deps, new: Host) -> None:
+    """One address is one host, and one endpoint must never mean two machines."""
+    for host in deps.store.hosts.list():
+        if host.docker_url == new.docker_url:
             raise errors.Conflict(
-                f"{made.docker_url} is in the pool already, as {known.name}", code="host_exists"
+                f"{new.docker_url} is in the pool already, as {host.name}", code="host_exists"
             )
-        if known.publish_address == made.publish_address:
+        if host.publish_address == new.publish_address:
             raise errors.Conflict(
-                f"apps of {known.name} are published on {made.publish_address} already: each host"
+                f"apps of {host.name} are published on {new.publish_address} already: each host"
                 " needs an address of its own",
                 code="publish_address_taken",
             )
-
-
-def note(deps: Deps, actor: str, action: str, found: Host, detail: str = "") -> None:
-    """Write down who did what to a host."""
-    deps.store.audit.add(
-        ports.AuditEntry(
-            at=deps.clock.now(), actor=actor, action=action, subject=found.name, detail=detail
-        )
-    )

@@ -1,6 +1,6 @@
-"""Setting right what a diagnosis finds, and clearing what is to go.
+"""Repairs the differences between the store and Docker, and clears sandboxes that are to go.
 
-Called by the loops of the daemon; each function is one pass.
+Each function is one pass. Called by the daemon's loops, and by `spawnctl down`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from datetime import datetime
 
 from orchestrator import ports
 from orchestrator.domain import errors
-from orchestrator.domain.pool import diagnosis
 from orchestrator.domain.pool.diagnosis import (
     Container,
     LooseEnd,
@@ -20,6 +19,8 @@ from orchestrator.domain.pool.diagnosis import (
     Stuck,
     Unnoticed,
     Vanished,
+    diagnose,
+    find_loose_ends,
 )
 from orchestrator.domain.pool.host import Host
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
@@ -29,59 +30,64 @@ from orchestrator.services.pool import claims
 
 
 @dataclass(frozen=True, kw_only=True)
-class Treated:
+class ReconcileResult:
     """What one reconcile pass did on one host."""
 
-    orphans: int = 0
-    broken: int = 0
-    unsure: int = 0  # what seemed to be amiss, and wasn't at the second look: worth a third
+    orphans: int = 0  # containers that were removed
+    broken: int = 0  # sandboxes that were marked BROKEN
+    uncertain: int = 0  # sandboxes whose container came up meanwhile: compare this host again soon
 
 
 def reconcile(
     deps: Deps, host: Host, containers: Sequence[Container], agents_heard_since: datetime
-) -> Treated:
-    """Compare the containers of one host with the store, and set right what differs. `containers`
-    were read before this call. Raises EngineUnavailable."""
-    boxes = deps.store.sandboxes.list(host_id=host.id)
+) -> ReconcileResult:
+    """Compare the containers of one host with the store, and repair what differs.
+
+    The caller must read `containers` before this call. `agents_heard_since` is when the agents
+    could first reach us again. Raises errors.EngineUnavailable.
+    """
+    sandboxes = deps.store.sandboxes.list(host_id=host.id)
     heard_since = max(agents_heard_since, host.state_since)
-    engine = deps.engines.of(host)
-    orphans = broken = unsure = 0
-    for found in diagnosis.diagnose(containers, boxes, deps.clock.now(), heard_since):
+    engine = deps.engines.for_host(host)
+    orphans = broken = uncertain = 0
+    for diagnosis in diagnose(containers, sandboxes, deps.clock.now(), heard_since):
         try:
-            match found:
+            match diagnosis:
                 case Orphan():
-                    engine.remove(found.container.sandbox_id)
+                    engine.remove(diagnosis.container.sandbox_id)
                     orphans += 1
-                case Vanished(sure=False) if _came_up(engine, found.sandbox):
-                    unsure += 1
+                case Vanished(sure=False) if _is_running(engine, diagnosis.sandbox):
+                    uncertain += 1
                 case Vanished() | Stuck() | Silent():
-                    _break(deps, found.sandbox, found.reason)
+                    _mark_broken(deps, diagnosis.sandbox, diagnosis.reason)
                     broken += 1
         except (errors.StaleWrite, errors.NotFound):
-            continue  # it moved since we looked; the next pass looks again
-    return Treated(orphans=orphans, broken=broken, unsure=unsure)
+            continue  # it changed since we read it; the next pass compares again
+    return ReconcileResult(orphans=orphans, broken=broken, uncertain=uncertain)
 
 
-def clear(deps: Deps) -> int:
-    """Bring what is BROKEN or STOPPING a step further, on whatever host: none of this needs to
-    know what runs there. How many were let go."""
-    done = 0
-    for found in diagnosis.loose(deps.store.sandboxes.loose()):
+def clear_loose_ends(deps: Deps) -> int:
+    """Advance BROKEN and STOPPING sandboxes on all hosts by one step.
+
+    Does not look at the containers on a host. Returns how many sandboxes it retired or removed.
+    """
+    cleared = 0
+    for loose_end in find_loose_ends(deps.store.sandboxes.broken_or_stopping()):
         try:
-            done += _clear(deps, found)
+            cleared += _clear(deps, loose_end)
         except (errors.Temporary, errors.NotFound):
             continue  # it changed, or its Docker fails: the next pass tries again
-    return done
+    return cleared
 
 
-def empty(deps: Deps, host: Host) -> int:
-    """Remove every container of this installation on a host, whatever the store says, and the
-    network and the rules around them; how many containers there were.
+def remove_all_containers(deps: Deps, host: Host) -> int:
+    """Remove every container of this installation on a host, with its network and its rules.
 
-    For `spawnctl down`: sessions stay in the store, and come back from their bundles at the next
-    start. Only when no worker and no loop runs any more.
+    For `spawnctl down`, when no worker and no loop runs any more. The store is not asked: sessions
+    stay in it, and start again from their bundles after the next `spawnctl up`. Returns how many
+    containers there were.
     """
-    engine = deps.engines.of(host)
+    engine = deps.engines.for_host(host)
     containers = engine.containers()
     for container in containers:
         engine.remove(container.sandbox_id)
@@ -89,37 +95,46 @@ def empty(deps: Deps, host: Host) -> int:
     return len(containers)
 
 
-def make_due(deps: Deps, box: Sandbox) -> None:
-    """Have a session act on its broken sandbox. A lost race here is made up for by the next pass:
-    the sandbox is then Unnoticed."""
-    if box.session_id is None:
+def wake_session(deps: Deps, sandbox: Sandbox) -> None:
+    """Make the session of a broken sandbox due, and nudge it.
+
+    Raises errors.StaleWrite, errors.NotFound. The next pass then repeats this, because the sandbox
+    is still Unnoticed.
+    """
+    if sandbox.session_id is None:
         return
-    found = deps.store.sessions.get(box.session_id)
-    nudge(deps, deps.store.sessions.save(replace(found, due_at=deps.clock.now())))
+    session = deps.store.sessions.get(sandbox.session_id)
+    nudge(deps, deps.store.sessions.save(replace(session, due_at=deps.clock.now())))
 
 
-def _came_up(engine: ports.Engine, box: Sandbox) -> bool:
-    """Whether the container of a sandbox that seemed to have none runs after all: it was started
-    and written down between the two looks that a diagnosis compares."""
-    return any(one.sandbox_id == box.id and one.running for one in engine.containers())
+def _is_running(engine: ports.Engine, sandbox: Sandbox) -> bool:
+    """Whether the sandbox's container runs now.
+
+    `diagnose` compares containers and sandboxes that were read one after the other. A container
+    that started between the two reads seems to be missing.
+    """
+    return any(
+        container.sandbox_id == sandbox.id and container.running
+        for container in engine.containers()
+    )
 
 
-def _break(deps: Deps, box: Sandbox, reason: str) -> None:
-    broken = box.transition(SandboxState.BROKEN, deps.clock.now(), reason)
-    deps.store.sandboxes.save(broken, expected=box.state)
+def _mark_broken(deps: Deps, sandbox: Sandbox, reason: str) -> None:
+    broken = sandbox.transition(SandboxState.BROKEN, deps.clock.now(), reason)
+    deps.store.sandboxes.save(broken, expected=sandbox.state)
     deps.events.routes_changed()
-    make_due(deps, box)
+    wake_session(deps, sandbox)
 
 
-def _clear(deps: Deps, found: LooseEnd) -> int:
-    box = found.sandbox
-    if isinstance(found, Unnoticed):
-        make_due(deps, box)
+def _clear(deps: Deps, loose_end: LooseEnd) -> int:
+    sandbox = loose_end.sandbox
+    if isinstance(loose_end, Unnoticed):
+        wake_session(deps, sandbox)
         return 0
-    if box.state is SandboxState.BROKEN:
-        claims.retire(deps, box, box.reason)
-    elif box.routed:
-        return 0  # the publisher confirms its withdrawal first
+    if sandbox.state is SandboxState.BROKEN:
+        claims.retire(deps, sandbox, sandbox.reason)
+    elif sandbox.routed:
+        return 0  # the publisher has to confirm the withdrawal first
     else:
-        claims.remove(deps, box)
+        claims.remove(deps, sandbox)
     return 1

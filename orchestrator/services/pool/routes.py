@@ -1,4 +1,4 @@
-"""Publishing the route table. Called by the publish loop; each function is one pass."""
+"""Publishes the route table to the proxy. Called by the publish loop; each function is one pass."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestrator import ports
-from orchestrator.domain.pool import routes as route
+from orchestrator.domain.pool.routes import build_table
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.services.deps import Deps
 from orchestrator.services.nudges import nudge
@@ -16,34 +16,33 @@ from orchestrator.services.nudges import nudge
 class Published:
     """What one publication changed."""
 
-    routes: int
+    routes: int  # in the new table
     changed: int  # sandboxes whose route became live or was withdrawn
 
 
 def publish(deps: Deps, proxy: ports.Proxy) -> Published:
-    """Render the table from the store, have the proxy confirm it, then write down what is live and
-    what is withdrawn, and wake whoever waits for that.
+    """Publish the store's routes, record which are live and which are withdrawn, wake who waits.
 
-    What is withdrawn is read BEFORE the table: a sandbox that stops in between is then still in
-    the table, and is not marked. Raises ProxyRejected, ProxyUnavailable: nothing is marked.
+    Reads the sandboxes to withdraw BEFORE the table. A sandbox that stops in between is then still
+    in the table, and is not recorded as withdrawn. Raises errors.ProxyRejected,
+    errors.ProxyUnavailable: then nothing is recorded.
     """
-    stopping = [box for box in _unrouted_states(deps) if box.routed]
+    withdrawn = [sandbox.id for sandbox in _unrouted_sandboxes(deps) if sandbox.routed]
     rows = deps.store.sandboxes.routes()
-    table = route.table(found for _, found in rows)
-    proxy.publish(table)
-    live = {sandbox_id: found.slug for sandbox_id, found in rows}
-    changed = deps.store.sandboxes.mark_routes(live, [box.id for box in stopping], deps.clock.now())
-    _wake(deps, changed)
+    proxy.publish(build_table(route for _, route in rows))
+    live = {sandbox_id: route.slug for sandbox_id, route in rows}
+    changed = deps.store.sandboxes.mark_routes(live, withdrawn, deps.clock.now())
+    _wake_waiting(deps, changed)
     return Published(routes=len(live), changed=len(changed))
 
 
-def _unrouted_states(deps: Deps) -> Sequence[Sandbox]:
+def _unrouted_sandboxes(deps: Deps) -> Sequence[Sandbox]:
     return deps.store.sandboxes.list(states=[SandboxState.STOPPING, SandboxState.BROKEN])
 
 
-def _wake(deps: Deps, changed: Sequence[Sandbox]) -> None:
-    for box in changed:
-        if box.session_id is not None:
-            nudge(deps, deps.store.sessions.get(box.session_id))
-    if any(box.session_id is None for box in changed):
+def _wake_waiting(deps: Deps, sandboxes: Sequence[Sandbox]) -> None:
+    for sandbox in sandboxes:
+        if sandbox.session_id is not None:
+            nudge(deps, deps.store.sessions.get(sandbox.session_id))
+    if any(sandbox.session_id is None for sandbox in sandboxes):
         deps.events.pool_changed()

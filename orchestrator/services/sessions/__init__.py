@@ -1,1 +1,1 @@
-"""What users ask for, and converge, which carries it out."""
+"""Requests of users, and converge, which carries them out."""

@@ -1,5 +1,6 @@
-"""What users ask of apps that are there: messages to Claude, and earlier versions back. Writes
-intent alone; services/sessions/turns.py carries it out.
+"""Requests changes of a running app: a message to Claude, or an earlier version. Called by the API.
+
+These functions only record the request. services/sessions/turns.py carries it out.
 """
 
 from __future__ import annotations
@@ -18,106 +19,109 @@ _FULL_RETRY_S = 30.0  # a change takes about as long
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """A change that was asked for, and its session as it is then."""
+class AddedChange:
+    """A change that was recorded, and its session right after that."""
 
     change: Change
     session: Session
 
 
-def say(deps: Deps, who: Principal, session_id: str, text: str, key: str | None = None) -> Asked:
-    """Ask Claude for a change of the app. `key`: the client's Idempotency-Key.
+def send_message(
+    deps: Deps, principal: Principal, session_id: str, text: str, key: str | None = None
+) -> AddedChange:
+    """Ask Claude for a change of the app. `key` is the client's Idempotency-Key.
 
     Raises errors.InvalidInput (message_empty, message_too_large, message_not_text,
     generation_unavailable), errors.NotFound (session_unknown), errors.Conflict (session_ending,
     idempotency_conflict), errors.LimitReached (messages_full).
     """
-    said = prompts.checked(text, what="message", field="text", needed="say what should change")
-    prompts.check_generation(deps, field="text")
-    return _ask(deps, who, session_id, _Wanted(text=said), key)
+    text = prompts.check_text(text, kind="message", field="text", if_empty="say what should change")
+    prompts.check_can_generate(deps, field="text")
+    return _request_change(deps, principal, session_id, _WantedChange(text=text), key)
 
 
 def restore(
-    deps: Deps, who: Principal, session_id: str, version: int, key: str | None = None
-) -> Asked:
-    """Ask for an earlier version to run again.
+    deps: Deps, principal: Principal, session_id: str, version: int, key: str | None = None
+) -> AddedChange:
+    """Ask for an earlier version to run again. `key` is the client's Idempotency-Key.
 
     Raises errors.NotFound (session_unknown, version_unknown), errors.Conflict
     (version_not_healthy, version_running, session_ending, idempotency_conflict),
     errors.LimitReached (messages_full).
     """
-
-    return _ask(deps, who, session_id, _Wanted(restores=version), key)
+    return _request_change(deps, principal, session_id, _WantedChange(restores=version), key)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Wanted:
-    """What a change is to be."""
+class _WantedChange:
+    """What a client asks for: one of the two is set."""
 
     text: str = ""
     restores: int | None = None
 
 
-def _ask(deps: Deps, who: Principal, session_id: str, wanted: _Wanted, key: str | None) -> Asked:
+def _request_change(
+    deps: Deps, principal: Principal, session_id: str, wanted: _WantedChange, key: str | None
+) -> AddedChange:
     while True:
-        found = requests.get(deps, who, session_id)
-        known = None if key is None else deps.store.changes.find(found.id, key)
-        if known is not None:
-            # Answered as it was asked then, whatever has become of it and the session since.
-            _check_same(known, wanted)
-            return Asked(change=known, session=found)
-        _check_open(found)
+        session = requests.get(deps, principal, session_id)
+        earlier = None if key is None else deps.store.changes.find(session.id, key)
+        if earlier is not None:
+            # A repeated request gets its first answer, even if the session has ended since.
+            _check_same(earlier, wanted)
+            return AddedChange(change=earlier, session=session)
+        _check_accepts_changes(session)
         if wanted.restores is not None:
-            _check_restorable(deps, found, wanted.restores)
+            _check_restorable(deps, session, wanted.restores)
         try:
-            asked = _add(deps, found, wanted, key)
+            added = _add(deps, session, wanted, key)
         except errors.StaleWrite:
             continue
-        deps.events.session_changed(found.id)
-        nudge(deps, asked.session)
-        return asked
+        deps.events.session_changed(session.id)
+        nudge(deps, added.session)
+        return added
 
 
-def _add(deps: Deps, found: Session, wanted: _Wanted, key: str | None) -> Asked:
+def _add(deps: Deps, session: Session, wanted: _WantedChange, key: str | None) -> AddedChange:
     now = deps.clock.now()
-    turns = replace(found.turns, asked=found.turns.asked + 1)
+    turns = replace(session.turns, requested=session.turns.requested + 1)
     change = Change(
-        session_id=found.id,
-        number=turns.asked,
+        session_id=session.id,
+        number=turns.requested,
         text=wanted.text,
         restores=wanted.restores,
         created_at=now,
     )
-    due_at = now if found.state is SessionState.READY else found.due_at
-    counted = replace(found, turns=turns, due_at=due_at, updated_at=now)
-    return Asked(change=change, session=deps.store.changes.add(change, counted, key))
+    due_at = now if session.state is SessionState.READY else session.due_at
+    counted = replace(session, turns=turns, due_at=due_at, updated_at=now)
+    return AddedChange(change=change, session=deps.store.changes.add(change, counted, key))
 
 
-def _check_same(known: Change, wanted: _Wanted) -> None:
-    if (known.text, known.restores) != (wanted.text, wanted.restores):
+def _check_same(earlier: Change, wanted: _WantedChange) -> None:
+    if (earlier.text, earlier.restores) != (wanted.text, wanted.restores):
         raise errors.Conflict(
             "this Idempotency-Key was used for another request: use a new one",
             code="idempotency_conflict",
         )
 
 
-def _check_restorable(deps: Deps, found: Session, version: int) -> None:
-    record = versions.numbered(deps, found, version)
-    if not record.healthy:
+def _check_restorable(deps: Deps, session: Session, number: int) -> None:
+    version = versions.get_version(deps, session, number)
+    if not version.healthy:
         raise errors.Conflict(
-            f"version {version} never ran well: it can be downloaded, not restored",
+            f"version {number} never ran well: it can be downloaded, not restored",
             code="version_not_healthy",
         )
-    if record.sha256 == found.bundle and found.turns.next is None:
-        raise errors.Conflict(f"version {version} runs already", code="version_running")
+    if version.sha256 == session.bundle and session.turns.next_number is None:
+        raise errors.Conflict(f"version {number} runs already", code="version_running")
 
 
-def _check_open(found: Session) -> None:
-    if found.ended or found.wanted is Wanted.GONE or found.failure is not None:
+def _check_accepts_changes(session: Session) -> None:
+    if session.ended or session.wanted is Wanted.GONE or session.failure is not None:
         raise errors.Conflict(
             "this session has ended or is ending; start a new one", code="session_ending"
         )
-    if found.turns.waiting >= WAITING_MAX:
+    if session.turns.waiting >= WAITING_MAX:
         raise errors.LimitReached(
             f"{WAITING_MAX} changes of this app wait already; wait until one of them is done",
             code="messages_full",

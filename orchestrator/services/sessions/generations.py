@@ -1,4 +1,7 @@
-"""Earlier generations, started again where the same is asked for within the hour."""
+"""Reuses the app of an equal prompt that was generated within the last hour.
+
+Called when a session is created, and when its first version runs.
+"""
 
 from __future__ import annotations
 
@@ -6,51 +9,50 @@ from datetime import timedelta
 from statistics import median
 
 from orchestrator.domain import errors
-from orchestrator.domain.sessions import generations
 from orchestrator.domain.sessions.bundles import CACHE, BundleRecord
-from orchestrator.domain.sessions.generations import Generation
+from orchestrator.domain.sessions.generations import Generation, key_of
 from orchestrator.domain.sessions.session import Session
 from orchestrator.services.deps import Deps
 
 _HISTORY = timedelta(days=7)
-_HISTORY_MAX = 50  # generations that the next one's length is estimated from
-_HISTORY_MIN = 5  # fewer say too little
+_HISTORY_MAX = 50  # generations that an estimate is based on
+_HISTORY_MIN = 5  # with fewer there is no estimate
 
 
-def find(deps: Deps, wanted: Session) -> Generation | None:
-    """What an equal prompt came to, if its bundle is still there."""
-    known = deps.store.generations.find(_key(deps, wanted), deps.clock.now())
-    if known is None:
+def find(deps: Deps, session: Session) -> Generation | None:
+    """The earlier generation of an equal prompt, if its bundle still exists."""
+    generation = deps.store.generations.find(_key(deps, session), deps.clock.now())
+    if generation is None:
         return None
     try:
-        deps.bundles.size(known.bundle)
+        deps.bundles.size(generation.bundle)
     except errors.NotFound:
         return None
-    return known
+    return generation
 
 
-def adopt(deps: Deps, session: Session, earlier: Generation) -> None:
-    """Make an earlier bundle the first version of a session that was created with it."""
-    data = deps.bundles.get(earlier.bundle)
+def adopt(deps: Deps, session: Session, generation: Generation) -> None:
+    """Make the bundle of an earlier generation the first version of a new session."""
+    data = deps.bundles.get(generation.bundle)
     manifest = deps.bundles.inspect(data)
     deps.store.bundles.add(
         BundleRecord(
             session_id=session.id,
             version=1,
-            sha256=earlier.bundle,
+            sha256=generation.bundle,
             size_bytes=len(data),
-            kind=manifest.kind,
+            kind=manifest.kind.value,
             title=manifest.title,
             created_at=deps.clock.now(),
             delete_after=None,
             provider=CACHE,
-            summary=earlier.summary,
+            summary=generation.summary,
         )
     )
 
 
-def keep(deps: Deps, session: Session, version: BundleRecord) -> None:
-    """Remember what a prompt came to, now that it was seen to run."""
+def remember(deps: Deps, session: Session, version: BundleRecord) -> None:
+    """Remember which app a prompt led to. Only for an app that has been seen to run."""
     deps.store.generations.put(
         Generation(
             key=_key(deps, session),
@@ -63,16 +65,18 @@ def keep(deps: Deps, session: Session, version: BundleRecord) -> None:
 
 
 def expected_output_tokens(deps: Deps, *, change: bool) -> int | None:
-    """What the model has usually written for a first version, or for a change; None while too
-    little is known."""
+    """The median output of the model for a change, or for a first version.
+
+    None if there were too few calls in the last days.
+    """
     since = deps.clock.now() - _HISTORY
-    past = deps.store.usage.outputs(changes=change, since=since, limit=_HISTORY_MAX)
-    return round(median(past)) if len(past) >= _HISTORY_MIN else None
+    outputs = deps.store.usage.output_tokens(changes=change, since=since, limit=_HISTORY_MAX)
+    return round(median(outputs)) if len(outputs) >= _HISTORY_MIN else None
 
 
 def _key(deps: Deps, session: Session) -> str:
-    """The image is the version of the contract: what a sandbox offers is what is in it."""
-    return generations.key_of(
+    """The runtime image stands for the contract: it decides what a sandbox offers to an app."""
+    return key_of(
         session.prompt,
         model=deps.policy.model,
         contract=deps.image(),

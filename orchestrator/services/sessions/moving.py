@@ -1,4 +1,8 @@
-"""Moves a READY session to another host, its app being served all the while. Called by converge."""
+"""Moves a READY session to another host while its app stays up. Called by converge.
+
+The session gets a successor: a second sandbox on another host. Once the app answers there, the
+session's URL switches to it.
+"""
 
 from __future__ import annotations
 
@@ -7,57 +11,67 @@ from datetime import datetime, timedelta
 
 from orchestrator.domain import errors
 from orchestrator.domain.pool.sandbox import Sandbox
-from orchestrator.domain.sessions import planner, steps
+from orchestrator.domain.sessions import planner
 from orchestrator.domain.sessions.session import Session
 from orchestrator.services import writes
 from orchestrator.services.deps import Deps
 from orchestrator.services.pool import claims
 
-_AGAIN_S = 2.0  # when no host has room for it now, or its start there failed
+_RETRY_S = 2.0  # after no host had room, or the start on the new host failed
 _VERIFY_TIMEOUT_S = 3.0
-_VERIFY_AGAIN_S = 0.3
+_VERIFY_RETRY_S = 0.3
 
 
-def relocate(deps: Deps, found: Session, now: datetime) -> bool:
-    """A second sandbox on another host, warm if there is one. The session stays READY where it
-    is; without room it is looked at again, and then who refused it may be asked again too."""
-    looking = replace(found, due_at=planner.look_again_at(now))
-    claimed = deps.store.sandboxes.claim_successor(looking, now)
+def start_move(deps: Deps, session: Session, now: datetime) -> bool:
+    """Get a successor on another host, a warm one if possible. The session stays READY.
+
+    If no host has room, try again later; hosts that refused the session may then be asked again.
+    Returns whether converge has more to do now. Raises errors.StaleWrite.
+    """
+    moving = replace(session, due_at=planner.recheck_at(now))
+    claimed = deps.store.sandboxes.claim_successor(moving, now)
     if claimed is not None:
-        deps.events.inbox_changed(claimed[1].id)
+        _, successor = claimed
+        deps.events.inbox_changed(successor.id)
         deps.events.pool_changed()
-        return False
+        return False  # the successor's first report brings us back
     try:
-        claims.place_successor(deps, looking, now)
+        claims.place_successor(deps, moving, now)
     except errors.NoCapacity:
-        writes.look_again(deps, replace(found, refused_by=()), _AGAIN_S)
-        return found.turns.next is not None  # no reason for a change to wait as well
+        writes.reschedule(deps, replace(session, refused_by=()), _RETRY_S)
+        return session.turns.next_number is not None  # a change need not wait for the move
     deps.events.routes_changed()
     return True
 
 
-def switch(deps: Deps, found: Session, box: Sandbox, now: datetime) -> bool:
-    """Healthy there by its own name first; then the session's name goes over."""
-    if not deps.probe.answers(box.slug, _VERIFY_TIMEOUT_S):
-        writes.look_again(deps, found, _VERIFY_AGAIN_S)
+def switch_to_successor(deps: Deps, session: Session, successor: Sandbox, now: datetime) -> bool:
+    """Send the session's URL to the successor, once the app answers there under its own slug.
+
+    Returns whether converge has more to do now. Raises errors.StaleWrite.
+    """
+    if not deps.probe.answers(successor.slug, _VERIFY_TIMEOUT_S):
+        writes.reschedule(deps, session, _VERIFY_RETRY_S)
         return False
-    assert found.move is not None
-    # Reports are numbered by each agent for itself: from here on the new one's count.
-    arrived = replace(
-        found,
-        report=found.move.report,
-        turns=found.turns.elsewhere(),
+    assert session.move is not None
+    # Each agent numbers its own reports. From here on the successor's reports count.
+    moved = replace(
+        session,
+        report=session.move.report,
+        turns=session.turns.on_new_sandbox(),
         refused_by=(),
-        due_at=planner.look_again_at(now),
+        due_at=planner.recheck_at(now),
     )
-    deps.store.sandboxes.switch(arrived, now)
+    deps.store.sandboxes.switch(moved, now)
     deps.events.routes_changed()
     return True
 
 
-def let_go(deps: Deps, found: Session, step: steps.LetGo, now: datetime) -> None:
-    """The sandbox first: it is then the pool's to clear, whatever becomes of us."""
-    if step.sandbox is not None:
-        claims.abandon(deps, step.sandbox, step.reason)
-    again = now + timedelta(seconds=_AGAIN_S)
-    writes.save(deps, replace(found, move=None, due_at=again, updated_at=now), quiet=True)
+def end_move(
+    deps: Deps, session: Session, sandbox: Sandbox | None, reason: str, now: datetime
+) -> None:
+    """Abandon the other sandbox of a move, and go on without it. Raises errors.StaleWrite."""
+    # The sandbox first: if we die in between, the pool clears it all the same.
+    if sandbox is not None:
+        claims.abandon(deps, sandbox, reason)
+    due_at = now + timedelta(seconds=_RETRY_S)
+    writes.save(deps, replace(session, move=None, due_at=due_at, updated_at=now), quiet=True)

@@ -1,4 +1,4 @@
-"""What people may say to Claude: plain text of a bounded size. Called where it comes in."""
+"""Checks what users write to Claude: plain text of a bounded size. Called by other services."""
 
 from __future__ import annotations
 
@@ -11,33 +11,34 @@ from orchestrator.services.deps import Deps
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
 
 
-def checked(text: str, *, what: str, field: str, needed: str = "") -> str:
-    """The text without blanks around it. `what` it is begins the codes of errors; `needed` is what
-    is answered when there is none, where there has to be one.
+def check_text(text: str, *, kind: str, field: str, if_empty: str = "") -> str:
+    """The text without the blanks around it.
 
-    Raises errors.InvalidInput (<what>_empty, <what>_too_large, <what>_not_text).
+    `kind` ("prompt", "message") begins the codes of the errors. `field` is the field of the
+    request. `if_empty` is the error message for an empty text; without it, a text may be empty.
+    Raises errors.InvalidInput (<kind>_empty, <kind>_too_large, <kind>_not_text).
     """
-    said = text.strip()
-    if needed and not said:
-        raise errors.InvalidInput(needed, code=f"{what}_empty", field=field)
-    if len(said.encode("utf-8", "surrogatepass")) > PROMPT_MAX_BYTES:
+    text = text.strip()
+    if if_empty and not text:
+        raise errors.InvalidInput(if_empty, code=f"{kind}_empty", field=field)
+    if len(text.encode("utf-8", "surrogatepass")) > PROMPT_MAX_BYTES:
         raise errors.InvalidInput(
-            f"a {what} has at most {PROMPT_MAX_BYTES} bytes; shorten it",
-            code=f"{what}_too_large",
+            f"a {kind} has at most {PROMPT_MAX_BYTES} bytes; shorten it",
+            code=f"{kind}_too_large",
             field=field,
             limit_bytes=PROMPT_MAX_BYTES,
         )
-    if _CONTROL.search(said) or any("\ud800" <= char <= "\udfff" for char in said):
+    if _CONTROL.search(text) or any("\ud800" <= char <= "\udfff" for char in text):
         raise errors.InvalidInput(
-            f"a {what} is plain text; take the control characters out",
-            code=f"{what}_not_text",
+            f"a {kind} is plain text; remove the control characters",
+            code=f"{kind}_not_text",
             field=field,
         )
-    return said
+    return text
 
 
-def check_generation(deps: Deps, *, field: str) -> None:
-    """Raises errors.InvalidInput (generation_unavailable) where nobody could answer."""
+def check_can_generate(deps: Deps, *, field: str) -> None:
+    """Raises errors.InvalidInput (generation_unavailable) if no provider is configured."""
     if deps.policy.can_generate:
         return
     names = [template.name for template in deps.catalog.list()]

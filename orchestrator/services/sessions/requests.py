@@ -1,4 +1,7 @@
-"""What users and operators do with sessions: ask, look, extend, end. Writes intent alone."""
+"""Creates, shows, extends and ends sessions for users and operators. Called by the API.
+
+These functions only write what is wanted. Converge does the work.
+"""
 
 from __future__ import annotations
 
@@ -12,134 +15,148 @@ from orchestrator.domain import errors, ids
 from orchestrator.domain.ids import SessionId, Sha256
 from orchestrator.domain.people.access import LIMITS, TTL_MIN_S, Principal, Role
 from orchestrator.domain.pool.host import Wish
-from orchestrator.domain.sessions import session
-from orchestrator.domain.sessions.session import Entered, Session, SessionState, Wanted
+from orchestrator.domain.sessions.session import HistoryEntry, Session, SessionState, Wanted
 from orchestrator.services.deps import Deps
 from orchestrator.services.nudges import nudge
 from orchestrator.services.sessions import generations, prompts, templates
 
-_NOBODY_WRITES = frozenset({"provider_unavailable", "provider_auth", "budget_exhausted"})
+_NO_PROVIDER_CODES = frozenset({"provider_unavailable", "provider_auth", "budget_exhausted"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What somebody asks for, as it came in."""
+    """A request for a new session, not checked yet."""
 
     prompt: str
     template: str | None
     ttl_s: int | None
     idempotency_key: str | None = None
     wish: Wish = field(default_factory=Wish)
-    fresh: bool = False  # whether Claude is to be asked even if it was asked the same before
+    fresh: bool = False  # True: ask Claude even if an equal prompt was answered before
 
 
 @dataclass(frozen=True, kw_only=True)
 class _App:
-    """What a session should run."""
+    """What a session should run. Both are None if Claude is to write the app."""
 
     template: str | None
     bundle: Sha256 | None
 
 
-def create(deps: Deps, who: Principal, asked: Request) -> Session:
-    """Admit a session and ask for a look at it.
+def create(deps: Deps, principal: Principal, request: Request) -> Session:
+    """Admit a session and nudge it. A repeated request returns the session it created before.
 
     Raises errors.InvalidInput (prompt_empty, prompt_too_large, prompt_not_text, template_unknown,
     ttl_out_of_range, placement_unknown, generation_unavailable), errors.LimitReached,
     errors.Conflict (idempotency_conflict).
     """
-    needed = "say what the app should be, or name a template" if asked.template is None else ""
-    prompt = prompts.checked(asked.prompt, what="prompt", field="prompt", needed=needed)
-    ttl_s = _checked_ttl(who, deps.policy.ttl_default_s if asked.ttl_s is None else asked.ttl_s)
-    app = _choose(deps, prompt, asked.template)
-    wish = _checked_wish(deps, asked.wish)
-    new = replace(_new_session(who, prompt, ttl_s, app, deps.clock.now()), wish=wish)
-    earlier = None if app.bundle or asked.fresh else generations.find(deps, new)
+    is_required = request.template is None
+    prompt = prompts.check_text(
+        request.prompt,
+        kind="prompt",
+        field="prompt",
+        if_empty="say what the app should be, or name a template" if is_required else "",
+    )
+    ttl_s = deps.policy.ttl_default_s if request.ttl_s is None else request.ttl_s
+    _check_ttl(principal, ttl_s)
+    app = _choose_app(deps, prompt, request.template)
+    _check_wish(deps, request.wish)
+    new = _new_session(principal, prompt, ttl_s, app, deps.clock.now())
+    new = replace(new, wish=request.wish)
+    earlier = None if app.bundle or request.fresh else generations.find(deps, new)
     if earlier is not None:
         new = replace(new, bundle=earlier.bundle, reused=True)
-    most = LIMITS[who.tier].sessions_max
-    made = deps.store.sessions.add(new, _idempotency(asked), max_active=most)
-    if made.id == new.id:
+    sessions_max = LIMITS[principal.tier].sessions_max
+    session = deps.store.sessions.add(new, _idempotency(request), max_active=sessions_max)
+    if session.id == new.id:
         if earlier is not None:
-            generations.adopt(deps, made, earlier)
-        nudge(deps, made)
-    return made
+            generations.adopt(deps, session, earlier)
+        nudge(deps, session)
+    return session
 
 
-def get(deps: Deps, who: Principal, session_id: str) -> Session:
-    """A session of this user; an operator sees everybody's. Raises errors.NotFound, also for
-    somebody else's: whether an id exists is nobody else's business."""
+def get(deps: Deps, principal: Principal, session_id: str) -> Session:
+    """One of the principal's sessions; an operator may get any session.
+
+    Raises errors.NotFound, also for another user's session: users can't find out which ids exist.
+    """
     missing = errors.NotFound("there is no such session", code="session_unknown")
     if not ids.is_id(session_id, "ses"):
         raise missing
     try:
-        found = deps.store.sessions.get(SessionId(session_id))
+        session = deps.store.sessions.get(SessionId(session_id))
     except errors.NotFound as error:
         raise missing from error
-    if found.user_id != who.user_id and who.role is not Role.OPERATOR:
+    if session.user_id != principal.user_id and principal.role is not Role.OPERATOR:
         raise missing
-    return found
+    return session
 
 
-def extend(deps: Deps, who: Principal, session_id: str, ttl_s: int) -> Session:
-    """Let a session live for `ttl_s` from now. Raises errors.Conflict (session_ending) when its end
-    has begun: an end is never taken back."""
-    _checked_ttl(who, ttl_s)
+def extend(deps: Deps, principal: Principal, session_id: str, ttl_s: int) -> Session:
+    """Let a session expire `ttl_s` seconds from now.
+
+    Raises errors.NotFound, errors.InvalidInput (ttl_out_of_range), and errors.Conflict
+    (session_ending) once the session's end has begun: an end is never taken back.
+    """
+    _check_ttl(principal, ttl_s)
     now = deps.clock.now()
 
-    def later(found: Session) -> Session:
-        if found.ended or found.wanted is Wanted.GONE:
+    def extended(session: Session) -> Session:
+        if session.ended or session.wanted is Wanted.GONE:
             raise errors.Conflict(
                 "this session has ended or is ending; start a new one", code="session_ending"
             )
-        # due_at stays: it may be what recovery waits for, and an early look costs nothing.
-        return replace(found, expires_at=now + timedelta(seconds=ttl_s), updated_at=now)
+        # due_at stays: a recovery may wait for it, and converging too early costs nothing.
+        return replace(session, expires_at=now + timedelta(seconds=ttl_s), updated_at=now)
 
-    return _change(deps, who, session_id, later)
+    return _update(deps, principal, session_id, extended)
 
 
-def end(deps: Deps, who: Principal, session_id: str) -> Session:
-    """Let a session end now. Repeating it, or ending what has ended, is no error."""
+def end(deps: Deps, principal: Principal, session_id: str) -> Session:
+    """Let a session end now. No error if it is ending or has ended. Raises errors.NotFound."""
     now = deps.clock.now()
 
-    def gone(found: Session) -> Session:
-        if found.ended or found.wanted is Wanted.GONE:
-            return found
-        return replace(found, wanted=Wanted.GONE, due_at=now, updated_at=now)
+    def gone(session: Session) -> Session:
+        if session.ended or session.wanted is Wanted.GONE:
+            return session
+        return replace(session, wanted=Wanted.GONE, due_at=now, updated_at=now)
 
-    ended = _change(deps, who, session_id, gone)
-    if not ended.ended:
-        nudge(deps, ended)
-    if ended.user_id != who.user_id:
+    session = _update(deps, principal, session_id, gone)
+    if not session.ended:
+        nudge(deps, session)
+    if session.user_id != principal.user_id:
         deps.store.audit.add(
-            ports.AuditEntry(at=now, actor=who.user_id, action="session_killed", subject=ended.id)
+            ports.AuditEntry(
+                at=now, actor=principal.user_id, action="session_killed", subject=session.id
+            )
         )
-    return ended
+    return session
 
 
-def queue_position(deps: Deps, found: Session) -> int | None:
-    """1 for the one that is next; None for sessions that don't wait."""
-    if found.state is not SessionState.QUEUED or found.wanted is Wanted.GONE:
+def queue_position(deps: Deps, session: Session) -> int | None:
+    """The session's place in the queue, counted from 1; None if it doesn't wait."""
+    if session.state is not SessionState.QUEUED or session.wanted is Wanted.GONE:
         return None
-    return deps.store.sessions.ahead_of(found, deps.clock.now()) + 1
+    return deps.store.sessions.count_ahead_of(session, deps.clock.now()) + 1
 
 
-def offer(deps: Deps, found: Session) -> ports.Template | None:
-    """The template nearest to what was asked for, when nobody could be had to write it."""
-    failure = found.failure
-    if failure is None or failure.code not in _NOBODY_WRITES or found.template is not None:
+def suggest_template(deps: Deps, session: Session) -> ports.Template | None:
+    """The template nearest to the prompt, if the session failed because no provider answered."""
+    failure = session.failure
+    if failure is None or failure.code not in _NO_PROVIDER_CODES or session.template is not None:
         return None
-    return templates.nearest(found.prompt, deps.catalog.list())
+    return templates.find_nearest(session.prompt, deps.catalog.list())
 
 
-def _change(
-    deps: Deps, who: Principal, session_id: str, how: Callable[[Session], Session]
+def _update(
+    deps: Deps, principal: Principal, session_id: str, change: Callable[[Session], Session]
 ) -> Session:
+    """Apply `change` and save, until no other process writes in between."""
     while True:
-        found = get(deps, who, session_id)
-        changed = how(found)
-        if changed is found:
-            return found
+        session = get(deps, principal, session_id)
+        changed = change(session)
+        if changed is session:
+            return session
         try:
             saved = deps.store.sessions.save(changed)
         except errors.StaleWrite:
@@ -148,71 +165,73 @@ def _change(
         return saved
 
 
-def _checked_ttl(who: Principal, ttl_s: int) -> int:
-    most = LIMITS[who.tier].ttl_max_s
-    if not TTL_MIN_S <= ttl_s <= most:
+def _check_ttl(principal: Principal, ttl_s: int) -> None:
+    ttl_max_s = LIMITS[principal.tier].ttl_max_s
+    if not TTL_MIN_S <= ttl_s <= ttl_max_s:
         raise errors.InvalidInput(
-            f"the time to live must be between {TTL_MIN_S} and {most} seconds"
-            f" ({most // 3600} hours)",
+            f"the time to live must be between {TTL_MIN_S} and {ttl_max_s} seconds"
+            f" ({ttl_max_s // 3600} hours)",
             code="ttl_out_of_range",
             field="ttl",
             min_s=TTL_MIN_S,
-            max_s=most,
+            max_s=ttl_max_s,
         )
-    return ttl_s
 
 
-def _checked_wish(deps: Deps, wish: Wish) -> Wish:
-    """A wish that no host could ever meet would wait for ever."""
-    if not wish or deps.store.hosts.known(wish):
-        return wish
-    regions = sorted({one.region for one in deps.store.hosts.list() if one.region})
+def _check_wish(deps: Deps, wish: Wish) -> None:
+    """Refuse a wish that no host of the pool meets: its session would wait for ever."""
+    if not wish or deps.store.hosts.any_meets(wish):
+        return
+    regions = sorted({host.region for host in deps.store.hosts.list() if host.region})
     raise errors.InvalidInput(
-        f"no host of the pool has {wish}; there are the regions: {', '.join(regions) or 'none'}",
+        f"no host of the pool has {wish}; the pool's regions are: {', '.join(regions) or 'none'}",
         code="placement_unknown",
         field="region" if wish.region else "labels",
         regions=regions,
     )
 
 
-def _choose(deps: Deps, prompt: str, name: str | None) -> _App:
-    known = deps.catalog.list()
-    names = [template.name for template in known]
+def _choose_app(deps: Deps, prompt: str, name: str | None) -> _App:
+    catalog = deps.catalog.list()
+    names = [template.name for template in catalog]
     if name is not None:
         template = deps.catalog.get(name)
         if template is None:
             raise errors.InvalidInput(
-                f"there is no template {name!r}; there are {', '.join(names)}",
+                f"there is no template {name!r}; choose one of {', '.join(names)}",
                 code="template_unknown",
                 field="template",
                 templates=names,
             )
         return _App(template=template.name, bundle=template.digest)
-    match = templates.asked_for(prompt, known)
+    match = templates.find_match(prompt, catalog)
     if match is not None:
         return _App(template=match.name, bundle=match.digest)
-    prompts.check_generation(deps, field="prompt")
+    prompts.check_can_generate(deps, field="prompt")
     return _App(template=None, bundle=None)
 
 
-def _idempotency(asked: Request) -> ports.Idempotency | None:
-    if asked.idempotency_key is None:
+def _idempotency(request: Request) -> ports.Idempotency | None:
+    if request.idempotency_key is None:
         return None
-    parts = [asked.prompt, asked.template or "", str(asked.ttl_s)]
-    if asked.fresh:
+    parts = [request.prompt, request.template or "", str(request.ttl_s)]
+    if request.fresh:
         parts.append("fresh")
-    if asked.wish:
-        parts += [asked.wish.region, *(f"{k}={v}" for k, v in sorted(asked.wish.labels.items()))]
+    if request.wish:
+        labels = sorted(request.wish.labels.items())
+        parts += [request.wish.region, *(f"{key}={value}" for key, value in labels)]
     text = "\0".join(parts)
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-    return ports.Idempotency(key=asked.idempotency_key, fingerprint=digest)
+    return ports.Idempotency(key=request.idempotency_key, fingerprint=digest)
 
 
-def _new_session(who: Principal, prompt: str, ttl_s: int, app: _App, now: datetime) -> Session:
+def _new_session(
+    principal: Principal, prompt: str, ttl_s: int, app: _App, now: datetime
+) -> Session:
     return Session(
         id=ids.new_session_id(),
-        user_id=who.user_id,
-        tier=who.tier,
+        user_id=principal.user_id,
+        tier=principal.tier,
         prompt=prompt,
         template=app.template,
         bundle=app.bundle,
@@ -230,5 +249,5 @@ def _new_session(who: Principal, prompt: str, ttl_s: int, app: _App, now: dateti
         expires_at=now + timedelta(seconds=ttl_s),
         created_at=now,
         updated_at=now,
-        history=(Entered(state=session.SessionState.QUEUED, at=now),),
+        history=(HistoryEntry(state=SessionState.QUEUED, at=now),),
     )

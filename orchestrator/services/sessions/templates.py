@@ -1,5 +1,7 @@
-"""Which template a prompt asks for, or comes nearest to. Pure; called when a session is admitted,
-and when it failed because nobody could write its app."""
+"""Finds the template that a prompt asks for, or the one nearest to it. Pure.
+
+Called when a session is created, and when it failed because no provider could write its app.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +20,12 @@ _FILLER = frozenset(
 )
 
 
-def asked_for(prompt: str, templates: Sequence[Template]) -> Template | None:
-    """The template whose keyword the prompt is, give or take small words; None when in doubt.
+def find_match(prompt: str, templates: Sequence[Template]) -> Template | None:
+    """The template whose keyword is the whole prompt, small words aside; None if in doubt.
 
-    A longer prompt says what is special about the app that is wanted, and a template would ignore
-    it; so a match needs a short prompt that has nothing left beside the keyword.
+    A longer prompt describes something special, and a template would ignore that. So a prompt
+    matches only if it is short and nothing but filler is left beside the keyword. The longest
+    keyword wins.
     """
     words = _words(prompt)
     if not words or len(words) > _WORDS_MAX + 4:
@@ -30,23 +33,26 @@ def asked_for(prompt: str, templates: Sequence[Template]) -> Template | None:
     best: tuple[int, Template] | None = None
     for template in templates:
         for keyword in (template.name, template.title, *template.keywords):
-            wanted = _words(keyword)
-            rest = _without(words, wanted)
+            keyword_words = _words(keyword)
+            rest = _without(words, keyword_words)
             if rest is None or any(word not in _FILLER for word in rest):
                 continue
-            if best is None or len(wanted) > best[0]:
-                best = (len(wanted), template)
+            if best is None or len(keyword_words) > best[0]:
+                best = (len(keyword_words), template)
     return best[1] if best else None
 
 
-def nearest(prompt: str, templates: Sequence[Template]) -> Template | None:
-    """The template that has most words in common with a prompt; None when none has any."""
-    asked = set(_words(prompt)) - _FILLER
+def find_nearest(prompt: str, templates: Sequence[Template]) -> Template | None:
+    """The template that shares most words with the prompt; None if no template shares any.
+
+    A word of the name, title or keywords counts one, a word of the description alone a half.
+    """
+    prompt_words = set(_words(prompt)) - _FILLER
     best: tuple[float, Template] | None = None
     for template in templates:
-        named = set(_words(" ".join((template.name, template.title, *template.keywords))))
-        told = set(_words(template.description)) - named
-        score = len(asked & named) + len(asked & told) / 2
+        keywords = set(_words(" ".join((template.name, template.title, *template.keywords))))
+        description = set(_words(template.description)) - keywords
+        score = len(prompt_words & keywords) + len(prompt_words & description) / 2
         if score and (best is None or score > best[0]):
             best = (score, template)
     return best[1] if best else None
@@ -56,11 +62,11 @@ def _words(text: str) -> list[str]:
     return re.findall(r"[a-z0-9']+", text.lower().replace("-", " "))
 
 
-def _without(words: list[str], wanted: list[str]) -> list[str] | None:
-    """The words around one occurrence of `wanted`, or None when it doesn't occur."""
-    if not wanted:
+def _without(words: list[str], phrase: list[str]) -> list[str] | None:
+    """The words around the first occurrence of `phrase`; None if it doesn't occur."""
+    if not phrase:
         return None
-    for at in range(len(words) - len(wanted) + 1):
-        if words[at : at + len(wanted)] == wanted:
-            return words[:at] + words[at + len(wanted) :]
+    for start in range(len(words) - len(phrase) + 1):
+        if words[start : start + len(phrase)] == phrase:
+            return words[:start] + words[start + len(phrase) :]
     return None

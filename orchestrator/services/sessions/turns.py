@@ -14,89 +14,97 @@ from orchestrator.services.deps import Deps
 from orchestrator.services.sessions import versions
 
 
-def begin(deps: Deps, found: Session, now: datetime) -> None:
+def begin_change(deps: Deps, session: Session, now: datetime) -> None:
     """Give the next change to the session's sandbox, or end it at once if there is nothing to do.
-    Raises StaleWrite."""
-    change = _next(deps, found)
+
+    Raises errors.StaleWrite.
+    """
+    change = _next_change(deps, session)
     if change.restores is not None:
         try:
-            wanted = versions.numbered(deps, found, change.restores)
-        except errors.NotFound as missing:
-            return end(deps, found, Failure(code=missing.code, message=str(missing)), now)
-        if wanted.sha256 == found.bundle:
-            return end(deps, found, None, now)
-    message = change.restores is None
-    state = SessionState.GENERATING if message else SessionState.DEPLOYING
+            version = versions.get_version(deps, session, change.restores)
+        except errors.NotFound as error:
+            return end_change(deps, session, Failure(code=error.code, message=str(error)), now)
+        if version.sha256 == session.bundle:
+            return end_change(deps, session, None, now)
+    state = SessionState.GENERATING if change.restores is None else SessionState.DEPLOYING
     begun = replace(
-        found.transition(state, now),
+        session.transition(state, now),
         report=None,
-        turns=found.turns.begun(),
+        turns=session.turns.start_next(),
         deadline_at=planner.deadline_for(state, now, deps.policy.deadlines),
-        due_at=planner.look_again_at(now),
+        due_at=planner.recheck_at(now),
     )
     deps.store.sessions.save(begun)
-    if found.sandbox_id is not None:
-        deps.events.inbox_changed(found.sandbox_id)
-    deps.events.session_changed(found.id)
+    if session.sandbox_id is not None:
+        deps.events.inbox_changed(session.sandbox_id)
+    deps.events.session_changed(session.id)
     return None
 
 
-def end(deps: Deps, found: Session, failure: Failure | None, now: datetime) -> None:
-    """The change whose turn it was is over, and the session READY: with its version, or with what
-    was there before. Raises StaleWrite."""
-    over = outcome(deps, found, failure, now)
-    ready = over.session
+def end_change(deps: Deps, session: Session, failure: Failure | None, now: datetime) -> None:
+    """End the change whose turn it is, and make the session READY.
+
+    The session then runs the change's version, or after a failure what it ran before. Raises
+    errors.StaleWrite.
+    """
+    ended = conclude_change(deps, session, failure, now)
+    ready = ended.session
     if ready.state is not SessionState.READY:
         ready = ready.transition(SessionState.READY, now)
-    due_at = found.expires_at if ready.turns.next is None else now
-    deps.store.changes.conclude(over.change, replace(ready, due_at=due_at, deadline_at=None))
-    deps.events.session_changed(found.id)
+    due_at = session.expires_at if ready.turns.next_number is None else now
+    deps.store.changes.conclude(ended.change, replace(ready, due_at=due_at, deadline_at=None))
+    deps.events.session_changed(session.id)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Over:
-    """A change that is over, and its session without it."""
+class EndedChange:
+    """A change that has ended, and its session after it. Neither is saved yet."""
 
     change: Change
     session: Session
 
 
-def outcome(deps: Deps, found: Session, failure: Failure | None, now: datetime) -> Over:
-    """What the change whose turn it is came to. One whose version is there by now has been done,
-    whatever was heard of it since."""
-    change = _next(deps, found)
+def conclude_change(
+    deps: Deps, session: Session, failure: Failure | None, now: datetime
+) -> EndedChange:
+    """Work out how the change whose turn it is ended, and keep its summary with its version.
+
+    A change whose version was kept has succeeded, whatever failed after that.
+    """
+    change = _next_change(deps, session)
     if change.restores is not None and failure is None:
-        version = versions.numbered(deps, found, change.restores)
-        found = replace(found, bundle=version.sha256)
-    running = versions.running(deps, found)
-    if made_by(running, change):
+        restored = versions.get_version(deps, session, change.restores)
+        session = replace(session, bundle=restored.sha256)
+    running = versions.find_running(deps, session)
+    if _is_made_by(running, change):
         failure = None
-    said = found.report.summary if found.report is not None and failure is None else ""
-    if said and running is not None and made_by(running, change):
-        deps.store.bundles.update(replace(running, summary=said))
-    number = running.version if running is not None else found.version
-    ended = replace(
-        change,
-        ended_at=now,
-        version=number if failure is None else None,
-        summary=said,
-        failure=failure,
-    )
-    return Over(
-        change=ended,
-        session=replace(found, turns=found.turns.ended(), version=number, updated_at=now),
+    summary = session.report.summary if session.report is not None and failure is None else ""
+    if summary and running is not None and _is_made_by(running, change):
+        deps.store.bundles.update(replace(running, summary=summary))
+    number = running.version if running is not None else session.version
+    return EndedChange(
+        change=replace(
+            change,
+            ended_at=now,
+            version=number if failure is None else None,
+            summary=summary,
+            failure=failure,
+        ),
+        session=replace(session, turns=session.turns.finish_next(), version=number, updated_at=now),
     )
 
 
-def made_by(version: BundleRecord | None, change: Change) -> bool:
-    """Whether that version is what this change came to."""
+def has_kept_version(deps: Deps, session: Session) -> bool:
+    """Whether the version of the present change was kept, so that nobody has to make it again."""
+    if not session.is_changing:
+        return False
+    return _is_made_by(versions.find_running(deps, session), _next_change(deps, session))
+
+
+def _is_made_by(version: BundleRecord | None, change: Change) -> bool:
     return version is not None and version.change == change.number
 
 
-def was_done(deps: Deps, found: Session) -> bool:
-    """Whether the version of the change under way was kept, so that it need not be made again."""
-    return found.changing and made_by(versions.running(deps, found), _next(deps, found))
-
-
-def _next(deps: Deps, found: Session) -> Change:
-    return deps.store.changes.get(found.id, found.turns.over + 1)
+def _next_change(deps: Deps, session: Session) -> Change:
+    return deps.store.changes.get(session.id, session.turns.finished + 1)

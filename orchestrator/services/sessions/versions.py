@@ -1,4 +1,4 @@
-"""The versions of a session's app. Called by whoever shows, keeps or starts one."""
+"""Looks up the versions of a session's app. Called by the API, and by other services."""
 
 from __future__ import annotations
 
@@ -10,44 +10,48 @@ from orchestrator.domain.sessions.session import Session
 from orchestrator.services.deps import Deps
 
 
-def of_session(deps: Deps, found: Session) -> Sequence[BundleRecord]:
-    """All of them, oldest first. A template is the first version of what was made from it, though
-    the catalog has it and no record does."""
-    kept = deps.store.bundles.list(found.id)
-    if found.template is None or any(one.version == 1 for one in kept):
-        return kept
-    template = deps.catalog.get(found.template)
+def list_versions(deps: Deps, session: Session) -> Sequence[BundleRecord]:
+    """All versions of a session, oldest first.
+
+    A session that began with a template has it as version 1. The store has no record of that
+    version, so it is made from the catalog.
+    """
+    records = deps.store.bundles.list(session.id)
+    if session.template is None or any(record.version == 1 for record in records):
+        return records
+    template = deps.catalog.get(session.template)
     if template is None:
-        return kept
+        return records
     first = BundleRecord(
-        session_id=found.id,
+        session_id=session.id,
         version=1,
         sha256=template.digest,
         size_bytes=template.size_bytes,
         kind=template.kind,
         title=template.title,
-        created_at=found.created_at,
+        created_at=session.created_at,
         delete_after=None,
     )
-    return [first, *kept]
+    return [first, *records]
 
 
-def numbered(deps: Deps, found: Session, number: int) -> BundleRecord:
-    """One of them. Raises errors.NotFound (version_unknown)."""
-    for one in of_session(deps, found):
-        if one.version == number:
-            return one
+def get_version(deps: Deps, session: Session, number: int) -> BundleRecord:
+    """The version with this number. Raises errors.NotFound (version_unknown)."""
+    for record in list_versions(deps, session):
+        if record.version == number:
+            return record
     raise errors.NotFound(f"this session has no version {number}", code="version_unknown")
 
 
-def running(deps: Deps, found: Session) -> BundleRecord | None:
-    """The one that runs, or would be started again; None while there is none."""
-    for one in reversed(of_session(deps, found)):
-        if one.healthy and one.sha256 == found.bundle:
-            return one
+def find_running(deps: Deps, session: Session) -> BundleRecord | None:
+    """The version that runs, or that a restart would start; None if the session has none yet."""
+    for record in reversed(list_versions(deps, session)):
+        if record.healthy and record.sha256 == session.bundle:
+            return record
     return None
 
 
-def next_number(found: Session, known: Sequence[BundleRecord]) -> int:
-    """What the next one is to be called. A session's first is 1, a template's first change 2."""
-    return max((one.version for one in known), default=0 if found.template is None else 1) + 1
+def next_number(session: Session, records: Sequence[BundleRecord]) -> int:
+    """The number of the next version. A template is version 1, so its first change is version 2."""
+    newest = 0 if session.template is None else 1
+    return max((record.version for record in records), default=newest) + 1

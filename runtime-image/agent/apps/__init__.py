@@ -1,1 +1,1 @@
-"""Running the app's process and the model's commands."""
+"""Running apps: their processes, the model's commands, and requests to try an app."""

@@ -1,6 +1,6 @@
 """One version of the app in its slot: starts it, waits until it answers, keeps it running.
 
-Made by `job.py` and `workshop.py`, kept running by `stage.py`.
+`job.py` and `workshop.py` create it; `stage.py` keeps it running.
 """
 
 from __future__ import annotations
@@ -11,25 +11,26 @@ from collections.abc import Callable
 
 from agent.apps import processes
 from agent.apps.child import Child, Fence, describe_exit
-from agent.apps.crashes import CrashHistory
 from agent.apps.loglines import TAIL_LINES, clean
-from agent.bundles.archive import files_below
-from agent.bundles.manifest import AppKind, Manifest
-from agent.layout import APP_PATH, MAX_LINE_CHARS
-from agent.protocol import AssignmentFailed, FailureCode
+from agent.failures import AssignmentFailed
+from agent.layout import APP_PATH
 from agent.serving.site import Serving, Site, Slot
+from orchestrator.contract.archive import files_below
+from orchestrator.contract.crashes import CrashHistory
+from orchestrator.contract.manifest import AppKind, Manifest
+from orchestrator.contract.wire import LOG_LINE_MAX_CHARS, FailureCode
 
 PROBE_INTERVAL_S = 0.025
 CENSUS_INTERVAL_S = 2.0
 MAX_PROCESSES = 200
-"""Of the whole sandbox; below the container's limit, at which we couldn't start anything either."""
+"""Of the whole sandbox. Below the container's limit, at which we couldn't start any either."""
 APP_HOST = "127.0.0.1"
-TALK_PAUSE_S = 0.1
-TALK_ROUNDS = 10
+QUIET_S = 0.1
+QUIET_ROUNDS = 10
 
 
 class App:
-    """Owns the app's process. Whether the front shows it is up to others."""
+    """Owns the app's process. Others decide whether the front shows it."""
 
     def __init__(
         self,
@@ -40,9 +41,9 @@ class App:
         start_timeout_s: float,
         good_below: int = 500,
     ) -> None:
-        """Made once its source is in the slot's folder, and nothing else.
+        """Create it when the slot's folder holds the app's source and nothing else yet.
 
-        It has started once `GET /` has a status below `good_below`.
+        The app counts as started when `GET /` answers with a status below `good_below`.
         """
         self.slot = slot
         self.manifest = manifest
@@ -50,8 +51,8 @@ class App:
         self._start_timeout_s = start_timeout_s
         self._good_below = good_below
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
-        self.sources = frozenset(files_below(slot.folder))  # what is there later, the app made
-        self._heard = True  # a line, since somebody last asked
+        self.sources = frozenset(files_below(slot.folder))  # later files come from the app itself
+        self._has_output = True  # since the last look of `wait_until_quiet`
         self._child: Child | None = None
 
     @property
@@ -60,25 +61,26 @@ class App:
 
     @property
     def serving(self) -> Serving:
-        """What the front is to do with requests while this app is the one that it shows."""
+        """How the front answers requests while it shows this app."""
         return Serving.FILES if self.static else Serving.PROCESS
 
     @property
     def console(self) -> str:
-        """The last lines of its output, at most MAX_LINE_CHARS characters."""
-        return "\n".join(self._tail)[-MAX_LINE_CHARS:]
+        """The last lines of its output, at most LOG_LINE_MAX_CHARS characters."""
+        return "\n".join(self._tail)[-LOG_LINE_MAX_CHARS:]
 
     @property
     def ended(self) -> str:
-        """How its process ended, as in `the app ...`; empty while all is well."""
-        if self.static or (self._child is not None and not self._child.exited.done()):
+        """How its process ended, for `the app ...`; empty while it runs."""
+        if self.static:
             return ""
-        return (
-            "is not running" if self._child is None else describe_exit(self._child.exited.result())
-        )
+        if self._child is None:
+            return "is not running"
+        exited = self._child.exited
+        return describe_exit(exited.result()) if exited.done() else ""
 
     async def start(self) -> str:
-        """Start and wait until it answers; otherwise say what went wrong, as in `the app ...`."""
+        """Start it and wait until it answers. Return what went wrong, for `the app ...`, or ""."""
         if self.static:
             return ""
         try:
@@ -91,19 +93,19 @@ class App:
             )
         except OSError as error:
             return f"can't be started: {error.strerror}"
-        problem = await self._until_answering(self._child)
+        problem = await self._wait_until_answering(self._child)
         if problem:
             await self.stop()
         return problem
 
     async def keep_running(self, site: Site) -> None:
-        """Restart the app when it crashes. Returns at once for static apps.
+        """Restart the app whenever it crashes. Returns at once for a static app.
 
-        Raises AssignmentFailed(APP_CRASHED) when restarting is of no use.
+        Raises AssignmentFailed(APP_CRASHED) when it has crashed too often.
         """
         crashes = CrashHistory()
         while self._child is not None:
-            problem = await self._until_ended(self._child)
+            problem = await self._wait_until_ended(self._child)
             while problem:
                 site.show(Serving.STARTING, self.slot)
                 await self.stop()
@@ -116,25 +118,25 @@ class App:
                 problem = await self.start()
             site.show(self.serving, self.slot)
 
-    async def finish_talking(self) -> None:
-        """Wait until its output pauses: the traceback often comes after the answer 500."""
-        for _ in range(TALK_ROUNDS):
-            heard, self._heard = self._heard, False
-            await asyncio.sleep(TALK_PAUSE_S)
-            if not heard and not self._heard:
+    async def wait_until_quiet(self) -> None:
+        """Wait until its output pauses: the traceback often follows the answer 500."""
+        for _ in range(QUIET_ROUNDS):
+            had_output, self._has_output = self._has_output, False
+            await asyncio.sleep(QUIET_S)
+            if not had_output and not self._has_output:
                 return
 
     async def stop(self) -> None:
         if self._child is not None:
             await self._child.stop()
-            self._child = None  # only now: who is cancelled meanwhile can stop it again
+            self._child = None  # only now: if this is cancelled, the next `stop` tries again
 
     def failure(self, code: FailureCode, message: str) -> AssignmentFailed:
-        """A failure that ends with the app's last lines."""
-        room = MAX_LINE_CHARS - len(message) - 1
+        """A failure whose message ends with the app's last lines."""
+        room = LOG_LINE_MAX_CHARS - len(message) - 1
         return AssignmentFailed(code, f"{message}\n{self.console[-room:]}".rstrip())
 
-    async def _until_answering(self, child: Child) -> str:
+    async def _wait_until_answering(self, child: Child) -> str:
         try:
             async with asyncio.timeout(self._start_timeout_s):
                 while not child.exited.done():
@@ -145,7 +147,7 @@ class App:
             return f"gave no answer on 127.0.0.1:$PORT within {self._start_timeout_s:g} s"
         return f"{describe_exit(child.exited.result())} before it answered"
 
-    async def _until_ended(self, child: Child) -> str:
+    async def _wait_until_ended(self, child: Child) -> str:
         while True:
             await asyncio.wait({child.exited}, timeout=CENSUS_INTERVAL_S)
             if child.exited.done():
@@ -154,16 +156,16 @@ class App:
                 return f"started more than {MAX_PROCESSES} processes"
 
     def _on_line(self, line: str) -> None:
-        self._heard = True
+        self._has_output = True
         self._tail.append(clean(line))
         self._add_log(line)
 
 
 def environment(port: int) -> dict[str, str]:
-    """All that an app finds in its environment."""
+    """All environment variables of an app."""
     return {
         "PATH": APP_PATH,
-        "HOME": "/tmp",  # noqa: S108  # the sandbox's own tmpfs, nobody else is in there
+        "HOME": "/tmp",  # noqa: S108  # the sandbox's own tmpfs, nobody else uses it
         "LANG": "C.UTF-8",
         "PORT": str(port),
         "HOST": APP_HOST,
@@ -173,7 +175,7 @@ def environment(port: int) -> dict[str, str]:
 
 
 async def status_of(port: int) -> int:
-    """The status of `GET /`; 0 if there is no answer. Waits as long as the app thinks about it."""
+    """The status of `GET /`; 0 if there is no answer. Waits as long as the app takes."""
     try:
         reader, writer = await asyncio.open_connection(APP_HOST, port)
     except OSError:

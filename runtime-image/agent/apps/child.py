@@ -1,7 +1,7 @@
 """One child process with its own session: the app, a command, or the generator.
 
-Used by `app.py`, `command.py` and `generation.py`. Apps and commands are code that nobody has read:
-they run behind a Fence, and `stop` leaves nothing of them behind.
+Used by `app.py`, `commands.py` and `generation.py`. Apps and commands are code that nobody has
+read: they run behind a Fence, and `stop` ends all their processes.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from typing import ClassVar
 
 from agent.apps import processes
 from agent.apps.feed import Feed
-from agent.apps.loglines import LineSplitter, OutputMeter, Room
-from agent.layout import MAX_LINE_CHARS
+from agent.apps.loglines import Admission, LineSplitter, OutputMeter
+from orchestrator.contract.wire import LOG_LINE_MAX_CHARS
 
 READ_BYTES = 64 * 1024
 TERM_GRACE_S = 0.2
-"""Nothing in a sandbox survives it: a second of good-bye would only delay the container's stop."""
+"""Short, because nothing in a sandbox survives it: more would only delay the container's stop."""
 CHUNKS_AFTER_EXIT = 16
 """As much as the largest pipe that a child can make of ours holds (1 MiB)."""
 KILL_LIMIT_S = 5.0
@@ -34,15 +34,15 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Fence:
-    """Limits that the kernel holds a child and its children to, each process by itself.
+    """Limits that the kernel applies to a child and to its children, to each process by itself.
 
-    What all of them use together is bounded by the container. There is no limit of processes: the
-    kernel counts that one per user over all sandboxes of a host.
+    The container limits what all of them use together. There is no limit of processes here: the
+    kernel counts them per user, over all sandboxes of a host.
     """
 
     data_bytes: int = 640 * MIB  # RLIMIT_DATA; RLIMIT_AS would stop Node, which reserves gigabytes
     file_bytes: int = 64 * MIB  # RLIMIT_FSIZE
-    oom_score: int = 1000  # the highest: when memory runs out, this goes before the agent
+    oom_score: int = 1000  # the highest: when memory runs out, it is killed before the agent
 
     def command(self, command: Sequence[str]) -> list[str]:
         """The argv that runs `command` behind this fence."""
@@ -60,7 +60,7 @@ class Child:
     """Runs from construction until `stop`. `exited` resolves to the exit status (-N: signal N)."""
 
     leaders: ClassVar[set[int]] = set()
-    """Pids of all children that run now: who is in none of their sessions is a stray."""
+    """Pids of all children that run now. A process outside their sessions is a stray."""
 
     def __init__(
         self,
@@ -70,32 +70,32 @@ class Child:
         environment: Mapping[str, str],
         on_line: Callable[[str], None],
         fence: Fence | None = None,
-        talks: bool = False,
+        is_trusted: bool = False,
     ) -> None:
-        """Raises OSError if the program can't be started.
+        """Start the program. Raises OSError if that fails.
 
-        A child that `talks` is one of ours: it has our standard error, lines of any length on its
-        standard output are kept whole, and `write` reaches its standard input.
+        `is_trusted` is for our own generator: it shares our standard error, its lines of any length
+        are kept whole, and `write` reaches its standard input.
         """
         self._loop = asyncio.get_running_loop()
         self._on_line = on_line
-        self._splitter = LineSplitter(max_chars=None if talks else MAX_LINE_CHARS)
-        self._meter = None if talks else OutputMeter()
+        self._splitter = LineSplitter(max_chars=None if is_trusted else LOG_LINE_MAX_CHARS)
+        self._meter = None if is_trusted else OutputMeter()
         self.exited: asyncio.Future[int] = self._loop.create_future()
         argv = command if fence is None else fence.command(command)
-        self._output_fd, input_fd = self._launch(argv, folder, environment, talks=talks)
+        self._output_fd, input_fd = self._launch(argv, folder, environment, is_trusted=is_trusted)
         self._input = Feed(input_fd)
-        if not talks:
+        if not is_trusted:
             self._input.close()
         os.set_blocking(self._output_fd, False)
         self._loop.add_reader(self._output_fd, self._read_output)
 
     def write(self, data: bytes) -> None:
-        """Send to standard input; what doesn't fit into the pipe follows later."""
+        """Send to standard input. What doesn't fit into the pipe now is sent later."""
         self._input.write(data)
 
     async def stop(self) -> None:
-        """End it with all its descendants, also those that left its session."""
+        """End it and all its descendants, also those that left its session."""
         self._signal(signal.SIGTERM)
         if not self.exited.done():
             await asyncio.wait({self.exited}, timeout=TERM_GRACE_S)
@@ -106,9 +106,9 @@ class Child:
         self._close_output()
 
     def _launch(
-        self, argv: Sequence[str], folder: str, environment: Mapping[str, str], *, talks: bool
+        self, argv: Sequence[str], folder: str, environment: Mapping[str, str], *, is_trusted: bool
     ) -> tuple[int, int]:
-        """Start the process; return our ends of its output and its input."""
+        """Start the process; return our ends of its output pipe and its input pipe."""
         output_fd, child_output_fd = os.pipe()
         child_input_fd, input_fd = os.pipe()
         try:
@@ -118,7 +118,7 @@ class Child:
                 env=environment,
                 stdin=child_input_fd,
                 stdout=child_output_fd,
-                stderr=None if talks else subprocess.STDOUT,
+                stderr=None if is_trusted else subprocess.STDOUT,
                 start_new_session=True,
             )
             self._wait_in_thread()
@@ -132,10 +132,10 @@ class Child:
         return output_fd, input_fd
 
     async def _kill_all(self) -> None:
-        # Round after round: a program that forks meanwhile is faster than one look at /proc.
+        # Repeat: a program that forks meanwhile is faster than one look at /proc.
         self._signal(signal.SIGKILL)
-        while left := processes.survivors(self._process.pid, Child.leaders):
-            for pid in left:
+        while survivors := processes.survivors(self._process.pid, Child.leaders):
+            for pid in survivors:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
             await asyncio.sleep(KILL_PAUSE_S)
@@ -143,7 +143,7 @@ class Child:
         await asyncio.shield(self.exited)
 
     def _signal(self, number: signal.Signals) -> None:
-        # Also after the leader's end: its children may still hold the app's port.
+        # Also after the leader has ended: its children may still hold the app's port.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, number)
 
@@ -160,13 +160,13 @@ class Child:
 
     def _wait(self) -> None:
         status = self._process.wait()
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody asks any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(self._on_exit, status)
 
     def _on_exit(self, status: int) -> None:
         Child.leaders.discard(self._process.pid)
-        # What it said last is what explains the exit, so it has to be read first. Bounded: others
-        # may hold the pipe and go on writing.
+        # Its last lines explain the exit, so read them first. Bounded, because other processes may
+        # hold the pipe and go on writing.
         for _ in range(CHUNKS_AFTER_EXIT):
             if self._output_fd < 0 or not self._read_output():
                 break
@@ -174,7 +174,7 @@ class Child:
             self.exited.set_result(status)
 
     def _read_output(self) -> bool:
-        """Hand on one chunk of output. False when there is none at the moment."""
+        """Hand on one chunk of output. False if there is none at the moment."""
         try:
             chunk = os.read(self._output_fd, READ_BYTES)
         except BlockingIOError:
@@ -182,18 +182,18 @@ class Child:
         if not chunk:
             self._close_output()
             return False
-        room = Room.KEEP
+        admission = Admission.KEEP
         if self._meter is not None:
-            room = self._meter.admit(len(chunk), self._loop.time())
-        if room is Room.KEEP:
+            admission = self._meter.admit(len(chunk), self._loop.time())
+        if admission is Admission.KEEP:
             for line in self._splitter.feed(chunk):
                 self._on_line(line)
-        elif room is Room.WAIT:
+        elif admission is Admission.WAIT:
             self._pause_reading()
         return True
 
     def _pause_reading(self) -> None:
-        # The pipe fills up and the writer waits: endless output costs nobody else's time.
+        # The pipe fills up and the writer waits, so endless output costs us no more time.
         self._loop.remove_reader(self._output_fd)
         self._loop.call_later(1.0, self._resume_reading)
 

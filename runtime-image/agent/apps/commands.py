@@ -1,6 +1,6 @@
-"""One command that the model wants to run, in the app's folder. Called by `workshop.py`.
+"""Runs one command of the model in the app's folder. Called by `workshop.py`.
 
-Time, output, memory and processes are bounded, and nothing of the command is left afterwards.
+Time, output, memory and processes are bounded, and no process of the command is left afterwards.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ HEAD_CHARS = 4_000
 TAIL_CHARS = 8_000
 CENSUS_INTERVAL_S = 0.25
 MAX_PROCESSES = 64
-"""That a command may have at once, by itself or by its descendants."""
+"""At once, of a command and all its descendants."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ran:
-    """How a command ended, as in `the command ...`, and what it said."""
+class CommandResult:
+    """How a command ended, for `the command ...`, and its output."""
 
     ended: str
-    status: int | None  # None: it was stopped
+    status: int | None  # its exit status; None: it was stopped
     output: str
 
 
 class Transcript:
-    """The beginning and the end of an output of any length."""
+    """Keeps the beginning and the end of an output of any length."""
 
     def __init__(self) -> None:
         self._head: list[str] = []
@@ -60,8 +60,8 @@ class Transcript:
 
 async def run_command(
     command: Sequence[str], *, folder: str, environment: Mapping[str, str], limit_s: float
-) -> Ran:
-    """Run it to its end, or to the first limit that it meets."""
+) -> CommandResult:
+    """Run it until it ends, or until it reaches a limit."""
     transcript = Transcript()
     try:
         child = Child(
@@ -72,19 +72,19 @@ async def run_command(
             fence=Fence(),
         )
     except OSError as error:
-        return Ran(ended=f"can't be started: {error.strerror}", status=None, output="")
+        return CommandResult(ended=f"can't be started: {error.strerror}", status=None, output="")
     try:
-        stopped = await _until_ended(child, limit_s)
+        stop_reason = await _wait_until_ended(child, limit_s)
     finally:
         await child.stop()
-    if stopped:
-        return Ran(ended=stopped, status=None, output=transcript.text)
+    if stop_reason:
+        return CommandResult(ended=stop_reason, status=None, output=transcript.text)
     status = child.exited.result()
-    return Ran(ended=describe_exit(status), status=status, output=transcript.text)
+    return CommandResult(ended=describe_exit(status), status=status, output=transcript.text)
 
 
-async def _until_ended(child: Child, limit_s: float) -> str:
-    """Why it had to be stopped; empty if it ended by itself."""
+async def _wait_until_ended(child: Child, limit_s: float) -> str:
+    """The reason to stop it; empty if it ended by itself."""
     before = processes.reap_adopted(Child.leaders)
     try:
         async with asyncio.timeout(limit_s):

@@ -1,4 +1,4 @@
-"""Writes into a pipe without ever waiting for its reader. Used by `child.py`."""
+"""Writes into a pipe without waiting for its reader. Used by `child.py`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 
 
 class Feed:
-    """Owns the writing end `fd`; keeps what doesn't fit until it does."""
+    """Owns the writing end `fd`. Keeps the data that doesn't fit into the pipe yet."""
 
     def __init__(self, fd: int) -> None:
         os.set_blocking(fd, False)
@@ -17,7 +17,7 @@ class Feed:
         self._waiting = bytearray()
 
     def write(self, data: bytes) -> None:
-        """Nothing happens once the pipe is closed, by us or by its reader."""
+        """Send the data now or later. It is dropped if we or the reader have closed the pipe."""
         if self._fd < 0:
             return
         if not self._waiting:

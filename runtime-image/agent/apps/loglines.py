@@ -1,6 +1,6 @@
 """Log lines of the app on their way to home: cut, cleaned, rate-limited. Pure: time is an argument.
 
-Filled by `child.py` and `app.py`, emptied by `reports.py`.
+`child.py` and `app.py` add lines, `reports.py` takes them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections import deque
 from enum import StrEnum
 
-from agent.layout import MAX_LINE_CHARS
+from orchestrator.contract.wire import LOG_LINE_MAX_CHARS
 
 RATE_LINES_PER_S = 100.0
 BURST_LINES = 200.0
@@ -19,19 +19,19 @@ TAIL_LINES = 50
 READ_BYTES_PER_S = 256 * 1024
 DROP_BYTES_PER_S = 8 * 1024 * 1024
 
-# PostgreSQL stores no NUL, and terminals obey the others.
+# PostgreSQL can't store NUL, and terminals obey the others.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f]")
 
 
 def clean(line: str) -> str:
-    """Without control characters, and cut."""
-    return _CONTROL.sub("", line)[:MAX_LINE_CHARS]
+    """The line without control characters, cut to LOG_LINE_MAX_CHARS."""
+    return _CONTROL.sub("", line)[:LOG_LINE_MAX_CHARS]
 
 
 class LineSplitter:
-    """Turns chunks of a pipe into lines, whatever the bytes; a longer line is cut in pieces."""
+    """Turns chunks of a pipe into lines, whatever the bytes. A line too long becomes several."""
 
-    def __init__(self, *, max_chars: int | None = MAX_LINE_CHARS) -> None:
+    def __init__(self, *, max_chars: int | None = LOG_LINE_MAX_CHARS) -> None:
         self._max_chars = max_chars
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._rest = ""
@@ -48,31 +48,33 @@ class LineSplitter:
         return [rest] if rest else []
 
 
-class Room(StrEnum):
+class Admission(StrEnum):
+    """What to do with a chunk of output."""
+
     KEEP = "keep"  # make lines of it
     DROP = "drop"  # too much to look at
-    WAIT = "wait"  # too much even to read: let the writer wait until the next second
+    WAIT = "wait"  # too much even to read: make the writer wait until the next second
 
 
 class OutputMeter:
-    """How much of a program's output is worth our time, second by second."""
+    """Limits how much of a program's output we handle in each second."""
 
     def __init__(self) -> None:
         self._second = -1
         self._bytes = 0
 
-    def admit(self, size_bytes: int, now_s: float) -> Room:
-        """What to do with a chunk that was just read."""
+    def admit(self, size_bytes: int, now_s: float) -> Admission:
+        """Count a chunk that was just read, and decide about it."""
         if int(now_s) != self._second:
             self._second, self._bytes = int(now_s), 0
         self._bytes += size_bytes
         if self._bytes <= READ_BYTES_PER_S:
-            return Room.KEEP
-        return Room.DROP if self._bytes <= DROP_BYTES_PER_S else Room.WAIT
+            return Admission.KEEP
+        return Admission.DROP if self._bytes <= DROP_BYTES_PER_S else Admission.WAIT
 
 
 class LogBuffer:
-    """Lines waiting for a report."""
+    """Keeps lines until a report takes them. Drops lines beyond the rate, and says how many."""
 
     def __init__(self) -> None:
         self._pending: deque[str] = deque(maxlen=PENDING_LINES)
@@ -84,8 +86,8 @@ class LogBuffer:
         return bool(self._pending)
 
     def add(self, line: str, now_s: float) -> None:
-        grown = self._allowance + (now_s - self._allowance_at_s) * RATE_LINES_PER_S
-        self._allowance = min(BURST_LINES, grown)
+        allowance = self._allowance + (now_s - self._allowance_at_s) * RATE_LINES_PER_S
+        self._allowance = min(BURST_LINES, allowance)
         self._allowance_at_s = now_s
         if self._allowance < 1:
             self._dropped += 1

@@ -1,4 +1,4 @@
-"""Requests to an app that isn't shown yet, past the front. Used by `workshop.py`."""
+"""Sends requests to an app that the front doesn't show yet. Used by `workshop.py`."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ CHUNK_BYTES = 64 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """An answer to one request; without one, `status` is 0 and `problem` says what happened."""
+    """The answer to one request. Without an answer `status` is 0 and `problem` says why."""
 
     path: str
     status: int = 0
     headers: tuple[tuple[str, str], ...] = ()  # names in lower case
-    body: bytes = b""  # its beginning
+    body: bytes = b""  # only its beginning
     problem: str = ""
 
 
@@ -56,24 +56,26 @@ def _from_files(root: str, path: str, target: str, max_bytes: int) -> Page:
 async def _from_process(port: int, path: str, max_bytes: int) -> Page:
     reader, writer = await asyncio.open_connection(APP_HOST, port)
     try:
-        wire = h11.Connection(h11.CLIENT)
+        connection = h11.Connection(h11.CLIENT)
         headers = [("Host", "localhost"), ("Accept", "*/*"), ("Connection", "close")]
-        writer.write(wire.send(h11.Request(method="GET", target=path, headers=headers)) or b"")
-        writer.write(wire.send(h11.EndOfMessage()) or b"")
-        return await _read(wire, reader, path, max_bytes)
+        writer.write(
+            connection.send(h11.Request(method="GET", target=path, headers=headers)) or b""
+        )
+        writer.write(connection.send(h11.EndOfMessage()) or b"")
+        return await _read(connection, reader, path, max_bytes)
     finally:
         writer.close()
 
 
 async def _read(
-    wire: h11.Connection, reader: asyncio.StreamReader, path: str, max_bytes: int
+    connection: h11.Connection, reader: asyncio.StreamReader, path: str, max_bytes: int
 ) -> Page:
     head: h11.Response | None = None
     body = bytearray()
     while True:
-        event = wire.next_event()
+        event = connection.next_event()
         if event is h11.NEED_DATA:
-            wire.receive_data(await reader.read(CHUNK_BYTES))
+            connection.receive_data(await reader.read(CHUNK_BYTES))
             continue
         if isinstance(event, h11.Response):
             head = event
@@ -81,12 +83,14 @@ async def _read(
             body += event.data
         elif isinstance(event, h11.ConnectionClosed):
             return Page(path=path, problem="the app closed the connection without an answer")
-        # An endless answer, such as of server-sent events, is told by its beginning.
-        whole = isinstance(event, h11.EndOfMessage) or len(body) >= max_bytes
-        if head is not None and whole:
+        # Of an endless answer, such as server-sent events, the beginning is enough.
+        is_complete = isinstance(event, h11.EndOfMessage) or len(body) >= max_bytes
+        if head is not None and is_complete:
             return Page(
                 path=path,
                 status=head.status_code,
-                headers=tuple((n.decode(), v.decode("latin-1")) for n, v in head.headers),
+                headers=tuple(
+                    (name.decode(), value.decode("latin-1")) for name, value in head.headers
+                ),
                 body=bytes(body[:max_bytes]),
             )

@@ -1,4 +1,4 @@
-"""Which files of its own a page needs: from its HTML and, one level deep, its style sheets. Pure.
+"""Which files of the app a page loads: those in its HTML and in its style sheets. Pure.
 
 Used by `checker.py`.
 """
@@ -17,35 +17,35 @@ _SOURCES = {"script": "src", "img": "src", "source": "src", "video": "src", "aud
 _CSS_URL = re.compile(r"""url\(\s*(?:"([^"]*)"|'([^']*)'|([^'")\s]*))\s*\)""")
 _CSS_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 _ORIGIN = "http://app"
-_AS_IT_IS = "/?%:@!$&'()*+,;=~[]|"  # what a browser sends without an escape, or has escaped already
+_UNQUOTED = "/?%:@!$&'()*+,;=~[]|"  # a browser sends these as they are
 
 
 def assets_of_page(html: str, path: str) -> list[str]:
-    """Paths on the page's own origin, in their order, each once."""
+    """Paths on the page's own origin, in order of appearance, each once."""
     parser = _Assets()
     parser.feed(html)
     parser.close()
     base = urljoin(_ORIGIN + path, parser.base)
-    return _own([*parser.found, *_in_css("".join(parser.styles))], base)
+    return _own_paths([*parser.targets, *_in_css("".join(parser.styles))], base)
 
 
 def assets_of_sheet(css: str, path: str) -> list[str]:
     """The same for a style sheet."""
-    return _own(_in_css(css), _ORIGIN + path)
+    return _own_paths(_in_css(css), _ORIGIN + path)
 
 
 def own_path(target: str, path: str) -> str | None:
-    """The path that a link in the page at `path` leads to, with its query; None if to elsewhere."""
-    return next(iter(_own([target], _ORIGIN + path)), None)
+    """Where a link in the page at `path` leads: path and query; None if to another origin."""
+    return next(iter(_own_paths([target], _ORIGIN + path)), None)
 
 
 class _Assets(HTMLParser):
-    """Collects what a browser would load. What stands in a template is loaded by nobody yet."""
+    """Collects what a browser would load. It doesn't load what is inside a template."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
         self.base = ""
-        self.found: list[str] = []
+        self.targets: list[str] = []
         self.styles: list[str] = []
         self._templates = 0
         self._in_style = False
@@ -60,9 +60,9 @@ class _Assets(HTMLParser):
         elif tag == "base":
             self.base = values.get("href", "")
         elif tag == "link" and _LINKS & set(values.get("rel", "").lower().split()):
-            self.found.append(values.get("href", ""))
+            self.targets.append(values.get("href", ""))
         elif tag in _SOURCES:
-            self.found.append(values.get(_SOURCES[tag], ""))
+            self.targets.append(values.get(_SOURCES[tag], ""))
 
     def handle_endtag(self, tag: str) -> None:
         self._in_style = False
@@ -79,8 +79,8 @@ def _in_css(css: str) -> list[str]:
     return ["".join(group or "" for group in match.groups()) for match in matches]
 
 
-def _own(targets: list[str], base: str) -> list[str]:
-    found: dict[str, None] = {}
+def _own_paths(targets: list[str], base: str) -> list[str]:
+    paths: dict[str, None] = {}
     for target in map(str.strip, targets):
         if not target or target.startswith("#"):
             continue
@@ -90,5 +90,5 @@ def _own(targets: list[str], base: str) -> list[str]:
             continue
         if f"{parts.scheme}://{parts.netloc}" == _ORIGIN:
             query = f"?{parts.query}" if parts.query else ""
-            found[quote((parts.path or "/") + query, safe=_AS_IT_IS)] = None
-    return list(found)
+            paths[quote((parts.path or "/") + query, safe=_UNQUOTED)] = None
+    return list(paths)

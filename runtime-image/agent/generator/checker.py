@@ -1,6 +1,7 @@
-"""Whether the app is in good health: it answers 200 on `/`, and all that the page loads is there.
+"""Checks that the app is healthy: `/` answers 200, and everything that the page loads exists.
 
-Used by `toolbox.py`. The agent starts the app and asks it; what the answers mean is decided here.
+Used by `toolbox.py`. The agent starts the app and sends it requests, this module judges the
+answers.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.generator.assets import assets_of_page, assets_of_sheet, own_path
-from agent.generator.line import Line
+from agent.generator.channel import Channel
 from agent.generator.progress import Progress
 
 PAGE_BYTES = 512 * 1024
@@ -24,11 +25,11 @@ Page = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """`reason` is one line for people, `log` the app's last lines; both empty in good health."""
+    """`reason` is one line for people, `log` the app's last lines; both empty if it is healthy."""
 
     reason: str = ""
     log: str = ""
-    unstartable: bool = False  # the files are no app yet; that says nothing about its health
+    is_startable: bool = True  # False: the files are no app yet, so its health is unknown
 
     @property
     def healthy(self) -> bool:
@@ -36,70 +37,73 @@ class Verdict:
 
     def __str__(self) -> str:
         if self.healthy:
-            return "The app runs: / answers 200, and what the page loads is there."
+            return "The app runs: / answers 200, and everything that the page loads exists."
         return f"{self.reason}\nThe last lines of its log:\n{self.log or '(none)'}"
 
 
 class Checker:
-    """Starts and examines the app through the agent."""
+    """Starts and checks the app through the agent."""
 
-    def __init__(self, line: Line, progress: Progress) -> None:
-        self._line = line
+    def __init__(self, channel: Channel, progress: Progress) -> None:
+        self._channel = channel
         self._progress = progress
 
     def start(self) -> Verdict:
-        """Start the app from the files as they are, and examine it."""
-        self._progress.at("starting")
-        started = self._line.ask("start")
-        if "invalid" in started:
-            return Verdict(reason=f"This is no app yet: {started['invalid']}.", unstartable=True)
-        if started["problem"]:
-            return _bad(f"The app {started['problem']}.", started["console"])
-        return self.examine()
+        """Start the app from the current files, and check it."""
+        self._progress.show("starting")
+        answer = self._channel.ask("start")
+        if "invalid" in answer:
+            return Verdict(reason=f"This is no app yet: {answer['invalid']}.", is_startable=False)
+        if answer["problem"]:
+            return _unhealthy(f"The app {answer['problem']}.", answer["console"])
+        return self.check()
 
-    def examine(self) -> Verdict:
-        """Ask the running app for `/` and for what that page loads."""
-        self._progress.at("checking /")
-        page, answer = self._page("/")
+    def check(self) -> Verdict:
+        """Request `/` of the running app, and everything that this page loads."""
+        self._progress.show("checking /")
+        page, answer = self._get_page("/")
         problem = _problem(page)
         if not problem and page["status"] != 200:
             problem = f"GET {page['path']} answers {page['status']} instead of 200."
         if not problem and "html" in page["headers"].get("content-type", ""):
-            problem, answer = self._examine_assets(page, answer)
+            problem, answer = self._check_assets(page, answer)
         if not problem and answer["ended"]:
             problem = f"The app {answer['ended']}."
-        return _bad(problem, answer["console"]) if problem else Verdict()
+        return _unhealthy(problem, answer["console"]) if problem else Verdict()
 
     def get(self, paths: list[str], max_bytes: int) -> dict[str, Any]:
-        return self._line.ask("get", paths=paths, max_bytes=max_bytes)
+        """GET paths of the running app; at most `max_bytes` of each body."""
+        return self._channel.ask("get", paths=paths, max_bytes=max_bytes)
 
-    def _page(self, path: str) -> tuple[Page, dict[str, Any]]:
+    def _get_page(self, path: str) -> tuple[Page, dict[str, Any]]:
+        """GET one path, and follow redirects."""
         for _ in range(MAX_REDIRECTS):
             answer = self.get([path], PAGE_BYTES)
             if not answer["pages"]:
                 return {"path": path, "problem": f"the app {answer['ended']}"}, answer
             page: Page = answer["pages"][0]
             target = page["headers"].get("location", "")
-            onward = own_path(target, path) if 300 <= page["status"] < 400 and target else None
-            if onward is None:
+            is_redirect = 300 <= page["status"] < 400 and target
+            next_path = own_path(target, path) if is_redirect else None
+            if next_path is None:
                 return page, answer
-            path = onward
+            path = next_path
         return {"path": path, "problem": f"it redirects more than {MAX_REDIRECTS} times"}, answer
 
-    def _examine_assets(self, page: Page, answer: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-        wanted = assets_of_page(page["body"], page["path"])[:MAX_ASSETS]
-        if not wanted:
+    def _check_assets(self, page: Page, answer: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        assets = assets_of_page(page["body"], page["path"])[:MAX_ASSETS]
+        if not assets:
             return "", answer
-        answer = self.get(wanted, PAGE_BYTES)
-        missing = [_missing(one, page["path"]) for one in answer["pages"]]
-        deeper: dict[str, str] = {}
+        answer = self.get(assets, PAGE_BYTES)
+        missing = [_missing(asset, page["path"]) for asset in answer["pages"]]
+        users: dict[str, str] = {}  # path of an asset -> the sheet that needs it
         for sheet in answer["pages"]:
             if "text/css" in sheet["headers"].get("content-type", ""):
-                below = assets_of_sheet(sheet["body"], sheet["path"])
-                deeper |= {path: sheet["path"] for path in below if path not in wanted}
-        if deeper:
-            answer = self.get(list(deeper)[:MAX_ASSETS], 1)
-            missing += [_missing(one, deeper[one["path"]]) for one in answer["pages"]]
+                paths = assets_of_sheet(sheet["body"], sheet["path"])
+                users |= {path: sheet["path"] for path in paths if path not in assets}
+        if users:
+            answer = self.get(list(users)[:MAX_ASSETS], 1)
+            missing += [_missing(asset, users[asset["path"]]) for asset in answer["pages"]]
         return " ".join(line for line in missing if line), answer
 
 
@@ -115,7 +119,7 @@ def _problem(page: Page) -> str:
     return f"GET {page['path']} fails: {page['problem']}." if page["problem"] else ""
 
 
-def _bad(problem: str, console: str) -> Verdict:
+def _unhealthy(problem: str, console: str) -> Verdict:
     log = console[-LOG_CHARS:]
     errors = [line.strip() for line in log.splitlines() if _ERROR_LINE.match(line.strip())]
     reason = f"{errors[-1]} ({problem})" if errors else problem

@@ -1,4 +1,4 @@
-"""The conversation from the user's wish to a finished app. Called by `main.py`."""
+"""The conversation with the model: from the request to a finished app. Called by `main.py`."""
 
 from __future__ import annotations
 
@@ -6,26 +6,27 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from agent.failures import AssignmentFailed
 from agent.generator.model import Model, OutOfTime
 from agent.generator.order import Order
 from agent.generator.progress import Progress
 from agent.generator.reply import CUT_OFF, Reply
 from agent.generator.toolbox import Result, Toolbox
-from agent.layout import MANIFEST_NAME
-from agent.protocol import AssignmentFailed, FailureCode
+from orchestrator.contract.bundles import MANIFEST_NAME
+from orchestrator.contract.wire import FailureCode
 
 EXISTING_LIMIT_CHARS = 120_000
-FRUITLESS_TURNS = 4
-"""So many answers in a row without a tool call that makes sense are the end."""
+USELESS_ANSWERS = 4
+"""After this many answers in a row without a usable tool call the model is given up."""
 NO_SUMMARY = "The app is ready."
 NO_MORE_ANSWERS = frozenset({FailureCode.BUDGET_EXHAUSTED, FailureCode.PROVIDER_UNAVAILABLE})
-"""An app that is in good health by then is worth more than the last words about it."""
+"""If the app is healthy by then, it is finished without the model's summary."""
 
 Message = dict[str, Any]
 
 
 class Conversation:
-    """Asks, carries out what the model calls, and tells it what came of it, until it is done."""
+    """Asks the model, carries out its tool calls and returns the results, until the app is done."""
 
     def __init__(self, order: Order, *, model: Model, toolbox: Toolbox, progress: Progress) -> None:
         self._order = order
@@ -34,103 +35,106 @@ class Conversation:
         self._progress = progress
         self._messages: list[Message] = []
         self._output_tokens = 0
-        self._bad_healths = 0
-        self._fruitless = 0
+        self._failed_checks = 0
+        self._useless_answers = 0
 
     def run(self) -> str:
-        """The summary of the app that runs now. Raises AssignmentFailed."""
+        """Return the summary of the app, which then runs. Raises AssignmentFailed."""
         self._messages = [{"role": "user", "content": first_content(self._order)}]
         limits = self._order.limits
         try:
             for _ in range(limits.turns):
                 reply = self._model.answer(self._messages)
-                summary = self._take(reply)
+                summary = self._handle(reply)
                 if summary is not None:
                     return summary
                 if self._output_tokens >= limits.output_tokens:
-                    return self._settle(f"{limits.output_tokens} tokens")
+                    return self._end_at_limit(f"{limits.output_tokens} tokens")
         except OutOfTime:
-            return self._settle(f"{limits.seconds:g} seconds")
+            return self._end_at_limit(f"{limits.seconds:g} seconds")
         except AssignmentFailed as failure:
             if failure.code in NO_MORE_ANSWERS and self._toolbox.healthy:
                 return NO_SUMMARY
             raise
-        return self._settle(f"{limits.turns} turns")
+        return self._end_at_limit(f"{limits.turns} turns")
 
-    def _take(self, reply: Reply) -> str | None:
-        """Do what an answer asks for. Returns the summary when the app is finished."""
+    def _handle(self, reply: Reply) -> str | None:
+        """Do what an answer asks for. Return the summary if the app is finished."""
         self._output_tokens += reply.output_tokens
         if reply.stop_reason == "refusal":
-            said = reply.text or reply.stop_text or "the model declined this request"
-            raise AssignmentFailed(FailureCode.REFUSED, said[:1000])
+            text = reply.text or reply.stop_text or "the model declined this request"
+            raise AssignmentFailed(FailureCode.REFUSED, text[:1000])
         answers: list[Message] = []
         calls = reply.calls
         for call in calls:
             result = self._toolbox.carry_out(call)
             if result.summary is not None:
                 return result.summary
-            self._note_health(result)
+            self._count_failed_check(result)
             answers.append(_tool_result(call.id, result))
         if not answers and reply.stop_reason == "end_turn" and not self._toolbox.workspace.empty:
-            # It takes the app for finished and says so in words.
+            # The model says in words that the app is finished.
             result = self._toolbox.finish(reply.text or NO_SUMMARY)
             if result.summary is not None:
                 return result.summary
-            self._note_health(result)
+            self._count_failed_check(result)
             answers.append(_text(result.text))
         hint = _hint(reply, self._order.max_tokens, answered=bool(answers))
-        self._count_fruitless(
-            fruitful=bool(answers) and (not calls or any(call.input is not None for call in calls))
+        self._count_useless(
+            useful=bool(answers) and (not calls or any(call.input is not None for call in calls))
         )
-        self._go_on(reply, [*answers, *([_text(hint)] if hint else [])])
+        self._append(reply, [*answers, *([_text(hint)] if hint else [])])
         return None
 
-    def _note_health(self, result: Result) -> None:
-        if not result.bad_health:
+    def _count_failed_check(self, result: Result) -> None:
+        if not result.health_problem:
             return
-        self._bad_healths += 1
-        if self._bad_healths > self._order.limits.repairs:
-            rounds = self._order.limits.repairs
-            message = f"The app is still not healthy after {rounds} repairs: {result.bad_health}"
+        self._failed_checks += 1
+        if self._failed_checks > self._order.limits.repairs:
+            repairs = self._order.limits.repairs
+            message = (
+                f"The app is still not healthy after {repairs} repairs: {result.health_problem}"
+            )
             raise AssignmentFailed(FailureCode.APP_NOT_HEALTHY, f"{message}\n{result.text}"[:2000])
-        self._progress.at(f"mending: {result.bad_health}"[:200])
+        self._progress.show(f"fixing: {result.health_problem}"[:200])
 
-    def _count_fruitless(self, *, fruitful: bool) -> None:
-        self._fruitless = 0 if fruitful else self._fruitless + 1
-        if self._fruitless >= FRUITLESS_TURNS and not self._bad_healths:
-            message = f"the model did nothing of use in {FRUITLESS_TURNS} answers"
+    def _count_useless(self, *, useful: bool) -> None:
+        self._useless_answers = 0 if useful else self._useless_answers + 1
+        if self._useless_answers >= USELESS_ANSWERS and not self._failed_checks:
+            message = f"the model did nothing of use in {USELESS_ANSWERS} answers"
             raise AssignmentFailed(FailureCode.GENERATION_FAILED, message)
 
-    def _go_on(self, reply: Reply, answers: list[Message]) -> None:
-        said = reply.content
-        if said:
-            self._messages.append({"role": "assistant", "content": said})
+    def _append(self, reply: Reply, answers: list[Message]) -> None:
+        """Add the model's answer and ours to the messages of the next request."""
+        content = reply.content
+        if content:
+            self._messages.append({"role": "assistant", "content": content})
             self._messages.append({"role": "user", "content": answers or [_text("Go on.")]})
         else:
-            # Nothing of the answer can go back, so what we have to say joins our last words.
+            # No block of the answer can be sent back, so our answer joins our last message.
             last = self._messages[-1]
             self._messages[-1] = {**last, "content": [*last["content"], *answers]}
 
-    def _settle(self, spent: str) -> str:
-        """The limits are reached: take the app if it is good as it is."""
+    def _end_at_limit(self, limit: str) -> str:
+        """Finish with the app if it is healthy, otherwise raise AssignmentFailed."""
         if self._toolbox.healthy:
             return NO_SUMMARY
-        message = f"the app wasn't finished within {spent}: ask for something smaller"
+        message = f"the app wasn't finished within {limit}: ask for something smaller"
         raise AssignmentFailed(FailureCode.GENERATION_FAILED, message)
 
 
 def first_content(order: Order) -> list[Message]:
-    """What was said before, the files if there are any, and the wish."""
+    """The first message: the conversation before, the files if there are any, and the request."""
     parts = []
     if order.conversation:
-        said = "\n\n".join(f"{one.role}: {one.text}" for one in order.conversation)
-        parts.append(_text(f"The conversation so far:\n\n{said}"))
+        texts = (f"{message.role}: {message.text}" for message in order.conversation)
+        parts.append(_text("The conversation so far:\n\n" + "\n\n".join(texts)))
     files = "".join(_existing_files(order.folder))
     if files:
         parts.append(_text(f"The app as it is:\n\n{files}"))
-        parts.append(_text(f"Change it as follows:\n\n{order.wish}"))
+        parts.append(_text(f"Change it as follows:\n\n{order.request}"))
     else:
-        parts.append(_text(order.wish))
+        parts.append(_text(order.request))
     return parts
 
 
@@ -159,7 +163,7 @@ def _content_of(path: str) -> str | None:
 
 
 def _hint(reply: Reply, max_tokens: int, *, answered: bool) -> str:
-    """What the model should know about its own answer."""
+    """What the model should know about its own answer; empty if nothing."""
     if reply.stop_reason in CUT_OFF:
         return (
             f"Your answer was cut off at {max_tokens} tokens; a call that was cut off did nothing."
@@ -185,5 +189,5 @@ def _text(text: str) -> Message:
 
 
 def _encodable(text: str) -> str:
-    """File names can be any bytes; what no request can hold becomes a question mark."""
+    """The text with a question mark for what no request can hold: file names can be any bytes."""
     return text.encode("utf-8", "replace").decode()

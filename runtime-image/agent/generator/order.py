@@ -1,17 +1,16 @@
-"""What the agent wants the generator to do. Pure."""
+"""The generator's order: what the agent wants it to do. Pure."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 
-from agent.limits import Limits, limits_from
-from agent.protocol import Said
+from orchestrator.contract.wire import Limits, Message, parse_limits, parse_message
 
 DEFAULT_MODEL = "claude-sonnet-5-5"
-"""Only if home names none; home's configuration is the place to choose."""
+"""Used if home names none. Choose the model in home's configuration."""
 DEFAULT_EXPECTED_TOKENS = 12_000
-"""What an app of some hundred lines costs; home knows better what its own have cost."""
+"""Of an app of some hundred lines. Home knows better what its own apps have taken."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +20,8 @@ class Order:
     socket: str
     folder: str  # the work folder; not empty if an app is to be changed
     token: str  # of the session; the gateway exchanges it for the real key
-    wish: str
-    conversation: tuple[Said, ...]
+    request: str  # what the user wants
+    conversation: tuple[Message, ...]  # before the request, oldest first
     model: str
     max_tokens: int  # of one answer
     expected_output_tokens: int
@@ -30,15 +29,16 @@ class Order:
 
 
 def parse_order(line: str) -> Order:
+    """Read the line. The agent wrote it, so it is taken as correct."""
     fields = json.loads(line)
     return Order(
         socket=fields["socket"],
         folder=fields["folder"],
         token=fields["token"],
-        wish=fields["wish"],
-        conversation=tuple(Said(**said) for said in fields["conversation"]),
+        request=fields["request"],
+        conversation=tuple(parse_message(message) for message in fields["conversation"]),
         model=fields["model"] or DEFAULT_MODEL,
         max_tokens=fields["max_tokens"],
         expected_output_tokens=fields["expected_output_tokens"] or DEFAULT_EXPECTED_TOKENS,
-        limits=limits_from(fields["limits"]),
+        limits=parse_limits(fields["limits"]),
     )

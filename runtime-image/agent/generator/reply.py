@@ -1,4 +1,4 @@
-"""One answer of the model, put together from the events of its stream. Pure."""
+"""One answer of the model, assembled from the events of its stream. Pure; used by `model.py`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 CUT_OFF = frozenset({"max_tokens", "model_context_window_exceeded"})
-"""Reasons to stop that leave the last block wherever it was."""
+"""Stop reasons after which the last block may be incomplete."""
 Block = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """A tool call that arrived whole. `input` is None if it is no JSON object."""
+    """A complete tool call. `input` is None if it is no JSON object."""
 
     id: str
     name: str
@@ -21,7 +21,7 @@ class Call:
 
 
 class Reply:
-    """What has arrived so far. Blocks that were begun and not finished don't count."""
+    """What has arrived so far. Unfinished blocks don't count."""
 
     def __init__(self) -> None:
         self.stop_reason: str | None = None
@@ -34,7 +34,7 @@ class Reply:
         self._malformed: set[str] = set()
 
     def feed(self, event: dict[str, Any]) -> None:
-        """Take one event of the Messages API's stream; unknown ones are ignored, as it asks for."""
+        """Add one event of the Messages API's stream. It asks clients to ignore unknown events."""
         kind = event["type"]
         if kind == "content_block_start":
             self._blocks[event["index"]] = dict(event["content_block"])
@@ -52,9 +52,9 @@ class Reply:
 
     @property
     def content(self) -> list[Block]:
-        """The finished blocks as the next request repeats them.
+        """The finished blocks, as the next request repeats them.
 
-        Thinking blocks go back unchanged, the service insists; but none may be the last.
+        The service wants thinking blocks back unchanged, but never as the last block.
         """
         blocks = [self._blocks[index] for index in sorted(self._finished)]
         blocks = [block for block in blocks if block["type"] != "text" or block["text"].strip()]
@@ -64,6 +64,7 @@ class Reply:
 
     @property
     def calls(self) -> list[Call]:
+        """The complete tool calls, in order."""
         return [
             Call(
                 id=block["id"],
@@ -76,18 +77,20 @@ class Reply:
 
     @property
     def text(self) -> str:
+        """Everything that the model wrote outside of tool calls."""
         blocks = (self._blocks[index] for index in sorted(self._blocks))
-        return "\n".join(b["text"] for b in blocks if b["type"] == "text" and b["text"]).strip()
+        texts = (block["text"] for block in blocks if block["type"] == "text")
+        return "\n".join(text for text in texts if text).strip()
 
     @property
     def has_unfinished_call(self) -> bool:
-        begun = set(self._blocks) - self._finished
-        return any(self._blocks[index]["type"] == "tool_use" for index in begun)
+        unfinished = set(self._blocks) - self._finished
+        return any(self._blocks[index]["type"] == "tool_use" for index in unfinished)
 
     def _feed_delta(self, index: int, delta: dict[str, Any]) -> None:
         block = self._blocks[index]
         if delta["type"] == "input_json_delta":
-            # Joined once at the end: pieces are small, files are large.
+            # Joined once at the end: the pieces are small and many.
             self._json.setdefault(index, []).append(delta["partial_json"])
         elif delta["type"] == "text_delta":
             block["text"] = (block.get("text") or "") + delta["text"]
@@ -108,17 +111,17 @@ class Reply:
             return
         text = "".join(self._json.pop(index, []))
         try:
-            given = json.loads(text) if text else block.get("input") or {}
+            arguments = json.loads(text) if text else block.get("input") or {}
         except ValueError:
-            given = None
-        if not isinstance(given, dict):
+            arguments = None
+        if not isinstance(arguments, dict):
             self._malformed.add(block["id"])
-            given = {}
-        block["input"] = _encodable(given)
+            arguments = {}
+        block["input"] = _encodable(arguments)
 
 
-def _encodable(given: dict[str, Any]) -> dict[str, Any]:
-    """Without lone surrogates, which JSON can name by an escape and no request can hold."""
-    text = json.dumps(given, ensure_ascii=False)
-    clean: dict[str, Any] = json.loads(text.encode("utf-8", "replace"))
-    return clean
+def _encodable(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments without lone surrogates: JSON can name them, but no request can hold them."""
+    text = json.dumps(arguments, ensure_ascii=False)
+    encodable: dict[str, Any] = json.loads(text.encode("utf-8", "replace"))
+    return encodable

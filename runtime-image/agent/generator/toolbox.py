@@ -1,6 +1,6 @@
 """Carries out the model's tool calls. Used by `conversation.py`.
 
-Whatever the model sends, it gets an answer that it can act on: nothing in here ends a conversation.
+Whatever the model sends, it gets an answer that it can act on. No call ends the conversation.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from agent.generator.channel import Channel
 from agent.generator.checker import Checker, Verdict
-from agent.generator.line import Line
 from agent.generator.progress import Progress
 from agent.generator.reply import Call
 from agent.generator.workspace import ToolError, Workspace
-from agent.limits import Limits
+from orchestrator.contract.wire import Limits
 
 CHECKED_PATHS = 10
 CHECKED_BYTES = 4_000
@@ -28,22 +28,27 @@ class Result:
 
     text: str
     error: bool = False
-    bad_health: str = ""  # why the app isn't in good health, if that is what came out
-    summary: str | None = None  # the app is finished
+    health_problem: str = ""  # why the app isn't healthy, if a check said so
+    summary: str | None = None  # set: the app is finished
 
 
 class Toolbox:
     """All tools of `tools.py`, by their names."""
 
     def __init__(
-        self, workspace: Workspace, checker: Checker, line: Line, progress: Progress, limits: Limits
+        self,
+        workspace: Workspace,
+        checker: Checker,
+        channel: Channel,
+        progress: Progress,
+        limits: Limits,
     ) -> None:
         self.workspace = workspace
         self._checker = checker
-        self._line = line
+        self._channel = channel
         self._progress = progress
         self._limits = limits
-        self._healthy_as: object = None  # the files' fingerprint when last found healthy
+        self._healthy_fingerprint: object = None  # of the files that passed the last check
         self._tools: dict[str, Callable[[Input], Result]] = {
             "list_files": self._list_files,
             "read_file": self._read_file,
@@ -58,8 +63,8 @@ class Toolbox:
 
     @property
     def healthy(self) -> bool:
-        """Whether the app as it runs is the files as they are, and was found healthy."""
-        return self._healthy_as == self.workspace.fingerprint
+        """Whether the app passed its check, and no file has changed since it was started."""
+        return self._healthy_fingerprint == self.workspace.fingerprint
 
     def carry_out(self, call: Call) -> Result:
         tool = self._tools.get(call.name)
@@ -75,55 +80,57 @@ class Toolbox:
             return Result(text=str(error), error=True)
 
     def finish(self, summary: str) -> Result:
-        """The app is finished if it is in good health."""
-        verdict = self._checker.examine() if self.healthy else self._start()
+        """Check the app. It is finished if it is healthy."""
+        verdict = self._checker.check() if self.healthy else self._start()
         if verdict.healthy:
             return Result(text="Finished.", summary=summary)
-        text = f"Not finished: {verdict}\nMend this, then call finish again."
-        return Result(text=text, error=True, bad_health=_health(verdict))
+        text = f"Not finished: {verdict}\nFix this, then call finish again."
+        return Result(text=text, error=True, health_problem=_health_problem(verdict))
 
     def _list_files(self, _: Input) -> Result:
         return Result(text=self.workspace.listing())
 
-    def _read_file(self, given: Input) -> Result:
-        return Result(text=self.workspace.read(_text(given, "path")) or "(empty)")
+    def _read_file(self, arguments: Input) -> Result:
+        return Result(text=self.workspace.read(_text(arguments, "path")) or "(empty)")
 
-    def _write_file(self, given: Input) -> Result:
-        path, content = _text(given, "path"), _text(given, "content")
-        self._progress.at(f"writing {path[:100]}")
+    def _write_file(self, arguments: Input) -> Result:
+        path, content = _text(arguments, "path"), _text(arguments, "content")
+        self._progress.show(f"writing {path[:100]}")
         self.workspace.write(path, content)
         return Result(text=f"Wrote {path}.")
 
-    def _edit_file(self, given: Input) -> Result:
-        path = _text(given, "path")
-        self._progress.at(f"editing {path[:100]}")
-        self.workspace.edit(path, _text(given, "old_text"), _text(given, "new_text"))
+    def _edit_file(self, arguments: Input) -> Result:
+        path = _text(arguments, "path")
+        self._progress.show(f"editing {path[:100]}")
+        self.workspace.edit(path, _text(arguments, "old_text"), _text(arguments, "new_text"))
         return Result(text=f"Edited {path}.")
 
-    def _delete_file(self, given: Input) -> Result:
-        path = _text(given, "path")
+    def _delete_file(self, arguments: Input) -> Result:
+        path = _text(arguments, "path")
         self.workspace.delete(path)
         return Result(text=f"Deleted {path}.")
 
-    def _run(self, given: Input) -> Result:
-        command = _text(given, "command")
-        limit_s = given.get("limit_s", self._limits.run_seconds)
+    def _run(self, arguments: Input) -> Result:
+        command = _text(arguments, "command")
+        limit_s = arguments.get("limit_s", self._limits.run_seconds)
         if isinstance(limit_s, bool) or not isinstance(limit_s, int | float) or limit_s <= 0:
             raise ToolError("limit_s must be a positive number of seconds.")
-        self._progress.at(f"running {command[:100]}")
-        ran = self._line.ask("run", command=["/bin/sh", "-c", command], limit_s=limit_s)
-        text = f"The command {ran['ended']}.\n{ran['output'] or '(no output)'}"
-        return Result(text=text, error=ran["status"] != 0)
+        self._progress.show(f"running {command[:100]}")
+        answer = self._channel.ask("run", command=["/bin/sh", "-c", command], limit_s=limit_s)
+        text = f"The command {answer['ended']}.\n{answer['output'] or '(no output)'}"
+        return Result(text=text, error=answer["status"] != 0)
 
     def _start_app(self, _: Input) -> Result:
         verdict = self._start()
-        return Result(text=str(verdict), error=not verdict.healthy, bad_health=_health(verdict))
+        return Result(
+            text=str(verdict), error=not verdict.healthy, health_problem=_health_problem(verdict)
+        )
 
-    def _check_app(self, given: Input) -> Result:
-        paths = given.get("paths")
+    def _check_app(self, arguments: Input) -> Result:
+        paths = arguments.get("paths")
         if not isinstance(paths, list) or not all(_is_path(path) for path in paths):
             raise ToolError("paths must be a list of paths, each beginning with a slash.")
-        self._progress.at(f"checking {', '.join(paths[:3])}"[:150])
+        self._progress.show(f"checking {', '.join(paths[:3])}"[:150])
         answer = self._checker.get(paths[:CHECKED_PATHS] or ["/"], CHECKED_BYTES)
         if not answer["pages"]:
             raise ToolError("The app doesn't run. Call start_app first.")
@@ -132,29 +139,29 @@ class Toolbox:
         text = "\n\n".join([*shown, f"{ended}Log:\n{answer['console'] or '(nothing)'}"])
         return Result(text=text, error=bool(ended))
 
-    def _finish(self, given: Input) -> Result:
-        return self.finish(_text(given, "summary"))
+    def _finish(self, arguments: Input) -> Result:
+        return self.finish(_text(arguments, "summary"))
 
     def _start(self) -> Verdict:
-        files = self.workspace.fingerprint
+        fingerprint = self.workspace.fingerprint
         verdict = self._checker.start()
-        self._healthy_as = files if verdict.healthy else None
+        self._healthy_fingerprint = fingerprint if verdict.healthy else None
         return verdict
 
 
-def _health(verdict: Verdict) -> str:
-    return "" if verdict.unstartable else verdict.reason
+def _health_problem(verdict: Verdict) -> str:
+    return verdict.reason if verdict.is_startable else ""
 
 
-def _text(given: Input, name: str) -> str:
-    value = given.get(name)
+def _text(arguments: Input, name: str) -> str:
+    value = arguments.get(name)
     if not isinstance(value, str):
-        raise ToolError(f"{name} is missing or no text. Call the tool again with it.")
+        raise ToolError(f"{name} is missing or not a text. Call the tool again with it.")
     return value
 
 
 def _is_path(value: object) -> bool:
-    # What is no path can't be sent as one: blanks and control characters would end the line.
+    # Anything else can't be sent: blanks and control characters would end the request line.
     return (
         isinstance(value, str)
         and value.startswith("/")

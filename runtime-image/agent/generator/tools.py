@@ -1,10 +1,10 @@
-"""The tools that the model has, as it is told of them. Data; `toolbox.py` carries them out."""
+"""The descriptions of the model's tools, as data. `toolbox.py` carries the calls out."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from agent.layout import MANIFEST_NAME
+from orchestrator.contract.bundles import MANIFEST_NAME
 
 Tool = dict[str, Any]
 
@@ -26,7 +26,7 @@ def _text(description: str) -> dict[str, str]:
 
 
 _PATH = _text("Relative to the app's folder.")
-# Without it the API holds back each file until it is complete, and progress stands still.
+# Without it the API holds back each file until it is complete, and the progress stands still.
 _EAGER = {"eager_input_streaming": True}
 
 TOOLS: list[Tool] = [

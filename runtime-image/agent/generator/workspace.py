@@ -1,7 +1,7 @@
-"""The files of the app in the making, as the model's tools see them. Used by `toolbox.py`.
+"""The files of the app that is being made, as the model's tools see them. Used by `toolbox.py`.
 
-Every refusal tells the model what to do instead. Commands that the model ran may have left links
-and devices behind, so no name is trusted to be what it was.
+Every refusal tells the model what to do instead. A command of the model may replace a file by a
+link or a device at any time, so each access looks at the file again.
 """
 
 from __future__ import annotations
@@ -10,22 +10,21 @@ import os
 import stat
 from collections.abc import Iterator
 
-from agent.bundles.archive import SKIPPED_FOLDERS
-from agent.bundles.manifest import ManifestInvalid, read_manifest
-from agent.bundles.paths import UnsafePath, safe_relative
-from agent.layout import MANIFEST_NAME
-from agent.limits import Limits
+from orchestrator.contract.archive import SKIPPED_FOLDERS
+from orchestrator.contract.bundles import MANIFEST_NAME, BundleInvalid, safe_relative
+from orchestrator.contract.manifest import read_manifest
+from orchestrator.contract.wire import Limits
 
 LISTED_FILES = 300
 READ_CHARS = 60_000
 
 
 class ToolError(Exception):
-    """A tool call that wasn't carried out; the message goes to the model."""
+    """A tool call that wasn't carried out. The model gets the message."""
 
 
 class Workspace:
-    """One folder, which commands of the model change as well."""
+    """One folder. The model's commands change it as well."""
 
     def __init__(self, folder: str, limits: Limits) -> None:
         self._folder = folder
@@ -33,19 +32,22 @@ class Workspace:
 
     @property
     def fingerprint(self) -> frozenset[tuple[str, int, int]]:
-        """Differs when a file was written, made or deleted."""
-        return frozenset((path, d.st_size, d.st_mtime_ns) for path, d in self._walk())
+        """Changes when a file is written, created or deleted."""
+        return frozenset(
+            (path, details.st_size, details.st_mtime_ns) for path, details in self._walk()
+        )
 
     @property
     def empty(self) -> bool:
         return next(self._walk(), None) is None
 
     def listing(self) -> str:
-        found = sorted((path, details.st_size) for path, details in self._walk())
-        if not found:
+        """All paths and sizes, for the model."""
+        files = sorted((path, details.st_size) for path, details in self._walk())
+        if not files:
             return "There are no files yet."
-        lines = [f"{path} ({size} bytes)" for path, size in found[:LISTED_FILES]]
-        more = len(found) - LISTED_FILES
+        lines = [f"{path} ({size} bytes)" for path, size in files[:LISTED_FILES]]
+        more = len(files) - LISTED_FILES
         return "\n".join([*lines, *([f"... and {more} more"] if more > 0 else [])])
 
     def read(self, path: str) -> str:
@@ -61,7 +63,7 @@ class Workspace:
         try:
             text = raw.decode()
         except UnicodeDecodeError as error:
-            raise ToolError(f"{path} is no UTF-8 text. Look at it with run and python.") from error
+            raise ToolError(f"{path} is not UTF-8 text. Look at it with run and python.") from error
         return text if len(text) <= READ_CHARS else f"{text[:READ_CHARS]}\n[... cut ...]"
 
     def write(self, path: str, content: str) -> None:
@@ -84,20 +86,20 @@ class Workspace:
             raise ToolError(f"{clean} can't be written: {error.strerror}.") from error
 
     def edit(self, path: str, old: str, new: str) -> None:
-        """Replace what is there exactly once."""
+        """Replace a piece that occurs exactly once."""
         if not old:
             raise ToolError("old_text is empty. Use write_file to write a whole file.")
         text = self.read(path)
         count = text.count(old)
         if count == 0:
             raise ToolError(
-                f"old_text is not in {path}. Blanks and line ends count too: read_file shows what"
-                " is there."
+                f"old_text is not in {path}. Blanks and line ends count too: read_file shows the"
+                " file."
             )
         if count > 1:
             raise ToolError(
                 f"old_text is in {path} {count} times. Include more of the lines around it, so that"
-                " it is there once."
+                " it occurs once."
             )
         self.write(path, text.replace(old, new))
 
@@ -112,7 +114,7 @@ class Workspace:
         try:
             mode = os.lstat(target).st_mode
         except OSError as error:
-            raise ToolError(f"There is no file {clean}. list_files shows what is there.") from error
+            raise ToolError(f"There is no file {clean}. list_files shows all files.") from error
         if stat.S_ISDIR(mode):
             raise ToolError(f"{clean} is a folder. list_files shows the files in it.")
         if not stat.S_ISREG(mode):
@@ -122,7 +124,7 @@ class Workspace:
     def _clean(self, path: str) -> str:
         try:
             clean = safe_relative(path)
-        except UnsafePath as error:
+        except BundleInvalid as error:
             raise ToolError(f"{error}. Name a file in the app's folder, such as app.py.") from error
         if not clean:
             raise ToolError("The path names no file. Name one, such as index.html.")
@@ -134,7 +136,7 @@ class Workspace:
             folder = os.path.join(folder, part)
             if os.path.islink(folder) or (os.path.lexists(folder) and not os.path.isdir(folder)):
                 shown = os.path.relpath(folder, self._folder)
-                raise ToolError(f"{shown} is no folder, so {clean} can't be in it.")
+                raise ToolError(f"{shown} is not a folder, so {clean} can't be in it.")
 
     def _check_size(self, clean: str, size: int) -> None:
         limits = self._limits
@@ -163,5 +165,5 @@ class Workspace:
 def _check_manifest(raw: bytes) -> None:
     try:
         read_manifest(raw)
-    except ManifestInvalid as error:
+    except BundleInvalid as error:
         raise ToolError(f"{error}. It was not written; correct it and write it again.") from error

@@ -1,1 +1,1 @@
-"""Talking to the control plane over the mounted UNIX socket."""
+"""Talking to home, the control plane, over the mounted UNIX socket."""

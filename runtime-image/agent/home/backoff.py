@@ -1,4 +1,7 @@
-"""How long to wait between attempts. Pure; the one retry policy of the agent."""
+"""How long to wait between attempts. Pure.
+
+The one retry policy of the agent: used for requests to home, and by the generator for the model.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Backoff:
-    """Exponential back-off with full jitter: a thousand agents must not come back in step."""
+    """Exponential backoff with full jitter, so that a thousand agents don't return in step."""
 
     first_s: float
     cap_s: float
@@ -18,6 +21,7 @@ class Backoff:
         return min(self.cap_s, self.first_s * 2.0 ** min(attempt, 30))
 
     def delay_s(self, attempt: int) -> float:
+        """The delay before that retry, at random between 0 and `ceiling_s`."""
         # os.urandom: the random module would import hashlib and with it OpenSSL.
         return self.ceiling_s(attempt) * int.from_bytes(os.urandom(4), "big") / 2**32
 

@@ -1,7 +1,7 @@
-"""HTTP to the control plane over the mounted UNIX socket. Used by inbox, reports and runner.
+"""HTTP requests to home over the mounted UNIX socket. Used by `inbox.py`, `reports.py`, `job.py`.
 
-One connection for each request: after a restart of the control plane the socket is a new file, so
-only a fresh connect by path is sure to reach the one that is alive.
+Each request opens its own connection. After a restart of home the socket is a new file, so only a
+new connection by its path is sure to reach the home that is alive.
 """
 
 from __future__ import annotations
@@ -21,17 +21,19 @@ CONNECT_TIMEOUT_S = 10.0
 
 
 class HomeUnreachable(Exception):
-    """Temporary: nobody answered, or the answer broke off. Try again after a pause."""
+    """Nobody answered, or the answer broke off. Temporary: try again after a pause."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Response:
+    """What home answered, in full."""
+
     status: int
     body: bytes
 
 
 class HomeClient:
-    """Requests to home. Knows no tokens: each call brings its own."""
+    """Sends requests to home. It keeps no token: each call brings its own."""
 
     def __init__(self, socket_path: str) -> None:
         self._socket_path = socket_path
@@ -47,8 +49,8 @@ class HomeClient:
         timeout_s: float = 30.0,
         max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
     ) -> Response:
-        """One attempt. Raises HomeUnreachable when there is no whole answer within `timeout_s`."""
-        head = h11.Request(
+        """Try once. Raises HomeUnreachable if there is no whole answer within `timeout_s`."""
+        request = h11.Request(
             method=method,
             target=path,
             headers=[
@@ -61,7 +63,7 @@ class HomeClient:
         )
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._exchange(head, body, max_body_bytes)
+                return await self._exchange(request, body, max_body_bytes)
         except TimeoutError as error:
             raise HomeUnreachable(f"no answer to {method} {path} in {timeout_s:g} s") from error
         except (OSError, h11.RemoteProtocolError) as error:
@@ -77,9 +79,9 @@ class HomeClient:
         headers: Iterable[tuple[str, str]] = (),
         max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
     ) -> Response:
-        """Try until home gives an answer below 500: it may be down for as long as it likes.
+        """Try until home answers with a status below 500 other than 429, however long it is down.
 
-        Who can't wait for ever wraps the call in `asyncio.timeout`.
+        A caller that can't wait for ever wraps the call in `asyncio.timeout`.
         """
         attempt = 0
         while True:
@@ -100,40 +102,42 @@ class HomeClient:
             await asyncio.sleep(HOME_BACKOFF.delay_s(attempt))
             attempt += 1
 
-    async def _exchange(self, head: h11.Request, body: bytes, max_body_bytes: int) -> Response:
+    async def _exchange(self, request: h11.Request, body: bytes, max_body_bytes: int) -> Response:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             reader, writer = await asyncio.open_unix_connection(self._socket_path)
         try:
-            wire = h11.Connection(h11.CLIENT)
+            connection = h11.Connection(h11.CLIENT)
             # Home may answer 413 and close before it has read everything: look for that answer.
             with contextlib.suppress(ConnectionError):
-                await _send(wire, writer, head, body)
-            return await _receive(wire, reader, max_body_bytes)
+                await _send(connection, writer, request, body)
+            return await _receive(connection, reader, max_body_bytes)
         finally:
             writer.close()
 
 
 async def _send(
-    wire: h11.Connection, writer: asyncio.StreamWriter, head: h11.Request, body: bytes
+    connection: h11.Connection, writer: asyncio.StreamWriter, request: h11.Request, body: bytes
 ) -> None:
-    writer.write(wire.send(head) or b"")
+    writer.write(connection.send(request) or b"")
     view = memoryview(body)
     for start in range(0, len(body), CHUNK_BYTES):
-        writer.write(wire.send(h11.Data(data=bytes(view[start : start + CHUNK_BYTES]))) or b"")
+        writer.write(
+            connection.send(h11.Data(data=bytes(view[start : start + CHUNK_BYTES]))) or b""
+        )
         await writer.drain()
-    writer.write(wire.send(h11.EndOfMessage()) or b"")
+    writer.write(connection.send(h11.EndOfMessage()) or b"")
     await writer.drain()
 
 
 async def _receive(
-    wire: h11.Connection, reader: asyncio.StreamReader, max_body_bytes: int
+    connection: h11.Connection, reader: asyncio.StreamReader, max_body_bytes: int
 ) -> Response:
     status = 0
     body = bytearray()
     while True:
-        event = wire.next_event()
+        event = connection.next_event()
         if event is h11.NEED_DATA:
-            wire.receive_data(await reader.read(CHUNK_BYTES))
+            connection.receive_data(await reader.read(CHUNK_BYTES))
         elif isinstance(event, h11.Response):
             status = event.status_code
         elif isinstance(event, h11.Data):

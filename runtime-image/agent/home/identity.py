@@ -1,23 +1,23 @@
 """Reads the sandbox's identity from standard input. Called once by `work.py`.
 
-Standard input, because environment, argv and image can be read by whoever inspects the container.
+Home sends it there, because everybody who inspects the container can read its environment, its
+command line and its image.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 
-from agent.protocol import Identity, ProtocolError, parse_identity
+from orchestrator.contract.wire import Identity, ProtocolError, decode, parse_identity
 
 MAX_LINE_BYTES = 16 * 1024
 
 
 async def read_identity(stdin_fd: int = 0) -> Identity:
-    """Wait for one line of JSON. There is no deadline: the container's creator decides how long.
+    """Wait for one line of JSON, without a deadline: who creates the container decides how long.
 
-    Raises ProtocolError if the input ends first or isn't an identity.
+    Raises ProtocolError if the input ends before, or if the line is no identity.
     """
     loop = asyncio.get_running_loop()
     line: asyncio.Future[bytes] = loop.create_future()
@@ -35,11 +35,8 @@ async def read_identity(stdin_fd: int = 0) -> Identity:
 
 
 def parse_line(received: bytes) -> Identity:
+    """The identity in the first line. Raises ProtocolError."""
     first, newline, _ = received.partition(b"\n")
     if not newline:
-        raise ProtocolError("standard input ended before a whole line with the identity")
-    try:
-        document = json.loads(first)
-    except ValueError as error:
-        raise ProtocolError("the identity on standard input is not JSON") from error
-    return parse_identity(document)
+        raise ProtocolError("identity", "standard input ended before a whole line")
+    return parse_identity(decode(first, "identity"))

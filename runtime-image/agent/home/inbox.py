@@ -1,15 +1,14 @@
-"""Asks home for work again and again, as long as home wants this sandbox. Used by `work.py`."""
+"""Polls home for assignments, as long as home wants this sandbox. Called by `work.py`."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 
-from agent.console import say
+from agent.console import log
 from agent.home.backoff import HOME_BACKOFF
 from agent.home.client import HomeClient, HomeUnreachable, Response
 from agent.jobs.runner import Runner
-from agent.protocol import Identity, ProtocolError, parse_assignment
+from orchestrator.contract.wire import Identity, ProtocolError, decode, parse_inbox
 
 WAIT_S = 25
 ANSWER_MARGIN_S = 10.0
@@ -17,13 +16,13 @@ DISMISSED = frozenset({401, 403, 410})
 
 
 async def follow_inbox(home: HomeClient, identity: Identity, runner: Runner) -> None:
-    """Poll until home says that this sandbox is no longer wanted; then return."""
+    """Poll, and hand each new assignment to `runner`. Return when home dismisses this sandbox."""
     wait_s = 0  # the first poll doesn't wait, so that home learns at once that we are warm
     failures = 0
     while True:
         response = await _poll(home, identity, runner.assignment_id, wait_s)
         if response is not None and response.status in DISMISSED:
-            say("home no longer wants this sandbox", status=response.status)
+            log("sandbox_dismissed", status=response.status)
             return
         if response is not None and await _accept(response, runner):
             wait_s = WAIT_S
@@ -33,11 +32,13 @@ async def follow_inbox(home: HomeClient, identity: Identity, runner: Runner) -> 
         failures += 1
 
 
-async def _poll(home: HomeClient, identity: Identity, have: str, wait_s: int) -> Response | None:
+async def _poll(
+    home: HomeClient, identity: Identity, current_id: str, wait_s: int
+) -> Response | None:
     try:
         return await home.request(
             "GET",
-            f"/agent/inbox?wait={wait_s}&have={quoted(have)}",
+            f"/agent/inbox?wait={wait_s}&have={quoted(current_id)}",
             token=identity.token,
             timeout_s=wait_s + ANSWER_MARGIN_S,
         )
@@ -46,16 +47,16 @@ async def _poll(home: HomeClient, identity: Identity, have: str, wait_s: int) ->
 
 
 async def _accept(response: Response, runner: Runner) -> bool:
-    """Act on an answer. False if it was none that makes sense, so that we slow down."""
+    """Act on a response. False if it makes no sense; the next poll then waits a little."""
     if response.status == 204:
         return True
     if response.status != 200:
-        say("unexpected answer from the inbox", status=response.status)
+        log("inbox_failed", status=response.status)
         return False
     try:
-        assignment = parse_assignment(json.loads(response.body))
-    except (ProtocolError, ValueError) as error:
-        say("the inbox sent an assignment that makes no sense", problem=str(error))
+        assignment = parse_inbox(decode(response.body, "answer"))
+    except ProtocolError as error:
+        log("assignment_rejected", error=str(error))
         return False
     if assignment.id == runner.assignment_id:
         return False

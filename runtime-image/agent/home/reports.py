@@ -1,6 +1,7 @@
-"""Progress reports of one assignment: queued in order, coalesced, delivered until home answers.
+"""Progress reports of one assignment: keeps their order, merges them, sends until home answers.
 
-`runner.py` pushes; `ReportSender.deliver` runs beside it for the assignment's whole life.
+`runner.py` and `job.py` push steps. `ReportSender.deliver` runs beside them until the assignment is
+replaced.
 """
 
 from __future__ import annotations
@@ -10,34 +11,43 @@ import json
 from dataclasses import dataclass, replace
 
 from agent.apps.loglines import LogBuffer
-from agent.console import say
+from agent.console import log
 from agent.home.client import HomeClient
-from agent.layout import MAX_LINES_PER_REPORT, MAX_MESSAGE_CHARS, MAX_SUMMARY_CHARS
-from agent.protocol import Assignment, AssignmentFailed, Outcome, Phase, Report
+from orchestrator.contract.wire import (
+    FAILURE_MAX_CHARS,
+    LOG_LINES_MAX,
+    MESSAGE_MAX_CHARS,
+    SUMMARY_MAX_CHARS,
+    Assignment,
+    Failure,
+    Outcome,
+    Phase,
+    Report,
+)
 
 PROGRESS_INTERVAL_S = 0.2
-"""Pure progress is a nicety: one report per interval is as smooth as a page can show."""
+"""Between reports that only tell progress. A page can show nothing smoother."""
 LOGS_INTERVAL_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What happened: a report without its number and its log lines."""
+    """What happened: a report without its number and its log lines. The fields are Report's."""
 
     phase: Phase
     progress: int
     message: str
-    failure: AssignmentFailed | None = None
+    failure: Failure | None = None
     summary: str | None = None
     outcome: Outcome | None = None
 
 
 class ReportQueue:
-    """What home should hear next. Pure: `now_s` is an argument.
+    """Decides which report is next, and when. Pure: `now_s` is an argument.
 
-    A change of phase is kept in order; progress within one phase replaces what still waits.
-    Progress never moves backwards: a failure stays where the work stopped. Log lines ride along,
-    or repeat the last report when nothing else is due.
+    Steps of different phases stay in order; a step replaces a waiting step of the same phase.
+    Progress never moves backwards: a failure keeps the progress that the work reached. Log lines
+    join the next report; if none is due, the last one is repeated with them.
     """
 
     def __init__(self, logs: LogBuffer) -> None:
@@ -48,12 +58,16 @@ class ReportQueue:
         self._seq = 0
 
     def push(self, step: Step) -> None:
+        """Add a step. Its texts are cut to what home takes."""
         newest = self._waiting[-1] if self._waiting else self._last
+        outcome = step.outcome
         step = replace(
             step,
             progress=max(step.progress, newest.progress if newest is not None else 0),
-            message=step.message[:MAX_MESSAGE_CHARS],
-            summary=None if step.summary is None else step.summary[:MAX_SUMMARY_CHARS],
+            message=step.message[:MESSAGE_MAX_CHARS],
+            failure=_cut(step.failure),
+            summary=None if step.summary is None else step.summary[:SUMMARY_MAX_CHARS],
+            outcome=None if outcome is None else replace(outcome, failure=_cut(outcome.failure)),
         )
         if self._waiting and self._waiting[-1].phase is step.phase:
             self._waiting[-1] = step
@@ -61,7 +75,7 @@ class ReportQueue:
             self._waiting.append(step)
 
     def due_at_s(self) -> float | None:
-        """When `take` will have something; None if it waits for a push or a log line."""
+        """When `take` returns a report; None if that needs another step or a log line first."""
         if self._waiting:
             same_phase = self._last is not None and self._last.phase is self._waiting[0].phase
             return self._last_at_s + PROGRESS_INTERVAL_S if same_phase else float("-inf")
@@ -70,6 +84,7 @@ class ReportQueue:
         return None
 
     def take(self, now_s: float) -> Report | None:
+        """The next report, or None if none is due."""
         due_at_s = self.due_at_s()
         if due_at_s is None or due_at_s > now_s:
             return None
@@ -83,15 +98,21 @@ class ReportQueue:
             phase=step.phase,
             progress=step.progress,
             message=step.message,
-            logs=self._logs.take(MAX_LINES_PER_REPORT),
+            logs=self._logs.take(LOG_LINES_MAX),
             failure=step.failure,
             summary=step.summary,
             outcome=step.outcome,
         )
 
 
+def _cut(failure: Failure | None) -> Failure | None:
+    if failure is None:
+        return None
+    return replace(failure, message=failure.message[:FAILURE_MAX_CHARS])
+
+
 class ReportSender:
-    """Delivers an assignment's reports one after the other."""
+    """Delivers the reports of one assignment, one after the other."""
 
     def __init__(self, home: HomeClient, assignment: Assignment) -> None:
         self._home = home
@@ -100,7 +121,8 @@ class ReportSender:
         self._queue = ReportQueue(self.logs)
         self._changed = asyncio.Event()
 
-    def say(self, phase: Phase, progress: int, message: str) -> None:
+    def report(self, phase: Phase, progress: int, message: str) -> None:
+        """Push a step that is nothing but progress."""
         self.push(Step(phase=phase, progress=progress, message=message))
 
     def push(self, step: Step) -> None:
@@ -112,7 +134,7 @@ class ReportSender:
         self._changed.set()
 
     async def deliver(self) -> None:
-        """Run until cancelled, or until home says that this session is not ours any more."""
+        """Send reports until cancelled, or until home says that the session has left us."""
         while True:
             report = await self._next_report()
             response = await self._home.request_until_answered(
@@ -123,10 +145,10 @@ class ReportSender:
                 headers=[("Content-Type", "application/json")],
             )
             if response.status in (401, 403, 404, 410):
-                say("home takes no more reports of this session", status=response.status)
+                log("session_left", status=response.status)
                 return
             if response.status != 200:
-                say("home refused a report", status=response.status, seq=report.seq)
+                log("report_rejected", status=response.status, seq=report.seq)
 
     async def _next_report(self) -> Report:
         loop = asyncio.get_running_loop()

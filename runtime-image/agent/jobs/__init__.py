@@ -1,1 +1,1 @@
-"""From an assignment to an app that runs."""
+"""Carrying out assignments: from an assignment to an app that runs."""

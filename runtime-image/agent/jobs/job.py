@@ -1,4 +1,4 @@
-"""One assignment from its bundle or wish to an app that has started. Called by `runner.py`."""
+"""Carries out one assignment: from its bundle or request to a started app. For `runner.py`."""
 
 from __future__ import annotations
 
@@ -10,36 +10,37 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent.apps.app import App
-from agent.bundles import archive
-from agent.bundles.manifest import Manifest
+from agent.failures import AssignmentFailed
 from agent.home.client import HomeClient
 from agent.home.reports import ReportSender
 from agent.jobs import generation
 from agent.jobs.workshop import Workshop
-from agent.layout import MAX_PACKED_BYTES
-from agent.protocol import Assignment, AssignmentFailed, BundleRef, FailureCode, Kind, Phase
 from agent.serving.site import Slot
 from agent.threads import in_thread
+from orchestrator.contract import archive
+from orchestrator.contract.bundles import PACKED_MAX_BYTES, BundleInvalid
+from orchestrator.contract.manifest import Manifest
+from orchestrator.contract.wire import Assignment, BundleRef, FailureCode, Kind, Phase
 
 FETCH_LIMIT_S = 60.0
-"""Home may restart meanwhile, which takes seconds."""
+"""Long enough for a restart of home, which takes seconds."""
 UNHEALTHY_UPLOAD_LIMIT_S = 20.0
 KEPT_FAILURES = frozenset(
     {FailureCode.APP_NOT_HEALTHY, FailureCode.GENERATION_FAILED, FailureCode.BUDGET_EXHAUSTED}
 )
-"""After these the user may still want what was written so far."""
+"""After these failures the user may still want the files written so far."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Made:
-    """An app that has started and that home has the source of."""
+class JobResult:
+    """An app that has started, and whose source home has."""
 
     app: App
-    summary: str | None  # what the model says that it did
+    summary: str | None  # what the model says that it did; None if no model was called
 
 
 class Job:
-    """Carries out one assignment; says how it goes through `reports`."""
+    """Carries out one assignment, and reports its progress to `reports`."""
 
     def __init__(
         self,
@@ -54,18 +55,19 @@ class Job:
         self._reports = reports
         self._add_log = add_log
 
-    async def make(self, slot: Slot, present: App | None) -> Made:
-        """The app, beside the one that serves at present. Raises AssignmentFailed, and leaves
-        nothing of it running then.
+    async def carry_out(self, slot: Slot, current: App | None) -> JobResult:
+        """Start the app in `slot`, beside the `current` one that serves.
+
+        Raises AssignmentFailed; nothing of the new app runs then.
         """
         if self._assignment.kind is Kind.BUNDLE:
-            return Made(app=await self.start_bundle(slot), summary=None)
+            return JobResult(app=await self.start_bundle(slot), summary=None)
         workshop = Workshop(
             slot,
             limits=self._assignment.limits,
             start_timeout_s=self._assignment.start_timeout_s,
             add_log=self._add_log,
-            present=present,
+            current=current,
         )
         try:
             return await self._generate(workshop)
@@ -74,8 +76,8 @@ class Job:
             await in_thread(shutil.rmtree, workshop.folder, ignore_errors=True)
 
     async def start_bundle(self, slot: Slot) -> App:
-        """The assignment's bundle as it is. Raises AssignmentFailed."""
-        self._reports.say(Phase.DEPLOYING, 90, "starting the app")
+        """Start the assignment's bundle as it is. Raises AssignmentFailed."""
+        self._reports.report(Phase.DEPLOYING, 90, "starting the app")
         app = App(
             await self._fetch(slot.folder),
             slot,
@@ -92,15 +94,15 @@ class Job:
             raise app.failure(FailureCode.APP_NOT_READY, f"The app {problem}.")
         return app
 
-    async def _generate(self, workshop: Workshop) -> Made:
-        self._reports.say(Phase.GENERATING, 31, "asking the model")
+    async def _generate(self, workshop: Workshop) -> JobResult:
+        self._reports.report(Phase.GENERATING, 31, "asking the model")
         if self._assignment.bundle is not None:
             await self._fetch(workshop.folder)
         else:
             _make_folder(workshop.folder)
 
         def on_progress(progress: int, message: str) -> None:
-            self._reports.say(Phase.GENERATING, progress, message)
+            self._reports.report(Phase.GENERATING, progress, message)
 
         try:
             summary = await generation.generate(self._assignment, workshop, on_progress)
@@ -108,16 +110,16 @@ class Job:
             if failure.code in KEPT_FAILURES:
                 await self._keep_unhealthy(workshop.folder)
             raise
-        self._reports.say(Phase.DEPLOYING, 90, "keeping the source")
+        self._reports.report(Phase.DEPLOYING, 90, "keeping the source")
         await self._upload(workshop.packed)
         app = workshop.release()
         if app is None:
             raise AssignmentFailed(FailureCode.GENERATION_FAILED, "no app was started")
-        return Made(app=app, summary=summary)
+        return JobResult(app=app, summary=summary)
 
     async def _fetch(self, folder: str) -> Manifest:
-        expected = self._assignment.bundle
-        if expected is None:
+        bundle = self._assignment.bundle
+        if bundle is None:
             raise AssignmentFailed(FailureCode.BUNDLE_INVALID, "the assignment names no bundle")
         try:
             async with asyncio.timeout(FETCH_LIMIT_S):
@@ -125,7 +127,7 @@ class Job:
                     "GET",
                     "/agent/bundle",
                     token=self._assignment.session_token,
-                    max_body_bytes=MAX_PACKED_BYTES,
+                    max_body_bytes=PACKED_MAX_BYTES,
                 )
         except TimeoutError as error:
             message = f"home gave no bundle within {FETCH_LIMIT_S:g} s"
@@ -134,8 +136,8 @@ class Job:
             message = f"home answered {response.status} to the request for the bundle"
             raise AssignmentFailed(FailureCode.BUNDLE_FETCH_FAILED, message)
         try:
-            return await in_thread(_verify_and_unpack, response.body, expected, folder)
-        except archive.BundleInvalid as error:
+            return await in_thread(_verify_and_unpack, response.body, bundle, folder)
+        except BundleInvalid as error:
             raise AssignmentFailed(FailureCode.BUNDLE_INVALID, str(error)) from error
 
     async def _upload(self, packed: bytes, *, healthy: bool = True) -> None:
@@ -155,8 +157,8 @@ class Job:
             raise AssignmentFailed(FailureCode.BUNDLE_INVALID, message)
 
     async def _keep_unhealthy(self, folder: str) -> None:
-        """For the user alone: nobody starts it again. What can't be kept is no second failure."""
-        with contextlib.suppress(archive.BundleInvalid, AssignmentFailed, TimeoutError):
+        """Upload it for the user alone; nobody starts it. Ignore what goes wrong with that."""
+        with contextlib.suppress(BundleInvalid, AssignmentFailed, TimeoutError):
             packed = await in_thread(archive.pack, folder)
             async with asyncio.timeout(UNHEALTHY_UPLOAD_LIMIT_S):
                 await self._upload(packed, healthy=False)
@@ -165,14 +167,14 @@ class Job:
 def _make_folder(folder: str) -> None:
     try:
         os.makedirs(folder, exist_ok=True)
-    except OSError as error:  # the app that serves has filled the sandbox
+    except OSError as error:  # the serving app has filled the sandbox
         message = f"there is no room for another version: {error.strerror}"
         raise AssignmentFailed(FailureCode.GENERATION_FAILED, message) from error
 
 
-def _verify_and_unpack(packed: bytes, expected: BundleRef, folder: str) -> Manifest:
-    actual = archive.sha256_hex(packed)
-    if actual != expected.sha256:
-        message = f"the bundle has sha256 {actual}, the assignment says {expected.sha256}"
+def _verify_and_unpack(packed: bytes, bundle: BundleRef, folder: str) -> Manifest:
+    sha256 = archive.sha256_hex(packed)
+    if sha256 != bundle.sha256:
+        message = f"the bundle has sha256 {sha256}, the assignment says {bundle.sha256}"
         raise AssignmentFailed(FailureCode.BUNDLE_FETCH_FAILED, message)
     return archive.unpack(packed, folder)

@@ -1,23 +1,24 @@
-"""Works on at most one assignment at a time, while the app of an earlier one may go on serving.
+"""Works on one assignment at a time, while the app of an earlier one may go on serving.
 
-Used by `work.py` and `inbox.py`.
+`work.py` creates it, `inbox.py` gives it assignments.
 """
 
 from __future__ import annotations
 
 import asyncio
 
-from agent.console import say
+from agent.console import log
+from agent.failures import AssignmentFailed
 from agent.home.client import HomeClient
 from agent.home.reports import ReportSender, Step
 from agent.jobs.job import Job
-from agent.protocol import Assignment, AssignmentFailed, Kind, Outcome, Phase
 from agent.serving.site import Serving, Site
 from agent.serving.stage import Stage
+from orchestrator.contract.wire import Assignment, Kind, Outcome, Phase
 
 
 class Runner:
-    """Its tasks live in the caller's group: one that dies of a bug takes the agent down with it."""
+    """Carries out assignments. Its tasks are in the caller's group: a bug in one ends the agent."""
 
     def __init__(self, *, home: HomeClient, site: Site, tasks: asyncio.TaskGroup) -> None:
         self._home = home
@@ -30,9 +31,9 @@ class Runner:
         self.assignment_id = ""
 
     async def replace(self, assignment: Assignment) -> None:
-        """Give up what is in the making, then begin with `assignment`."""
+        """Drop the assignment that is under way, then begin with this one."""
         await self._drop_work()
-        say("assignment begins", assignment_id=assignment.id, kind=str(assignment.kind))
+        log("assignment_begun", assignment_id=assignment.id, kind=str(assignment.kind))
         self.assignment_id = assignment.id
         reports = self._reports = ReportSender(self._home, assignment)
         self._site.answer_to(assignment.slug)
@@ -52,46 +53,46 @@ class Runner:
 
     async def _carry_out(self, assignment: Assignment, reports: ReportSender) -> None:
         job = Job(assignment, home=self._home, reports=reports, add_log=self._add_log)
-        beside = self._stage.app is not None
+        had_app = self._stage.app is not None  # the new one is then started beside it
         self._stage.announce(Serving.STARTING)
         try:
-            if assignment.kind is Kind.CHANGE and not beside:
-                # After a loss nothing serves yet: first comes what is to be changed.
+            if assignment.kind is Kind.CHANGE and not had_app:
+                # After a loss nothing serves yet: first start the app that is to be changed.
                 self._stage.show(await job.start_bundle(await self._stage.free_slot()))
-                beside = True
-            made = await job.make(await self._stage.free_slot(), self._stage.app)
+                had_app = True
+            result = await job.carry_out(await self._stage.free_slot(), self._stage.app)
         except AssignmentFailed as failure:
-            say("assignment failed", assignment_id=assignment.id, code=str(failure.code))
+            log("assignment_failed", assignment_id=assignment.id, code=str(failure.code))
             self._stage.announce(Serving.STOPPED)
-            reports.push(_after_failure(failure, stays=self._stage.app is not None))
+            reports.push(_last_step(failure, app_serves=self._stage.app is not None))
             return
-        self._stage.show(made.app)
-        outcome = Outcome() if beside else None
+        self._stage.show(result.app)
+        outcome = Outcome() if had_app else None
         reports.push(
             Step(
                 phase=Phase.READY,
                 progress=100,
                 message="the app is running",
-                summary=made.summary,
+                summary=result.summary,
                 outcome=outcome,
             )
         )
 
     def _on_failure(self, failure: AssignmentFailed) -> None:
-        # While another app is in the making, that one decides how things end.
+        # While another assignment is under way, its end is what counts.
         if self._reports is not None and self._working is not None and self._working.done():
-            say("the app failed", assignment_id=self.assignment_id, code=str(failure.code))
-            self._reports.push(_after_failure(failure, stays=False))
+            log("app_failed", assignment_id=self.assignment_id, code=str(failure.code))
+            self._reports.push(_last_step(failure, app_serves=False))
 
     def _add_log(self, line: str) -> None:
         if self._reports is not None:
             self._reports.add_log(line)
 
 
-def _after_failure(failure: AssignmentFailed, *, stays: bool) -> Step:
-    """The last report. `stays`: an app of an earlier assignment goes on serving."""
-    message = failure.message.partition("\n")[0]
-    if stays:
-        outcome = Outcome(failure=failure)
+def _last_step(failed: AssignmentFailed, *, app_serves: bool) -> Step:
+    """The last report. `app_serves`: the app of an earlier assignment goes on serving."""
+    message = failed.message.partition("\n")[0]
+    if app_serves:
+        outcome = Outcome(failure=failed.failure)
         return Step(phase=Phase.READY, progress=100, message=message, outcome=outcome)
-    return Step(phase=Phase.FAILED, progress=0, message=message, failure=failure)
+    return Step(phase=Phase.FAILED, progress=0, message=message, failure=failed.failure)

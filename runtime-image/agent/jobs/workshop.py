@@ -1,8 +1,8 @@
-"""What the generator may ask of the agent: start the app, look at it, run a command.
+"""Does what the generator asks of the agent: start the app, request its pages, run a command.
 
-Used by `generation.py`, which passes the questions on. The generator only writes files, in a work
-folder in which no app runs. Each start packs that folder and unpacks the pack into the app's slot,
-so that what was tried is to the byte what is kept and shown.
+`generation.py` passes the questions on. The generator only writes files, into a work folder in
+which no app runs. Each start packs that folder and unpacks the bundle into the app's slot. So the
+tested app is byte for byte the one that is kept and shown.
 """
 
 from __future__ import annotations
@@ -13,20 +13,21 @@ from typing import Any
 from agent.apps import probe
 from agent.apps.app import App, environment
 from agent.apps.commands import run_command
-from agent.bundles import archive
-from agent.bundles.belongings import carry_over
+from agent.jobs.app_data import carry_over
 from agent.layout import WORK_FOLDER
-from agent.limits import Limits
 from agent.serving.site import Slot
 from agent.threads import in_thread
+from orchestrator.contract import archive
+from orchestrator.contract.bundles import BundleInvalid
+from orchestrator.contract.wire import Limits
 
 MAX_PATHS = 60
 ANY_STATUS = 600
-"""An app that answers 500 has started: the answer says more than a timeout would."""
+"""An app that answers 500 counts as started: its answer says more than a timeout."""
 
 
 class Workshop:
-    """One app in the making: at any time at most one process of it, in `slot`."""
+    """One app that is being made. At most one process of it runs, in `slot`."""
 
     def __init__(
         self,
@@ -35,21 +36,21 @@ class Workshop:
         limits: Limits,
         start_timeout_s: float,
         add_log: Callable[[str], None],
-        present: App | None = None,
+        current: App | None = None,
         folder: str = WORK_FOLDER,
     ) -> None:
-        """`present` is the app that is being changed: what it made at run time comes along."""
+        """`current` is the app that is being changed: its next version gets the files it made."""
         self.folder = folder
         self.app: App | None = None
         self._slot = slot
         self._limits = limits
         self._start_timeout_s = start_timeout_s
         self._add_log = add_log
-        self._present = present
-        self.packed = b""  # what `app` was started from
+        self._current = current
+        self.packed = b""  # the bundle that `app` was started from
 
     async def answer(self, question: dict[str, Any]) -> dict[str, Any]:
-        """Do what the generator asks for; the answer is JSON."""
+        """Do what the question asks for; return the answer as JSON."""
         if question.get("ask") == "start":
             return await self._start()
         if question.get("ask") == "get":
@@ -59,12 +60,12 @@ class Workshop:
         return {"error": "unknown question"}
 
     async def close(self) -> None:
-        """Stop what runs, unless `release` gave it away."""
+        """Stop the app, unless `release` gave it away."""
         if self.app is not None:
             await self.app.stop()
 
     def release(self) -> App | None:
-        """Hand over the app: from now on somebody else stops it."""
+        """Hand over the app. From now on the caller has to stop it."""
         app, self.app = self.app, None
         return app
 
@@ -74,7 +75,7 @@ class Workshop:
         try:
             packed = await in_thread(archive.pack, self.folder)
             manifest = await in_thread(archive.unpack, packed, self._slot.folder)
-        except archive.BundleInvalid as error:
+        except BundleInvalid as error:
             return {"invalid": str(error)}
         self.packed = packed
         self.app = App(
@@ -84,17 +85,18 @@ class Workshop:
             start_timeout_s=self._start_timeout_s,
             good_below=ANY_STATUS,
         )
-        problem = await self._bring_belongings() or await self.app.start()
+        problem = await self._copy_app_data() or await self.app.start()
         return {"problem": problem, "console": self.app.console}
 
-    async def _bring_belongings(self) -> str:
-        if self._present is None:
+    async def _copy_app_data(self) -> str:
+        """Return what went wrong, for `the app ...`, or ""."""
+        if self._current is None:
             return ""
-        here, there = self._present.slot.folder, self._slot.folder
+        source, target = self._current.slot.folder, self._slot.folder
         try:
-            await in_thread(carry_over, here, self._present.sources, there)
+            await in_thread(carry_over, source, self._current.sources, target)
         except OSError as error:
-            return f"can't have the data of the version before: {error.strerror}"
+            return f"can't get the data of the version before: {error.strerror}"
         return ""
 
     async def _get(self, paths: list[str], max_bytes: int) -> dict[str, Any]:
@@ -102,9 +104,9 @@ class Workshop:
         if app is None:
             return {"ended": "was not started", "console": "", "pages": []}
         pages = [await probe.get(app, path, max_bytes=max_bytes) for path in paths[:MAX_PATHS]]
-        # Turn by turn: half a CPU answers no sooner when it is asked for everything at once.
+        # One after the other: with half a CPU, all at once would be no faster.
         if any(page.problem or page.status >= 500 for page in pages):
-            await app.finish_talking()
+            await app.wait_until_quiet()
         return {
             "ended": app.ended,
             "console": app.console,
@@ -121,10 +123,10 @@ class Workshop:
         }
 
     async def _run(self, command: list[str], limit_s: float) -> dict[str, Any]:
-        ran = await run_command(
+        result = await run_command(
             command,
             folder=self.folder,
             environment=environment(self._slot.port),
             limit_s=min(limit_s, self._limits.run_seconds),
         )
-        return {"ended": ran.ended, "status": ran.status, "output": ran.output}
+        return {"ended": result.ended, "status": result.status, "output": result.output}

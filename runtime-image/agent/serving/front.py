@@ -1,7 +1,7 @@
 """The front: the only port that the outside reaches. Started by `main.py` before anything else.
 
-One request per connection: that keeps the host fence honest, because no second request can slip
-through behind a first one that was for us.
+It takes one request per connection. So no request for another host can follow one that is for us,
+unchecked, on the same connection.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ REASONS = {
 
 
 class Front:
-    """Accepts connections, reads one request head from each, and answers or splices."""
+    """Accepts connections, reads one request head from each, and answers it or forwards it."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -47,21 +47,23 @@ class Front:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open += 1
         try:
-            await self._serve_one(reader, writer)
+            await self._serve_request(reader, writer)
         except (OSError, TimeoutError):
-            pass  # the client went away, or never said what it wanted
+            pass  # the client went away, or never sent a whole head
         finally:
             self._open -= 1
             writer.close()
 
-    async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        wire = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
+    async def _serve_request(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
         try:
             async with asyncio.timeout(HEAD_TIMEOUT_S):
-                request = await _read_head(wire, reader)
+                request = await _read_head(connection, reader)
         except h11.RemoteProtocolError as error:
-            body = text_answer(error.error_status_hint, b"bad request\n")
-            await _write(writer, body, head_only=False)
+            refusal = text_answer(error.error_status_hint, b"bad request\n")
+            await _write(writer, refusal, head_only=False)
             return
         if request is None:
             return
@@ -70,9 +72,9 @@ class Front:
         else:
             answer = decide(self._site, request)
         if answer is None:
-            slot = self._site.slot  # as decided: the site may show another one a moment later
+            slot = self._site.slot  # now: the site may show another one a moment later
             with self._site.visit(slot):
-                answer = await splice.to_app(wire, request, reader, writer, slot.port)
+                answer = await splice.forward(connection, request, reader, writer, slot.port)
         if answer is not None:
             await _write(writer, answer, head_only=request.method == b"HEAD")
 
@@ -103,14 +105,16 @@ def decide(site: Site, request: h11.Request) -> Answer | None:
     return None
 
 
-async def _read_head(wire: h11.Connection, reader: asyncio.StreamReader) -> h11.Request | None:
+async def _read_head(
+    connection: h11.Connection, reader: asyncio.StreamReader
+) -> h11.Request | None:
     while True:
-        event = wire.next_event()
+        event = connection.next_event()
         if isinstance(event, h11.Request):
             return event
         if event is not h11.NEED_DATA:
             return None
-        wire.receive_data(await reader.read(CHUNK_BYTES))
+        connection.receive_data(await reader.read(CHUNK_BYTES))
 
 
 async def _write(writer: asyncio.StreamWriter, answer: Answer, *, head_only: bool) -> None:

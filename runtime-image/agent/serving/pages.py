@@ -1,4 +1,4 @@
-"""The few small pages that the agent itself shows. Pure; used by `front.py`."""
+"""The small pages that the agent itself shows. Pure; used by `front.py` and its siblings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ STYLE = (
 
 
 def page(title: str, text: str, *, reload_s: int | None = None) -> bytes:
-    """Neither argument is escaped: pass constants only."""
+    """A whole HTML document. The arguments aren't escaped: pass constants only."""
     refresh = f'<meta http-equiv="refresh" content="{reload_s}">' if reload_s else ""
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8">{refresh}'
@@ -20,7 +20,7 @@ def page(title: str, text: str, *, reload_s: int | None = None) -> bytes:
 
 
 NOT_ASSIGNED = page("Nothing here yet", "No app lives at this address.")
-STARTING = page("Starting", "This app is on its way up. The page reloads by itself.", reload_s=1)
+STARTING = page("Starting", "This app is starting. The page reloads by itself.", reload_s=1)
 STOPPED = page("Stopped", "This app stopped running. Its session page says why.")
 NO_ANSWER = page("No answer", "The app closed the connection without an answer.")
 NOT_FOUND = page("Not found", "This app has no such page.")

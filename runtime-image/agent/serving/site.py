@@ -1,6 +1,6 @@
-"""What this sandbox shows to the outside at one instant.
+"""What this sandbox shows to the outside at the moment.
 
-Written by `stage.py` and `app.py`, read by `front.py`.
+`stage.py` and `app.py` write it, `front.py` reads it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from agent.layout import APP_FOLDER, APP_PORT, BROWSER_LIBRARIES, NEXT_FOLDER, N
 
 
 class Serving(StrEnum):
+    """How the front answers requests."""
+
     NOTHING = "nothing"  # no assignment yet: 404
     STARTING = "starting"  # an assignment, but no app that answers: 503, the page reloads
     FILES = "files"  # a static app: the agent answers from the folder
@@ -25,7 +27,7 @@ class Serving(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Slot:
-    """A place for one version of the app. Two, so that the next can be tried beside the present."""
+    """A place for one version of the app. There are two: one to serve, one to try the next."""
 
     folder: str
     port: int
@@ -35,7 +37,7 @@ SLOTS = (Slot(folder=APP_FOLDER, port=APP_PORT), Slot(folder=NEXT_FOLDER, port=N
 
 
 class Site:
-    """The one object that front and runner share."""
+    """The one object that the front and the runner share."""
 
     def __init__(self, *, slot: Slot = SLOTS[0], libraries: str = BROWSER_LIBRARIES) -> None:
         self.libraries = libraries
@@ -43,31 +45,31 @@ class Site:
         self.slot = slot
         self._slugs: set[str] = set()
         self._visits: Counter[Slot] = Counter()
-        self._left = asyncio.Event()
+        self._visit_ended = asyncio.Event()
 
     def show(self, serving: Serving, slot: Slot) -> None:
-        """From the next request on. Requests that are under way stay where they are."""
+        """Use this slot from the next request on. Requests under way stay with theirs."""
         self.serving = serving
         self.slot = slot
 
     @contextlib.contextmanager
     def visit(self, slot: Slot) -> Iterator[None]:
-        """Around each request that is being answered by the slot's process."""
+        """Wrap each request that the slot's process answers, to count it."""
         self._visits[slot] += 1
         try:
             yield
         finally:
             self._visits[slot] -= 1
-            self._left.set()
+            self._visit_ended.set()
 
-    async def deserted(self, slot: Slot) -> None:
-        """Wait until no request is under way in this slot. Put a deadline around it."""
+    async def wait_until_drained(self, slot: Slot) -> None:
+        """Wait until no request is under way in this slot. The caller sets a deadline."""
         while self._visits[slot]:
-            self._left.clear()
-            await self._left.wait()
+            self._visit_ended.clear()
+            await self._visit_ended.wait()
 
     def answer_to(self, slug: str) -> None:
-        """Requests for this slug are ours from now on."""
+        """Accept requests for this slug from now on."""
         self._slugs.add(slug.lower())
 
     def is_ours(self, host: str) -> bool:

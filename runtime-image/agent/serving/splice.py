@@ -1,7 +1,7 @@
-"""Carries one request from the front to the app's process and the answer back.
+"""Forwards one request from the front to the app's process, and the answer back to the client.
 
-Called by `front.py`. The request is framed again, exactly as h11 understood it, and goes with
-`Connection: close`; the answer is copied as it comes. A WebSocket is copied both ways.
+Called by `front.py`. The request is framed again, exactly as h11 understood it, and is sent with
+`Connection: close`. The answer is copied unchanged. A WebSocket is copied both ways.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from agent.serving.static_files import Answer, html_answer
 CHUNK_BYTES = 64 * 1024
 CONNECT_TIMEOUT_S = 5.0
 SWITCHED = b"HTTP/1.1 101"
-# RFC 9110, section 7.6.1: these concern one hop. Upgrade and Connection are written anew.
+# RFC 9110, section 7.6.1: these concern one hop. We write our own Upgrade and Connection.
 HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"upgrade"})
 
 
-async def to_app(
-    wire: h11.Connection,
+async def forward(
+    connection: h11.Connection,
     request: h11.Request,
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
     app_port: int,
 ) -> Answer | None:
-    """Return None when the app answered, otherwise what to tell the client instead."""
+    """Return None if the app answered, otherwise the answer to give the client instead."""
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             app_reader, app_writer = await asyncio.open_connection("127.0.0.1", app_port)
@@ -39,24 +39,24 @@ async def to_app(
         upgrade = is_websocket(request)
         app_writer.write(head_for_app(request, upgrade=upgrade))
         if upgrade:
-            opening = await _opening_bytes(app_reader)
+            opening = await _read_opening(app_reader)
             writer.write(opening)
             if opening == SWITCHED:
-                app_writer.write(wire.trailing_data[0])
+                app_writer.write(connection.trailing_data[0])
                 sending: Coroutine[Any, Any, object] = _copy(reader, app_writer)
             else:
-                sending = _ignore(reader)
+                sending = _discard(reader)
         else:
             opening = b""
-            sending = _send_body(wire, request, reader, app_writer)
-        answered = await _exchange(sending, app_reader, writer)
+            sending = _send_body(connection, request, reader, app_writer)
+        has_answered = await _exchange(sending, app_reader, writer)
     finally:
         app_writer.close()
-    return None if opening or answered else html_answer(502, pages.NO_ANSWER)
+    return None if opening or has_answered else html_answer(502, pages.NO_ANSWER)
 
 
 def is_websocket(request: h11.Request) -> bool:
-    """Other upgrades, such as to HTTP/2, go on as ordinary requests: an app may ignore them."""
+    """Other upgrades, such as to HTTP/2, are forwarded as ordinary requests."""
     headers = dict(request.headers)
     tokens = headers.get(b"connection", b"").lower().replace(b" ", b"").split(b",")
     return b"upgrade" in tokens and headers.get(b"upgrade", b"").lower() == b"websocket"
@@ -69,7 +69,7 @@ def head_for_app(request: h11.Request, *, upgrade: bool) -> bytes:
     lines = [b"%s %s HTTP/%s" % (request.method, request.target, request.http_version)]
     for name, value in request.headers.raw_items():
         lower = name.lower()
-        # Two lengths for one body are how requests are smuggled: what h11 chose goes on alone.
+        # Two lengths for one body allow request smuggling: forward only the one that h11 used.
         if lower in HOP_BY_HOP or (chunked and lower == b"content-length"):
             continue
         lines.append(name + b": " + value)
@@ -85,7 +85,7 @@ def is_chunked(request: h11.Request) -> bool:
 
 
 async def _send_body(
-    wire: h11.Connection,
+    connection: h11.Connection,
     request: h11.Request,
     reader: asyncio.StreamReader,
     app_writer: asyncio.StreamWriter,
@@ -93,9 +93,9 @@ async def _send_body(
     """Forward exactly one body, then wait until the client hangs up."""
     chunked = is_chunked(request)
     while True:
-        event = wire.next_event()
+        event = connection.next_event()
         if event is h11.NEED_DATA:
-            wire.receive_data(await reader.read(CHUNK_BYTES))
+            connection.receive_data(await reader.read(CHUNK_BYTES))
         elif isinstance(event, h11.Data):
             data = bytes(event.data)
             app_writer.write(b"%x\r\n%s\r\n" % (len(data), data) if chunked else data)
@@ -106,17 +106,17 @@ async def _send_body(
             break
         else:
             return
-    await _ignore(reader)
+    await _discard(reader)
 
 
-async def _ignore(reader: asyncio.StreamReader) -> None:
-    """Wait until the client hangs up; a second request doesn't get past the fence."""
+async def _discard(reader: asyncio.StreamReader) -> None:
+    """Wait until the client hangs up. A second request of it is thrown away."""
     while await reader.read(CHUNK_BYTES):
         pass
 
 
-async def _opening_bytes(app_reader: asyncio.StreamReader) -> bytes:
-    """As many bytes as tell whether the app agreed to switch; fewer if it hung up."""
+async def _read_opening(app_reader: asyncio.StreamReader) -> bytes:
+    """The bytes that tell whether the app agreed to switch; fewer if it hung up."""
     try:
         return await app_reader.readexactly(len(SWITCHED))
     except asyncio.IncompleteReadError as error:
@@ -128,7 +128,7 @@ async def _exchange(
     app_reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
 ) -> bool:
-    """Copy until the app is done or the client is gone. False if the app said nothing at all."""
+    """Copy until the app has answered or the client is gone. False if the app sent nothing."""
     upstream = asyncio.create_task(sending)
     downstream = asyncio.create_task(_copy(app_reader, writer))
     try:

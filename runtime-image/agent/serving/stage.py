@@ -1,7 +1,7 @@
-"""Shows one app to the outside, and changes it for the next without a failed request.
+"""Shows one app to the outside, and replaces it by the next one without a failed request.
 
-Used by `runner.py`. The next app is made and tried in the free slot; `show` moves the front to it,
-while the one before finishes what it is answering and then goes.
+Used by `runner.py`. The next app is made and tried in the free slot. `show` moves the front to it;
+the app before finishes its requests and is then stopped.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import shutil
 from collections.abc import Callable
 
 from agent.apps.app import App
-from agent.protocol import AssignmentFailed
+from agent.failures import AssignmentFailed
 from agent.serving.site import SLOTS, Serving, Site, Slot
 from agent.threads import in_thread
 
 GRACE_S = 5.0
-"""What a replaced app gets for requests under way; longer ones, and WebSockets, are cut."""
+"""For the requests of a replaced app. Longer ones, and WebSockets, are cut off."""
 
 
 class Stage:
-    """Knows the app that is shown, and sees to it that it keeps running."""
+    """Holds the app that is shown, and keeps it running."""
 
     def __init__(
         self,
@@ -30,45 +30,46 @@ class Stage:
         *,
         on_failure: Callable[[AssignmentFailed], None],
     ) -> None:
-        """`on_failure` hears of the end of an app that no restart can help."""
+        """`on_failure` is called when an app is given up because it crashed too often."""
         self.app: App | None = None
         self._site = site
         self._tasks = tasks
         self._on_failure = on_failure
         self._watching: asyncio.Task[None] | None = None
-        self._leaving: asyncio.Task[None] | None = None
+        self._retiring: asyncio.Task[None] | None = None
 
     async def free_slot(self) -> Slot:
-        """Where the next app can be made. Waits until the last one has left it."""
-        if self._leaving is not None:
-            await asyncio.wait({self._leaving})
+        """The slot for the next app. Waits until the app before has left it."""
+        if self._retiring is not None:
+            await asyncio.wait({self._retiring})
         taken = None if self.app is None else self.app.slot
         return next(slot for slot in SLOTS if slot != taken)
 
     def show(self, app: App) -> None:
-        """From the next request on, this app answers. It must have started."""
-        before, self.app = self.app, app
+        """Have this app answer from the next request on. It must have started."""
+        replaced, self.app = self.app, app
         watching = self._watching
         self._site.show(app.serving, app.slot)
-        self._watching = self._tasks.create_task(self._keep(app))
-        if before is not None:
-            self._leaving = self._tasks.create_task(self._let_go(before, watching))
+        self._watching = self._tasks.create_task(self._watch(app))
+        if replaced is not None:
+            self._retiring = self._tasks.create_task(self._retire(replaced, watching))
 
     def announce(self, serving: Serving) -> None:
-        """Say what the front answers while there is no app to show."""
+        """Set how the front answers while there is no app to show."""
         if self.app is None:
             self._site.show(serving, self._site.slot)
 
     async def close(self) -> None:
+        """Stop all apps."""
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.wait({self._watching})
-        if self._leaving is not None:
-            await asyncio.wait({self._leaving})
+        if self._retiring is not None:
+            await asyncio.wait({self._retiring})
         if self.app is not None:
             await self.app.stop()
 
-    async def _keep(self, app: App) -> None:
+    async def _watch(self, app: App) -> None:
         try:
             await app.keep_running(self._site)
         except AssignmentFailed as failure:
@@ -76,12 +77,12 @@ class Stage:
             self.announce(Serving.STOPPED)
             self._on_failure(failure)
 
-    async def _let_go(self, app: App, watching: asyncio.Task[None] | None) -> None:
+    async def _retire(self, app: App, watching: asyncio.Task[None] | None) -> None:
         if watching is not None:
             watching.cancel()
             await asyncio.wait({watching})
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GRACE_S):
-                await self._site.deserted(app.slot)
+                await self._site.wait_until_drained(app.slot)
         await app.stop()
         await in_thread(shutil.rmtree, app.slot.folder, ignore_errors=True)

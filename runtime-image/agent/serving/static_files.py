@@ -1,6 +1,7 @@
-"""Answers requests from files: static apps and the browser libraries under `/_lib/`.
+"""Answers requests from files: static apps, and the browser libraries under `/_lib/`.
 
-Used by `front.py`. Deciding is pure but for `stat`: `answer` returns a value, the front writes it.
+Used by `front.py` and `probe.py`. `answer` only looks at the files and returns a value; the front
+writes it to the client.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 from agent.serving import pages
 
-# The mimetypes module reads several system files at its first use; these are what web apps hold.
+# Instead of the mimetypes module, which reads several system files at its first use.
 CONTENT_TYPES = {
     "html": "text/html; charset=utf-8",
     "htm": "text/html; charset=utf-8",
@@ -49,12 +50,12 @@ CONTENT_TYPES = {
 }
 REVALIDATE = "no-cache"
 FOREVER = "public, max-age=31536000, immutable"
-"""For `/_lib/`: an app's address is unique and never outlives its image."""
+"""For `/_lib/`. An app's address is unique and never outlives its image."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """`path` is the file to send after the head; otherwise `body` is the whole content."""
+    """A response. `path` is the file to send after the head; if None, `body` is the content."""
 
     status: int
     headers: tuple[tuple[str, str], ...]
@@ -63,9 +64,9 @@ class Answer:
 
 
 def resolve(root: str, target: str) -> str | None:
-    """The path below `root` that a request target names, or None if it may name nothing.
+    """The path below `root` that a request target names; None if it is not to be served.
 
-    None for dotfiles, for everything that would leave `root`, also through a link.
+    That is a dotfile, or a path that leaves `root`, also through a link.
     """
     decoded = _decode(target.partition("?")[0].partition("#")[0])
     if decoded is None or not decoded.startswith("/") or "\x00" in decoded or "\\" in decoded:
@@ -82,7 +83,7 @@ def resolve(root: str, target: str) -> str | None:
 def answer(
     root: str, method: str, target: str, *, if_none_match: str | None, cache_control: str
 ) -> Answer:
-    """What a GET or HEAD of `target` gets from the files below `root`."""
+    """The answer to a GET or HEAD of `target` from the files below `root`."""
     if method not in ("GET", "HEAD"):
         return text_answer(405, b"method not allowed\n", (("Allow", "GET, HEAD"),))
     path = resolve(root, target)
@@ -145,7 +146,7 @@ def _not_found(root: str) -> Answer:
 def _to_folder(target: str) -> Answer:
     """Redirect to the same name with a slash, so that the folder's relative links work.
 
-    Relative to the request and led by `./`: a target such as `//host` can't lead anywhere else.
+    The location is relative and begins with `./`, so `//host` as a target can't lead elsewhere.
     """
     path, question, query = target.partition("?")
     location = "./" + path.rpartition("/")[2] + "/" + question + query
@@ -154,11 +155,13 @@ def _to_folder(target: str) -> Answer:
 
 def _matches(if_none_match: str, etag: str) -> bool:
     candidates = [candidate.strip() for candidate in if_none_match.split(",")]
-    return "*" in candidates or any(c.removeprefix("W/") == etag for c in candidates)
+    return "*" in candidates or any(
+        candidate.removeprefix("W/") == etag for candidate in candidates
+    )
 
 
 def _decode(path: str) -> str | None:
-    # urllib.parse would double the import time of this module for these three lines.
+    # Not urllib.parse: it would double the import time of this module.
     raw = re.sub(
         rb"%([0-9a-fA-F]{2})", lambda match: bytes.fromhex(match[1].decode()), path.encode()
     )

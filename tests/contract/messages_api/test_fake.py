@@ -1,22 +1,25 @@
-"""The fake Messages API against the real client: the anthropic SDK must believe it."""
+"""The fake Messages API must behave like the real one for the real client, the anthropic SDK."""
 
 import asyncio
-import html
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import anthropic
 import httpx2
 import pytest
-from anthropic.types import Message, MessageParam, ModelParam, ToolParam
+from anthropic.types import Message, MessageParam, ModelParam
 
+from tests.contract.messages_api.sdk import (
+    BODY,
+    HEADERS,
+    MODEL,
+    TEXT,
+    TOOL,
+    ask,
+    content,
+    error_of,
+    post,
+)
 from tests.fakes.llm.messages_api import MessagesApi
 from tests.fakes.llm.messages_scripts import (
     Cut,
@@ -30,83 +33,14 @@ from tests.fakes.llm.messages_scripts import (
     Turn,
 )
 
-MODEL = "claude-sonnet-5-5"
-SAID = 'Grüße, 世界! 🎉 \\ "quoted"\nand a second line that is long enough for several pieces.'
-TOOL: ToolParam = {
-    "name": "write_files",
-    "description": "Write the app.",
-    "input_schema": {"type": "object", "properties": {"files": {"type": "array"}}},
-}
-HEADERS = {"x-api-key": "k", "anthropic-version": "2023-06-01"}
-BODY: dict[str, Any] = {
-    "model": MODEL,
-    "max_tokens": 64,
-    "messages": [{"role": "user", "content": "Hello"}],
-}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[MessagesApi]:
-    with MessagesApi() as server:
-        yield server
-
-
-@pytest.fixture
-def api(server: MessagesApi) -> MessagesApi:
-    server.reset()
-    return server
-
-
-@pytest.fixture
-def client(api: MessagesApi) -> Iterator[anthropic.Anthropic]:
-    with anthropic.Anthropic(api_key="k", base_url=api.url, max_retries=0) as sdk:
-        yield sdk
-
-
-def ask(
-    client: anthropic.Anthropic,
-    *messages: MessageParam,
-    streamed: bool = False,
-    tools: tuple[ToolParam, ...] = (TOOL,),
-    max_tokens: int = 20_000,
-) -> Message:
-    told: list[MessageParam] = list(messages) or [{"role": "user", "content": "A kanban board"}]
-    if not streamed:
-        return client.messages.create(
-            model=MODEL, max_tokens=max_tokens, messages=told, tools=tools
-        )
-    with client.messages.stream(
-        model=MODEL, max_tokens=max_tokens, messages=told, tools=tools
-    ) as stream:
-        return stream.get_final_message()
-
-
-def content(message: Message) -> list[dict[str, Any]]:
-    """The content without the ids, which differ from answer to answer."""
-    return [{k: v for k, v in b.to_dict().items() if k != "id"} for b in message.content]
-
-
-def post(api: MessagesApi, body: object, headers: dict[str, str] = HEADERS) -> httpx2.Response:
-    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return httpx2.post(f"{api.url}/v1/messages", content=raw, headers=headers, trust_env=False)
-
-
-def error_of(response: httpx2.Response) -> tuple[int, str]:
-    answer = response.json()
-    assert answer["type"] == "error"
-    assert answer["error"]["message"]
-    assert answer["request_id"] == response.headers["request-id"]
-    return response.status_code, answer["error"]["type"]
-
-
 TURNS: tuple[tuple[Turn, str], ...] = (
-    (TextTurn(text=SAID), "end_turn"),
-    (TextTurn(text=SAID, thinking="Let me see what they mean."), "end_turn"),
-    (ToolTurn(name="write_files", input={"files": [{"path": "ä\n", "content": SAID}]}), "tool_use"),
+    (TextTurn(text=TEXT), "end_turn"),
+    (TextTurn(text=TEXT, thinking="Let me see what they mean."), "end_turn"),
+    (ToolTurn(name="write_files", input={"files": [{"path": "ä\n", "content": TEXT}]}), "tool_use"),
     (ToolTurn(name="write_files", input={}, text="Now.", thinking="Hm."), "tool_use"),
-    (MaxTokens(turn=TextTurn(text=SAID)), "max_tokens"),
+    (MaxTokens(turn=TextTurn(text=TEXT)), "max_tokens"),
     (Refusal(text="No.", category=None, explanation=None), "refusal"),
-    (Drip(delay_s=0.001, turn=TextTurn(text=SAID)), "end_turn"),
+    (Drip(delay_s=0.001, turn=TextTurn(text=TEXT)), "end_turn"),
 )
 
 
@@ -131,9 +65,11 @@ def test_async_client_reads_the_same_message_from_a_stream_and_from_a_body(
 
     async def both() -> tuple[Message, Message]:
         async with anthropic.AsyncAnthropic(api_key="k", base_url=api.url, max_retries=0) as client:
-            said: list[MessageParam] = [{"role": "user", "content": "Hello"}]
-            whole = await client.messages.create(model=MODEL, max_tokens=500, messages=said)
-            async with client.messages.stream(model=MODEL, max_tokens=500, messages=said) as stream:
+            messages: list[MessageParam] = [{"role": "user", "content": "Hello"}]
+            whole = await client.messages.create(model=MODEL, max_tokens=500, messages=messages)
+            async with client.messages.stream(
+                model=MODEL, max_tokens=500, messages=messages
+            ) as stream:
                 return whole, await stream.get_final_message()
 
     whole, streamed = asyncio.run(both())
@@ -144,15 +80,15 @@ def test_async_client_reads_the_same_message_from_a_stream_and_from_a_body(
 def test_what_the_turn_says_is_what_the_client_reads(
     api: MessagesApi, client: anthropic.Anthropic
 ) -> None:
-    called = {"files": [{"path": "a.txt", "content": SAID}]}
-    api.play(ToolTurn(name="write_files", input=called, text=SAID, thinking="Hm."))
-    thought, words, call = ask(client, streamed=True).content
-    assert thought.type == "thinking"
-    assert (thought.thinking, bool(thought.signature)) == ("Hm.", True)
-    assert words.type == "text"
-    assert words.text == SAID
+    tool_input = {"files": [{"path": "a.txt", "content": TEXT}]}
+    api.play(ToolTurn(name="write_files", input=tool_input, text=TEXT, thinking="Hm."))
+    thinking, text, call = ask(client, streamed=True).content
+    assert thinking.type == "thinking"
+    assert (thinking.thinking, bool(thinking.signature)) == ("Hm.", True)
+    assert text.type == "text"
+    assert text.text == TEXT
     assert call.type == "tool_use"
-    assert (call.name, call.input) == ("write_files", called)
+    assert (call.name, call.input) == ("write_files", tool_input)
 
 
 def test_raw_stream_keeps_to_the_event_grammar(api: MessagesApi) -> None:
@@ -163,13 +99,13 @@ def test_raw_stream_keeps_to_the_event_grammar(api: MessagesApi) -> None:
     frames = [frame.split("\n") for frame in response.text.removesuffix("\n\n").split("\n\n")]
     events = [json.loads(data.removeprefix("data: ")) for _, data in frames]
     assert [line for line, _ in frames] == [f"event: {event['type']}" for event in events]
-    deltas = [e["delta"]["type"] for e in events if e["type"] == "content_block_delta"]
+    deltas = [event["delta"]["type"] for event in events if event["type"] == "content_block_delta"]
     assert deltas[:4] == ["thinking_delta", "signature_delta", "text_delta", "input_json_delta"]
     assert len(deltas) > 10
     shape = [event["type"] for event in events if event["type"] != "content_block_delta"]
     block = ["content_block_start", "content_block_stop"]
-    first = ["message_start", "content_block_start", "ping", "content_block_stop"]
-    assert shape == [*first, *block, *block, "message_delta", "message_stop"]
+    start = ["message_start", "content_block_start", "ping", "content_block_stop"]
+    assert shape == [*start, *block, *block, "message_delta", "message_stop"]
     assert events[0]["message"]["content"] == []
     assert events[0]["message"]["stop_reason"] is None
     assert events[0]["message"]["usage"]["input_tokens"] > 0
@@ -258,22 +194,22 @@ def test_error_event_in_a_stream_raises_after_the_events_before_it(
     api: MessagesApi, client: anthropic.Anthropic
 ) -> None:
     api.play(ErrorTurn(after_events=5))
-    seen: list[str] = []
+    events: list[str] = []
     with (
         pytest.raises(anthropic.APIStatusError) as raised,
         client.messages.create(stream=True, **BODY) as stream,
     ):
-        seen.extend(event.type for event in stream)
+        events.extend(event.type for event in stream)
     assert raised.value.type == "overloaded_error"
     # The SDK swallows the ping, which is the third of the five.
-    assert seen == ["message_start", "content_block_start", *["content_block_delta"] * 2]
+    assert events == ["message_start", "content_block_start", *["content_block_delta"] * 2]
 
 
 @pytest.mark.parametrize("after_events", [0, 1, 6])
 def test_cut_stream_ends_in_a_connection_error(
     api: MessagesApi, client: anthropic.Anthropic, after_events: int
 ) -> None:
-    api.play(Cut(after_events=after_events, turn=TextTurn(text=SAID)))
+    api.play(Cut(after_events=after_events, turn=TextTurn(text=TEXT)))
     with pytest.raises((httpx2.RemoteProtocolError, anthropic.APIConnectionError)):
         ask(client, streamed=True)
 
@@ -310,16 +246,16 @@ def test_counted_tokens_are_the_input_tokens_of_the_same_request(
 
 
 def test_key_and_version_are_required_as_the_service_requires_them() -> None:
-    bad, missing = (401, "authentication_error"), (400, "invalid_request_error")
+    unauthorized, invalid = (401, "authentication_error"), (400, "invalid_request_error")
     with MessagesApi(key="k") as api:
         assert post(api, BODY).status_code == 200
         bearer = {"authorization": "Bearer k", "anthropic-version": "2026-10-21"}
         assert post(api, BODY, bearer).status_code == 200
-        assert error_of(post(api, BODY, bearer | {"authorization": "Bearer other"})) == bad
-        assert error_of(post(api, BODY, {"anthropic-version": "2023-06-01"})) == bad
-        assert error_of(post(api, BODY, HEADERS | {"x-api-key": "other"})) == bad
-        assert error_of(post(api, BODY, {"x-api-key": "k"})) == missing
-        assert error_of(post(api, BODY, HEADERS | {"anthropic-version": "2024-10-22"})) == missing
+        assert error_of(post(api, BODY, bearer | {"authorization": "Bearer other"})) == unauthorized
+        assert error_of(post(api, BODY, {"anthropic-version": "2023-06-01"})) == unauthorized
+        assert error_of(post(api, BODY, HEADERS | {"x-api-key": "other"})) == unauthorized
+        assert error_of(post(api, BODY, {"x-api-key": "k"})) == invalid
+        assert error_of(post(api, BODY, HEADERS | {"anthropic-version": "2024-10-22"})) == invalid
 
 
 @pytest.mark.parametrize(
@@ -328,7 +264,7 @@ def test_key_and_version_are_required_as_the_service_requires_them() -> None:
         b"{",
         b"\xff\xfe",
         [],
-        *({k: v for k, v in BODY.items() if k != missing} for missing in BODY),
+        *({name: value for name, value in BODY.items() if name != missing} for missing in BODY),
         BODY | {"max_tokens": 0},
         BODY | {"max_tokens": "64"},
         BODY | {"model": 5},
@@ -352,9 +288,9 @@ def test_malformed_body_is_an_invalid_request_and_uses_up_no_turn(
 
 def test_sampling_parameters_are_turned_down_by_the_newest_version_alone(api: MessagesApi) -> None:
     newest = HEADERS | {"anthropic-version": "2026-10-21"}
-    warm = BODY | {"temperature": 1.0}
-    assert error_of(post(api, warm, newest)) == (400, "invalid_request_error")
-    assert post(api, warm, HEADERS).status_code == 200
+    body = BODY | {"temperature": 1.0}
+    assert error_of(post(api, body, newest)) == (400, "invalid_request_error")
+    assert post(api, body, HEADERS).status_code == 200
 
 
 def test_unknown_model_and_unknown_path_are_not_found(
@@ -378,113 +314,9 @@ def test_requests_are_recorded_with_headers_and_body_even_when_turned_down(
 ) -> None:
     client.messages.create(**BODY)
     post(api, b"{", {})
-    good, bad = api.wait_for_requests(2)
-    assert (good.path, good.body) == ("/v1/messages", BODY)
-    assert good.headers["authorization"] == "Bearer k"
-    assert bad.body is None
+    valid, invalid = api.wait_for_requests(2)
+    assert (valid.path, valid.body) == ("/v1/messages", BODY)
+    assert valid.headers["authorization"] == "Bearer k"
+    assert invalid.body is None
     with pytest.raises(TimeoutError, match="2 of 3"):
         api.wait_for_requests(3, within_s=0.01)
-
-
-def written(message: Message) -> tuple[dict[str, Any], dict[str, str]]:
-    call = message.content[-1]
-    assert call.type == "tool_use"
-    given: Any = call.input
-    return given["manifest"], {file["path"]: file["content"] for file in given["files"]}
-
-
-def test_default_script_echoes_the_prompt_when_it_has_no_tool(client: anthropic.Anthropic) -> None:
-    assert "A kanban board" in str(content(ask(client, tools=())))
-
-
-@pytest.mark.parametrize(
-    ("prompt", "kind", "start"),
-    [
-        ("A <b>kanban</b> & board", "static", []),
-        ("A capital nodes map", "static", []),
-        ("An API for notes", "python", ["python", "main.py"]),
-        ("a FastAPI service, not Node", "python", ["python", "main.py"]),
-        ("A Node.js API for notes", "node", ["node", "server.js"]),
-    ],
-)
-def test_default_script_writes_the_kind_of_app_that_the_prompt_names(
-    client: anthropic.Anthropic, prompt: str, kind: str, start: list[str]
-) -> None:
-    message = ask(client, {"role": "user", "content": prompt}, streamed=True)
-    manifest, files = written(message)
-    assert message.stop_reason == "tool_use"
-    assert manifest == {"kind": kind, "title": prompt, "start": start}
-    page = files["index.html" if kind == "static" else "public/index.html"]
-    assert f"<title>{html.escape(prompt)}</title>" in page
-    assert f"<h1>{html.escape(prompt)}</h1>" in page
-    assert start[1:] == [name for name in files if name in {"main.py", "server.js"}]
-
-
-@pytest.mark.parametrize(("failed", "stop_reason"), [(False, "end_turn"), (True, "tool_use")])
-def test_default_script_ends_after_a_good_tool_result_and_writes_again_after_a_bad_one(
-    client: anthropic.Anthropic, failed: bool, stop_reason: str
-) -> None:
-    prompt: MessageParam = {"role": "user", "content": [{"type": "text", "text": "A <quiz>"}]}
-    first = ask(client, prompt)
-    call = first.content[-1]
-    assert call.type == "tool_use"
-    said: MessageParam = {"role": "assistant", "content": first.content}
-    result: MessageParam = {
-        "role": "user",
-        "content": [
-            {"type": "tool_result", "tool_use_id": call.id, "content": "x", "is_error": failed}
-        ],
-    }
-    second = ask(client, prompt, said, result)
-    assert second.stop_reason == stop_reason
-    if failed:
-        assert written(second) == written(first)
-
-
-@pytest.mark.parametrize("prompt", ["A python <list>", "A node <list>"])
-def test_server_app_of_the_default_script_runs_and_keeps_its_list(
-    client: anthropic.Anthropic, tmp_path: Path, prompt: str
-) -> None:
-    manifest, files = written(ask(client, {"role": "user", "content": prompt}))
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    runtime = {"python": sys.executable}.get(manifest["start"][0], manifest["start"][0])
-    environment = {"PORT": str(port), "PATH": os.environ["PATH"], "HOME": str(tmp_path)}
-    app = subprocess.Popen([runtime, *manifest["start"][1:]], cwd=tmp_path, env=environment)
-    transport = httpx2.HTTPTransport(retries=8)  # backs off between attempts to connect
-    try:
-        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", transport=transport) as web:
-            page = web.get("/")
-            assert page.headers["content-type"].startswith("text/html")
-            assert f"<h1>{html.escape(prompt)}</h1>" in page.text
-            assert "fetch(api" in web.get("/app.js").text
-            assert web.get("/style.css").headers["content-type"].startswith("text/css")
-            assert web.get("/api/items").json() == []
-            web.put("/api/items", json=["milk"]).raise_for_status()
-            assert web.get("/api/items").json() == ["milk"]
-            assert web.get("/main.py").status_code == 404
-    finally:
-        app.terminate()
-        app.wait(timeout=30)
-
-
-def test_command_line_serves_on_the_port_that_it_prints_and_stops_on_a_signal() -> None:
-    command = [sys.executable, "-m", "tests.fakes.llm.messages_api", "--port", "0", "--key", "k"]
-    root = Path(__file__).parents[3]
-    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as server:
-        try:
-            assert server.stdout is not None
-            url = server.stdout.readline().removeprefix("listening on ").strip()
-            for key, expected in (("k", 200), ("other", 401)):
-                headers = HEADERS | {"x-api-key": key}
-                answer = httpx2.post(
-                    f"{url}/v1/messages", json=BODY, headers=headers, trust_env=False
-                )
-                assert answer.status_code == expected
-            server.send_signal(signal.SIGTERM)
-            assert server.wait(timeout=30) in (0, -signal.SIGTERM)
-        finally:
-            server.kill()

@@ -1,9 +1,8 @@
-"""The scripted Messages API over several turns: tools, cache, counts, faults, with the real SDK."""
+"""The scripted Messages API over several turns, with the real SDK: tools, cache, counts, faults."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import anthropic
@@ -25,37 +24,20 @@ MODEL = "claude-sonnet-5-5"
 MARK = {"type": "ephemeral"}
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[MessagesApi]:
-    with MessagesApi() as server:
-        yield server
-
-
-@pytest.fixture
-def api(server: MessagesApi) -> MessagesApi:
-    server.reset()
-    return server
-
-
-@pytest.fixture
-def client(api: MessagesApi) -> Iterator[anthropic.Anthropic]:
-    with anthropic.Anthropic(api_key="k", base_url=api.url, max_retries=0) as sdk:
-        yield sdk
-
-
-def asked(prompt: str = "A page", **more: Any) -> dict[str, Any]:
+def request_for(prompt: str = "A page", **fields: Any) -> dict[str, Any]:
+    """The body of a request with one prompt."""
     messages = [{"role": "user", "content": [{"type": "text", "text": prompt}]}]
-    return {"model": MODEL, "max_tokens": 8000, "messages": messages, **more}
+    return {"model": MODEL, "max_tokens": 8000, "messages": messages, **fields}
 
 
-def events(client: anthropic.Anthropic, **body: Any) -> list[str]:
+def stream_events(client: anthropic.Anthropic, **body: Any) -> list[str]:
     with client.messages.create(**body, stream=True) as stream:
         return [event.type for event in stream]
 
 
 def talk(client: anthropic.Anthropic, prompt: str, result: str = "Good.") -> list[list[str]]:
-    """Answer each call until there is none any more; return the names of each turn's calls."""
-    body = asked(prompt, tools=TOOLS)
+    """Answer calls until no more arrive. Returns the names of each turn's calls."""
+    body = request_for(prompt, tools=TOOLS)
     turns: list[list[str]] = []
     while True:
         answer = client.messages.create(**body)
@@ -92,8 +74,8 @@ def test_several_calls_come_in_one_answer_in_their_order(
 ) -> None:
     calls = [("write_file", {"path": "a"}), ("run", {"command": "ls"})]
     api.always(CallsTurn(calls=calls, text="Both.", thinking="Hm."))
-    whole = client.messages.create(**asked())
-    with client.messages.stream(**asked()) as stream:
+    whole = client.messages.create(**request_for())
+    with client.messages.stream(**request_for()) as stream:
         streamed = stream.get_final_message()
 
     for message in (whole, streamed):
@@ -108,22 +90,22 @@ def test_a_scenario_belongs_to_the_conversation_that_begins_with_its_phrase(
     api.play(TextTurn(text="anybody"))
     api.play_for("tide pools", TextTurn(text="one"), TextTurn(text="two"))
 
-    def said(prompt: str) -> str:
-        return client.messages.create(**asked(prompt)).content[0].text  # type: ignore[union-attr]
+    def answer_to(prompt: str) -> str:
+        return client.messages.create(**request_for(prompt)).content[0].text  # type: ignore[union-attr]
 
-    assert said("A page about tide pools") == "one"
-    assert said("A page") == "anybody"
-    assert said("More tide pools") == "two"
+    assert answer_to("A page about tide pools") == "one"
+    assert answer_to("A page") == "anybody"
+    assert answer_to("More tide pools") == "two"
 
 
 def test_a_call_that_is_never_finished_has_no_end_in_the_stream(
     api: MessagesApi, client: anthropic.Anthropic
 ) -> None:
     api.play(UnfinishedCall())
-    seen = events(client, **asked())
+    events = stream_events(client, **request_for())
 
-    assert "content_block_stop" not in seen
-    assert seen[-2:] == ["message_delta", "message_stop"]
+    assert "content_block_stop" not in events
+    assert events[-2:] == ["message_delta", "message_stop"]
 
 
 def test_a_stall_is_nothing_but_pings_and_then_a_cut(api: MessagesApi) -> None:
@@ -134,7 +116,7 @@ def test_a_stall_is_nothing_but_pings_and_then_a_cut(api: MessagesApi) -> None:
         pytest.raises(httpx2.RemoteProtocolError),
         httpx2.Client(trust_env=False) as web,
         web.stream(
-            "POST", f"{api.url}/v1/messages", json=asked(stream=True), headers=headers
+            "POST", f"{api.url}/v1/messages", json=request_for(stream=True), headers=headers
         ) as answer,
     ):
         lines.extend(answer.iter_lines())
@@ -147,45 +129,47 @@ def test_what_was_marked_is_written_to_the_cache_once_and_read_afterwards(
     client: anthropic.Anthropic,
 ) -> None:
     system = [{"type": "text", "text": "Be brief. " * 400, "cache_control": MARK}]
-    first = client.messages.create(**asked("One", system=system)).usage
-    second = client.messages.create(**asked("Two", system=system)).usage
-    other = client.messages.create(**asked("Two", system=system[0]["text"])).usage
+    first = client.messages.create(**request_for("One", system=system)).usage
+    second = client.messages.create(**request_for("Two", system=system)).usage
+    other = client.messages.create(**request_for("Two", system=system[0]["text"])).usage
 
-    written, read = first.cache_creation_input_tokens, second.cache_read_input_tokens
-    assert written == read
-    assert (read or 0) > 900
+    written_tokens, read_tokens = first.cache_creation_input_tokens, second.cache_read_input_tokens
+    assert written_tokens == read_tokens
+    assert (read_tokens or 0) > 900
     assert first.cache_read_input_tokens == second.cache_creation_input_tokens == 0
     assert (other.cache_read_input_tokens, other.cache_creation_input_tokens) == (0, 0)
     assert other.input_tokens > 900
 
 
-@pytest.mark.parametrize(("between", "found"), [(1, True), (30, False)])
+@pytest.mark.parametrize(("between", "is_hit"), [(1, True), (30, False)])
 def test_a_mark_that_moves_on_reads_what_was_written_up_to_twenty_blocks_before(
-    client: anthropic.Anthropic, between: int, found: bool
+    client: anthropic.Anthropic, between: int, is_hit: bool
 ) -> None:
     marked = {"type": "text", "text": f"Tell me of {between}. " * 50, "cache_control": MARK}
-    body = asked()
+    body = request_for()
     body["messages"][0]["content"] = [marked]
-    written = client.messages.create(**body).usage.cache_creation_input_tokens
+    written_tokens = client.messages.create(**body).usage.cache_creation_input_tokens
     body["messages"][0]["content"] = [{"type": "text", "text": marked["text"]}]
-    more = [{"type": "text", "text": "And now?"}] * between
+    blocks = [{"type": "text", "text": "And now?"}] * between
     body["messages"] += [
         {"role": "assistant", "content": [{"type": "text", "text": "Yes."}]},
-        {"role": "user", "content": [*more, {**more[0], "cache_control": MARK}]},
+        {"role": "user", "content": [*blocks, {**blocks[0], "cache_control": MARK}]},
     ]
 
-    assert client.messages.create(**body).usage.cache_read_input_tokens == found * (written or 0)
+    assert client.messages.create(**body).usage.cache_read_input_tokens == is_hit * (
+        written_tokens or 0
+    )
 
 
 def test_totals_count_what_was_answered_and_nothing_that_was_refused(
     api: MessagesApi, client: anthropic.Anthropic
 ) -> None:
     api.play(TextTurn(text="x" * 400), Cut(after_events=3, turn=TextTurn(text="y" * 400)))
-    usage = client.messages.create(**asked()).usage
+    usage = client.messages.create(**request_for()).usage
     with pytest.raises((httpx2.HTTPError, anthropic.APIConnectionError)):
-        events(client, **asked())
+        stream_events(client, **request_for())
     with pytest.raises(anthropic.NotFoundError):
-        client.messages.create(**asked() | {"model": "gpt-9"})
+        client.messages.create(**request_for() | {"model": "gpt-9"})
 
     assert api.totals == Totals(
         calls=2, input_tokens=2 * usage.input_tokens, output_tokens=2 * usage.output_tokens
@@ -196,24 +180,24 @@ def test_totals_count_what_was_answered_and_nothing_that_was_refused(
 
 USE = {"type": "tool_use", "id": "t1", "name": "run", "input": {}}
 RESULT = {"type": "tool_result", "tool_use_id": "t1", "content": "x"}
-THOUGHT = {"type": "thinking", "thinking": "x", "signature": "x"}
+THINKING = {"type": "thinking", "thinking": "x", "signature": "x"}
 
 
 @pytest.mark.parametrize(
-    ("said", "answered", "fault"),
+    ("answer", "reply", "fault"),
     [
         ([USE], [{"type": "text", "text": "And?"}], "without `tool_result`"),
         ([{"type": "text", "text": "x"}], [RESULT], "unexpected `tool_use_id`"),
-        ([THOUGHT], [{"type": "text", "text": "x"}], "cannot be `thinking`"),
+        ([THINKING], [{"type": "text", "text": "x"}], "cannot be `thinking`"),
     ],
 )
 def test_calls_and_results_must_answer_each_other(
-    client: anthropic.Anthropic, said: list[Any], answered: list[Any], fault: str
+    client: anthropic.Anthropic, answer: list[Any], reply: list[Any], fault: str
 ) -> None:
-    body = asked()
+    body = request_for()
     body["messages"] += [
-        {"role": "assistant", "content": said},
-        {"role": "user", "content": answered},
+        {"role": "assistant", "content": answer},
+        {"role": "user", "content": reply},
     ]
     with pytest.raises(anthropic.BadRequestError, match=fault):
         client.messages.create(**body)
@@ -226,6 +210,8 @@ def test_a_turn_that_calls_one_tool_is_the_same_as_one_of_several_with_one(
         ToolTurn(name="run", input={"command": "ls"}),
         CallsTurn(calls=[("run", {"command": "ls"})]),
     )
-    one, other = (client.messages.create(**asked()).content[0].to_dict() for _ in range(2))
+    single, several = (
+        client.messages.create(**request_for()).content[0].to_dict() for _ in range(2)
+    )
 
-    assert {**one, "id": ""} == {**other, "id": ""}
+    assert {**single, "id": ""} == {**several, "id": ""}

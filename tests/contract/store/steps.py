@@ -1,4 +1,4 @@
-"""Steps that several store suites take, through the port alone."""
+"""Steps that several store suites share. They use the port only."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def add_session(store: Store, **changes: Any) -> Session:
 
 
 def warm_up(store: Store, now: datetime = NOW, **changes: Any) -> Sandbox:
-    """Place a sandbox for the warm pool and let its facts come in, until it is WARM."""
+    """Place a sandbox for the warm pool and make it WARM: its agent visits, its route is live."""
     placed = store.sandboxes.place(samples.new_sandbox(**changes), now)
     store.sandboxes.agent_seen(placed.id, now)
     (warm,) = store.sandboxes.mark_routes({placed.id: placed.slug}, [], now)
@@ -41,25 +41,25 @@ def warm_up(store: Store, now: datetime = NOW, **changes: Any) -> Sandbox:
 def walk(store: Store, sandbox: Sandbox, *states: SandboxState) -> Sandbox:
     """Take a sandbox through these states."""
     for state in states:
-        moved = sandbox.transition(state, NOW, "a test said so")
-        sandbox = store.sandboxes.save(moved, sandbox.state)
+        changed = sandbox.transition(state, NOW, "a test said so")
+        sandbox = store.sandboxes.save(changed, sandbox.state)
     return sandbox
 
 
 def retire(store: Store, sandbox: Sandbox) -> Sandbox:
-    """Take a sandbox to its end: its slot and its port are free again."""
+    """Take a sandbox to GONE: its slot and its port are free again."""
     stopping = walk(store, sandbox, SandboxState.STOPPING)
     store.sandboxes.mark_routes({}, [stopping.id], NOW)
     return walk(store, stopping, SandboxState.GONE)
 
 
 def provisioning(session: Session, **changes: Any) -> Session:
-    """The session as converge hands it to `claim` or `place_for`."""
+    """The session as `converge` passes it to `claim` or `place_for`."""
     return replace(session.transition(SessionState.PROVISIONING, NOW), **changes)
 
 
 def run_together(jobs: Sequence[Callable[[], None]]) -> None:
-    """Run these in threads of their own and wait for all of them."""
+    """Run each job in its own thread, and wait for all of them."""
     threads = [threading.Thread(target=job, daemon=True) for job in jobs]
     for thread in threads:
         thread.start()

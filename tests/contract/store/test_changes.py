@@ -19,68 +19,68 @@ def change_of(session: Session, number: int = 1, text: str = "plus bleu \0 !") -
     return Change(session_id=session.id, number=number, text=text, restores=None, created_at=NOW)
 
 
-def ask(store: SqlStore, session: Session, key: str | None = None) -> tuple[Change, Session]:
-    turns = replace(session.turns, asked=session.turns.asked + 1)
-    change = change_of(session, turns.asked)
+def add_change(store: SqlStore, session: Session, key: str | None = None) -> tuple[Change, Session]:
+    turns = replace(session.turns, requested=session.turns.requested + 1)
+    change = change_of(session, turns.requested)
     return change, store.changes.add(change, replace(session, turns=turns), key)
 
 
 def test_a_change_is_kept_with_the_session_that_counts_it(store: SqlStore) -> None:
     session = add_session(store)
-    change, saved = ask(store, session)
+    change, saved = add_change(store, session)
     assert saved.revision == session.revision + 1
     assert store.sessions.get(session.id) == saved
-    assert saved.turns == Turns(asked=1)
-    kept = replace(change, text="plus bleu \ufffd !")
-    assert store.changes.get(session.id, 1) == kept
-    assert store.changes.list(session.id) == [kept]
+    assert saved.turns == Turns(requested=1)
+    stored = replace(change, text="plus bleu \ufffd !")
+    assert store.changes.get(session.id, 1) == stored
+    assert store.changes.list(session.id) == [stored]
 
 
-def test_of_two_who_count_the_same_number_one_has_to_look_again(store: SqlStore) -> None:
+def test_of_two_changes_with_the_same_number_the_second_is_stale(store: SqlStore) -> None:
     session = add_session(store)
-    _, saved = ask(store, session)
+    _, saved = add_change(store, session)
     with pytest.raises(errors.StaleWrite):
-        ask(store, session)
+        add_change(store, session)
     assert len(store.changes.list(session.id)) == 1
-    ask(store, saved)
-    assert [one.number for one in store.changes.list(session.id)] == [1, 2]
+    add_change(store, saved)
+    assert [change.number for change in store.changes.list(session.id)] == [1, 2]
 
 
 def test_a_change_is_found_by_the_key_of_its_request_within_its_session(store: SqlStore) -> None:
     session, other = add_session(store), add_session(store)
-    ask(store, session, "key")
-    ask(store, other, "key")
-    found = store.changes.find(session.id, "key")
-    assert found is not None
-    assert (found.session_id, found.number) == (session.id, 1)
+    add_change(store, session, "key")
+    add_change(store, other, "key")
+    change = store.changes.find(session.id, "key")
+    assert change is not None
+    assert (change.session_id, change.number) == (session.id, 1)
     assert store.changes.find(session.id, "another") is None
 
 
-def test_how_it_ended_is_written_with_the_session(store: SqlStore) -> None:
+def test_the_end_of_a_change_is_written_with_its_session(store: SqlStore) -> None:
     session = add_session(store)
-    change, saved = ask(store, session)
+    change, saved = add_change(store, session)
     failure = Failure(code="refused", message="non", permanent=False)
     ended = replace(change, ended_at=later(9), version=2, summary="fait", failure=failure)
-    ready = replace(saved, turns=saved.turns.begun().ended(), version=2)
+    ready = replace(saved, turns=saved.turns.start_next().finish_next(), version=2)
     with pytest.raises(errors.StaleWrite):
         store.changes.conclude(ended, replace(ready, revision=session.revision))
     assert store.changes.get(session.id, 1).ended_at is None
     store.changes.conclude(ended, ready)
     assert store.changes.get(session.id, 1) == replace(ended, text="plus bleu \ufffd !")
-    assert store.sessions.get(session.id).turns == Turns(asked=1, over=1, given=1)
+    assert store.sessions.get(session.id).turns == Turns(requested=1, finished=1, started=1)
 
 
-def test_what_nobody_asked_for_is_not_found(store: SqlStore) -> None:
+def test_an_unknown_change_is_not_found(store: SqlStore) -> None:
     session = add_session(store)
     with pytest.raises(errors.NotFound):
         store.changes.get(session.id, 1)
     assert store.changes.list(session.id) == []
 
 
-def test_of_a_version_that_is_kept_its_story_may_change(store: SqlStore) -> None:
+def test_an_update_writes_health_provider_and_summary_of_a_bundle(store: SqlStore) -> None:
     record = bundle_record()
     store.bundles.add(record)
     assert store.bundles.list(record.session_id) == [record]
-    told = replace(record, healthy=True, provider="cache", summary="A board.")
-    store.bundles.update(replace(told, sha256="e" * 64, size_bytes=1))
-    assert store.bundles.list(record.session_id) == [told]
+    updated = replace(record, healthy=True, provider="cache", summary="A board.")
+    store.bundles.update(replace(updated, sha256="e" * 64, size_bytes=1))
+    assert store.bundles.list(record.session_id) == [updated]

@@ -1,4 +1,4 @@
-"""ports.Sandboxes: which host a placement or a claim comes to."""
+"""ports.Sandboxes: which host a placement or a claim chooses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def put(store: SqlStore, **changes: object) -> Host:
 
 
 def place(store: SqlStore, **changes: object) -> Sandbox:
-    """A sandbox for a session."""
+    """Place a sandbox for a new session."""
     session = add_session(store)
     new = samples.new_sandbox(session_id=session.id, **changes)
     return store.sandboxes.place(new, NOW)
@@ -39,11 +39,11 @@ WISHES = [
 
 
 @pytest.mark.parametrize("wish", WISHES, ids=str)
-def test_a_wish_is_met_whatever_room_others_have(store: SqlStore, wish: Wish) -> None:
+def test_a_wish_is_met_even_if_other_hosts_have_more_room(store: SqlStore, wish: Wish) -> None:
     for _ in range(5):
         put(store, slots=99, labels={"gpu": "no", "zone": "a"})
-    wished = put(store, slots=1, region="eu", labels={"gpu": "yes", "zone": "a"})
-    assert place(store, wish=wish).host_id == wished.id
+    matching = put(store, slots=1, region="eu", labels={"gpu": "yes", "zone": "a"})
+    assert place(store, wish=wish).host_id == matching.id
     with pytest.raises(errors.NoCapacity):
         place(store, wish=wish)
 
@@ -55,12 +55,13 @@ def test_a_claim_takes_no_older_sandbox_that_does_not_meet_the_wish(
     put(store, slots=1)
     other = warm_up(store)
     put(store, slots=1, region="eu", labels={"gpu": "yes", "zone": "a"})
-    wished = warm_up(store)
+    matching = warm_up(store)
     session = add_session(store, wish=wish)
-    claimed = store.sandboxes.claim(provisioning(session), NOW)
-    assert claimed is not None
-    assert claimed[1].id == wished.id
-    assert claimed[0].wish == wish
+    claim = store.sandboxes.claim(provisioning(session), NOW)
+    assert claim is not None
+    owner, sandbox = claim
+    assert sandbox.id == matching.id
+    assert owner.wish == wish
     second = add_session(store, wish=wish)
     assert store.sandboxes.claim(provisioning(second), NOW) is None
     assert store.sandboxes.get(other.id) == other
@@ -76,8 +77,8 @@ def test_hosts_that_refused_are_not_tried_again(store: SqlStore) -> None:
 
 def test_warm_sandboxes_are_spread_over_hosts(store: SqlStore) -> None:
     hosts = [put(store, slots=slots) for slots in (4, 9, 99)]
-    there = Counter(warm_up(store).host_id for _ in range(9))
-    assert there == {host.id: 3 for host in hosts}
+    counts = Counter(warm_up(store).host_id for _ in range(9))
+    assert counts == {host.id: 3 for host in hosts}
 
 
 def test_a_warm_sandbox_waits_for_a_host_with_todays_image(store: SqlStore) -> None:
@@ -105,7 +106,7 @@ def test_a_host_starts_as_many_at_once_as_its_curve_allows(store: SqlStore) -> N
 
 
 def test_a_full_burst_of_starts_goes_to_all_hosts(store: SqlStore) -> None:
-    """More hosts than one round compares: each is busy after three."""
+    """There are more hosts than one round compares. Each is busy after three starts."""
     for _ in range(7):
         put(store, slots=9)
     placed = Counter(place(store).host_id for _ in range(15))
@@ -113,26 +114,26 @@ def test_a_full_burst_of_starts_goes_to_all_hosts(store: SqlStore) -> None:
     assert max(placed.values()) <= 3
 
 
-def test_a_sandbox_is_of_its_hosts_generation(store: SqlStore) -> None:
+def test_a_sandbox_gets_the_generation_of_its_host(store: SqlStore) -> None:
     host = put(store, slots=9)
     assert place(store).generation == 1
-    store.hosts.change(host.id, lambda found: replace(found, generation=5))
+    store.hosts.change(host.id, lambda stored: replace(stored, generation=5))
     placed = place(store)
     assert placed.generation == 5
     assert store.sandboxes.get(placed.id) == placed
 
 
-def test_a_session_that_is_given_a_place_keeps_its_wish(store: SqlStore) -> None:
+def test_a_placed_session_keeps_its_wish(store: SqlStore) -> None:
     put(store, region="eu")
     wish = Wish(region="eu")
     session = add_session(store, wish=wish, refused_by=(ids.new_host_id(),))
     new = samples.new_sandbox(session_id=session.id, wish=wish)
     store.sandboxes.place_for(provisioning(session, sandbox_id=new.id), new, NOW)
-    found = store.sessions.get(session.id)
-    assert (found.wish, found.refused_by) == (wish, session.refused_by)
+    saved = store.sessions.get(session.id)
+    assert (saved.wish, saved.refused_by) == (wish, session.refused_by)
 
 
-def test_counts_are_of_what_a_claim_could_get_and_by_image(store: SqlStore) -> None:
+def test_warm_counts_cover_what_a_claim_could_get_by_image(store: SqlStore) -> None:
     assert dict(store.sandboxes.warm_counts()) == {}
     put(store, slots=4, image=IMAGE)
     warm_up(store)
@@ -142,6 +143,6 @@ def test_counts_are_of_what_a_claim_could_get_and_by_image(store: SqlStore) -> N
     store.sandboxes.place(samples.new_sandbox(image=NEXT), NOW)
     place(store)
     assert dict(store.sandboxes.warm_counts()) == {IMAGE: 2, NEXT: 1}
-    assert store.sandboxes.warming() == 1, "a session's own is none"
-    store.hosts.change(host.id, lambda found: replace(found, cordoned=True))
+    assert store.sandboxes.count_warming() == 1, "a session's own sandbox does not count"
+    store.hosts.change(host.id, lambda stored: replace(stored, cordoned=True))
     assert dict(store.sandboxes.warm_counts()) == {IMAGE: 2}

@@ -1,4 +1,4 @@
-"""ports.Sandboxes: a READY session goes from one host to another, its slug with it."""
+"""ports.Sandboxes: a READY session moves to another host and keeps its slug."""
 
 from __future__ import annotations
 
@@ -36,31 +36,31 @@ def running(store: SqlStore, old_host: Host) -> Session:
     """A session that is READY on the old host."""
     warm_up(store)
     session = add_session(store)
-    got = store.sandboxes.claim(provisioning(session), NOW)
-    assert got is not None
-    ready = replace(got[0], state=SessionState.READY)
-    return store.sessions.save(ready)
+    claim = store.sandboxes.claim(provisioning(session), NOW)
+    assert claim is not None
+    owner, _ = claim
+    return store.sessions.save(replace(owner, state=SessionState.READY))
 
 
-def moving(store: SqlStore, running: Session) -> tuple[Session, Sandbox]:
-    """The session with a warm sandbox of the new host to go to."""
+def claim_successor(store: SqlStore, running: Session) -> tuple[Session, Sandbox]:
+    """Claim a warm sandbox of the new host. Returns the session and its successor sandbox."""
     warm_up(store)
-    got = store.sandboxes.claim_successor(running, NOW)
-    assert got is not None
-    return got
+    claim = store.sandboxes.claim_successor(running, NOW)
+    assert claim is not None
+    return claim
 
 
 def slugs(store: SqlStore) -> dict[ids.SandboxId, str]:
     return {sandbox_id: route.slug for sandbox_id, route in store.sandboxes.routes()}
 
 
-def test_a_successor_stands_beside_the_sandbox_under_a_slug_of_its_own(
+def test_a_successor_keeps_its_own_slug_beside_the_current_sandbox(
     store: SqlStore, running: Session, new_host: Host
 ) -> None:
     warm = warm_up(store)
-    got = store.sandboxes.claim_successor(running, later(5))
-    assert got is not None
-    saved, successor = got
+    claim = store.sandboxes.claim_successor(running, later(5))
+    assert claim is not None
+    saved, successor = claim
     assert successor == replace(
         warm, state=SandboxState.CLAIMED, session_id=running.id, state_since=later(5)
     )
@@ -68,7 +68,7 @@ def test_a_successor_stands_beside_the_sandbox_under_a_slug_of_its_own(
     assert store.sessions.get(running.id) == saved
     assert store.sandboxes.get(warm.id) == successor
     assert slugs(store) == {running.sandbox_id: running.slug, warm.id: warm.slug}
-    assert not store.sandboxes.unsettled_routes(), "nothing has to be published for it"
+    assert not store.sandboxes.has_unpublished_routes(), "its route is published already"
 
 
 def test_without_a_warm_sandbox_elsewhere_nothing_moves(
@@ -94,46 +94,46 @@ def test_a_stale_session_gets_no_successor(
     assert store.sandboxes.get(warm.id) == warm
 
 
-def test_a_switch_takes_the_slug_over_and_leaves_the_old_place_one_of_its_own(
+def test_a_switch_moves_the_slug_and_gives_the_old_sandbox_a_new_one(
     store: SqlStore, running: Session, new_host: Host
 ) -> None:
-    session, successor = moving(store, running)
+    session, successor = claim_successor(store, running)
     assert running.sandbox_id is not None
-    before = store.sandboxes.get(running.sandbox_id)
+    old = store.sandboxes.get(running.sandbox_id)
 
     saved = store.sandboxes.switch(session, later(9))
 
-    moved = Move(sandbox_id=before.id, switched_at=later(9))
+    move = Move(sandbox_id=old.id, switched_at=later(9))
     assert saved == replace(
-        session, sandbox_id=successor.id, move=moved, revision=session.revision + 1
+        session, sandbox_id=successor.id, move=move, revision=session.revision + 1
     )
     assert store.sessions.get(running.id) == saved
-    after = store.sandboxes.get(successor.id)
-    assert after == replace(successor, slug=running.slug, routed=False)
-    left = store.sandboxes.get(before.id)
-    assert left == replace(before, slug=left.slug, routed=False)
-    assert left.slug not in {running.slug, successor.slug}
-    assert slugs(store) == {after.id: running.slug, left.id: left.slug}
-    assert store.sandboxes.unsettled_routes()
+    current = store.sandboxes.get(successor.id)
+    assert current == replace(successor, slug=running.slug, routed=False)
+    previous = store.sandboxes.get(old.id)
+    assert previous == replace(old, slug=previous.slug, routed=False)
+    assert previous.slug not in {running.slug, successor.slug}
+    assert slugs(store) == {current.id: running.slug, previous.id: previous.slug}
+    assert store.sandboxes.has_unpublished_routes()
     addresses = {route.slug: route.address for _, route in store.sandboxes.routes()}
     assert addresses[running.slug] == "10.0.0.2"
 
 
-def test_a_table_of_before_a_switch_confirms_neither_route(
+def test_a_table_from_before_a_switch_confirms_neither_route(
     store: SqlStore, running: Session, new_host: Host
 ) -> None:
-    session, _ = moving(store, running)
+    session, _ = claim_successor(store, running)
     published = {sandbox_id: ids.Slug(slug) for sandbox_id, slug in slugs(store).items()}
     store.sandboxes.switch(session, NOW)
     assert store.sandboxes.mark_routes(published, [], NOW) == []
     changed = store.sandboxes.mark_routes(
         {sandbox_id: ids.Slug(slug) for sandbox_id, slug in slugs(store).items()}, [], NOW
     )
-    assert [box.routed for box in changed] == [True, True]
+    assert [sandbox.routed for sandbox in changed] == [True, True]
 
 
 def test_a_stale_switch_changes_nothing(store: SqlStore, running: Session, new_host: Host) -> None:
-    session, _ = moving(store, running)
+    session, _ = claim_successor(store, running)
     store.sessions.save(session)
     before = (store.sandboxes.list(), slugs(store))
     with pytest.raises(errors.StaleWrite):
@@ -141,15 +141,15 @@ def test_a_stale_switch_changes_nothing(store: SqlStore, running: Session, new_h
     assert (store.sandboxes.list(), slugs(store)) == before
 
 
-@pytest.mark.parametrize("which", ["old", "new"])
+@pytest.mark.parametrize("side", ["old", "new"])
 @pytest.mark.parametrize("state", [SandboxState.BROKEN, SandboxState.STOPPING])
-def test_there_is_no_switch_from_or_to_what_is_lost(
-    store: SqlStore, running: Session, new_host: Host, which: str, state: SandboxState
+def test_there_is_no_switch_from_or_to_a_lost_sandbox(
+    store: SqlStore, running: Session, new_host: Host, side: str, state: SandboxState
 ) -> None:
-    session, successor = moving(store, running)
+    session, successor = claim_successor(store, running)
     assert running.sandbox_id is not None
-    one = successor if which == "new" else store.sandboxes.get(running.sandbox_id)
-    walk(store, one, state)
+    sandbox = successor if side == "new" else store.sandboxes.get(running.sandbox_id)
+    walk(store, sandbox, state)
     before = store.sandboxes.list()
     with pytest.raises(errors.StaleWrite):
         store.sandboxes.switch(session, NOW)
@@ -157,11 +157,11 @@ def test_there_is_no_switch_from_or_to_what_is_lost(
     assert store.sessions.get(running.id) == session
 
 
-def test_a_host_that_is_lost_during_a_switch_is_either_before_or_after_it(
+def test_a_host_loss_during_a_switch_happens_before_or_after_it(
     store: SqlStore, running: Session, old_host: Host, new_host: Host
 ) -> None:
-    """Both write the same two sandboxes and the session: neither may wait for the other."""
-    session, successor = moving(store, running)
+    """Both write the same two sandboxes and the session: they must not deadlock."""
+    session, successor = claim_successor(store, running)
     store.hosts.change(new_host.id, lambda host: replace(host, state=HostState.SUSPECT))
     start = threading.Barrier(2)
     outcomes: list[str] = []
@@ -179,25 +179,25 @@ def test_a_host_that_is_lost_during_a_switch_is_either_before_or_after_it(
         store.hosts.lose(new_host.id, NOW, "no route")
 
     run_together([switch, lose])
-    found = store.sessions.get(running.id)
+    stored = store.sessions.get(running.id)
     assert store.sandboxes.get(successor.id).state is SandboxState.BROKEN
-    switched = outcomes == ["switched"]
-    assert found.sandbox_id == (successor.id if switched else running.sandbox_id)
+    was_switched = outcomes == ["switched"]
+    assert stored.sandbox_id == (successor.id if was_switched else running.sandbox_id)
     owner = [sandbox_id for sandbox_id, slug in slugs(store).items() if slug == running.slug]
-    assert owner == ([] if switched else [running.sandbox_id])
+    assert owner == ([] if was_switched else [running.sandbox_id])
 
 
 def test_two_sandboxes_never_hold_one_slug(
     store: SqlStore, running: Session, new_host: Host
 ) -> None:
-    session, successor = moving(store, running)
+    session, successor = claim_successor(store, running)
     switched = store.sandboxes.switch(session, NOW)
-    live = [box.slug for box in store.sandboxes.list()]
-    assert len(live) == len(set(live)) == 2
+    live_slugs = [sandbox.slug for sandbox in store.sandboxes.list()]
+    assert len(live_slugs) == len(set(live_slugs)) == 2
     assert switched.move is not None
     old = store.sandboxes.get(switched.move.sandbox_id)
     stopping = old.transition(SandboxState.STOPPING, NOW, "its session has moved")
     store.sandboxes.save(replace(stopping, session_id=None), old.state)
     store.sandboxes.mark_routes({}, [old.id], NOW)
     walk(store, store.sandboxes.get(old.id), SandboxState.GONE)
-    assert [box.id for box in store.sandboxes.list()] == [successor.id]
+    assert [sandbox.id for sandbox in store.sandboxes.list()] == [successor.id]

@@ -1,4 +1,4 @@
-"""What the store does when its database is away, slow or wrongly named."""
+"""The store when its database is away, slow, or has an unusable URL."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.contract.store.steps import add_session, provisioning
 from tests.fakes import samples
 from tests.fakes.samples import NOW
 
-KILL_THE_OTHERS = (
+KILL_OTHER_CONNECTIONS = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
     " WHERE datname = current_database() AND pid <> pg_backend_pid()"
 )
@@ -39,14 +39,14 @@ def test_a_store_answers_a_ping(store: SqlStore) -> None:
 def test_a_database_that_is_away_is_a_temporary_error(url: str) -> None:
     store = sql_store.open_store(url)
     try:
-        for ask in (
+        for call in (
             store.ping,
             store.hosts.list,
             lambda: store.sessions.get(samples.session().id),
             lambda: add_session(store),
         ):
             with pytest.raises(errors.Temporary) as caught:
-                ask()
+                call()
             assert caught.value.code == "database_unavailable"
     finally:
         store.close()
@@ -58,11 +58,11 @@ def test_migrating_a_database_that_is_away_is_a_temporary_error() -> None:
     assert caught.value.code == "database_unavailable"
 
 
-def test_a_writer_that_waits_too_long_is_told_to_come_again(
+def test_a_writer_that_waits_too_long_gets_a_temporary_error(
     store: SqlStore, store_url: str
 ) -> None:
     session = add_session(store)
-    event.listen(store._database._engine, "checkout", _be_impatient)
+    event.listen(store._database._engine, "checkout", _shorten_lock_timeout)
     other = sql_store.open_store(store_url)
     try:
         with other._database.write() as connection:
@@ -76,7 +76,7 @@ def test_a_writer_that_waits_too_long_is_told_to_come_again(
     store.sessions.save(provisioning(session))
 
 
-def _be_impatient(connection: sqlite3.Connection, *_rest: object) -> None:
+def _shorten_lock_timeout(connection: sqlite3.Connection, *_rest: object) -> None:
     with closing(connection.cursor()) as cursor:
         if isinstance(connection, sqlite3.Connection):
             cursor.execute("PRAGMA busy_timeout = 20")
@@ -84,7 +84,7 @@ def _be_impatient(connection: sqlite3.Connection, *_rest: object) -> None:
             cursor.execute("SET lock_timeout = 20")
 
 
-def test_an_exception_undoes_the_transaction_and_frees_its_locks(
+def test_an_exception_rolls_back_the_transaction_and_frees_its_locks(
     store: SqlStore, store_url: str
 ) -> None:
     session = add_session(store)
@@ -93,7 +93,7 @@ def test_an_exception_undoes_the_transaction_and_frees_its_locks(
         raise KeyError("something of ours went wrong")
     other = sql_store.open_store(store_url)
     try:
-        event.listen(other._database._engine, "checkout", _be_impatient)
+        event.listen(other._database._engine, "checkout", _shorten_lock_timeout)
         assert other.sessions.save(session).attempt == session.attempt
     finally:
         other.close()
@@ -106,9 +106,9 @@ def test_a_store_works_again_after_its_connections_were_cut(
         store = sql_store.open_store(url)
         try:
             session = add_session(store)
-            execute(url, KILL_THE_OTHERS)
-            assert store.sessions.get(session.id) == session, "a look-up tries again by itself"
-            execute(url, KILL_THE_OTHERS)
+            execute(url, KILL_OTHER_CONNECTIONS)
+            assert store.sessions.get(session.id) == session, "a look-up retries by itself"
+            execute(url, KILL_OTHER_CONNECTIONS)
             with pytest.raises(errors.Temporary) as caught:
                 store.sessions.save(session)
             assert caught.value.code == "database_unavailable"
@@ -131,14 +131,14 @@ def test_callers_queue_for_connections_and_get_them(store_url: str) -> None:
 @pytest.mark.parametrize(
     "url", ["sqlite://", "sqlite:///:memory:", "mysql://a@b/c", "not a url", "oracle+x://a"]
 )
-def test_a_url_that_can_not_be_a_stores_is_refused(url: str) -> None:
+def test_an_unsupported_url_is_refused(url: str) -> None:
     with pytest.raises(errors.InvalidInput) as caught:
         sql_store.open_store(url)
     assert caught.value.detail["field"] == "database_url"
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
-def test_postgresql_goes_by_every_name_that_people_give_it(
+def test_every_usual_scheme_of_postgresql_is_accepted(
     postgres_url: str, migrated_postgres: str, scheme: str
 ) -> None:
     store = sql_store.open_store(postgres_url.replace("postgresql+psycopg", scheme))
@@ -148,7 +148,7 @@ def test_postgresql_goes_by_every_name_that_people_give_it(
         store.close()
 
 
-def test_neither_prompts_nor_hashes_stand_in_an_error(tmp_path: Path) -> None:
+def test_errors_contain_neither_prompts_nor_hashes(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
     upgrade.migrate(url)
     store = sql_store.open_store(url)

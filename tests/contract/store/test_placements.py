@@ -1,4 +1,4 @@
-"""ports.Sandboxes: places and ports for new sandboxes; ports.Hosts, which they are found on."""
+"""ports.Sandboxes: placements of new sandboxes, and their ports; ports.Hosts: the hosts."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_new_sandbox_is_an_intent_on_the_host_with_most_room(store: SqlStore) 
     assert store.sandboxes.get(new.id) == placed
 
 
-def test_slots_are_given_until_none_is_free(store: SqlStore) -> None:
+def test_sandboxes_are_placed_until_no_slot_is_free(store: SqlStore) -> None:
     store.hosts.put(samples.host(slots=2))
     first = warm_up(store)
     warm_up(store)
@@ -73,23 +73,25 @@ def test_few_sandboxes_start_on_one_host_at_once(store: SqlStore) -> None:
         {"slots": 0},
     ],
 )
-def test_nothing_is_placed_where_nothing_may_go(store: SqlStore, change: dict[str, object]) -> None:
+def test_nothing_is_placed_on_a_host_that_takes_no_placements(
+    store: SqlStore, change: dict[str, object]
+) -> None:
     store.hosts.put(samples.host(**change))
     with pytest.raises(errors.NoCapacity):
         store.sandboxes.place(samples.new_sandbox(), NOW)
     assert store.sandboxes.list() == []
 
 
-def test_a_port_that_was_given_back_is_the_last_to_be_given_again(store: SqlStore) -> None:
+def test_a_released_port_is_the_last_to_be_used_again(store: SqlStore) -> None:
     store.hosts.put(samples.host(slots=4))
     kept = warm_up(store)
     ports = [kept.port]
     for _ in range(9):
-        passing = warm_up(store)
-        ports.append(passing.port)
-        retire(store, passing)
+        sandbox = warm_up(store)
+        ports.append(sandbox.port)
+        retire(store, sandbox)
     assert ports == list(range(21000, 21010))
-    assert warm_up(store).port == 21001, "round again, past the one that is still held"
+    assert warm_up(store).port == 21001, "from the start again, past the port in use"
 
 
 def test_each_host_has_its_own_ports(store: SqlStore) -> None:
@@ -116,7 +118,7 @@ def test_a_slug_belongs_to_one_sandbox_until_that_is_gone(store: SqlStore) -> No
     assert store.sandboxes.place(samples.new_sandbox(slug=first.slug), NOW).slug == first.slug
 
 
-def test_a_sandbox_is_not_made_for_a_session_that_is_not_there(store: SqlStore) -> None:
+def test_no_sandbox_is_placed_for_an_unknown_session(store: SqlStore) -> None:
     store.hosts.put(samples.host())
     with pytest.raises(errors.NotFound):
         store.sandboxes.place(samples.new_sandbox(session_id=ids.new_session_id()), NOW)
@@ -138,12 +140,12 @@ def test_a_sandbox_and_its_session_are_written_together(store: SqlStore) -> None
 def test_a_stale_session_gets_no_sandbox(store: SqlStore) -> None:
     store.hosts.put(samples.host())
     session = add_session(store)
-    theirs = store.sessions.save(replace(session, attempt=2))
+    saved = store.sessions.save(replace(session, attempt=2))
     new = samples.new_sandbox(session_id=session.id)
     with pytest.raises(errors.StaleWrite):
         store.sandboxes.place_for(provisioning(session, sandbox_id=new.id), new, NOW)
     assert store.sandboxes.list() == []
-    assert store.sessions.get(session.id) == theirs
+    assert store.sessions.get(session.id) == saved
 
 
 def test_without_room_the_session_stays_as_it_was(store: SqlStore) -> None:
@@ -154,7 +156,7 @@ def test_without_room_the_session_stays_as_it_was(store: SqlStore) -> None:
     assert store.sessions.get(session.id) == session
 
 
-def test_a_host_comes_back_as_it_was_put(store: SqlStore) -> None:
+def test_every_field_of_a_host_comes_back_as_it_was(store: SqlStore) -> None:
     first = samples.host(
         created_at=later(-1),
         docker_url="ssh://root@10.0.0.5:2222",
@@ -179,7 +181,7 @@ def test_a_host_comes_back_as_it_was_put(store: SqlStore) -> None:
         store.hosts.get(ids.new_host_id())
 
 
-def test_a_host_that_is_put_again_is_replaced_and_goes_on_counting_ports(store: SqlStore) -> None:
+def test_a_host_that_is_put_again_is_replaced_but_keeps_its_port_cursor(store: SqlStore) -> None:
     host = samples.host()
     store.hosts.put(host)
     warm_up(store)
@@ -198,7 +200,7 @@ def test_two_hosts_never_share_a_name(store: SqlStore) -> None:
     assert store.hosts.list() == [host]
 
 
-def test_loads_count_what_holds_a_slot_and_what_starts(store: SqlStore) -> None:
+def test_loads_count_used_slots_and_starts(store: SqlStore) -> None:
     idle, busy = samples.host(slots=0), samples.host(slots=9, created_at=later(1))
     store.hosts.put(idle)
     store.hosts.put(busy)

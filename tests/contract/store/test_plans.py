@@ -1,4 +1,4 @@
-"""What the database reads for what is asked often: by its own plans, never a large table."""
+"""Frequent calls never scan a large table, as the query plans of the databases show."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from orchestrator.adapters.sql_store import SqlStore, codec, schema
 from orchestrator.domain import ids
 from orchestrator.domain.pool.host import Host, Wish
 from orchestrator.domain.sessions.session import SessionState
+from orchestrator.ports import SessionPosition
 from tests.contract.store.steps import add_session, provisioning, warm_up
 from tests.fakes import samples
 from tests.fakes.samples import NOW, USER, later
@@ -27,70 +28,77 @@ LABELS = {"gpu": "yes"}
 
 @pytest.fixture
 def crowded(store: SqlStore, store_url: str) -> SqlStore:
-    """A store with thousands of ended sessions and sandboxes that are gone, hundreds of full hosts,
-    and a few of each that live or have room."""
+    """A store with thousands of ended sessions and GONE sandboxes, and hundreds of full hosts. A
+    few sessions and sandboxes are live, and a few hosts have room."""
     for _ in range(3):
         store.hosts.put(samples.host(slots=6, region="eu", labels=LABELS))
-    host = store.hosts.list()[0]
+    home = store.hosts.list()[0]
     ended = [
         samples.session(
             state=SessionState.DESTROYED, created_at=later(-9000 + number), prompt="please " * 200
         )
         for number in range(ENDED_ROWS)
     ]
-    gone = [samples.sandbox(host_id=host.id, state="gone", routed=False) for _ in range(ENDED_ROWS)]
+    gone = [samples.sandbox(host_id=home.id, state="gone", routed=False) for _ in range(ENDED_ROWS)]
     full = [samples.host(slots=1, labels={"gpu": "no"}) for _ in range(FULL_HOSTS)]
     with store._database.write() as connection:
-        connection.execute(sa.insert(schema.hosts), [_full(one) for one in full])
+        connection.execute(sa.insert(schema.hosts), [_full_row(host) for host in full])
         connection.execute(
             sa.insert(schema.host_labels),
-            [{"host_id": one.id, "key": "gpu", "value": "no"} for one in full],
+            [{"host_id": host.id, "key": "gpu", "value": "no"} for host in full],
         )
-        connection.execute(sa.insert(schema.sessions), [codec.session_values(s) for s in ended])
+        connection.execute(
+            sa.insert(schema.sessions), [codec.session_values(session) for session in ended]
+        )
         connection.execute(
             sa.insert(schema.sandboxes),
-            [{column.name: getattr(s, column.name) for column in codec.SANDBOX} for s in gone],
+            [
+                {column.name: getattr(sandbox, column.name) for column in codec.SANDBOX}
+                for sandbox in gone
+            ],
         )
     for _ in range(20):
         add_session(store)
     for _ in range(4):
         warm_up(store)
-    _count_again(store_url)
+    _update_statistics(store_url)
     return store
 
 
-def _full(host: Host) -> dict[str, Any]:
+def _full_row(host: Host) -> dict[str, Any]:
     return {**codec.host_values(replace(host, reason="x" * 200)), "used": host.slots}
 
 
-def _count_again(url: str) -> None:
-    """Bring the statistics up to date that the plans are made from."""
-    statistics = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
-    with statistics.connect() as connection:
+def _update_statistics(url: str) -> None:
+    """Update the statistics that the planners use."""
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    with engine.connect() as connection:
         connection.exec_driver_sql(
             "ANALYZE"
             if "sqlite" in url
             else "VACUUM ANALYZE sessions, sandboxes, hosts, host_labels"
         )
-    statistics.dispose()
+    engine.dispose()
 
 
-def scans(store: SqlStore, ask: Callable[[], object]) -> list[str]:
-    """Tables that `ask` reads from end to end, as the database's own plans say."""
-    asked: list[tuple[str, Any]] = []
+def find_scans(store: SqlStore, call: Callable[[], object]) -> list[str]:
+    """The tables that `call` scans, according to the plans of its statements."""
+    statements: list[tuple[str, Any]] = []
 
-    def note(*call: Any) -> None:
-        if call[2].startswith(("SELECT", "UPDATE", "DELETE")):
-            asked.append((call[2], call[3]))
+    def record(*arguments: Any) -> None:
+        if arguments[2].startswith(("SELECT", "UPDATE", "DELETE")):
+            statements.append((arguments[2], arguments[3]))
 
-    target = store._database._engine
-    event.listen(target, "before_cursor_execute", note)
+    engine = store._database._engine
+    event.listen(engine, "before_cursor_execute", record)
     try:
-        ask()
+        call()
     finally:
-        event.remove(target, "before_cursor_execute", note)
-    assert asked, "this asked the database nothing"
-    return [table for statement, values in asked for table in scanned(store, statement, values)]
+        event.remove(engine, "before_cursor_execute", record)
+    assert statements, "this call sent no statement"
+    return [
+        table for statement, values in statements for table in scanned(store, statement, values)
+    ]
 
 
 def scanned(store: SqlStore, statement: str, values: Any) -> Iterator[str]:
@@ -98,7 +106,7 @@ def scanned(store: SqlStore, statement: str, values: Any) -> Iterator[str]:
         if connection.dialect.name == "sqlite":
             for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values):
                 words = row[-1].split()
-                # What is read through an index alone, or through a partial one, isn't the table.
+                # A scan of an index doesn't scan the table.
                 if words[0] == "SCAN" and "INDEX" not in words:
                     yield words[1]
         else:
@@ -118,20 +126,22 @@ def seq_scans(plan: Any) -> Iterator[str]:
             yield from seq_scans(part)
 
 
-ENDED = {"sessions", "sandboxes"}
-QUESTIONS: dict[str, Callable[[SqlStore], object]] = {
+POSITION = SessionPosition(ended=False, created_at=NOW, session_id=ids.new_session_id())
+TABLES_WITH_ENDED_ROWS = {"sessions", "sandboxes"}
+CALLS: dict[str, Callable[[SqlStore], object]] = {
     "due": lambda store: store.sessions.due(NOW, 50),
     "expire": lambda store: store.sessions.expire(later(10**6), 50),
-    "ahead_of": lambda store: store.sessions.ahead_of(samples.session(), NOW),
-    "waiting": lambda store: store.sessions.waiting(NOW),
+    "ahead_of": lambda store: store.sessions.count_ahead_of(samples.session(), NOW),
+    "waiting": lambda store: store.sessions.count_waiting(NOW),
     "counts": lambda store: store.sessions.counts(),
     "add": lambda store: store.sessions.add(samples.session(), None, max_active=10**6),
     "list": lambda store: store.sessions.list(user_id=USER),
     "list all": lambda store: store.sessions.list(),
+    "next page": lambda store: store.sessions.list(after=POSITION, limit=10),
     "prune": lambda store: store.sessions.prune(later(-8999)),
     "loads": lambda store: store.hosts.loads(),
     "routes": lambda store: store.sandboxes.routes(),
-    "unsettled": lambda store: store.sandboxes.unsettled_routes(),
+    "unsettled": lambda store: store.sandboxes.has_unpublished_routes(),
     "mark_routes": lambda store: store.sandboxes.mark_routes(
         {ids.new_sandbox_id(): ids.new_slug()}, [], NOW
     ),
@@ -140,8 +150,9 @@ QUESTIONS: dict[str, Callable[[SqlStore], object]] = {
 
 
 WISH = Wish(region="eu", labels=LABELS)
-# The claim path, and what the loops ask twice a second: none of it may grow with the pool.
-OF_LARGE_POOLS: dict[str, Callable[[SqlStore], object]] = {
+# The calls of claims, and those that the loops make twice a second: their cost must not grow with
+# the pool.
+CALLS_IN_LARGE_POOLS: dict[str, Callable[[SqlStore], object]] = {
     "claim": lambda store: store.sandboxes.claim(provisioning(add_session(store)), NOW),
     "claim by wish": lambda store: store.sandboxes.claim(
         provisioning(add_session(store, wish=WISH)), NOW
@@ -154,32 +165,32 @@ OF_LARGE_POOLS: dict[str, Callable[[SqlStore], object]] = {
     "place elsewhere": lambda store: store.sandboxes.place(
         samples.new_sandbox(avoid=(ids.new_host_id(),)), NOW
     ),
-    "room": lambda store: store.hosts.room(9),
+    "room": lambda store: store.hosts.free_slots(9),
     "warm counts": lambda store: store.sandboxes.warm_counts(),
-    "warming": lambda store: store.sandboxes.warming(),
-    "loose": lambda store: store.sandboxes.loose(),
+    "warming": lambda store: store.sandboxes.count_warming(),
+    "loose": lambda store: store.sandboxes.broken_or_stopping(),
 }
 
 
-def test_what_has_ended_is_never_read_through(crowded: SqlStore) -> None:
-    assert read_through(crowded, QUESTIONS, ENDED) == {}
-    assert scans(crowded, lambda: _read_all(crowded)) == ["sessions"], "a scan is noticed"
+def test_ended_sessions_and_gone_sandboxes_are_never_scanned(crowded: SqlStore) -> None:
+    assert scans_by_call(crowded, CALLS, TABLES_WITH_ENDED_ROWS) == {}
+    assert find_scans(crowded, lambda: _read_all(crowded)) == ["sessions"], "finds a real scan"
 
 
-def test_what_claims_and_refills_read_does_not_grow_with_the_pool(crowded: SqlStore) -> None:
-    large = {*ENDED, "hosts", "host_labels"}
-    assert read_through(crowded, OF_LARGE_POOLS, large) == {}
+def test_claims_and_refills_scan_no_table_that_grows_with_the_pool(crowded: SqlStore) -> None:
+    large = {*TABLES_WITH_ENDED_ROWS, "hosts", "host_labels"}
+    assert scans_by_call(crowded, CALLS_IN_LARGE_POOLS, large) == {}
 
 
-def read_through(
-    store: SqlStore, questions: dict[str, Callable[[SqlStore], object]], tables: set[str]
+def scans_by_call(
+    store: SqlStore, calls: dict[str, Callable[[SqlStore], object]], tables: set[str]
 ) -> dict[str, list[str]]:
-    """Of these tables, those that a question reads from end to end, by the question's name."""
-    found = {
-        name: sorted(tables.intersection(scans(store, lambda ask=ask: ask(store))))
-        for name, ask in questions.items()
+    """Which of these tables each call scans. Calls without a scan are left out."""
+    scans = {
+        name: sorted(tables.intersection(find_scans(store, lambda call=call: call(store))))
+        for name, call in calls.items()
     }
-    return {name: read for name, read in found.items() if read}
+    return {name: scanned_tables for name, scanned_tables in scans.items() if scanned_tables}
 
 
 def _read_all(store: SqlStore) -> None:

@@ -1,4 +1,4 @@
-"""ports.Sessions: the queue, what is due, what expires and what is forgotten."""
+"""ports.Sessions: the queue, due sessions, expiry and pruning."""
 
 from __future__ import annotations
 
@@ -44,28 +44,28 @@ def test_the_queue_is_by_tier_then_age_then_id(store: SqlStore) -> None:
         key=lambda session: session.id,
     )
     oldest = add_session(store, tier=Tier.PRO, created_at=later(-60))
-    ours = add_session(store, tier=Tier.OPERATOR)
-    queue = [ours, oldest, older, younger, free]
-    assert [store.sessions.ahead_of(session, NOW) for session in queue] == [0, 1, 2, 3, 4]
+    operators = add_session(store, tier=Tier.OPERATOR)
+    queue = [operators, oldest, older, younger, free]
+    assert [store.sessions.count_ahead_of(session, NOW) for session in queue] == [0, 1, 2, 3, 4]
     assert store.sessions.due(NOW, 10) == queue
-    assert store.sessions.waiting(NOW) == 5
+    assert store.sessions.count_waiting(NOW) == 5
 
 
-def test_who_does_not_wait_is_ahead_of_nobody(store: SqlStore) -> None:
+def test_only_waiting_sessions_count_as_ahead(store: SqlStore) -> None:
     mine = add_session(store)
     add_session(store, tier=Tier.PRO, due_at=later(1))  # waits for its next attempt
     add_session(store, tier=Tier.PRO, wanted=Wanted.GONE)
     add_session(store, tier=Tier.PRO, state=SessionState.PROVISIONING)
-    assert store.sessions.ahead_of(mine, NOW) == 0
-    assert store.sessions.waiting(NOW) == 1
-    assert store.sessions.ahead_of(mine, later(1)) == 1
+    assert store.sessions.count_ahead_of(mine, NOW) == 0
+    assert store.sessions.count_waiting(NOW) == 1
+    assert store.sessions.count_ahead_of(mine, later(1)) == 1
 
 
-def test_what_is_under_way_is_due_before_the_queue(store: SqlStore) -> None:
+def test_sessions_under_way_are_due_before_the_queue(store: SqlStore) -> None:
     queued = add_session(store, tier=Tier.OPERATOR, created_at=later(-99))
     second = add_session(store, state=SessionState.DEPLOYING, due_at=later(-1))
     first = add_session(store, state=SessionState.DESTROYING, due_at=later(-2))
-    to_end = add_session(store, wanted=Wanted.GONE)  # never begun, only to be let go
+    to_end = add_session(store, wanted=Wanted.GONE)  # not started: only to be ended
     add_session(store, state=SessionState.READY, due_at=later(1))
     add_session(store, state=SessionState.DESTROYED, due_at=later(-99))
     add_session(store, state=SessionState.FAILED, due_at=later(-99))
@@ -73,46 +73,46 @@ def test_what_is_under_way_is_due_before_the_queue(store: SqlStore) -> None:
     assert store.sessions.due(NOW, 2) == [first, second]
 
 
-def test_what_has_had_its_time_is_to_end(store: SqlStore) -> None:
-    over = add_session(store, state=SessionState.READY, expires_at=NOW, due_at=later(500))
+def test_a_session_past_its_expiry_is_wanted_gone(store: SqlStore) -> None:
+    overdue = add_session(store, state=SessionState.READY, expires_at=NOW, due_at=later(500))
     running = add_session(store, state=SessionState.READY, expires_at=later(1))
     ended = add_session(store, state=SessionState.FAILED, expires_at=later(-9))
     (expired,) = store.sessions.expire(NOW, 10)
     assert expired == replace(
-        over, wanted=Wanted.GONE, due_at=NOW, updated_at=NOW, revision=over.revision + 1
+        overdue, wanted=Wanted.GONE, due_at=NOW, updated_at=NOW, revision=overdue.revision + 1
     )
-    assert store.sessions.get(over.id) == expired
+    assert store.sessions.get(overdue.id) == expired
     assert store.sessions.get(running.id) == running
     assert store.sessions.get(ended.id) == ended
     assert store.sessions.expire(NOW, 10) == []
 
 
-def test_no_more_sessions_expire_at_once_than_asked_for(store: SqlStore) -> None:
+def test_one_call_expires_no_more_sessions_than_its_limit(store: SqlStore) -> None:
     for age in range(5):
         add_session(store, expires_at=later(-age))
     assert len(store.sessions.expire(NOW, 3)) == 3
     assert len(store.sessions.expire(NOW, 3)) == 2
 
 
-def test_what_was_read_before_it_expired_is_stale(store: SqlStore) -> None:
+def test_a_session_that_was_read_before_its_expiry_is_stale(store: SqlStore) -> None:
     session = add_session(store, expires_at=NOW)
     store.sessions.expire(NOW, 10)
     with pytest.raises(errors.StaleWrite):
         store.sessions.save(provisioning(session))
 
 
-def test_an_extension_that_is_being_written_beats_the_reaper(
+def test_an_extension_that_is_being_written_wins_over_the_reaper(
     store: SqlStore, store_url: str
 ) -> None:
     session = add_session(store, state=SessionState.READY, expires_at=NOW)
     extended = replace(session, expires_at=later(3600))
-    wants_to_write = threading.Event()
-    expired: list[object] = ["the reaper never came to an end"]
-    reaper = sql_store.open_store(store_url)  # as if of another process
+    reaper_writes = threading.Event()
+    expired: list[object] = ["the reaper did not finish"]
+    reaper = sql_store.open_store(store_url)  # as in another process
 
-    def watch(*call: Any) -> None:
-        if call[2].startswith("BEGIN"):
-            wants_to_write.set()
+    def watch(*arguments: Any) -> None:
+        if arguments[2].startswith("BEGIN"):
+            reaper_writes.set()
 
     def reap() -> None:
         expired[:] = reaper.sessions.expire(NOW, 10)
@@ -123,8 +123,8 @@ def test_an_extension_that_is_being_written_beats_the_reaper(
         with store._database.write() as connection:
             sessions.write(connection, extended)
             thread.start()
-            # It has seen the session as overdue by now: the extension is not committed yet.
-            assert wants_to_write.wait(30)
+            # The reaper has read the session as expired: the extension is not committed yet.
+            assert reaper_writes.wait(30)
         thread.join(30)
     finally:
         reaper.close()
@@ -132,7 +132,7 @@ def test_an_extension_that_is_being_written_beats_the_reaper(
     assert store.sessions.get(session.id).wanted is Wanted.RUNNING
 
 
-def test_pruning_forgets_what_ended_long_ago_and_all_that_belongs_to_it(store: SqlStore) -> None:
+def test_pruning_deletes_old_ended_sessions_with_their_records(store: SqlStore) -> None:
     old = add_session(store, state=SessionState.DESTROYED, updated_at=later(-10))
     failed = add_session(store, state=SessionState.FAILED, updated_at=later(-10))
     young = add_session(store, state=SessionState.DESTROYED, updated_at=later(-5))
@@ -146,28 +146,28 @@ def test_pruning_forgets_what_ended_long_ago_and_all_that_belongs_to_it(store: S
     assert {session.id for session in store.sessions.list()} == {young.id, live.id}
     assert store.logs.tail(old.id, 10) == []
     assert len(store.logs.tail(live.id, 10)) == 1
-    assert _count(store, schema.events) == 4  # two each of the two that stay
+    assert _count_rows(store, schema.events) == 4  # two for each of the two that stay
     assert len(store.bundles.list(old.id)) == 1, "bundles have a retention of their own"
 
 
-def test_pruning_goes_on_until_nothing_is_left_to_prune(store: SqlStore) -> None:
+def test_pruning_runs_as_many_batches_as_it_needs(store: SqlStore) -> None:
     for _ in range(sessions._BATCH + 1):
         add_session(store, state=SessionState.FAILED, updated_at=later(-10))
     assert store.sessions.prune(NOW) == sessions._BATCH + 1
     assert store.sessions.list() == []
 
 
-def test_pruning_forgets_sandboxes_that_are_gone_but_none_that_a_live_session_had(
+def test_pruning_deletes_gone_sandboxes_but_none_of_a_live_session(
     store: SqlStore,
 ) -> None:
     store.hosts.put(samples.host())
     gone = retire(store, warm_up(store))
-    claimed = store.sandboxes.claim(provisioning(add_session(store)), NOW)
-    assert claimed is None
+    assert store.sandboxes.claim(provisioning(add_session(store)), NOW) is None
     warm_up(store)
-    theirs = store.sandboxes.claim(provisioning(add_session(store)), NOW)
-    assert theirs is not None
-    lost = retire(store, theirs[1])
+    claim = store.sandboxes.claim(provisioning(add_session(store)), NOW)
+    assert claim is not None
+    _, claimed = claim
+    lost = retire(store, claimed)
 
     assert store.sessions.prune(later(1)) == 0
 
@@ -185,10 +185,10 @@ def test_a_sandbox_outlives_the_record_of_its_session(store: SqlStore) -> None:
     walk(store, sandbox, SandboxState.BROKEN)
     store.sessions.save(replace(session, state=SessionState.FAILED, updated_at=later(-10)))
     assert store.sessions.prune(NOW) == 1
-    left = store.sandboxes.get(sandbox.id)
-    assert (left.session_id, left.state) == (None, SandboxState.BROKEN)
+    orphan = store.sandboxes.get(sandbox.id)
+    assert (orphan.session_id, orphan.state) == (None, SandboxState.BROKEN)
 
 
-def _count(store: SqlStore, table: sa.Table) -> int:
+def _count_rows(store: SqlStore, table: sa.Table) -> int:
     with store._database.read() as connection:
         return connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()

@@ -29,7 +29,7 @@ def test_the_bundles_of_a_session_are_listed_by_version(store: SqlStore) -> None
     assert store.bundles.list(ids.new_session_id()) == []
 
 
-def test_a_bundle_that_is_added_again_is_no_error_and_another_one_is(store: SqlStore) -> None:
+def test_adding_a_bundle_again_is_allowed_but_not_with_another_digest(store: SqlStore) -> None:
     record = samples.bundle_record(sha256=ONE)
     store.bundles.add(record)
     store.bundles.add(replace(record, created_at=later(5)))
@@ -38,7 +38,7 @@ def test_a_bundle_that_is_added_again_is_no_error_and_another_one_is(store: SqlS
     assert store.bundles.list(record.session_id) == [record]
 
 
-def test_retention_begins_once(store: SqlStore) -> None:
+def test_retention_starts_once(store: SqlStore) -> None:
     first = samples.bundle_record(delete_after=later(5))
     second = replace(first, version=2, delete_after=None)
     other = samples.bundle_record()
@@ -52,15 +52,15 @@ def test_retention_begins_once(store: SqlStore) -> None:
 
 def test_a_digest_expires_with_the_last_record_that_names_it(store: SqlStore) -> None:
     mine = samples.bundle_record(sha256=ONE, delete_after=NOW)
-    theirs = samples.bundle_record(sha256=ONE, delete_after=later(5))
+    other = samples.bundle_record(sha256=ONE, delete_after=later(5))
     alone = samples.bundle_record(sha256=TWO, delete_after=later(-5))
     kept = samples.bundle_record()
-    for record in (mine, theirs, alone, kept):
+    for record in (mine, other, alone, kept):
         store.bundles.add(record)
     assert store.bundles.take_expired(later(-9)) == []
     assert store.bundles.take_expired(NOW) == [TWO]
     assert store.bundles.list(mine.session_id) == []
-    assert store.bundles.list(theirs.session_id) == [theirs]
+    assert store.bundles.list(other.session_id) == [other]
     assert store.bundles.take_expired(later(5)) == [ONE]
     assert store.bundles.take_expired(later(5)) == []
     assert store.bundles.list(kept.session_id) == [kept]
@@ -79,21 +79,21 @@ def test_a_bundle_that_a_live_session_starts_from_does_not_expire(store: SqlStor
 def test_the_log_keeps_the_last_lines_in_order(store: SqlStore) -> None:
     session, other = add_session(store), add_session(store)
     store.logs.append(session.id, ["one", "two", "three"], NOW)
-    store.logs.append(other.id, ["theirs"], NOW)
+    store.logs.append(other.id, ["other"], NOW)
     store.logs.append(session.id, [], NOW)
     store.logs.append(session.id, ["four", "five", "nul \0"], later(1))
     lines = [LogLine(at=NOW, text="two"), LogLine(at=NOW, text="three")]
     lines += [LogLine(at=later(1), text=text) for text in ("four", "five", "nul \ufffd")]
     assert store.logs.tail(session.id, 99) == lines
     assert store.logs.tail(session.id, 2) == lines[-2:]
-    assert store.logs.tail(other.id, 99) == [LogLine(at=NOW, text="theirs")]
+    assert store.logs.tail(other.id, 99) == [LogLine(at=NOW, text="other")]
     store.logs.append(session.id, [f"line {number}" for number in range(20)], NOW)
     assert [line.text for line in store.logs.tail(session.id, 99)] == [
         f"line {number}" for number in range(15, 20)
     ]
 
 
-def test_nothing_is_logged_for_a_session_that_is_not_there(store: SqlStore) -> None:
+def test_nothing_is_logged_for_an_unknown_session(store: SqlStore) -> None:
     with pytest.raises(errors.NotFound):
         store.logs.append(ids.new_session_id(), ["hello"], NOW)
 
@@ -125,7 +125,7 @@ def test_the_name_of_a_key_is_free_again_once_it_is_revoked(store: SqlStore) -> 
     assert store.keys.by_hash(second.key_hash) == second
 
 
-def test_the_audit_is_read_newest_first(store: SqlStore) -> None:
+def test_the_audit_log_is_read_newest_first(store: SqlStore) -> None:
     entries = [
         AuditEntry(at=later(n), actor="operator", action="session_killed", subject=f"ses_{n}")
         for n in range(4)
@@ -134,8 +134,12 @@ def test_the_audit_is_read_newest_first(store: SqlStore) -> None:
     for entry in entries:
         store.audit.add(entry)
     newest_first = [replace(entries[-1], detail="détail \ufffd"), *entries[-2::-1]]
-    assert store.audit.list() == newest_first
-    assert store.audit.list(limit=2) == newest_first[:2]
+    listed = store.audit.list()
+    assert [replace(entry, number=0) for entry in listed] == newest_first
+    assert store.audit.list(limit=2) == listed[:2]
+    assert store.audit.list(before=listed[1].number) == listed[2:]
+    numbers = [entry.number for entry in listed]
+    assert numbers == sorted(set(numbers), reverse=True)
 
 
 def test_a_lease_has_one_holder_until_it_runs_out(store: SqlStore) -> None:
@@ -151,7 +155,7 @@ def test_a_lease_has_one_holder_until_it_runs_out(store: SqlStore) -> None:
     assert store.leases.hold("another", "a", later(30), later(16))
 
 
-def test_a_lease_is_released_by_its_holder_alone(store: SqlStore) -> None:
+def test_a_lease_is_released_by_its_holder_only(store: SqlStore) -> None:
     assert store.leases.hold("leader", "a", later(10), NOW)
     store.leases.release("leader", "b")
     assert not store.leases.hold("leader", "b", later(20), NOW)
@@ -160,7 +164,7 @@ def test_a_lease_is_released_by_its_holder_alone(store: SqlStore) -> None:
     assert store.leases.hold("leader", "b", later(20), NOW)
 
 
-def test_of_those_who_come_at_once_one_gets_the_lease(store: SqlStore) -> None:
+def test_of_concurrent_candidates_one_gets_the_lease(store: SqlStore) -> None:
     start = threading.Barrier(4)
     outcomes: list[bool] = []
 

@@ -1,4 +1,4 @@
-"""ports.Sandboxes: claims, facts and routes. Placements are in test_store_placements.py."""
+"""ports.Sandboxes: claims, visits and routes. Placements are in test_placements.py."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ def test_the_oldest_warm_sandbox_is_claimed_for_a_session(
     oldest = warm_up(store, later(1))
     session = add_session(store)
 
-    got = store.sandboxes.claim(provisioning(session), later(5))
+    claim = store.sandboxes.claim(provisioning(session), later(5))
 
-    assert got is not None
-    claimed_for, claimed = got
+    assert claim is not None
+    owner, claimed = claim
     assert claimed == replace(
         oldest, state=SandboxState.CLAIMED, session_id=session.id, state_since=later(5)
     )
-    assert claimed_for == replace(
+    assert owner == replace(
         provisioning(session), sandbox_id=oldest.id, slug=oldest.slug, revision=1
     )
     assert store.sandboxes.get(oldest.id) == claimed
-    assert store.sessions.get(session.id) == claimed_for
+    assert store.sessions.get(session.id) == owner
 
 
 def test_a_claim_without_a_warm_sandbox_changes_nothing(
@@ -68,7 +68,7 @@ def test_a_claim_without_a_warm_sandbox_changes_nothing(
     ],
     ids=str,
 )
-def test_nothing_is_claimed_on_a_host_that_can_not_serve_it(
+def test_nothing_is_claimed_on_a_host_that_can_not_serve(
     store: SqlStore, host_id: ids.HostId, change: dict[str, object]
 ) -> None:
     warm = warm_up(store)
@@ -76,10 +76,10 @@ def test_nothing_is_claimed_on_a_host_that_can_not_serve_it(
     store.hosts.put(replace(host, **change))  # type: ignore[arg-type] # fields by name
     session = add_session(store)
     assert store.sandboxes.claim(provisioning(session), NOW) is None
-    store.hosts.put(replace(host, shortage="its disk is full"))  # what it has warm serves
-    got = store.sandboxes.claim(provisioning(session), NOW)
-    assert got is not None
-    assert got[1].id == warm.id
+    store.hosts.put(replace(host, shortage="its disk is full"))  # its warm sandboxes work
+    claim = store.sandboxes.claim(provisioning(session), NOW)
+    assert claim is not None
+    assert claim[1].id == warm.id
 
 
 def test_a_stale_claim_leaves_the_sandbox_to_the_next_one(
@@ -96,17 +96,18 @@ def test_a_stale_claim_leaves_the_sandbox_to_the_next_one(
     assert store.sandboxes.claim(provisioning(add_session(store)), NOW) is not None
 
 
-def test_a_session_that_recovers_keeps_its_slug_and_its_sandbox_takes_it_over(
+def test_a_recovering_session_gives_its_slug_to_its_new_sandbox(
     store: SqlStore, host_id: ids.HostId
 ) -> None:
     warm = warm_up(store)
     session = add_session(store, slug=ids.new_slug())
-    got = store.sandboxes.claim(provisioning(session), NOW)
-    assert got is not None
-    assert got[0].slug == got[1].slug == session.slug
-    assert not got[1].routed, "its new route isn't live yet"
-    assert store.sandboxes.get(warm.id) == got[1]
-    assert store.sandboxes.unsettled_routes()
+    claim = store.sandboxes.claim(provisioning(session), NOW)
+    assert claim is not None
+    owner, claimed = claim
+    assert owner.slug == claimed.slug == session.slug
+    assert not claimed.routed, "its new route isn't live yet"
+    assert store.sandboxes.get(warm.id) == claimed
+    assert store.sandboxes.has_unpublished_routes()
 
 
 def test_a_save_needs_the_state_that_was_expected(store: SqlStore, host_id: ids.HostId) -> None:
@@ -121,9 +122,7 @@ def test_a_save_needs_the_state_that_was_expected(store: SqlStore, host_id: ids.
     assert store.sandboxes.get(warm.id) == broken
 
 
-def test_a_save_writes_neither_route_nor_visit_nor_forgets_the_container(
-    store: SqlStore, host_id: ids.HostId
-) -> None:
+def test_a_save_keeps_the_stored_route_and_container(store: SqlStore, host_id: ids.HostId) -> None:
     read_early = store.sandboxes.place(samples.new_sandbox(), NOW)
     store.sandboxes.set_container(read_early.id, "c0ffee")
     store.sandboxes.mark_routes({read_early.id: read_early.slug}, [], NOW)
@@ -133,42 +132,40 @@ def test_a_save_writes_neither_route_nor_visit_nor_forgets_the_container(
     assert store.sandboxes.get(saved.id) == saved
 
 
-def test_what_stops_counts_as_routed_until_its_withdrawal_is_confirmed(
+def test_a_stopping_sandbox_counts_as_routed_until_its_withdrawal_is_confirmed(
     store: SqlStore, host_id: ids.HostId
 ) -> None:
     placed = store.sandboxes.place(samples.new_sandbox(), NOW)
     assert not placed.routed
     stopping = walk(store, placed, SandboxState.STOPPING)
     assert stopping.routed
-    assert store.sandboxes.unsettled_routes()
+    assert store.sandboxes.has_unpublished_routes()
     (withdrawn,) = store.sandboxes.mark_routes({}, [placed.id], NOW)
     assert withdrawn == replace(stopping, routed=False)
-    assert not store.sandboxes.unsettled_routes()
+    assert not store.sandboxes.has_unpublished_routes()
 
 
-def test_dockers_answer_is_recorded_whatever_the_state(
-    store: SqlStore, host_id: ids.HostId
-) -> None:
+def test_the_container_id_is_recorded_in_any_state(store: SqlStore, host_id: ids.HostId) -> None:
     placed = store.sandboxes.place(samples.new_sandbox(), NOW)
     stopping = walk(store, placed, SandboxState.STOPPING)
     store.sandboxes.set_container(placed.id, "late")
     assert store.sandboxes.get(placed.id) == replace(stopping, container_id="late")
 
 
-def test_a_sandbox_is_warm_when_its_agent_came_and_its_route_is_live(
+def test_a_sandbox_is_warm_when_its_agent_has_visited_and_its_route_is_live(
     store: SqlStore, host_id: ids.HostId
 ) -> None:
-    one, two = (store.sandboxes.place(samples.new_sandbox(), NOW) for _ in range(2))
-    seen = store.sandboxes.agent_seen(one.id, later(1))
-    assert seen == replace(one, agent_seen_at=later(1))
-    (warm,) = store.sandboxes.mark_routes({one.id: one.slug}, [], later(2))
+    first, second = (store.sandboxes.place(samples.new_sandbox(), NOW) for _ in range(2))
+    visited = store.sandboxes.agent_seen(first.id, later(1))
+    assert visited == replace(first, agent_seen_at=later(1))
+    (warm,) = store.sandboxes.mark_routes({first.id: first.slug}, [], later(2))
     assert (warm.state, warm.state_since, warm.routed) == (SandboxState.WARM, later(2), True)
 
-    (routed,) = store.sandboxes.mark_routes({two.id: two.slug}, [], later(1))
-    assert routed == replace(two, routed=True)
-    warm = store.sandboxes.agent_seen(two.id, later(3))
+    (routed,) = store.sandboxes.mark_routes({second.id: second.slug}, [], later(1))
+    assert routed == replace(second, routed=True)
+    warm = store.sandboxes.agent_seen(second.id, later(3))
     assert (warm.state, warm.state_since) == (SandboxState.WARM, later(3))
-    assert store.sandboxes.get(two.id) == warm
+    assert store.sandboxes.get(second.id) == warm
 
 
 def test_a_sandbox_made_for_a_session_is_claimed_by_its_agents_first_visit(
@@ -218,35 +215,34 @@ def test_routes_are_those_of_routed_states_at_their_hosts_address(
     store: SqlStore, host_id: ids.HostId
 ) -> None:
     assert store.sandboxes.routes() == []
-    assert not store.sandboxes.unsettled_routes()
+    assert not store.sandboxes.has_unpublished_routes()
     retire(store, warm_up(store))
     walk(store, warm_up(store), SandboxState.BROKEN)
     warm = warm_up(store)
     creating = store.sandboxes.place(samples.new_sandbox(), NOW)
     session = add_session(store, slug=ids.new_slug(), state=SessionState.QUEUED)
-    got = store.sandboxes.claim(provisioning(session), NOW)
-    assert got is not None
-    assert got[1].id == warm.id
+    claim = store.sandboxes.claim(provisioning(session), NOW)
+    assert claim is not None
+    _, claimed = claim
+    assert claimed.id == warm.id
     assert dict(store.sandboxes.routes()) == {
         creating.id: Route(slug=creating.slug, address="10.0.0.7", port=creating.port),
-        warm.id: Route(slug=got[1].slug, address="10.0.0.7", port=warm.port),
+        warm.id: Route(slug=claimed.slug, address="10.0.0.7", port=warm.port),
     }
-    assert store.sandboxes.unsettled_routes()
+    assert store.sandboxes.has_unpublished_routes()
 
 
-def test_the_list_leaves_out_what_is_gone_unless_asked(
-    store: SqlStore, host_id: ids.HostId
-) -> None:
+def test_the_list_has_gone_sandboxes_only_if_asked(store: SqlStore, host_id: ids.HostId) -> None:
     gone = retire(store, warm_up(store, later(-9)))
     young, old = warm_up(store, later(-1)), warm_up(store, later(-2))
     elsewhere = samples.host()
     store.hosts.put(replace(store.hosts.get(host_id), cordoned=True))
     store.hosts.put(elsewhere)
-    there = store.sandboxes.place(samples.new_sandbox(), NOW)
-    assert store.sandboxes.list() == [old, young, there]
-    assert store.sandboxes.list(host_id=elsewhere.id) == [there]
+    creating = store.sandboxes.place(samples.new_sandbox(), NOW)
+    assert store.sandboxes.list() == [old, young, creating]
+    assert store.sandboxes.list(host_id=elsewhere.id) == [creating]
     assert store.sandboxes.list(states=[SandboxState.WARM]) == [old, young]
-    assert store.sandboxes.list(states=list(SandboxState)) == [gone, old, young, there]
+    assert store.sandboxes.list(states=list(SandboxState)) == [gone, old, young, creating]
     assert store.sandboxes.list(host_id=host_id, states=[SandboxState.CREATING]) == []
 
 
@@ -255,4 +251,4 @@ def test_a_route_is_not_marked_under_a_slug_that_was_not_published(
 ) -> None:
     placed = store.sandboxes.place(samples.new_sandbox(), NOW)
     assert store.sandboxes.mark_routes({placed.id: ids.new_slug()}, [], NOW) == []
-    assert store.sandboxes.unsettled_routes()
+    assert store.sandboxes.has_unpublished_routes()

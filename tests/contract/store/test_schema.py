@@ -1,4 +1,4 @@
-"""The schema: that migrations and metadata agree, whoever migrates, and whatever goes wrong."""
+"""The schema: migrations and metadata agree, also with concurrent and failing migrations."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ ROOT = Path(__file__).parents[3]
 
 
 @contextmanager
-def engine(url: str) -> Iterator[Engine]:
-    opened = engine_for(parse(url), pool_size=0)
+def open_engine(url: str) -> Iterator[Engine]:
+    engine = engine_for(parse(url), pool_size=0)
     try:
-        yield opened
+        yield engine
     finally:
-        opened.dispose()
+        engine.dispose()
 
 
 def definitions(connection: sa.Connection) -> set[str]:
-    """Every table, index and constraint as the database itself spells it."""
+    """The definition of every table, index and constraint, as the database prints it."""
     if connection.dialect.name == "sqlite":
         query = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'alembic%'"
     else:
@@ -50,15 +50,15 @@ def definitions(connection: sa.Connection) -> set[str]:
 
 
 def test_migrations_and_metadata_agree(store_url: str) -> None:
-    with engine(store_url) as opened, opened.connect() as connection:
+    with open_engine(store_url) as engine, engine.connect() as connection:
         context = MigrationContext.configure(connection)
-        assert context.get_current_revision() == "0004"
+        assert context.get_current_revision() == "0005"
         assert compare_metadata(context, schema.metadata) == []
 
 
-def test_migrations_make_what_the_metadata_says_to_the_letter(empty_url: str) -> None:
+def test_migrations_and_metadata_create_identical_definitions(empty_url: str) -> None:
     upgrade.migrate(empty_url)
-    with engine(empty_url) as opened, opened.connect() as connection:
+    with open_engine(empty_url) as engine, engine.connect() as connection:
         migrated = definitions(connection)
         connection.exec_driver_sql("DROP TABLE alembic_version")
         schema.metadata.drop_all(connection)
@@ -74,42 +74,44 @@ def test_migrating_again_changes_nothing(store: SqlStore, store_url: str) -> Non
     assert store.sessions.get(session.id) == session
 
 
-def test_processes_that_start_at_once_migrate_once(empty_url: str) -> None:
+def test_concurrent_processes_migrate_once(empty_url: str) -> None:
     program = (
         "import sys; from orchestrator.adapters.sql_store import upgrade;"
         " upgrade.migrate(sys.argv[1])"
     )
-    started = [
+    processes = [
         subprocess.Popen(
             [sys.executable, "-c", program, empty_url], cwd=ROOT, stderr=subprocess.PIPE, text=True
         )
         for _ in range(4)
     ]
-    outcomes = [(process.communicate(timeout=120)[1], process.returncode) for process in started]
+    outcomes = [(process.communicate(timeout=120)[1], process.returncode) for process in processes]
     assert [code for _, code in outcomes] == [0] * 4, [error for error, _ in outcomes]
-    opened = sql_store.open_store(empty_url)
+    store = sql_store.open_store(empty_url)
     try:
-        add_session(opened)
+        add_session(store)
     finally:
-        opened.close()
+        store.close()
 
 
 def test_a_migration_that_fails_leaves_nothing_behind(empty_url: str) -> None:
     if empty_url.startswith("sqlite"):
         Path(empty_url.removeprefix("sqlite:///")).parent.mkdir()
-    with engine(empty_url) as opened, opened.connect() as connection:
-        connection.exec_driver_sql("CREATE TABLE leases (name TEXT)")  # the last one to be made
+    with open_engine(empty_url) as engine, engine.connect() as connection:
+        connection.exec_driver_sql(
+            "CREATE TABLE leases (name TEXT)"
+        )  # the last table that it creates
         before = definitions(connection)
     with pytest.raises((errors.SpawnError, sa.exc.SQLAlchemyError)):
         upgrade.migrate(empty_url)
-    with engine(empty_url) as opened, opened.connect() as connection:
+    with open_engine(empty_url) as engine, engine.connect() as connection:
         assert definitions(connection) == before
 
 
 def test_sqlite_readers_never_wait_and_foreign_keys_hold(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
     upgrade.migrate(url)
-    with engine(url) as opened, opened.connect() as connection:
+    with open_engine(url) as engine, engine.connect() as connection:
         pragmas = {
             name: connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
             for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")

@@ -1,4 +1,4 @@
-"""ports.Sessions: writing one session and reading it back. The queue is in test_store_queue.py."""
+"""ports.Sessions: writing a session and reading it back. The queue is in test_queue.py."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from orchestrator.adapters.sql_store import SqlStore, schema
 from orchestrator.domain import errors, ids
 from orchestrator.domain.sessions.progress import message_of, progress_of
-from orchestrator.domain.sessions.session import Entered, Session, SessionState, Tier
-from orchestrator.ports import Idempotency
+from orchestrator.domain.sessions.session import HistoryEntry, Session, SessionState, Tier
+from orchestrator.ports import Idempotency, SessionPosition
 from tests.contract.store.steps import add, add_session, provisioning, run_together
 from tests.fakes import samples
 from tests.fakes.samples import NOW, later
@@ -21,7 +21,7 @@ ONCE = Idempotency(key="order-66", fingerprint="f" * 64)
 
 
 def events_of(store: SqlStore, session: Session) -> list[tuple[int, datetime, str, int, str]]:
-    """What the events table holds of a session; no port reads it yet."""
+    """The rows of a session in the events table. No port reads them yet."""
     query = (
         schema.events.select()
         .where(schema.events.c.session_id == session.id)
@@ -42,11 +42,11 @@ def test_every_field_of_a_session_comes_back_as_it_was(store: SqlStore) -> None:
 def test_times_come_back_in_utc_whatever_zone_they_were_written_in(store: SqlStore) -> None:
     tokyo = timezone(timedelta(hours=9))
     session = add_session(store, expires_at=later(3600).astimezone(tokyo))
-    for read in (store.sessions.get(session.id), store.sessions.list()[0]):
-        assert read.expires_at == later(3600)
-        for moment in (read.expires_at, read.created_at, read.due_at, read.history[0].at):
-            assert moment.tzinfo is not None
-            assert moment.utcoffset() == timedelta(0)
+    for stored in (store.sessions.get(session.id), store.sessions.list()[0]):
+        assert stored.expires_at == later(3600)
+        for time in (stored.expires_at, stored.created_at, stored.due_at, stored.history[0].at):
+            assert time.tzinfo is not None
+            assert time.utcoffset() == timedelta(0)
     assert store.sessions.get(session.id).created_at.tzinfo is UTC
 
 
@@ -57,17 +57,17 @@ def test_a_time_without_a_zone_is_refused(store: SqlStore) -> None:
     assert store.sessions.list() == []
 
 
-def test_characters_that_no_database_takes_are_replaced(store: SqlStore) -> None:
+def test_characters_that_a_database_can_not_store_are_replaced(store: SqlStore) -> None:
     session = add_session(store, prompt="nul \0, half \ud83d of a pair, whole 🚀")
     assert store.sessions.get(session.id).prompt == "nul \ufffd, half ? of a pair, whole 🚀"
 
 
 def test_an_unknown_session_is_not_found(store: SqlStore) -> None:
-    stranger = samples.session()
+    session = samples.session()
     with pytest.raises(errors.NotFound):
-        store.sessions.get(stranger.id)
+        store.sessions.get(session.id)
     with pytest.raises(errors.NotFound):
-        store.sessions.save(stranger)
+        store.sessions.save(session)
 
 
 def test_the_same_id_twice_is_a_conflict(store: SqlStore) -> None:
@@ -84,10 +84,10 @@ def test_two_sessions_never_share_a_slug(store: SqlStore) -> None:
 
 def test_a_repeated_request_gets_the_session_of_the_first(store: SqlStore) -> None:
     first = add(store, samples.session(), ONCE)
-    moved = store.sessions.save(provisioning(first))
-    again = add(store, samples.session(prompt="a repeat"), ONCE)
-    assert again == moved
-    assert store.sessions.list() == [moved]
+    saved = store.sessions.save(provisioning(first))
+    repeated = add(store, samples.session(prompt="a repeat"), ONCE)
+    assert repeated == saved
+    assert store.sessions.list() == [saved]
 
 
 def test_another_request_under_the_same_key_is_a_conflict(store: SqlStore) -> None:
@@ -98,24 +98,24 @@ def test_another_request_under_the_same_key_is_a_conflict(store: SqlStore) -> No
     assert len(store.sessions.list()) == 1
 
 
-def test_an_idempotency_key_means_something_to_its_user_alone(store: SqlStore) -> None:
+def test_an_idempotency_key_counts_for_its_user_only(store: SqlStore) -> None:
     mine = add(store, samples.session(), ONCE)
-    theirs = add(store, samples.session(user_id=ids.new_user_id()), ONCE)
-    assert mine.id != theirs.id
+    others = add(store, samples.session(user_id=ids.new_user_id()), ONCE)
+    assert mine.id != others.id
     assert len(store.sessions.list()) == 2
 
 
-def test_requests_that_come_at_once_with_one_key_make_one_session(store: SqlStore) -> None:
+def test_concurrent_requests_with_one_key_make_one_session(store: SqlStore) -> None:
     start = threading.Barrier(4)
-    got: list[Session] = []
+    sessions: list[Session] = []
 
-    def ask() -> None:
+    def request() -> None:
         start.wait()
-        got.append(add(store, samples.session(), ONCE))
+        sessions.append(add(store, samples.session(), ONCE))
 
-    run_together([ask] * 4)
-    assert len(got) == 4
-    assert {session.id for session in got} == {store.sessions.list()[0].id}
+    run_together([request] * 4)
+    assert len(sessions) == 4
+    assert {session.id for session in sessions} == {store.sessions.list()[0].id}
     assert len(store.sessions.list()) == 1
 
 
@@ -131,11 +131,11 @@ def test_a_user_has_no_more_sessions_than_the_limit(store: SqlStore) -> None:
     assert len(store.sessions.list(user_id=ended.user_id)) == 3
 
 
-def test_requests_that_come_at_once_never_pass_the_limit(store: SqlStore) -> None:
+def test_concurrent_requests_never_pass_the_limit(store: SqlStore) -> None:
     start = threading.Barrier(4)
     outcomes: list[str] = []
 
-    def ask() -> None:
+    def request() -> None:
         start.wait()
         try:
             add(store, samples.session(), max_active=2)
@@ -143,7 +143,7 @@ def test_requests_that_come_at_once_never_pass_the_limit(store: SqlStore) -> Non
         except errors.LimitReached:
             outcomes.append("refused")
 
-    run_together([ask] * 4)
+    run_together([request] * 4)
     assert sorted(outcomes) == ["added", "added", "refused", "refused"]
 
 
@@ -157,16 +157,16 @@ def test_a_save_takes_the_session_to_its_next_revision(store: SqlStore) -> None:
     assert store.sessions.get(session.id) == saved
 
 
-def test_a_save_of_what_was_read_before_somebody_elses_save_is_stale(store: SqlStore) -> None:
+def test_a_save_after_somebody_elses_save_is_stale(store: SqlStore) -> None:
     session = add_session(store)
-    theirs = store.sessions.save(replace(session, attempt=2))
+    saved = store.sessions.save(replace(session, attempt=2))
     with pytest.raises(errors.StaleWrite):
         store.sessions.save(provisioning(session))
-    assert store.sessions.get(session.id) == theirs
+    assert store.sessions.get(session.id) == saved
     assert [seq for seq, *_ in events_of(store, session)] == [1]
 
 
-def test_of_saves_that_come_at_once_exactly_one_wins(store: SqlStore) -> None:
+def test_of_concurrent_saves_exactly_one_wins(store: SqlStore) -> None:
     session = add_session(store)
     start = threading.Barrier(4)
     outcomes: list[str] = []
@@ -208,22 +208,64 @@ def test_a_session_that_is_added_with_a_history_has_its_events(store: SqlStore) 
 
 def test_a_long_history_comes_back_to_the_microsecond(store: SqlStore) -> None:
     history = tuple(
-        Entered(state=SessionState.QUEUED, at=NOW + timedelta(microseconds=3 * number))
+        HistoryEntry(state=SessionState.QUEUED, at=NOW + timedelta(microseconds=3 * number))
         for number in range(200)
     )
     session = add_session(store, history=history)
     assert store.sessions.get(session.id).history == history
 
 
-def test_the_list_is_newest_first_and_filtered(store: SqlStore) -> None:
+def test_the_list_has_live_sessions_first_then_the_newest_and_is_filtered(store: SqlStore) -> None:
     other = ids.new_user_id()
     old = add_session(store, created_at=later(-10))
     new = add_session(store, state=SessionState.READY)
     ended = add_session(store, created_at=later(-5), state=SessionState.FAILED)
-    theirs = add_session(store, created_at=later(5), user_id=other)
-    assert store.sessions.list() == [theirs, new, ended, old]
-    assert store.sessions.list(limit=2) == [theirs, new]
-    assert store.sessions.list(user_id=other) == [theirs]
+    others = add_session(store, created_at=later(5), user_id=other)
+    assert store.sessions.list() == [others, new, old, ended]
+    assert store.sessions.list(limit=2) == [others, new]
+    assert store.sessions.list(user_id=other) == [others]
     assert store.sessions.list(states=[SessionState.READY, SessionState.FAILED]) == [new, ended]
     assert store.sessions.list(user_id=other, states=[SessionState.READY]) == []
     assert store.sessions.list(states=[]) == []
+
+
+def test_running_sessions_are_seen_however_many_have_ended(store: SqlStore) -> None:
+    running = add_session(store, created_at=later(-100), state=SessionState.READY)
+    for number in range(5):
+        add_session(store, created_at=later(number), state=SessionState.DESTROYED)
+    assert store.sessions.list(limit=3)[0] == running
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_pages_of_any_size_give_every_session_once_and_in_order(store: SqlStore, size: int) -> None:
+    for number in range(3):
+        add_session(store, created_at=later(number // 2))  # two of the same instant
+        add_session(store, created_at=later(number // 2), state=SessionState.FAILED)
+    everything = store.sessions.list()
+    listed: list[Session] = []
+    after = None
+    while page := store.sessions.list(after=after, limit=size):
+        listed += page
+        after = SessionPosition(
+            ended=page[-1].ended, created_at=page[-1].created_at, session_id=page[-1].id
+        )
+    assert len(everything) == 6
+    assert listed == everything
+
+
+def test_a_page_is_filtered_like_the_whole_list(store: SqlStore) -> None:
+    other = ids.new_user_id()
+    mine = [add_session(store, created_at=later(number)) for number in range(3)]
+    for number in range(3):
+        add_session(store, created_at=later(number), user_id=other)
+    after = SessionPosition(ended=False, created_at=mine[2].created_at, session_id=mine[2].id)
+    assert store.sessions.list(user_id=mine[0].user_id, after=after) == [mine[1], mine[0]]
+    assert store.sessions.list(states=[SessionState.READY], after=after) == []
+
+
+def test_sessions_are_listed_by_the_beginning_of_their_id(store: SqlStore) -> None:
+    session, _ = add_session(store), add_session(store, state=SessionState.FAILED)
+    assert store.sessions.list(id_prefix=session.id[:12]) == [session]
+    assert store.sessions.list(id_prefix=session.id) == [session]
+    assert store.sessions.list(id_prefix=session.id + "a") == []
+    assert len(store.sessions.list(id_prefix="ses_")) == 2

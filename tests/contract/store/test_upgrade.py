@@ -1,4 +1,4 @@
-"""A database of release 0.1 is upgraded with all that is in it, and can go back."""
+"""A database of release 0.1 is upgraded with all its rows, and can be downgraded."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ SANDBOXES = [sandbox_row(number, state) for number, state in enumerate(STATES)]
 
 
 @contextmanager
-def opened(url: str) -> Iterator[sa.Connection]:
+def connect(url: str) -> Iterator[sa.Connection]:
     engine = engine_for(parse(url), pool_size=0)
     try:
         with engine.connect() as connection:
@@ -78,10 +78,10 @@ def opened(url: str) -> Iterator[sa.Connection]:
 
 
 def alembic(url: str, run: Callable[[Config], None]) -> None:
-    """Run an Alembic command as upgrade.migrate does: in one transaction of ours."""
+    """Run an Alembic command as upgrade.migrate does, in one transaction."""
     config = Config()
     config.set_main_option("script_location", str(upgrade._FOLDER))
-    with opened(url) as connection:
+    with connect(url) as connection:
         connection.exec_driver_sql("BEGIN")
         config.attributes["connection"] = connection
         run(config)
@@ -89,11 +89,11 @@ def alembic(url: str, run: Callable[[Config], None]) -> None:
 
 
 def rows(url: str, table: str) -> list[dict[str, Any]]:
-    """All of a table, with the columns that it has by now."""
-    with opened(url) as connection:
-        there = sa.Table(table, sa.MetaData(), autoload_with=connection)
-        found = connection.execute(sa.select(there).order_by(there.c.id))
-        return [dict(row) for row in found.mappings()]
+    """All rows of a table, with its current columns."""
+    with connect(url) as connection:
+        current = sa.Table(table, sa.MetaData(), autoload_with=connection)
+        result = connection.execute(sa.select(current).order_by(current.c.id))
+        return [dict(row) for row in result.mappings()]
 
 
 def session_row() -> dict[str, Any]:
@@ -104,13 +104,13 @@ def session_row() -> dict[str, Any]:
 
 @pytest.fixture
 def old_url(tmp_path: Path, empty_url: str) -> str:
-    """URL of a database as release 0.1 left it."""
+    """The URL of a database as release 0.1 left it."""
     (tmp_path / "folder").mkdir()
     alembic(empty_url, lambda config: command.upgrade(config, "0001"))
-    there = {"hosts": list(HOSTS.values()), "sessions": [session_row()], "sandboxes": SANDBOXES}
-    with opened(empty_url) as connection:
+    tables = {"hosts": list(HOSTS.values()), "sessions": [session_row()], "sandboxes": SANDBOXES}
+    with connect(empty_url) as connection:
         connection.exec_driver_sql("BEGIN")
-        for name, values in there.items():
+        for name, values in tables.items():
             table = sa.Table(name, sa.MetaData(), autoload_with=connection)
             naive = connection.dialect.name == "sqlite"
             connection.execute(sa.insert(table), [_stored(row, naive) for row in values])
@@ -119,32 +119,32 @@ def old_url(tmp_path: Path, empty_url: str) -> str:
 
 
 def _stored(row: dict[str, Any], naive: bool) -> dict[str, Any]:
-    """Times as that database keeps them."""
+    """The row with its times as the database stores them."""
     return {
         name: value.replace(tzinfo=None) if naive and isinstance(value, datetime) else value
         for name, value in row.items()
     }
 
 
-def moved(box: Sandbox, to: SandboxState) -> Sandbox:
-    return box.transition(to, NOW, "a test said so")
+def transition(sandbox: Sandbox, to: SandboxState) -> Sandbox:
+    return sandbox.transition(to, NOW, "a test said so")
 
 
-def test_an_upgrade_keeps_every_row_and_counts_what_holds_a_slot(old_url: str) -> None:
+def test_an_upgrade_keeps_every_row_and_counts_used_slots(old_url: str) -> None:
     before = {table: rows(old_url, table) for table in ("hosts", "sessions", "sandboxes")}
     upgrade.migrate(old_url)
 
-    for table, known in before.items():
-        now = rows(old_url, table)
-        assert len(now) == len(known)
-        for old, new in zip(known, now, strict=True):
-            same = {name: value for name, value in old.items() if name != "draining"}
-            assert {name: new[name] for name in same} == same
+    for table, old_rows in before.items():
+        new_rows = rows(old_url, table)
+        assert len(new_rows) == len(old_rows)
+        for old, new in zip(old_rows, new_rows, strict=True):
+            kept = {name: value for name, value in old.items() if name != "draining"}
+            assert {name: new[name] for name in kept} == kept
     used = {row["name"]: row["used"] for row in rows(old_url, "hosts")}
     assert used == {"busy": 4, "cordoned": 0, "draining": 1}
 
 
-def test_what_was_upgraded_is_read_and_goes_on(old_url: str) -> None:
+def test_an_upgraded_database_works(old_url: str) -> None:
     upgrade.migrate(old_url)
     store = sql_store.open_store(old_url, port_range=(21000, 21009))
     try:
@@ -160,18 +160,20 @@ def test_what_was_upgraded_is_read_and_goes_on(old_url: str) -> None:
         session = store.sessions.get(SESSION.id)
         assert (session.wish, session.refused_by, session.move) == (Wish(), (), None)
         assert (session.turns, session.reused) == (Turns(), False)
-        assert len(store.sandboxes.routes()) == 3, "what was served goes on being served"
+        assert len(store.sandboxes.routes()) == 3, "the same apps are still served"
 
         (broken,) = store.sandboxes.list(states=[SandboxState.BROKEN])
-        assert store.hosts.room(9) == 0, "its only open host is full"
-        stopping = store.sandboxes.save(moved(broken, SandboxState.STOPPING), SandboxState.BROKEN)
-        store.sandboxes.save(moved(stopping, SandboxState.GONE), SandboxState.STOPPING)
-        assert store.hosts.room(9) == 1
+        assert store.hosts.free_slots(9) == 0, "its only open host is full"
+        stopping = store.sandboxes.save(
+            transition(broken, SandboxState.STOPPING), SandboxState.BROKEN
+        )
+        store.sandboxes.save(transition(stopping, SandboxState.GONE), SandboxState.STOPPING)
+        assert store.hosts.free_slots(9) == 1
     finally:
         store.close()
 
 
-def test_an_upgrade_can_be_taken_back_with_every_row(old_url: str) -> None:
+def test_a_downgrade_restores_every_row(old_url: str) -> None:
     before = {table: rows(old_url, table) for table in ("hosts", "sessions", "sandboxes")}
     upgrade.migrate(old_url)
     alembic(old_url, lambda config: command.downgrade(config, "0001"))

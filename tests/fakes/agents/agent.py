@@ -1,7 +1,7 @@
-"""The agent's end of the generator's line, for tests without processes.
+"""The agent's end of the generator's channel, for tests without processes.
 
-The app is always static: what is in the folder is what it answers. `problems` are what becomes of
-the next starts, one each; `""` is a good one.
+The app is always static: it answers with the files in the folder. `problems` holds the results of
+the next starts, one each; `""` is a success.
 """
 
 from __future__ import annotations
@@ -10,43 +10,47 @@ import io
 from pathlib import Path
 from typing import Any
 
-from agent.generator.line import Line
+from agent.generator.channel import Channel
 
 TYPES = {".html": "text/html", ".css": "text/css"}
 
 
-class FakeAgent(Line):
-    """Answers at once; keeps what was said and asked, oldest first."""
+class FakeAgent(Channel):
+    """Answers at once. Keeps events and questions, oldest first."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(io.StringIO(), io.StringIO())
         self.folder = folder
         self.problems: list[str] = []
         self.console = ""
-        self.ran: dict[str, Any] = {"ended": "exited with status 0", "status": 0, "output": ""}
-        self.said: list[dict[str, Any]] = []
-        self.asked: list[dict[str, Any]] = []
-        self._runs = False
+        self.command_result: dict[str, Any] = {
+            "ended": "exited with status 0",
+            "status": 0,
+            "output": "",
+        }
+        self.sent: list[dict[str, Any]] = []
+        self.questions: list[dict[str, Any]] = []
+        self._is_running = False
 
-    def say(self, event: str, **fields: object) -> None:
-        self.said.append({"event": event, **fields})
+    def send(self, event: str, **fields: object) -> None:
+        self.sent.append({"event": event, **fields})
 
     def ask(self, question: str, **fields: Any) -> dict[str, Any]:
-        self.asked.append({"ask": question, **fields})
+        self.questions.append({"ask": question, **fields})
         if question == "run":
-            return self.ran
+            return self.command_result
         if question == "start":
             return self._start()
-        if not self._runs:
+        if not self._is_running:
             return {"ended": "was not started", "console": "", "pages": []}
         pages = [self._page(path) for path in fields["paths"]]
         return {"ended": "", "console": self.console, "pages": pages}
 
     def _start(self) -> dict[str, Any]:
         if not (self.folder / "spawn.json").exists():
-            return {"invalid": "there is no spawn.json in the folder"}
+            return {"invalid": "there is no spawn.json in the app's folder"}
         problem = self.problems.pop(0) if self.problems else ""
-        self._runs = not problem
+        self._is_running = not problem
         return {"problem": problem, "console": self.console}
 
     def _page(self, path: str) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""A small home on a UNIX socket, for tests of the agent: inbox, reports, bundles, gateway.
+"""A fake home on a UNIX socket, for tests of the agent: inbox, reports, bundles, gateway.
 
-It follows the agent protocol and nothing else of the control plane. It fails as it is told:
-`dismissed` refuses the sandbox, `stop` and `start` are a restart. What the model says comes from
-the Messages API at `model_url`. Everything that arrives is kept, in order, in plain lists.
+It speaks the agent protocol and nothing else of the control plane. A test makes it fail: `dismiss`
+refuses the sandbox, `stop` and `start` are a restart. Answers of the model come from the Messages
+API at `model_url`. Everything that arrives is kept, in order, in plain lists.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
+from orchestrator.contract.wire import ProtocolError, parse_report
+
 SANDBOX_TOKEN = "sandbox-secret-7f3a"
 SESSION_TOKEN = "session-secret-91bc"
 SOCKET_NAME = "agent.sock"
 
 
 class FakeHome:
-    """Start it as a context manager. `folder` is what a sandbox mounts at /run/spawn."""
+    """A context manager. A sandbox mounts `folder` at /run/spawn."""
 
     def __init__(self, folder: Path) -> None:
         self.socket_path = folder / SOCKET_NAME
@@ -37,7 +39,7 @@ class FakeHome:
         self.bundle = b""
         self.dismissed = False
         self.model_url = ""
-        # What arrived, oldest first; `story` has the kinds of calls in their order.
+        # Everything that arrived, oldest first; `story` has the kinds of calls in their order.
         self.polls: list[dict[str, str]] = []
         self.reports: list[dict[str, Any]] = []
         self.uploads: list[bytes] = []
@@ -65,7 +67,7 @@ class FakeHome:
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def stop(self) -> None:
-        """Close the socket and remove its file, as a control plane that goes down."""
+        """Close the socket and remove its file, as a control plane does when it stops."""
         server, self._server = self._server, None
         if server is not None:
             server.stopping = True
@@ -76,7 +78,7 @@ class FakeHome:
             self.socket_path.unlink(missing_ok=True)
 
     def assign(self, assignment_id: str, *, bundle: bytes = b"", **fields: Any) -> None:
-        """Put an assignment into the inbox; with a bundle its kind is `bundle` unless told."""
+        """Put an assignment into the inbox. Its kind is `bundle` unless `fields` name another."""
         reference = {"sha256": hashlib.sha256(bundle).hexdigest(), "size_bytes": len(bundle)}
         with self.changed:
             self.bundle = bundle
@@ -100,18 +102,18 @@ class FakeHome:
             self.dismissed = True
             self.changed.notify_all()
 
-    def record(self, what: str, into: list[Any], item: Any) -> None:
+    def record(self, event: str, items: list[Any], item: Any) -> None:
         with self.changed:
-            into.append(item)
-            self.story.append(what)
+            items.append(item)
+            self.story.append(event)
             self.changed.notify_all()
 
-    def wait_until(self, what: str, holds: Callable[[], Any], *, deadline_s: float = 60.0) -> Any:
-        """Return the first true value of `holds`, looked at whenever something arrives."""
+    def wait_until(self, event: str, holds: Callable[[], Any], *, deadline_s: float = 60.0) -> Any:
+        """Call `holds` whenever something arrives, and return its first true value."""
         with self.changed:
             value = self.changed.wait_for(holds, timeout=deadline_s)
         if not value:
-            raise AssertionError(f"gave up waiting for {what}; reports: {self.reports[-3:]}")
+            raise AssertionError(f"gave up waiting for {event}; reports: {self.reports[-3:]}")
         return value
 
     def wait_for_phase(self, phase: str, *, deadline_s: float = 60.0) -> dict[str, Any]:
@@ -134,7 +136,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     stopping = False
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """An agent that is stopped hangs up in the middle of things: that's no news."""
+        """Ignore it: an agent that is stopped hangs up in the middle of a request."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -159,8 +161,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         home = self.server.home
         body = self._body()
-        sealed = hashlib.sha256(body).hexdigest() == self.headers["X-Spawn-Sha256"]
-        if self.path != "/agent/bundle" or self._bearer() != SESSION_TOKEN or not sealed:
+        is_intact = hashlib.sha256(body).hexdigest() == self.headers["X-Spawn-Sha256"]
+        if self.path != "/agent/bundle" or self._bearer() != SESSION_TOKEN or not is_intact:
             self._answer(403)
             return
         healthy = self.headers["X-Spawn-Healthy"] == "1"
@@ -177,6 +179,11 @@ class _Handler(BaseHTTPRequestHandler):
             home.record("model", home.model_requests, body)
             self._forward(raw)
         elif self.path.endswith("/progress") and self._bearer() == SESSION_TOKEN:
+            try:
+                parse_report(body)
+            except ProtocolError:
+                self._answer(422)
+                return
             home.record(body["phase"], home.reports, body)
             self._answer(200, b'{"accepted": true}')
         else:
@@ -185,12 +192,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _inbox(self, wait_s: float, have: str) -> None:
         home = self.server.home
 
-        def news() -> bool:
+        def has_news() -> bool:
             other = home.assignment is not None and home.assignment["id"] != have
             return other or home.dismissed or self.server.stopping
 
         with home.changed:
-            home.changed.wait_for(news, timeout=wait_s)
+            home.changed.wait_for(has_news, timeout=wait_s)
             assignment = home.assignment
         if home.dismissed:
             self._answer(410)
@@ -202,28 +209,28 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(204)
 
     def _forward(self, raw: bytes) -> None:
-        """Hand a request on to the model and its answer back, broken off where that is."""
+        """Forward a request to the model, and its answer to the agent, also one that breaks off."""
         address = urlsplit(self.server.home.model_url)
-        wire = http.client.HTTPConnection(address.hostname or "", address.port, timeout=60)
+        connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=60)
         names = ("anthropic-version", "content-type", "accept")
-        passed = {name: self.headers[name] for name in names if name in self.headers}
+        headers = {name: self.headers[name] for name in names if name in self.headers}
         try:
-            wire.request("POST", self.path, raw, {**passed, "x-api-key": "the real key"})
-            answer = wire.getresponse()
-            self.send_response(answer.status)
+            connection.request("POST", self.path, raw, {**headers, "x-api-key": "the real key"})
+            response = connection.getresponse()
+            self.send_response(response.status)
             for name in ("content-type", "retry-after", "request-id"):
-                if answer.getheader(name):
-                    self.send_header(name, str(answer.getheader(name)))
+                if response.getheader(name):
+                    self.send_header(name, str(response.getheader(name)))
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
-            while chunk := answer.read1(65536):
+            while chunk := response.read1(65536):
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
                 self.wfile.flush()
             self.wfile.write(b"0\r\n\r\n")
         except (OSError, http.client.HTTPException):
             self.close_connection = True
         finally:
-            wire.close()
+            connection.close()
 
     def _bearer(self) -> str:
         return self.headers.get("Authorization", "").removeprefix("Bearer ")
@@ -239,8 +246,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-def wait_for(what: str, holds: Callable[[], Any], *, deadline_s: float = 30.0) -> Any:
-    """Ask `holds` until it is true: for what can't be waited upon, such as a remote state."""
+def wait_for(event: str, holds: Callable[[], Any], *, deadline_s: float = 30.0) -> Any:
+    """Poll `holds` until it is true. For what gives no signal, such as the state of a container."""
     pause = threading.Event()
     ends_at = time.monotonic() + deadline_s
     while time.monotonic() < ends_at:
@@ -249,4 +256,4 @@ def wait_for(what: str, holds: Callable[[], Any], *, deadline_s: float = 30.0) -
             if value:
                 return value
         pause.wait(0.05)
-    raise AssertionError(f"gave up waiting for {what}")
+    raise AssertionError(f"gave up waiting for {event}")

@@ -1,6 +1,6 @@
 """What the control plane answers in the tests of the command line.
 
-`tests/fakes/cli/api.py` gives these unless a test says otherwise.
+`tests/fakes/cli/api.py` returns these unless a test scripts something else.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ EXPIRES = "2099-01-02T03:04:05+00:00"
 
 
 def status(state: str, progress: int, message: str = "", **members: Any) -> Json:
-    """A Status."""
+    """The Status of a session."""
     ready = state == "ready"
     return {
         "session_id": SESSION,
@@ -47,7 +47,7 @@ def status(state: str, progress: int, message: str = "", **members: Any) -> Json
 
 
 def message(number: int, state: str, text: str = "make it blue", **members: Any) -> Json:
-    """What somebody asked of the app. A text of "" stands for version 1 back."""
+    """A user's message, or for a text of "" the wish to restore version 1."""
     return {
         "number": number,
         "kind": "message" if text else "restore",
@@ -63,11 +63,11 @@ def message(number: int, state: str, text: str = "make it blue", **members: Any)
     }
 
 
-def changing(asked: Json, state: str, progress: int, said: str, **members: Any) -> Json:
-    """The Status of an app that is being changed: its link stays."""
-    change = {name: asked[name] for name in ("number", "kind", "text", "restores")}
+def changing(request: Json, state: str, progress: int, text: str, **members: Any) -> Json:
+    """The Status of a session while its app is changed: it keeps its link."""
+    change = {name: request[name] for name in ("number", "kind", "text", "restores")}
     serving: Json = {"url": LINK, "version": 1, "change": change}
-    return status(state, progress, said, **serving | members)
+    return status(state, progress, text, **serving | members)
 
 
 def version(number: int, **members: Any) -> Json:
@@ -117,7 +117,7 @@ VERSIONS = [
 
 
 def operator_status(base: Json, **members: Any) -> Json:
-    """What operators see of it."""
+    """A session's Status with the members that operators see."""
     return {
         **base,
         "user_id": "usr_" + "b" * 26,
@@ -224,6 +224,22 @@ TEMPLATE = {
 SESSIONS = [
     operator_status(READY),
     operator_status({**GENERATING, "session_id": OTHER, "prompt": "\x1b[31mred\x1b]0;pwned\x07"}),
+]
+AUDIT = [
+    {
+        "at": "2026-01-02T03:04:05+00:00",
+        "actor": "daemon",
+        "action": "host_lost",
+        "subject": "a-host-with-a-rather-long-name",
+        "detail": "3 sandboxes; \x1b[31mno answer",
+    },
+    {
+        "at": "2026-01-02T03:04:04+00:00",
+        "actor": "usr_" + "o" * 26,
+        "action": "session_ended",
+        "subject": SESSION,
+        "detail": "",
+    },
 ]
 _FIGURES = {
     "calls": 12,

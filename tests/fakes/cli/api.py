@@ -1,7 +1,7 @@
-"""A small stand-in for the control plane's API, for `tests/integration/test_cli*.py`.
+"""A small stand-in for the control plane's API, for `tests/integration/cli`.
 
-Answers are scripted: `answer()` queues what the next requests to a path get; without a script a
-path gives the usual answer. Sessions advance by one step of their script per poll, never by time.
+Answers are scripted: `answer()` queues what the next requests to a path get. A path without queued
+answers returns its default. Sessions advance by one step of their script per poll, never by time.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tests.fakes.cli.answers import (
+    AUDIT,
     CHECKS,
     COST,
     GENERATING,
@@ -57,19 +58,20 @@ class Scripted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class ReceivedRequest:
     """One request, as it came in."""
 
     method: str
     path: str
     query: Mapping[str, str]
+    query_items: Sequence[tuple[str, str]]  # the same, with repeated names
     headers: Mapping[str, str]
     body: Any
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """How everything is between two polls."""
+    """The state of the session between two polls."""
 
     status: Json
     messages: Sequence[Json] = ()
@@ -79,16 +81,16 @@ class CliApi:
     """The server, on a free port of 127.0.0.1: `with CliApi() as api: ... api.port`."""
 
     def __init__(self) -> None:
-        self.seen: list[Seen] = []
+        self.received: list[ReceivedRequest] = []
         self.not_modified = 0  # polls that were answered with 304
         self._scripts: dict[str, deque[Scripted]] = defaultdict(deque)
-        self._story: deque[Step] = deque()
-        self.tell(QUEUED, GENERATING, READY)
+        self._steps: deque[Step] = deque()
+        self.script_statuses(QUEUED, GENERATING, READY)
         self._revision = 1
-        self.hosts: dict[str, Json] = {one["name"]: dict(one) for one in (HOST, REMOTE)}
+        self.hosts: dict[str, Json] = {host["name"]: dict(host) for host in (HOST, REMOTE)}
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
-        routes = [Route("/{path:path}", self._any, methods=["GET", "POST", "DELETE"])]
+        routes = [Route("/{path:path}", self._handle, methods=["GET", "POST", "DELETE"])]
         config = uvicorn.Config(
             Starlette(routes=routes), log_level="warning", ws="none", lifespan="off"
         )
@@ -108,13 +110,13 @@ class CliApi:
     def answer(
         self, path: str, http_status: int, body: Json | str, headers: Json | None = None
     ) -> None:
-        """What the next request to `path` gets, once those queued before are used up."""
+        """Queue an answer for a request to `path`, after those that are queued already."""
         self._scripts[path].append(
             Scripted(status=http_status, body=body, headers=dict(headers or {}))
         )
 
     def refuse(self, path: str, http_status: int, code: str, detail: str, **members: Any) -> None:
-        """The same, as a problem. `retry_after` becomes the header."""
+        """Queue a problem as the answer. `retry_after` becomes the header."""
         wait = members.pop("retry_after", None)
         headers = {"content-type": "application/problem+json"}
         if wait is not None:
@@ -122,25 +124,28 @@ class CliApi:
         body = {"type": "about:blank", "title": code, "status": http_status, "code": code}
         self.answer(path, http_status, {**body, "detail": detail, **members}, headers)
 
-    def tell(self, *story: Json) -> None:
-        """The next session's way: its status at each poll; the last one stays."""
-        self._story = deque(Step(status=one, messages=MESSAGES) for one in story)
+    def script_statuses(self, *statuses: Json) -> None:
+        """Set the session's status at each poll. The last one stays."""
+        self._steps = deque(Step(status=status, messages=MESSAGES) for status in statuses)
 
-    def tell_changes(self, *story: tuple[Json, Sequence[Json]]) -> None:
-        """The same for changes: the status, and the messages with it. What is asked for is answered
-        with the last one of the first step."""
-        self._story = deque(Step(status=one, messages=said) for one, said in story)
+    def script_changes(self, *steps: tuple[Json, Sequence[Json]]) -> None:
+        """Set the session's status and messages at each poll. The request for a change is answered
+        with the last message of the first step."""
+        self._steps = deque(Step(status=status, messages=messages) for status, messages in steps)
 
-    def requests(self, method: str, path: str) -> Sequence[Seen]:
-        return [one for one in self.seen if (one.method, one.path) == (method, path)]
+    def requests(self, method: str, path: str) -> Sequence[ReceivedRequest]:
+        return [
+            request for request in self.received if (request.method, request.path) == (method, path)
+        ]
 
-    async def _any(self, request: Request) -> Response:
+    async def _handle(self, request: Request) -> Response:
         path = request.url.path
-        self.seen.append(
-            Seen(
+        self.received.append(
+            ReceivedRequest(
                 method=request.method,
                 path=path,
                 query=dict(request.query_params),
+                query_items=request.query_params.multi_items(),
                 headers=dict(request.headers),
                 body=await request.json() if request.method == "POST" else None,
             )
@@ -152,11 +157,11 @@ class CliApi:
         if path == f"/api/status/{SESSION}":
             return self._poll(request)
         if path.startswith(_HOSTS):
-            return self._host(request.method, path, self.seen[-1].body or {})
-        return self._usual(request.method, path)
+            return self._host(request.method, path, self.received[-1].body or {})
+        return self._default(request.method, path)
 
     def _host(self, method: str, path: str, body: Json) -> Response:
-        """Hosts that come up, are emptied and leave at once."""
+        """Hosts join, drain and leave at once."""
         name, _, action = path.removeprefix(_HOSTS).strip("/").partition("/")
         if (method, name) == ("GET", ""):
             return JSONResponse({"hosts": list(self.hosts.values())})
@@ -178,50 +183,50 @@ class CliApi:
         return JSONResponse(self._shown(name))
 
     def _shown(self, name: str) -> Json:
-        found = self.hosts[name]
-        return {**found, "sandboxes": [] if found["used"] == 0 else [{**SANDBOX, "image": "i:1"}]}
+        host = self.hosts[name]
+        return {**host, "sandboxes": [] if host["used"] == 0 else [{**SANDBOX, "image": "i:1"}]}
 
     def _poll(self, request: Request) -> Response:
-        """A change at each poll that knows the last one, and a 304 in between."""
+        """A poll with the current etag gets a 304 and moves on to the next step, if any is left."""
         etag = f'"{self._revision}"'
-        known = request.headers.get("if-none-match")
-        if known == etag and len(self._story) > 1:
-            self._story.popleft()
+        if request.headers.get("if-none-match") == etag and len(self._steps) > 1:
+            self._steps.popleft()
             self._revision += 1
             self.not_modified += 1
             return Response(status_code=304, headers={"ETag": etag})
-        return JSONResponse(self._story[0].status, headers={"ETag": etag})
+        return JSONResponse(self._steps[0].status, headers={"ETag": etag})
 
-    def _usual(self, method: str, path: str) -> Response:
-        one, own = f"/api/admin/sessions/{SESSION}", f"/api/sessions/{SESSION}"
-        now = self._story[0]
-        asked = {"message": now.messages[-1] if now.messages else {}, "session": now.status}
-        usual: dict[tuple[str, str], tuple[int, Json]] = {
+    def _default(self, method: str, path: str) -> Response:
+        admin, own = f"/api/admin/sessions/{SESSION}", f"/api/sessions/{SESSION}"
+        step = self._steps[0]
+        change = {"message": step.messages[-1] if step.messages else {}, "session": step.status}
+        defaults: dict[tuple[str, str], tuple[int, Json]] = {
             ("GET", "/health"): (200, {"status": "ok"}),
             ("GET", "/ready"): (200, {"ready": True, "checks": CHECKS}),
-            ("POST", "/api/sessions"): (202, now.status),
-            ("GET", f"{own}/messages"): (200, {"messages": list(now.messages)}),
-            ("POST", f"{own}/messages"): (202, asked),
+            ("POST", "/api/sessions"): (202, step.status),
+            ("GET", f"{own}/messages"): (200, {"messages": list(step.messages)}),
+            ("POST", f"{own}/messages"): (202, change),
             ("GET", f"{own}/versions"): (200, {"versions": VERSIONS}),
-            ("POST", f"{own}/versions/1/restore"): (202, asked),
+            ("POST", f"{own}/versions/1/restore"): (202, change),
             ("GET", f"{own}/usage"): (200, COST),
             ("GET", "/api/templates"): (200, {"templates": [TEMPLATE]}),
             ("GET", "/api/admin/overview"): (200, OVERVIEW),
             ("GET", "/api/admin/pool"): (200, {**POOL, "sandboxes": [SANDBOX]}),
-            ("GET", "/api/admin/sessions"): (200, {"sessions": SESSIONS}),
-            ("GET", one): (200, operator_status(READY, sandbox=SANDBOX)),
-            ("DELETE", one): (202, operator_status(status("destroying", 100))),
-            ("POST", f"{one}/extend"): (200, operator_status(READY)),
-            ("GET", f"{one}/logs"): (200, {"lines": LINES}),
+            ("GET", "/api/admin/sessions"): (200, {"sessions": SESSIONS, "next": None}),
+            ("GET", "/api/admin/audit"): (200, {"entries": AUDIT, "next": None}),
+            ("GET", admin): (200, operator_status(READY, sandbox=SANDBOX)),
+            ("DELETE", admin): (202, operator_status(status("destroying", 100))),
+            ("POST", f"{admin}/extend"): (200, operator_status(READY)),
+            ("GET", f"{admin}/logs"): (200, {"lines": LINES}),
             ("GET", "/api/admin/keys"): (200, {"keys": [KEY_ROW]}),
             ("GET", "/api/admin/usage"): (200, USAGE),
             ("POST", "/api/admin/keys"): (201, {**KEY_ROW, "key": "spk_shownonce"}),
         }
         if (method, path) == ("DELETE", f"/api/admin/keys/{KEY_ROW['key_id']}"):
             return Response(status_code=204)
-        if (method, path) not in usual:
+        if (method, path) not in defaults:
             return _problem(404, "session_unknown", "there is no such session")
-        code, body = usual[method, path]
+        code, body = defaults[method, path]
         headers = {"ETag": f'"{self._revision}"'} if path == "/api/sessions" else {}
         return JSONResponse(body, code, headers)
 
@@ -230,10 +235,10 @@ _HOSTS = "/api/admin/hosts"
 _BEARER = f"Bearer {KEY}"
 
 
-def _respond(one: Scripted) -> Response:
-    if isinstance(one.body, str):
-        return Response(one.body, one.status, dict(one.headers))
-    return JSONResponse(dict(one.body), one.status, dict(one.headers))
+def _respond(answer: Scripted) -> Response:
+    if isinstance(answer.body, str):
+        return Response(answer.body, answer.status, dict(answer.headers))
+    return JSONResponse(dict(answer.body), answer.status, dict(answer.headers))
 
 
 def _problem(http_status: int, code: str, detail: str) -> Response:

@@ -1,6 +1,6 @@
-"""What the fake Messages API says: turns as data, and their content.
+"""The turns that the fake Messages API can play, as data, and their content.
 
-Called by `messages_api`, and by the tests that build turns. Nothing here knows HTTP.
+`messages_api` plays them; tests build them. Nothing here knows HTTP.
 """
 
 import json
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from orchestrator.entrypoints.demo.server import cut_to
 from orchestrator.entrypoints.demo.wire import CHARS_PER_TOKEN, Block, Reply
 
-MAX_DELAY_S = 1.0  # a test that waits for more between two events waits for nothing
+MAX_DELAY_S = 1.0  # no test needs a longer pause between two events
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +18,7 @@ class TextTurn:
     """The model answers in words (`stop_reason` end_turn)."""
 
     text: str
-    thinking: str = ""  # not empty: a thinking block comes first
+    thinking: str = ""  # not empty: starts with a thinking block
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class ToolTurn:
 
     name: str
     input: Mapping[str, object]
-    text: str = ""  # not empty: said in a text block before the call
+    text: str = ""  # not empty: a text block before the call
     thinking: str = ""
 
 
@@ -42,7 +42,7 @@ class CallsTurn:
 
 @dataclass(frozen=True, kw_only=True)
 class MalformedToolInput:
-    """A tool call whose input is not JSON. Only a stream can show it: unstreamed, `input` is {}."""
+    """A tool call whose input is not JSON. Only a stream shows that; otherwise `input` is {}."""
 
     name: str = "write_files"
     raw: str = '{"manifest": oops'
@@ -50,7 +50,7 @@ class MalformedToolInput:
 
 @dataclass(frozen=True, kw_only=True)
 class UnfinishedCall:
-    """A tool call that breaks off: its block never stops, and yet the message ends as if it had."""
+    """A tool call whose block never stops, although the message ends as if it had."""
 
     name: str = "write_file"
     raw: str = '{"path": "index.html", "content": "<h1>'
@@ -58,7 +58,7 @@ class UnfinishedCall:
 
 @dataclass(frozen=True, kw_only=True)
 class MaxTokens:
-    """The turn breaks off halfway (`stop_reason` max_tokens), mid-word or mid-JSON."""
+    """The turn stops halfway (`stop_reason` max_tokens), mid-word or mid-JSON."""
 
     turn: TextTurn | ToolTurn | CallsTurn
 
@@ -74,19 +74,19 @@ class Refusal:
 
 @dataclass(frozen=True, kw_only=True)
 class ErrorTurn:
-    """The service fails: as an HTTP status or, once `after_events` are out, as an SSE error."""
+    """The service fails: with an HTTP status, or with an SSE error after `after_events` events."""
 
     status: int = 529
     type: str = "overloaded_error"
     message: str = "Overloaded"
-    code: str = ""  # a gateway's own, beside the type
+    code: str = ""  # a gateway's own code, added to the type
     retry_after: float | None = None  # seconds, sent as the `retry-after` header
-    after_events: int | None = None  # only for streams; None: the HTTP status says it
+    after_events: int | None = None  # only for streams; None: fail with the HTTP status
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """The connection breaks after so many events; an unstreamed body breaks off in its middle."""
+    """The connection breaks after so many events, or in the middle of an unstreamed body."""
 
     after_events: int
     turn: "Turn" = TextTurn(text="A sentence that nobody will read to its end.")
@@ -94,7 +94,7 @@ class Cut:
 
 @dataclass(frozen=True, kw_only=True)
 class Drip:
-    """Each event comes `delay_s` after the one before it, and an unstreamed answer that late."""
+    """Each event, or an unstreamed answer, is sent after a pause of `delay_s`."""
 
     delay_s: float
     turn: "Turn" = TextTurn(text="Word by word by word.")
@@ -106,47 +106,47 @@ class Drip:
 
 @dataclass(frozen=True, kw_only=True)
 class Stall:
-    """After so many events nothing but pings, so many of them; then the connection breaks."""
+    """After so many events come `pings` pings and nothing else; then the connection breaks."""
 
     after_events: int
     pings: int
     turn: "Turn" = TextTurn(text="A sentence that is never ended.")
 
 
-Said = TextTurn | ToolTurn | CallsTurn | MalformedToolInput | UnfinishedCall | MaxTokens | Refusal
-Turn = Said | ErrorTurn | Cut | Drip | Stall
+Answer = TextTurn | ToolTurn | CallsTurn | MalformedToolInput | UnfinishedCall | MaxTokens | Refusal
+Turn = Answer | ErrorTurn | Cut | Drip | Stall
 
 
-def reply_of(turn: Said, *, max_tokens: int) -> Reply:
-    """Return the content of a turn, broken off where `max_tokens` are spent."""
+def reply_of(turn: Answer, *, max_tokens: int) -> Reply:
+    """The content of a turn, cut off after `max_tokens`."""
     if isinstance(turn, MaxTokens):
         whole = _whole_reply(turn.turn)
         chars = sum(len(block.payload) for block in whole.blocks)
-        # What came before the last block arrives whole: that is what a client can make use of.
-        kept = max(chars // 2, chars - len(whole.blocks[-1].payload) // 2)
-        return cut_to(whole, min(max_tokens, kept / CHARS_PER_TOKEN))
+        # Only the last block is cut: a client can use the blocks before it.
+        kept_chars = max(chars // 2, chars - len(whole.blocks[-1].payload) // 2)
+        return cut_to(whole, min(max_tokens, kept_chars / CHARS_PER_TOKEN))
     return cut_to(_whole_reply(turn), max_tokens)
 
 
-def _whole_reply(turn: Said) -> Reply:
+def _whole_reply(turn: Answer) -> Reply:
     if isinstance(turn, Refusal):
         details = {"type": "refusal", "category": turn.category, "explanation": turn.explanation}
-        return Reply(blocks=_words(turn.text), stop_reason="refusal", stop_details=details)
+        return Reply(blocks=_text_blocks(turn.text), stop_reason="refusal", stop_details=details)
     if isinstance(turn, MalformedToolInput | UnfinishedCall):
         call = Block(kind="tool_use", payload=turn.raw, tool=turn.name)
         finished = isinstance(turn, MalformedToolInput)
         return Reply(blocks=[replace(call, finished=finished)], stop_reason="tool_use")
     assert not isinstance(turn, MaxTokens)
-    thoughts = [Block(kind="thinking", payload=turn.thinking)] if turn.thinking else []
+    thinking = [Block(kind="thinking", payload=turn.thinking)] if turn.thinking else []
     if isinstance(turn, TextTurn):
-        return Reply(blocks=[*thoughts, *_words(turn.text)], stop_reason="end_turn")
-    named = [(turn.name, turn.input)] if isinstance(turn, ToolTurn) else turn.calls
-    calls = [
-        Block(kind="tool_use", payload=json.dumps(given, ensure_ascii=False), tool=name)
-        for name, given in named
+        return Reply(blocks=[*thinking, *_text_blocks(turn.text)], stop_reason="end_turn")
+    calls = [(turn.name, turn.input)] if isinstance(turn, ToolTurn) else turn.calls
+    call_blocks = [
+        Block(kind="tool_use", payload=json.dumps(tool_input, ensure_ascii=False), tool=name)
+        for name, tool_input in calls
     ]
-    return Reply(blocks=[*thoughts, *_words(turn.text), *calls], stop_reason="tool_use")
+    return Reply(blocks=[*thinking, *_text_blocks(turn.text), *call_blocks], stop_reason="tool_use")
 
 
-def _words(text: str) -> list[Block]:
+def _text_blocks(text: str) -> list[Block]:
     return [Block(kind="text", payload=text)] if text else []

@@ -1,7 +1,7 @@
-"""A provider that counts: Anthropic's API and an OpenAI-compatible one on a free port, plain ASGI.
+"""A fake provider for gateway tests: Anthropic's API and an OpenAI-compatible one on a free port.
 
-It answers the same few words each time unless told otherwise, can hold every call at a gate, and
-knows how many calls came, ran at once, and were given up by their client.
+It gives the same short answer each time, unless a test scripts another one. It can hold all calls
+at a gate. It counts the calls that arrived, ran at the same time, and were cancelled by the client.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ OUTPUT_TOKENS = 7
 
 @dataclass(frozen=True, kw_only=True)
 class Scripted:
-    """One answer, given once."""
+    """One answer to one call."""
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
-    error: str = "overloaded_error"  # type of the error, where the status is one
-    cut_after: int | None = None  # events of a stream, then the connection breaks
-    events: tuple[Json, ...] | None = None  # of a stream, instead of the usual ones
-    drop: bool = False  # close the connection without a word
+    error: str = "overloaded_error"  # the error's type, if the status is an error
+    cut_after: int | None = None  # the connection breaks after so many events of a stream
+    events: tuple[Json, ...] | None = None  # of a stream; None: the usual ones
+    drop: bool = False  # close the connection without an answer
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
-    """One request, as it came in."""
+class RecordedRequest:
+    """One request as it arrived."""
 
     path: str
     query: str
@@ -53,10 +53,11 @@ class ProviderFake:
         self._changed = threading.Condition()
         self._scripted: deque[Scripted] = deque()
         self._always: Scripted | None = None
-        self._seen: list[Seen] = []
-        self._under_way = self.most_at_once = self.cancelled = self.finished = 0
+        self._requests: list[RecordedRequest] = []
+        self._running = self.max_running = self.cancelled = self.finished = 0
         self._stream_gate_after: int | None = None
-        # Named as TCP, or asyncio leaves Nagle's algorithm on and every other packet is 40 ms late.
+        # IPPROTO_TCP must be explicit. Otherwise asyncio leaves Nagle's algorithm on, and every
+        # second packet is 40 ms late.
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self._socket.bind(("127.0.0.1", 0))
         self._socket.listen(128)
@@ -82,43 +83,48 @@ class ProviderFake:
         self._thread.join(timeout=10)
         assert not self._thread.is_alive(), "the provider did not stop within 10 s"
 
-    # What it is told
+    # Called by tests, to script it
 
     def play(self, *answers: Scripted) -> None:
-        """Answer the next calls with these, one each."""
+        """Answer the next calls with these answers, one each."""
         with self._changed:
             self._scripted.extend(answers)
 
     def always(self, answer: Scripted | None) -> None:
+        """Answer with this when no other answer is scripted. None: the usual answer."""
         with self._changed:
             self._always = answer
 
     def hold(self, *, after_events: int | None = None) -> None:
-        """Let no answer begin before `release`; or none go on after so many events of a stream."""
+        """Hold back all answers until `release`: from the start, or after so many stream events."""
         self._stream_gate_after = after_events
         self._set_gate(False)
 
     def release(self) -> None:
         self._set_gate(True)
 
-    # What it knows
+    # Called by tests, to look at it
 
     @property
-    def seen(self) -> list[Seen]:
+    def requests(self) -> list[RecordedRequest]:
         with self._changed:
-            return list(self._seen)
+            return list(self._requests)
 
     def wait_for(self, **counts: int) -> None:
-        """Wait until so many calls were `seen`, `finished` or `cancelled`."""
+        """Wait until so many `requests` arrived, were `finished` or `cancelled`."""
 
         def reached() -> bool:
-            now = {"seen": len(self._seen), "finished": self.finished, "cancelled": self.cancelled}
-            return all(now[name] >= count for name, count in counts.items())
+            counted = {
+                "requests": len(self._requests),
+                "finished": self.finished,
+                "cancelled": self.cancelled,
+            }
+            return all(counted[name] >= count for name, count in counts.items())
 
         with self._changed:
-            assert self._changed.wait_for(reached, 20), (counts, self._seen, self.cancelled)
+            assert self._changed.wait_for(reached, 20), (counts, self._requests, self.cancelled)
 
-    # How it works
+    # The server
 
     def _serve(self) -> None:
         async def main() -> None:
@@ -134,20 +140,20 @@ class ProviderFake:
     def _set_gate(self, is_open: bool) -> None:
         assert self._loop is not None
         assert self._gate is not None
-        done = threading.Event()
+        changed = threading.Event()
 
         def change() -> None:
             assert self._gate is not None
             (self._gate.set if is_open else self._gate.clear)()
-            done.set()
+            changed.set()
 
         self._loop.call_soon_threadsafe(change)
-        assert done.wait(10)
+        assert changed.wait(10)
 
     def _count(self, **changes: int) -> None:
         with self._changed:
-            self._under_way += changes.pop("under_way", 0)
-            self.most_at_once = max(self.most_at_once, self._under_way)
+            self._running += changes.pop("running", 0)
+            self.max_running = max(self.max_running, self._running)
             self.cancelled += changes.pop("cancelled", 0)
             self.finished += changes.pop("finished", 0)
             self._changed.notify_all()
@@ -161,8 +167,8 @@ class ProviderFake:
                 break
         body = json.loads(raw)
         with self._changed:
-            self._seen.append(
-                Seen(
+            self._requests.append(
+                RecordedRequest(
                     path=scope["path"],
                     query=scope["query_string"].decode(),
                     headers={name.decode(): value.decode() for name, value in scope["headers"]},
@@ -170,17 +176,17 @@ class ProviderFake:
                 )
             )
             script = self._scripted.popleft() if self._scripted else self._always or Scripted()
-        self._count(under_way=1)
-        answering = asyncio.create_task(self._answer(scope["path"], body, script, send))
-        gone = asyncio.create_task(receive())
-        await asyncio.wait({answering, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if answering.done():
-            answering.result()
-            self._count(under_way=-1, finished=1)
+        self._count(running=1)
+        answer = asyncio.create_task(self._answer(scope["path"], body, script, send))
+        disconnect = asyncio.create_task(receive())
+        await asyncio.wait({answer, disconnect}, return_when=asyncio.FIRST_COMPLETED)
+        if answer.done():
+            answer.result()
+            self._count(running=-1, finished=1)
         else:
-            answering.cancel()
-            self._count(under_way=-1, cancelled=1)
-        gone.cancel()
+            answer.cancel()
+            self._count(running=-1, cancelled=1)
+        disconnect.cancel()
 
     async def _answer(self, path: str, body: Json, script: Scripted, send: Any) -> None:
         assert self._gate is not None
@@ -205,18 +211,18 @@ class ProviderFake:
         if not body.get("stream"):
             await _send(send, script, [json.dumps(completion_of(body)).encode()])
             return
-        chunks = [f"data: {json.dumps(one)}\n\n".encode() for one in chunks_of(body)]
+        chunks = [f"data: {json.dumps(chunk)}\n\n".encode() for chunk in chunks_of(body)]
         await self._stream([*chunks, b"data: [DONE]\n\n"], script, send)
 
     async def _stream(self, frames: list[bytes], script: Scripted, send: Any) -> None:
         assert self._gate is not None
         await send(_start(200, {**script.headers, "content-type": "text/event-stream"}))
-        for number, one in enumerate(frames):
+        for number, frame_bytes in enumerate(frames):
             if number == script.cut_after:
                 return
             if number == self._stream_gate_after:
                 await self._gate.wait()
-            await send({"type": "http.response.body", "body": one, "more_body": True})
+            await send({"type": "http.response.body", "body": frame_bytes, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
@@ -265,32 +271,32 @@ def stream_of(body: Json) -> list[Json]:
 
 
 def completion_of(body: Json) -> Json:
-    said: Json = {"role": "assistant", "content": "".join(WORDS)}
+    message: Json = {"role": "assistant", "content": "".join(WORDS)}
     if body.get("tools"):
         name = body["tools"][0]["function"]["name"]
         function = {"name": name, "arguments": '{"path": "a"}'}
-        said["tool_calls"] = [{"id": "call_1", "type": "function", "function": function}]
+        message["tool_calls"] = [{"id": "call_1", "type": "function", "function": function}]
     finish = "tool_calls" if body.get("tools") else "stop"
     return {
         "id": "cmpl_1",
         "model": body["model"],
-        "choices": [{"index": 0, "message": said, "finish_reason": finish}],
+        "choices": [{"index": 0, "message": message, "finish_reason": finish}],
         "usage": {"prompt_tokens": INPUT_TOKENS, "completion_tokens": OUTPUT_TOKENS},
     }
 
 
 def chunks_of(body: Json) -> list[Json]:
     whole = completion_of(body)
-    said, finish = whole["choices"][0]["message"], whole["choices"][0]["finish_reason"]
+    message, finish = whole["choices"][0]["message"], whole["choices"][0]["finish_reason"]
     deltas: list[Json] = [{"content": word} for word in WORDS]
-    for index, call in enumerate(said.get("tool_calls", ())):
+    for index, call in enumerate(message.get("tool_calls", ())):
         function = {**call["function"], "arguments": ""}
         deltas.append({"tool_calls": [{**call, "index": index, "function": function}]})
         arguments = {"arguments": call["function"]["arguments"]}
         deltas.append({"tool_calls": [{"index": index, "function": arguments}]})
-    made = [_chunk(whole, [{"index": 0, "delta": delta}]) for delta in deltas]
-    made.append(_chunk(whole, [{"index": 0, "delta": {}, "finish_reason": finish}]))
-    return [*made, {**_chunk(whole, []), "usage": whole["usage"]}]
+    chunks = [_chunk(whole, [{"index": 0, "delta": delta}]) for delta in deltas]
+    chunks.append(_chunk(whole, [{"index": 0, "delta": {}, "finish_reason": finish}]))
+    return [*chunks, {**_chunk(whole, []), "usage": whole["usage"]}]
 
 
 def frame(event: Json) -> bytes:

@@ -1,7 +1,7 @@
-"""The real page over a scripted API: for `tests/e2e/test_page*.py`, and for working on the page.
+"""Serves the real page over a scripted API: for `tests/e2e/test_page*.py`, and for page developers.
 
-Sessions advance by one step of their script (`page_scripts`) with each poll, never by time; a test
-that looks at each step sets how many they may go. Tests start `PageApi` in a thread;
+With each poll a session advances by one step of its script (`scripts.py`), never with time. A test
+that checks each step limits the number of steps. Tests start `PageApi` in a thread.
 `python -m tests.fakes.page.api --port 8090` serves in the foreground.
 """
 
@@ -39,7 +39,7 @@ from tests.fakes.page.scripts import (
 ROOT = Path(__file__).parents[3] / "orchestrator"
 WEB = ROOT / "entrypoints" / "api" / "web"
 CATALOG = ROOT / "catalog"
-CSP = (  # stricter than a server needs to be: what passes here passes everywhere
+CSP = (  # stricter than the real one: a page that works here works everywhere
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
     " base-uri 'none'; form-action 'none'; frame-ancestors 'none';"
     " require-trusted-types-for 'script'; trusted-types 'none'"
@@ -52,21 +52,27 @@ class PageApi:
 
     def __init__(self, *, port: int = 0) -> None:
         self.sessions: dict[str, Scripted] = {}
-        self.keys: list[str] = []  # Idempotency-Key of each POST
-        self.not_modified = 0  # answers 304
-        self.unanswered = 0  # polls that got 503
-        self.asked: list[Json] = []  # bodies of the requests for a session
-        self.reads: list[str] = []  # GETs of messages, versions and usage, by the last word
-        self.courses: deque[Course] = deque()  # of the next messages; else they are carried out
-        self.reuses = False  # whether an equal prompt gets the app made before
-        self.scripts: deque[tuple[Step, ...]] = deque()  # of the next sessions; else the usual way
-        self.refusals: deque[tuple[int, Json]] = deque()  # answers to the next changes
+        self.keys: list[str] = []  # the Idempotency-Key of each POST
+        self.not_modified = 0  # number of 304 answers
+        self.unanswered = 0  # number of polls that got 503
+        self.session_requests: list[Json] = []  # bodies of POST /api/sessions
+        self.reads: list[
+            str
+        ] = []  # GETs of messages, versions and usage: the last part of the path
+        self.courses: deque[Course] = deque()  # for the next messages; if empty, they succeed
+        self.reuses = False  # whether an equal prompt gets the earlier app
+        self.scripts: deque[tuple[Step, ...]] = (
+            deque()
+        )  # for the next sessions; if empty, the usual scripts
+        self.refusals: deque[tuple[int, Json]] = (
+            deque()
+        )  # answers to the next POST or DELETE requests
         self.is_away = False  # polls get 503
-        self.steps: int | None = None  # how many steps sessions may still go; None: any number
+        self.steps: int | None = None  # steps that sessions may still take; None: any number
         self.templates = [
             json.loads(path.read_text()) for path in sorted(CATALOG.glob("*/spawn.json"))
         ]
-        self._made: dict[str, str] = {}  # Idempotency-Key -> session id, or number of a message
+        self._results: dict[str, str] = {}  # Idempotency-Key -> session id or message number
         self._socket = socket.create_server(("127.0.0.1", port))
         self.port = self._socket.getsockname()[1]
         self.url = f"http://localhost:{self.port}"
@@ -75,7 +81,7 @@ class PageApi:
         self._thread = threading.Thread(target=self.serve, name="page-api")
 
     def _app(self) -> Starlette:
-        one = "/api/sessions/{id}"
+        session = "/api/sessions/{id}"
         return Starlette(
             routes=[
                 Route("/", self._page),
@@ -84,14 +90,16 @@ class PageApi:
                 Route("/api/sessions", self._list, methods=["GET"]),
                 Route("/api/sessions", self._create, methods=["POST"]),
                 Route("/api/status/{id}", self._status),
-                Route(f"{one}/extend", self._extend, methods=["POST"]),
-                Route(f"{one}/logs", self._logs),
-                Route(f"{one}/messages", self._messages),
-                Route(f"{one}/messages", self._say, methods=["POST"]),
-                Route(f"{one}/versions", self._versions),
-                Route(f"{one}/versions/{{version:int}}/restore", self._restore, methods=["POST"]),
-                Route(f"{one}/usage", self._usage),
-                Route(one, self._end, methods=["DELETE"]),
+                Route(f"{session}/extend", self._extend, methods=["POST"]),
+                Route(f"{session}/logs", self._logs),
+                Route(f"{session}/messages", self._messages),
+                Route(f"{session}/messages", self._say, methods=["POST"]),
+                Route(f"{session}/versions", self._versions),
+                Route(
+                    f"{session}/versions/{{version:int}}/restore", self._restore, methods=["POST"]
+                ),
+                Route(f"{session}/usage", self._usage),
+                Route(session, self._end, methods=["DELETE"]),
             ]
         )
 
@@ -108,7 +116,7 @@ class PageApi:
         self._socket.close()
 
     def refuse(self, status: int, code: str, detail: str, **members: Any) -> None:
-        """Turn the next POST or DELETE down. `retry_after` becomes the header."""
+        """Refuse the next POST or DELETE. `retry_after` becomes the header of that name."""
         body = {"type": "about:blank", "title": code, "status": status, "code": code}
         self.refusals.append((status, {**body, "detail": detail, **members}))
 
@@ -122,9 +130,9 @@ class PageApi:
 
     async def _list(self, request: Request) -> Response:
         user = request.cookies.get("spawn_user")
-        own = [found for found in self.sessions.values() if found.user == user]
-        own.sort(key=lambda found: found.created_at, reverse=True)
-        answer = JSONResponse({"sessions": [found.status(self.port) for found in own]})
+        own = [session for session in self.sessions.values() if session.user == user]
+        own.sort(key=lambda session: session.created_at, reverse=True)
+        answer = JSONResponse({"sessions": [session.status(self.port) for session in own]})
         if user is None:
             answer.set_cookie("spawn_user", uuid.uuid4().hex, httponly=True, samesite="lax")
         return answer
@@ -134,19 +142,20 @@ class PageApi:
         if self.refusals:
             return _problem(*self.refusals.popleft())
         body = await request.json()
-        self.asked.append(body)
+        self.session_requests.append(body)
         if not body["prompt"].strip() and body["template"] is None:
             detail = "say what the app should be, or name a template"
             return _problem(422, {"code": "prompt_empty", "detail": detail, "field": "prompt"})
-        made = self._made.get(self.keys[-1])
-        found = self.sessions[made] if made else self._new(request.cookies["spawn_user"], body)
-        self._made[self.keys[-1]] = found.id
-        return JSONResponse(found.status(self.port), 202)
+        known_id = self._results.get(self.keys[-1])
+        user = request.cookies["spawn_user"]
+        session = self.sessions[known_id] if known_id else self._new(user, body)
+        self._results[self.keys[-1]] = session.id
+        return JSONResponse(session.status(self.port), 202)
 
     def _new(self, user: str, body: Json) -> Scripted:
         now = datetime.now(UTC)
-        usual = COPIED if body["template"] else WRITTEN
-        made = Scripted(
+        usual_script = COPIED if body["template"] else WRITTEN
+        session = Scripted(
             id=f"ses_{uuid.uuid4().hex[:26]}",
             user=user,
             slug=uuid.uuid4().hex[:16],
@@ -154,58 +163,61 @@ class PageApi:
             template=body["template"],
             created_at=now,
             expires_at=now + timedelta(seconds=TTLS_S[body["ttl"]]),
-            script=self.scripts.popleft() if self.scripts else usual,
+            script=self.scripts.popleft() if self.scripts else usual_script,
             reused=self.reuses and not body.get("fresh", False),
         )
-        return self.sessions.setdefault(made.id, made)
+        return self.sessions.setdefault(session.id, session)
 
     async def _status(self, request: Request) -> Response:
         if self.is_away:
             self.unanswered += 1
             return _problem(503, {"code": "unavailable", "detail": "the database is away"})
-        found = self.sessions.get(request.path_params["id"])
-        if found is None:
+        session = self.sessions.get(request.path_params["id"])
+        if session is None:
             return _problem(404, {"code": "session_unknown", "detail": "there is no such session"})
         if self.steps != 0:
-            found.advance()
+            session.advance()
             self.steps = None if self.steps is None else self.steps - 1
-        etag = f'"{found.revision}"'
+        etag = f'"{session.revision}"'
         if request.headers.get("if-none-match") == etag:
             self.not_modified += 1
             return Response(status_code=304, headers={"ETag": etag})
-        return JSONResponse(found.status(self.port), headers={"ETag": etag})
+        return JSONResponse(session.status(self.port), headers={"ETag": etag})
 
     async def _extend(self, request: Request) -> Response:
         if self.refusals:
             return _problem(*self.refusals.popleft())
-        found = self.sessions[request.path_params["id"]]
-        asked_s = TTLS_S[(await request.json())["ttl"]]
-        found.expires_at = datetime.now(UTC) + timedelta(seconds=asked_s)
-        found.revision += 1
-        return JSONResponse(found.status(self.port))
+        session = self.sessions[request.path_params["id"]]
+        ttl_s = TTLS_S[(await request.json())["ttl"]]
+        session.expires_at = datetime.now(UTC) + timedelta(seconds=ttl_s)
+        session.revision += 1
+        return JSONResponse(session.status(self.port))
 
     async def _end(self, request: Request) -> Response:
         if self.refusals:
             return _problem(*self.refusals.popleft())
-        found = self.sessions[request.path_params["id"]]
+        session = self.sessions[request.path_params["id"]]
         ending = Step(state="destroying", progress=100, message="Cleaning up")
-        found.script, found.at = (found.step, ending, GONE), 0
-        return JSONResponse(found.status(self.port), 202)
+        session.script, session.at = (session.step, ending, GONE), 0
+        return JSONResponse(session.status(self.port), 202)
 
-    def _read(self, request: Request) -> Scripted:
+    def _record_read(self, request: Request) -> Scripted:
         self.reads.append(request.url.path.rsplit("/", 1)[1])
         return self.sessions[request.path_params["id"]]
 
     async def _messages(self, request: Request) -> Response:
-        return JSONResponse({"messages": self._read(request).messages})
+        return JSONResponse({"messages": self._record_read(request).messages})
 
     async def _versions(self, request: Request) -> Response:
-        found = self._read(request)
-        marked = [{**one, "running": one["version"] == found.version} for one in found.versions]
-        return JSONResponse({"versions": marked})
+        session = self._record_read(request)
+        versions = [
+            {**version, "running": version["version"] == session.version}
+            for version in session.versions
+        ]
+        return JSONResponse({"versions": versions})
 
     async def _usage(self, request: Request) -> Response:
-        return JSONResponse(self._read(request).usage())
+        return JSONResponse(self._record_read(request).usage())
 
     async def _say(self, request: Request) -> Response:
         text = (await request.json())["text"]
@@ -213,25 +225,30 @@ class PageApi:
             detail = "say what should change"
             return _problem(422, {"code": "message_empty", "detail": detail, "field": "text"})
         course = self.courses.popleft() if self.courses and not self.refusals else CHANGED
-        return self._ask(request, text, None, course)
+        return self._add_change(request, text, None, course)
 
     async def _restore(self, request: Request) -> Response:
-        return self._ask(request, "", request.path_params["version"], RESTORED)
+        return self._add_change(request, "", request.path_params["version"], RESTORED)
 
-    def _ask(self, request: Request, text: str, restores: int | None, course: Course) -> Response:
+    def _add_change(
+        self, request: Request, text: str, restores: int | None, course: Course
+    ) -> Response:
         self.keys.append(request.headers["idempotency-key"])
         if self.refusals:
             return _problem(*self.refusals.popleft())
-        found = self.sessions[request.path_params["id"]]
-        if found.is_over:
+        session = self.sessions[request.path_params["id"]]
+        if session.is_over:
             return _problem(409, {"code": "session_ending", "detail": "this session has ended"})
-        if found.waiting >= WAITING_MAX:
+        if session.waiting >= WAITING_MAX:
             full = {"code": "messages_full", "detail": "five wait", "limit": WAITING_MAX}
             return _problem(429, {**full, "retry_after": 30})
-        known = self._made.get(self.keys[-1])
-        message = found.messages[int(known) - 1] if known else found.ask(text, restores, course)
-        self._made[self.keys[-1]] = str(message["number"])
-        return JSONResponse({"message": message, "session": found.status(self.port)}, 202)
+        number = self._results.get(self.keys[-1])
+        if number:
+            message = session.messages[int(number) - 1]
+        else:
+            message = session.add_change(text, restores, course)
+        self._results[self.keys[-1]] = str(message["number"])
+        return JSONResponse({"message": message, "session": session.status(self.port)}, 202)
 
     async def _logs(self, request: Request) -> Response:
         line = {"at": "2030-01-02T03:04:05+00:00", "text": "listening on 127.0.0.1:3001"}
@@ -239,13 +256,13 @@ class PageApi:
 
 
 def _problem(status: int, body: Json) -> Response:
-    wait = re.sub(r"\D", "", str(body.pop("retry_after", "")))
-    headers = {"Retry-After": wait} if wait else {}
+    wait_s = re.sub(r"\D", "", str(body.pop("retry_after", "")))
+    headers = {"Retry-After": wait_s} if wait_s else {}
     return JSONResponse(body, status, headers, media_type="application/problem+json")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="The page over a scripted API.")
+    parser = argparse.ArgumentParser(description="Serve the page over a scripted API.")
     parser.add_argument("--port", type=int, default=8090)
     server = PageApi(port=parser.parse_args().port)
     print(server.url, flush=True)

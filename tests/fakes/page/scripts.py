@@ -1,6 +1,6 @@
-"""How the sessions of `page_api` go: step by step with each poll, never by time.
+"""The scripts that sessions of the fake page API follow: one step per poll, never by time.
 
-A session follows the script of its first version, and then that of each change asked for.
+A session follows the script of its first version, then that of each change. `api.py` plays them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PROVISIONING = Step(state="provisioning", progress=30, message="Preparing a sand
 DEPLOYING = Step(state="deploying", progress=90, message="Starting your app", seconds=7.3)
 READY = Step(state="ready", progress=100, message="Your app is running", seconds=0.9)
 GONE = Step(state="destroyed", progress=100, message="This app is gone")
-WRITTEN = (  # a prompt's way
+WRITTEN = (  # the script of a prompt
     QUEUED,
     PROVISIONING,
     Step(state="generating", progress=31, message="Claude is writing your app"),
@@ -40,7 +40,7 @@ WRITTEN = (  # a prompt's way
     DEPLOYING,
     READY,
 )
-COPIED = (QUEUED, PROVISIONING, DEPLOYING, READY)  # a template's way
+COPIED = (QUEUED, PROVISIONING, DEPLOYING, READY)  # the script of a template
 BROKEN = (
     *WRITTEN[:-1],
     Step(
@@ -55,7 +55,7 @@ BROKEN = (
         },
     ),
 )
-UNANSWERED = (  # Claude couldn't be asked
+UNANSWERED = (  # no provider could be reached
     *WRITTEN[:3],
     Step(
         state="failed",
@@ -72,7 +72,7 @@ UNANSWERED = (  # Claude couldn't be asked
 
 @dataclass(frozen=True, kw_only=True)
 class Course:
-    """How a change goes."""
+    """The course of a change: its steps and its result."""
 
     steps: tuple[Step, ...]
     summary: str = ""
@@ -98,7 +98,7 @@ RESTORED = Course(steps=(Step(state="deploying", progress=90, message="Going bac
 
 @dataclass(kw_only=True)
 class Scripted:
-    """One session, how far its script has come, and what was asked of it since."""
+    """One session: its script, the current step, and its changes."""
 
     id: str
     user: str
@@ -112,11 +112,11 @@ class Scripted:
     at: int = 0
     revision: int = 0
     phases: dict[str, float] = field(default_factory=lambda: {"queued": 0.0})
-    version: int = 0  # that runs
+    version: int = 0  # the one that runs
     versions: list[Json] = field(default_factory=list)
     messages: list[Json] = field(default_factory=list)
-    courses: list[Course] = field(default_factory=list)  # of `messages`
-    begun: int = 0  # how many of them
+    courses: list[Course] = field(default_factory=list)  # one for each of `messages`
+    started: int = 0  # how many of `messages`
 
     @property
     def step(self) -> Step:
@@ -124,12 +124,12 @@ class Scripted:
 
     @property
     def running(self) -> Json | None:
-        """The change under way."""
-        return next((one for one in self.messages if one["state"] == "running"), None)
+        """The message that is being carried out."""
+        return next((message for message in self.messages if message["state"] == "running"), None)
 
     @property
     def waiting(self) -> int:
-        return sum(one["state"] == "queued" for one in self.messages)
+        return sum(message["state"] == "queued" for message in self.messages)
 
     @property
     def is_served(self) -> bool:
@@ -140,45 +140,46 @@ class Scripted:
         return self.step.state in {"failed", "destroying", "destroyed"}
 
     def advance(self) -> None:
+        """Take the next step, or start the next change."""
         if self.at + 1 < len(self.script):
-            before = self.step.state
+            state = self.step.state
             self.at += 1
             self.revision += self.script[self.at] != self.script[self.at - 1]
-            self.phases[before] = round(self.phases.get(before, 0.0) + self.step.seconds, 2)
+            self.phases[state] = round(self.phases.get(state, 0.0) + self.step.seconds, 2)
             self.phases.setdefault(self.step.state, 0.0)
-            self._conclude()
+            self._record_result()
         elif self.step.state == "ready" and self.waiting:
-            self.messages[self.begun]["state"] = "running"
-            self.script, self.at = (*self.courses[self.begun].steps, READY), 0
-            self.begun += 1
+            self.messages[self.started]["state"] = "running"
+            self.script, self.at = (*self.courses[self.started].steps, READY), 0
+            self.started += 1
             self.revision += 1
 
-    def _conclude(self) -> None:
-        """What the end of a script comes to."""
+    def _record_result(self) -> None:
+        """Record the result if the script has reached its end."""
         if self.step.state == "ready" and not self.versions:
-            self.keep(healthy=True)
+            self.add_version(healthy=True)
         elif self.step.state == "ready" and (message := self.running) is not None:
-            self._close(message, self.courses[self.begun - 1])
+            self._end_change(message, self.courses[self.started - 1])
         elif self.is_over:
-            for left in self.messages:
-                if left["state"] in {"queued", "running"}:
+            for message in self.messages:
+                if message["state"] in {"queued", "running"}:
                     error = {"code": "session_ended", "message": "the session has ended"}
-                    left.update(state="failed", error=error)
+                    message.update(state="failed", error=error)
 
-    def _close(self, message: Json, course: Course) -> None:
+    def _end_change(self, message: Json, course: Course) -> None:
         message["ended_at"] = self.created_at.isoformat()
         if course.error is not None:
             message.update(state="failed", error=dict(course.error))
-            self.keep(healthy=False, message=message["number"])
+            self.add_version(healthy=False, message=message["number"])
             return
         if message["restores"] is None:
-            self.keep(healthy=True, message=message["number"], summary=course.summary)
+            self.add_version(healthy=True, message=message["number"], summary=course.summary)
         else:
             self.version = message["restores"]
         message.update(state="done", version=self.version, summary=course.summary)
 
-    def keep(self, *, healthy: bool, message: int | None = None, summary: str = "") -> None:
-        """A version more. It runs if it is healthy."""
+    def add_version(self, *, healthy: bool, message: int | None = None, summary: str = "") -> None:
+        """Add a version. It runs if it is healthy."""
         number = len(self.versions) + 1
         self.version = number if healthy else self.version
         from_template = self.template is not None and number == 1
@@ -196,8 +197,8 @@ class Scripted:
             }
         )
 
-    def ask(self, text: str, restores: int | None, course: Course) -> Json:
-        """A change more, which waits for its turn."""
+    def add_change(self, text: str, restores: int | None, course: Course) -> Json:
+        """Add a change, which waits for its turn."""
         message: Json = {
             "number": len(self.messages) + 1,
             "kind": "message" if restores is None else "restore",
@@ -225,7 +226,7 @@ class Scripted:
             "ready": step.state == "ready",
             "url": f"http://{self.slug}.apps.localhost:{port}/" if self.is_served else None,
             "queue_position": step.queue_position,
-            "phases": [{"name": name, "seconds": spent} for name, spent in self.phases.items()],
+            "phases": [{"name": name, "seconds": seconds} for name, seconds in self.phases.items()],
             "attempt": 1,
             "version": self.version,
             "change": change
@@ -243,7 +244,7 @@ class Scripted:
 
     def usage(self) -> Json:
         """Four calls for each version that Claude wrote."""
-        calls = 4 * sum(one["provider"] == "anthropic" for one in self.versions)
+        calls = 4 * sum(version["provider"] == "anthropic" for version in self.versions)
         cost = round(calls * 0.00308, 6)
         tokens = {"input_tokens": calls * 900, "output_tokens": calls * 120}
         return {"calls": calls, **tokens, "cost_usd": cost, "by_provider": []}

@@ -1,4 +1,4 @@
-"""A sandbox as home makes it, with a small home at its socket and a scripted model behind that."""
+"""A sandbox as home starts it, with a fake home at its socket and a scripted model behind that."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 import docker
 import pytest
 
+from orchestrator.contract.wire import Identity
 from tests.fakes.agents.home import SANDBOX_TOKEN, FakeHome
 from tests.fakes.llm.messages_api import MessagesApi
 from tests.integration.agent.world import ROOT, SLUG, Sandbox
@@ -40,9 +41,9 @@ def network(engine: docker.DockerClient) -> Iterator[str]:
         "com.docker.network.bridge.enable_icc": "false",
         "com.docker.network.bridge.enable_ip_masquerade": "false",
     }
-    made = engine.networks.create(f"spawn-test-{uuid.uuid4().hex[:8]}", options=options)
-    yield str(made.name)
-    made.remove()
+    created = engine.networks.create(f"spawn-test-{uuid.uuid4().hex[:8]}", options=options)
+    yield str(created.name)
+    created.remove()
 
 
 @pytest.fixture
@@ -96,8 +97,8 @@ def sandbox(
     try:
         stdin = container.attach_socket(params={"stdin": 1, "stream": 1})
         container.start()
-        identity = {"sandbox_id": "sbx_test", "token": SANDBOX_TOKEN, "slug": SLUG}
-        stdin._sock.sendall(json.dumps(identity).encode() + b"\n")
+        identity = Identity(sandbox_id="sbx_test", token=SANDBOX_TOKEN, slug=SLUG)
+        stdin._sock.sendall(json.dumps(identity.as_json()).encode() + b"\n")
         stdin._sock.close()
         stdin.close()
         yield Sandbox(container)

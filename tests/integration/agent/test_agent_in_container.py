@@ -1,4 +1,4 @@
-"""The runtime image with its agent, as a sandbox runs it: real Docker, a small home on a socket."""
+"""The runtime image with its agent, as a sandbox runs it: real Docker, a fake home on a socket."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ def test_a_fastapi_app_answers_requests_and_websockets(home: FakeHome, sandbox: 
     connection.request("POST", "/echo", body=b"x" * 300_000, headers={"Host": OURS})
     assert json.loads(connection.getresponse().read()) == {"length": 300_000, "close": "close"}
     connection.close()
-    wire = socket.create_connection(("127.0.0.1", sandbox.port))
-    with connect(f"ws://{OURS}/ws", sock=wire) as websocket:
+    connected = socket.create_connection(("127.0.0.1", sandbox.port))
+    with connect(f"ws://{OURS}/ws", sock=connected) as websocket:
         websocket.send("one")
         websocket.send("two")
         assert [websocket.recv(10), websocket.recv(10)] == ["you said one", "you said two"]
@@ -186,11 +186,11 @@ def test_no_secret_is_in_the_environment_or_arguments_of_any_process(
     home.wait_for_phase("ready")
 
     read = "cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline; env"
-    seen = sandbox.container.exec_run(["sh", "-c", read]).output
-    assert b"main.py" in seen
-    assert b"NODE_ENV=production" in seen
-    assert SANDBOX_TOKEN.encode() not in seen
-    assert SESSION_TOKEN.encode() not in seen
+    output = sandbox.container.exec_run(["sh", "-c", read]).output
+    assert b"main.py" in output
+    assert b"NODE_ENV=production" in output
+    assert SANDBOX_TOKEN.encode() not in output
+    assert SESSION_TOKEN.encode() not in output
 
 
 def test_a_new_assignment_replaces_the_running_app(home: FakeHome, sandbox: Sandbox) -> None:

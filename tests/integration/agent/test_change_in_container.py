@@ -1,4 +1,4 @@
-"""Changes of a running app: the next version beside the present one, then in its place."""
+"""Changes of a running app: the next version runs beside the current one, then replaces it."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ SECOND = ToolTurn(
     name="edit_file",
     input={"path": "main.py", "old_text": 'b"first"', "new_text": 'b"second"'},
 )
-SAID = [
+CONVERSATION = [
     {"role": "user", "text": "A page that says first"},
     {"role": "assistant", "text": "It says first."},
 ]
 
 
 class Visitor:
-    """Asks for the page twenty times a second, each request a thread; keeps every answer."""
+    """Requests the page twenty times a second, each time in a thread. Keeps every answer."""
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
@@ -67,11 +67,16 @@ class Visitor:
 def change(home: FakeHome, source: bytes, **fields: object) -> None:
     home.reports.clear()
     home.assign(
-        "c1", bundle=source, kind="change", message="Say second", conversation=SAID, **fields
+        "c1",
+        bundle=source,
+        kind="change",
+        message="Say second",
+        conversation=CONVERSATION,
+        **fields,
     )
 
 
-def test_a_change_takes_the_place_of_the_running_app_without_a_failed_request(
+def test_a_change_replaces_the_running_app_without_a_failed_request(
     home: FakeHome, sandbox: Sandbox, model: MessagesApi
 ) -> None:
     home.assign("a1", bundle=python_app(FIRST))
@@ -82,8 +87,8 @@ def test_a_change_takes_the_place_of_the_running_app_without_a_failed_request(
         wait_for("answers of the first version", lambda: len(visitor.answers) > 10)
         change(home, python_app(FIRST))
         ready = home.wait_for_phase("ready")
-        seen = len(visitor.answers)
-        wait_for("answers of the second version", lambda: len(visitor.answers) > seen + 40)
+        count = len(visitor.answers)
+        wait_for("answers of the second version", lambda: len(visitor.answers) > count + 40)
 
     assert {status for status, _ in visitor.answers} == {200}
     assert {body for _, body in visitor.answers} == {"first", "second"}
@@ -92,9 +97,9 @@ def test_a_change_takes_the_place_of_the_running_app_without_a_failed_request(
     assert ready["summary"] == "It says second now."
     assert home.story.index("upload") < home.story.index("ready", home.story.index("upload"))
     first = model.requests[0].body["messages"][0]["content"]
-    told = "\n".join(block["text"] for block in first)
+    request = "\n".join(block["text"] for block in first)
     for part in ("user: A page that says first", '<file path="main.py">', "Say second"):
-        assert part in told
+        assert part in request
     wait_for("the end of the first version", lambda: sandbox.commands().count(b"main.py") == 1)
 
 
@@ -118,7 +123,7 @@ def test_a_change_that_never_gets_healthy_leaves_the_old_version_and_says_why(
     assert len(home.unhealthy_uploads) == 1
 
 
-def test_a_provider_that_is_away_leaves_the_old_version(
+def test_a_provider_that_is_unavailable_leaves_the_old_version(
     home: FakeHome, sandbox: Sandbox, model: MessagesApi
 ) -> None:
     home.assign("a1", bundle=python_app(FIRST))
@@ -134,7 +139,7 @@ def test_a_provider_that_is_away_leaves_the_old_version(
     assert sandbox.get()[2] == "first"
 
 
-def test_a_change_after_a_loss_starts_the_present_version_first(
+def test_a_change_after_a_loss_starts_the_current_version_first(
     home: FakeHome, sandbox: Sandbox, model: MessagesApi
 ) -> None:
     model.play(SECOND, FINISH)
@@ -148,7 +153,7 @@ def test_a_change_after_a_loss_starts_the_present_version_first(
 @pytest.mark.parametrize(
     "kinds", [("python", "static"), ("static", "static"), ("static", "python")]
 )
-def test_a_restored_version_takes_the_place_of_the_present_one_without_a_failed_request(
+def test_a_restored_version_replaces_the_current_one_without_a_failed_request(
     home: FakeHome, sandbox: Sandbox, kinds: tuple[str, str]
 ) -> None:
     sources = []
@@ -162,14 +167,14 @@ def test_a_restored_version_takes_the_place_of_the_present_one_without_a_failed_
     with visitor.visiting():
         home.assign("a2", bundle=sources[1])
         home.wait_for_phase("ready")
-        seen = len(visitor.answers)
-        wait_for("answers of the second version", lambda: len(visitor.answers) > seen + 20)
+        count = len(visitor.answers)
+        wait_for("answers of the second version", lambda: len(visitor.answers) > count + 20)
 
     assert {status for status, _ in visitor.answers} == {200}
     assert visitor.answers[-1][1] == "second"
 
 
-def test_a_restored_version_that_does_not_start_leaves_the_present_one(
+def test_a_restored_version_that_does_not_start_leaves_the_current_one(
     home: FakeHome, sandbox: Sandbox
 ) -> None:
     home.assign("a1", bundle=python_app(FIRST))
@@ -199,7 +204,7 @@ COUNTER = """
 """
 
 
-def test_what_the_app_stored_comes_along_with_every_change_and_is_no_part_of_the_version(
+def test_files_that_the_app_made_survive_every_change_and_are_no_part_of_the_version(
     home: FakeHome, sandbox: Sandbox, model: MessagesApi
 ) -> None:
     home.assign("a1", bundle=python_app(COUNTER))

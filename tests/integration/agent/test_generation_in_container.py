@@ -48,10 +48,10 @@ def messages_of(home: FakeHome) -> list[str]:
 
 def results_of(model: MessagesApi) -> list[dict[str, Any]]:
     """The tool results that the model got, oldest first."""
-    last = model.requests[-1].body["messages"]
+    messages = model.requests[-1].body["messages"]
     return [
         block
-        for message in last
+        for message in messages
         if message["role"] == "user"
         for block in message["content"]
         if block["type"] == "tool_result"
@@ -88,7 +88,7 @@ def test_an_app_is_written_over_several_turns_and_serves(
     assert model.totals.cache_read_input_tokens > 0
 
 
-def test_an_app_that_crashes_at_first_is_mended(
+def test_an_app_that_crashes_at_first_is_repaired(
     home: FakeHome, sandbox: Sandbox, model: MessagesApi
 ) -> None:
     model.play(
@@ -105,10 +105,10 @@ def test_an_app_that_crashes_at_first_is_mended(
     reason = "ModuleNotFoundError: No module named 'no_such_library'"
     (refused,) = [result for result in results_of(model) if result.get("is_error")]
     assert reason in refused["content"]
-    assert any(message.startswith(f"mending: {reason}") for message in messages_of(home))
-    # The signature of what it thought goes back with it.
-    thought = model.requests[-1].body["messages"][1]["content"][0]
-    assert (thought["type"], bool(thought["signature"])) == ("thinking", True)
+    assert any(message.startswith(f"fixing: {reason}") for message in messages_of(home))
+    # Thinking goes back with its signature.
+    thinking = model.requests[-1].body["messages"][1]["content"][0]
+    assert (thinking["type"], bool(thinking["signature"])) == ("thinking", True)
     assert len(home.uploads) == 1
 
 
@@ -181,7 +181,7 @@ def test_bad_health_goes_back_three_times_and_then_the_app_is_given_up_but_kept(
         (ToolTurn(name="write_file", input={"path": "a", "content": "x" * 3_000_000}),),
     ],
 )
-def test_a_model_in_passing_trouble_still_gets_to_a_running_app(
+def test_after_a_temporary_failure_of_the_model_the_app_still_runs(
     home: FakeHome, sandbox: Sandbox, model: MessagesApi, turns: tuple[Turn, ...]
 ) -> None:
     wide: dict[str, Any] = {"max_tokens": 2_000_000, "limits": {"output_tokens": 2_000_000}}
@@ -202,8 +202,8 @@ def test_finished_calls_of_a_stream_that_was_cut_are_carried_out(
     home.wait_for_phase("ready")
 
     assert sandbox.get()[2] == "alive"
-    answered = [result["content"] for result in results_of(model)]
-    assert answered == ["Wrote spawn.json.", "Wrote main.py."]
+    results = [result["content"] for result in results_of(model)]
+    assert results == ["Wrote spawn.json.", "Wrote main.py."]
     assert "broke off" in model.requests[-1].body["messages"][-1]["content"][-1]["text"]
 
 
@@ -219,7 +219,7 @@ def test_finished_calls_of_a_stream_that_was_cut_are_carried_out(
         (MalformedToolInput(), "generation_failed"),
     ],
 )
-def test_a_model_in_lasting_trouble_ends_in_an_honest_failure(
+def test_a_permanent_failure_of_the_model_is_reported_with_its_code(
     home: FakeHome, sandbox: Sandbox, model: MessagesApi, turn: Turn, code: str
 ) -> None:
     model.always(turn)

@@ -1,4 +1,4 @@
-"""Code that nobody has read, in the model's commands and in apps: it ends by its limits."""
+"""Untrusted code in the model's commands and in apps: the limits stop it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PAGE = CallsTurn(
     ]
 )
 FINISH = ToolTurn(name="finish", input={"summary": "Done."})
-# They go on at the limit of processes: else that may end them before anybody counts.
+# They go on at the limit of processes. Otherwise the limit may end them before the agent counts.
 BOMB = "import os\nwhile True:\n try: os.fork()\n except OSError: pass\n"
 HIDDEN_BOMB = "import os\nwhile True:\n try: os.fork() or os.setsid()\n except OSError: pass\n"
 ESCAPE = "import os,time\nif not os.fork():\n os.setsid()\n if not os.fork(): time.sleep(999)\n"
@@ -27,7 +27,7 @@ def command(text: str, limit_s: float = 5) -> ToolTurn:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "output"),
     [
         ("f(){ f|f & }; f", ""),
         (f"python3 -c '{BOMB}'", "more than 64 processes"),
@@ -42,7 +42,7 @@ def command(text: str, limit_s: float = 5) -> ToolTurn:
     ],
 )
 def test_a_hostile_command_is_stopped_and_the_app_is_made_all_the_same(
-    home: FakeHome, sandbox: Sandbox, model: MessagesApi, text: str, said: str
+    home: FakeHome, sandbox: Sandbox, model: MessagesApi, text: str, output: str
 ) -> None:
     model.play(command(text), PAGE, FINISH)
     home.assign("g1", kind="generate", prompt="a page")
@@ -50,11 +50,11 @@ def test_a_hostile_command_is_stopped_and_the_app_is_made_all_the_same(
 
     assert sandbox.get()[2] == "still here"
     result = model.requests[1].body["messages"][-1]["content"][0]["content"]
-    assert said in result
+    assert output in result
     assert len(result) < 20_000
-    left = sandbox.commands()
-    assert b"sleep" not in left
-    assert b"999" not in left
+    commands = sandbox.commands()
+    assert b"sleep" not in commands
+    assert b"999" not in commands
 
 
 APPS = {
@@ -82,8 +82,8 @@ APPS = {
 def test_a_hostile_app_is_given_up_and_the_next_assignment_works(
     home: FakeHome, sandbox: Sandbox, kind: str
 ) -> None:
-    waits = "\n    server.handle_request()\n"
-    source = SERVER + waits + APPS[kind].replace("\n        ", "\n    ")
+    one_request = "\n    server.handle_request()\n"
+    source = SERVER + one_request + APPS[kind].replace("\n        ", "\n    ")
     home.assign("a1", bundle=python_app(source))
     home.wait_for_phase("ready")
     failed = home.wait_for_phase("failed", deadline_s=120)
@@ -96,7 +96,7 @@ def test_a_hostile_app_is_given_up_and_the_next_assignment_works(
     wait_for("the end of the app", lambda: b"main.py" not in sandbox.commands())
 
 
-def test_an_app_that_never_stops_talking_answers_and_costs_the_agent_little(
+def test_an_app_with_endless_output_still_answers_and_few_of_its_lines_are_sent(
     home: FakeHome, sandbox: Sandbox
 ) -> None:
     source = SERVER + APPS["endless output"].replace("\n        ", "\n    ")

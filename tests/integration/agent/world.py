@@ -1,4 +1,4 @@
-"""What tests of the agent in its container share: the sandbox's way in, and bundles."""
+"""Shared by the tests of the agent in its container: the sandbox, and bundles."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OURS = "session-slug.apps.localhost:8080"
 
 
 class Sandbox:
-    """A running container and the way in through its published port."""
+    """A running container, reached through its published port."""
 
     def __init__(self, container: Container) -> None:
         self.container = container
@@ -32,9 +32,9 @@ class Sandbox:
         try:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
             connection.request(method, path, headers={"Host": host, **named})
-            answer = connection.getresponse()
-            fields = {name.lower(): value for name, value in answer.getheaders()}
-            return answer.status, fields, answer.read().decode()
+            response = connection.getresponse()
+            fields = {name.lower(): value for name, value in response.getheaders()}
+            return response.status, fields, response.read().decode()
         finally:
             connection.close()
 

@@ -16,7 +16,7 @@ from tests.fakes.cli.api import CliApi
 from tests.integration.cli.world import DEADLINE_S, Spawnctl
 
 _STATUS = f"/api/status/{SESSION}"
-_ONE = f"/api/admin/sessions/{SESSION}"
+_SESSION = f"/api/admin/sessions/{SESSION}"
 
 
 @pytest.fixture
@@ -33,12 +33,14 @@ def spawnctl(api: CliApi, tmp_path: Path) -> Spawnctl:
 def test_run_shows_progress_on_stderr_and_prints_the_link_alone(
     spawnctl: Spawnctl, api: CliApi
 ) -> None:
-    done = spawnctl("run", "a kanban board", "--ttl", "2h")
-    assert (done.code, done.out) == (0, LINK + "\n")
-    assert done.err.index("queued") < done.err.index("Writing app.js") < done.err.index("Ready")
-    (made,) = api.requests("POST", "/api/sessions")
-    assert made.body == {"prompt": "a kanban board", "template": None, "ttl": "2h"}
-    assert made.headers["authorization"] == f"Bearer {KEY}"
+    result = spawnctl("run", "a kanban board", "--ttl", "2h")
+    assert (result.code, result.out) == (0, LINK + "\n")
+    assert (
+        result.err.index("queued") < result.err.index("Writing app.js") < result.err.index("Ready")
+    )
+    (request,) = api.requests("POST", "/api/sessions")
+    assert request.body == {"prompt": "a kanban board", "template": None, "ttl": "2h"}
+    assert request.headers["authorization"] == f"Bearer {KEY}"
 
 
 def test_run_waits_by_long_poll_and_lets_the_api_say_that_nothing_changed(
@@ -55,8 +57,8 @@ def test_run_survives_an_api_that_restarts(spawnctl: Spawnctl, api: CliApi) -> N
     api.answer("/api/sessions", 502, "<html>Bad gateway</html>")
     api.answer(_STATUS, 502, "<html>Bad gateway</html>")
     api.refuse(_STATUS, 503, "queue_unavailable", "Redis does not answer", retry_after=1)
-    done = spawnctl("run", "a kanban board")
-    assert (done.code, done.out) == (0, LINK + "\n")
+    result = spawnctl("run", "a kanban board")
+    assert (result.code, result.out) == (0, LINK + "\n")
     keys = [post.headers["idempotency-key"] for post in api.requests("POST", "/api/sessions")]
     assert len(keys) == 2
     assert len(set(keys)) == 1
@@ -64,55 +66,55 @@ def test_run_survives_an_api_that_restarts(spawnctl: Spawnctl, api: CliApi) -> N
 
 def test_run_starts_a_template_without_a_prompt(spawnctl: Spawnctl, api: CliApi) -> None:
     assert spawnctl("run", "--template", "kanban").code == 0
-    (made,) = api.requests("POST", "/api/sessions")
-    assert made.body == {"prompt": "", "template": "kanban", "ttl": None}
+    (request,) = api.requests("POST", "/api/sessions")
+    assert request.body == {"prompt": "", "template": "kanban", "ttl": None}
 
 
 def test_run_can_have_it_made_anew(spawnctl: Spawnctl, api: CliApi) -> None:
     assert spawnctl("run", "x", "--fresh").code == 0
-    (made,) = api.requests("POST", "/api/sessions")
-    assert made.body == {"prompt": "x", "template": None, "ttl": None, "fresh": True}
+    (request,) = api.requests("POST", "/api/sessions")
+    assert request.body == {"prompt": "x", "template": None, "ttl": None, "fresh": True}
 
 
 @pytest.mark.parametrize("reused", [True, False])
 def test_run_says_when_an_earlier_app_was_started_again(
     spawnctl: Spawnctl, api: CliApi, reused: bool
 ) -> None:
-    api.tell(QUEUED, {**READY, "reused": reused})
-    done = spawnctl("run", "x")
-    assert (done.code, done.out) == (0, LINK + "\n")
-    assert ("--fresh" in done.err) is reused
+    api.script_statuses(QUEUED, {**READY, "reused": reused})
+    result = spawnctl("run", "x")
+    assert (result.code, result.out) == (0, LINK + "\n")
+    assert ("--fresh" in result.err) is reused
 
 
 def test_run_does_not_wait_for_a_change_that_somebody_asks_for_meanwhile(
     spawnctl: Spawnctl, api: CliApi
 ) -> None:
-    asked = answers.message(1, "running")
-    api.tell(QUEUED, answers.changing(asked, "generating", 40, "Writing"))
-    done = spawnctl("run", "x")
-    assert (done.code, done.out) == (0, LINK + "\n")
+    change = answers.message(1, "running")
+    api.script_statuses(QUEUED, answers.changing(change, "generating", 40, "Writing"))
+    result = spawnctl("run", "x")
+    assert (result.code, result.out) == (0, LINK + "\n")
 
 
-def test_what_failed_for_want_of_claude_is_told_of_the_nearest_template(
+def test_a_session_that_fails_for_want_of_claude_is_offered_the_nearest_template(
     spawnctl: Spawnctl, api: CliApi
 ) -> None:
     error = {"code": "provider_unavailable", "message": "Claude doesn't answer"}
     offer = {"template": "kanban", "title": "Kanban board"}
-    api.tell({**FAILED, "error": error, "offer": offer})
-    done = spawnctl("run", "x")
-    assert (done.code, done.out) == (1, "")
-    assert "spawnctl run --template kanban" in done.err
+    api.script_statuses({**FAILED, "error": error, "offer": offer})
+    result = spawnctl("run", "x")
+    assert (result.code, result.out) == (1, "")
+    assert "spawnctl run --template kanban" in result.err
     assert len(api.requests("POST", "/api/sessions")) == 1
 
 
 def test_run_prints_the_final_status_as_json(spawnctl: Spawnctl) -> None:
-    done = spawnctl("run", "x", "--json")
-    assert (done.code, done.json) == (0, READY)
+    result = spawnctl("run", "x", "--json")
+    assert (result.code, result.json) == (0, READY)
 
 
 def test_run_without_waiting_prints_the_id(spawnctl: Spawnctl, api: CliApi) -> None:
-    done = spawnctl("run", "x", "--no-wait")
-    assert (done.code, done.out) == (0, SESSION + "\n")
+    result = spawnctl("run", "x", "--no-wait")
+    assert (result.code, result.out) == (0, SESSION + "\n")
     assert api.requests("GET", _STATUS) == []
     assert spawnctl("run", "x", "--no-wait", "--json").json == QUEUED
 
@@ -120,45 +122,45 @@ def test_run_without_waiting_prints_the_id(spawnctl: Spawnctl, api: CliApi) -> N
 def test_a_session_that_fails_is_exit_code_1_with_its_story(
     spawnctl: Spawnctl, api: CliApi
 ) -> None:
-    api.tell(QUEUED, FAILED)
-    done = spawnctl("run", "x")
-    assert (done.code, done.out) == (1, "")
-    assert "app_not_ready" in done.err
-    assert "KeyError: 'PORT'" in done.err
-    assert "spawnctl sessions logs ses_abcdefgh" in done.err
+    api.script_statuses(QUEUED, FAILED)
+    result = spawnctl("run", "x")
+    assert (result.code, result.out) == (1, "")
+    assert "app_not_ready" in result.err
+    assert "KeyError: 'PORT'" in result.err
+    assert "spawnctl sessions logs ses_abcdefgh" in result.err
 
 
 def test_a_session_that_fails_still_has_its_status_as_json(spawnctl: Spawnctl, api: CliApi) -> None:
-    api.tell(FAILED)
-    done = spawnctl("run", "x", "--json")
-    assert (done.code, done.json) == (1, FAILED)
+    api.script_statuses(FAILED)
+    result = spawnctl("run", "x", "--json")
+    assert (result.code, result.json) == (1, FAILED)
 
 
 def test_a_session_that_somebody_ends_meanwhile_has_failed(spawnctl: Spawnctl, api: CliApi) -> None:
-    api.tell(QUEUED, answers.status("destroying", 100))
-    done = spawnctl("run", "x")
-    assert (done.code, done.out) == (1, "")
-    assert "session_ended" in done.err
+    api.script_statuses(QUEUED, answers.status("destroying", 100))
+    result = spawnctl("run", "x")
+    assert (result.code, result.out) == (1, "")
+    assert "session_ended" in result.err
 
 
 def test_run_gives_up_waiting_but_not_the_session(spawnctl: Spawnctl, api: CliApi) -> None:
-    api.tell(GENERATING)
-    done = spawnctl("run", "x", "--timeout", "0s")
-    assert done.code == 1
-    assert "the session goes on" in done.err
-    assert api.requests("DELETE", _ONE) == []
+    api.script_statuses(GENERATING)
+    result = spawnctl("run", "x", "--timeout", "0s")
+    assert result.code == 1
+    assert "the session goes on" in result.err
+    assert api.requests("DELETE", _SESSION) == []
 
 
 def test_control_c_leaves_the_session_and_says_how_to_end_it(
     spawnctl: Spawnctl, api: CliApi
 ) -> None:
-    api.tell(GENERATING)
+    api.script_statuses(GENERATING)
     with spawnctl.start("run", "x") as process:
         assert process.stderr is not None
-        first = process.stderr.readline()
+        first_line = process.stderr.readline()
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=DEADLINE_S)
-    assert "Writing app.js" in first
+    assert "Writing app.js" in first_line
     assert (process.returncode, out) == (130, "")
     assert "spawnctl sessions kill ses_abcdefgh" in err
     assert "Traceback" not in err
@@ -187,38 +189,38 @@ def test_a_refusal_is_message_code_and_what_to_do(
     advice: str,
 ) -> None:
     api.refuse("/api/sessions", status, code, "what happened", **members)
-    done = spawnctl("run", "x")
-    assert (done.code, done.out) == (exit_code, "")
-    assert "Error: what happened" in done.err
-    assert f"Code:  {code}" in done.err
-    assert advice in done.err
+    result = spawnctl("run", "x")
+    assert (result.code, result.out) == (exit_code, "")
+    assert "Error: what happened" in result.err
+    assert f"Code:  {code}" in result.err
+    assert advice in result.err
 
 
 def test_a_prompt_that_is_not_text_is_left_to_the_api_to_refuse(
     spawnctl: Spawnctl, api: CliApi
 ) -> None:
     api.refuse("/api/sessions", 422, "prompt_not_text", "a prompt is plain text")
-    done = spawnctl("run", "caf\udce9")
-    assert done.code == 2
-    assert "prompt_not_text" in done.err
+    result = spawnctl("run", "caf\udce9")
+    assert result.code == 2
+    assert "prompt_not_text" in result.err
 
 
 def test_without_a_key_the_answer_says_where_keys_come_from(spawnctl: Spawnctl) -> None:
-    done = spawnctl("status", SPAWN_API_KEY="")
-    assert done.code == 3
-    assert "operator.key" in done.err
+    result = spawnctl("status", SPAWN_API_KEY="")
+    assert result.code == 3
+    assert "operator.key" in result.err
 
 
 def test_the_installations_own_key_is_used(spawnctl: Spawnctl, api: CliApi, tmp_path: Path) -> None:
     (tmp_path / "operator.key").write_text(KEY + "\n")
     assert spawnctl("status", SPAWN_API_KEY="").code == 0
-    assert api.seen[-1].headers["authorization"] == f"Bearer {KEY}"
+    assert api.received[-1].headers["authorization"] == f"Bearer {KEY}"
 
 
 def test_what_is_not_there_is_exit_code_4(spawnctl: Spawnctl) -> None:
-    done = spawnctl("sessions", "show", "ses_" + "z" * 26)
-    assert (done.code, done.out) == (4, "")
-    assert "session_unknown" in done.err
+    result = spawnctl("sessions", "show", "ses_" + "z" * 26)
+    assert (result.code, result.out) == (4, "")
+    assert "session_unknown" in result.err
     assert spawnctl("sessions", "show", "ses_zzzzzzzz").code == 4
 
 
@@ -226,17 +228,17 @@ def test_what_is_not_there_is_exit_code_4(spawnctl: Spawnctl) -> None:
 def test_without_a_control_plane_it_says_how_to_start_one(
     tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
-    with socket.socket() as nobody:  # bound and not listening: refused, and nobody else's
-        nobody.bind(("127.0.0.1", 0))
-        done = Spawnctl(tmp_path, nobody.getsockname()[1], key="")(*arguments)
-    assert (done.code, done.out) == (5, "")
-    assert "spawnctl up" in done.err
+    with socket.socket() as unused:  # bound but not listening: refuses, and stays ours
+        unused.bind(("127.0.0.1", 0))
+        result = Spawnctl(tmp_path, unused.getsockname()[1], key="")(*arguments)
+    assert (result.code, result.out) == (5, "")
+    assert "spawnctl up" in result.err
 
 
 def test_a_stranger_on_the_port_is_told_from_the_control_plane(
     spawnctl: Spawnctl, api: CliApi
 ) -> None:
     api.answer("/api/admin/overview", 200, "<h1>It works!</h1>")
-    done = spawnctl("status")
-    assert done.code == 5
-    assert "not_spawnai" in done.err
+    result = spawnctl("status")
+    assert result.code == 5
+    assert "not_spawnai" in result.err

@@ -14,8 +14,8 @@ from tests.fakes.cli.answers import READY, SESSION
 from tests.fakes.cli.api import CliApi
 from tests.integration.cli.world import Spawnctl
 
-_ONE = f"/api/admin/sessions/{SESSION}"
-_OWN = f"/api/sessions/{SESSION}"
+_SESSION = f"/api/admin/sessions/{SESSION}"
+_OWN_SESSION = f"/api/sessions/{SESSION}"
 
 
 @pytest.fixture
@@ -43,9 +43,9 @@ def test_wrong_arguments_are_exit_code_2(spawnctl: Spawnctl, arguments: tuple[st
 
 
 def test_a_wrong_setting_is_named(spawnctl: Spawnctl) -> None:
-    done = spawnctl("status", SPAWN_WARM_TARGET="many")
-    assert done.code == 2
-    assert "SPAWN_WARM_TARGET" in done.err
+    result = spawnctl("status", SPAWN_WARM_TARGET="many")
+    assert result.code == 2
+    assert "SPAWN_WARM_TARGET" in result.err
 
 
 @pytest.mark.parametrize(
@@ -55,11 +55,12 @@ def test_a_wrong_setting_is_named(spawnctl: Spawnctl) -> None:
         (("pool",), "/api/admin/pool"),
         (("templates",), "/api/templates"),
         (("sessions", "list"), "/api/admin/sessions"),
-        (("sessions", "show", "ses_abcdefgh"), _ONE),
-        (("sessions", "logs", "ses_abcdefgh"), f"{_ONE}/logs"),
-        (("sessions", "messages", "ses_abcdefgh"), f"{_OWN}/messages"),
-        (("sessions", "versions", "ses_abcdefgh"), f"{_OWN}/versions"),
+        (("sessions", "show", "ses_abcdefgh"), _SESSION),
+        (("sessions", "logs", "ses_abcdefgh"), f"{_SESSION}/logs"),
+        (("sessions", "messages", "ses_abcdefgh"), f"{_OWN_SESSION}/messages"),
+        (("sessions", "versions", "ses_abcdefgh"), f"{_OWN_SESSION}/versions"),
         (("keys", "list"), "/api/admin/keys"),
+        (("audit",), "/api/admin/audit"),
         (("hosts", "list"), "/api/admin/hosts"),
         (("hosts", "show", "paris-1"), "/api/admin/hosts/paris-1"),
         (("usage",), "/api/admin/usage"),
@@ -71,7 +72,7 @@ def test_every_reading_command_has_what_the_api_said_as_json_and_80_columns_for_
 ) -> None:
     machine = spawnctl(*arguments, "--json")
     assert machine.code == 0
-    assert api.seen[-1].path == path
+    assert api.received[-1].path == path
     assert isinstance(machine.json, dict)
     people = spawnctl(*arguments)
     assert people.code == 0
@@ -81,101 +82,161 @@ def test_every_reading_command_has_what_the_api_said_as_json_and_80_columns_for_
 
 
 def test_sessions_are_filtered_by_the_api(spawnctl: Spawnctl, api: CliApi) -> None:
-    assert spawnctl("sessions", "list", "--state", "ready", "--limit", "7").code == 0
-    assert api.seen[-1].query == {"state": "ready", "limit": "7"}
+    filters = ("--state", "ready", "--state", "queued", "--user", "usr_x", "--limit", "7")
+    assert spawnctl("sessions", "list", *filters).code == 0
+    assert sorted(api.received[-1].query_items) == [
+        ("limit", "7"),
+        ("state", "queued"),
+        ("state", "ready"),
+        ("user", "usr_x"),
+    ]
+
+
+def test_a_list_stops_at_its_limit_and_says_that_there_is_more(
+    spawnctl: Spawnctl, api: CliApi
+) -> None:
+    page = {"sessions": answers.SESSIONS, "next": "second"}
+    api.answer("/api/admin/sessions", 200, page)
+    result = spawnctl("sessions", "list", "--limit", "2")
+    assert result.code == 0
+    assert "--all" in result.err
+    assert len(api.requests("GET", "/api/admin/sessions")) == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "path", "rows"),
+    [
+        (("sessions", "list"), "/api/admin/sessions", "sessions"),
+        (("audit",), "/api/admin/audit", "entries"),
+    ],
+)
+def test_all_follows_the_cursors_to_the_last_page(
+    spawnctl: Spawnctl, api: CliApi, command: tuple[str, ...], path: str, rows: str
+) -> None:
+    row = {"sessions": answers.SESSIONS, "entries": answers.AUDIT}[rows][0]
+    for cursor in ("second", "third", None):
+        api.answer(path, 200, {rows: [row], "next": cursor})
+    result = spawnctl(*command, "--all", "--json")
+    assert result.json == {rows: [row, row, row], "next": None}
+    asked = [request.query.get("cursor") for request in api.requests("GET", path)]
+    assert asked == [None, "second", "third"]
+
+
+def test_a_limit_over_one_page_takes_no_row_too_many(spawnctl: Spawnctl, api: CliApi) -> None:
+    for cursor, count in (("second", 1000), (None, 5)):
+        rows = [answers.AUDIT[0]] * count
+        api.answer("/api/admin/audit", 200, {"entries": rows, "next": cursor})
+    result = spawnctl("audit", "--limit", "1005", "--json")
+    assert len(result.json["entries"]) == 1005
+    limits = [request.query["limit"] for request in api.requests("GET", "/api/admin/audit")]
+    assert limits == ["1000", "5"]
+
+
+def test_revoked_keys_are_only_counted_unless_all_are_wanted(
+    spawnctl: Spawnctl, api: CliApi
+) -> None:
+    revoked = {**answers.KEY_ROW, "name": "old", "revoked_at": answers.KEY_ROW["created_at"]}
+    for _ in range(2):
+        api.answer("/api/admin/keys", 200, {"keys": [revoked, answers.KEY_ROW]})
+    valid = spawnctl("keys", "list")
+    assert "revoked" not in valid.out
+    assert "1 more" in valid.err
+    everything = spawnctl("keys", "list", "--all")
+    assert "revoked" in everything.out
+    assert everything.err == ""
 
 
 def test_a_session_is_shown_with_its_change_its_version_and_its_cost(
     spawnctl: Spawnctl, api: CliApi
 ) -> None:
-    asked = answers.message(3, "running", "make it \x1b[31mblue")
-    changing = answers.changing(asked, "generating", 62, "Writing style.css", waiting=2)
-    api.answer(_ONE, 200, answers.operator_status(changing, sandbox=None))
-    done = spawnctl("sessions", "show", SESSION)
-    assert done.code == 0
-    said = [" ".join(line.split()) for line in done.out.splitlines()]
-    assert f"link {answers.LINK}" in said
-    assert "change 3: make it blue" in said
-    assert "waiting 2 more changes" in said
-    assert "version 1 of 3, from the prompt (anthropic)" in said
-    assert "cost $123.4568 for 12 calls: 13,580,245 tokens in (1,234,567 cached)," in said
+    change = answers.message(3, "running", "make it \x1b[31mblue")
+    changing = answers.changing(change, "generating", 62, "Writing style.css", waiting=2)
+    api.answer(_SESSION, 200, answers.operator_status(changing, sandbox=None))
+    result = spawnctl("sessions", "show", SESSION)
+    assert result.code == 0
+    lines = [" ".join(line.split()) for line in result.out.splitlines()]
+    assert f"link {answers.LINK}" in lines
+    assert "change 3: make it blue" in lines
+    assert "waiting 2 more changes" in lines
+    assert "version 1 of 3, from the prompt (anthropic)" in lines
+    assert "cost $123.4568 for 12 calls: 13,580,245 tokens in (1,234,567 cached)," in lines
 
 
 def test_what_asked_nothing_of_the_model_is_shown_without_a_cost(
     spawnctl: Spawnctl, api: CliApi
 ) -> None:
-    api.answer(f"{_OWN}/usage", 200, answers.NO_COST)
-    done = spawnctl("sessions", "show", SESSION)
-    assert (done.code, "cost" in done.out) == (0, False)
+    api.answer(f"{_OWN_SESSION}/usage", 200, answers.NO_COST)
+    result = spawnctl("sessions", "show", SESSION)
+    assert (result.code, "cost" in result.out) == (0, False)
 
 
 def test_a_list_shows_the_link_of_an_app_that_is_being_changed(
     spawnctl: Spawnctl, api: CliApi
 ) -> None:
-    asked = answers.message(3, "running")
-    changing = answers.operator_status(answers.changing(asked, "generating", 62, "Writing"))
-    api.answer("/api/admin/sessions", 200, {"sessions": [changing]})
-    done = spawnctl("sessions", "list", COLUMNS="160")
-    row = done.out.splitlines()[2]
+    change = answers.message(3, "running")
+    changing = answers.operator_status(answers.changing(change, "generating", 62, "Writing"))
+    api.answer("/api/admin/sessions", 200, {"sessions": [changing], "next": None})
+    result = spawnctl("sessions", "list", COLUMNS="160")
+    row = result.out.splitlines()[2]
     assert "generating" in row
     assert "[change 3] a kanban board" in row
     assert answers.LINK in row
 
 
 def test_an_app_that_has_no_version_yet_is_no_empty_table(spawnctl: Spawnctl, api: CliApi) -> None:
-    api.answer(f"{_OWN}/versions", 200, {"versions": []})
-    done = spawnctl("sessions", "versions", SESSION)
-    assert (done.code, done.out) == (0, "")
-    assert "spawnctl sessions show ses_abcdefgh" in done.err
+    api.answer(f"{_OWN_SESSION}/versions", 200, {"versions": []})
+    result = spawnctl("sessions", "versions", SESSION)
+    assert (result.code, result.out) == (0, "")
+    assert "spawnctl sessions show ses_abcdefgh" in result.err
 
 
 def test_versions_say_which_can_run_again(spawnctl: Spawnctl) -> None:
-    done = spawnctl("sessions", "versions", SESSION)
-    assert "never ran well" in done.err
-    assert "spawnctl sessions restore ses_abcdefgh 2" in done.err
+    result = spawnctl("sessions", "versions", SESSION)
+    assert "never ran well" in result.err
+    assert "spawnctl sessions restore ses_abcdefgh 2" in result.err
 
 
 def test_a_conversation_begins_with_the_prompt_and_says_how_to_go_on(
     spawnctl: Spawnctl, api: CliApi
 ) -> None:
-    api.tell_changes((READY, []))
-    done = spawnctl("sessions", "messages", SESSION)
-    assert done.out.index("a kanban board") < done.out.index("Columns and cards")
-    assert "spawnctl sessions message ses_abcdefgh" in done.err
+    api.script_changes((READY, []))
+    result = spawnctl("sessions", "messages", SESSION)
+    assert result.out.index("a kanban board") < result.out.index("Columns and cards")
+    assert "spawnctl sessions message ses_abcdefgh" in result.err
 
 
 def test_kill_ends_what_it_can_and_says_what_it_could_not(spawnctl: Spawnctl, api: CliApi) -> None:
-    done = spawnctl("sessions", "kill", "ses_zzzzzzzz", "ses_abcdefgh")
-    assert done.code == 4
-    assert done.out == f"{SESSION} is ending\n"
-    assert "ses_zzzzzzzz" in done.err
-    assert len(api.requests("DELETE", _ONE)) == 1
+    result = spawnctl("sessions", "kill", "ses_zzzzzzzz", "ses_abcdefgh")
+    assert result.code == 4
+    assert result.out == f"{SESSION} is ending\n"
+    assert "ses_zzzzzzzz" in result.err
+    assert len(api.requests("DELETE", _SESSION)) == 1
 
 
 def test_extend_sends_the_time_to_live_as_it_was_typed(spawnctl: Spawnctl, api: CliApi) -> None:
     assert spawnctl("sessions", "extend", SESSION, "2h").code == 0
-    assert api.requests("POST", f"{_ONE}/extend")[0].body == {"ttl": "2h"}
-    api.refuse(f"{_ONE}/extend", 409, "session_ending", "this session has ended or is ending")
+    assert api.requests("POST", f"{_SESSION}/extend")[0].body == {"ttl": "2h"}
+    api.refuse(f"{_SESSION}/extend", 409, "session_ending", "this session has ended or is ending")
     assert spawnctl("sessions", "extend", SESSION, "2h").code == 6
 
 
 def test_logs_are_followed_until_the_session_has_ended(spawnctl: Spawnctl, api: CliApi) -> None:
     ended = answers.operator_status(answers.status("destroyed", 100), sandbox=None)
-    api.answer(_ONE, 200, answers.operator_status(READY, sandbox=None))
-    api.answer(f"{_ONE}/logs", 200, {"lines": answers.LINES[:3]})
-    api.answer(_ONE, 502, "<html>Bad gateway</html>")
-    api.answer(_ONE, 200, ended)
-    done = spawnctl("sessions", "logs", SESSION, "--follow", "--limit", "2", "--json")
-    assert done.code == 0
-    texts = [json.loads(line)["text"] for line in done.out.splitlines()]
+    api.answer(_SESSION, 200, answers.operator_status(READY, sandbox=None))
+    api.answer(f"{_SESSION}/logs", 200, {"lines": answers.LINES[:3]})
+    api.answer(_SESSION, 502, "<html>Bad gateway</html>")
+    api.answer(_SESSION, 200, ended)
+    result = spawnctl("sessions", "logs", SESSION, "--follow", "--limit", "2", "--json")
+    assert result.code == 0
+    texts = [json.loads(line)["text"] for line in result.out.splitlines()]
     assert texts == ["line 1", "line 2", "line 3", "line 4"]
 
 
 def test_a_new_key_is_the_last_line_of_stdout(spawnctl: Spawnctl, api: CliApi) -> None:
-    done = spawnctl("keys", "create", "ci", "--tier", "free", "--role", "operator")
-    assert (done.code, done.out) == (0, "spk_shownonce\n")
-    (made,) = api.requests("POST", "/api/admin/keys")
-    assert made.body == {"name": "ci", "tier": "free", "role": "operator"}
+    result = spawnctl("keys", "create", "ci", "--tier", "free", "--role", "operator")
+    assert (result.code, result.out) == (0, "spk_shownonce\n")
+    (request,) = api.requests("POST", "/api/admin/keys")
+    assert request.body == {"name": "ci", "tier": "free", "role": "operator"}
 
 
 def test_a_key_is_revoked_by_the_beginning_of_its_id(spawnctl: Spawnctl, api: CliApi) -> None:
@@ -184,21 +245,21 @@ def test_a_key_is_revoked_by_the_beginning_of_its_id(spawnctl: Spawnctl, api: Cl
 
 
 def test_doctor_finds_problems_is_exit_code_7_and_each_has_a_fix(spawnctl: Spawnctl) -> None:
-    done = spawnctl("doctor", "--json", SPAWN_DOCKER_URL="unix:///nowhere.sock")
-    assert done.code == 7
-    assert done.json["ok"] is False
-    bad = [one for one in done.json["checks"] if one["level"] == "problem"]
-    assert "Docker" in [one["name"] for one in bad]
-    assert all(one["fix"] for one in bad)
+    result = spawnctl("doctor", "--json", SPAWN_DOCKER_URL="unix:///nowhere.sock")
+    assert result.code == 7
+    assert result.json["ok"] is False
+    problems = [check for check in result.json["checks"] if check["level"] == "problem"]
+    assert "Docker" in [problem["name"] for problem in problems]
+    assert all(problem["fix"] for problem in problems)
 
 
 def test_config_never_prints_a_secret(spawnctl: Spawnctl) -> None:
     secret = "sk-do-not-show"
     for arguments in (("config",), ("config", "--json")):
-        done = spawnctl(*arguments, ANTHROPIC_API_KEY=secret)
-        assert done.code == 0
-        assert secret not in done.out + done.err
-        assert "ANTHROPIC_API_KEY" in done.out
+        result = spawnctl(*arguments, ANTHROPIC_API_KEY=secret)
+        assert result.code == 0
+        assert secret not in result.out + result.err
+        assert "ANTHROPIC_API_KEY" in result.out
 
 
 def test_version_is_the_packages(spawnctl: Spawnctl) -> None:
@@ -206,9 +267,9 @@ def test_version_is_the_packages(spawnctl: Spawnctl) -> None:
 
 
 def test_an_endpoint_without_a_model_is_named(spawnctl: Spawnctl) -> None:
-    done = spawnctl("status", SPAWN_OPENAI_BASE_URL="http://localhost:1/v1")
-    assert done.code == 2
-    assert "SPAWN_OPENAI_MODEL" in done.err
+    result = spawnctl("status", SPAWN_OPENAI_BASE_URL="http://localhost:1/v1")
+    assert result.code == 2
+    assert "SPAWN_OPENAI_MODEL" in result.err
 
 
 def test_doctor_names_the_setting_whose_key_a_provider_refused(
@@ -221,8 +282,8 @@ def test_doctor_names_the_setting_whose_key_a_provider_refused(
     }
     for _ in range(3):  # as often as doctor may ask
         api.answer("/ready", 200, {"ready": True, "checks": {"claude": refused}})
-    done = spawnctl("doctor", "--json")
-    assert done.code == 7
-    (found,) = [one for one in done.json["checks"] if one["name"] == "Claude key"]
-    assert (found["level"], "refused (401)" in found["detail"]) == ("problem", True)
-    assert "ANTHROPIC_API_KEY" in found["fix"]
+    result = spawnctl("doctor", "--json")
+    assert result.code == 7
+    (check,) = [check for check in result.json["checks"] if check["name"] == "Claude key"]
+    assert (check["level"], "refused (401)" in check["detail"]) == ("problem", True)
+    assert "ANTHROPIC_API_KEY" in check["fix"]

@@ -1,4 +1,4 @@
-"""The real spawnctl as a process, and its settings, for the tests of the command line."""
+"""Runs the real spawnctl as a process, with its own settings, for the tests of the command line."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ DEADLINE_S = 60
 
 
 @dataclass(frozen=True, kw_only=True)
-class Done:
-    """What a finished spawnctl left behind."""
+class Result:
+    """Exit code and output of a spawnctl that has ended."""
 
     code: int
     out: str
@@ -49,9 +49,9 @@ class Spawnctl:
             "HTTP_PROXY": "http://127.0.0.1:1",
         }
 
-    def __call__(self, *arguments: str, **changes: str) -> Done:
+    def __call__(self, *arguments: str, **changes: str) -> Result:
         """Run to the end. `changes` are variables of its environment."""
-        done = subprocess.run(
+        process = subprocess.run(
             command(arguments),
             cwd=ROOT,
             env=self.environment | changes,
@@ -61,9 +61,9 @@ class Spawnctl:
             timeout=DEADLINE_S,
             check=False,
         )
-        assert "Traceback" not in done.stderr
-        assert KEY not in done.stdout + done.stderr
-        return Done(code=done.returncode, out=done.stdout, err=done.stderr)
+        assert "Traceback" not in process.stderr
+        assert KEY not in process.stdout + process.stderr
+        return Result(code=process.returncode, out=process.stdout, err=process.stderr)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """The same, for tests that signal it."""

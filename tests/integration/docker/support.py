@@ -1,6 +1,7 @@
-"""A real Docker engine with a small probe sandbox, for test_docker_engine.py and test_egress.py.
+"""A real Docker engine with a small probe sandbox, for the tests in this folder.
 
-The probe is a Perl program (Debian's smallest base has Perl), so that no package is needed.
+The probe is a Perl program: even Debian's smallest base image contains Perl, so the probe needs no
+package.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ _BASE_SCRIPT = Path(__file__).parents[3] / "runtime-image" / "base.sh"
 _PROBE = r"""
 use strict; use IO::Socket::INET; use IO::Socket::UNIX; use IO::Select;
 $| = 1;
-my ($what, @args) = @ARGV;
+my ($action, @args) = @ARGV;
 sub reached { print "reached\n"; exit 0 }
 sub failed { print "failed: $_[0]\n"; exit 1 }
-if ($what eq 'serve') {
+if ($action eq 'serve') {
     my $identity = <STDIN>;
     my $home = IO::Socket::INET->new(LocalPort => 3000, Listen => 16, ReuseAddr => 1) or die $!;
     print STDERR defined(<STDIN>) ? "more input\n" : "input closed\n";
@@ -46,13 +47,13 @@ if ($what eq 'serve') {
         print $peer "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n$identity";
         close $peer;
     }
-} elsif ($what eq 'tcp') {
+} elsif ($action eq 'tcp') {
     IO::Socket::INET->new(PeerAddr => $args[0], PeerPort => $args[1], Timeout => 1)
         ? reached() : failed($@);
-} elsif ($what eq 'unix') {
+} elsif ($action eq 'unix') {
     my $home = IO::Socket::UNIX->new(Peer => $args[0]) or failed($!);
     print scalar <$home>; exit 0;
-} elsif ($what eq 'dns') {
+} elsif ($action eq 'dns') {
     my ($server, $name) = @args;
     my $socket = IO::Socket::INET->new(PeerAddr => $server, PeerPort => 53, Proto => 'udp')
         or failed($@);
@@ -71,7 +72,7 @@ CMD ["perl", "/probe.pl", "serve"]
 
 
 def docker_cli(*arguments: str) -> str:
-    done = subprocess.run(
+    result = subprocess.run(
         ["docker", *arguments],
         capture_output=True,
         text=True,
@@ -79,21 +80,21 @@ def docker_cli(*arguments: str) -> str:
         check=True,
         env={**os.environ, "DOCKER_HOST": DOCKER_URL},
     )
-    return done.stdout.strip()
+    return result.stdout.strip()
 
 
 def inspect(name: str) -> dict[str, Any] | None:
-    """`docker inspect` of a container; None when there is none."""
+    """Return `docker inspect` of a container; None when there is none."""
     try:
         return dict(json.loads(docker_cli("container", "inspect", name))[0])
     except subprocess.CalledProcessError:
         return None
 
 
-def eventually(what: str, condition: Callable[[], object], deadline_s: float = 20) -> None:
-    until = time.monotonic() + deadline_s
+def eventually(description: str, condition: Callable[[], object], deadline_s: float = 20) -> None:
+    ends_at = time.monotonic() + deadline_s
     while not condition():
-        assert time.monotonic() < until, f"waited {deadline_s} s in vain: {what}"
+        assert time.monotonic() < ends_at, f"waited {deadline_s} s in vain: {description}"
         time.sleep(0.02)
 
 
@@ -104,11 +105,14 @@ def free_port() -> int:
 
 
 def probe_image() -> str:
-    """Name of the probe image, built when its content has changed; kept between runs."""
+    """Return the name of the probe image, and build it if its content has changed.
+
+    The image is kept between runs.
+    """
     base = _BASE_IMAGE
     if not _image_exists(base):
-        done = subprocess.run([_BASE_SCRIPT], capture_output=True, text=True, check=True)
-        base = done.stdout.split()[-1]
+        result = subprocess.run([_BASE_SCRIPT], capture_output=True, text=True, check=True)
+        base = result.stdout.split()[-1]
     dockerfile = _DOCKERFILE.format(base=base)
     digest = hashlib.sha256((dockerfile + _PROBE).encode()).hexdigest()[:12]
     image = f"spawnai/test-probe:{digest}"
@@ -130,15 +134,15 @@ def _image_exists(image: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """One engine under an instance of its own, and what a sandbox on it needs."""
+    """One engine with its own instance name, and what a sandbox on it needs."""
 
     engine: DockerEngine
     limits: SandboxLimits
     image: str
     agent_folder: Path
 
-    def spec(self, **other: Any) -> SandboxSpec:
-        wanted: dict[str, Any] = {
+    def spec(self, **fields: Any) -> SandboxSpec:
+        defaults: dict[str, Any] = {
             "sandbox_id": ids.new_sandbox_id(),
             "image": self.image,
             "publish_address": "127.0.0.1",
@@ -146,59 +150,64 @@ class Bench:
             "agent_folder": str(self.agent_folder),
             "identity": json.dumps({"token": secrets.token_hex(16)}),
         }
-        return SandboxSpec(**{**wanted, **other})
+        return SandboxSpec(**{**defaults, **fields})
 
     def start(self, spec: SandboxSpec, *, replace_stale: bool = False) -> str:
         return self.engine.start(spec, replace_stale=replace_stale)
 
-    def probe(self, spec: SandboxSpec, *what: str) -> str:
-        """Run the probe inside a sandbox: what it printed, whether it reached something or not."""
+    def probe(self, spec: SandboxSpec, *arguments: str) -> str:
+        """Run the probe inside a sandbox. Return its output, such as "reached" or "failed: ..."."""
         name = container_name(spec.sandbox_id)
-        done = subprocess.run(
-            ["docker", "exec", name, "perl", "/probe.pl", *what],
+        result = subprocess.run(
+            ["docker", "exec", name, "perl", "/probe.pl", *arguments],
             capture_output=True,
             text=True,
             timeout=60,
             check=False,
             env={**os.environ, "DOCKER_HOST": DOCKER_URL},
         )
-        assert done.returncode in {0, 1}, done.stderr
-        return done.stdout.strip()
+        assert result.returncode in {0, 1}, result.stderr
+        return result.stdout.strip()
 
 
 @contextlib.contextmanager
-def new_bench(guests: Sequence[str] | None = None) -> Iterator[Bench]:
-    """Everything that is made here is removed at the end. `guests` alone reach published ports."""
+def new_bench(allowlist: Sequence[str] | None = None) -> Iterator[Bench]:
+    """Yield a bench, and remove everything at the end.
+
+    Only addresses on the `allowlist` reach published ports; None allows everybody.
+    """
     limits = SandboxLimits(instance=f"test-{secrets.token_hex(4)}")
-    engine = DockerEngine(DOCKER_URL, limits, guests=lambda: guests)
+    engine = DockerEngine(DOCKER_URL, limits, allowlist=lambda: allowlist)
     folder = Path(tempfile.mkdtemp(prefix="spawn-agent-"))
     folder.chmod(0o755)
     try:
         assert engine.prepare() == []
         yield Bench(engine=engine, limits=limits, image=probe_image(), agent_folder=folder)
     finally:
-        clear(engine)
+        remove_all(engine)
         engine.dismantle()
         engine.close()
         shutil.rmtree(folder)
-        left = docker_cli("ps", "-aq", "--filter", f"label={INSTANCE_LABEL}={limits.instance}")
-        assert left == "", "a test left containers behind that the engine doesn't list"
+        container_ids = docker_cli(
+            "ps", "-aq", "--filter", f"label={INSTANCE_LABEL}={limits.instance}"
+        )
+        assert container_ids == "", "a test left containers behind that the engine doesn't list"
 
 
-def clear(engine: DockerEngine) -> None:
+def remove_all(engine: DockerEngine) -> None:
     for container in engine.containers():
         engine.remove(container.sandbox_id)
 
 
-def answer(spec: SandboxSpec) -> str:
-    """Body of GET / on the published port, once the sandbox answers: the identity it was given."""
-    body: list[str] = []
+def wait_for_body(spec: SandboxSpec) -> str:
+    """Wait for an answer to GET / on the published port: the probe sends its identity."""
+    bodies: list[str] = []
 
     def ask() -> bool:
         url = f"http://{spec.publish_address}:{spec.port}/"
         with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2) as response:
-            body.append(response.read().decode())
-        return bool(body)
+            bodies.append(response.read().decode())
+        return bool(bodies)
 
     eventually("the sandbox answers", ask)
-    return body[0].strip()
+    return bodies[0].strip()

@@ -33,11 +33,11 @@ def prepared() -> Iterator[Bench]:
 @pytest.fixture
 def bench(prepared: Bench) -> Iterator[Bench]:
     yield prepared
-    support.clear(prepared.engine)
+    support.remove_all(prepared.engine)
 
 
 def create_only(bench: Bench, spec: SandboxSpec) -> str:
-    """What a maker leaves that died, or has not yet come, between create and start."""
+    """Create without a start: like a process that died between the two, or is still at work."""
     name = container_name(spec.sandbox_id)
     labels = create_body(bench.limits, spec)["Labels"].items()
     return docker_cli(
@@ -47,12 +47,12 @@ def create_only(bench: Bench, spec: SandboxSpec) -> str:
     )
 
 
-def test_a_started_sandbox_has_every_fence(bench: Bench) -> None:
+def test_a_started_sandbox_has_every_restriction(bench: Bench) -> None:
     spec = bench.spec()
     bench.start(spec)
-    found = inspect(container_name(spec.sandbox_id))
-    assert found is not None
-    fences, config = found["HostConfig"], found["Config"]
+    details = inspect(container_name(spec.sandbox_id))
+    assert details is not None
+    host_config, config = details["HostConfig"], details["Config"]
     assert config["User"] == "10001:10001"
     assert config["Hostname"] == "sandbox"
     assert config["OpenStdin"]
@@ -62,50 +62,50 @@ def test_a_started_sandbox_has_every_fence(bench: Bench) -> None:
         "ai.spawn.instance": bench.limits.instance,
         "ai.spawn.sandbox": spec.sandbox_id,
     }
-    assert fences["ReadonlyRootfs"]
-    assert fences["CapDrop"] == ["ALL"]
-    assert not fences["CapAdd"]
-    assert fences["SecurityOpt"] == ["no-new-privileges:true"]
-    assert not fences["Privileged"]
-    assert fences["Init"]
-    assert fences["IpcMode"] == "private"
-    assert not fences["PidMode"]
-    assert not fences["Links"]
-    assert not fences["Devices"]
-    assert fences["Memory"] == fences["MemorySwap"] == 1024 * MIB
-    assert fences["NanoCpus"] == 500_000_000
-    assert fences["PidsLimit"] == 256
-    assert fences["Dns"] == ["127.0.0.1"]
-    assert fences["RestartPolicy"]["Name"] == "no"
-    assert fences["LogConfig"] == {
+    assert host_config["ReadonlyRootfs"]
+    assert host_config["CapDrop"] == ["ALL"]
+    assert not host_config["CapAdd"]
+    assert host_config["SecurityOpt"] == ["no-new-privileges:true"]
+    assert not host_config["Privileged"]
+    assert host_config["Init"]
+    assert host_config["IpcMode"] == "private"
+    assert not host_config["PidMode"]
+    assert not host_config["Links"]
+    assert not host_config["Devices"]
+    assert host_config["Memory"] == host_config["MemorySwap"] == 1024 * MIB
+    assert host_config["NanoCpus"] == 500_000_000
+    assert host_config["PidsLimit"] == 256
+    assert host_config["Dns"] == ["127.0.0.1"]
+    assert host_config["RestartPolicy"]["Name"] == "no"
+    assert host_config["LogConfig"] == {
         "Type": "json-file",
         "Config": {"max-size": "5m", "max-file": "2"},
     }
-    assert {limit["Name"]: limit["Hard"] for limit in fences["Ulimits"]} == {
+    assert {limit["Name"]: limit["Hard"] for limit in host_config["Ulimits"]} == {
         "nofile": 4096,
         "nproc": 65536,
         "core": 0,
     }
-    assert fences["NetworkMode"] == bench.limits.network
-    assert list(found["NetworkSettings"]["Networks"]) == [bench.limits.network]
-    assert found["NetworkSettings"]["Ports"] == {
+    assert host_config["NetworkMode"] == bench.limits.network
+    assert list(details["NetworkSettings"]["Networks"]) == [bench.limits.network]
+    assert details["NetworkSettings"]["Ports"] == {
         "3000/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(spec.port)}]
     }
-    (mount,) = found["Mounts"]
+    (mount,) = details["Mounts"]
     assert (mount["Source"], mount["Destination"]) == (str(bench.agent_folder), "/run/spawn")
     assert not mount["RW"]
 
 
-def test_the_kernel_enforces_the_fences_inside(bench: Bench) -> None:
+def test_the_kernel_enforces_the_restrictions_inside(bench: Bench) -> None:
     spec = bench.spec()
     bench.start(spec)
     name = container_name(spec.sandbox_id)
     status = docker_cli("exec", name, "cat", "/proc/self/status")
-    facts = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
-    assert facts["Uid"].split() == ["10001"] * 4
-    assert int(facts["CapEff"], 16) == int(facts["CapBnd"], 16) == 0
-    assert facts["NoNewPrivs"] == "1"
-    assert facts["Seccomp"] == "2"
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    assert fields["Uid"].split() == ["10001"] * 4
+    assert int(fields["CapEff"], 16) == int(fields["CapBnd"], 16) == 0
+    assert fields["NoNewPrivs"] == "1"
+    assert fields["Seccomp"] == "2"
     mounts = {
         line.split()[1]: (line.split()[2], set(line.split()[3].split(",")))
         for line in docker_cli("exec", name, "cat", "/proc/mounts").splitlines()
@@ -119,11 +119,11 @@ def test_the_kernel_enforces_the_fences_inside(bench: Bench) -> None:
         assert docker_cli("exec", name, "stat", "-c", "%a %u", folder) == f"{mode} 10001"
 
 
-def test_the_identity_arrives_on_standard_input_and_is_nowhere_else(bench: Bench) -> None:
+def test_the_identity_arrives_on_standard_input_and_appears_nowhere_else(bench: Bench) -> None:
     spec = bench.spec()
     bench.start(spec)
     token = json.loads(spec.identity)["token"]
-    assert support.answer(spec) == spec.identity
+    assert support.wait_for_body(spec) == spec.identity
     name = container_name(spec.sandbox_id)
     assert token not in json.dumps(inspect(name))
     assert token not in docker_cli("top", name, "-eo", "pid,args")
@@ -142,49 +142,49 @@ def test_standard_input_ends_after_the_identity(bench: Bench) -> None:
 
 def test_starting_again_adopts_the_running_container(bench: Bench) -> None:
     spec = bench.spec()
-    first = bench.start(spec)
-    assert bench.start(spec) == first
-    assert bench.start(spec, replace_stale=True) == first
-    assert support.answer(spec) == spec.identity
+    first_id = bench.start(spec)
+    assert bench.start(spec) == first_id
+    assert bench.start(spec, replace_stale=True) == first_id
+    assert support.wait_for_body(spec) == spec.identity
 
 
-def test_a_container_that_is_only_created_is_left_to_its_maker(bench: Bench) -> None:
+def test_a_container_that_is_only_created_is_left_to_its_creator(bench: Bench) -> None:
     spec = bench.spec()
-    created = create_only(bench, spec)
+    created_id = create_only(bench, spec)
     with pytest.raises(errors.SandboxRefused) as refused:
         bench.start(spec)
     assert refused.value.code == "start_in_progress"
-    assert inspect(created) is not None
+    assert inspect(created_id) is not None
 
 
-def test_a_stale_created_container_is_replaced_when_asked(bench: Bench) -> None:
+def test_a_stale_created_container_is_replaced_on_request(bench: Bench) -> None:
     spec = bench.spec()
-    stale = create_only(bench, spec)
-    assert bench.start(spec, replace_stale=True) != stale
-    assert inspect(stale) is None
-    assert support.answer(spec) == spec.identity
+    stale_id = create_only(bench, spec)
+    assert bench.start(spec, replace_stale=True) != stale_id
+    assert inspect(stale_id) is None
+    assert support.wait_for_body(spec) == spec.identity
 
 
 def test_a_container_that_has_exited_is_replaced(bench: Bench) -> None:
     spec = bench.spec()
-    first = bench.start(spec)
-    docker_cli("kill", first)
+    first_id = bench.start(spec)
+    docker_cli("kill", first_id)
     support.eventually("it stopped", lambda: not next(iter(bench.engine.containers())).running)
-    assert bench.start(spec) != first
-    assert support.answer(spec) == spec.identity
+    assert bench.start(spec) != first_id
+    assert support.wait_for_body(spec) == spec.identity
 
 
-def test_a_port_of_another_sandbox_is_port_taken_and_leaves_no_container(bench: Bench) -> None:
+def test_a_port_of_another_sandbox_raises_port_taken_and_leaves_no_container(bench: Bench) -> None:
     first = bench.spec()
     bench.start(first)
     second = bench.spec(port=first.port)
     with pytest.raises(errors.SandboxRefused) as refused:
         bench.start(second)
     assert refused.value.code == "port_taken"
-    assert [found.sandbox_id for found in bench.engine.containers()] == [first.sandbox_id]
+    assert [container.sandbox_id for container in bench.engine.containers()] == [first.sandbox_id]
 
 
-def test_a_port_of_another_program_is_port_taken_and_leaves_no_container(bench: Bench) -> None:
+def test_a_port_of_another_program_raises_port_taken_and_leaves_no_container(bench: Bench) -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
         pytest.raises(errors.SandboxRefused) as refused,
@@ -194,7 +194,7 @@ def test_a_port_of_another_program_is_port_taken_and_leaves_no_container(bench: 
     assert bench.engine.containers() == []
 
 
-def test_an_unknown_image_is_image_missing(bench: Bench) -> None:
+def test_an_unknown_image_raises_image_missing(bench: Bench) -> None:
     image = "spawnai/no-such-image:test"
     with pytest.raises(errors.SandboxRefused) as refused:
         bench.start(bench.spec(image=image))
@@ -211,7 +211,7 @@ def test_a_missing_agent_folder_is_refused_and_named(bench: Bench) -> None:
     assert bench.engine.containers() == []
 
 
-def test_an_engine_that_is_away_is_unavailable_and_found_again_when_it_is_back() -> None:
+def test_a_stopped_engine_is_unavailable_and_usable_again_after_its_return() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "docker.sock"
         engine = DockerEngine(f"unix://{path}", SandboxLimits(instance="test-away"))
@@ -232,11 +232,11 @@ def test_an_engine_that_hangs_up_in_the_middle_is_unavailable() -> None:
         listener.listen()
         engine = DockerEngine(f"unix://{path}", SandboxLimits(instance="test-away"))
         with ThreadPoolExecutor() as pool:
-            asked = pool.submit(engine.describe)
+            future = pool.submit(engine.describe)
             peer, _ = listener.accept()
             peer.close()
             with pytest.raises(errors.EngineUnavailable):
-                asked.result(timeout=20)
+                future.result(timeout=20)
 
 
 def test_removing_returns_when_the_container_is_gone_and_may_be_repeated(bench: Bench) -> None:
@@ -253,38 +253,38 @@ def test_several_may_remove_the_same_sandbox_at_once(bench: Bench) -> None:
     spec = bench.spec()
     container_id = bench.start(spec)
 
-    def remove_and_look(_turn: int) -> object:
+    def remove_and_inspect(_turn: int) -> object:
         bench.engine.remove(spec.sandbox_id)
         return inspect(container_id)
 
     with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(remove_and_look, range(4))) == [None] * 4
+        assert list(pool.map(remove_and_inspect, range(4))) == [None] * 4
 
 
 def test_several_threads_start_sandboxes_at_once(bench: Bench) -> None:
     specs = [bench.spec() for _ in range(3)]
     with ThreadPoolExecutor(3) as pool:
-        started = list(pool.map(bench.start, specs))
-    assert [support.answer(spec) for spec in specs] == [spec.identity for spec in specs]
-    assert {found.id for found in bench.engine.containers()} == set(started)
+        started_ids = list(pool.map(bench.start, specs))
+    assert [support.wait_for_body(spec) for spec in specs] == [spec.identity for spec in specs]
+    assert {container.id for container in bench.engine.containers()} == set(started_ids)
 
 
-def test_containers_are_those_of_this_instance_and_tell_how_they_ended(bench: Bench) -> None:
+def test_containers_lists_only_this_instance_and_how_each_container_ended(bench: Bench) -> None:
     running, ended = bench.spec(), bench.spec()
     running_id, ended_id = bench.start(running), bench.start(ended)
     docker_cli("kill", ended_id)
     support.eventually(
-        "it stopped", lambda: not all(found.running for found in bench.engine.containers())
+        "it stopped", lambda: not all(container.running for container in bench.engine.containers())
     )
-    found = {container.sandbox_id: container for container in bench.engine.containers()}
-    assert found.keys() == {running.sandbox_id, ended.sandbox_id}
-    assert found[running.sandbox_id].id == running_id
-    assert found[running.sandbox_id].running
-    assert not found[ended.sandbox_id].running
-    assert "137" in found[ended.sandbox_id].exit_note
-    other = DockerEngine(support.DOCKER_URL, SandboxLimits(instance="test-other"))
-    assert other.containers() == []
-    other.close()
+    containers = {container.sandbox_id: container for container in bench.engine.containers()}
+    assert containers.keys() == {running.sandbox_id, ended.sandbox_id}
+    assert containers[running.sandbox_id].id == running_id
+    assert containers[running.sandbox_id].running
+    assert not containers[ended.sandbox_id].running
+    assert "137" in containers[ended.sandbox_id].exit_note
+    other_engine = DockerEngine(support.DOCKER_URL, SandboxLimits(instance="test-other"))
+    assert other_engine.containers() == []
+    other_engine.close()
 
 
 def test_twenty_starts_leave_no_file_descriptor_open(bench: Bench) -> None:
@@ -306,16 +306,16 @@ def test_logs_are_the_last_lines_and_empty_without_a_container(bench: Bench) -> 
 
 
 def test_the_engine_describes_itself(bench: Bench) -> None:
-    described = bench.engine.describe()
-    assert described["version"] == docker_cli("version", "--format", "{{.Server.Version}}")
-    assert described["storage_driver"] == docker_cli("info", "--format", "{{.Driver}}")
-    assert described["cgroup_version"] in {1, 2}
-    assert described["memory_bytes"] > 0
-    assert described["cpus"] > 0
-    assert any("seccomp" in option for option in described["security_options"])
+    description = bench.engine.describe()
+    assert description["version"] == docker_cli("version", "--format", "{{.Server.Version}}")
+    assert description["storage_driver"] == docker_cli("info", "--format", "{{.Driver}}")
+    assert description["cgroup_version"] in {1, 2}
+    assert description["memory_bytes"] > 0
+    assert description["cpus"] > 0
+    assert any("seccomp" in option for option in description["security_options"])
 
 
-def test_the_network_lets_nothing_out_and_stays_while_a_sandbox_is_left() -> None:
+def test_the_network_lets_nothing_out_and_stays_while_a_sandbox_exists() -> None:
     with support.new_bench() as bench:
         assert bench.engine.prepare() == []
         (network,) = json.loads(docker_cli("network", "inspect", bench.limits.network))
@@ -336,7 +336,7 @@ def test_the_network_lets_nothing_out_and_stays_while_a_sandbox_is_left() -> Non
         bench.engine.dismantle()
 
 
-def test_a_network_that_somebody_made_differently_is_told() -> None:
+def test_a_warning_names_a_network_with_other_options() -> None:
     limits = SandboxLimits(instance=f"test-{os.urandom(4).hex()}")
     engine = DockerEngine(support.DOCKER_URL, limits)
     docker_cli("network", "create", limits.network)
@@ -349,9 +349,9 @@ def test_a_network_that_somebody_made_differently_is_told() -> None:
 
 def test_each_host_has_one_engine_that_is_kept() -> None:
     engines = DockerEngines(SandboxLimits(instance="test-kept"))
-    one, two = samples.host(), samples.host()
-    first = engines.of(one)
-    assert engines.of(replace(one, cordoned=True)) is first
-    assert engines.of(two) is not first
+    host, other_host = samples.host(), samples.host()
+    engine = engines.for_host(host)
+    assert engines.for_host(replace(host, cordoned=True)) is engine
+    assert engines.for_host(other_host) is not engine
     engines.close()
-    assert engines.of(one) is not first
+    assert engines.for_host(host) is not engine

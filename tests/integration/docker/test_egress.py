@@ -1,6 +1,6 @@
-"""Nothing gets out of a sandbox but by the agent socket: probed from inside real sandboxes.
+"""The agent socket is the only way out of a sandbox. Real sandboxes probe that from inside.
 
-No probe can leave this machine while the rules stand, and new_bench asserts that they do first.
+No probe can leave this machine while the rules are set, and new_bench asserts that first.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ def bench() -> Iterator[Bench]:
 
 @pytest.fixture(scope="module")
 def sandbox(bench: Bench) -> SandboxSpec:
-    return started(bench, bench.spec())
+    return start(bench, bench.spec())
 
 
 @pytest.fixture(scope="module")
 def neighbour(bench: Bench) -> SandboxSpec:
-    """Published where sandboxes could get at it, if anything let them out."""
-    return started(bench, bench.spec(publish_address=gateway(bench)))
+    """Published at an address that sandboxes could reach, if the rules let them out."""
+    return start(bench, bench.spec(publish_address=gateway(bench)))
 
 
 @pytest.fixture(scope="module")
@@ -45,38 +45,40 @@ def host_port() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def started(bench: Bench, spec: SandboxSpec) -> SandboxSpec:
+def start(bench: Bench, spec: SandboxSpec) -> SandboxSpec:
     bench.start(spec)
-    assert support.answer(spec) == spec.identity
+    assert support.wait_for_body(spec) == spec.identity
     return spec
 
 
 def gateway(bench: Bench) -> str:
     """The host's address on the sandboxes' bridge."""
-    (found,) = json.loads(docker_cli("network", "inspect", bench.limits.network))
-    return str(found["IPAM"]["Config"][0]["Gateway"])
+    (network,) = json.loads(docker_cli("network", "inspect", bench.limits.network))
+    return str(network["IPAM"]["Config"][0]["Gateway"])
 
 
 def address_of(spec: SandboxSpec) -> str:
-    found = inspect(container_name(spec.sandbox_id))
-    assert found is not None
-    (network,) = found["NetworkSettings"]["Networks"].values()
+    details = inspect(container_name(spec.sandbox_id))
+    assert details is not None
+    (network,) = details["NetworkSettings"]["Networks"].values()
     return str(network["IPAddress"])
 
 
 def host_addresses(port: int) -> set[str]:
-    """Of all interfaces (docker0, other bridges, the outside one), where the listener answers the
-    host itself. Bridges come and go while other programs use the same engine."""
-    answering = set()
-    for address in egress.run_here(("hostname", "-I")).output.split():
+    """Return the host's addresses on all interfaces at which the listener answers the host itself.
+
+    Bridges appear and disappear while other programs use the same engine.
+    """
+    addresses = set()
+    for address in egress.run_locally(("hostname", "-I")).output.split():
         with contextlib.suppress(OSError), socket.create_connection((address, port), timeout=2):
-            answering.add(address)
-    return answering
+            addresses.add(address)
+    return addresses
 
 
-def dropped(bench: Bench) -> int:
-    """Packets that the rule on forwarded traffic has dropped so far."""
-    listing = egress.run_here(("iptables", "-w", "-nvxL", "DOCKER-USER")).output
+def count_dropped(bench: Bench) -> int:
+    """Return how many packets the rule on forwarded traffic has dropped so far."""
+    listing = egress.run_locally(("iptables", "-w", "-nvxL", "DOCKER-USER")).output
     (line,) = [line for line in listing.splitlines() if bench.limits.bridge in line]
     return int(line.split()[0])
 
@@ -90,11 +92,11 @@ def test_the_host_is_out_of_reach_on_all_its_addresses(
         assert bench.probe(sandbox, "tcp", address, str(host_port)).startswith("failed"), address
 
 
-def test_it_is_the_rules_that_keep_the_host_out_of_reach(
+def test_without_the_rules_the_host_is_reachable(
     bench: Bench, sandbox: SandboxSpec, host_port: int
 ) -> None:
     target = ("tcp", gateway(bench), str(host_port))
-    egress.withdraw(bench.limits.bridge, egress.run_here)
+    egress.withdraw(bench.limits.bridge, egress.run_locally)
     try:
         assert bench.probe(sandbox, *target) == "reached"
     finally:
@@ -121,59 +123,61 @@ def test_another_sandbox_is_out_of_reach(
         pytest.param(("dns", "8.8.8.8", "example.com"), id="public name server"),
     ],
 )
-def test_the_outside_is_out_of_reach_and_the_rule_saw_the_packets(
+def test_the_internet_is_out_of_reach_and_the_rule_counts_the_packets(
     bench: Bench, sandbox: SandboxSpec, probe: tuple[str, ...]
 ) -> None:
-    before = dropped(bench)
+    before = count_dropped(bench)
     assert bench.probe(sandbox, *probe).startswith("failed")
-    assert dropped(bench) > before
+    assert count_dropped(bench) > before
 
 
-def test_dockers_own_name_server_knows_no_outside_names(bench: Bench, sandbox: SandboxSpec) -> None:
-    itself = container_name(sandbox.sandbox_id)
-    assert bench.probe(sandbox, "dns", "127.0.0.11", itself) == "reached"
+def test_dockers_own_name_server_resolves_no_outside_names(
+    bench: Bench, sandbox: SandboxSpec
+) -> None:
+    own_name = container_name(sandbox.sandbox_id)
+    assert bench.probe(sandbox, "dns", "127.0.0.11", own_name) == "reached"
     assert bench.probe(sandbox, "dns", "127.0.0.11", "example.com").startswith("failed")
 
 
-def test_a_sandbox_has_no_ipv6_address_but_loopback(sandbox: SandboxSpec) -> None:
+def test_a_sandbox_has_no_ipv6_address_except_loopback(sandbox: SandboxSpec) -> None:
     name = container_name(sandbox.sandbox_id)
     listing = docker_cli("exec", name, "sh", "-c", "cat /proc/net/if_inet6 || true")
     assert {line.split()[-1] for line in listing.splitlines()} <= {"lo"}
 
 
-def test_the_agent_socket_answers_also_when_it_is_made_anew(
+def test_the_agent_socket_answers_even_after_it_was_replaced(
     bench: Bench, sandbox: SandboxSpec
 ) -> None:
-    for greeting in ("home", "home again"):
+    for greeting in ("first", "second"):
         with agent_socket(bench, greeting):
             assert bench.probe(sandbox, "unix", "/run/spawn/agent.sock") == greeting
 
 
 def test_the_published_port_answers_the_host(sandbox: SandboxSpec, neighbour: SandboxSpec) -> None:
-    assert support.answer(sandbox) == sandbox.identity
-    assert support.answer(neighbour) == neighbour.identity
+    assert support.wait_for_body(sandbox) == sandbox.identity
+    assert support.wait_for_body(neighbour) == neighbour.identity
 
 
-def test_the_rules_stand_once_however_often_they_are_prepared(bench: Bench) -> None:
+def test_preparing_repeatedly_sets_each_rule_once(bench: Bench) -> None:
     for _ in range(3):
         assert bench.engine.prepare() == []
-    rules = egress.run_here(("iptables", "-w", "-S")).output
+    rules = egress.run_locally(("iptables", "-w", "-S")).output
     assert len(re.findall(f"-A DOCKER-USER -i {bench.limits.bridge} .*-j DROP", rules)) == 1
     assert len(re.findall(f"-A INPUT -i {bench.limits.bridge} .*-j DROP", rules)) == 1
 
 
-def test_dismantling_takes_every_rule_away() -> None:
+def test_dismantling_deletes_every_rule() -> None:
     with support.new_bench() as bench:
         bridge = bench.limits.bridge
-        assert bridge in egress.run_here(("iptables", "-w", "-S")).output
+        assert bridge in egress.run_locally(("iptables", "-w", "-S")).output
         bench.engine.dismantle()
         for program in ("iptables", "ip6tables"):
-            assert bridge not in egress.run_here((program, "-w", "-S")).output
+            assert bridge not in egress.run_locally((program, "-w", "-S")).output
 
 
 @contextlib.contextmanager
 def agent_socket(bench: Bench, greeting: str) -> Iterator[None]:
-    """Somebody who says one line to whoever connects to the socket in the agent folder."""
+    """Send one line to the first client of the socket in the agent folder."""
     path = bench.agent_folder / "agent.sock"
     path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX) as listener:

@@ -1,4 +1,4 @@
-"""The gateway as clients see it: the Messages API, byte for byte, whoever serves."""
+"""The gateway as clients see it: the Messages API byte for byte, with either kind of provider."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import anthropic
 import httpx2
 import pytest
 
-from orchestrator.domain.llm.usage import By
+from orchestrator.domain.llm.usage import GroupBy
 from orchestrator.domain.sessions.session import Session
 from tests.fakes.llm.providers import (
     INPUT_TOKENS,
@@ -36,42 +36,36 @@ from tests.integration.gateway.world import (
 )
 
 PROVIDERS = ("anthropic", "openai")
-SAID = "".join(WORDS)
-
-
-@pytest.fixture
-def provider() -> Iterator[ProviderFake]:
-    with ProviderFake() as server:
-        yield server
+ANSWER = "".join(WORDS)
 
 
 @pytest.fixture
 def world(provider: ProviderFake, tmp_path: Path, migrated_sqlite: Path) -> Iterator[GatewayWorld]:
-    with gateway_for(settings_for(tmp_path, provider), migrated_sqlite) as made:
-        yield made
+    with gateway_for(settings_for(tmp_path, provider), migrated_sqlite) as gateway:
+        yield gateway
 
 
 @pytest.fixture(params=PROVIDERS)
 def any_world(
     request: pytest.FixtureRequest, provider: ProviderFake, tmp_path: Path, migrated_sqlite: Path
 ) -> Iterator[GatewayWorld]:
-    """In front of Anthropic's API, then of an OpenAI-compatible endpoint."""
+    """A gateway in front of Anthropic's API, then one in front of an OpenAI-compatible endpoint."""
     changes: dict[str, Any] = {}
     if request.param == "openai":
         changes = {
-            "ANTHROPIC_API_KEY": "",
+            "anthropic_api_key": "",
             "openai_base_url": provider.url + "/v1",
             "openai_model": "gpt-x",
         }
-    with gateway_for(settings_for(tmp_path, provider, **changes), migrated_sqlite) as made:
-        yield made
+    with gateway_for(settings_for(tmp_path, provider, **changes), migrated_sqlite) as gateway:
+        yield gateway
 
 
 def test_the_sdk_gets_a_whole_message_with_a_tool_call(any_world: GatewayWorld) -> None:
     with any_world.sdk(any_world.session()) as sdk:
         message = sdk.messages.create(**BODY, tools=[TOOL])  # type: ignore[call-overload]
     assert message.stop_reason == "tool_use"
-    assert (message.content[0].text, message.content[1].input) == (SAID, {"path": "a"})
+    assert (message.content[0].text, message.content[1].input) == (ANSWER, {"path": "a"})
     assert (message.usage.input_tokens, message.usage.output_tokens) == (
         INPUT_TOKENS,
         OUTPUT_TOKENS,
@@ -85,7 +79,7 @@ def test_the_sdk_puts_together_a_stream_with_a_tool_call(any_world: GatewayWorld
     ):
         message = stream.get_final_message()
     assert message.stop_reason == "tool_use"
-    assert (message.content[0].text, message.content[1].input) == (SAID, {"path": "a"})
+    assert (message.content[0].text, message.content[1].input) == (ANSWER, {"path": "a"})
     assert message.usage.output_tokens == OUTPUT_TOKENS
 
 
@@ -99,7 +93,7 @@ def test_the_async_sdk_works_too_streamed_and_whole(any_world: GatewayWorld) -> 
                 return whole, await stream.get_final_message()
 
     for message in asyncio.run(both()):
-        assert message.content[0].text == SAID
+        assert message.content[0].text == ANSWER
 
 
 def test_the_sdk_counts_tokens(any_world: GatewayWorld) -> None:
@@ -115,7 +109,7 @@ def test_bytes_and_headers_pass_as_they_are_and_credentials_do_not(
 ) -> None:
     session = world.session()
     raw = b'{ "max_tokens":9 , "messages":[{"role":"user","content":"\\u0048i"}],"model":"%s"}'
-    told = {
+    headers = {
         "authorization": f"Bearer {world.token(session)}",
         "anthropic-version": "2023-06-01",
         "anthropic-beta": "interleaved-thinking-2025-05-14,claude-code-20250219",
@@ -127,14 +121,16 @@ def test_bytes_and_headers_pass_as_they_are_and_credentials_do_not(
         "content-type": "application/json",
     }
     provider.play(Scripted(headers={"request-id": "req_theirs", "anthropic-organization-id": "o"}))
-    answer = world.http().post("/v1/messages?beta=true", content=raw % MODEL.encode(), headers=told)
-    (seen,) = provider.seen
-    assert (seen.path, seen.query) == ("/v1/messages", "beta=true")
-    assert seen.body["messages"][0]["content"] == "Hi"
-    for name in told:
-        assert (name in seen.headers) is (name not in {"authorization", "cookie"}), name
-    assert seen.headers["x-api-key"] == KEY
-    assert seen.headers["accept-encoding"] == "identity"
+    answer = world.http().post(
+        "/v1/messages?beta=true", content=raw % MODEL.encode(), headers=headers
+    )
+    (request,) = provider.requests
+    assert (request.path, request.query) == ("/v1/messages", "beta=true")
+    assert request.body["messages"][0]["content"] == "Hi"
+    for name in headers:
+        assert (name in request.headers) is (name not in {"authorization", "cookie"}), name
+    assert request.headers["x-api-key"] == KEY
+    assert request.headers["accept-encoding"] == "identity"
     assert answer.headers["request-id"] == "req_theirs"
     assert answer.headers["anthropic-organization-id"] == "o"
 
@@ -159,12 +155,12 @@ def test_a_stream_is_not_held_back_until_its_end(
         "POST", "/v1/messages", json={**BODY, "stream": True}, headers=headers
     ) as answer:
         chunks = answer.iter_raw()
-        seen = b""
-        while b"content_block_start" not in seen:
-            seen += next(chunks)
+        body = b""
+        while b"content_block_start" not in body:
+            body += next(chunks)
         provider.release()
-        seen += b"".join(chunks)
-    assert [event["type"] for event in events_of(seen)][-1] == "message_stop"
+        body += b"".join(chunks)
+    assert [event["type"] for event in events_of(body)][-1] == "message_stop"
 
 
 @pytest.mark.parametrize("streamed", [True, False])
@@ -177,9 +173,9 @@ def test_a_client_that_goes_away_cancels_the_call_and_pays_for_what_came(
     asyncio.run(_ask_and_hang_up(world, session, provider, streamed))
     provider.wait_for(cancelled=1)
     provider.release()
-    world.ask(session)  # accounted after the one before it
-    by = world.deps.store.usage.of_session(session.id)
-    assert sum(one.calls for one in by) == 2
+    world.ask(session)  # its account is written after the first one's
+    sums = world.deps.store.usage.session_sums(session.id)
+    assert sum(row.calls for row in sums) == 2
     assert world.metric(
         "spawn_llm_calls_total", provider="anthropic", outcome="cancelled"
     ) == pytest.approx(1)
@@ -190,16 +186,16 @@ async def _ask_and_hang_up(
 ) -> None:
     transport = httpx2.AsyncHTTPTransport(uds=str(world.socket))
     async with httpx2.AsyncClient(transport=transport, timeout=30) as client:
-        asking = asyncio.create_task(
+        request = asyncio.create_task(
             client.post(
                 "http://home/v1/messages",
                 json={**BODY, "stream": streamed},
                 headers={"x-api-key": world.token(session)},
             )
         )
-        await asyncio.to_thread(provider.wait_for, seen=1)
-        asking.cancel()
-        await asyncio.gather(asking, return_exceptions=True)
+        await asyncio.to_thread(provider.wait_for, requests=1)
+        request.cancel()
+        await asyncio.gather(request, return_exceptions=True)
 
 
 @pytest.mark.parametrize(
@@ -216,10 +212,10 @@ def test_what_is_refused_is_refused_in_the_apis_own_shape_and_never_forwarded(
     session = world.session()
     answer = world.ask(session, **changes)
     assert answer.status_code == status
-    said = answer.json()
-    assert (said["type"], said["error"]["type"]) == ("error", kind)
-    assert said["request_id"] == answer.headers["request-id"]
-    assert provider.seen == []
+    error = answer.json()
+    assert (error["type"], error["error"]["type"]) == ("error", kind)
+    assert error["request_id"] == answer.headers["request-id"]
+    assert provider.requests == []
     with world.sdk(session) as sdk, pytest.raises(anthropic.APIStatusError) as caught:
         sdk.messages.create(**{**BODY, **changes})
     assert caught.value.status_code == status
@@ -245,7 +241,7 @@ def test_a_token_that_is_not_ours_or_no_longer_valid_is_refused(
     world.deps.store.sessions.save(replace(saved, attempt=2))
     answer = world.http().post("/v1/messages", json=BODY, headers={"x-api-key": token})
     assert (answer.status_code, answer.json()["error"]["type"]) == (403, "permission_error")
-    assert provider.seen == []
+    assert provider.requests == []
 
 
 def test_a_request_that_is_too_large_is_refused(world: GatewayWorld) -> None:
@@ -262,7 +258,7 @@ def test_an_error_of_the_request_passes_as_the_provider_said_it(
     answer = world.ask(session)
     assert answer.status_code == 400
     assert answer.json()["error"]["message"] == "scripted 400"
-    assert len(provider.seen) == 1
+    assert len(provider.requests) == 1
     assert world.accounts(session) == [("anthropic", 1, 0, 0)]
 
 
@@ -286,7 +282,7 @@ def test_every_call_is_accounted_with_tokens_cost_provider_and_time(world: Gatew
     world.ask(session, stream=True)
     micro = 2 * (INPUT_TOKENS * 2 + OUTPUT_TOKENS * 10)
     assert world.accounts(session) == [("anthropic", 2, 2 * (INPUT_TOKENS + OUTPUT_TOKENS), micro)]
-    (by_user,) = world.deps.store.usage.sums(By.USER, since=later(-(10**6)))
+    (by_user,) = world.deps.store.usage.sums(GroupBy.USER, since=later(-(10**6)))
     assert (by_user.key, by_user.micro_usd) == (session.user_id, micro)
     assert world.metric("spawn_llm_tokens_total", provider="anthropic", kind="output") == 14
 

@@ -1,4 +1,4 @@
-"""What the API says of usage, of keys that are refused, and in its metrics."""
+"""The endpoints for usage, the check for refused keys, and the gateway's metrics."""
 
 from __future__ import annotations
 
@@ -48,15 +48,17 @@ def api(context: Context) -> TestClient:
     return TestClient(public_app.build(context))
 
 
-def bearer(deps: Deps, role: Role) -> tuple[dict[str, str], ids.UserId]:
-    made = keys.create(deps, f"a {role}", Tier.PRO, role)
-    return {"authorization": f"Bearer {made.secret}"}, made.key.user_id
+def new_user(deps: Deps, role: Role) -> tuple[dict[str, str], ids.UserId]:
+    """Create a key; return the headers that use it, and the id of its user."""
+    new_key = keys.create(deps, f"a {role}", Tier.PRO, role)
+    return {"authorization": f"Bearer {new_key.secret}"}, new_key.key.user_id
 
 
-def spend(deps: Deps, user_id: ids.UserId, *, provider: str = "anthropic") -> Call:
+def spend(deps: Deps, user_id: ids.UserId) -> Call:
+    """Account for one call of a new session."""
     now = datetime.now(UTC)
     session_id = ids.new_session_id()
-    wanted = Reservation(
+    reservation = Reservation(
         call_id=f"call_{session_id}",
         session_id=session_id,
         user_id=user_id,
@@ -67,11 +69,11 @@ def spend(deps: Deps, user_id: ids.UserId, *, provider: str = "anthropic") -> Ca
         expires_at=now + timedelta(seconds=60),
     )
     call = Call(
-        call_id=wanted.call_id,
+        call_id=reservation.call_id,
         session_id=session_id,
         user_id=user_id,
         model="claude-x",
-        provider=provider,
+        provider="anthropic",
         counts=TokenCounts(input=10, output=20, cache_write_5m=1, cache_write_1h=2, cache_read=3),
         micro_usd=1_250_000,
         duration_ms=900,
@@ -79,7 +81,7 @@ def spend(deps: Deps, user_id: ids.UserId, *, provider: str = "anthropic") -> Ca
         day=now.date(),
         outcome=Outcome.SERVED,
     )
-    deps.store.usage.reserve(wanted, BUDGETS, now)
+    deps.store.usage.reserve(reservation, BUDGETS, now)
     deps.store.usage.settle(call)
     return call
 
@@ -87,31 +89,31 @@ def spend(deps: Deps, user_id: ids.UserId, *, provider: str = "anthropic") -> Ca
 def test_a_user_sees_its_own_usage_and_what_is_left_today(
     context: Context, api: TestClient
 ) -> None:
-    headers, user_id = bearer(context.deps, Role.USER)
-    mine = spend(context.deps, user_id)
+    headers, user_id = new_user(context.deps, Role.USER)
+    call = spend(context.deps, user_id)
     spend(context.deps, ids.new_user_id())
-    said = api.get("/api/usage", headers=headers).json()
-    (day,) = said["by_day"]
-    assert (day["key"], day["calls"], day["cost_usd"]) == (mine.day.isoformat(), 1, 1.25)
+    usage = api.get("/api/usage", headers=headers).json()
+    (day,) = usage["by_day"]
+    assert (day["key"], day["calls"], day["cost_usd"]) == (call.day.isoformat(), 1, 1.25)
     assert (day["input_tokens"], day["cache_write_tokens"]) == (10, 3)
-    assert [row["key"] for row in said["by_session"]] == [mine.session_id]
-    assert (said["budget"]["limit_usd"], said["budget"]["left_usd"]) == (5.0, 3.75)
-    assert said["budget"]["limit_tokens"] is None
-    assert said["budget"]["renews_at"] > datetime.now(UTC).isoformat()
+    assert [row["key"] for row in usage["by_session"]] == [call.session_id]
+    assert (usage["budget"]["limit_usd"], usage["budget"]["left_usd"]) == (5.0, 3.75)
+    assert usage["budget"]["limit_tokens"] is None
+    assert usage["budget"]["renews_at"] > datetime.now(UTC).isoformat()
 
 
-def test_who_has_used_nothing_gets_an_empty_answer(api: TestClient) -> None:
-    said = api.get("/api/usage").json()
-    assert (said["by_day"], said["budget"]["left_usd"]) == ([], 5.0)
+def test_a_user_without_usage_gets_an_empty_answer(api: TestClient) -> None:
+    usage = api.get("/api/usage").json()
+    assert (usage["by_day"], usage["budget"]["left_usd"]) == ([], 5.0)
 
 
 @pytest.mark.parametrize("by", ["user", "day", "model", "session", "provider"])
 def test_an_operator_sees_everybodys_usage_by_whatever_is_asked(
     context: Context, api: TestClient, by: str
 ) -> None:
-    headers, _ = bearer(context.deps, Role.OPERATOR)
+    headers, _ = new_user(context.deps, Role.OPERATOR)
     calls = [spend(context.deps, ids.new_user_id()) for _ in range(2)]
-    said = api.get(f"/api/admin/usage?by={by}", headers=headers).json()
+    usage = api.get(f"/api/admin/usage?by={by}", headers=headers).json()
     expected = {
         "user": {call.user_id for call in calls},
         "day": {call.day.isoformat() for call in calls},
@@ -119,33 +121,35 @@ def test_an_operator_sees_everybodys_usage_by_whatever_is_asked(
         "session": {call.session_id for call in calls},
         "provider": {"anthropic"},
     }[by]
-    assert {row["key"] for row in said["rows"]} == expected
-    assert (said["total"]["calls"], said["total"]["cost_usd"]) == (2, 2.5)
-    assert said["prices_of"]
+    assert {row["key"] for row in usage["rows"]} == expected
+    assert (usage["total"]["calls"], usage["total"]["cost_usd"]) == (2, 2.5)
+    assert usage["prices_of"]
 
 
 def test_nobody_else_sees_it(context: Context, api: TestClient) -> None:
-    headers, _ = bearer(context.deps, Role.USER)
+    headers, _ = new_user(context.deps, Role.USER)
     assert api.get("/api/admin/usage", headers=headers).status_code == 403
     assert api.get("/api/admin/usage").status_code == 401
-    headers, _ = bearer(context.deps, Role.OPERATOR)
+    headers, _ = new_user(context.deps, Role.OPERATOR)
     assert api.get("/api/admin/usage?by=colour", headers=headers).status_code == 422
     assert api.get("/api/admin/usage?days=0", headers=headers).status_code == 422
 
 
 def test_a_key_that_was_refused_is_named_by_ready(context: Context, api: TestClient) -> None:
     assert api.get("/ready").json()["checks"]["claude"]["ok"] is True
-    context.board.key_refused("ANTHROPIC_API_KEY", "ANTHROPIC_API_KEY was refused (401): no")
-    said = api.get("/ready").json()["checks"]["claude"]
-    assert (said["ok"], said["settings"]) == (False, ["ANTHROPIC_API_KEY"])
-    assert "was refused (401)" in said["detail"]
-    context.board.key_accepted("ANTHROPIC_API_KEY")
+    context.metrics.record_refused_key(
+        "ANTHROPIC_API_KEY", "ANTHROPIC_API_KEY was refused (401): no"
+    )
+    check = api.get("/ready").json()["checks"]["claude"]
+    assert (check["ok"], check["settings"]) == (False, ["ANTHROPIC_API_KEY"])
+    assert "was refused (401)" in check["detail"]
+    context.metrics.record_accepted_key("ANTHROPIC_API_KEY")
     assert api.get("/ready").json()["checks"]["claude"]["ok"] is True
 
 
 def test_the_gateways_counts_are_among_the_metrics(context: Context, api: TestClient) -> None:
-    context.board.accounted(spend(context.deps, ids.new_user_id()))
-    context.board.breaker("anthropic", BreakerState.OPEN)
+    context.metrics.count_call(spend(context.deps, ids.new_user_id()))
+    context.metrics.set_breaker_state("anthropic", BreakerState.OPEN)
     text = api.get("/metrics").text
     for line in (
         'spawn_llm_calls_total{outcome="served",provider="anthropic"} 1.0',

@@ -1,4 +1,4 @@
-"""The agent app with its gateway on a UNIX socket, in front of providers that count."""
+"""The agent app with its gateway, on a UNIX socket. The tests put fake providers behind it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ TOOL = {
 
 @dataclass(kw_only=True)
 class GatewayWorld:
-    """One api process's agent app, without the process."""
+    """The agent app of an api process, in a thread of the test."""
 
     context: Context
     socket: Path
@@ -59,13 +59,13 @@ class GatewayWorld:
         return self.context.deps
 
     def session(self, user_id: UserId | None = None) -> Session:
-        """One whose app is being written."""
-        made = samples.session(
+        """A session whose app is being written."""
+        session = samples.session(
             state=SessionState.GENERATING,
             user_id=user_id or ids.new_user_id(),
             sandbox_id=ids.new_sandbox_id(),
         )
-        return self.deps.store.sessions.add(made, None, max_active=10_000)
+        return self.deps.store.sessions.add(session, None, max_active=10_000)
 
     def token(self, session: Session) -> str:
         assert session.sandbox_id is not None
@@ -85,7 +85,7 @@ class GatewayWorld:
     def ask(
         self, session: Session, *, path: str = "/v1/messages", client: Any = None, **changes: Any
     ) -> httpx2.Response:
-        """One request, answered whole."""
+        """Make one request, and return its whole answer."""
         headers = {"x-api-key": self.token(session), "anthropic-version": "2023-06-01"}
         body = {**BODY, **changes}
         answer: httpx2.Response = (client or self.http()).post(path, json=body, headers=headers)
@@ -109,13 +109,13 @@ class GatewayWorld:
         )
 
     def metric(self, name: str, **labels: str) -> float:
-        return self.context.board.registry.get_sample_value(name, labels) or 0.0
+        return self.context.metrics.registry.get_sample_value(name, labels) or 0.0
 
     def accounts(self, session: Session) -> list[tuple[str, int, int, int]]:
-        """(provider, calls, tokens, micro-dollars) of a session's calls that are over."""
+        """A session's accounted calls: (provider, calls, tokens, micro-dollars) per provider."""
         return [
-            (one.key, one.calls, one.counts.total, one.micro_usd)
-            for one in self.deps.store.usage.of_session(session.id)
+            (row.key, row.calls, row.counts.total, row.micro_usd)
+            for row in self.deps.store.usage.session_sums(session.id)
         ]
 
     def close(self) -> None:
@@ -124,14 +124,14 @@ class GatewayWorld:
 
 
 class HasUrl(Protocol):
-    """A provider of this process or of another one."""
+    """A provider in this process or in another one."""
 
     @property
     def url(self) -> str: ...
 
 
 def settings_for(folder: Path, provider: HasUrl | None, **changes: Any) -> Settings:
-    """Settings of an installation in `folder` whose key is KEY; nothing from the environment."""
+    """Settings of an installation in `folder`, with KEY as its key."""
     fields: dict[str, Any] = {
         "anthropic_api_key": KEY if provider else "",
         "anthropic_base_url": provider.url if provider else "http://127.0.0.1:9",
@@ -146,7 +146,7 @@ def settings_for(folder: Path, provider: HasUrl | None, **changes: Any) -> Setti
 def gateway_for(
     settings: Settings, migrated: Path, budgets: Budgets | None = None
 ) -> Iterator[GatewayWorld]:
-    """Serve until the block ends. `budgets` in place of those of the settings."""
+    """Serve until the block ends. `budgets` replaces the budgets of the settings."""
     if not (settings.places.state_dir / "store.db").exists():
         shutil.copy(migrated, settings.places.state_dir / "store.db")
     deps = bootstrap.build(settings, bootstrap.NoEngines())
@@ -155,50 +155,48 @@ def gateway_for(
     context = Context(
         settings=settings,
         deps=deps,
-        hub=Hub(redis.asyncio.Redis()),  # never connected to: nothing here waits for news
+        hub=Hub(redis.asyncio.Redis()),  # never connected: no test here waits for events
         started_at=datetime.now(UTC),
     )
-    served = _Served(context, settings.places.state_dir / "agent.sock")
-    world = GatewayWorld(context=context, socket=served.socket)
-    served.thread.start()
+    server = _ServerThread(context, settings.places.state_dir / "agent.sock")
+    world = GatewayWorld(context=context, socket=server.socket)
+    server.thread.start()
     try:
-        assert served.listening.wait(10)
+        assert server.listening.wait(10)
         yield world
     finally:
         world.close()
-        served.server.should_exit = True
-        served.thread.join(20)
-        assert not served.thread.is_alive(), "the gateway did not stop within 20 s"
+        server.uvicorn.should_exit = True
+        server.thread.join(20)
+        assert not server.thread.is_alive(), "the gateway did not stop within 20 s"
         deps.store.close()
 
 
-class _Served:
-    """The agent app in a thread with a loop of its own, as server.py runs it."""
+class _ServerThread:
+    """Runs the agent app in a thread with its own event loop, like server.py."""
 
     def __init__(self, context: Context, socket: Path) -> None:
         self.socket = socket
         self.listening = threading.Event()
         self._context = context
-        self.server: _Server
-        gateway = Gateway(context)
-        self._gateway = gateway
+        self._gateway = Gateway(context)
         config = uvicorn.Config(
-            app.build(context, gateway),
+            app.build(context, self._gateway),
             uds=str(socket),
             log_config=None,
             access_log=False,
             lifespan="off",
             timeout_graceful_shutdown=2,
         )
-        self.server = _Server(config, self.listening)
+        self.uvicorn = _Server(config, self.listening)
         self.thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
 
     async def _run(self) -> None:
-        keeping = asyncio.create_task(self._gateway.run())
+        renewing = asyncio.create_task(self._gateway.run())
         try:
-            await self.server.serve()
+            await self.uvicorn.serve()
         finally:
-            keeping.cancel()
+            renewing.cancel()
             await self._gateway.close()
 
 

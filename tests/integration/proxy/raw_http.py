@@ -1,4 +1,4 @@
-"""Reading from a raw connection, for tests that act between the bytes of a request."""
+"""Helpers that read from a raw connection, for tests that pause in the middle of a request."""
 
 from __future__ import annotations
 

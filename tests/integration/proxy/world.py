@@ -1,4 +1,4 @@
-"""A real nginx in a folder of its own, and small HTTP servers behind it, for the nginx tests."""
+"""A real nginx in its own folder, and small HTTP servers behind it, for the nginx tests."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from typing import Any
 
 from orchestrator.adapters.proxy import nginx, nginx_workers
 from orchestrator.domain import ids
-from orchestrator.domain.pool.routes import Route, RouteTable, table
+from orchestrator.domain.pool.routes import Route, RouteTable, build_table
 
 ROOT = Path(__file__).parents[3]
-# Clients get their ports on 127.0.0.1: on another address nobody takes an app's port meanwhile.
+# Not 127.0.0.1: clients get their ports there, and could take an app's port.
 APPS_ADDRESS = "127.77.0.1"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """The head of a request as a backend got it; header names in lower case."""
+    """The head of a request as a backend received it. Header names are in lower case."""
 
     method: str
     target: str
@@ -43,8 +43,8 @@ class Head:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What a client got."""
+class Response:
+    """The response that a client received."""
 
     status: int
     headers: dict[str, str]
@@ -55,7 +55,7 @@ Handler = Callable[[Head, asyncio.StreamReader, asyncio.StreamWriter], Awaitable
 
 
 class Backends:
-    """HTTP servers on one event loop in a thread. Each connection serves one request."""
+    """HTTP servers in one event loop, in a thread. Each connection serves one request."""
 
     def __init__(self) -> None:
         self._all: list[Backend] = []
@@ -63,8 +63,8 @@ class Backends:
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
 
-    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=10)
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout=10)
 
     def serve(self, handler: Handler, address: str = APPS_ADDRESS) -> Backend:
         backend = Backend(self, handler, address)
@@ -86,11 +86,12 @@ class Backends:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await turns()  # closed transports end in the loop's next turns
+        await run_ready_callbacks()  # closed transports end in the next iterations of the loop
 
 
 class Backend:
-    """One server; keeps the heads it got. Closing drops its connections, as a container's end."""
+    """One server. It keeps the heads that it received. Closing it drops its connections, like the
+    end of a container."""
 
     def __init__(self, backends: Backends, handler: Handler, address: str) -> None:
         self.heads: list[Head] = []
@@ -102,7 +103,7 @@ class Backend:
         self._open: set[asyncio.StreamWriter] = set()
 
     def open(self, handler: Handler | None = None) -> None:
-        """Listen; a second time on the same port, without the connections of the first."""
+        """Listen, again on the same port. Connections from before are dropped."""
         self._backends.run(self._listen(handler or self._first))
 
     def close(self) -> None:
@@ -110,18 +111,18 @@ class Backend:
 
     async def _listen(self, handler: Handler) -> None:
         await self._drop()
-        # Bound to the listener: what the one before accepted is never served by the next.
+        # Bind the handler to the listener: it never serves what the one before has accepted.
         serve = functools.partial(self._serve, handler)
         self._server = await asyncio.start_server(serve, self._address, self.port, backlog=1024)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _drop(self) -> None:
         if self._server is not None:
-            # asyncio loses a connection that it accepts while its server closes: first let those
-            # through that are accepted already.
+            # asyncio loses a connection that it accepts while its server closes. So stop accepting
+            # first, and let accepted connections through.
             for listener in self._server.sockets:
                 asyncio.get_running_loop().remove_reader(listener.fileno())
-            await turns()
+            await run_ready_callbacks()
             self._server.close()
             self._server = None
         for writer in tuple(self._open):
@@ -146,11 +147,11 @@ class Backend:
 
 
 class World:
-    """Settings, nginx, the adapter and backends of one test."""
+    """The settings, nginx, proxy adapter and backends of one test."""
 
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.backends = Backends()
-        self.api = self.backends.serve(hello("api"), "127.0.0.1")
+        self.api = self.backends.serve(respond_with("api"), "127.0.0.1")
         self.settings = nginx.NginxSettings(
             folder=folder,
             templates=ROOT / "proxy" / "nginx",
@@ -164,7 +165,7 @@ class World:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, **popen: Any) -> None:
-        """Start nginx as a supervisor would, and wait until it answers."""
+        """Start nginx like a supervisor, and wait until it answers."""
         command = [self.settings.binary, "-c", f"{self.settings.folder}/nginx.conf"]
         process = subprocess.Popen(
             [*command, "-g", "daemon off;"],
@@ -173,11 +174,13 @@ class World:
             **popen,
         )
         self._process = process
-        until(lambda: process.poll() is not None or self.proxy.published() is not None, "nginx")
+        wait_until(
+            lambda: process.poll() is not None or self.proxy.published() is not None, "nginx"
+        )
         assert process.poll() is None, "nginx did not start"
 
     def kill(self) -> None:
-        """kill -9 of the master and its group."""
+        """Send SIGKILL to the master and its process group."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -185,29 +188,29 @@ class World:
             self._process = None
 
     def workers(self) -> list[nginx_workers.Process]:
-        master = nginx_workers.master(self.settings.folder / "nginx.pid")
-        return nginx_workers.children(master)
+        master = nginx_workers.find_master(self.settings.folder / "nginx.pid")
+        return nginx_workers.list_children(master)
 
-    def app(self, handler: Handler | None = None) -> tuple[ids.Slug, Backend]:
-        """A backend under a new name, published alone; it answers with that name by default."""
+    def publish_app(self, handler: Handler | None = None) -> tuple[ids.Slug, Backend]:
+        """Publish only this backend, under a new name. It answers with its name by default."""
         slug = ids.new_slug()
-        backend = self.backends.serve(handler or hello(slug))
+        backend = self.backends.serve(handler or respond_with(slug))
         self.proxy.publish(routes({slug: backend}))
         return slug, backend
 
     def host(self, slug: str) -> str:
         return f"{slug}.{self.settings.apps_domain}:{self.settings.listen_port}"
 
-    def ask(self, host: str, target: str = "/", method: str = "GET", **more: Any) -> Answer:
-        """One request through nginx on a connection of its own."""
+    def ask(self, host: str, target: str = "/", method: str = "GET", **more: Any) -> Response:
+        """Send one request through nginx, on its own connection."""
         connection = http.client.HTTPConnection("127.0.0.1", self.settings.listen_port, timeout=10)
         with contextlib.closing(connection):
             headers = {"Host": host, **more.pop("headers", {})}
             connection.request(method, target, headers=headers, **more)
             response = connection.getresponse()
             body = response.read().decode()
-            found = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(status=response.status, headers=found, body=body)
+            response_headers = {name.lower(): value for name, value in response.getheaders()}
+            return Response(status=response.status, headers=response_headers, body=body)
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.settings.listen_port), timeout=10)
@@ -218,31 +221,31 @@ class World:
 
 
 @contextlib.contextmanager
-def world(*, started: bool = True, **settings: Any) -> Iterator[World]:
-    """In a folder that nginx's workers, who are nobody, can enter."""
+def running_world(*, started: bool = True, **settings: Any) -> Iterator[World]:
+    """Yield a world in a folder that nginx's workers, which run as nobody, can enter."""
     folder = Path(tempfile.mkdtemp(prefix="spawn-nginx-test-"))
     folder.chmod(0o755)
-    made = World(folder, **settings)
+    world = World(folder, **settings)
     try:
-        nginx.write_base(made.settings)
+        nginx.write_base(world.settings)
         if started:
-            made.start()
-        yield made
+            world.start()
+        yield world
     finally:
-        made.close()
+        world.close()
         shutil.rmtree(folder)
 
 
 def routes(backends: dict[ids.Slug, Backend]) -> RouteTable:
-    """The table that leads each name to its backend."""
-    return table(
+    """The table that routes each name to its backend."""
+    return build_table(
         Route(slug=slug, address=APPS_ADDRESS, port=backend.port)
         for slug, backend in backends.items()
     )
 
 
-def hello(text: str, status: str = "200 OK", *headers: str) -> Handler:
-    """Answers every request with that text."""
+def respond_with(text: str, status: str = "200 OK", *headers: str) -> Handler:
+    """Return a handler that answers every request with that text."""
 
     async def handle(
         head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -255,7 +258,7 @@ def hello(text: str, status: str = "200 OK", *headers: str) -> Handler:
 
 
 async def echo(head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Switches protocols, if asked to, and sends back every byte."""
+    """Switch to WebSocket if the request asks for it, and send back every byte."""
     if head.headers.get("upgrade") != "websocket" or head.headers["connection"] != "upgrade":
         writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
         return
@@ -265,8 +268,8 @@ async def echo(head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamW
         await writer.drain()
 
 
-async def turns() -> None:
-    """Let everything that is ready on the event loop run, and what follows from it."""
+async def run_ready_callbacks() -> None:
+    """Let the event loop run all callbacks that are ready, and those that these schedule."""
     for _ in range(4):
         await asyncio.sleep(0)
 
@@ -280,11 +283,11 @@ def parse(text: str) -> Head:
     )
 
 
-def until(condition: Callable[[], bool], what: str, deadline_s: float = 10) -> None:
-    """Wait for a condition; the deadline only ends a test that fails."""
-    end = time.monotonic() + deadline_s
+def wait_until(condition: Callable[[], bool], description: str, deadline_s: float = 10) -> None:
+    """Wait for a condition. Only a failing test reaches the deadline."""
+    ends_at = time.monotonic() + deadline_s
     while not condition():
-        assert time.monotonic() < end, f"waited in vain for {what}"
+        assert time.monotonic() < ends_at, f"waited in vain for {description}"
         time.sleep(0.005)
 
 

@@ -1,4 +1,4 @@
-"""Claims and placements raced by real processes: what is handed out is handed out once."""
+"""Claims and placements by concurrent processes: each sandbox and each slot is given once."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ DEADLINE_S = 60
 
 @pytest.fixture
 def store(store_url: str) -> Iterator[SqlStore]:
-    opened = sql_store.open_store(store_url)
+    store = sql_store.open_store(store_url)
     try:
-        yield opened
+        yield store
     finally:
-        opened.close()
+        store.close()
 
 
 def test_every_warm_sandbox_is_claimed_by_exactly_one_session(
@@ -46,9 +46,9 @@ def test_every_warm_sandbox_is_claimed_by_exactly_one_session(
 ) -> None:
     store.hosts.put(samples.host(slots=WARM))
     warm = {_warm_up(store, number) for number in range(WARM)}
-    asked = _queue(store, SESSIONS)
+    queued = _queue(store, SESSIONS)
 
-    outcomes = _race("claim", store_url, [asked[n::PROCESSES] for n in range(PROCESSES)])
+    outcomes = _race("claim", store_url, [queued[n::PROCESSES] for n in range(PROCESSES)])
 
     assert outcomes == Counter(got=WARM, none=SESSIONS - WARM)
     sandboxes = store.sandboxes.list(states=[SandboxState.CLAIMED])
@@ -61,22 +61,22 @@ def test_every_warm_sandbox_is_claimed_by_exactly_one_session(
         assert sandbox.session_id is not None
         assert sessions[sandbox.session_id].sandbox_id == sandbox.id
         assert sessions[sandbox.session_id].state is SessionState.PROVISIONING
-    left = [session for session in sessions.values() if session.sandbox_id is None]
-    assert {session.state for session in left} == {SessionState.QUEUED}
+    unserved = [session for session in sessions.values() if session.sandbox_id is None]
+    assert {session.state for session in unserved} == {SessionState.QUEUED}
 
 
-def test_one_session_that_all_want_to_serve_takes_one_sandbox(
+def test_a_session_that_all_processes_serve_takes_one_sandbox(
     store: SqlStore, store_url: str
 ) -> None:
     store.hosts.put(samples.host(slots=PROCESSES))
     for number in range(PROCESSES):
         _warm_up(store, number)
-    asked = _queue(store, 20)[:1]
+    share = _queue(store, 20)[:1]
 
-    outcomes = _race("claim", store_url, [asked] * PROCESSES)
+    outcomes = _race("claim", store_url, [share] * PROCESSES)
 
     assert outcomes["got"] == 1
-    # One that only ever met sandboxes in the hands of the others got none, and asks again.
+    # A process that finds all sandboxes locked by the others gets none. It would retry.
     assert outcomes["stale"] + outcomes["none"] == PROCESSES - 1
     assert len(store.sandboxes.list(states=[SandboxState.CLAIMED])) == 1
     assert len(store.sandboxes.list(states=[SandboxState.WARM])) == PROCESSES - 1
@@ -84,11 +84,11 @@ def test_one_session_that_all_want_to_serve_takes_one_sandbox(
 
 def test_slots_and_ports_are_never_given_twice(store: SqlStore, store_url: str) -> None:
     slots = [7, 5, 9, 2]
-    for number in slots:
-        store.hosts.put(samples.host(slots=number))
-    asked = _queue(store, SESSIONS)
+    for count in slots:
+        store.hosts.put(samples.host(slots=count))
+    queued = _queue(store, SESSIONS)
 
-    outcomes = _race("place", store_url, [asked[n::PROCESSES] for n in range(PROCESSES)])
+    outcomes = _race("place", store_url, [queued[n::PROCESSES] for n in range(PROCESSES)])
 
     assert outcomes == Counter(got=sum(slots), none=SESSIONS - sum(slots))
     assert [load.free for load in store.hosts.loads()] == [0] * len(slots)
@@ -101,10 +101,10 @@ def test_slots_and_ports_are_never_given_twice(store: SqlStore, store_url: str) 
     assert served == {sandbox.id: sandbox.session_id for sandbox in placed}
 
 
-def test_starts_at_once_are_limited_across_processes(store: SqlStore, store_url: str) -> None:
+def test_concurrent_starts_are_limited_across_processes(store: SqlStore, store_url: str) -> None:
     store.hosts.put(samples.host(slots=50))
-    asked = _queue(store, PROCESSES)
-    outcomes = _race("place_only", store_url, [[one] for one in asked])
+    queued = _queue(store, PROCESSES)
+    outcomes = _race("place_only", store_url, [[session_id] for session_id in queued])
     assert outcomes == Counter(got=STARTS_AT_ONCE, none=PROCESSES - STARTS_AT_ONCE)
 
 
@@ -122,8 +122,8 @@ def _queue(store: SqlStore, count: int) -> list[ids.SessionId]:
 
 
 def _race(job: str, url: str, shares: Sequence[Sequence[ids.SessionId]]) -> Counter[str]:
-    """Give each process its share, let all go at once, and add up what they say came of it."""
-    done = subprocess.run(
+    """Run one process per share, all at the same time. Returns the sum of their outcomes."""
+    result = subprocess.run(
         [sys.executable, "-W", "error", "-m", __name__, job, url],
         input=json.dumps(shares),
         capture_output=True,
@@ -132,17 +132,17 @@ def _race(job: str, url: str, shares: Sequence[Sequence[ids.SessionId]]) -> Coun
         text=True,
         timeout=2 * DEADLINE_S,
     )
-    assert done.returncode == 0, done.stderr
-    return Counter(json.loads(done.stdout))
+    assert result.returncode == 0, result.stderr
+    return Counter(json.loads(result.stdout))
 
 
 def _main(job: str, url: str, shares: Sequence[Sequence[str]]) -> None:
-    """Runs in a process of its own, which has one thread and no connection: safe to fork."""
+    """Run the race. This process has one thread and no connection: it may fork."""
     context = multiprocessing.get_context("fork")
-    line = context.Barrier(len(shares))
-    said = context.SimpleQueue()
+    start = context.Barrier(len(shares))
+    results = context.SimpleQueue()
     racers = [
-        context.Process(target=_run, args=(job, url, share, line, said), daemon=True)
+        context.Process(target=_run, args=(job, url, share, start, results), daemon=True)
         for share in shares
     ]
     for racer in racers:
@@ -150,15 +150,15 @@ def _main(job: str, url: str, shares: Sequence[Sequence[str]]) -> None:
     for racer in racers:
         racer.join(DEADLINE_S)
     assert [racer.exitcode for racer in racers] == [0] * len(racers)
-    json.dump(sum((said.get() for _ in racers), Counter()), sys.stdout)
+    json.dump(sum((results.get() for _ in racers), Counter()), sys.stdout)
 
 
-def _run(job: str, url: str, share: Sequence[str], line: Barrier, said: Any) -> None:
+def _run(job: str, url: str, share: Sequence[str], start: Barrier, results: Any) -> None:
     store = sql_store.open_store(url, pool_size=1)
     try:
         sessions = [store.sessions.get(ids.SessionId(session_id)) for session_id in share]
-        line.wait(DEADLINE_S)
-        said.put(Counter(_try(store, job, session) for session in sessions))
+        start.wait(DEADLINE_S)
+        results.put(Counter(_try(store, job, session) for session in sessions))
     finally:
         store.close()
 
@@ -168,24 +168,25 @@ def _try(store: SqlStore, job: str, session: Session) -> str:
     try:
         if job == "claim":
             return "none" if store.sandboxes.claim(wanted, NOW) is None else "got"
-        return _place(store, wanted, settles=job == "place")
+        return _place(store, wanted, settle=job == "place")
     except errors.StaleWrite:
         return "stale"
 
 
-def _place(store: SqlStore, wanted: Session, *, settles: bool) -> str:
-    """Ask until there is a slot or none is left: that starts are limited is no answer here."""
+def _place(store: SqlStore, wanted: Session, *, settle: bool) -> str:
+    """Try until there is a slot, or no host has one. With `settle` the sandbox starts at once, and
+    the limit of concurrent starts is no reason to give up."""
     new = samples.new_sandbox(session_id=wanted.id)
     placing = replace(wanted, sandbox_id=new.id, slug=new.slug)
-    until = time.monotonic() + DEADLINE_S
-    while time.monotonic() < until:
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
         try:
             store.sandboxes.place_for(placing, new, NOW)
         except errors.NoCapacity:
-            if not settles or not any(load.free for load in store.hosts.loads()):
+            if not settle or not any(load.free for load in store.hosts.loads()):
                 return "none"
         else:
-            if settles:
+            if settle:
                 store.sandboxes.agent_seen(new.id, NOW)
             return "got"
     return "gave up"

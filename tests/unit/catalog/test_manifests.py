@@ -139,7 +139,7 @@ def test_each_keyword_of_a_template_finds_it(folder: Path) -> None:
             f"Please make me a {keyword}",
             f"Build a simple {keyword.upper()}!",
         ):
-            found = templates.asked_for(prompt, known)
+            found = templates.find_match(prompt, known)
             assert found is not None, prompt
             assert found.name == folder.name, prompt
 
@@ -154,7 +154,7 @@ def test_each_keyword_of_a_template_finds_it(folder: Path) -> None:
     ],
 )
 def test_a_prompt_that_wants_something_of_its_own_gets_no_template(prompt: str) -> None:
-    assert templates.asked_for(prompt, FolderCatalog(CATALOG).list()) is None
+    assert templates.find_match(prompt, FolderCatalog(CATALOG).list()) is None
 
 
 @each_template

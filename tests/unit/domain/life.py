@@ -1,7 +1,7 @@
-"""A model of how steps are carried out, in memory: for the properties of the planner alone.
+"""A model, in memory, of how converge carries out steps. Tests of the planner's properties use it.
 
-What the outside does (a start that fails, a route that is confirmed, an agent that reports, time
-that passes) is told by the test, event by event. Illegal moves raise by themselves.
+The test says, event by event, what happens outside: a start fails, a route is confirmed, an agent
+reports, time passes. Illegal transitions raise by themselves.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from tests.fakes import samples
 
 
 class Event(enum.Enum):
-    """What may happen to a session from outside, at any time."""
+    """What can happen outside, at any time."""
 
     TIME = "a little time passes"
     LONG_TIME = "much time passes"
-    ROUTES = "the publisher confirms what is due"
-    GENERATING = "the agent writes"
+    ROUTES = "the publisher confirms the routes that are due"
+    GENERATING = "the agent lets the model write"
     DEPLOYING = "the agent starts the app"
-    READY = "the agent has the app running"
-    FAILED_FOR_NOW = "the agent gives up, but another may try"
-    FAILED_FOR_GOOD = "the agent gives up"
-    DIALLED = "the agent visits its inbox"
+    READY = "the agent reports that the app runs"
+    FAILED_FOR_NOW = "the agent reports a temporary failure"
+    FAILED_FOR_GOOD = "the agent reports a permanent failure"
+    CONNECTED = "the agent polls its inbox"
     BROKEN = "a diagnosis finds the sandbox broken"
-    KEPT = "the agent uploads its bundle"
+    BUNDLE_KEPT = "the agent uploads its bundle"
     FULL = "there is no capacity"
     WARM = "there are warm sandboxes"
-    COLD = "there is room for new sandboxes"
+    COLD = "there are only free slots"
     START_REFUSED = "Docker refuses starts"
     ENGINE_DOWN = "Docker goes away"
     ENGINE_UP = "Docker works"
@@ -53,13 +53,13 @@ class Event(enum.Enum):
     URL_ALIVE = "URLs answer"
     HOST_AWAY = "its host doesn't answer for a moment"
     HOST_BACK = "its host answers"
-    DRAIN = "its host is to be emptied"
-    DRAIN_OVER = "its host may keep what it has"
-    OTHER_DIALLED = "the agent of its next place visits its inbox"
-    OTHER_READY = "the agent of its next place has the app running"
-    OTHER_FAILED = "the agent of its next place gives up"
-    ASKED = "its user asks for a change"
-    SETBACK = "the agent says that the change came to nothing"
+    DRAIN = "its host is drained"
+    DRAIN_OVER = "the drain of its host is over"
+    OTHER_CONNECTED = "the agent of its other sandbox polls its inbox"
+    OTHER_READY = "the agent of its other sandbox reports that the app runs"
+    OTHER_FAILED = "the agent of its other sandbox reports a failure"
+    CHANGE_REQUESTED = "its user requests a change"
+    SETBACK = "the agent reports that the change failed"
     OTHER_BROKEN = "a diagnosis finds its other sandbox broken"
 
 
@@ -72,12 +72,12 @@ _PHASES = {
     Event.FAILED_FOR_GOOD: Phase.FAILED,
 }
 _WAITS_S = {Event.TIME: 1.0, Event.LONG_TIME: 700.0}
-_OF_OTHER = {Event.OTHER_DIALLED: Event.DIALLED, Event.OTHER_BROKEN: Event.BROKEN}
+_FOR_OTHER = {Event.OTHER_CONNECTED: Event.CONNECTED, Event.OTHER_BROKEN: Event.BROKEN}
 
 
 @dataclass
 class Life:
-    """One session, its sandbox with its host, the other end of a move, and the outside."""
+    """One session, its sandbox and host, the other sandbox of a move, and the world outside."""
 
     session: Session = field(default_factory=samples.session)
     sandbox: Sandbox | None = None
@@ -91,15 +91,17 @@ class Life:
 
     def observe(self) -> Observation:
         host = self.host if self.sandbox is not None else None
-        return Observation(session=self.session, sandbox=self.sandbox, host=host, other=self.other)
+        return Observation(
+            session=self.session, sandbox=self.sandbox, host=host, other_sandbox=self.other
+        )
 
     @property
-    def everything(self) -> tuple[object, ...]:
-        """All that a step may change."""
+    def snapshot(self) -> tuple[object, ...]:
+        """Everything that a step can change."""
         return (self.session, self.sandbox, self.other)
 
     def happen(self, event: Event) -> None:
-        """Let one thing happen outside."""
+        """Let one event happen."""
         if event in _WAITS_S:
             self.now += timedelta(seconds=_WAITS_S[event])
         elif event in _PHASES:
@@ -110,10 +112,10 @@ class Life:
             self.engine = event
         elif event in {Event.URL_DEAD, Event.URL_ALIVE}:
             self.url = event
-        elif event is Event.KEPT:
+        elif event is Event.BUNDLE_KEPT:
             self.session = replace(self.session, bundle=Sha256("b" * 64))
-        elif event is Event.ASKED:
-            turns = replace(self.session.turns, asked=self.session.turns.asked + 1)
+        elif event is Event.CHANGE_REQUESTED:
+            turns = replace(self.session.turns, requested=self.session.turns.requested + 1)
             self.session = replace(self.session, turns=turns)
         elif event in {Event.HOST_AWAY, Event.HOST_BACK}:
             state = HostState.UP if event is Event.HOST_BACK else HostState.SUSPECT
@@ -127,17 +129,19 @@ class Life:
             self._happen_to_sandboxes(event)
 
     def run(self) -> list[str]:
-        """Plan and execute until there is nothing to do now; the names of the steps. Raises
-        AssertionError when it comes back to where it was: then it would never stop."""
-        steps: list[str] = []
-        passed: list[object] = []
+        """Plan and carry out steps until there is nothing to do now. Returns their names.
+
+        Raises AssertionError if a state recurs, because then it would never stop.
+        """
+        names: list[str] = []
+        snapshots: list[object] = []
         while True:
             step = planner.plan(self.observe(), self.now)
-            steps.append(type(step).__name__)
-            assert self.everything not in passed, f"a cycle: {steps}"
-            passed.append(self.everything)
+            names.append(type(step).__name__)
+            assert self.snapshot not in snapshots, f"a cycle: {names}"
+            snapshots.append(self.snapshot)
             if not self._execute(step):
-                return steps
+                return names
 
     def end(self) -> None:
         self.session = replace(self.session, wanted=Wanted.GONE)
@@ -148,51 +152,50 @@ class Life:
         self.reports += 1
         failure, setback = None, None
         if event is Event.SETBACK:
-            if not self.session.changing:
+            if not self.session.is_changing:
                 return
             setback = Failure(code="app_not_healthy", message="no answer")
         if _PHASES[event] is Phase.FAILED:
             permanent = event is Event.FAILED_FOR_GOOD
             failure = Failure(code="app_not_ready", message="it exited", permanent=permanent)
-        said = Report(
+        report = Report(
             seq=self.reports, phase=_PHASES[event], progress=50, failure=failure, setback=setback
         )
-        self.session = accept_report(self.session, said, self.now) or self.session
+        self.session = accept_report(self.session, report, self.now) or self.session
 
     def _report_of_other(self, event: Event) -> None:
         move = self.session.move
         if self.other is None or self.other.state is not SandboxState.CLAIMED or move is None:
             return
-        if move.switched_at is not None:  # the agent that is left behind is told to end
+        if move.switched_at is not None:  # the agent that is left behind is being stopped
             return
         phase = Phase.READY if event is Event.OTHER_READY else Phase.FAILED
-        said = Report(seq=move.report.seq + 1 if move.report else 1, phase=phase, progress=50)
-        taken = accept_successor_report(self.session, said, self.now)
-        self.session = taken or self.session
+        report = Report(seq=move.report.seq + 1 if move.report else 1, phase=phase, progress=50)
+        self.session = accept_successor_report(self.session, report, self.now) or self.session
 
     def _happen_to_sandboxes(self, event: Event) -> None:
-        if self.sandbox is not None and event not in _OF_OTHER:
+        if self.sandbox is not None and event not in _FOR_OTHER:
             self.sandbox = self._sandbox_after(event, self.sandbox)
-        if self.other is not None and (event in _OF_OTHER or event is Event.ROUTES):
-            self.other = self._sandbox_after(_OF_OTHER.get(event, event), self.other)
+        if self.other is not None and (event in _FOR_OTHER or event is Event.ROUTES):
+            self.other = self._sandbox_after(_FOR_OTHER.get(event, event), self.other)
 
     def _sandbox_after(self, event: Event, sandbox: Sandbox) -> Sandbox:
         if event is Event.ROUTES:
             marked = replace(sandbox, routed=sandbox.state in ROUTED_STATES)
-            return sandboxes.settle(marked, self.now)
-        if event is Event.DIALLED and sandbox.container_id is not None:
-            return sandboxes.settle(replace(sandbox, agent_seen_at=self.now), self.now)
+            return sandboxes.finish_creating(marked, self.now)
+        if event is Event.CONNECTED and sandbox.container_id is not None:
+            return sandboxes.finish_creating(replace(sandbox, agent_seen_at=self.now), self.now)
         if event is Event.BROKEN and sandbox.state in ROUTED_STATES:
             return sandbox.transition(SandboxState.BROKEN, self.now, "it is broken")
         return sandbox
 
     def _execute(self, step: steps.Step) -> bool:
-        """As services.converge does. False: nothing more to do now."""
+        """Do what converge does. Returns whether there may be more to do now."""
         match step:
-            case steps.Rest(until=until):
+            case steps.Wait(until=until):
                 assert until > self.now or self.session.state is SessionState.READY
                 return False
-            case steps.Done():
+            case steps.Nothing():
                 return False
             case steps.Claim():
                 return self._claim()
@@ -208,12 +211,12 @@ class Life:
                 assert step.sandbox.routed
                 if self.url is Event.URL_DEAD:
                     return False
-                self._arrive()
+                self._become_ready()
             case steps.Retire(sandbox=sandbox, reason=reason):
                 stopping = sandbox.transition(SandboxState.STOPPING, self.now, reason)
                 self.sandbox = replace(stopping, routed=True)
             case steps.Remove(sandbox=sandbox):
-                assert not sandbox.routed, "a port would be given back that is still published"
+                assert not sandbox.routed, "its port is freed while still published"
                 if self.engine is Event.ENGINE_DOWN:
                     return False
                 self.sandbox = sandbox.transition(SandboxState.GONE, self.now)
@@ -224,123 +227,123 @@ class Life:
     def _write(self, step: steps.Step) -> None:
         match step:
             case steps.Advance(to=to):
-                self._move(to)
+                self._enter(to)
             case steps.Fail(failure=failure):
                 assert self.session.failure is None
                 self.session = replace(self.session, failure=failure)
             case steps.BeginChange():
-                self._move(SessionState.GENERATING)
-                turns = self.session.turns.begun()
+                self._enter(SessionState.GENERATING)
+                turns = self.session.turns.start_next()
                 self.session = replace(self.session, turns=turns, report=None)
                 self.reports = 0
             case steps.EndChange():
-                self._arrive()
-            case steps.BeginEnd():
-                self._move(SessionState.DESTROYING)
-            case steps.LetGo(sandbox=sandbox):
+                self._become_ready()
+            case steps.Destroy():
+                self._enter(SessionState.DESTROYING)
+            case steps.EndMove(sandbox=sandbox):
                 assert sandbox is self.other
-                self._drop_other()
+                self._end_move()
             case steps.Requeue(attempt=attempt):
-                burnt = attempt > self.session.attempt
-                self._let_go()
-                due = self.now + timedelta(seconds=1 if burnt else 0)
+                is_next_attempt = attempt > self.session.attempt
+                self._return_to_queue()
+                due = self.now + timedelta(seconds=1 if is_next_attempt else 0)
                 self.session = replace(self.session, failure=None, attempt=attempt, due_at=due)
             case steps.Finish(state=state):
-                self._move(state)
+                self._enter(state)
                 self.session = replace(self.session, sandbox_id=None)
             case _:
                 raise AssertionError(f"the model doesn't know {step}")
 
-    def _move(self, to: SessionState) -> None:
+    def _enter(self, to: SessionState) -> None:
         deadline = planner.deadline_for(to, self.now, planner.Deadlines())
         self.session = replace(self.session.transition(to, self.now), deadline_at=deadline)
 
-    def _arrive(self) -> None:
-        """READY, and if a change was under way, or given up, that is over."""
-        if self.session.changing or self.session.state is SessionState.READY:
-            self.session = replace(self.session, turns=self.session.turns.ended())
+    def _become_ready(self) -> None:
+        """Enter READY. A change that was under way or given up is finished."""
+        if self.session.is_changing or self.session.state is SessionState.READY:
+            self.session = replace(self.session, turns=self.session.turns.finish_next())
         if self.session.state is not SessionState.READY:
-            self._move(SessionState.READY)
+            self._enter(SessionState.READY)
 
     def _claim(self) -> bool:
         if self.capacity is Event.FULL:
             return False
         self.sandbox = self._new_sandbox()
         self.host = samples.host()
-        self._move(SessionState.PROVISIONING)
+        self._enter(SessionState.PROVISIONING)
         self.session = replace(self.session, sandbox_id=self.sandbox.id, report=None)
         self.reports = 0
         return self.capacity is Event.COLD
 
     def _new_sandbox(self) -> Sandbox:
-        cold = self.capacity is Event.COLD
+        is_cold = self.capacity is Event.COLD
         return samples.sandbox(
             session_id=self.session.id,
-            state=SandboxState.CREATING if cold else SandboxState.CLAIMED,
-            container_id=None if cold else "c" * 64,
-            agent_seen_at=None if cold else self.now,
-            routed=not cold,
+            state=SandboxState.CREATING if is_cold else SandboxState.CLAIMED,
+            container_id=None if is_cold else "c" * 64,
+            agent_seen_at=None if is_cold else self.now,
+            routed=not is_cold,
             created_at=self.now,
             state_since=self.now,
         )
 
     def _relocate(self) -> bool:
         assert self.session.move is None
-        due = planner.look_again_at(self.now)
+        due = planner.recheck_at(self.now)
         self.session = replace(self.session, due_at=due)
         if self.capacity is Event.FULL:
-            return self.session.turns.next is not None
+            return self.session.turns.next_number is not None
         self.other = self._new_sandbox()
         self.session = replace(self.session, move=Move(sandbox_id=self.other.id))
         return self.capacity is Event.COLD
 
     def _switch(self, new: Sandbox) -> None:
         assert {self.sandbox.state, new.state} == {SandboxState.CLAIMED}
-        assert new.routed, "nobody asked whether the app answers there"
+        assert new.routed, "nobody has verified that the app answers there"
         old = self.sandbox
         self.sandbox = replace(new, slug=old.slug, routed=False)
         self.other = replace(old, slug=new.slug, routed=False)
         self.host = samples.host()
-        moved = Move(sandbox_id=old.id, switched_at=self.now)
+        move = Move(sandbox_id=old.id, switched_at=self.now)
         report = self.session.move.report
         self.session = replace(
             self.session,
             sandbox_id=new.id,
-            move=moved,
+            move=move,
             report=report,
-            turns=self.session.turns.elsewhere(),
+            turns=self.session.turns.on_new_sandbox(),
         )
 
-    def _drop_other(self) -> None:
-        """From here on it is the pool's."""
+    def _end_move(self) -> None:
+        """From here on the pool takes care of the other sandbox."""
         self.other = None
-        self.session = replace(self.session, move=None, due_at=planner.look_again_at(self.now))
+        self.session = replace(self.session, move=None, due_at=planner.recheck_at(self.now))
 
     def _start(self, sandbox: Sandbox) -> None:
-        of_move = sandbox is self.other
+        is_other = sandbox is self.other
         if self.engine is Event.ENGINE_UP:
             started = replace(sandbox, container_id="c" * 64)
-            if of_move:
+            if is_other:
                 self.other = started
             else:
                 self.sandbox = started
-        elif of_move:
-            self._drop_other()
+        elif is_other:
+            self._end_move()
         elif self.engine is Event.START_REFUSED:
             failure = Failure(code="create_failed", message="refused", permanent=False)
             self.session = replace(self.session, failure=failure)
-        else:  # given back; the host takes no placements until it answers
-            self._let_go()
+        else:  # back to the queue; the host takes no placements until it answers
+            self._return_to_queue()
         if self.engine is Event.ENGINE_DOWN:
             self.capacity = Event.FULL
 
-    def _let_go(self) -> None:
-        self._move(SessionState.QUEUED)
+    def _return_to_queue(self) -> None:
+        self._enter(SessionState.QUEUED)
         self.session = replace(
             self.session,
             sandbox_id=None,
             report=None,
             due_at=self.now,
-            turns=self.session.turns.elsewhere(),
+            turns=self.session.turns.on_new_sandbox(),
         )
         self.sandbox = None

@@ -1,4 +1,4 @@
-"""Times to live as people write and read them."""
+"""Durations as people write and read them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_what_is_no_duration_is_refused_with_examples(text: str) -> None:
     ],
 )
 def test_people_read_at_most_two_units(seconds: float, text: str) -> None:
-    assert duration.say(seconds) == text
+    assert duration.to_text(seconds) == text
 
 
 @given(st.integers(0, 999_999_999), st.sampled_from(["", "s", "m", "h", "d"]))

@@ -1,4 +1,4 @@
-"""Identifiers: their form says what they are, and nothing else about them can be known."""
+"""Identifiers: their form tells what they name, and nothing else."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ MAKERS: list[tuple[Callable[[], str], str]] = [
 
 @pytest.mark.parametrize(("make", "prefix"), MAKERS)
 def test_an_id_has_its_prefix_and_26_characters(make: Callable[[], str], prefix: str) -> None:
-    made = make()
-    assert ids.is_id(made, prefix)
-    assert len(made) == 30
-    assert not any(ids.is_id(made, other) for _, other in MAKERS if other != prefix)
+    identifier = make()
+    assert ids.is_id(identifier, prefix)
+    assert len(identifier) == 30
+    assert not any(ids.is_id(identifier, other) for _, other in MAKERS if other != prefix)
 
 
 @pytest.mark.parametrize("make", [*(make for make, _ in MAKERS), ids.new_slug])
-def test_no_two_are_the_same(make: Callable[[], str]) -> None:
+def test_no_two_ids_are_the_same(make: Callable[[], str]) -> None:
     assert len({make() for _ in range(200)}) == 200
 
 
-def test_a_slug_is_16_characters_that_a_host_name_takes() -> None:
+def test_a_slug_is_16_characters_that_are_valid_in_a_host_name() -> None:
     for _ in range(50):
         assert ids.SLUG_PATTERN.fullmatch(ids.new_slug())
 
@@ -52,5 +52,5 @@ def test_a_slug_is_16_characters_that_a_host_name_takes() -> None:
         "../../etc/passwd",
     ],
 )
-def test_what_has_another_form_is_no_id(text: str) -> None:
+def test_a_text_of_another_form_is_no_id(text: str) -> None:
     assert not ids.is_id(text, "ses")

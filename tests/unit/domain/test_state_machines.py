@@ -1,4 +1,4 @@
-"""The three state machines: what moves there are, and that there are no others."""
+"""The three state machines: their transitions, and that after are no others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from orchestrator.domain.sessions.session import SessionState
 from tests.fakes import samples
 from tests.fakes.samples import NOW, later
 
-SESSION_MOVES = """
+SESSION_TRANSITIONS = """
 queued -> provisioning destroying failed
 provisioning -> generating deploying ready queued destroying failed
 generating -> deploying ready queued destroying failed
@@ -27,14 +27,14 @@ deploying -> ready queued destroying failed
 ready -> generating deploying queued destroying failed
 destroying -> destroyed
 """
-SANDBOX_MOVES = """
+SANDBOX_TRANSITIONS = """
 creating -> warm claimed stopping broken
 warm -> claimed stopping broken
 claimed -> stopping broken
 broken -> stopping
 stopping -> gone
 """
-HOST_MOVES = """
+HOST_TRANSITIONS = """
 joining -> up suspect
 up -> suspect
 suspect -> up lost
@@ -44,128 +44,128 @@ lost -> joining
 
 def pairs_of(table: str) -> set[tuple[str, str]]:
     rows = [line.split(" -> ") for line in table.strip().splitlines()]
-    return {(here, there) for here, others in rows for there in others.split()}
+    return {(before, after) for before, others in rows for after in others.split()}
 
 
-LEGAL_SESSION = pairs_of(SESSION_MOVES)
-LEGAL_SANDBOX = pairs_of(SANDBOX_MOVES)
-LEGAL_HOST = pairs_of(HOST_MOVES)
+LEGAL_SESSION = pairs_of(SESSION_TRANSITIONS)
+LEGAL_SANDBOX = pairs_of(SANDBOX_TRANSITIONS)
+LEGAL_HOST = pairs_of(HOST_TRANSITIONS)
 
 
-@pytest.mark.parametrize(("here", "there"), tuple(itertools.product(SessionState, repeat=2)))
-def test_a_session_makes_the_moves_of_its_table_and_no_others(
-    here: SessionState, there: SessionState
+@pytest.mark.parametrize(("before", "after"), tuple(itertools.product(SessionState, repeat=2)))
+def test_a_session_makes_the_transitions_of_its_table_and_no_others(
+    before: SessionState, after: SessionState
 ) -> None:
-    session = samples.session(state=here)
-    if (here, there) in LEGAL_SESSION:
-        moved = session.transition(there, later(3))
-        assert (moved.state, moved.updated_at, moved.state_since) == (there, later(3), later(3))
+    session = samples.session(state=before)
+    if (before, after) in LEGAL_SESSION:
+        moved = session.transition(after, later(3))
+        assert (moved.state, moved.updated_at, moved.state_since) == (after, later(3), later(3))
         assert moved.history[:-1] == session.history
     else:
-        with pytest.raises(errors.IllegalMove) as caught:
-            session.transition(there, later(3))
-        story = " -> ".join(entered.state for entered in session.history)
-        said = str(caught.value)
-        assert f"from {here} to {there}" in said
-        assert session.id in said
-        assert f"it went {story}" in said
+        with pytest.raises(errors.IllegalTransition) as caught:
+            session.transition(after, later(3))
+        states = " -> ".join(entry.state for entry in session.history)
+        message = str(caught.value)
+        assert f"from {before} to {after}" in message
+        assert session.id in message
+        assert f"its history: {states}" in message
 
 
-@pytest.mark.parametrize(("here", "there"), tuple(itertools.product(SandboxState, repeat=2)))
-def test_a_sandbox_makes_the_moves_of_its_table_and_no_others(
-    here: SandboxState, there: SandboxState
+@pytest.mark.parametrize(("before", "after"), tuple(itertools.product(SandboxState, repeat=2)))
+def test_a_sandbox_makes_the_transitions_of_its_table_and_no_others(
+    before: SandboxState, after: SandboxState
 ) -> None:
-    sandbox = samples.sandbox(state=here, reason="its container is gone")
-    if (here, there) in LEGAL_SANDBOX:
-        moved = sandbox.transition(there, later(3))
-        assert (moved.state, moved.state_since) == (there, later(3))
+    sandbox = samples.sandbox(state=before, reason="its container is gone")
+    if (before, after) in LEGAL_SANDBOX:
+        moved = sandbox.transition(after, later(3))
+        assert (moved.state, moved.state_since) == (after, later(3))
     else:
-        with pytest.raises(errors.IllegalMove) as caught:
-            sandbox.transition(there, later(3))
-        assert f"{sandbox.id} can't go from {here} to {there}" in str(caught.value)
+        with pytest.raises(errors.IllegalTransition) as caught:
+            sandbox.transition(after, later(3))
+        assert f"{sandbox.id} can't go from {before} to {after}" in str(caught.value)
         assert "since 12:00:00, its container is gone" in str(caught.value)
 
 
-@pytest.mark.parametrize(("here", "there"), tuple(itertools.product(HostState, repeat=2)))
-def test_a_host_makes_the_moves_of_its_table_and_no_others(
-    here: HostState, there: HostState
+@pytest.mark.parametrize(("before", "after"), tuple(itertools.product(HostState, repeat=2)))
+def test_a_host_makes_the_transitions_of_its_table_and_no_others(
+    before: HostState, after: HostState
 ) -> None:
-    host = samples.host(state=here, reason="no answer")
-    if here is there or (here, there) in LEGAL_HOST:
-        moved = host.transition(there, NOW, "another reason")
-        assert (moved.state, moved.reason) == (there, "another reason")
-        assert moved.state_since == (host.state_since if here is there else NOW)
+    host = samples.host(state=before, reason="no answer")
+    if before is after or (before, after) in LEGAL_HOST:
+        moved = host.transition(after, NOW, "another reason")
+        assert (moved.state, moved.reason) == (after, "another reason")
+        assert moved.state_since == (host.state_since if before is after else NOW)
     else:
-        with pytest.raises(errors.IllegalMove, match=f"from {here} to {there} .no answer"):
-            host.transition(there, NOW, "")
+        with pytest.raises(errors.IllegalTransition, match=f"from {before} to {after} .no answer"):
+            host.transition(after, NOW, "")
 
 
 @given(st.lists(st.sampled_from(SessionState), max_size=30))
-def test_no_walk_of_a_session_passes_an_illegal_move(wanted: list[SessionState]) -> None:
+def test_no_walk_of_a_session_makes_an_illegal_transition(wanted: list[SessionState]) -> None:
     session = samples.session()
     for seconds, state in enumerate(wanted, start=1):
         before = session
         try:
             session = session.transition(state, later(seconds))
-        except errors.IllegalMove:
+        except errors.IllegalTransition:
             assert (before.state, state) not in LEGAL_SESSION
-    story = [entered.state for entered in session.history]
-    assert set(itertools.pairwise(story)) <= LEGAL_SESSION
-    assert story[-1] is session.state
+    states = [entry.state for entry in session.history]
+    assert set(itertools.pairwise(states)) <= LEGAL_SESSION
+    assert states[-1] is session.state
 
 
 @given(st.lists(st.sampled_from(SandboxState), max_size=30))
 def test_every_walk_of_a_sandbox_leads_forward(wanted: list[SandboxState]) -> None:
     sandbox = samples.sandbox(state=SandboxState.CREATING)
-    passed = [sandbox.state]
+    visited = [sandbox.state]
     for state in wanted:
         try:
             sandbox = sandbox.transition(state, NOW)
-        except errors.IllegalMove:
-            assert (passed[-1], state) not in LEGAL_SANDBOX
+        except errors.IllegalTransition:
+            assert (visited[-1], state) not in LEGAL_SANDBOX
         else:
-            passed.append(sandbox.state)
-    assert len(passed) == len(set(passed)), "it came back to where it had been"
+            visited.append(sandbox.state)
+    assert len(visited) == len(set(visited)), "a state was entered twice"
 
 
-def test_what_has_ended_never_moves_again() -> None:
+def test_an_end_state_has_no_transitions() -> None:
     for state in sessions.ENDED:
         assert not sessions.TRANSITIONS[state]
     assert not sandboxes.TRANSITIONS[SandboxState.GONE]
 
 
 def test_a_reason_stays_with_a_sandbox_until_there_is_another() -> None:
-    broken = samples.sandbox(state=SandboxState.BROKEN, reason="its agent fell silent")
+    broken = samples.sandbox(state=SandboxState.BROKEN, reason="its agent stopped polling")
     stopping = broken.transition(SandboxState.STOPPING, NOW)
-    assert stopping.reason == "its agent fell silent"
-    assert broken.transition(SandboxState.STOPPING, NOW, "why not").reason == "why not"
+    assert stopping.reason == "its agent stopped polling"
+    assert broken.transition(SandboxState.STOPPING, NOW, "another").reason == "another"
 
 
 @pytest.mark.parametrize("routed", [False, True])
-@pytest.mark.parametrize("dialled", [False, True])
+@pytest.mark.parametrize("connected", [False, True])
 @pytest.mark.parametrize("owned", [False, True])
-def test_a_new_sandbox_settles_when_its_facts_are_in(
-    owned: bool, dialled: bool, routed: bool
+def test_creating_ends_once_its_conditions_are_met(
+    owned: bool, connected: bool, routed: bool
 ) -> None:
     new = samples.sandbox(
         state=SandboxState.CREATING,
         session_id="ses_x" if owned else None,
-        agent_seen_at=NOW if dialled else None,
+        agent_seen_at=NOW if connected else None,
         routed=routed,
     )
-    settled = sandboxes.settle(new, later(1))
-    if dialled and owned:
-        assert settled.state is SandboxState.CLAIMED
-    elif dialled and routed:
-        assert settled.state is SandboxState.WARM
+    finished = sandboxes.finish_creating(new, later(1))
+    if connected and owned:
+        assert finished.state is SandboxState.CLAIMED
+    elif connected and routed:
+        assert finished.state is SandboxState.WARM
     else:
-        assert settled is new
+        assert finished is new
 
 
 @pytest.mark.parametrize("state", sorted(set(SandboxState) - {SandboxState.CREATING}))
-def test_nothing_but_a_new_sandbox_settles(state: SandboxState) -> None:
+def test_no_other_state_is_changed_by_finish_creating(state: SandboxState) -> None:
     sandbox = samples.sandbox(state=state)
-    assert sandboxes.settle(sandbox, later(1)) is sandbox
+    assert sandboxes.finish_creating(sandbox, later(1)) is sandbox
 
 
 @pytest.mark.parametrize(

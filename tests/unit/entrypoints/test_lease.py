@@ -1,4 +1,4 @@
-"""Leadership: one at a time, and nobody waits for the dead."""
+"""The lease: one daemon leads, and nobody waits for one that has died."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from tests.unit.services.world import World
 __all__ = ["catalog", "world"]
 
 
-def dead() -> str:
-    """The holder that a process was which has ended."""
+def dead_holder() -> str:
+    """The holder id of a process that has ended."""
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     holder = holder_of(child.pid)
     child.communicate()
     return holder
 
 
-class StoppedMeanwhile(threading.Event):
-    """Whoever waits is told to stop."""
+class StopAtFirstWait(threading.Event):
+    """A stop event that is set as soon as somebody waits for it."""
 
     def wait(self, timeout: float | None = None) -> bool:
         del timeout
@@ -32,34 +32,34 @@ class StoppedMeanwhile(threading.Event):
         return True
 
 
-def held_by(world: World, holder: str) -> None:
+def hold_lease(world: World, holder: str) -> None:
     now = world.clock.now()
     assert world.store.leases.hold(LEASE, holder, now + timedelta(hours=1), now)
 
 
-def test_a_process_that_lives_has_not_died() -> None:
+def test_a_live_process_has_not_died() -> None:
     assert not has_died(holder_of(os.getpid()))
 
 
-def test_one_that_ended_has() -> None:
-    assert has_died(dead())
+def test_an_ended_process_has_died() -> None:
+    assert has_died(dead_holder())
 
 
-def test_one_whose_number_is_used_again_has_died_too() -> None:
-    host, place, pid, _ = holder_of(os.getpid()).split(":")
-    assert has_died(":".join((host, place, pid, "1")))
+def test_a_process_has_died_if_another_one_has_its_number() -> None:
+    host, namespace, pid, _ = holder_of(os.getpid()).split(":")
+    assert has_died(":".join((host, namespace, pid, "1")))
 
 
-def test_of_other_machines_nothing_is_known() -> None:
-    host, place, pid, at = dead().split(":")
-    assert not has_died(":".join(("elsewhere", place, pid, at)))
-    assert not has_died(":".join((host, "another-boot.1", pid, at)))
+def test_a_process_of_another_machine_or_boot_may_be_alive() -> None:
+    host, namespace, pid, started_at = dead_holder().split(":")
+    assert not has_died(":".join(("elsewhere", namespace, pid, started_at)))
+    assert not has_died(":".join((host, "another-boot.1", pid, started_at)))
     assert not has_died("vm:4829")
     assert not has_died("")
 
 
-def test_nobody_waits_for_a_daemon_that_died_here(world: World) -> None:
-    held_by(world, dead())
+def test_nobody_waits_for_a_daemon_that_died_on_this_machine(world: World) -> None:
+    hold_lease(world, dead_holder())
     lease = Lease(world.deps, threading.Event())
     assert lease.acquire()
     assert world.store.leases.holder(LEASE, world.clock.now()) == holder_of(os.getpid())
@@ -67,8 +67,8 @@ def test_nobody_waits_for_a_daemon_that_died_here(world: World) -> None:
     assert world.store.leases.holder(LEASE, world.clock.now()) is None
 
 
-def test_one_that_lives_is_waited_for(world: World) -> None:
+def test_a_live_daemon_is_waited_for(world: World) -> None:
     living = holder_of(os.getppid())
-    held_by(world, living)
-    assert not Lease(world.deps, StoppedMeanwhile()).acquire()
+    hold_lease(world, living)
+    assert not Lease(world.deps, StopAtFirstWait()).acquire()
     assert world.store.leases.holder(LEASE, world.clock.now()) == living

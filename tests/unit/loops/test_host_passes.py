@@ -1,4 +1,4 @@
-"""Passes over hosts: what each does with what the links say."""
+"""Passes over the hosts: links, admission, measuring, drains, fences, reconciling."""
 
 from __future__ import annotations
 
@@ -9,32 +9,34 @@ from typing import Any
 import pytest
 
 from orchestrator.domain import ids
-from orchestrator.domain.pool.host import Drain, Host, HostState, Reach
+from orchestrator.domain.pool.host import Drain, Host, HostState, LinkState
 from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.sessions.session import SessionState
-from orchestrator.loops.host_passes import Hosts, Reconciler
+from orchestrator.loops.host_passes import HostPasses, Reconciler
 from tests.fakes import samples
-from tests.fakes.engine import EngineInMemory, EngineThatIsDown, EngineThatLooksAway
+from tests.fakes.engine import EngineInMemory, EngineThatIsDown, EngineWithStaleListing
 from tests.fakes.fleet import ImagePushesInMemory
 from tests.fakes.samples import NOW
-from tests.fakes.threads import CallersThread
+from tests.fakes.threads import ImmediateExecutor
 from tests.unit.services.world import World
 
-AWAY = Reach(up=False, since=NOW, reason="no route to host")
+AWAY = LinkState(up=False, since=NOW, reason="no route to host")
 NEXT = "spawnai/sandbox:next"
 
 
 class Daemon:
-    """The passes of one daemon, and what it tells others."""
+    """The passes of one daemon, and the inventories that it wrote."""
 
     def __init__(self, world: World) -> None:
         self.images = ImagePushesInMemory()
         self.inventories: list[list[str]] = []
-        self.threads = CallersThread()
-        self.hosts = Hosts(world.deps, world.fleet, self.images, self._told, self.threads)
+        self.threads = ImmediateExecutor()
+        self.hosts = HostPasses(
+            world.deps, world.fleet, self.images, self._write_inventory, self.threads
+        )
         self.reconciler = Reconciler(world.deps, world.fleet, self.threads)
 
-    def _told(self, hosts: Sequence[Host]) -> None:
+    def _write_inventory(self, hosts: Sequence[Host]) -> None:
         self.inventories.append([f"{host.name} {host.state}" for host in hosts])
 
 
@@ -44,9 +46,9 @@ def daemon(world: World) -> Daemon:
 
 
 def remote(world: World, name: str, **changes: Any) -> Host:
-    """A host over SSH with an engine of its own. They stand in the order in which they are made."""
+    """A host over SSH with an engine of its own. Hosts are listed in the order of these calls."""
     number = len(world.store.hosts.list()) + 1
-    host = world.host(
+    host = world.add_host(
         name=name,
         docker_url=f"ssh://root@10.0.0.{number}",
         publish_address=f"10.0.0.{number}",
@@ -61,81 +63,79 @@ def state(world: World, host: Host) -> HostState:
     return world.store.hosts.get(host.id).state
 
 
-# Looks and admissions
+# Links and admissions
 
 
-def test_a_host_that_joins_is_linked_admitted_and_written_down(
+def test_a_host_that_joins_is_linked_admitted_and_written_to_the_inventory(
     world: World, daemon: Daemon
 ) -> None:
     host = remote(world, "alpha", state=HostState.JOINING, reason="it was just added")
-    assert daemon.hosts.look() == ""
-    assert [one.name for one in world.fleet.kept] == ["alpha"]
+    assert daemon.hosts.update_links() == ""
+    assert [host.name for host in world.fleet.hosts] == ["alpha"]
     assert state(world, host) is HostState.UP
-    daemon.hosts.look()
+    daemon.hosts.update_links()
     assert daemon.inventories == [["alpha joining"], ["alpha up"]]
-    daemon.hosts.look()
-    assert len(daemon.inventories) == 2, "what is as it was is not written again"
+    daemon.hosts.update_links()
+    assert len(daemon.inventories) == 2, "an unchanged inventory is not written again"
 
 
-def test_nothing_is_said_of_hosts_that_nothing_is_known_of_yet(
-    world: World, daemon: Daemon
-) -> None:
-    """Our own start is no fault of theirs, however long ago they were seen."""
+def test_a_host_whose_link_state_is_unknown_stays_as_it_is(world: World, daemon: Daemon) -> None:
+    """After our own start a host may have been unseen for long. That is not its fault."""
     up = remote(world, "alpha", seen_at=samples.later(-9999))
     joining = remote(world, "beta", state=HostState.JOINING)
-    world.fleet.reaches = {up.id: None, joining.id: None}
+    world.fleet.link_states = {up.id: None, joining.id: None}
     for _ in range(3):
-        assert daemon.hosts.look() == ""
+        assert daemon.hosts.update_links() == ""
         world.clock.advance(60)
     assert world.store.hosts.list() == [up, joining]
 
 
-def test_a_host_that_changed_is_named_with_the_reason(world: World, daemon: Daemon) -> None:
+def test_the_summary_names_a_host_that_changed_and_the_reason(world: World, daemon: Daemon) -> None:
     remote(world, "alpha")
     beta = remote(world, "beta")
-    world.fleet.reaches[beta.id] = AWAY
-    assert daemon.hosts.look() == "beta: up -> suspect no route to host"
-    assert daemon.hosts.look() == ""
+    world.fleet.link_states[beta.id] = AWAY
+    assert daemon.hosts.update_links() == "beta: up -> suspect no route to host"
+    assert daemon.hosts.update_links() == ""
     world.clock.advance(15)
-    assert daemon.hosts.look() == "beta: suspect -> lost no route to host"
-    del world.fleet.reaches[beta.id]
-    assert daemon.hosts.look() == "beta: lost -> joining it is back, and being swept"
+    assert daemon.hosts.update_links() == "beta: suspect -> lost no route to host"
+    del world.fleet.link_states[beta.id]
+    assert daemon.hosts.update_links() == "beta: lost -> joining it is back, and being swept"
     assert state(world, beta) is HostState.UP, "swept and fit"
 
 
-def test_a_host_that_is_away_is_not_asked_whether_it_is_fit(world: World, daemon: Daemon) -> None:
+def test_an_unreachable_host_is_not_admitted(world: World, daemon: Daemon) -> None:
     host = remote(world, "alpha", state=HostState.JOINING)
-    world.fleet.reaches[host.id] = AWAY
-    daemon.hosts.look()
+    world.fleet.link_states[host.id] = AWAY
+    daemon.hosts.update_links()
     engine = world.engines.special[host.id]
     assert isinstance(engine, EngineInMemory)
-    assert engine.prepared == 0
+    assert engine.prepare_count == 0
 
 
 def test_an_image_is_pushed_to_remote_hosts_that_answer_and_lack_it(
     world: World, daemon: Daemon
 ) -> None:
-    world.host(name="here", image="")
+    world.add_host(name="here", image="")
     remote(world, "has it")
     remote(world, "has an older one", image="spawnai/sandbox:old")
     away = remote(world, "away", image="")
-    world.fleet.reaches[away.id] = AWAY
+    world.fleet.link_states[away.id] = AWAY
     new = remote(world, "new", image="", state=HostState.JOINING)
     engine = world.engines.special[new.id]
     assert isinstance(engine, EngineInMemory)
     engine.images.clear()
-    daemon.hosts.look()
-    assert daemon.images.asked == [["has an older one", "new"]]
+    daemon.hosts.update_links()
+    assert daemon.images.requests == [["has an older one", "new"]]
     assert "is on its way there" in world.store.hosts.get(new.id).reason
 
     engine.images.add(samples.IMAGE)
-    daemon.hosts.look()
+    daemon.hosts.update_links()
     assert state(world, new) is HostState.UP
 
 
 def test_a_host_that_leaves_is_not_admitted_again(world: World, daemon: Daemon) -> None:
     host = remote(world, "alpha", state=HostState.SUSPECT, drain=Drain.LEAVE)
-    daemon.hosts.look()
+    daemon.hosts.update_links()
     assert state(world, host) is HostState.SUSPECT
 
 
@@ -148,23 +148,23 @@ def test_each_host_that_is_up_is_measured_every_ten_seconds(world: World, daemon
     for _ in range(5):
         daemon.hosts.refresh()
         world.clock.advance(5)
-    assert [name for name, _ in world.fleet.ran] == ["alpha"] * 3
+    assert [name for name, _ in world.fleet.commands] == ["alpha"] * 3
 
 
 def test_the_more_hosts_there_are_the_less_often_each_is_measured(
     world: World, daemon: Daemon
 ) -> None:
     for number in range(400):
-        world.host(name=f"host-{number}", created_at=NOW)
+        world.add_host(name=f"host-{number}", created_at=NOW)
     world.clock.advance(19)
     daemon.hosts.refresh()
-    assert world.fleet.ran == []
+    assert world.fleet.commands == []
     world.clock.advance(1)
     daemon.hosts.refresh()
-    assert len(world.fleet.ran) == 400
+    assert len(world.fleet.commands) == 400
 
 
-def test_a_host_that_can_not_be_measured_keeps_nobody_else(world: World, daemon: Daemon) -> None:
+def test_a_host_that_can_not_be_measured_delays_no_other(world: World, daemon: Daemon) -> None:
     alpha, beta = remote(world, "alpha"), remote(world, "beta")
     world.engines.special[alpha.id] = EngineThatIsDown()
     world.image = NEXT
@@ -178,27 +178,27 @@ def test_a_host_that_can_not_be_measured_keeps_nobody_else(world: World, daemon:
 # Drains
 
 
-def test_a_drain_is_told_and_goes_on_pass_by_pass(world: World, daemon: Daemon) -> None:
-    host = world.host(name="alpha", slots=9)
-    ready = world.run(world.ask())
-    world.warm()
+def test_a_drain_goes_on_pass_by_pass(world: World, daemon: Daemon) -> None:
+    host = world.add_host(name="alpha", slots=9)
+    ready = world.run_session(world.create_session())
+    world.add_warm_sandbox()
     remote(world, "beta")
     assert daemon.hosts.drain() == ""
-    world.store.hosts.change(host.id, lambda found: replace(found, drain=Drain.MOVE))
+    world.store.hosts.change(host.id, lambda host: replace(host, drain=Drain.MOVE))
     assert daemon.hosts.drain() == "alpha: 2"
     assert daemon.hosts.drain() == ""
     assert world.queue.nudged[-1] == ready.id
     assert world.state(ready) is SessionState.READY
 
 
-def test_a_host_that_leaves_goes_when_nothing_is_on_it(world: World, daemon: Daemon) -> None:
+def test_a_host_that_leaves_is_deleted_once_it_is_empty(world: World, daemon: Daemon) -> None:
     remote(world, "alpha", drain=Drain.LEAVE)
     assert daemon.hosts.drain() == ""
     assert daemon.hosts.drain() == "alpha: has left"
     assert world.store.hosts.list() == []
 
 
-def test_a_host_that_can_not_be_left_yet_keeps_nobody_else(world: World, daemon: Daemon) -> None:
+def test_a_host_that_can_not_be_cleared_yet_delays_no_other(world: World, daemon: Daemon) -> None:
     stuck = remote(world, "alpha", drain=Drain.LEAVE)
     world.engines.special[stuck.id] = EngineThatIsDown()
     remote(world, "beta", drain=Drain.LEAVE)
@@ -210,103 +210,105 @@ def test_a_host_that_can_not_be_left_yet_keeps_nobody_else(world: World, daemon:
 # Fences
 
 
-def test_what_the_fences_lack_is_said_of_every_host_each_time(world: World, daemon: Daemon) -> None:
-    said: list[Sequence[str]] = []
-    world.host(name="alpha")
+def test_every_check_warns_of_all_missing_fences(world: World, daemon: Daemon) -> None:
+    warnings: list[Sequence[str]] = []
+    world.add_host(name="alpha")
     down = remote(world, "beta")
     world.engines.special[down.id] = EngineThatIsDown()
     remote(world, "gamma", state=HostState.SUSPECT)
     world.engine.warnings = ["iptables is missing"]
     for _ in range(2):
-        assert daemon.hosts.fence(said.append) == "alpha: iptables is missing"
-    assert said == [["alpha: iptables is missing"]] * 2
+        assert daemon.hosts.check_fences(warnings.append) == "alpha: iptables is missing"
+    assert warnings == [["alpha: iptables is missing"]] * 2
     world.engine.warnings = []
-    assert daemon.hosts.fence(said.append) == ""
-    assert said[-1] == [], "a warning that is over has to go"
+    assert daemon.hosts.check_fences(warnings.append) == ""
+    assert warnings[-1] == [], "an old warning has to disappear"
 
 
 # Reconciling
 
 
-def orphan(world: World, host: Host) -> None:
-    engine = world.engines.of(host)
+def add_orphan(world: World, host: Host) -> None:
+    engine = world.engines.for_host(host)
     assert isinstance(engine, EngineInMemory)
     engine.add(ids.new_sandbox_id())
 
 
-def test_what_an_event_told_is_compared_at_once(world: World, daemon: Daemon) -> None:
+def test_a_host_whose_containers_changed_is_compared_at_once(world: World, daemon: Daemon) -> None:
     hosts = [remote(world, f"host-{number}") for number in range(3)]
     daemon.reconciler.run()
     for host in hosts:
-        orphan(world, host)
+        add_orphan(world, host)
     world.fleet.changed = {hosts[2].id}
     assert daemon.reconciler.run() == "host-1: orphans=1 broken=0; host-2: orphans=1 broken=0"
     assert daemon.reconciler.run() == "", "host-0 has to wait for its turn"
 
 
-def test_a_change_that_is_told_while_its_host_is_compared_is_not_forgotten(
+def test_a_change_during_the_comparison_of_its_host_is_not_forgotten(
     world: World, daemon: Daemon
 ) -> None:
     host = remote(world, "alpha")
-    said: list[str] = []
+    summaries: list[str] = []
 
     def meanwhile() -> None:
-        orphan(world, host)
+        add_orphan(world, host)
         world.fleet.changed = {host.id}
-        said.append(daemon.reconciler.run())
+        summaries.append(daemon.reconciler.run())
 
-    world.engines.special[host.id] = EngineThatLooksAway(meanwhile)
-    said.append(daemon.reconciler.run())
-    said.append(daemon.reconciler.run())
-    assert said == ["", "", "alpha: orphans=1 broken=0"]
+    world.engines.special[host.id] = EngineWithStaleListing(meanwhile)
+    summaries.append(daemon.reconciler.run())
+    summaries.append(daemon.reconciler.run())
+    assert summaries == ["", "", "alpha: orphans=1 broken=0"]
 
 
-def test_what_seemed_amiss_and_was_not_is_looked_at_again(world: World, daemon: Daemon) -> None:
+def test_a_host_with_an_uncertain_difference_is_compared_again(
+    world: World, daemon: Daemon
+) -> None:
     host = remote(world, "alpha")
     daemon.reconciler.run()
-    box = world.warm()
-    engine = world.engines.of(host)
+    sandbox = world.add_warm_sandbox()
+    engine = world.engines.for_host(host)
     assert isinstance(engine, EngineInMemory)
-    seen = engine.found.pop(box.id)
-    world.engines.special[host.id] = looks_away = EngineThatLooksAway(
-        lambda: looks_away.found.update({box.id: seen})
+    container = engine.containers_by_sandbox.pop(sandbox.id)
+    world.engines.special[host.id] = stale_listing = EngineWithStaleListing(
+        lambda: stale_listing.containers_by_sandbox.update({sandbox.id: container})
     )
     world.fleet.changed = {host.id}
     assert daemon.reconciler.run() == ""
-    looks_away.found.clear()
+    stale_listing.containers_by_sandbox.clear()
     assert daemon.reconciler.run() == "alpha: orphans=0 broken=1"
 
 
-def test_what_no_event_told_is_compared_within_ten_passes(world: World, daemon: Daemon) -> None:
+def test_every_host_is_compared_within_ten_passes(world: World, daemon: Daemon) -> None:
     hosts = [remote(world, f"host-{number:02}") for number in range(23)]
     for host in hosts:
-        orphan(world, host)
-    said = [daemon.reconciler.run() for _ in range(10)]
+        add_orphan(world, host)
+    summaries = [daemon.reconciler.run() for _ in range(10)]
     for host in hosts:
-        assert sum(f"{host.name}: orphans=1" in line for line in said) == 1
-    assert max(line.count("orphans") for line in said) <= 3, "each pass has its share"
+        assert sum(f"{host.name}: orphans=1" in line for line in summaries) == 1
+    assert max(line.count("orphans") for line in summaries) <= 3, "each pass has its share"
 
 
 def test_unreachable_is_not_unhealthy(world: World, daemon: Daemon) -> None:
     host = remote(world, "alpha")
-    box = world.warm()
-    engine = world.engines.of(host)
+    sandbox = world.add_warm_sandbox()
+    engine = world.engines.for_host(host)
     assert isinstance(engine, EngineInMemory)
-    engine.found.clear()
-    world.fleet.reaches[host.id] = AWAY
+    engine.containers_by_sandbox.clear()
+    world.fleet.link_states[host.id] = AWAY
     world.fleet.changed = {host.id}
     assert daemon.reconciler.run() == ""
-    assert world.box(box.id).state is SandboxState.WARM
-    del world.fleet.reaches[host.id]
+    assert world.sandbox(sandbox.id).state is SandboxState.WARM
+    del world.fleet.link_states[host.id]
     world.fleet.changed = {host.id}
     assert daemon.reconciler.run() == "alpha: orphans=0 broken=1"
 
 
-def test_a_host_that_is_down_does_not_keep_the_others_from_being_reconciled(
+def test_a_host_that_is_down_does_not_delay_the_reconciling_of_others(
     world: World, daemon: Daemon
 ) -> None:
     down, sound = remote(world, "alpha"), remote(world, "beta")
     world.engines.special[down.id] = EngineThatIsDown()
-    orphan(world, sound)
+    add_orphan(world, sound)
     world.fleet.changed = {down.id, sound.id}
     assert daemon.reconciler.run() == "beta: orphans=1 broken=0"

@@ -1,4 +1,4 @@
-"""One loop: its rhythm, its patience, its end. Nothing here waits for a time to pass."""
+"""One loop: when it runs, what it survives, how it stops. No test waits for time to pass."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from orchestrator.loops import loop as loops
 from orchestrator.loops.loop import Loop, LoopSpec
 
 DEADLINE_S = 10
-NEVER_S = 3600.0  # a rhythm so slow that only a wake-up can explain a second pass
+NEVER_S = 3600.0  # so long that only a wake-up can explain a second pass
 
 
 class Passes:
-    """Counts passes, and does in each what the test put down for it."""
+    """Counts passes, and runs the next entry of a script in each."""
 
     def __init__(self, *script: Callable[[], object]) -> None:
         self._script = list(script)
-        self._done = threading.Semaphore(0)
+        self._ended = threading.Semaphore(0)
         self.count = 0
         self.running = 0
-        self.most_at_once = 0
+        self.max_running = 0
 
     def __call__(self) -> str:
         self.count += 1
         self.running += 1
-        self.most_at_once = max(self.most_at_once, self.running)
+        self.max_running = max(self.max_running, self.running)
         try:
             if self._script:
                 self._script.pop(0)()
             return "did something"
         finally:
             self.running -= 1
-            self._done.release()
+            self._ended.release()
 
     def wait(self, count: int = 1) -> None:
-        """Until that many further passes ended."""
+        """Wait until `count` more passes have ended."""
         for _ in range(count):
-            assert self._done.acquire(timeout=DEADLINE_S), "no pass ended in time"
+            assert self._ended.acquire(timeout=DEADLINE_S), "no pass ended in time"
 
 
 def raising(error: BaseException) -> Callable[[], object]:
@@ -53,25 +53,25 @@ def raising(error: BaseException) -> Callable[[], object]:
     return fail
 
 
-class Deaths:
-    """What loops died of."""
+class Errors:
+    """The errors that ended loops."""
 
     def __init__(self) -> None:
-        self.causes: list[BaseException] = []
-        self.one = threading.Event()
+        self.raised: list[BaseException] = []
+        self.any = threading.Event()
 
     def __call__(self, error: BaseException) -> None:
-        self.causes.append(error)
-        self.one.set()
+        self.raised.append(error)
+        self.any.set()
 
 
 @contextmanager
-def running(passes: Callable[[], str], every_s: float = NEVER_S) -> Iterator[tuple[Loop, Deaths]]:
-    deaths = Deaths()
-    loop = Loop(LoopSpec(name="test", every_s=every_s, run=passes), deaths)
+def running(passes: Callable[[], str], every_s: float = NEVER_S) -> Iterator[tuple[Loop, Errors]]:
+    errors_of_loop = Errors()
+    loop = Loop(LoopSpec(name="test", every_s=every_s, run=passes), errors_of_loop)
     loop.start()
     try:
-        yield loop, deaths
+        yield loop, errors_of_loop
     finally:
         assert loop.stop(DEADLINE_S), "the loop did not stop"
 
@@ -83,11 +83,11 @@ def test_the_first_pass_is_made_at_once() -> None:
     assert passes.count == 1
 
 
-def test_passes_follow_each_other_on_their_rhythm() -> None:
+def test_passes_follow_each_other_at_the_interval() -> None:
     passes = Passes()
     with running(passes, every_s=0.001):
         passes.wait(5)
-    assert passes.most_at_once == 1
+    assert passes.max_running == 1
 
 
 def test_a_wake_up_makes_a_pass_at_once() -> None:
@@ -114,10 +114,10 @@ def test_a_wake_up_during_a_pass_is_not_lost_and_passes_never_overlap() -> None:
         go_on.set()
         passes.wait(2)
     assert passes.count == 2, "a burst of wake-ups is one pass"
-    assert passes.most_at_once == 1
+    assert passes.max_running == 1
 
 
-def test_who_lost_a_race_looks_again_at_once() -> None:
+def test_a_pass_that_lost_a_race_is_repeated_at_once() -> None:
     passes = Passes(raising(errors.StaleWrite("somebody wrote first")))
     with running(passes):
         passes.wait(2)
@@ -130,42 +130,42 @@ def test_who_lost_a_race_looks_again_at_once() -> None:
         errors.Temporary("the database is away"),
         errors.EngineUnavailable("no answer"),
         errors.ProxyRejected("line 1"),
-        errors.NotFound("it went while we looked"),
+        errors.NotFound("it was removed meanwhile"),
     ],
     ids=lambda error: error.code,
 )
 def test_a_pass_that_fails_for_now_is_survived(error: errors.SpawnError) -> None:
     passes = Passes(raising(error), raising(error))
-    with running(passes) as (loop, deaths):
+    with running(passes) as (loop, errors_of_loop):
         passes.wait()
         for _ in range(2):
             loop.wake()
             passes.wait()
-    assert deaths.causes == []
+    assert errors_of_loop.raised == []
 
 
 @pytest.mark.parametrize(
     "error",
     [
         ValueError("a bug"),
-        errors.IllegalMove("a bug, told with its history"),
+        errors.IllegalTransition("a bug, told with its history"),
         errors.Conflict("not for now"),
         SystemExit(1),
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_a_pass_that_fails_for_any_other_reason_is_the_death_of_the_loop(
+def test_a_pass_that_fails_for_any_other_reason_ends_the_loop(
     error: BaseException,
 ) -> None:
     passes = Passes(raising(error))
-    with running(passes) as (loop, deaths):
-        assert deaths.one.wait(DEADLINE_S)
+    with running(passes) as (loop, errors_of_loop):
+        assert errors_of_loop.any.wait(DEADLINE_S)
         loop.wake()
-    assert deaths.causes == [error]
+    assert errors_of_loop.raised == [error]
     assert passes.count == 1
 
 
-def test_a_stop_lets_the_present_pass_end() -> None:
+def test_a_stop_waits_for_the_running_pass() -> None:
     in_pass, go_on, ended = threading.Event(), threading.Event(), threading.Event()
 
     def long_pass() -> None:
@@ -187,7 +187,7 @@ def test_a_stop_lets_the_present_pass_end() -> None:
 def test_a_loop_that_gathers_a_burst_still_stops_at_once() -> None:
     passes = Passes()
     spec = LoopSpec(name="test", every_s=NEVER_S, run=passes, gather_s=NEVER_S)
-    loop = Loop(spec, Deaths())
+    loop = Loop(spec, Errors())
     loop.start()
     passes.wait()
     loop.wake()
@@ -195,12 +195,12 @@ def test_a_loop_that_gathers_a_burst_still_stops_at_once() -> None:
 
 
 @given(st.integers(1, 100_000), st.floats(0, 3600))
-def test_the_back_off_is_between_the_rhythm_and_ten_seconds(failures: int, every_s: float) -> None:
+def test_the_backoff_is_between_the_interval_and_ten_seconds(failures: int, every_s: float) -> None:
     wait_s = loops._backoff_s(failures, every_s)
     assert min(every_s, 10) <= wait_s <= 10
 
 
-def test_the_back_off_grows_with_the_failures_in_a_row() -> None:
+def test_the_backoff_grows_with_the_failures_in_a_row() -> None:
     longest = [max(loops._backoff_s(failures, 0.5) for _ in range(200)) for failures in (1, 3, 9)]
     assert longest[0] <= 1.0
     assert longest[1] <= 4.0

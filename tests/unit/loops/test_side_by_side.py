@@ -1,4 +1,4 @@
-"""Work on hosts side by side: one that is slow or fails holds up nobody but itself."""
+"""HostTasks: a host that is slow or fails delays no other host."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import pytest
 
 from orchestrator.domain import errors
 from orchestrator.domain.pool.host import Host
-from orchestrator.loops.host_passes import SideBySide
+from orchestrator.loops.host_passes import HostTasks
 from tests.fakes import samples
-from tests.fakes.threads import CallersThread, LaterThread
+from tests.fakes.threads import DeferredExecutor, ImmediateExecutor
 
 
-def test_what_hosts_said_is_told_by_name() -> None:
-    work = SideBySide(threads=CallersThread())
+def test_the_summary_gives_each_hosts_result_by_name() -> None:
+    tasks = HostTasks(threads=ImmediateExecutor())
     hosts = [samples.host(name=name) for name in ("beta", "alpha", "gamma")]
-    said = work.each(hosts, lambda host: "" if host.name == "gamma" else host.name.upper())
-    assert said == "alpha: ALPHA; beta: BETA"
-    assert work.each([], lambda host: "never") == ""
+    summary = tasks.run(hosts, lambda host: "" if host.name == "gamma" else host.name.upper())
+    assert summary == "alpha: ALPHA; beta: BETA"
+    assert tasks.run([], lambda host: "never") == ""
 
 
 @pytest.mark.parametrize("error", [errors.LinkDown("no route"), errors.NotFound("removed")])
-def test_a_host_that_fails_keeps_nobody_else_and_is_worked_on_again(error: Exception) -> None:
-    work = SideBySide(threads=CallersThread())
+def test_a_host_that_fails_delays_no_other_and_is_tried_again(error: Exception) -> None:
+    tasks = HostTasks(threads=ImmediateExecutor())
     hosts = [samples.host(name=name) for name in ("alpha", "beta")]
 
     def fail_on_alpha(host: Host) -> str:
@@ -29,8 +29,8 @@ def test_a_host_that_fails_keeps_nobody_else_and_is_worked_on_again(error: Excep
             raise error
         return "done"
 
-    assert work.each(hosts, fail_on_alpha) == "beta: done"
-    assert work.each(hosts, lambda host: "done") == "alpha: done; beta: done"
+    assert tasks.run(hosts, fail_on_alpha) == "beta: done"
+    assert tasks.run(hosts, lambda host: "done") == "alpha: done; beta: done"
 
 
 def test_a_bug_is_not_swallowed() -> None:
@@ -38,36 +38,36 @@ def test_a_bug_is_not_swallowed() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        SideBySide(threads=CallersThread()).each([samples.host()], fail)
+        HostTasks(threads=ImmediateExecutor()).run([samples.host()], fail)
 
 
-def test_a_bug_that_nobody_waited_for_is_told_by_the_next_pass() -> None:
-    threads = LaterThread()
-    work = SideBySide(threads=threads)
+def test_a_bug_in_the_background_is_raised_by_the_next_pass() -> None:
+    threads = DeferredExecutor()
+    tasks = HostTasks(threads=threads)
 
     def fail(host: Host) -> str:
         raise ZeroDivisionError
 
-    assert work.each([samples.host()], fail, patience_s=0) == ""
-    threads.catch_up()
+    assert tasks.run([samples.host()], fail, timeout_s=0) == ""
+    threads.run_pending()
     with pytest.raises(ZeroDivisionError):
-        work.each([], fail)
+        tasks.run([], fail)
 
 
-def test_a_host_that_is_still_worked_on_is_left_alone() -> None:
-    threads = LaterThread()
-    work = SideBySide(threads=threads)
+def test_a_host_that_is_still_busy_is_skipped() -> None:
+    threads = DeferredExecutor()
+    tasks = HostTasks(threads=threads)
     slow, other = samples.host(name="slow"), samples.host(name="other")
-    done: list[str] = []
+    finished: list[str] = []
 
-    def note(host: Host) -> str:
-        done.append(host.name)
+    def finish(host: Host) -> str:
+        finished.append(host.name)
         return ""
 
-    assert work.each([slow], note, patience_s=0) == ""
-    work.each([slow, other], note, patience_s=0)
-    assert len(threads.kept) == 2
-    threads.catch_up()
-    assert done == ["slow", "other"]
-    work.each([slow], note, patience_s=0)
-    assert len(threads.kept) == 1
+    assert tasks.run([slow], finish, timeout_s=0) == ""
+    tasks.run([slow, other], finish, timeout_s=0)
+    assert len(threads.pending) == 2
+    threads.run_pending()
+    assert finished == ["slow", "other"]
+    tasks.run([slow], finish, timeout_s=0)
+    assert len(threads.pending) == 1

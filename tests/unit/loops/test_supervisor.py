@@ -1,4 +1,4 @@
-"""All loops together: woken by events, stopped in order, and taken down by one death."""
+"""All loops together: events wake them, one bug ends them all, and they stop in order."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_an_event_wakes_the_loops_of_its_topic_and_no_others() -> None:
     def until_stopped() -> None:
         assert on_pool.reaches(1)
         assert on_routes.reaches(1)
-        for _ in range(1000):  # it may not listen yet
+        for _ in range(1000):  # the listener may not be subscribed yet
             events.pool_changed()
             if on_pool.reaches(2, timeout_s=0.01):
                 break
@@ -64,10 +64,10 @@ def test_all_threads_have_ended_when_run_returns() -> None:
     loops = LoopSupervisor([spec("alone", counter)], EventsInMemory())
     loops.run(lambda: None)
     assert "loop-alone" not in [thread.name for thread in threading.enumerate()]
-    assert loops.died is None
+    assert loops.error is None
 
 
-def test_a_loop_that_dies_takes_the_daemon_down_with_its_reason() -> None:
+def test_a_loop_that_dies_takes_the_daemon_down_with_its_error() -> None:
     counter = Counter()
     loops = LoopSupervisor([spec("sound", counter), spec("sick", fail)], EventsInMemory())
     with pytest.raises(RuntimeError, match="a bug"):
@@ -82,7 +82,7 @@ def test_a_listener_that_dies_takes_the_daemon_down_too() -> None:
         loops.run(lambda: void(loops.stopping.wait(DEADLINE_S)))
 
 
-def test_of_several_deaths_the_first_is_told() -> None:
+def test_of_several_errors_the_first_is_raised() -> None:
     first_died = threading.Event()
 
     def fail_later() -> str:
@@ -100,7 +100,7 @@ def test_of_several_deaths_the_first_is_told() -> None:
 
 
 def test_the_last_loop_still_serves_the_first_while_that_one_stops() -> None:
-    """Makers stop first, the publisher last: they may be waiting for its confirmation."""
+    """Loops that make sandboxes stop first. They may wait for the publisher, which stops last."""
     published = Counter()
     in_pass, served = threading.Event(), threading.Event()
 

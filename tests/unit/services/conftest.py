@@ -20,7 +20,7 @@ from tests.unit.services.world import World
 
 @pytest.fixture(scope="session")
 def catalog() -> FolderCatalog:
-    """The real one: what people ask for has to find it."""
+    """The real catalog: prompts have to find its templates."""
     return FolderCatalog(Path(orchestrator.__file__).parent / "catalog")
 
 
@@ -39,11 +39,11 @@ def world(migrated_sqlite: Path, tmp_path: Path, catalog: FolderCatalog) -> Iter
 @pytest.fixture
 def session(world: World) -> Session:
     """A session on a warm sandbox, PROVISIONING."""
-    world.host()
-    world.warm()
-    made = world.ask(prompt="a tide calendar for Brest", template=None)
-    world.converge(made)
-    return world.session(made)
+    world.add_host()
+    world.add_warm_sandbox()
+    session = world.create_session(prompt="a tide calendar for Brest", template=None)
+    world.converge(session)
+    return world.session(session)
 
 
 @pytest.fixture

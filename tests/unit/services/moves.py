@@ -1,4 +1,4 @@
-"""A session on its way from one host to another, for the tests of moves."""
+"""A session that moves from one host to another, for the tests of moves."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from tests.unit.services.world import OPERATOR, World
 
 
 class Move:
-    """A session that runs on one host, and another host for it to go to."""
+    """A session that runs on one host, and another host that it can move to."""
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.old = world.host(slots=9, publish_address="10.0.0.1")
-        self.session = world.run(world.ask())
+        self.old = world.add_host(slots=9, publish_address="10.0.0.1")
+        self.session = world.run_session(world.create_session())
         self.new = self.host("10.0.0.2")
 
     def host(self, address: str, **changes: Any) -> Host:
-        made = self.world.host(slots=9, publish_address=address, **changes)
-        self.world.engines.special[made.id] = EngineInMemory()
-        return made
+        host = self.world.add_host(slots=9, publish_address=address, **changes)
+        self.world.engines.special[host.id] = EngineInMemory()
+        return host
 
     def drain(self) -> None:
         hosts.drain(self.world.deps, OPERATOR, self.old.name, Drain.MOVE)
-        host_life.empty_drained(self.world.deps, self.world.store.hosts.get(self.old.id))
+        host_life.continue_drain(self.world.deps, self.world.store.hosts.get(self.old.id))
 
     @property
     def now(self) -> Session:
@@ -37,9 +37,9 @@ class Move:
 
     @property
     def other(self) -> Sandbox:
-        """The sandbox at the other end."""
+        """The other sandbox of the move."""
         assert self.now.move is not None
-        return self.world.box(self.now.move.sandbox_id)
+        return self.world.sandbox(self.now.move.sandbox_id)
 
     def converge(self) -> tuple[str, ...]:
         steps = self.world.converge(self.session).steps
@@ -48,16 +48,16 @@ class Move:
         return steps
 
     def arrive(self, phase: Phase = Phase.READY, failure: Failure | None = None) -> None:
-        """The agent at the other end fetches the app and says how it goes."""
+        """Let the successor's agent fetch the app and report `phase`."""
         other = self.other
         assignment = inbox.visit(self.world.deps, other.id, "").assignment
         assert assignment is not None
         assert assignment["kind"] == "bundle", "Claude is not called again"
-        said = Report(seq=1, phase=phase, progress=50, failure=failure)
-        assert reports.report(self.world.deps, self.now, other.id, said, [])
+        report = Report(seq=1, phase=phase, progress=50, failure=failure)
+        assert reports.record_report(self.world.deps, self.now, other.id, report, [])
 
     def clear(self) -> None:
-        """What the pool does with a sandbox that was let go."""
+        """Let the pool clear a sandbox that was abandoned."""
         for _ in range(2):
-            reconcile.clear(self.world.deps)
+            reconcile.clear_loose_ends(self.world.deps)
             self.world.publish()

@@ -1,6 +1,6 @@
-"""The product around its services, without any server: fakes of the ports and a SQLite file.
+"""A World for the tests of services: fakes of the ports, and a store in a SQLite file.
 
-A World also plays the parts of those who aren't here: the agents, the publisher, and time.
+A World also acts for what the tests don't run: the agents, the publisher, and time.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from tests.fakes.clock import ManualClock
 from tests.fakes.engine import EngineInMemory, EnginesByHost
 from tests.fakes.events import EventsInMemory
 from tests.fakes.fleet import FleetInMemory
-from tests.fakes.probe import ProbeThatFindsAll
+from tests.fakes.probe import ProbeThatSucceeds
 from tests.fakes.proxy import ProxyInMemory
 from tests.fakes.queue import QueueInMemory
 
@@ -53,7 +53,7 @@ OPERATOR = Principal(user_id=ids.UserId("usr_" + "o" * 26), tier=Tier.OPERATOR, 
 
 @dataclass
 class World:
-    """Ports that work; put another fake in the place of one to break it."""
+    """Ports that work. A test puts another fake in the place of one to break it."""
 
     store: ports.Store
     bundles: ports.Bundles
@@ -63,7 +63,7 @@ class World:
     proxy: ProxyInMemory = field(default_factory=ProxyInMemory)
     queue: QueueInMemory = field(default_factory=QueueInMemory)
     events: EventsInMemory = field(default_factory=EventsInMemory)
-    probe: ProbeThatFindsAll = field(default_factory=ProbeThatFindsAll)
+    probe: ProbeThatSucceeds = field(default_factory=ProbeThatSucceeds)
     board: BoardInMemory = field(default_factory=BoardInMemory)
     policy: Policy = field(default_factory=lambda: Policy(can_generate=True, model="claude-test"))
     image: str = samples.IMAGE
@@ -94,43 +94,43 @@ class World:
 
     # Hosts and sandboxes
 
-    def host(self, **changes: Any) -> Host:
-        made = samples.host(**changes)
-        self.store.hosts.put(made)
-        return made
+    def add_host(self, **changes: Any) -> Host:
+        host = samples.host(**changes)
+        self.store.hosts.put(host)
+        return host
 
-    def box(self, sandbox_id: SandboxId) -> Sandbox:
+    def sandbox(self, sandbox_id: SandboxId) -> Sandbox:
         return self.store.sandboxes.get(sandbox_id)
 
-    def boxes(self, *states: SandboxState) -> Sequence[Sandbox]:
+    def sandboxes(self, *states: SandboxState) -> Sequence[Sandbox]:
         return self.store.sandboxes.list(states=states or None)
 
-    def warm(self) -> Sandbox:
-        """One more warm sandbox, made as the pool makes it."""
-        box = self.store.sandboxes.place(samples.new_sandbox(image=self.image), self.clock.now())
-        claims.start(self.deps, box, replace_stale=False)
+    def add_warm_sandbox(self) -> Sandbox:
+        """One more warm sandbox, made as the refill loop makes it."""
+        new = self.store.sandboxes.place(samples.new_sandbox(image=self.image), self.clock.now())
+        claims.start(self.deps, new, replace_stale=False)
         self.publish()
-        inbox.visit(self.deps, box.id, "")
-        made = self.box(box.id)
-        assert made.state is SandboxState.WARM
-        return made
+        inbox.visit(self.deps, new.id, "")
+        sandbox = self.sandbox(new.id)
+        assert sandbox.state is SandboxState.WARM
+        return sandbox
 
-    def roll(self, image: str) -> None:
-        """Today's runtime image is another one from now on, and all hosts have it."""
+    def roll_out_image(self, image: str) -> None:
+        """Make another runtime image today's, and put it on all hosts."""
         self.image = image
         self.engine.images.add(image)
         for host in self.store.hosts.list():
-            self.store.hosts.change(host.id, lambda found: replace(found, image=image))
+            self.store.hosts.change(host.id, lambda host: replace(host, image=image))
 
-    def reconcile(self, host: Host) -> reconcile.Treated:
-        """One comparison of a host with the store, by agents that could always call."""
-        containers = self.deps.engines.of(host).containers()
+    def reconcile(self, host: Host) -> reconcile.ReconcileResult:
+        """Compare a host with the store, as if its agents could always reach us."""
+        containers = self.deps.engines.for_host(host).containers()
         return reconcile.reconcile(self.deps, host, containers, samples.NOW)
 
-    def lose(self, host: Host) -> None:
-        """Its link has been down for too long."""
-        claims.suspect(self.deps, host.id, "no answer")
-        host_life.lose(self.deps, self.store.hosts.get(host.id), "no answer for 15 s")
+    def lose_host(self, host: Host) -> None:
+        """Declare a host lost: its link has been down for too long."""
+        claims.mark_suspect(self.deps, host.id, "no answer")
+        host_life.declare_lost(self.deps, self.store.hosts.get(host.id), "no answer for 15 s")
 
     def host_of(self, session: Session) -> Host:
         return self.store.hosts.get(self.sandbox_of(session).host_id)
@@ -140,14 +140,15 @@ class World:
 
     # Sessions
 
-    def ask(self, who: Principal = VISITOR, **changes: Any) -> Session:
-        """A session as the API makes it; of a template unless it is told otherwise."""
+    def create_session(self, principal: Principal = VISITOR, **changes: Any) -> Session:
+        """A session as the API makes it, from a template unless the test says otherwise."""
         fields = {"prompt": "", "template": "kanban", "ttl_s": None, **changes}
-        made = requests.create(self.deps, who, requests.Request(**fields))
-        self.clock.advance(0.001)  # no two ask at the same instant: the queue has an order
-        return made
+        session = requests.create(self.deps, principal, requests.Request(**fields))
+        self.clock.advance(0.001)  # no two sessions are created at the same instant
+        return session
 
     def session(self, session: Session | SessionId) -> Session:
+        """The session as it is stored now."""
         return self.store.sessions.get(session if isinstance(session, str) else session.id)
 
     def save(self, session: Session, **changes: Any) -> Session:
@@ -159,25 +160,26 @@ class World:
     def sandbox_of(self, session: Session) -> Sandbox:
         sandbox_id = self.session(session).sandbox_id
         assert sandbox_id is not None
-        return self.box(sandbox_id)
+        return self.sandbox(sandbox_id)
 
     def state(self, session: Session) -> SessionState:
         return self.session(session).state
 
-    def story(self, session: Session) -> str:
+    def history(self, session: Session) -> str:
+        """The states that a session has been in, oldest first."""
         return " ".join(entered.state for entered in self.session(session).history)
 
     # Agents
 
     def token(self, session: Session) -> str:
-        """What the agent of the present attempt was given."""
-        now = self.session(session)
-        assert now.sandbox_id is not None
+        """The token of the current attempt's agent."""
+        current = self.session(session)
+        assert current.sandbox_id is not None
         grant = SessionGrant(
-            session_id=now.id,
-            attempt=now.attempt,
-            sandbox_id=now.sandbox_id,
-            change=now.turns.given,
+            session_id=current.id,
+            attempt=current.attempt,
+            sandbox_id=current.sandbox_id,
+            change=current.turns.started,
         )
         return self.deps.tokens.for_session(grant)
 
@@ -189,27 +191,29 @@ class World:
         failure: Failure | None = None,
         **more: Any,
     ) -> bool:
-        """What the agent of the present attempt says next."""
-        found = access.authorize(self.deps, self.token(session), session.id)
-        seq = seq or (found.report.seq + 1 if found.report else 1)
-        said = Report(seq=seq, phase=phase, progress=50, message="working", failure=failure, **more)
-        assert found.sandbox_id is not None
-        return reports.report(self.deps, found, found.sandbox_id, said, [])
+        """Send the next report of the current attempt's agent."""
+        current = access.authorize(self.deps, self.token(session), session.id)
+        seq = seq or (current.report.seq + 1 if current.report else 1)
+        report = Report(
+            seq=seq, phase=phase, progress=50, message="working", failure=failure, **more
+        )
+        assert current.sandbox_id is not None
+        return reports.record_report(self.deps, current, current.sandbox_id, report, [])
 
-    def give_up(self, session: Session, *, permanent: bool) -> None:
+    def report_failure(self, session: Session, *, permanent: bool) -> None:
         failure = Failure(code="app_not_ready", message="it exited", permanent=permanent)
         assert self.report(session, Phase.FAILED, failure=failure)
 
-    def keep(self, session: Session, data: bytes, *, healthy: bool = True) -> None:
+    def upload_bundle(self, session: Session, data: bytes, *, healthy: bool = True) -> None:
         """Upload a version, as the agent does before it reports READY."""
-        found = access.authorize(self.deps, self.token(session))
-        keep_bundle(self.deps, found, data, digest_of(data), healthy=healthy)
+        current = access.authorize(self.deps, self.token(session))
+        keep_bundle(self.deps, current, data, digest_of(data), healthy=healthy)
 
-    # Ways that sessions go
+    # Whole runs
 
-    def run(self, session: Session) -> Session:
-        """From QUEUED to READY on a warm sandbox."""
-        self.warm()
+    def run_session(self, session: Session) -> Session:
+        """Take a session from QUEUED to READY on a warm sandbox."""
+        self.add_warm_sandbox()
         self.converge(session)
         inbox.visit(self.deps, self.sandbox_of(session).id, "")
         self.report(session, Phase.READY)
@@ -218,58 +222,58 @@ class World:
         assert self.state(session) is SessionState.READY
         return self.session(session)
 
-    def generated(self, prompt: str = "a tide calendar", data: bytes = b"") -> Session:
+    def generate_app(self, prompt: str = "a tide calendar", data: bytes = b"") -> Session:
         """A READY session whose app Claude has written."""
-        return self.write(self.ask(prompt=prompt, template=None), data)
+        return self.write_app(self.create_session(prompt=prompt, template=None), data)
 
-    def write(self, session: Session, data: bytes = b"") -> Session:
-        """From QUEUED to READY, Claude's part included."""
-        self.warm()
+    def write_app(self, session: Session, data: bytes = b"") -> Session:
+        """Take a session from QUEUED to READY, with an app that Claude writes."""
+        self.add_warm_sandbox()
         self.converge(session)
         self.report(session, Phase.GENERATING)
         self.converge(session)
-        self.keep(session, data or bundle_of())
+        self.upload_bundle(session, data or bundle_of())
         self.report(session, Phase.READY, summary="Tides of the week.")
         self.publish()
         self.converge(session)
         assert self.state(session) is SessionState.READY
         return self.session(session)
 
-    def say(self, session: Session, text: str = "make it blue") -> Change:
-        """What its user asks for next."""
-        asked = changes.say(self.deps, VISITOR, session.id, text)
+    def send_message(self, session: Session, text: str = "make it blue") -> Change:
+        """Ask Claude for a change, as the session's user."""
+        added = changes.send_message(self.deps, VISITOR, session.id, text)
         self.clock.advance(0.001)
-        return asked.change
+        return added.change
 
-    def carry_out(self, session: Session, data: bytes, summary: str = "It is blue.") -> None:
-        """The agent's part in a change that goes well."""
+    def carry_out_change(self, session: Session, data: bytes, summary: str = "It is blue.") -> None:
+        """Do the agent's part of a change that succeeds."""
         assert self.report(session, Phase.GENERATING)
-        self.keep(session, data)
+        self.upload_bundle(session, data)
         assert self.report(session, Phase.READY, summary=summary)
 
     def change(self, session: Session, number: int) -> Change:
         return self.store.changes.get(session.id, number)
 
     def settle(self, session: Session, rounds: int = 6) -> Session:
-        """Let the publisher, the agents, the workers and time do their part."""
+        """Run workers, publisher and agents for some rounds, and let time pass in between."""
         for _ in range(rounds):
             self.converge(session)
             self.publish()
-            for box in self.boxes(SandboxState.CREATING):
-                if box.container_id is not None:
-                    inbox.visit(self.deps, box.id, "")
-            found = self.session(session)
-            self.clock.jump_to(min(found.due_at, found.expires_at))
+            for sandbox in self.sandboxes(SandboxState.CREATING):
+                if sandbox.container_id is not None:
+                    inbox.visit(self.deps, sandbox.id, "")
+            current = self.session(session)
+            self.clock.jump_to(min(current.due_at, current.expires_at))
         return self.session(session)
 
-    def want_gone(self, session: Session) -> None:
+    def request_end(self, session: Session) -> None:
         self.save(session, wanted=Wanted.GONE, due_at=self.clock.now())
 
 
 class RaceToWrite:
-    """A store whose sessions somebody else writes just before we do, `times` times.
+    """A store in which another process writes the session just before we do, `times` times.
 
-    Wraps a sound store: the race is a real one, lost on a real revision.
+    It wraps a working store, so that the race is lost on a real revision.
     """
 
     def __init__(self, store: ports.Store, times: int = 1) -> None:
@@ -288,7 +292,7 @@ class RaceToWrite:
 
 
 class _Raced:
-    """One part of a store: what writes a session is told to `before` first."""
+    """One part of a store. Calls `before` ahead of each method that writes a session."""
 
     def __init__(self, part: object, before: Callable[[object], None]) -> None:
         self._part = part
@@ -307,8 +311,8 @@ class _Raced:
 
 
 def identity_of(spec: SandboxSpec) -> dict[str, str]:
-    said: dict[str, str] = json.loads(spec.identity)
-    return said
+    identity: dict[str, str] = json.loads(spec.identity)
+    return identity
 
 
 def digest_of(data: bytes) -> ids.Sha256:
@@ -316,9 +320,9 @@ def digest_of(data: bytes) -> ids.Sha256:
 
 
 def bundle_of(text: str = "<h1>hello</h1>", **manifest: Any) -> bytes:
-    """A sound static bundle."""
-    said = {"kind": "static", "title": "Hello", **manifest}
-    files = {"spawn.json": json.dumps(said).encode(), "index.html": text.encode()}
+    """A valid static bundle."""
+    fields = {"kind": "static", "title": "Hello", **manifest}
+    files = {"spawn.json": json.dumps(fields).encode(), "index.html": text.encode()}
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         for name, content in files.items():

@@ -1,4 +1,4 @@
-"""What Alembic runs for each command: upgrade.py hands it a connection in a transaction."""
+"""Alembic runs this script for each command. upgrade.py passes a connection in a transaction."""
 
 from alembic import context
 
@@ -7,7 +7,7 @@ from orchestrator.adapters.sql_store.schema import metadata
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=metadata,
-    render_as_batch=True,  # SQLite changes a table by making it anew
+    render_as_batch=True,  # SQLite changes a table by re-creating it
 )
 with context.begin_transaction():
     context.run_migrations()

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from orchestrator.adapters.redis.events import INBOX
+from orchestrator.contract import wire
+from orchestrator.contract.bundles import PACKED_MAX_BYTES
 from orchestrator.domain import errors
 from orchestrator.domain.ids import SandboxId, SessionId
 from orchestrator.domain.pool.sandbox import SandboxState
-from orchestrator.domain.sessions.bundles import PACKED_MAX_BYTES
 from orchestrator.domain.sessions.session import Failure, Phase, Report
 from orchestrator.entrypoints.api import problems
 from orchestrator.entrypoints.api.auth import bearer_of
@@ -27,58 +26,6 @@ from orchestrator.services.agents.inbox import Inbox, peek, visit
 
 _INBOX_WAIT_MAX_S = 30.0
 _REPORT_MAX_BYTES = 1024 * 1024
-
-
-class ReportError(BaseModel):
-    """Why an agent gave up."""
-
-    code: Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,40}$")]
-    message: Annotated[str, StringConstraints(max_length=4000)]
-    permanent: bool = True
-
-
-class ChangeOutcome(BaseModel):
-    """How a change of a running app ended."""
-
-    ok: bool
-    code: Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,40}$")] = "generation_failed"
-    message: Annotated[str, StringConstraints(max_length=4000)] = ""
-    permanent: bool = True
-
-
-class ReportBody(BaseModel):
-    """One report of an agent, as it comes over the wire."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    seq: Annotated[int, Field(ge=1)]
-    phase: Phase
-    progress: Annotated[int, Field(ge=0, le=100)]
-    message: Annotated[str, StringConstraints(max_length=200)] = ""
-    logs: Annotated[list[Annotated[str, StringConstraints(max_length=4000)]], Field(max_length=500)]
-    error: ReportError | None = None
-    summary: Annotated[str, StringConstraints(max_length=4000)] | None = None
-    change: ChangeOutcome | None = None
-
-    def as_report(self) -> Report:
-        ready = self.phase is Phase.READY
-        failed = self.error if self.phase is Phase.FAILED else None
-        undone = self.change if ready and self.change is not None and not self.change.ok else None
-        return Report(
-            seq=self.seq,
-            phase=self.phase,
-            progress=self.progress,
-            message=self.message,
-            failure=_failure(failed),
-            summary=(self.summary or "") if ready else "",
-            setback=_failure(undone),
-        )
-
-
-def _failure(said: ReportError | ChangeOutcome | None) -> Failure | None:
-    if said is None:
-        return None
-    return Failure(code=said.code, message=said.message, permanent=said.permanent)
 
 
 def build(context: Context, gateway: Gateway) -> Starlette:
@@ -110,7 +57,7 @@ async def inbox(request: Request) -> Response:
             left = ends - time.monotonic()
             if left <= 0 or context.hub.closed:
                 return Response(status_code=204)
-            await watch.news(min(left, context.hub.recheck_s))
+            await watch.wait(min(left, context.hub.recheck_s))
             answer = await context.look_up(_look, context, sandbox_id, have)
     return JSONResponse({"assignment": answer.assignment})
 
@@ -140,7 +87,7 @@ async def put_bundle(request: Request) -> Response:
     data = await read_bounded(request, PACKED_MAX_BYTES)
     if data is None:
         raise errors.TooLarge(
-            f"a bundle has at most {PACKED_MAX_BYTES} bytes", limit_bytes=PACKED_MAX_BYTES
+            f"a bundle is at most {PACKED_MAX_BYTES} bytes large", limit_bytes=PACKED_MAX_BYTES
         )
     claimed = request.headers.get("x-spawn-sha256", "")
     healthy = request.headers.get("x-spawn-healthy", "1") != "0"
@@ -160,15 +107,34 @@ def _look(context: Context, sandbox_id: SandboxId, have: str) -> Inbox:
 
 
 def _report(context: Context, token: str, session_id: SessionId, raw: bytes) -> bool:
-    found = access.authorize(context.deps, token, session_id)
+    session = access.authorize(context.deps, token, session_id)
     try:
-        body = ReportBody.model_validate_json(raw)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise errors.InvalidInput(f"{field}: {first['msg']}", field=field) from error
+        report = wire.parse_report(wire.decode(raw, "report"))
+    except wire.ProtocolError as error:
+        raise errors.InvalidInput(str(error), field=error.field) from error
     sender = context.deps.tokens.read_session(token).sandbox_id
-    return reports.report(context.deps, found, sender, body.as_report(), body.logs)
+    return reports.record_report(context.deps, session, sender, _fact(report), list(report.logs))
+
+
+def _fact(report: wire.Report) -> Report:
+    """What a session remembers of a report. What doesn't go with the phase is left out."""
+    is_ready = report.phase is Phase.READY
+    failed_change = report.outcome.failure if report.outcome is not None else None
+    return Report(
+        seq=report.seq,
+        phase=report.phase,
+        progress=report.progress,
+        message=report.message,
+        failure=_failure(report.failure) if report.phase is Phase.FAILED else None,
+        summary=(report.summary or "") if is_ready else "",
+        setback=_failure(failed_change) if is_ready else None,
+    )
+
+
+def _failure(failure: wire.Failure | None) -> Failure | None:
+    if failure is None:
+        return None
+    return Failure(code=failure.code, message=failure.message, permanent=failure.permanent)
 
 
 def _bundle(context: Context, token: str) -> tuple[str, bytes]:

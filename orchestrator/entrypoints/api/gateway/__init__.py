@@ -1,5 +1,6 @@
-"""The LLM gateway: the Messages API for agents. Session token in, real key out.
+"""The LLM gateway: the Messages API for agents. It takes a session's token and sends the real key.
 
-`app` is what the agent app serves; `call` is the story of one call; `exchange` hands its answer to
-everybody who asked for it; `limiter` and `chain` say when and whom to ask; `providers` ask.
+`app` holds the endpoints that the agent app serves. `call` runs one call from the reservation to
+the account. `exchange` hands one answer to every client that made the same request. `limiter` and
+`chain` decide when to call and whom. `providers` sends the requests.
 """

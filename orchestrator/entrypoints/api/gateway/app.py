@@ -1,4 +1,4 @@
-"""The gateway's two endpoints, as the agent app serves them. Built by server.py, once."""
+"""The gateway's two endpoints. The agent app serves them; server.py builds one Gateway."""
 
 from __future__ import annotations
 
@@ -13,41 +13,39 @@ from starlette.responses import Response
 
 from orchestrator.domain import errors
 from orchestrator.domain.llm import requests
-from orchestrator.domain.llm.requests import Ask
+from orchestrator.domain.llm.requests import ModelRequest
 from orchestrator.domain.sessions.session import Session
 from orchestrator.entrypoints.api.bodies import read_bounded
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.gateway import providers, wire
-from orchestrator.entrypoints.api.gateway.call import Calls
-from orchestrator.entrypoints.api.gateway.chain import Chain
-from orchestrator.entrypoints.api.gateway.exchange import InFlight, Joined, Relay
+from orchestrator.entrypoints.api.gateway.call import CallRunner
+from orchestrator.entrypoints.api.gateway.chain import ProviderChain
+from orchestrator.entrypoints.api.gateway.exchange import InFlight, Relay, Subscription
 from orchestrator.entrypoints.api.gateway.limiter import Limiter
-from orchestrator.entrypoints.api.gateway.providers import Outgoing
+from orchestrator.entrypoints.api.gateway.providers import ProviderRequest
 from orchestrator.services.agents import access
 from orchestrator.services.llm import spending
 from orchestrator.slim import structlog
 
-_LARGE_BYTES = 256 * 1024  # more is read beside the event loop
+_LARGE_BYTES = 256 * 1024  # a larger body is parsed in a thread, so that it doesn't block the loop
 
 log = structlog.get_logger()
 
 
 class Gateway:
-    """Takes requests of agents; bytes pass as they come, credentials are exchanged."""
+    """Serves agents the Messages API. Bytes pass unchanged; the credentials are replaced."""
 
     def __init__(self, context: Context) -> None:
-        settings = context.settings
+        llm = context.settings.llm
         self._context = context
-        self._client = providers.client_for(settings)
-        chain = providers.chain_of(settings, self._client)
-        self._configured = bool(chain)
+        self._client = providers.make_client(context.settings)
+        chain = providers.configured_providers(context.settings, self._client)
+        self._has_provider = bool(chain)
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        self._calls = Calls(
+        self._runner = CallRunner(
             context,
-            Chain(chain, settings.llm.provider_retry_s, context.board),
-            Limiter(
-                settings.llm.provider_concurrency, settings.llm.provider_queue_s, context.board
-            ),
+            ProviderChain(chain, llm.provider_retry_s, context.metrics),
+            Limiter(llm.provider_concurrency, llm.provider_queue_s, context.metrics),
             self._holder,
         )
         self._in_flight = InFlight()
@@ -56,74 +54,83 @@ class Gateway:
         """POST /v1/messages and /v1/messages/count_tokens."""
         try:
             session = await self._context.look_up(
-                access.authorize_generation, self._context.deps, wire.token_of(request)
+                access.authorize_generation, self._context.deps, wire.session_token(request)
             )
-            call = await self._outgoing(request)
+            provider_request = await self._check(request)
         except errors.SpawnError as error:
-            return _refused(error)
-        return Relay(lambda: self._join(session, call))
+            return _error_response(error)
+        return Relay(lambda: self._join(session, provider_request))
 
     async def run(self) -> None:
-        """Keep what this process has set aside from running out. Until cancelled."""
+        """Renew this process's reservations before they expire. Runs until cancelled."""
         while True:
             await asyncio.sleep(spending.RENEW_S)
             try:
                 await self._context.in_thread(spending.renew, self._context.deps, self._holder)
             except errors.Temporary as error:
-                log.warning("reservations can't be renewed yet", why=str(error))
+                log.warning("reservation_renewal_failed", error=str(error))
 
     async def close(self) -> None:
-        """After the servers: cancelled calls are accounted first, then connections closed."""
+        """Stop, after the servers. The order matters: cancel the calls first, then write their
+        accounts, and close the connections last."""
         await self._in_flight.close()
-        await self._calls.close()
+        await self._runner.close()
         await self._client.aclose()
 
-    async def _outgoing(self, request: Request) -> Outgoing:
-        if not self._configured:
+    async def _check(self, request: Request) -> ProviderRequest:
+        """Read a request and check it. Raises errors.SpawnError if it must not be forwarded."""
+        if not self._has_provider:
             raise errors.Unauthorized("ANTHROPIC_API_KEY is not set", code="provider_auth")
         raw = await read_bounded(request, wire.BODY_MAX_BYTES)
         if raw is None:
             raise errors.TooLarge("the request is larger than the API takes")
-        ask, digest = await self._read(raw, request.url.path.endswith("/count_tokens"))
-        spending.check_model(self._context.deps, ask)
-        return Outgoing(
+        is_count = request.url.path.endswith("/count_tokens")
+        parsed, digest = await self._parse(raw, is_count)
+        spending.check_model(self._context.deps, parsed)
+        return ProviderRequest(
             path=request.url.path,
             query=request.url.query,
-            headers=wire.headers_up(request),
+            headers=wire.headers_for_provider(request),
             raw=raw,
-            ask=ask,
+            parsed=parsed,
             digest=digest,
         )
 
-    async def _read(self, raw: bytes, counting: bool) -> tuple[Ask, bytes]:
+    async def _parse(self, raw: bytes, is_count: bool) -> tuple[ModelRequest, bytes]:
         if len(raw) < _LARGE_BYTES:
-            return _read(raw, counting)
-        return await self._context.in_thread(_read, raw, counting)
+            return _parse(raw, is_count)
+        return await self._context.in_thread(_parse, raw, is_count)
 
-    def _join(self, session: Session, call: Outgoing) -> Joined:
-        if call.counting:
+    def _join(self, session: Session, request: ProviderRequest) -> Subscription:
+        """Join an equal request in progress, or start a call. Token counts are never shared."""
+        if request.counts_tokens:
             return self._in_flight.join(
-                secrets.token_hex(16), lambda exchange: self._calls.count(session, call, exchange)
+                secrets.token_hex(16),
+                lambda exchange: self._runner.run_token_count(session, request, exchange),
             )
-        joined = self._in_flight.join(
-            self._key(session, call), lambda exchange: self._calls.make(session, call, exchange)
+        subscription = self._in_flight.join(
+            self._sharing_key(session, request),
+            lambda exchange: self._runner.run(session, request, exchange),
         )
-        self._context.board.shared.labels("no" if joined.led else "yes").inc()
-        return joined
+        hit = "no" if subscription.is_first else "yes"
+        self._context.metrics.shared_requests.labels(hit).inc()
+        return subscription
 
-    def _key(self, session: Session, call: Outgoing) -> str:
-        """What two requests have in common that may share one answer."""
-        shared = self._context.deps.policy.share_between_users
-        versions = [f"{name}:{call.headers.get(name)}" for name in wire.VERSIONING]
-        parts = ["" if shared else session.user_id, call.path, call.query, *versions]
-        return hashlib.sha256("\0".join(parts).encode() + call.digest).hexdigest()
-
-
-def _read(raw: bytes, counting: bool) -> tuple[Ask, bytes]:
-    ask = requests.read(raw, counting=counting)
-    return ask, hashlib.sha256(requests.canonical(ask)).digest()
+    def _sharing_key(self, session: Session, request: ProviderRequest) -> str:
+        """The key that is the same for all requests that may share one answer."""
+        is_shared = self._context.deps.policy.share_between_users
+        versions = [f"{name}:{request.headers.get(name)}" for name in wire.VERSION_HEADERS]
+        user = "" if is_shared else session.user_id
+        parts = [user, request.path, request.query, *versions]
+        return hashlib.sha256("\0".join(parts).encode() + request.digest).hexdigest()
 
 
-def _refused(error: errors.SpawnError) -> Response:
-    said = wire.refusal_of(error)
-    return Response(said.body, status_code=said.head.status, headers=dict(said.head.headers))
+def _parse(raw: bytes, is_count: bool) -> tuple[ModelRequest, bytes]:
+    parsed = requests.parse(raw, counting=is_count)
+    return parsed, hashlib.sha256(requests.canonical_bytes(parsed)).digest()
+
+
+def _error_response(error: errors.SpawnError) -> Response:
+    response = wire.error_response_for(error)
+    head = response.head
+    return Response(response.body, status_code=head.status, headers=dict(head.headers))

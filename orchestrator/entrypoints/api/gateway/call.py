@@ -1,4 +1,7 @@
-"""The story of one call: reserve, wait for a turn, find who answers, pass it on, settle."""
+"""Runs one call of an agent: reserve its cost, wait for a slot, relay the answer, account for it.
+
+`app` starts a call for each exchange. `chain` finds the provider that answers.
+"""
 
 from __future__ import annotations
 
@@ -16,195 +19,218 @@ from orchestrator.domain.llm.usage import Outcome, Reservation
 from orchestrator.domain.sessions.session import Session
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.gateway import wire
-from orchestrator.entrypoints.api.gateway.chain import Chain, Failed, Opened, Trace
+from orchestrator.entrypoints.api.gateway.chain import (
+    FailedAttempt,
+    OpenedResponse,
+    ProviderChain,
+    Trace,
+)
 from orchestrator.entrypoints.api.gateway.exchange import Exchange
 from orchestrator.entrypoints.api.gateway.limiter import Limiter
-from orchestrator.entrypoints.api.gateway.providers import Outgoing
-from orchestrator.entrypoints.api.gateway.wire import Refusal
+from orchestrator.entrypoints.api.gateway.providers import ProviderRequest
+from orchestrator.entrypoints.api.gateway.wire import ErrorResponse
 from orchestrator.services.llm import metering, spending
 from orchestrator.services.llm.metering import BodyMeter, Metered, StreamMeter
-from orchestrator.services.llm.spending import Ended
+from orchestrator.services.llm.spending import CallResult
 from orchestrator.slim import structlog
 
-_SETTLE_PAUSE_MAX_S = 30
-_CLOSE_S = 5.0
-_SETTLE_PATIENCE_S = 1.0  # for which an answer's end waits for its account
+_ACCOUNT_RETRY_MAX_S = 30  # the longest pause between two attempts to write an account
+_CLOSE_TIMEOUT_S = 5.0
+_ACCOUNT_WAIT_S = 1.0  # the end of an answer waits at most this long for its account
 
 log = structlog.get_logger()
 
 
 @dataclass(kw_only=True)
-class Tally:
-    """How a call stands: what would be accounted if it ended now."""
+class CallState:
+    """How far a call has come. If it ended now, this would go into its account."""
 
     meter: StreamMeter | BodyMeter
     trace: Trace = field(default_factory=Trace)
     outcome: Outcome = Outcome.CANCELLED
-    begun: bool = False  # whether an answer has
-    refusal: Refusal | None = None  # what is answered instead
+    has_answer: bool = False  # whether the client was sent the start of an answer
+    error: ErrorResponse | None = None  # the client gets it instead of an answer
 
 
-class Calls:
-    """Makes calls and accounts for them."""
+class CallRunner:
+    """Makes calls, and accounts for them."""
 
-    def __init__(self, context: Context, chain: Chain, limiter: Limiter, holder: str) -> None:
+    def __init__(
+        self, context: Context, chain: ProviderChain, limiter: Limiter, holder: str
+    ) -> None:
+        """`holder` names this process in the reservations that it makes."""
         self._context = context
         self._chain = chain
         self._limiter = limiter
         self._holder = holder
-        self._settling: set[asyncio.Task[None]] = set()
+        self._account_tasks: set[asyncio.Task[None]] = set()
 
-    async def make(self, session: Session, call: Outgoing, exchange: Exchange) -> None:
-        """One call, its answer written into `exchange`."""
-        tally = Tally(meter=_meter(call))
+    async def run(self, session: Session, request: ProviderRequest, exchange: Exchange) -> None:
+        """Make one call, and write its answer or its error into `exchange`."""
+        state = CallState(meter=_make_meter(request))
         try:
-            reserved = await self._reserved(session, call)
-            began_s = asyncio.get_running_loop().time()
+            reservation = await self._reserve(session, request)
+            started_s = asyncio.get_running_loop().time()
             try:
-                await self._serve(session, call, exchange, tally)
+                await self._answer_in_slot(session, request, exchange, state)
             finally:
-                took_s = asyncio.get_running_loop().time() - began_s
-                await self._settle(call, reserved, tally, round(1000 * took_s))
+                duration_s = asyncio.get_running_loop().time() - started_s
+                await self._settle(request, reservation, state, round(1000 * duration_s))
         except errors.SpawnError as error:
-            tally.refusal = wire.refusal_of(error)
-        _finish(exchange, tally)
+            state.error = wire.error_response_for(error)
+        _finish(exchange, state)
 
-    async def count(self, session: Session, call: Outgoing, exchange: Exchange) -> None:
-        """One call that counts tokens: free, and so neither reserved nor accounted."""
-        tally = Tally(meter=_meter(call))
+    async def run_token_count(
+        self, session: Session, request: ProviderRequest, exchange: Exchange
+    ) -> None:
+        """Make one call that counts tokens. It is free: no reservation, no account."""
+        state = CallState(meter=_make_meter(request))
         try:
-            await self._serve(session, call, exchange, tally)
+            await self._answer_in_slot(session, request, exchange, state)
         except errors.SpawnError as error:
-            tally.refusal = wire.refusal_of(error)
-        _finish(exchange, tally)
+            state.error = wire.error_response_for(error)
+        _finish(exchange, state)
 
     async def close(self) -> None:
-        """Wait a moment for accounts that are being written; the rest will have been LOST."""
-        if self._settling:
-            await asyncio.wait(self._settling, timeout=_CLOSE_S)
-        for writing in self._settling:
-            writing.cancel()
+        """Give the accounts a moment to be written. Those that aren't become LOST later."""
+        if self._account_tasks:
+            await asyncio.wait(self._account_tasks, timeout=_CLOSE_TIMEOUT_S)
+        for task in self._account_tasks:
+            task.cancel()
 
-    async def _reserved(self, session: Session, call: Outgoing) -> Reservation:
-        reserving = asyncio.create_task(self._reserve(session, call), name="reserve")
+    async def _reserve(self, session: Session, request: ProviderRequest) -> Reservation:
+        """Reserve the cost of a call. If we are cancelled meanwhile, free the reservation."""
+        reserving = asyncio.create_task(self._write_reservation(session, request), name="reserve")
         try:
             return await asyncio.shield(reserving)
         except asyncio.CancelledError:
-            # The store may have it by now, and we would renew it for ever.
-            self._in_background(self._undo(call, reserving))
+            # The store may have the reservation by now, and this process would renew it for ever.
+            self._start_account_task(self._free_reservation(request, reserving))
             raise
 
-    async def _undo(self, call: Outgoing, reserving: asyncio.Task[Reservation]) -> None:
+    async def _free_reservation(
+        self, request: ProviderRequest, reserving: asyncio.Task[Reservation]
+    ) -> None:
         with suppress(errors.SpawnError):
-            await self._write_account(await reserving, _ended(call, Tally(meter=_meter(call)), 0))
+            unused = _summarize(request, CallState(meter=_make_meter(request)), 0)
+            await self._write_account(await reserving, unused)
 
-    async def _reserve(self, session: Session, call: Outgoing) -> Reservation:
+    async def _write_reservation(self, session: Session, request: ProviderRequest) -> Reservation:
         context = self._context
         try:
             return await context.in_thread(
                 spending.reserve,
                 context.deps,
                 session,
-                call.ask,
-                self._chain.models_for(call.ask),
+                request.parsed,
+                self._chain.models_for(request.parsed),
                 self._holder,
             )
         except errors.BudgetExhausted as error:
-            context.board.refused.labels(error.detail["scope"]).inc()
+            context.metrics.budget_refusals.labels(error.detail["scope"]).inc()
             raise
 
-    async def _serve(
-        self, session: Session, call: Outgoing, exchange: Exchange, tally: Tally
+    async def _answer_in_slot(
+        self, session: Session, request: ProviderRequest, exchange: Exchange, state: CallState
     ) -> None:
         try:
             async with self._limiter.slot(session.user_id):
-                await self._answer(call, exchange, tally)
+                await self._answer(request, exchange, state)
         except errors.LimitReached:
-            tally.outcome = Outcome.FAILED
+            state.outcome = Outcome.FAILED
             raise
 
-    async def _answer(self, call: Outgoing, exchange: Exchange, tally: Tally) -> None:
-        found = await self._chain.open(call, tally.trace)
-        if isinstance(found, Failed):
-            final = found.verdict is Verdict.FINAL
-            tally.outcome = Outcome.REFUSED if final else Outcome.FAILED
-            tally.trace.asking = found.provider
-            tally.refusal = found.refusal
+    async def _answer(self, request: ProviderRequest, exchange: Exchange, state: CallState) -> None:
+        """Get an answer from a provider, and relay it."""
+        result = await self._chain.open_response(request, state.trace)
+        if isinstance(result, FailedAttempt):
+            is_final = result.verdict is Verdict.FINAL
+            state.outcome = Outcome.REFUSED if is_final else Outcome.FAILED
+            state.trace.provider = result.provider
+            state.error = result.error
             return
-        tally.begun = True
-        exchange.begin(found.answer.head)
+        state.has_answer = True
+        exchange.begin(result.response.head)
         try:
-            await self._pass_on(found, exchange, tally)
-        except errors.Temporary as broken:
-            tally.outcome = Outcome.CUT
-            log.warning("an answer broke off", provider=found.provider.name, why=str(broken))
+            await self._relay_chunks(result, exchange, state)
+        except errors.Temporary as error:
+            state.outcome = Outcome.CUT
+            log.warning("answer_cut", provider=result.provider.name, error=str(error))
         finally:
-            await found.answer.close()
+            await result.response.close()
 
-    async def _pass_on(self, found: Opened, exchange: Exchange, tally: Tally) -> None:
-        async with aclosing(found.chunks()) as chunks:
+    async def _relay_chunks(
+        self, opened: OpenedResponse, exchange: Exchange, state: CallState
+    ) -> None:
+        async with aclosing(opened.chunks()) as chunks:
             async for chunk in chunks:
-                tally.meter.feed(chunk)
+                state.meter.feed(chunk)
                 exchange.write(chunk)
-        tally.outcome = Outcome.SERVED
+        state.outcome = Outcome.SERVED
 
     async def _settle(
-        self, call: Outgoing, reserved: Reservation, tally: Tally, duration_ms: int
+        self,
+        request: ProviderRequest,
+        reservation: Reservation,
+        state: CallState,
+        duration_ms: int,
     ) -> None:
-        """Write the account. Its task outlives us: whoever cancels a call must still pay for it."""
-        writing = self._in_background(
-            self._write_account(reserved, _ended(call, tally, duration_ms))
+        """Write the account in a task that outlives us: a cancelled call must be paid for too."""
+        task = self._start_account_task(
+            self._write_account(reservation, _summarize(request, state, duration_ms))
         )
-        await asyncio.wait({writing}, timeout=_SETTLE_PATIENCE_S)
+        await asyncio.wait({task}, timeout=_ACCOUNT_WAIT_S)
 
-    async def _write_account(self, reserved: Reservation, ended: Ended) -> None:
-        """Until the store has it, or this process ends: then the reservation runs out."""
+    async def _write_account(self, reservation: Reservation, ended: CallResult) -> None:
+        """Retry until the store has the account. If we die before, the reservation expires."""
         context = self._context
-        for number in itertools.count(1):
+        for attempt in itertools.count(1):
             try:
-                done = await context.in_thread(spending.settle, context.deps, reserved, ended)
+                call = await context.in_thread(spending.settle, context.deps, reservation, ended)
             except errors.Temporary as error:
-                log.warning("a call can't be accounted yet", call=reserved.call_id, why=str(error))
-                await asyncio.sleep(min(_SETTLE_PAUSE_MAX_S, number))
+                log.warning("account_delayed", call=reservation.call_id, error=str(error))
+                await asyncio.sleep(min(_ACCOUNT_RETRY_MAX_S, attempt))
             else:
-                context.board.accounted(done)
+                context.metrics.count_call(call)
                 return
 
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _start_account_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name="settle")
-        self._settling.add(task)
-        task.add_done_callback(self._settling.discard)
+        self._account_tasks.add(task)
+        task.add_done_callback(self._account_tasks.discard)
         return task
 
 
-def _meter(call: Outgoing) -> StreamMeter | BodyMeter:
-    return StreamMeter(call.ask) if call.ask.stream else BodyMeter(call.ask)
+def _make_meter(request: ProviderRequest) -> StreamMeter | BodyMeter:
+    is_streamed = request.parsed.stream
+    return StreamMeter(request.parsed) if is_streamed else BodyMeter(request.parsed)
 
 
-def _ended(call: Outgoing, tally: Tally, duration_ms: int) -> Ended:
-    provider = tally.trace.asking
-    return Ended(
+def _summarize(request: ProviderRequest, state: CallState, duration_ms: int) -> CallResult:
+    provider = state.trace.provider
+    return CallResult(
         provider=provider.name if provider else "",
-        model=provider.model_for(call.ask) if provider else call.ask.model,
-        counts=_metered(call, tally).counts,
-        outcome=tally.outcome,
+        model=provider.model_for(request.parsed) if provider else request.parsed.model,
+        counts=_measure_usage(request, state).counts,
+        outcome=state.outcome,
         duration_ms=duration_ms,
     )
 
 
-def _metered(call: Outgoing, tally: Tally) -> Metered:
-    if tally.begun:
-        return tally.meter.result()
-    # Cancelled while somebody may have worked on it: what that cost, nobody says.
-    sent = tally.outcome is Outcome.CANCELLED and tally.trace.asking is not None
-    return Metered(counts=metering.unknown(call.ask) if sent else TokenCounts(), whole=False)
+def _measure_usage(request: ProviderRequest, state: CallState) -> Metered:
+    if state.has_answer:
+        return state.meter.result()
+    # Cancelled while a provider may have worked on it. Nobody tells us the cost: assume the most.
+    may_cost = state.outcome is Outcome.CANCELLED and state.trace.provider is not None
+    counts = metering.worst_case(request.parsed) if may_cost else TokenCounts()
+    return Metered(counts=counts, whole=False)
 
 
-def _finish(exchange: Exchange, tally: Tally) -> None:
-    """Last of all, so that who has the whole answer has been accounted for."""
-    if tally.refusal is not None:
-        exchange.refuse(tally.refusal)
-    elif tally.outcome is Outcome.CUT:
+def _finish(exchange: Exchange, state: CallState) -> None:
+    """End the exchange. Comes after the account, so that a complete answer is accounted for."""
+    if state.error is not None:
+        exchange.fail(state.error)
+    elif state.outcome is Outcome.CUT:
         exchange.cut()
     else:
-        exchange.end()
+        exchange.complete()

@@ -1,7 +1,8 @@
-"""Asks the providers, one after the other and as often as makes sense, until one begins to answer.
+"""Tries the providers in order, with retries, until one of them starts a response. `call` uses it.
 
-domain/llm/attempts.py and breakers.py decide what to do next. Once an answer's first bytes are
-there it is passed on, for better or worse: a client has seen them.
+domain/llm/attempts.py and breakers.py decide what to try next; this module carries it out. Once
+the first bytes of a successful response are here, no other provider is tried: the client gets
+those bytes, and they can't be taken back.
 """
 
 from __future__ import annotations
@@ -17,223 +18,257 @@ from orchestrator.domain import errors
 from orchestrator.domain.llm import attempts, breakers
 from orchestrator.domain.llm.attempts import Candidate, Verdict
 from orchestrator.domain.llm.breakers import Breaker
-from orchestrator.domain.llm.requests import Ask
+from orchestrator.domain.llm.requests import ModelRequest
 from orchestrator.entrypoints.api.gateway import wire
-from orchestrator.entrypoints.api.gateway.board import Board
-from orchestrator.entrypoints.api.gateway.providers import Answer, Outgoing, Provider
-from orchestrator.entrypoints.api.gateway.wire import Head, Refusal
+from orchestrator.entrypoints.api.gateway.metrics import GatewayMetrics
+from orchestrator.entrypoints.api.gateway.providers import (
+    Provider,
+    ProviderRequest,
+    ProviderResponse,
+)
+from orchestrator.entrypoints.api.gateway.wire import ErrorResponse, Head
 from orchestrator.slim import structlog
 
 _ERROR_MAX_BYTES = 64 * 1024
-_STREAMED_ERROR = b"event: error"
-_STREAMED_STATUS = {"overloaded_error": 529, "rate_limit_error": 429}
-# From the error that says most about what to do, to the one that says least.
-_TELLING = (Verdict.FINAL, Verdict.RETRY, Verdict.KEY_REFUSED, Verdict.UNFIT)
+_ERROR_EVENT = b"event: error"
+_STATUS_OF_ERROR_EVENT = {"overloaded_error": 529, "rate_limit_error": 429}
+# From the error that tells a client most about what to do, to the one that tells least.
+_MOST_INFORMATIVE_FIRST = (Verdict.FINAL, Verdict.RETRY, Verdict.KEY_REFUSED, Verdict.UNFIT)
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Opened:
-    """An answer that has begun."""
+class OpenedResponse:
+    """A successful response whose first bytes are here."""
 
     provider: Provider
-    answer: Answer
-    first: bytes  # taken off it already
+    response: ProviderResponse
+    first_chunk: bytes  # read from `response` already
 
     async def chunks(self) -> AsyncGenerator[bytes]:
-        """All of its body. Raises errors.Temporary where it breaks off."""
-        yield self.first
-        async for chunk in self.answer.chunks:
+        """The whole body. Raises errors.Temporary if the connection breaks."""
+        yield self.first_chunk
+        async for chunk in self.response.chunks:
             yield chunk
 
 
 @dataclass(frozen=True, kw_only=True)
-class Failed:
-    """An attempt that did not serve."""
+class FailedAttempt:
+    """An attempt that gave no answer, and the error that the client would get for it."""
 
     provider: Provider
     verdict: Verdict
-    refusal: Refusal
+    error: ErrorResponse
 
 
 @dataclass(kw_only=True)
 class Trace:
-    """Who has a call, for whoever has to account for it when it is cancelled."""
+    """Names the provider that a call is accounted to.
 
-    asking: Provider | None = None  # it may have begun to work on the call
+    The chain sets it while a provider may be working on the call. If the client leaves then, the
+    call is accounted to that provider: it may charge us.
+    """
+
+    provider: Provider | None = None
 
 
-class Chain:
-    """The providers, and a breaker for each."""
+class ProviderChain:
+    """The providers in the order of their use, with a circuit breaker for each."""
 
-    def __init__(self, providers: Sequence[Provider], retry_s: float, board: Board) -> None:
-        """`retry_s`: for how long one call may look for somebody who answers."""
+    def __init__(
+        self, providers: Sequence[Provider], retry_s: float, metrics: GatewayMetrics
+    ) -> None:
+        """`retry_s`: for how long one call may try before it gets an error."""
         self._providers = {provider.name: provider for provider in providers}
         self._breakers = {provider.name: Breaker() for provider in providers}
         self._retry_s = retry_s
-        self._board = board
+        self._metrics = metrics
         for name, breaker in self._breakers.items():
-            board.breaker(name, breaker.state)
+            metrics.set_breaker_state(name, breaker.state)
 
-    def models_for(self, ask: Ask) -> Sequence[str]:
-        """The models that may come to serve a request; empty when there is no provider."""
-        return [provider.model_for(ask) for provider in self._providers.values()]
+    def models_for(self, request: ModelRequest) -> Sequence[str]:
+        """The models that may serve a request. Empty if there is no provider."""
+        return [provider.model_for(request) for provider in self._providers.values()]
 
-    async def open(self, call: Outgoing, trace: Trace) -> Opened | Failed:
-        """The first answer that begins, or the most telling error."""
-        ends_s = _now() + self._retry_s
+    async def open_response(
+        self, request: ProviderRequest, trace: Trace
+    ) -> OpenedResponse | FailedAttempt:
+        """The first response that succeeds, or the most informative failure."""
+        deadline_s = _now_s() + self._retry_s
         candidates = {name: Candidate(name=name) for name in self._providers}
-        failures: list[Failed] = []
+        failures: list[FailedAttempt] = []
         while True:
-            step = attempts.next_step(self._seen(candidates), _now(), ends_s)
+            step = attempts.next_step(self._with_breakers(candidates), _now_s(), deadline_s)
             if isinstance(step, attempts.GiveUp):
-                return self._most_telling(failures)
+                return self._most_informative(failures)
             if isinstance(step, attempts.Pause):
                 await asyncio.sleep(step.seconds)
                 continue
-            tried = await self._try(self._providers[step.name], call, trace)
-            if isinstance(tried, Opened) or tried.verdict is Verdict.FINAL:
-                return tried
-            failures.append(tried)
-            candidates[step.name] = self._after(candidates[step.name], tried)
+            result = await self._attempt(self._providers[step.name], request, trace)
+            if isinstance(result, OpenedResponse) or result.verdict is Verdict.FINAL:
+                return result
+            failures.append(result)
+            candidates[step.name] = self._record_failure(candidates[step.name], result)
 
-    def _seen(self, candidates: dict[str, Candidate]) -> list[Candidate]:
-        now_s = _now()
+    def _with_breakers(self, candidates: dict[str, Candidate]) -> list[Candidate]:
+        now_s = _now_s()
         return [
-            replace(one, blocked_until_s=breakers.ready_at_s(self._breakers[name], now_s))
-            for name, one in candidates.items()
+            replace(candidate, blocked_until_s=breakers.ready_at_s(self._breakers[name], now_s))
+            for name, candidate in candidates.items()
         ]
 
-    async def _try(self, provider: Provider, call: Outgoing, trace: Trace) -> Opened | Failed:
-        began_s = _now()
-        self._move(provider, breakers.begun)
-        trace.asking = provider
+    async def _attempt(
+        self, provider: Provider, request: ProviderRequest, trace: Trace
+    ) -> OpenedResponse | FailedAttempt:
+        """Send the request to one provider, once."""
+        started_s = _now_s()
+        self._update_breaker(provider, breakers.record_start)
+        trace.provider = provider
         try:
-            answer = await provider.ask(call)
-            first = await _first(answer)
-        except errors.InvalidInput as unfit:
-            self._move(provider, breakers.abandoned)
-            return _unfit(provider, unfit)
-        except errors.Temporary as silent:
-            trace.asking = None
-            self._move(provider, lambda breaker: breakers.failed(breaker, _now()))
-            return _silent(provider, silent)
+            response = await provider.send(request)
+            first_chunk = await _read_first_chunk(response)
+        except errors.InvalidInput as error:
+            self._update_breaker(provider, breakers.record_cancel)
+            return _cannot_translate(provider, error)
+        except errors.Temporary as error:
+            trace.provider = None
+            self._update_breaker(provider, _record_failure_now)
+            return _no_answer(provider, error)
         except asyncio.CancelledError:
-            self._move(provider, breakers.abandoned)
+            self._update_breaker(provider, breakers.record_cancel)
             raise
-        self._board.first_byte.labels(provider.name).observe(_now() - began_s)
-        judged = await self._judged(provider, answer, first)
-        if isinstance(judged, Failed):
-            trace.asking = None
-        return judged
+        self._metrics.first_byte.labels(provider.name).observe(_now_s() - started_s)
+        result = await self._judge(provider, response, first_chunk)
+        if isinstance(result, FailedAttempt):
+            trace.provider = None
+        return result
 
-    async def _judged(self, provider: Provider, answer: Answer, first: bytes) -> Opened | Failed:
-        head = _real_head(answer.head, first)
+    async def _judge(
+        self, provider: Provider, response: ProviderResponse, first_chunk: bytes
+    ) -> OpenedResponse | FailedAttempt:
+        """Decide from the status whether this is an answer. Reads and closes an error."""
+        head = _effective_head(response.head, first_chunk)
         verdict = attempts.judge(head.status, head.headers)
         if verdict is Verdict.RETRY:
-            self._move(provider, lambda breaker: breakers.failed(breaker, _now()))
+            self._update_breaker(provider, _record_failure_now)
         else:
-            self._move(provider, breakers.answered)
+            self._update_breaker(provider, breakers.record_answer)
         if verdict is Verdict.SERVED:
-            self._board.key_accepted(provider.setting)
-            return Opened(provider=provider, answer=answer, first=first)
-        body = await _rest(answer, first)
-        if head is not answer.head:
+            self._metrics.record_accepted_key(provider.setting)
+            return OpenedResponse(provider=provider, response=response, first_chunk=first_chunk)
+        body = await _read_error_body(response, first_chunk)
+        if head is not response.head:
             body = body.partition(b"data:")[2].strip()
         if verdict is Verdict.KEY_REFUSED:
-            return self._key_refused(provider, head, body)
-        return Failed(provider=provider, verdict=verdict, refusal=Refusal(head=head, body=body))
+            return self._record_refused_key(provider, head, body)
+        error = ErrorResponse(head=head, body=body)
+        return FailedAttempt(provider=provider, verdict=verdict, error=error)
 
-    def _key_refused(self, provider: Provider, head: Head, body: bytes) -> Failed:
-        said = f"{provider.setting} was refused ({head.status}): {_message(body)}"
-        self._board.key_refused(provider.setting, said)
-        log.error("a provider refuses our key", provider=provider.name, said=said)
-        refusal = wire.refusal_of(errors.Unauthorized(said, code="provider_auth"))
-        return Failed(provider=provider, verdict=Verdict.KEY_REFUSED, refusal=refusal)
+    def _record_refused_key(self, provider: Provider, head: Head, body: bytes) -> FailedAttempt:
+        reason = f"{provider.setting} was refused ({head.status}): {_error_message(body)}"
+        self._metrics.record_refused_key(provider.setting, reason)
+        log.error("provider_key_refused", provider=provider.name, reason=reason)
+        error = wire.error_response_for(errors.Unauthorized(reason, code="provider_auth"))
+        return FailedAttempt(provider=provider, verdict=Verdict.KEY_REFUSED, error=error)
 
-    def _after(self, candidate: Candidate, tried: Failed) -> Candidate:
-        self._board.retries.labels(candidate.name).inc()
+    def _record_failure(self, candidate: Candidate, failure: FailedAttempt) -> Candidate:
+        head = failure.error.head
+        self._metrics.failed_attempts.labels(candidate.name).inc()
         log.warning(
-            "a provider did not serve a call",
+            "provider_attempt_failed",
             provider=candidate.name,
-            tries=candidate.tries + 1,
-            status=tried.refusal.head.status,
+            attempt=candidate.tries + 1,
+            status=head.status,
         )
-        jitter = random.random()  # noqa: S311 - keeps retries apart; nothing secret
-        headers = tried.refusal.head.headers
-        return attempts.after(candidate, tried.verdict, headers, _now(), jitter)
+        jitter = random.random()  # noqa: S311 - it spreads retries out; nothing secret
+        return attempts.record_failure(candidate, failure.verdict, head.headers, _now_s(), jitter)
 
-    def _most_telling(self, failures: Sequence[Failed]) -> Failed:
-        """With the retries done here, so that a client doesn't do them all over again."""
+    def _most_informative(self, failures: Sequence[FailedAttempt]) -> FailedAttempt:
+        """The failure to report. It tells the client not to retry, because we have retried."""
         if not failures:
-            return _resting(next(iter(self._providers.values())))
-        chosen = min(reversed(failures), key=lambda one: _TELLING.index(one.verdict))
-        head = chosen.refusal.head
-        told = replace(head, headers={**head.headers, "x-should-retry": "false"})
-        return replace(chosen, refusal=replace(chosen.refusal, head=told))
+            return _all_breakers_open(next(iter(self._providers.values())))
+        failure = min(
+            reversed(failures),
+            key=lambda failure: _MOST_INFORMATIVE_FIRST.index(failure.verdict),
+        )
+        head = failure.error.head
+        final_head = replace(head, headers={**head.headers, "x-should-retry": "false"})
+        return replace(failure, error=replace(failure.error, head=final_head))
 
-    def _move(self, provider: Provider, change: Callable[[Breaker], Breaker]) -> None:
+    def _update_breaker(self, provider: Provider, change: Callable[[Breaker], Breaker]) -> None:
         before = self._breakers[provider.name]
         after = self._breakers[provider.name] = change(before)
         if after.state is not before.state:
-            self._board.breaker(provider.name, after.state)
-            log.warning("a breaker moved", provider=provider.name, state=after.state.value)
+            self._metrics.set_breaker_state(provider.name, after.state)
+            log.warning("breaker_changed", provider=provider.name, state=after.state.value)
 
 
-def _now() -> float:
+def _now_s() -> float:
     return asyncio.get_running_loop().time()
 
 
-async def _first(answer: Answer) -> bytes:
+def _record_failure_now(breaker: Breaker) -> Breaker:
+    return breakers.record_failure(breaker, _now_s())
+
+
+async def _read_first_chunk(response: ProviderResponse) -> bytes:
+    """The first bytes of the body, or b"" if it is empty. Closes the response on an error."""
     try:
-        return await anext(answer.chunks, b"")
+        return await anext(response.chunks, b"")
     except BaseException:
-        await answer.close()
+        await response.close()
         raise
 
 
-async def _rest(answer: Answer, first: bytes) -> bytes:
-    body = first
-    with suppress(errors.Temporary):  # half an error still says something
-        async for chunk in answer.chunks:
+async def _read_error_body(response: ProviderResponse, first_chunk: bytes) -> bytes:
+    """The body up to a limit. Closes the response."""
+    body = first_chunk
+    with suppress(errors.Temporary):  # even a part of an error message helps
+        async for chunk in response.chunks:
             body += chunk
             if len(body) > _ERROR_MAX_BYTES:
                 break
-    await answer.close()
+    await response.close()
     return body
 
 
-def _real_head(head: Head, first: bytes) -> Head:
-    """A stream whose first event is an error is an error, whatever its status said."""
-    if head.status >= 400 or not first.startswith(_STREAMED_ERROR):
+def _effective_head(head: Head, first_chunk: bytes) -> Head:
+    """A stream that starts with an error event counts as an error, even if its status is 200."""
+    if head.status >= 400 or not first_chunk.startswith(_ERROR_EVENT):
         return head
-    status = next((code for kind, code in _STREAMED_STATUS.items() if kind.encode() in first), 500)
+    status = next(
+        (code for kind, code in _STATUS_OF_ERROR_EVENT.items() if kind.encode() in first_chunk),
+        500,
+    )
     return Head(status=status, headers={**head.headers, "content-type": "application/json"})
 
 
-def _message(body: bytes) -> str:
+def _error_message(body: bytes) -> str:
     try:
         return str(json.loads(body)["error"]["message"])[:300]
     except (ValueError, KeyError, TypeError):
         return "no reason given"
 
 
-def _unfit(provider: Provider, error: errors.InvalidInput) -> Failed:
-    return Failed(provider=provider, verdict=Verdict.UNFIT, refusal=wire.refusal_of(error))
+def _cannot_translate(provider: Provider, error: errors.InvalidInput) -> FailedAttempt:
+    response = wire.error_response_for(error)
+    return FailedAttempt(provider=provider, verdict=Verdict.UNFIT, error=response)
 
 
-def _silent(provider: Provider, error: errors.Temporary) -> Failed:
-    refusal = wire.refusal(502, "api_error", str(error), code="provider_unavailable", headers={})
-    return Failed(provider=provider, verdict=Verdict.RETRY, refusal=refusal)
+def _no_answer(provider: Provider, error: errors.Temporary) -> FailedAttempt:
+    response = wire.error_response(
+        502, "api_error", str(error), code="provider_unavailable", headers={}
+    )
+    return FailedAttempt(provider=provider, verdict=Verdict.RETRY, error=response)
 
 
-def _resting(provider: Provider) -> Failed:
-    refusal = wire.refusal(
+def _all_breakers_open(provider: Provider) -> FailedAttempt:
+    response = wire.error_response(
         529,
         "overloaded_error",
         "no provider has answered lately; try again in a moment",
         code="provider_unavailable",
-        headers={"retry-after": f"{breakers.REST_S:g}"},
+        headers={"retry-after": f"{breakers.OPEN_FOR_S:g}"},
     )
-    return Failed(provider=provider, verdict=Verdict.RETRY, refusal=refusal)
+    return FailedAttempt(provider=provider, verdict=Verdict.RETRY, error=response)

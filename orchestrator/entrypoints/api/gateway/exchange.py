@@ -1,8 +1,9 @@
-"""One answer under way: written by one task, read from its start by everybody who asked for it.
+"""One response in progress. One task writes it, and any number of clients read it from the start.
 
-The answer is kept while it is under way, so that who comes late to a shared one misses nothing,
-and so that a slow reader holds up nobody. When the last reader has gone, the writer is cancelled,
-and with it the call to the provider.
+`app` uses it to share one call between equal requests. The whole response is kept in memory while
+it is in progress. A client that joins late therefore misses nothing, and a slow client doesn't
+hold up the others. When the last client leaves, the writer is cancelled, and with it the call to
+the provider.
 """
 
 from __future__ import annotations
@@ -19,91 +20,91 @@ from starlette.types import Receive, Scope, Send
 
 from orchestrator.domain import errors
 from orchestrator.entrypoints.api.gateway import wire
-from orchestrator.entrypoints.api.gateway.wire import Head, Refusal
+from orchestrator.entrypoints.api.gateway.wire import ErrorResponse, Head
 from orchestrator.slim import structlog
 
 log = structlog.get_logger()
 
 
 class Phase(enum.Enum):
-    """How far an answer has come."""
+    """How much of a response exists."""
 
-    AWAITED = "awaited"  # nothing is there yet
-    BEGUN = "begun"  # its head is there, and perhaps some of its body
-    WHOLE = "whole"
-    CUT = "cut"  # there will be no more, and it isn't whole
+    PENDING = "pending"  # nothing yet
+    STARTED = "started"  # the head, and perhaps a part of the body
+    COMPLETE = "complete"  # all of it
+    CUT = "cut"  # a part of it, and no more will follow
 
 
 class Exchange:
-    """The answer to one request, or to several equal ones."""
+    """The response to one request, or to several equal ones."""
 
     def __init__(self) -> None:
-        self.phase = Phase.AWAITED
-        self.code = ""  # of a refusal of our own
+        self.phase = Phase.PENDING
+        self.error_code = ""  # set if the response is one of our own errors
         self._head: Head | None = None
         self._chunks: list[bytes] = []
         self._readers = 0
-        self._cancelled = False
-        self._news = asyncio.Event()
+        self._is_cancelled = False
+        self._changed = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
 
     @property
-    def over(self) -> bool:
-        return self.phase in {Phase.WHOLE, Phase.CUT}
+    def is_over(self) -> bool:
+        return self.phase in {Phase.COMPLETE, Phase.CUT}
 
     @property
-    def wanted(self) -> bool:
-        """Whether it can still be joined: it is under way, and nobody has cancelled it."""
-        return not self.over and not self._cancelled
+    def can_be_joined(self) -> bool:
+        """Whether a new reader can get the response: it isn't over, and not cancelled."""
+        return not self.is_over and not self._is_cancelled
 
-    # The writer's side
+    # For the writer
 
-    def start(self, writing: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Have the answer written by a task of its own."""
+    def start_writer(self, writing: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run the coroutine that writes the response, in a task of its own."""
         self._writer = asyncio.create_task(writing, name="llm call")
-        self._writer.add_done_callback(self._written)
+        self._writer.add_done_callback(self._on_writer_end)
         return self._writer
 
     def cancel(self) -> None:
-        """Nobody wants the answer any more."""
-        if self._writer is not None and not self.over:
-            self._cancelled = True
+        """Stop the writer, because no client wants the response any more."""
+        if self._writer is not None and not self.is_over:
+            self._is_cancelled = True
             self._writer.cancel()
 
-    async def ended(self) -> None:
-        """Wait for the writer."""
+    async def wait_for_writer(self) -> None:
+        """Wait until the writer has ended."""
         if self._writer is not None:
             await asyncio.wait({self._writer})
 
     def begin(self, head: Head) -> None:
         self._head = head
-        self._move(Phase.BEGUN)
+        self._enter(Phase.STARTED)
 
     def write(self, chunk: bytes) -> None:
         if chunk:
             self._chunks.append(chunk)
-            self._move(Phase.BEGUN)
+            self._enter(Phase.STARTED)
 
-    def end(self) -> None:
-        self._move(Phase.WHOLE)
+    def complete(self) -> None:
+        self._enter(Phase.COMPLETE)
 
     def cut(self) -> None:
-        """Nothing more comes; no effect on an answer that is whole."""
-        if not self.over:
-            self._move(Phase.CUT)
+        """End the response early. Does nothing if it is complete."""
+        if not self.is_over:
+            self._enter(Phase.CUT)
 
-    def refuse(self, refusal: Refusal) -> None:
-        """The whole answer is an error."""
-        self.code = refusal.code
-        self.begin(refusal.head)
-        self.write(refusal.body)
-        self.end()
+    def fail(self, error: ErrorResponse) -> None:
+        """Make the whole response an error."""
+        self.error_code = error.code
+        self.begin(error.head)
+        self.write(error.body)
+        self.complete()
 
-    # The readers' side
+    # For the readers
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Hold this while the answer is of interest."""
+        """Count as a reader. The response is cancelled when the last reader leaves."""
         self._readers += 1
         try:
             yield
@@ -112,111 +113,125 @@ class Exchange:
             if not self._readers:
                 self.cancel()
 
-    async def head(self) -> Head | None:
-        """How the answer begins; None when there never was one."""
-        while self._head is None and not self.over:
-            await self._news.wait()
+    async def wait_for_head(self) -> Head | None:
+        """Status and headers. None if the response ended without any."""
+        while self._head is None and not self.is_over:
+            await self._changed.wait()
         return self._head
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The body, as it came; `over` and `phase` say whether that is all of it."""
-        seen = 0
+        """The body from its start, as it arrives. Afterwards `phase` says whether it is whole."""
+        count = 0
         while True:
-            news = self._news
-            if seen < len(self._chunks):
-                fresh = self._chunks[seen:]
-                seen += len(fresh)
-                yield b"".join(fresh)
-            elif self.over:
+            changed = self._changed
+            if count < len(self._chunks):
+                new_chunks = self._chunks[count:]
+                count += len(new_chunks)
+                yield b"".join(new_chunks)
+            elif self.is_over:
                 return
             else:
-                await news.wait()
+                await changed.wait()
 
-    def _written(self, writer: asyncio.Task[None]) -> None:
-        """The writer has ended; a bug in it must not leave readers waiting."""
+    def _on_writer_end(self, writer: asyncio.Task[None]) -> None:
+        """End the response with its writer: a bug there must not leave readers waiting."""
         failure = None if writer.cancelled() else writer.exception()
         if failure is not None:
-            log.error("a call failed", exc_info=failure)
-        if failure is not None and self.phase is Phase.AWAITED:
-            self.refuse(wire.refusal_of(errors.SpawnError("something went wrong on our side")))
+            log.error("call_crashed", exc_info=failure)
+        if failure is not None and self.phase is Phase.PENDING:
+            error = errors.SpawnError("something went wrong on our side")
+            self.fail(wire.error_response_for(error))
         self.cut()
 
-    def _move(self, phase: Phase) -> None:
+    def _enter(self, phase: Phase) -> None:
+        """Set the phase, and wake all readers."""
         self.phase = phase
-        self._news.set()
-        self._news = asyncio.Event()
+        self._changed.set()
+        self._changed = asyncio.Event()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Joined:
-    """An exchange, as one of its readers has it."""
+class Subscription:
+    """One client's access to an exchange."""
 
     exchange: Exchange
-    led: bool  # it was started for this reader
+    is_first: bool  # the exchange was started for this client
 
 
 class InFlight:
-    """Exchanges under way, by what was asked: equal requests share one."""
+    """The exchanges in progress, by key. Requests with the same key share one."""
 
     def __init__(self) -> None:
         self._exchanges: dict[str, Exchange] = {}
 
-    def join(self, key: str, write: Callable[[Exchange], Coroutine[Any, Any, None]]) -> Joined:
-        """The exchange under way, or one that `write` writes."""
-        known = self._exchanges.get(key)
-        if known is not None and known.wanted:
-            return Joined(exchange=known, led=False)
+    def join(
+        self, key: str, write: Callable[[Exchange], Coroutine[Any, Any, None]]
+    ) -> Subscription:
+        """Join the exchange of this key, or start one that `write` writes."""
+        current = self._exchanges.get(key)
+        if current is not None and current.can_be_joined:
+            return Subscription(exchange=current, is_first=False)
         exchange = self._exchanges[key] = Exchange()
-        exchange.start(write(exchange)).add_done_callback(lambda _: self._forget(key, exchange))
-        return Joined(exchange=exchange, led=True)
+        writer = exchange.start_writer(write(exchange))
+        writer.add_done_callback(lambda _: self._remove(key, exchange))
+        return Subscription(exchange=exchange, is_first=True)
 
     async def close(self) -> None:
-        """Cancel what is under way, and wait until it has ended."""
-        pending = list(self._exchanges.values())
-        for exchange in pending:
+        """Cancel all exchanges, and wait until their writers have ended."""
+        exchanges = list(self._exchanges.values())
+        for exchange in exchanges:
             exchange.cancel()
-        for exchange in pending:
-            await exchange.ended()
+        for exchange in exchanges:
+            await exchange.wait_for_writer()
 
-    def _forget(self, key: str, exchange: Exchange) -> None:
+    def _remove(self, key: str, exchange: Exchange) -> None:
         if self._exchanges.get(key) is exchange:
             del self._exchanges[key]
 
 
 class Relay(Response):
-    """Sends an exchange to one client, and lets go of it as soon as the client is gone."""
+    """Sends an exchange to one client, and leaves it as soon as the client disconnects."""
 
-    def __init__(self, join: Callable[[], Joined]) -> None:
+    def __init__(self, join: Callable[[], Subscription]) -> None:
         super().__init__()
         self._join = join
 
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
-        gone = asyncio.create_task(_disconnected(receive), name="disconnect")
+        disconnect = asyncio.create_task(_wait_for_disconnect(receive), name="disconnect")
         try:
-            while not gone.done() and not await self._relayed(self._join(), send, gone):
-                pass
+            while not disconnect.done():
+                if await self._relay(self._join(), send, disconnect):
+                    return
         finally:
-            gone.cancel()
-            await asyncio.gather(gone, return_exceptions=True)
+            disconnect.cancel()
+            await asyncio.gather(disconnect, return_exceptions=True)
 
-    async def _relayed(self, joined: Joined, send: Send, gone: asyncio.Task[None]) -> bool:
-        """False when the answer is a refusal that was meant for somebody else: of their budget, or
-        because they had waited for too long."""
-        with joined.exchange.reading():
-            sending = asyncio.create_task(_send(joined, send), name="relay")
+    async def _relay(
+        self, subscription: Subscription, send: Send, disconnect: asyncio.Task[None]
+    ) -> bool:
+        """Send the exchange to the client, until the client disconnects.
+
+        Returns False if the response is an error that concerns another client only: that one's
+        budget is used up, or it waited too long for a slot. The caller then joins again.
+        """
+        with subscription.exchange.reading():
+            sending = asyncio.create_task(_send(subscription, send), name="relay")
             try:
-                await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({sending, disconnect}, return_when=asyncio.FIRST_COMPLETED)
                 return sending.result() if sending.done() else True
             finally:
                 sending.cancel()
                 await asyncio.gather(sending, return_exceptions=True)
 
 
-async def _send(joined: Joined, send: Send) -> bool:
-    """A cut answer is left unfinished, so that nobody takes half of it for the whole."""
-    exchange = joined.exchange
-    head = await exchange.head()
-    if exchange.code and not joined.led:
+async def _send(subscription: Subscription, send: Send) -> bool:
+    """Send the response. Returns False, and sends nothing, if it is another client's error.
+
+    A cut response is left open, so that no client takes a part of it for the whole.
+    """
+    exchange = subscription.exchange
+    head = await exchange.wait_for_head()
+    if exchange.error_code and not subscription.is_first:
         return False
     if head is None:
         return True
@@ -226,12 +241,12 @@ async def _send(joined: Joined, send: Send) -> bool:
     await send({"type": "http.response.start", "status": head.status, "headers": headers})
     async for chunk in exchange.chunks():
         await send({"type": "http.response.body", "body": chunk, "more_body": True})
-    if exchange.phase is Phase.WHOLE:
+    if exchange.phase is Phase.COMPLETE:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
     return True
 
 
-async def _disconnected(receive: Receive) -> None:
+async def _wait_for_disconnect(receive: Receive) -> None:
     with suppress(OSError):
         while (await receive())["type"] != "http.disconnect":
             pass

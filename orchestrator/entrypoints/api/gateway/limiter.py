@@ -1,4 +1,7 @@
-"""So many calls at the providers at once, and a queue that is fair to users for the rest."""
+"""Limits how many calls run at once. The rest waits in a queue that is fair between users.
+
+`call` holds a slot for each call that it makes.
+"""
 
 from __future__ import annotations
 
@@ -8,47 +11,47 @@ from contextlib import asynccontextmanager
 
 from orchestrator.domain import errors
 from orchestrator.domain.llm.fair_queue import FairQueue
-from orchestrator.entrypoints.api.gateway.board import Board
+from orchestrator.entrypoints.api.gateway.metrics import GatewayMetrics
 
 Ticket = asyncio.Future[None]
 
 
 class Limiter:
-    """Hands out slots, in one event loop."""
+    """Hands out slots. Use it from one event loop only."""
 
-    def __init__(self, slots: int, wait_s: float, board: Board) -> None:
-        """`wait_s`: the longest that anybody waits."""
+    def __init__(self, slots: int, wait_s: float, metrics: GatewayMetrics) -> None:
+        """`wait_s`: the longest time that a call waits for a slot."""
         self._free = slots
         self._wait_s = wait_s
-        self._board = board
+        self._metrics = metrics
         self._queue: FairQueue[Ticket] = FairQueue()
 
     @asynccontextmanager
     async def slot(self, user: str) -> AsyncIterator[None]:
-        """Hold one. Raises errors.LimitReached (gateway_busy) when none came free in time."""
-        began = asyncio.get_running_loop().time()
-        await self._take(user)
-        self._board.waited.observe(asyncio.get_running_loop().time() - began)
-        self._board.under_way.inc()
+        """Hold a slot. Raises errors.LimitReached (gateway_busy) if none is free in time."""
+        started_s = asyncio.get_running_loop().time()
+        await self._acquire(user)
+        self._metrics.queue_wait.observe(asyncio.get_running_loop().time() - started_s)
+        self._metrics.slots_in_use.inc()
         try:
             yield
         finally:
-            self._board.under_way.dec()
-            self._give_back()
+            self._metrics.slots_in_use.dec()
+            self._release()
 
-    async def _take(self, user: str) -> None:
+    async def _acquire(self, user: str) -> None:
         if self._free and not len(self._queue):
             self._free -= 1
             return
         ticket: Ticket = asyncio.get_running_loop().create_future()
         self._queue.add(user, ticket)
-        self._board.waiting.set(len(self._queue))
+        self._metrics.queue_length.set(len(self._queue))
         try:
-            # Not wait_for: up to Python 3.11 it swallows a cancellation that comes with the result.
+            # Not wait_for: up to Python 3.11 it loses a cancellation that arrives with the result.
             await asyncio.wait({ticket}, timeout=self._wait_s)
         except asyncio.CancelledError:
             if not self._withdraw(user, ticket):
-                self._give_back()
+                self._release()
             raise
         if self._withdraw(user, ticket):
             raise errors.LimitReached(
@@ -58,16 +61,17 @@ class Limiter:
             )
 
     def _withdraw(self, user: str, ticket: Ticket) -> bool:
-        """Stop waiting; False when the slot has been handed over already."""
+        """Leave the queue. Returns False if the ticket got its slot already."""
         if ticket.done():
             return False
         self._queue.discard(user, ticket)
-        self._board.waiting.set(len(self._queue))
+        self._metrics.queue_length.set(len(self._queue))
         return True
 
-    def _give_back(self) -> None:
+    def _release(self) -> None:
         if not len(self._queue):
             self._free += 1
             return
-        self._queue.pop().set_result(None)  # handed over: nobody can slip in between
-        self._board.waiting.set(len(self._queue))
+        # The slot goes straight to the next ticket, so that a new call can't take it in between.
+        self._queue.pop().set_result(None)
+        self._metrics.queue_length.set(len(self._queue))

@@ -1,4 +1,7 @@
-"""Those who may answer a call. Each is asked once per attempt; `chain` decides whom and when."""
+"""The providers that can answer a call: Anthropic's API, and OpenAI-compatible endpoints.
+
+A provider sends one request per attempt. `chain` decides which provider to use, and when.
+"""
 
 from __future__ import annotations
 
@@ -12,43 +15,44 @@ import httpx2
 from orchestrator.config import Settings
 from orchestrator.domain import errors
 from orchestrator.domain.llm.pricing import TokenCounts
-from orchestrator.domain.llm.requests import Ask
-from orchestrator.entrypoints.api.gateway.wire import Head, headers_down
+from orchestrator.domain.llm.requests import ModelRequest
+from orchestrator.entrypoints.api.gateway.wire import Head, headers_for_client
 from orchestrator.services.llm import metering, openai_answer, openai_request
 
-_CONNECT_S = 10.0
-_BETWEEN_EVENTS_S = 120.0  # the API sends pings far more often
-_WHOLE_S = 600.0  # an answer that isn't streamed comes when it is done: the API's own limit
-_BYTES_PER_TOKEN = 3  # where tokens are counted by guess
+_CONNECT_TIMEOUT_S = 10.0
+_STREAM_READ_TIMEOUT_S = 120.0  # between two events: the API sends pings far more often
+_WHOLE_READ_TIMEOUT_S = 600.0  # the API's own limit for an answer that isn't streamed
+_BYTES_PER_TOKEN = 3  # a guess, for endpoints that can't count tokens
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outgoing:
-    """A call, ready to be made."""
+class ProviderRequest:
+    """An agent's request that passed our checks. It can be sent to a provider."""
 
     path: str  # /v1/messages or /v1/messages/count_tokens
     query: str
-    headers: Mapping[str, str]  # what passes of the client's
-    raw: bytes
-    ask: Ask
+    headers: Mapping[str, str]  # the client's headers that we forward
+    raw: bytes  # the body as the client sent it
+    parsed: ModelRequest  # the body
     digest: bytes  # of the body's canonical form
 
     @property
-    def counting(self) -> bool:
+    def counts_tokens(self) -> bool:
+        """Whether the client wants tokens counted instead of an answer."""
         return self.path.endswith("/count_tokens")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What a provider answers, in the Messages API's terms. Close it."""
+class ProviderResponse:
+    """A provider's response in the Messages API's terms. The caller closes it."""
 
     head: Head
-    chunks: AsyncIterator[bytes]  # raises errors.Temporary where it breaks off
-    response: httpx2.Response | None = None
+    chunks: AsyncIterator[bytes]  # raises errors.Temporary if the connection breaks
+    http_response: httpx2.Response | None = None
 
     async def close(self) -> None:
-        if self.response is not None:
-            await self.response.aclose()
+        if self.http_response is not None:
+            await self.http_response.aclose()
 
 
 class Provider(Protocol):
@@ -56,22 +60,25 @@ class Provider(Protocol):
 
     @property
     def name(self) -> str:
-        """As accounts and metrics call it."""
+        """Its name in accounts and metrics."""
 
     @property
     def setting(self) -> str:
         """The setting that holds its key."""
 
-    def model_for(self, ask: Ask) -> str:
-        """Which model it asks for, and is paid for."""
+    def model_for(self, request: ModelRequest) -> str:
+        """The model that it uses for a request. Its price applies."""
 
-    async def ask(self, call: Outgoing) -> Answer:
-        """Make the call. Raises errors.Temporary when nothing comes back, errors.InvalidInput
-        when the call can't be made to this provider."""
+    async def send(self, request: ProviderRequest) -> ProviderResponse:
+        """Send the request once, and return when the response starts.
+
+        Raises errors.Temporary if the provider doesn't answer, and errors.InvalidInput if this
+        provider can't take the request.
+        """
 
 
 class Anthropic:
-    """Anthropic's API, or an endpoint that speaks as it does."""
+    """Anthropic's API, or an endpoint with the same API."""
 
     def __init__(
         self, client: httpx2.AsyncClient, *, name: str, setting: str, base_url: str, key: str
@@ -82,25 +89,25 @@ class Anthropic:
         self._base_url = base_url.rstrip("/")
         self._key = key
 
-    def model_for(self, ask: Ask) -> str:
-        return ask.model
+    def model_for(self, request: ModelRequest) -> str:
+        return request.model
 
-    async def ask(self, call: Outgoing) -> Answer:
-        request = self._client.build_request(
+    async def send(self, request: ProviderRequest) -> ProviderResponse:
+        http_request = self._client.build_request(
             "POST",
-            self._base_url + call.path,
-            params=call.query.encode() or None,
-            content=call.raw,
-            headers={**call.headers, "x-api-key": self._key},
-            timeout=_timeout(call),
+            self._base_url + request.path,
+            params=request.query.encode() or None,
+            content=request.raw,
+            headers={**request.headers, "x-api-key": self._key},
+            timeout=_timeout_for(request),
         )
-        response = await _sent(self._client, request)
-        head = Head(status=response.status_code, headers=headers_down(response.headers))
-        return Answer(head=head, chunks=_raw(response), response=response)
+        response = await _send(self._client, http_request)
+        head = Head(status=response.status_code, headers=headers_for_client(response.headers))
+        return ProviderResponse(head=head, chunks=_raw_chunks(response), http_response=response)
 
 
 class OpenAi:
-    """An OpenAI-compatible endpoint, spoken to in its own words."""
+    """An OpenAI-compatible endpoint. Requests and responses are translated."""
 
     name = "openai"
     setting = "SPAWN_OPENAI_API_KEY"
@@ -114,109 +121,115 @@ class OpenAi:
         self._model = model
         self._limit_field = limit_field
 
-    def model_for(self, _: Ask) -> str:
+    def model_for(self, _: ModelRequest) -> str:
         return self._model
 
-    async def ask(self, call: Outgoing) -> Answer:
-        if call.counting:
-            return _json_answer(200, {"input_tokens": len(call.raw) // _BYTES_PER_TOKEN + 1}, {})
-        body = openai_request.translate(
-            call.ask.body, model=self._model, limit_field=self._limit_field
+    async def send(self, request: ProviderRequest) -> ProviderResponse:
+        if request.counts_tokens:
+            count = len(request.raw) // _BYTES_PER_TOKEN + 1
+            return _json_response(200, {"input_tokens": count}, {})
+        response = await _send(self._client, self._http_request(request))
+        headers = _translated_headers(response)
+        estimate = metering.worst_case(request.parsed)
+        if response.status_code >= 400:
+            error = openai_answer.translate_error(response.status_code, await _read_json(response))
+            return _json_response(response.status_code, error, headers)
+        if not request.parsed.stream:
+            message = openai_answer.translate_completion(await _read_json(response) or {}, estimate)
+            return _json_response(200, message, headers)
+        stream_headers = {**headers, "content-type": "text/event-stream; charset=utf-8"}
+        return ProviderResponse(
+            head=Head(status=200, headers=stream_headers),
+            chunks=_translated_events(response, estimate),
+            http_response=response,
         )
-        request = self._client.build_request(
+
+    def _http_request(self, request: ProviderRequest) -> httpx2.Request:
+        body = openai_request.translate(
+            request.parsed.body, model=self._model, limit_field=self._limit_field
+        )
+        return self._client.build_request(
             "POST",
             self._url,
             content=json.dumps(body).encode(),
             headers={**self._headers, "content-type": "application/json"},
-            timeout=_timeout(call),
-        )
-        response = await _sent(self._client, request)
-        headers = _their_headers(response)
-        estimate = metering.unknown(call.ask)
-        if response.status_code >= 400:
-            said = openai_answer.error_of(response.status_code, await _decoded(response))
-            return _json_answer(response.status_code, said, headers)
-        if not call.ask.stream:
-            message = openai_answer.message_of(await _decoded(response) or {}, estimate)
-            return _json_answer(200, message, headers)
-        stream_headers = {**headers, "content-type": "text/event-stream; charset=utf-8"}
-        return Answer(
-            head=Head(status=200, headers=stream_headers),
-            chunks=_events(response, estimate),
-            response=response,
+            timeout=_timeout_for(request),
         )
 
 
-def chain_of(settings: Settings, client: httpx2.AsyncClient) -> list[Provider]:
-    """The providers that are configured, in the order in which they are asked."""
-    made: list[Provider] = []
-    ours = settings.llm.anthropic_base_url
-    pairs = (
+def configured_providers(settings: Settings, client: httpx2.AsyncClient) -> list[Provider]:
+    """The providers that have a key or an address in the settings, in the order of their use."""
+    llm = settings.llm
+    providers: list[Provider] = []
+    anthropic_like = (
         (
-            "canned" if settings.llm.demo else "anthropic",
+            "canned" if llm.demo else "anthropic",
             "ANTHROPIC_API_KEY",
-            ours,
-            settings.llm.anthropic_api_key,
+            llm.anthropic_base_url,
+            llm.anthropic_api_key,
         ),
         (
             "fallback",
             "SPAWN_FALLBACK_API_KEY",
-            settings.llm.fallback_base_url or ours,
-            settings.llm.fallback_api_key,
+            llm.fallback_base_url or llm.anthropic_base_url,
+            llm.fallback_api_key,
         ),
     )
-    for name, setting, base_url, secret in pairs:
+    for name, setting, base_url, secret in anthropic_like:
         key = secret.get_secret_value()
         if key:
-            made.append(Anthropic(client, name=name, setting=setting, base_url=base_url, key=key))
-    if settings.llm.openai_base_url:
-        made.append(
+            providers.append(
+                Anthropic(client, name=name, setting=setting, base_url=base_url, key=key)
+            )
+    if llm.openai_base_url:
+        providers.append(
             OpenAi(
                 client,
-                base_url=settings.llm.openai_base_url,
-                key=settings.llm.openai_api_key.get_secret_value(),
-                model=settings.llm.openai_model,
-                limit_field=settings.llm.openai_limit_field,
+                base_url=llm.openai_base_url,
+                key=llm.openai_api_key.get_secret_value(),
+                model=llm.openai_model,
+                limit_field=llm.openai_limit_field,
             )
         )
-    return made
+    return providers
 
 
-def client_for(settings: Settings) -> httpx2.AsyncClient:
-    """Connections to the providers, kept between calls."""
-    most = settings.llm.provider_concurrency
+def make_client(settings: Settings) -> httpx2.AsyncClient:
+    """An HTTP client that keeps connections to the providers open between calls."""
+    calls_max = settings.llm.provider_concurrency
     return httpx2.AsyncClient(
-        limits=httpx2.Limits(max_connections=most + 4, max_keepalive_connections=most),
+        limits=httpx2.Limits(max_connections=calls_max + 4, max_keepalive_connections=calls_max),
         trust_env=True,
     )
 
 
-def _timeout(call: Outgoing) -> httpx2.Timeout:
-    return httpx2.Timeout(
-        _BETWEEN_EVENTS_S if call.ask.stream or call.counting else _WHOLE_S, connect=_CONNECT_S
-    )
+def _timeout_for(request: ProviderRequest) -> httpx2.Timeout:
+    is_quick = request.parsed.stream or request.counts_tokens
+    read_s = _STREAM_READ_TIMEOUT_S if is_quick else _WHOLE_READ_TIMEOUT_S
+    return httpx2.Timeout(read_s, connect=_CONNECT_TIMEOUT_S)
 
 
-async def _sent(client: httpx2.AsyncClient, request: httpx2.Request) -> httpx2.Response:
+async def _send(client: httpx2.AsyncClient, request: httpx2.Request) -> httpx2.Response:
     try:
         return await client.send(request, stream=True)
     except httpx2.HTTPError as error:
-        raise _silent(error) from error
+        raise _unreachable(error) from error
 
 
-async def _raw(response: httpx2.Response) -> AsyncIterator[bytes]:
+async def _raw_chunks(response: httpx2.Response) -> AsyncIterator[bytes]:
     try:
         async for chunk in response.aiter_raw():
             yield chunk
     except httpx2.HTTPError as error:
-        raise _silent(error) from error
+        raise _unreachable(error) from error
 
 
-async def _decoded(response: httpx2.Response) -> Any:
+async def _read_json(response: httpx2.Response) -> Any:
+    """The whole body as JSON, or None if it isn't JSON. Closes the response."""
     try:
         raw = await response.aread()
     except httpx2.HTTPError as error:
-        raise _silent(error) from error
+        raise _unreachable(error) from error
     finally:
         await response.aclose()
     try:
@@ -225,42 +238,45 @@ async def _decoded(response: httpx2.Response) -> Any:
         return None
 
 
-async def _events(response: httpx2.Response, estimate: TokenCounts) -> AsyncIterator[bytes]:
+async def _translated_events(
+    response: httpx2.Response, estimate: TokenCounts
+) -> AsyncIterator[bytes]:
+    """A stream of chat completions as a stream of the Messages API."""
     translator = openai_answer.StreamTranslator(estimate)
     try:
         async for line in response.aiter_lines():
             data = line.removeprefix("data:").strip()
             if line.startswith("data:") and data != "[DONE]":
-                yield _frames(translator.feed(json.loads(data)))
+                yield _sse_frames(translator.feed(json.loads(data)))
     except httpx2.HTTPError as error:
-        raise _silent(error) from error
+        raise _unreachable(error) from error
     except (ValueError, TypeError, AttributeError) as error:
         raise errors.Temporary("the endpoint's stream is no stream of chat completions") from error
-    yield _frames(translator.finish())
+    yield _sse_frames(translator.finish())
 
 
-def _frames(events: Iterable[Mapping[str, Any]]) -> bytes:
+def _sse_frames(events: Iterable[Mapping[str, Any]]) -> bytes:
     return b"".join(
         f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events
     )
 
 
-def _json_answer(status: int, body: Any, headers: Mapping[str, str]) -> Answer:
-    async def whole() -> AsyncIterator[bytes]:
+def _json_response(status: int, body: Any, headers: Mapping[str, str]) -> ProviderResponse:
+    async def whole_body() -> AsyncIterator[bytes]:
         yield json.dumps(body).encode()
 
-    shown = headers_down({**headers, "content-type": "application/json"})
-    return Answer(head=Head(status=status, headers=shown), chunks=whole())
+    forwarded = headers_for_client({**headers, "content-type": "application/json"})
+    return ProviderResponse(head=Head(status=status, headers=forwarded), chunks=whole_body())
 
 
-def _their_headers(response: httpx2.Response) -> dict[str, str]:
+def _translated_headers(response: httpx2.Response) -> dict[str, str]:
     headers = {**response.headers}
     if "x-request-id" in headers:
         headers["request-id"] = headers["x-request-id"]
-    return headers_down(headers)
+    return headers_for_client(headers)
 
 
-def _silent(error: httpx2.HTTPError) -> errors.Temporary:
+def _unreachable(error: httpx2.HTTPError) -> errors.Temporary:
     return errors.Temporary(
         f"the provider does not answer ({type(error).__name__})", code="provider_unavailable"
     )

@@ -1,5 +1,6 @@
-"""The Messages API as it looks on the wire: errors, and which headers pass. Used by the whole
-package.
+"""The Messages API at the HTTP level: error bodies, and the headers that we forward.
+
+The whole package uses it.
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ from orchestrator.domain import errors
 
 BODY_MAX_BYTES = 32 * 1024**2  # the Messages API's own limit
 
-# Credentials, cookies and hop-by-hop headers stay here; whatever a client says of itself passes.
-_UP = frozenset({"content-type", "accept", "user-agent", "x-app"})
-_UP_PREFIXES = ("anthropic-", "x-stainless-")
-_DOWN = frozenset(
+# Credentials, cookies and hop-by-hop headers are not forwarded. What a client says about itself is.
+_FORWARDED_UP = frozenset({"content-type", "accept", "user-agent", "x-app"})
+_FORWARDED_UP_PREFIXES = ("anthropic-", "x-stainless-")
+_FORWARDED_DOWN = frozenset(
     {"content-type", "content-encoding", "request-id", "retry-after", "retry-after-ms"}
     | {"x-should-retry"}
 )
-_DOWN_PREFIXES = ("anthropic-",)
-# What an answer depends on besides its body.
-VERSIONING = ("anthropic-version", "anthropic-beta")
+_FORWARDED_DOWN_PREFIXES = ("anthropic-",)
+# The request headers that change the answer.
+VERSION_HEADERS = ("anthropic-version", "anthropic-beta")
 
-# First match wins, so the more special class stands first.
+# The first match wins, so subclasses stand before their base class.
 _ERRORS: Sequence[tuple[type[errors.SpawnError], tuple[int, str]]] = (
     (errors.BudgetExhausted, (402, "billing_error")),
     (errors.InvalidInput, (400, "invalid_request_error")),
@@ -42,70 +43,72 @@ _ERRORS: Sequence[tuple[type[errors.SpawnError], tuple[int, str]]] = (
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """How an answer begins."""
+    """Status and headers of a response."""
 
     status: int
     headers: Mapping[str, str]  # names in lower case
 
 
 @dataclass(frozen=True, kw_only=True)
-class Refusal:
-    """An answer that is an error, whole."""
+class ErrorResponse:
+    """A complete response that reports an error."""
 
     head: Head
     body: bytes
-    code: str = ""  # ours, where the error is ours
+    code: str = ""  # our error code; "" when the error is the provider's
 
 
-def refusal(
+def error_response(
     status: int, kind: str, message: str, *, code: str, headers: Mapping[str, str], **detail: object
-) -> Refusal:
-    """An error in the API's own shape, so that its clients understand it; `code` is ours."""
+) -> ErrorResponse:
+    """An error in the API's own shape, so that its clients understand it. We add `code`."""
     request_id = f"req_{secrets.token_hex(12)}"
     error = {"type": kind, "message": message, "code": code, **detail}
     body = {"type": "error", "error": error, "request_id": request_id}
-    shown = {"content-type": "application/json", "request-id": request_id, **headers}
-    return Refusal(
-        head=Head(status=status, headers=shown), body=json.dumps(body).encode(), code=code
+    all_headers = {"content-type": "application/json", "request-id": request_id, **headers}
+    return ErrorResponse(
+        head=Head(status=status, headers=all_headers), body=json.dumps(body).encode(), code=code
     )
 
 
-def refusal_of(error: errors.SpawnError) -> Refusal:
-    """Our own error in the API's terms."""
-    status, kind = next(said for raised, said in _ERRORS if isinstance(error, raised))
+def error_response_for(error: errors.SpawnError) -> ErrorResponse:
+    """Translate one of our errors into the API's terms."""
+    status, kind = next(entry for error_type, entry in _ERRORS if isinstance(error, error_type))
     headers = {}
     if isinstance(error, errors.Temporary):
         headers["retry-after"] = str(max(1, round(error.retry_after_s)))
     else:
         headers["x-should-retry"] = "false"
-    return refusal(status, kind, str(error), code=error.code, headers=headers, **error.detail)
+    return error_response(
+        status, kind, str(error), code=error.code, headers=headers, **error.detail
+    )
 
 
-def headers_up(request: Request) -> dict[str, str]:
-    """What passes from a client to a provider."""
-    passed = {
+def headers_for_provider(request: Request) -> dict[str, str]:
+    """The client's headers that we forward to a provider."""
+    forwarded = {
         name: value
         for name, value in request.headers.items()
-        if name in _UP or name.startswith(_UP_PREFIXES)
+        if name in _FORWARDED_UP or name.startswith(_FORWARDED_UP_PREFIXES)
     }
-    # Compressed events would sit in a buffer on the way, and we could not read their usage.
-    return {**passed, "accept-encoding": "identity"}
+    # A compressor would hold events back, and we could not read the usage in them.
+    return {**forwarded, "accept-encoding": "identity"}
 
 
-def headers_down(headers: Mapping[str, str]) -> dict[str, str]:
-    """What passes from a provider to a client; an answer without an id gets one."""
-    passed = {
+def headers_for_client(headers: Mapping[str, str]) -> dict[str, str]:
+    """The provider's headers that we forward to a client. Adds a request id if there is none."""
+    forwarded = {
         name.lower(): value
         for name, value in headers.items()
-        if name.lower() in _DOWN or name.lower().startswith(_DOWN_PREFIXES)
+        if name.lower() in _FORWARDED_DOWN or name.lower().startswith(_FORWARDED_DOWN_PREFIXES)
     }
-    return {"request-id": f"req_{secrets.token_hex(12)}", **passed}
+    return {"request-id": f"req_{secrets.token_hex(12)}", **forwarded}
 
 
-def token_of(request: Request) -> str:
-    """As the API takes it: x-api-key, or a Bearer token."""
-    given = request.headers.get("x-api-key")
-    if given:
-        return given
+def session_token(request: Request) -> str:
+    """The client's token: from `x-api-key`, or else a Bearer token. "" if there is neither."""
+    api_key = request.headers.get("x-api-key")
+    if api_key:
+        return api_key
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""

@@ -1,4 +1,4 @@
-"""Endpoints for operators: everybody's sessions, the pool, keys, audit. What spawnctl talks to."""
+"""Endpoints for operators: all sessions, the pool, keys, the audit log. spawnctl uses them."""
 
 from __future__ import annotations
 
@@ -12,28 +12,29 @@ from starlette.responses import Response
 
 import orchestrator
 from orchestrator.domain import duration, errors
-from orchestrator.domain.ids import KeyId
+from orchestrator.domain.ids import KeyId, UserId
 from orchestrator.domain.people.access import Role
-from orchestrator.domain.pool.refill import short_of_slots
+from orchestrator.domain.pool.refill import missing_slots
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.domain.sessions.session import Session, SessionState, Tier
-from orchestrator.entrypoints.api import auth, views
+from orchestrator.entrypoints.api import auth, paging, views
 from orchestrator.entrypoints.api.auth import Operator
 from orchestrator.entrypoints.api.context import Context, context_of
 from orchestrator.entrypoints.api.operators import health, hosts
-from orchestrator.entrypoints.api.people.sessions import Extension, beside
-from orchestrator.entrypoints.api.people.sessions import logs as own_logs
+from orchestrator.entrypoints.api.paging import Cursor, Limit
+from orchestrator.entrypoints.api.people import sessions as own_sessions
+from orchestrator.entrypoints.api.people.sessions import Extension, load_details
 from orchestrator.services.people import keys
 from orchestrator.services.pool import refill
-from orchestrator.services.sessions import requests as service
+from orchestrator.services.sessions import requests
 
 router = APIRouter(prefix="/api/admin", tags=["admin"], dependencies=[Depends(auth.operator)])
 
-Limit = Annotated[int, Query(ge=1, le=1000)]
+States = Annotated[list[SessionState] | None, Query(description="Only these; may be repeated.")]
 
 
 class NewKey(BaseModel):
-    """Whose key, and what it may do."""
+    """A key to create: its name, and what it allows."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -44,66 +45,85 @@ class NewKey(BaseModel):
 
 @router.get("/sessions")
 def sessions(
-    request: Request, state: SessionState | None = None, limit: Limit = 100
+    request: Request,
+    state: States = None,
+    user: UserId | None = None,
+    id_prefix: Annotated[str, Query(max_length=30)] = "",
+    cursor: Cursor = None,
+    limit: Limit = 100,
 ) -> dict[str, Any]:
-    """Everybody's sessions, newest first."""
+    """Everybody's sessions, those that haven't ended first. Newest first within each."""
     context = context_of(request)
-    states = None if state is None else [state]
-    found = context.deps.store.sessions.list(states=states, limit=limit)
-    names = _host_names(context)
-    boxes = {box.id: box for box in context.deps.store.sandboxes.list()}
+    listed = context.deps.store.sessions.list(
+        states=state,
+        user_id=user,
+        id_prefix=id_prefix,
+        after=paging.session_position(cursor),
+        limit=limit,
+    )
+    host_names = _host_names(context)
+    sandboxes = {sandbox.id: sandbox for sandbox in context.deps.store.sandboxes.list()}
     return {
         "sessions": [
-            {**_describe(context, one), "host": _host_of(boxes, names, one)} for one in found
-        ]
+            {**_describe(context, session), "host": _host_of(sandboxes, host_names, session)}
+            for session in listed
+        ],
+        "next": paging.next_sessions(listed, limit),
     }
 
 
 @router.get("/sessions/{session_id}")
-def session(request: Request, who: Operator, session_id: str) -> dict[str, Any]:
+def session(request: Request, principal: Operator, session_id: str) -> dict[str, Any]:
     """One session, with its sandbox."""
     context = context_of(request)
-    found = service.get(context.deps, who, session_id)
-    box = None
-    if found.sandbox_id is not None:
-        with contextlib.suppress(errors.NotFound):  # it went with its host's record
-            box = context.deps.store.sandboxes.get(found.sandbox_id)
-    names = _host_names(context)
+    session = requests.get(context.deps, principal, session_id)
+    sandbox = None
+    if session.sandbox_id is not None:
+        with contextlib.suppress(errors.NotFound):  # deleted together with its host
+            sandbox = context.deps.store.sandboxes.get(session.sandbox_id)
+    host_names = _host_names(context)
     return {
-        **_describe(context, found),
-        "host": names.get(box.host_id) if box is not None else None,
-        "sandbox": None if box is None else _sandbox(box, names),
+        **_describe(context, session),
+        "host": host_names.get(sandbox.host_id) if sandbox is not None else None,
+        "sandbox": None if sandbox is None else _sandbox(sandbox, host_names),
     }
 
 
 @router.delete("/sessions/{session_id}", status_code=202)
-def kill(request: Request, who: Operator, session_id: str) -> dict[str, Any]:
-    """End anybody's session; audited."""
+def kill(request: Request, principal: Operator, session_id: str) -> dict[str, Any]:
+    """End anybody's session. The audit log records it."""
     context = context_of(request)
-    return _describe(context, service.end(context.deps, who, session_id))
+    return _describe(context, requests.end(context.deps, principal, session_id))
 
 
 @router.post("/sessions/{session_id}/extend")
-def extend(request: Request, who: Operator, session_id: str, body: Extension) -> dict[str, Any]:
-    """Let anybody's session live for longer, within the operator's limits."""
+def extend(
+    request: Request, principal: Operator, session_id: str, body: Extension
+) -> dict[str, Any]:
+    """Set a new time to live for anybody's session, within the operator's limits."""
     context = context_of(request)
-    found = service.extend(context.deps, who, session_id, duration.parse(body.ttl))
-    return _describe(context, found)
+    session = requests.extend(context.deps, principal, session_id, duration.parse(body.ttl))
+    return _describe(context, session)
 
 
 @router.get("/sessions/{session_id}/logs")
-def logs(request: Request, who: Operator, session_id: str, limit: Limit = 200) -> dict[str, Any]:
-    """Anybody's log lines."""
-    return own_logs(request, who, session_id, limit)
+def logs(
+    request: Request, principal: Operator, session_id: str, limit: Limit = 200
+) -> dict[str, Any]:
+    """The last log lines of anybody's app."""
+    return own_sessions.logs(request, principal, session_id, limit)
 
 
-@router.get("/pool")
+@router.get("/pool", summary="Pool")
 def pool_view(request: Request) -> dict[str, Any]:
     """Hosts, slots, warm sandboxes and queues."""
     context = context_of(request)
-    names = _host_names(context)
-    boxes = context.deps.store.sandboxes.list()
-    return {**_pool(context, boxes), "sandboxes": [_sandbox(box, names) for box in boxes]}
+    host_names = _host_names(context)
+    sandboxes = context.deps.store.sandboxes.list()
+    return {
+        **_pool(context, sandboxes),
+        "sandboxes": [_sandbox(sandbox, host_names) for sandbox in sandboxes],
+    }
 
 
 @router.get("/overview")
@@ -127,28 +147,32 @@ def overview(request: Request) -> dict[str, Any]:
 
 @router.get("/keys")
 def list_keys(request: Request) -> dict[str, Any]:
-    """All keys; never the secrets, which nobody has."""
-    return {"keys": [views.key(one) for one in context_of(request).deps.store.keys.list()]}
+    """All keys, without their secrets: only hashes are stored."""
+    api_keys = context_of(request).deps.store.keys.list()
+    return {"keys": [views.key(api_key) for api_key in api_keys]}
 
 
 @router.post("/keys", status_code=201)
 def create_key(request: Request, body: NewKey) -> dict[str, Any]:
-    """A new key. The answer is the only place where it is ever shown."""
-    made = keys.create(context_of(request).deps, body.name, body.tier, body.role)
-    return {**views.key(made.key), "key": made.secret}
+    """Create a key. Only this answer ever shows its secret."""
+    new_key = keys.create(context_of(request).deps, body.name, body.tier, body.role)
+    return {**views.key(new_key.key), "key": new_key.secret}
 
 
 @router.delete("/keys/{key_id}", status_code=204)
 def revoke_key(request: Request, key_id: str) -> Response:
-    """The key stops working at once."""
+    """Revoke a key. It stops working at once."""
     deps = context_of(request).deps
     deps.store.keys.revoke(KeyId(key_id), deps.clock.now())
     return Response(status_code=204)
 
 
 @router.get("/audit")
-def audit(request: Request, limit: Limit = 100) -> dict[str, Any]:
+def audit(request: Request, cursor: Cursor = None, limit: Limit = 100) -> dict[str, Any]:
     """Who did what, newest first."""
+    listed = context_of(request).deps.store.audit.list(
+        before=paging.audit_position(cursor), limit=limit
+    )
     return {
         "entries": [
             {
@@ -158,20 +182,22 @@ def audit(request: Request, limit: Limit = 100) -> dict[str, Any]:
                 "subject": entry.subject,
                 "detail": entry.detail,
             }
-            for entry in context_of(request).deps.store.audit.list(limit)
-        ]
+            for entry in listed
+        ],
+        "next": paging.next_entries(listed, limit),
     }
 
 
-def _describe(context: Context, found: Session) -> dict[str, Any]:
+def _describe(context: Context, session: Session) -> dict[str, Any]:
     now = context.deps.clock.now()
-    return views.operator_status(found, beside(context, found), now, context.settings)
+    details = load_details(context, session)
+    return views.operator_status(session, details, now, context.settings)
 
 
-def _pool(context: Context, boxes: Sequence[Sandbox]) -> dict[str, Any]:
-    level = refill.level(context.deps)
+def _pool(context: Context, sandboxes: Sequence[Sandbox]) -> dict[str, Any]:
+    level = refill.measure_level(context.deps)
     loads = context.deps.store.hosts.loads()
-    links = {one.host: one for one in context.deps.board.read()}
+    links = hosts.links_by_host(context)
     try:
         queues: dict[str, int] | None = {
             queue.value: depth for queue, depth in context.deps.queue.depth().items()
@@ -181,32 +207,32 @@ def _pool(context: Context, boxes: Sequence[Sandbox]) -> dict[str, Any]:
     return {
         "warm_target": level.target,
         **{
-            state.value: sum(box.state is state for box in boxes)
+            state.value: sum(sandbox.state is state for sandbox in sandboxes)
             for state in SandboxState
             if state is not SandboxState.GONE
         },
         "slots": sum(load.host.slots for load in loads),
         "free_slots": level.totals.free_slots,
         "free_slots_wanted": level.reserve,
-        "free_slots_short": short_of_slots(level.totals, level.reserve),
+        "free_slots_short": missing_slots(level.totals, level.reserve),
         "waiting": level.waiting,
         "queues": queues,
         "hosts": [hosts.view(load, links) for load in loads],
     }
 
 
-def _sandbox(box: Sandbox, hosts: dict[str, str]) -> dict[str, Any]:
+def _sandbox(sandbox: Sandbox, host_names: dict[str, str]) -> dict[str, Any]:
     return {
-        "sandbox_id": box.id,
-        "state": box.state,
-        "session_id": box.session_id,
-        "host": hosts.get(box.host_id, box.host_id),
-        "port": box.port,
-        "slug": box.slug,
-        "routed": box.routed,
-        "container_id": box.container_id,
-        "created_at": box.created_at.isoformat(),
-        "reason": box.reason,
+        "sandbox_id": sandbox.id,
+        "state": sandbox.state,
+        "session_id": sandbox.session_id,
+        "host": host_names.get(sandbox.host_id, sandbox.host_id),
+        "port": sandbox.port,
+        "slug": sandbox.slug,
+        "routed": sandbox.routed,
+        "container_id": sandbox.container_id,
+        "created_at": sandbox.created_at.isoformat(),
+        "reason": sandbox.reason,
     }
 
 
@@ -214,6 +240,8 @@ def _host_names(context: Context) -> dict[str, str]:
     return {host.id: host.name for host in context.deps.store.hosts.list()}
 
 
-def _host_of(boxes: dict[Any, Sandbox], hosts: dict[str, str], found: Session) -> str | None:
-    box = boxes.get(found.sandbox_id)
-    return None if box is None else hosts.get(box.host_id)
+def _host_of(
+    sandboxes: dict[Any, Sandbox], host_names: dict[str, str], session: Session
+) -> str | None:
+    sandbox = sandboxes.get(session.sandbox_id)
+    return None if sandbox is None else host_names.get(sandbox.host_id)

@@ -1,4 +1,4 @@
-"""Endpoints for operators: the hosts of the pool. What `spawnctl hosts` talks to."""
+"""Endpoints for operators: the hosts of the pool. `spawnctl hosts` uses them."""
 
 from __future__ import annotations
 
@@ -13,39 +13,43 @@ from orchestrator.entrypoints.api import auth
 from orchestrator.entrypoints.api.auth import Operator
 from orchestrator.entrypoints.api.context import Context, context_of
 from orchestrator.ports import LinkGauges
-from orchestrator.services.pool import hosts as service
+from orchestrator.services.pool import hosts as pool_hosts
 
 router = APIRouter(prefix="/api/admin/hosts", tags=["hosts"], dependencies=[Depends(auth.operator)])
 
 
 class NewHost(BaseModel):
-    """A machine that `spawnctl hosts add` looked at and found fit."""
+    """A machine that `spawnctl hosts add` has checked."""
 
     model_config = ConfigDict(extra="forbid")
 
     name: str
     address: str = Field(description="ssh://user@host[:port]")
-    host_key: str = Field(description="Its public key, which is pinned: `ssh-ed25519 AAAA...`.")
-    publish_address: str = Field(description="Address of it that the proxy reaches.")
+    host_key: str = Field(
+        description="Its public host key, which is pinned: `ssh-ed25519 AAAA...`."
+    )
+    publish_address: str = Field(description="The address at which the proxy reaches it.")
     machine_id: str = Field(pattern=r"^[0-9a-f]{32}$")
     slots: int
     region: str = ""
     labels: dict[str, str] = {}
 
 
-class HowToDrain(BaseModel):
-    """What becomes of the sessions there."""
+class DrainOptions(BaseModel):
+    """What to do with the sessions on the host."""
 
     model_config = ConfigDict(extra="forbid")
 
-    wait: bool = Field(default=False, description="Leave them to end instead of moving them.")
+    wait: bool = Field(
+        default=False, description="Let them end by themselves instead of moving them."
+    )
 
 
 @router.get("")
 def hosts(request: Request) -> dict[str, Any]:
-    """All hosts, with what is on them and how their links are."""
+    """All hosts, with their use and the state of their links."""
     context = context_of(request)
-    links = _links(context)
+    links = links_by_host(context)
     return {"hosts": [view(load, links) for load in context.deps.store.hosts.loads()]}
 
 
@@ -53,104 +57,110 @@ def hosts(request: Request) -> dict[str, Any]:
 def host(request: Request, name: str) -> dict[str, Any]:
     """One host, with its sandboxes."""
     context = context_of(request)
-    return _shown(context, service.find(context.deps, name))
+    return _host_with_sandboxes(context, pool_hosts.find(context.deps, name))
 
 
 @router.post("", status_code=201)
-def add(request: Request, who: Operator, body: NewHost) -> dict[str, Any]:
+def add(request: Request, principal: Operator, body: NewHost) -> dict[str, Any]:
     """Put a machine into the pool. It takes sandboxes once the daemon has admitted it."""
     context = context_of(request)
-    return _shown(context, service.add(context.deps, who, service.NewHost(**body.model_dump())))
+    new_host = pool_hosts.NewHost(**body.model_dump())
+    return _host_with_sandboxes(context, pool_hosts.add(context.deps, principal, new_host))
 
 
 @router.post("/{name}/cordon")
-def cordon(request: Request, who: Operator, name: str) -> dict[str, Any]:
-    """No new placements there; what is there stays."""
+def cordon(request: Request, principal: Operator, name: str) -> dict[str, Any]:
+    """Place no new sandboxes on the host. The ones there stay."""
     context = context_of(request)
-    return _shown(context, service.cordon(context.deps, who, name, cordoned=True))
+    host = pool_hosts.cordon(context.deps, principal, name, cordoned=True)
+    return _host_with_sandboxes(context, host)
 
 
 @router.post("/{name}/uncordon")
-def uncordon(request: Request, who: Operator, name: str) -> dict[str, Any]:
-    """Placements again; a drain that is under way ends too."""
+def uncordon(request: Request, principal: Operator, name: str) -> dict[str, Any]:
+    """Allow new sandboxes on the host again. This also ends a drain."""
     context = context_of(request)
-    return _shown(context, service.cordon(context.deps, who, name, cordoned=False))
+    host = pool_hosts.cordon(context.deps, principal, name, cordoned=False)
+    return _host_with_sandboxes(context, host)
 
 
 @router.post("/{name}/drain")
-def drain(request: Request, who: Operator, name: str, body: HowToDrain) -> dict[str, Any]:
-    """Have it emptied: its running sessions move to other hosts, or end by themselves."""
+def drain(request: Request, principal: Operator, name: str, body: DrainOptions) -> dict[str, Any]:
+    """Empty a host: its running sessions move to other hosts, or end by themselves."""
     context = context_of(request)
-    how = Drain.WAIT if body.wait else Drain.MOVE
-    return _shown(context, service.drain(context.deps, who, name, how))
+    mode = Drain.WAIT if body.wait else Drain.MOVE
+    return _host_with_sandboxes(context, pool_hosts.drain(context.deps, principal, name, mode))
 
 
 @router.delete("/{name}", status_code=202)
-def remove(request: Request, who: Operator, name: str, force: bool = False) -> dict[str, Any]:
-    """Have it leave the pool; 404 on the next look says that it has."""
+def remove(request: Request, principal: Operator, name: str, force: bool = False) -> dict[str, Any]:
+    """Remove a host from the pool. It is gone once `GET` answers 404."""
     context = context_of(request)
-    service.remove(context.deps, who, name, force=force)
+    pool_hosts.remove(context.deps, principal, name, force=force)
     return {"name": name, "drain": Drain.LEAVE}
 
 
 def view(load: HostLoad, links: Mapping[str, LinkGauges]) -> dict[str, Any]:
     """A host as JSON."""
-    one = load.host
-    link = links.get(one.name)
+    host = load.host
+    link = links.get(host.name)
     return {
-        "name": one.name,
-        "host_id": one.id,
-        "state": one.state,
-        "reason": one.reason,
-        "since": one.state_since.isoformat(),
-        "cordoned": one.cordoned,
-        "drain": one.drain,
-        "draining": one.drain is not Drain.NONE,
-        "slots": one.slots,
+        "name": host.name,
+        "host_id": host.id,
+        "state": host.state,
+        "reason": host.reason,
+        "since": host.state_since.isoformat(),
+        "cordoned": host.cordoned,
+        "drain": host.drain,
+        "draining": host.drain is not Drain.NONE,
+        "slots": host.slots,
         "used": load.used,
         "starting": load.starting,
         "warm": load.warm,
-        "region": one.region,
-        "labels": dict(one.labels),
-        "address": one.docker_url,
-        "publish_address": one.publish_address,
-        "host_key": one.host_key,
-        "image": one.image,
-        "shortage": one.shortage,
-        "starts_at_once": one.starts.at_once,
-        "generation": one.generation,
-        "seen_at": one.seen_at.isoformat() if one.seen_at else None,
-        "link": None
-        if link is None
-        else {
-            "up": link.up,
-            "docker": link.docker,
-            "channels": link.channels,
-            "rtt_ms": None if link.rtt_s is None else round(link.rtt_s * 1000, 2),
-            "reconnects": link.reconnects,
-        },
+        "region": host.region,
+        "labels": dict(host.labels),
+        "address": host.docker_url,
+        "publish_address": host.publish_address,
+        "host_key": host.host_key,
+        "image": host.image,
+        "shortage": host.shortage,
+        "starts_at_once": host.starts.at_once,
+        "generation": host.generation,
+        "seen_at": host.seen_at.isoformat() if host.seen_at else None,
+        "link": None if link is None else _link_view(link),
     }
 
 
-def _links(context: Context) -> Mapping[str, LinkGauges]:
-    return {one.host: one for one in context.deps.board.read()}
-
-
-def _shown(context: Context, found: Host) -> dict[str, Any]:
-    boxes = context.deps.store.sandboxes.list(host_id=found.id)
-    load = next(load for load in context.deps.store.hosts.loads() if load.host.id == found.id)
+def _link_view(link: LinkGauges) -> dict[str, Any]:
     return {
-        **view(load, _links(context)),
+        "up": link.up,
+        "docker": link.docker,
+        "channels": link.channels,
+        "rtt_ms": None if link.rtt_s is None else round(link.rtt_s * 1000, 2),
+        "reconnects": link.reconnects,
+    }
+
+
+def links_by_host(context: Context) -> Mapping[str, LinkGauges]:
+    """The state of the hosts' SSH links, by name of the host, as the daemon posted it."""
+    return {gauges.host: gauges for gauges in context.deps.board.read()}
+
+
+def _host_with_sandboxes(context: Context, host: Host) -> dict[str, Any]:
+    sandboxes = context.deps.store.sandboxes.list(host_id=host.id)
+    load = next(load for load in context.deps.store.hosts.loads() if load.host.id == host.id)
+    return {
+        **view(load, links_by_host(context)),
         "sandboxes": [
             {
-                "sandbox_id": box.id,
-                "state": box.state,
-                "session_id": box.session_id,
-                "port": box.port,
-                "image": box.image,
-                "created_at": box.created_at.isoformat(),
-                "reason": box.reason,
+                "sandbox_id": sandbox.id,
+                "state": sandbox.state,
+                "session_id": sandbox.session_id,
+                "port": sandbox.port,
+                "image": sandbox.image,
+                "created_at": sandbox.created_at.isoformat(),
+                "reason": sandbox.reason,
             }
-            for box in boxes
+            for sandbox in sandboxes
         ],
     }

@@ -1,4 +1,4 @@
-"""Endpoints for what users ask of apps that are there: messages, versions, and what they cost."""
+"""Endpoints for changing an app after its first version: messages, versions, and their cost."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from orchestrator.entrypoints.api import views
 from orchestrator.entrypoints.api.auth import Caller
 from orchestrator.entrypoints.api.context import context_of
 from orchestrator.entrypoints.api.people import sessions, usage
-from orchestrator.services.sessions import changes as service
-from orchestrator.services.sessions import requests as session_service
-from orchestrator.services.sessions import versions as version_service
+from orchestrator.services.sessions import changes, requests
+from orchestrator.services.sessions.changes import AddedChange
+from orchestrator.services.sessions.versions import find_running, list_versions
 
 router = APIRouter(prefix="/api/sessions/{session_id}", tags=["changes"])
 
@@ -21,71 +21,75 @@ IdempotencyKey = Annotated[str | None, Header(max_length=sessions.IDEMPOTENCY_KE
 
 
 class NewMessage(BaseModel):
-    """What should change."""
+    """What should be changed."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=False)
 
     text: str = ""
 
 
-@router.post("/messages", status_code=202)
+@router.post("/messages", status_code=202, summary="Send a message")
 def say(
     request: Request,
-    who: Caller,
+    principal: Caller,
     session_id: str,
     body: NewMessage,
     idempotency_key: IdempotencyKey = None,
 ) -> dict[str, Any]:
-    """Ask Claude for a change of the app. The version before goes on being served until the next
-    one answers. Up to five wait for their turn."""
+    """Ask Claude to change the app. The current version stays up until the next one answers. Up to
+    five messages wait for their turn."""
     deps = context_of(request).deps
-    asked = service.say(deps, who, session_id, body.text, idempotency_key)
-    return _asked(request, asked)
+    added = changes.send_message(deps, principal, session_id, body.text, idempotency_key)
+    return _added_change(request, added)
 
 
 @router.get("/messages")
-def messages(request: Request, who: Caller, session_id: str) -> dict[str, Any]:
-    """What was asked for since the first prompt, and what became of it; oldest first."""
+def messages(request: Request, principal: Caller, session_id: str) -> dict[str, Any]:
+    """The changes that were asked for since the first prompt, and their results; oldest first."""
     deps = context_of(request).deps
-    found = session_service.get(deps, who, session_id)
-    return {"messages": [views.message(one, found) for one in deps.store.changes.list(found.id)]}
+    session = requests.get(deps, principal, session_id)
+    return {
+        "messages": [
+            views.message(change, session) for change in deps.store.changes.list(session.id)
+        ]
+    }
 
 
 @router.get("/versions")
-def versions(request: Request, who: Caller, session_id: str) -> dict[str, Any]:
-    """The versions of the app, oldest first. `/bundle?version=N` has the source of each."""
+def versions(request: Request, principal: Caller, session_id: str) -> dict[str, Any]:
+    """The versions of the app, oldest first. `/bundle?version=N` returns the source of one."""
     deps = context_of(request).deps
-    found = session_service.get(deps, who, session_id)
-    running = version_service.running(deps, found)
-    known = version_service.of_session(deps, found)
-    return {"versions": [views.version(one, running) for one in known]}
+    session = requests.get(deps, principal, session_id)
+    running = find_running(deps, session)
+    records = list_versions(deps, session)
+    return {"versions": [views.version(record, running) for record in records]}
 
 
 @router.post("/versions/{version}/restore", status_code=202)
 def restore(
     request: Request,
-    who: Caller,
+    principal: Caller,
     session_id: str,
     version: int,
     idempotency_key: IdempotencyKey = None,
 ) -> dict[str, Any]:
-    """Ask for an earlier version to run again, after what waits already."""
+    """Run an earlier version again. Waits for its turn behind earlier messages."""
     deps = context_of(request).deps
-    asked = service.restore(deps, who, session_id, version, idempotency_key)
-    return _asked(request, asked)
+    added = changes.restore(deps, principal, session_id, version, idempotency_key)
+    return _added_change(request, added)
 
 
-@router.get("/usage")
-def cost(request: Request, who: Caller, session_id: str) -> dict[str, Any]:
+@router.get("/usage", summary="Cost of a session")
+def cost(request: Request, principal: Caller, session_id: str) -> dict[str, Any]:
     """What Claude's work on this app has cost so far."""
     deps = context_of(request).deps
-    found = session_service.get(deps, who, session_id)
-    by_provider = usage.rows(deps.store.usage.of_session(found.id))
-    return {**usage.total(by_provider), "by_provider": by_provider}
+    session = requests.get(deps, principal, session_id)
+    by_provider = usage.sums_as_json(deps.store.usage.session_sums(session.id))
+    return {**usage.add_up(by_provider), "by_provider": by_provider}
 
 
-def _asked(request: Request, asked: service.Asked) -> dict[str, Any]:
+def _added_change(request: Request, added: AddedChange) -> dict[str, Any]:
     return {
-        "message": views.message(asked.change, asked.session),
-        "session": sessions.describe(context_of(request), asked.session),
+        "message": views.message(added.change, added.session),
+        "session": sessions.describe(context_of(request), added.session),
     }

@@ -1,4 +1,4 @@
-"""Endpoints for users: sessions, status, templates."""
+"""Endpoints for users: sessions, their status, and the templates."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from orchestrator.adapters.redis.events import SESSION
 from orchestrator.domain import duration, errors
 from orchestrator.domain.people.access import Principal
 from orchestrator.domain.pool.host import Wish
-from orchestrator.domain.sessions.session import Session
-from orchestrator.entrypoints.api import auth, views
+from orchestrator.domain.sessions.session import Session, SessionState
+from orchestrator.entrypoints.api import auth, paging, views
 from orchestrator.entrypoints.api.auth import Caller
 from orchestrator.entrypoints.api.context import Context, context_of
+from orchestrator.entrypoints.api.paging import Cursor
 from orchestrator.services.agents import assignments
-from orchestrator.services.sessions import requests as service
-from orchestrator.services.sessions import versions
+from orchestrator.services.sessions import requests, versions
 
 router = APIRouter(prefix="/api", tags=["sessions"])
 
@@ -40,11 +40,12 @@ class NewSession(BaseModel):
     template: str | None = None
     ttl: str | int | None = None
     fresh: bool = Field(
-        default=False, description="Ask Claude even if the same was made within the last hour."
+        default=False,
+        description="Ask Claude even if an equal prompt was answered within the last hour.",
     )
-    region: str = Field(default="", description="Of the host that it is to run on; empty: any.")
+    region: str = Field(default="", description="Region of the host to run on. Empty: any.")
     labels: dict[str, str] = Field(
-        default={}, description="That its host has to have, all of them."
+        default={}, description="Labels that the host must have, all of them."
     )
 
 
@@ -59,13 +60,13 @@ class Extension(BaseModel):
 @router.post("/sessions", status_code=202)
 def create(
     request: Request,
-    who: Caller,
+    principal: Caller,
     body: NewSession,
     idempotency_key: Annotated[str | None, Header(max_length=IDEMPOTENCY_KEY_MAX)] = None,
 ) -> Response:
-    """Ask for an app. Answers at once; `/api/status/{id}` tells how it goes on."""
+    """Ask for an app. Answers at once. Follow the progress at `/api/status/{id}`."""
     context = context_of(request)
-    asked = service.Request(
+    app_request = requests.Request(
         prompt=body.prompt,
         template=body.template or None,
         ttl_s=None if body.ttl is None else duration.parse(body.ttl),
@@ -73,24 +74,39 @@ def create(
         wish=Wish(region=body.region, labels=body.labels),
         fresh=body.fresh,
     )
-    made = service.create(context.deps, who, asked)
-    if made.template is None:
-        context.board.generations.labels("yes" if made.reused else "no").inc()
-    return _answer(context, made, status_code=202, location=f"/api/status/{made.id}")
+    session = requests.create(context.deps, principal, app_request)
+    if session.template is None:
+        context.metrics.generations.labels("yes" if session.reused else "no").inc()
+    return _answer(context, session, status_code=202, location=f"/api/status/{session.id}")
 
 
-@router.get("/sessions")
+@router.get("/sessions", summary="List own sessions")
 def list_own(
-    request: Request, who: Caller, limit: Annotated[int, Query(ge=1, le=200)] = 50
+    request: Request,
+    principal: Caller,
+    state: Annotated[
+        list[SessionState] | None, Query(description="Only these; may be repeated.")
+    ] = None,
+    cursor: Cursor = None,
+    limit: Annotated[int, Query(ge=1, le=200, description="How many at most.")] = 50,
 ) -> dict[str, Any]:
-    """The caller's own sessions, newest first."""
+    """The caller's own sessions, those that haven't ended first. Newest first within each."""
     context = context_of(request)
-    found = context.deps.store.sessions.list(user_id=who.user_id, limit=limit)
-    return {"sessions": [describe(context, one) for one in found]}
+    own = context.deps.store.sessions.list(
+        user_id=principal.user_id,
+        states=state,
+        after=paging.session_position(cursor),
+        limit=limit,
+    )
+    return {
+        "sessions": [describe(context, session) for session in own],
+        "next": paging.next_sessions(own, limit),
+    }
 
 
 @router.get(
     "/status/{session_id}",
+    summary="Status",
     openapi_extra={
         "parameters": [
             {
@@ -98,76 +114,76 @@ def list_own(
                 "in": "query",
                 "required": False,
                 "schema": {"type": "number", "minimum": 0, "maximum": WAIT_MAX_S},
-                "description": "Seconds to wait for something to change.",
+                "description": "Seconds to wait for a change.",
             }
         ]
     },
 )
 async def status_documented(request: Request, session_id: str) -> Response:
-    """How a session is. With `If-None-Match`, 304 when nothing changed; with `wait`, answers as
-    soon as something does."""
-    del session_id  # for the docs; `status` reads it from the path
+    """The state of a session. With `If-None-Match`, answers 304 if nothing has changed. With
+    `wait`, answers as soon as something changes."""
+    del session_id  # only for the documentation; `status` reads it from the path
     return await status(request)
 
 
 async def status(request: Request) -> Response:
-    """The same, called straight from public_app's first route."""
+    """The same endpoint without FastAPI. public_app's first route calls it directly."""
     context = context_of(request)
     session_id = request.path_params["session_id"]
     wait_s = _wait_of(request)
-    known = request.headers.get("if-none-match")
+    etag = request.headers.get("if-none-match")
     if wait_s <= 0:
-        return await context.look_up(_status, context, request, session_id, known)
-    return await _wait_for_change(context, request, session_id, known, wait_s)
+        return await context.look_up(_status, context, request, session_id, etag)
+    return await _wait_for_change(context, request, session_id, etag, wait_s)
 
 
 @router.post("/sessions/{session_id}/extend")
-def extend(request: Request, who: Caller, session_id: str, body: Extension) -> Response:
-    """Let an app live for longer, counted from now."""
+def extend(request: Request, principal: Caller, session_id: str, body: Extension) -> Response:
+    """Set a new time to live for an app, counted from now."""
     context = context_of(request)
-    found = service.extend(context.deps, who, session_id, duration.parse(body.ttl))
-    return _answer(context, found)
+    session = requests.extend(context.deps, principal, session_id, duration.parse(body.ttl))
+    return _answer(context, session)
 
 
 @router.delete("/sessions/{session_id}", status_code=202)
-def end(request: Request, who: Caller, session_id: str) -> Response:
-    """Let an app end now."""
+def end(request: Request, principal: Caller, session_id: str) -> Response:
+    """End an app now."""
     context = context_of(request)
-    found = service.end(context.deps, who, session_id)
-    return _answer(context, found, status_code=202)
+    session = requests.end(context.deps, principal, session_id)
+    return _answer(context, session, status_code=202)
 
 
 @router.get("/sessions/{session_id}/logs")
 def logs(
     request: Request,
-    who: Caller,
+    principal: Caller,
     session_id: str,
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
 ) -> dict[str, Any]:
     """The last lines that the app printed."""
     context = context_of(request)
-    found = service.get(context.deps, who, session_id)
-    lines = context.deps.store.logs.tail(found.id, limit)
+    session = requests.get(context.deps, principal, session_id)
+    lines = context.deps.store.logs.tail(session.id, limit)
     return {"lines": [{"at": line.at.isoformat(), "text": line.text} for line in lines]}
 
 
 @router.get("/sessions/{session_id}/bundle")
 def bundle(
     request: Request,
-    who: Caller,
+    principal: Caller,
     session_id: str,
     version: Annotated[int | None, Query(ge=1)] = None,
 ) -> Response:
     """The source of the app, as a zip file."""
     deps = context_of(request).deps
-    found = service.get(deps, who, session_id)
-    digest = found.bundle
+    session = requests.get(deps, principal, session_id)
+    digest = session.bundle
     if version is not None:
-        digest = versions.numbered(deps, found, version).sha256
+        digest = versions.get_version(deps, session, version).sha256
     if digest is None:
         raise errors.NotFound("this session has no version yet", code="version_unknown")
     data = assignments.load_bundle(deps.catalog, deps.bundles, digest)
-    name = f"{found.template or 'app'}-{found.id[4:12]}.zip"
+    name = f"{session.template or 'app'}-{session.id[4:12]}.zip"
     return Response(
         bundle_store.as_zip(data),
         media_type="application/zip",
@@ -177,74 +193,79 @@ def bundle(
 
 @router.get("/templates", tags=["templates"])
 def templates(request: Request) -> dict[str, Any]:
-    """Apps that start at once, without Claude."""
+    """Ready-made apps, which start at once, without Claude."""
     return views.templates(context_of(request).deps.catalog.list())
 
 
-def describe(context: Context, found: Session) -> dict[str, Any]:
+def describe(context: Context, session: Session) -> dict[str, Any]:
     """A session as its owner sees it."""
-    return _status_of(context, found, beside(context, found))
+    return _describe(context, session, load_details(context, session))
 
 
-def beside(context: Context, found: Session) -> views.Beside:
-    """What belongs to a session and isn't in its row."""
+def load_details(context: Context, session: Session) -> views.SessionDetails:
+    """What a status shows of a session besides its own row."""
     deps = context.deps
-    return views.Beside(
-        position=service.queue_position(deps, found),
-        change=deps.store.changes.get(found.id, found.turns.given) if found.changing else None,
-        offer=service.offer(deps, found),
+    number = session.turns.started
+    return views.SessionDetails(
+        position=requests.queue_position(deps, session),
+        change=deps.store.changes.get(session.id, number) if session.is_changing else None,
+        offer=requests.suggest_template(deps, session),
     )
 
 
-def _status_of(context: Context, found: Session, aside: views.Beside) -> dict[str, Any]:
-    return views.status(found, aside, context.deps.clock.now(), context.settings)
+def _describe(context: Context, session: Session, details: views.SessionDetails) -> dict[str, Any]:
+    return views.status(session, details, context.deps.clock.now(), context.settings)
 
 
 def _answer(
-    context: Context, found: Session, *, status_code: int = 200, location: str | None = None
+    context: Context, session: Session, *, status_code: int = 200, location: str | None = None
 ) -> Response:
-    aside = beside(context, found)
-    headers = {"ETag": views.etag(found, aside.position), **_NO_CACHE}
+    details = load_details(context, session)
+    headers = {"ETag": views.etag(session, details.position), **_NO_CACHE}
     if location is not None:
         headers["Location"] = location
-    body = _status_of(context, found, aside)
+    body = _describe(context, session, details)
     return JSONResponse(body, status_code=status_code, headers=headers)
 
 
-def _status(context: Context, request: Request, session_id: str, known: str | None) -> Response:
-    who = auth.principal(request)
-    return _fresh(context, who, session_id, known) or Response(status_code=304, headers=_NO_CACHE)
+def _status(context: Context, request: Request, session_id: str, etag: str | None) -> Response:
+    principal = auth.principal(request)
+    changed = _changed_status(context, principal, session_id, etag)
+    return changed or Response(status_code=304, headers=_NO_CACHE)
 
 
-def _fresh(context: Context, who: Principal, session_id: str, known: str | None) -> Response | None:
-    """The status, or None when it is what the caller knows."""
-    found = service.get(context.deps, who, session_id)
-    position = service.queue_position(context.deps, found)
-    tag = views.etag(found, position)
-    if known == tag:
+def _changed_status(
+    context: Context, principal: Principal, session_id: str, etag: str | None
+) -> Response | None:
+    """The status, or None if it still has the tag `etag`."""
+    session = requests.get(context.deps, principal, session_id)
+    position = requests.queue_position(context.deps, session)
+    current_etag = views.etag(session, position)
+    if etag == current_etag:
         return None
-    return JSONResponse(describe(context, found), headers={"ETag": tag, **_NO_CACHE})
+    return JSONResponse(describe(context, session), headers={"ETag": current_etag, **_NO_CACHE})
 
 
 async def _wait_for_change(
-    context: Context, request: Request, session_id: str, known: str | None, wait_s: float
+    context: Context, request: Request, session_id: str, etag: str | None, wait_s: float
 ) -> Response:
-    who = await context.look_up(auth.principal, request)
-    if known is None:
-        now = await context.look_up(_fresh, context, who, session_id, None)
-        known = now.headers["etag"] if now is not None else None
-    ends = time.monotonic() + wait_s
+    """The status as soon as it no longer has the tag `etag`, or when `wait_s` have passed."""
+    principal = await context.look_up(auth.principal, request)
+    if etag is None:
+        first = await context.look_up(_changed_status, context, principal, session_id, None)
+        etag = first.headers["etag"] if first is not None else None
+    deadline_s = time.monotonic() + wait_s
     with context.hub.watch(SESSION + session_id) as watch:
         while True:
-            changed = await context.look_up(_fresh, context, who, session_id, known)
+            changed = await context.look_up(_changed_status, context, principal, session_id, etag)
             if changed is not None:
                 return changed
-            left = ends - time.monotonic()
-            if left <= 0 or context.hub.closed:
+            remaining_s = deadline_s - time.monotonic()
+            if remaining_s <= 0 or context.hub.closed:
                 break
-            await watch.news(min(left, context.hub.recheck_s))
+            await watch.wait(min(remaining_s, context.hub.recheck_s))
     if request.headers.get("if-none-match") is not None:
-        return Response(status_code=304, headers={"ETag": known or "", **_NO_CACHE})
+        return Response(status_code=304, headers={"ETag": etag or "", **_NO_CACHE})
     return await context.look_up(_status, context, request, session_id, None)
 
 

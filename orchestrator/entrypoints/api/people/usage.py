@@ -1,4 +1,4 @@
-"""What was spent on calls to the model: one's own, and for operators everybody's."""
+"""Endpoints for the cost of calls to the model: the caller's own, and for operators everybody's."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from orchestrator.domain.llm import budgets
 from orchestrator.domain.llm.budgets import Account, Spend
 from orchestrator.domain.llm.pricing import MICRO
-from orchestrator.domain.llm.usage import By, UsageSum
+from orchestrator.domain.llm.usage import GroupBy, UsageSum
 from orchestrator.entrypoints.api import auth
 from orchestrator.entrypoints.api.auth import Caller
 from orchestrator.entrypoints.api.context import context_of
@@ -24,67 +24,69 @@ Limit = Annotated[int, Query(ge=1, le=1000)]
 Days = Annotated[int, Query(ge=1, le=366)]
 
 
-@router.get("/usage")
-def own(request: Request, who: Caller, days: Days = 30) -> dict[str, Any]:
-    """The caller's calls of the last days, and what is left of today's budget."""
+@router.get("/usage", summary="Own usage")
+def own(request: Request, principal: Caller, days: Days = 30) -> dict[str, Any]:
+    """The caller's calls of the last `days` days, and what is left of today's budget."""
     context = context_of(request)
     now = context.deps.clock.now()
     since = now - timedelta(days=days)
-    account, spent = spending.standing(context.deps, who.user_id, now)
+    account, spent = spending.get_user_budget(context.deps, principal.user_id, now)
     sums = context.deps.store.usage.sums
     return {
         "since": since.isoformat(),
-        "by_day": rows(sums(By.DAY, since=since, user_id=who.user_id, limit=days + 1)),
-        "by_model": rows(sums(By.MODEL, since=since, user_id=who.user_id)),
-        "by_session": rows(sums(By.SESSION, since=since, user_id=who.user_id)),
+        "by_day": sums_as_json(
+            sums(GroupBy.DAY, since=since, user_id=principal.user_id, limit=days + 1)
+        ),
+        "by_model": sums_as_json(sums(GroupBy.MODEL, since=since, user_id=principal.user_id)),
+        "by_session": sums_as_json(sums(GroupBy.SESSION, since=since, user_id=principal.user_id)),
         "budget": _budget(account, spent),
     }
 
 
-@admin_router.get("/usage")
+@admin_router.get("/usage", summary="Everybody's usage")
 def everybodys(
-    request: Request, by: By = By.DAY, days: Days = 30, limit: Limit = 100
+    request: Request, by: GroupBy = GroupBy.DAY, days: Days = 30, limit: Limit = 100
 ) -> dict[str, Any]:
-    """Everybody's calls of the last days, summed up by user, day, model, session or provider."""
+    """Everybody's calls of the last `days` days, by user, day, model, session or provider."""
     context = context_of(request)
     since = context.deps.clock.now() - timedelta(days=days)
-    found = context.deps.store.usage.sums(by, since=since, limit=limit)
+    sums = context.deps.store.usage.sums
     return {
         "by": by,
         "since": since.isoformat(),
         "prices_of": context.deps.policy.prices.date,
-        "rows": rows(found),
-        "total": total(rows(context.deps.store.usage.sums(By.DAY, since=since, limit=1000))),
+        "rows": sums_as_json(sums(by, since=since, limit=limit)),
+        "total": add_up(sums_as_json(sums(GroupBy.DAY, since=since, limit=1000))),
     }
 
 
-def rows(sums: Sequence[UsageSum]) -> list[dict[str, Any]]:
+def sums_as_json(sums: Sequence[UsageSum]) -> list[dict[str, Any]]:
     """Sums of calls as JSON. `cost_usd` is exact to the micro-dollar."""
     return [
         {
-            "key": one.key,
-            "calls": one.calls,
-            "input_tokens": one.counts.input,
-            "output_tokens": one.counts.output,
-            "cache_write_tokens": one.counts.cache_write_5m + one.counts.cache_write_1h,
-            "cache_read_tokens": one.counts.cache_read,
-            "cost_usd": one.micro_usd / MICRO,
-            "last_at": one.last_at.isoformat(),
+            "key": group.key,
+            "calls": group.calls,
+            "input_tokens": group.counts.input,
+            "output_tokens": group.counts.output,
+            "cache_write_tokens": group.counts.cache_write_5m + group.counts.cache_write_1h,
+            "cache_read_tokens": group.counts.cache_read,
+            "cost_usd": group.micro_usd / MICRO,
+            "last_at": group.last_at.isoformat(),
         }
-        for one in sums
+        for group in sums
     ]
 
 
-def total(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What `rows` add up to."""
+def add_up(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The sum of what `sums_as_json` returned."""
     names = ("calls", "input_tokens", "output_tokens", "cache_write_tokens", "cache_read_tokens")
-    sums: dict[str, Any] = {name: sum(part[name] for part in parts) for name in names}
-    return {**sums, "cost_usd": round(sum(part["cost_usd"] for part in parts), 6)}
+    totals: dict[str, Any] = {name: sum(row[name] for row in rows) for name in names}
+    return {**totals, "cost_usd": round(sum(row["cost_usd"] for row in rows), 6)}
 
 
 def _budget(account: Account, spent: Spend) -> dict[str, Any]:
-    """Of today. `null` where there is no limit; what is set aside for calls under way is spent."""
-    tokens, micro_usd = budgets.left(spent, account.limit)
+    """Today's budget. `null` means no limit. What running calls have reserved counts as spent."""
+    tokens, micro_usd = budgets.remaining(spent, account.limit)
     return {
         "limit_usd": account.limit.micro_usd / MICRO if account.limit.micro_usd else None,
         "left_usd": None if micro_usd is None else micro_usd / MICRO,

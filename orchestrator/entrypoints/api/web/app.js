@@ -1,7 +1,8 @@
-// Loads the page. Where Docker runs beside the browser, each container that comes or goes is a
-// network change, and Chromium then drops what it is loading: one more try repairs that.
+// Loads page.js, and reloads the page once if that fails. If Docker runs on the same machine as the
+// browser, each container that starts or stops changes the network. Chromium then aborts what it is
+// loading, and a second try succeeds.
 
-const RELOADED = "spawn.reloaded";
+const RELOADED_KEY = "spawn.reloaded";
 
 import("./page.js").then(
   () => remember(false),
@@ -11,13 +12,14 @@ import("./page.js").then(
   },
 );
 
-// False when it was so already, or can't be remembered: a reload must not follow a reload.
+// Stores whether this tab was reloaded. Returns false if nothing changed or storage is off, so that
+// a reload never follows a reload.
 function remember(reloaded) {
   try {
-    const before = sessionStorage.getItem(RELOADED) !== null;
-    if (reloaded) sessionStorage.setItem(RELOADED, "1");
-    else sessionStorage.removeItem(RELOADED);
-    return before !== reloaded;
+    const wasReloaded = sessionStorage.getItem(RELOADED_KEY) !== null;
+    if (reloaded) sessionStorage.setItem(RELOADED_KEY, "1");
+    else sessionStorage.removeItem(RELOADED_KEY);
+    return wasReloaded !== reloaded;
   } catch {
     return false;
   }

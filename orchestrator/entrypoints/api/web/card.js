@@ -1,25 +1,25 @@
-// The card of one session: progress, link, time left, what went wrong, and what can be done. What
-// follows its first version is in changes.js.
+// The card of one session: progress, link, remaining time, failure, and the actions. Messages and
+// versions are in changes.js.
 
 import { bundleAddress, endSession, extendSession, logLines, serverNow } from "./api.js";
 import { isChanged, renderChanges, setUpChanges } from "./changes.js";
 import { $, announce, setAlert, setBar, setHidden, setLink, setText } from "./dom.js";
 import { changeLine, runningLine } from "./phrases.js";
 import {
-  clock, dayAndTime, emojiOf, explain, hasEnded, isUnderWay, labelOf, queuePlace, seconds, STEPS,
-  titleOf, ttlMs,
+  clockText, dayAndTimeText, emojiOf, explain, hasEnded, isUnderWay, labelOf, queueText, secondsText,
+  STEPS, titleOf, ttlMs,
 } from "./words.js";
 
-const COPIED_MS = 2000;
-const ABOUT_EQUAL_MS = 60000;
+const COPIED_NOTE_MS = 2000;
+const EQUAL_WITHIN_MS = 60000;
 
 let shown = null; // the Status on the card
-const ending = new Set(); // ids whose end was asked for here
-let calls = null;
+const ending = new Set(); // ids of sessions that the visitor asked to end
+let callbacks = null;
 
-// changed(status): an answer came from here. again(request) -> promise. edit(prompt).
-export function setUpCard(given) {
-  calls = given;
+// Calls changed(status) after an action here, again(request) -> promise, and edit(prompt).
+export function setUpCard(handlers) {
+  callbacks = handlers;
   $("copy").addEventListener("click", copyLink);
   $("extend").addEventListener("submit", extend);
   $("extend-ttl").addEventListener("change", tickCard);
@@ -29,11 +29,11 @@ export function setUpCard(given) {
     $("confirm").returnValue = "";
   });
   $("again").addEventListener("click", tryAgain);
-  $("edit").addEventListener("click", () => calls.edit(shown.prompt));
+  $("edit").addEventListener("click", () => callbacks.edit(shown.prompt));
   $("offer").addEventListener("click", takeOffer);
   $("anew").addEventListener("click", makeAnew);
   $("log").addEventListener("toggle", showLog);
-  setUpChanges({ changed: given.changed, loaded: () => renderStage(shown) });
+  setUpChanges({ changed: handlers.changed, loaded: () => renderStage(shown) });
 }
 
 export const isEnding = (id) => ending.has(id);
@@ -46,8 +46,8 @@ export function focusCard() {
 export function renderCard(status, templates, isLost) {
   const before = shown;
   shown = status;
-  if (before?.session_id !== status.session_id) turnTo(status, templates);
-  else tellNews(before, status);
+  if (before?.session_id !== status.session_id) reset(status, templates);
+  else announceNews(before, status);
   setHidden($("session"), false);
   setHidden($("session-link-state"), !isLost || hasEnded(status));
   renderHead(status, templates);
@@ -62,18 +62,18 @@ export function renderCard(status, templates, isLost) {
   if ($("log").open && before !== status) showLog();
 }
 
-// Once a second: what changes by time alone.
+// Called once a second. Updates what changes with time alone.
 export function tickCard() {
   if (!shown) return;
-  const left = Date.parse(shown.expires_at) - serverNow();
-  setText($("countdown"), clock(left));
-  setText($("expires-at"), `(${dayAndTime(new Date(shown.expires_at))})`);
-  const shorter = ttlMs($("extend-ttl").value) < left - ABOUT_EQUAL_MS;
-  setText($("extend-button"), shorter ? "Shorten" : "Extend");
+  const leftMs = Date.parse(shown.expires_at) - serverNow();
+  setText($("countdown"), clockText(leftMs));
+  setText($("expires-at"), `(${dayAndTimeText(new Date(shown.expires_at))})`);
+  const isShorter = ttlMs($("extend-ttl").value) < leftMs - EQUAL_WITHIN_MS;
+  setText($("extend-button"), isShorter ? "Shorten" : "Extend");
   if (!hasEnded(shown)) renderSteps(shown);
 }
 
-function turnTo(status, templates) {
+function reset(status, templates) {
   const tint = templates.get(status.template)?.accent;
   if (tint) $("session").style.setProperty("--tint", tint);
   else $("session").style.removeProperty("--tint");
@@ -91,9 +91,9 @@ function renderHead(status, templates) {
   const title = titleOf(status, templates);
   setText($("session-title"), title);
   setText($("session-emoji"), emojiOf(status, templates));
-  const more = status.prompt.trim();
-  setHidden($("session-prompt"), !more || more === title);
-  setText($("session-prompt"), more);
+  const prompt = status.prompt.trim();
+  setHidden($("session-prompt"), !prompt || prompt === title);
+  setText($("session-prompt"), prompt);
   setText($("session-state"), labelOf(status));
   $("session-state").dataset.state = status.status;
   setHidden($("reused"), !status.reused || !status.url);
@@ -101,13 +101,13 @@ function renderHead(status, templates) {
 
 function renderProgress(status) {
   const label = labelOf(status);
-  const place = status.status === "queued" ? queuePlace(status.queue_position) : "";
+  const queue = status.status === "queued" ? queueText(status.queue_position) : "";
   const attempt = status.attempt > 1 && isUnderWay(status) ? `attempt ${status.attempt}` : "";
-  const told = [nowOf(status) || label, place, attempt].filter(Boolean).join(" · ");
-  setText($("session-message"), told);
+  const parts = [progressLine(status) || label, queue, attempt];
+  setText($("session-message"), parts.filter(Boolean).join(" · "));
   setHidden($("session-progress"), status.status === "failed");
   setHidden($("bar"), !isUnderWay(status) && status.status !== "ready");
-  $("bar").classList.toggle("rests", status.status === "ready"); // keeps its place for the next change
+  $("bar").classList.toggle("rests", status.status === "ready"); // keeps its space for the next change
   setHidden($("session-percent"), !isUnderWay(status));
   setText($("session-percent"), `${status.progress} %`);
   $("bar").setAttribute("aria-valuenow", String(status.progress));
@@ -115,45 +115,45 @@ function renderProgress(status) {
   setBar($("bar"), status.progress);
 }
 
-function nowOf(status) {
+function progressLine(status) {
   if (status.change) return changeLine(status);
   return status.status === "ready" ? runningLine(status) : status.message;
 }
 
-// The steps tell how the first version came about; once it is changed, the line and the bar stay.
+// The steps show how the first version is made. After the first change, line and bar replace them.
 function renderStage(status) {
-  const served = Boolean(status.url);
-  if (served) $("session").dataset.served = isChanged(status) ? "changed" : "first";
+  const isServed = Boolean(status.url);
+  if (isServed) $("session").dataset.served = isChanged(status) ? "changed" : "first";
   else delete $("session").dataset.served;
 }
 
 function renderSteps(status) {
-  const spent = new Map(status.phases.map((phase) => [phase.name, phase.seconds]));
+  const secondsByStep = new Map(status.phases.map((phase) => [phase.name, phase.seconds]));
   const current = STEPS.indexOf(status.status);
   const reached = status.phases.map((phase) => phase.name).filter((name) => STEPS.includes(name));
-  const broken = status.status === "failed" ? reached.at(-1) : null;
+  const failedStep = status.status === "failed" ? reached.at(-1) : null;
   for (const item of $("steps").children) {
     const name = item.dataset.step;
-    const place = STEPS.indexOf(name);
-    const isPast = place < current || (current < 0 && spent.has(name));
-    // A template is not generated; a fast start skips steps between two polls.
-    setHidden(item, name === "generating" && Boolean(status.template) && !spent.has(name));
-    item.className = name === broken ? "broken" : place === current ? "current" : isPast ? "past" : "";
-    if (place === current) item.setAttribute("aria-current", "step");
+    const index = STEPS.indexOf(name);
+    const isPast = index < current || (current < 0 && secondsByStep.has(name));
+    // A template has no generating step. A fast start can skip steps between two polls.
+    setHidden(item, name === "generating" && Boolean(status.template) && !secondsByStep.has(name));
+    item.className = name === failedStep ? "broken" : index === current ? "current" : isPast ? "past" : "";
+    if (index === current) item.setAttribute("aria-current", "step");
     else item.removeAttribute("aria-current");
-    setText(item.querySelector("small"), secondsOf(name, status, spent));
+    setText(item.querySelector("small"), durationOf(name, status, secondsByStep));
   }
 }
 
-function secondsOf(name, status, spent) {
+function durationOf(name, status, secondsByStep) {
   if (name === "ready") {
     if (status.status !== "ready") return "";
-    const total = STEPS.slice(0, -1).reduce((sum, step) => sum + (spent.get(step) ?? 0), 0);
-    return `after ${seconds(total)}`;
+    const total = STEPS.slice(0, -1).reduce((sum, step) => sum + (secondsByStep.get(step) ?? 0), 0);
+    return `after ${secondsText(total)}`;
   }
-  if (!spent.has(name)) return "";
-  const since = name === status.status ? (performance.now() - status.arrived_ms) / 1000 : 0;
-  return seconds(spent.get(name) + since);
+  if (!secondsByStep.has(name)) return "";
+  const sinceArrival = name === status.status ? (performance.now() - status.arrived_ms) / 1000 : 0;
+  return secondsText(secondsByStep.get(name) + sinceArrival);
 }
 
 function renderLink(status) {
@@ -163,22 +163,22 @@ function renderLink(status) {
 }
 
 function renderFailure(status) {
-  const failed = status.status === "failed";
-  setHidden($("session-failure"), !failed);
-  setText($("failure-code"), failed ? (status.error?.code ?? "") : "");
-  setText($("failure-message"), failed ? (status.error?.message || status.message) : "");
+  const isFailed = status.status === "failed";
+  setHidden($("session-failure"), !isFailed);
+  setText($("failure-code"), isFailed ? (status.error?.code ?? "") : "");
+  setText($("failure-message"), isFailed ? (status.error?.message || status.message) : "");
   setHidden($("offer"), !status.offer);
   setText($("offer"), status.offer ? `Start ${status.offer.title} instead` : "");
 }
 
 function renderActions(status) {
-  const over = hasEnded(status) || status.status === "destroying";
-  const asked = ending.has(status.session_id);
-  setHidden($("expiry"), over);
-  setHidden($("extend"), !status.url || asked);
-  setHidden($("delete"), over);
-  $("delete").setAttribute("aria-disabled", String(asked));
-  setText($("delete"), asked ? "Deleting…" : "Delete");
+  const isOver = hasEnded(status) || status.status === "destroying";
+  const isDeleting = ending.has(status.session_id);
+  setHidden($("expiry"), isOver);
+  setHidden($("extend"), !status.url || isDeleting);
+  setHidden($("delete"), isOver);
+  $("delete").setAttribute("aria-disabled", String(isDeleting));
+  setText($("delete"), isDeleting ? "Deleting…" : "Delete");
   setHidden($("again"), !hasEnded(status));
   setText($("again"), status.status === "failed" ? "Try again" : "Make it again");
   $("again").classList.toggle("primary", status.status === "failed");
@@ -187,27 +187,28 @@ function renderActions(status) {
   $("download").href = bundleAddress(status.session_id);
 }
 
-// How a change ended is told by changes.js, which knows what came of it.
-function tellNews(before, status) {
+// changes.js announces how a change ended: it knows the result.
+function announceNews(before, status) {
   if (status.change) {
     if (status.change.number !== before.change?.number) announce(`${changeLine(status)}.`);
   } else if (before.status !== status.status && !(before.change && status.status === "ready")) {
-    announce(spoken(status));
+    announce(announcementOf(status));
   }
 }
 
-function spoken(status) {
+function announcementOf(status) {
   if (status.status === "ready") return "Your app is ready. Its link is at the top of the card.";
   if (status.status === "failed") return `This didn’t work. ${status.message}`;
   return status.message || labelOf(status);
 }
 
-async function attempt(box, what, field = null) {
+// Runs an action. If it fails, shows why in `alert`, and returns null.
+async function attempt(alert, action, field = null) {
   clearProblems();
   try {
-    return await what();
+    return await action();
   } catch (problem) {
-    setAlert(box, explain(problem), field);
+    setAlert(alert, explain(problem), field);
     return null;
   }
 }
@@ -218,41 +219,41 @@ async function extend(event) {
   const ttl = $("extend-ttl").value;
   const status = await attempt($("extend-error"), () => extendSession(id, ttl), $("extend-ttl"));
   if (!status) return;
-  calls.changed(status);
-  announce(`Kept until ${dayAndTime(new Date(status.expires_at))}.`);
+  callbacks.changed(status);
+  announce(`Kept until ${dayAndTimeText(new Date(status.expires_at))}.`);
 }
 
 async function end() {
   const id = shown.session_id;
   if (ending.has(id)) return;
   ending.add(id);
-  calls.changed(shown);
+  callbacks.changed(shown);
   const status = await attempt($("session-error"), () => endSession(id));
   if (!status) ending.delete(id);
-  calls.changed(status ?? shown);
+  callbacks.changed(status ?? shown);
   if (status) focusCard();
 }
 
 async function tryAgain() {
   const { prompt, template } = shown;
-  await attempt($("session-error"), () => calls.again({ prompt, template }));
+  await attempt($("session-error"), () => callbacks.again({ prompt, template }));
 }
 
 async function makeAnew() {
   const { prompt, template } = shown;
-  await attempt($("session-error"), () => calls.again({ prompt, template, fresh: true }));
+  await attempt($("session-error"), () => callbacks.again({ prompt, template, fresh: true }));
 }
 
 async function takeOffer() {
   const { template } = shown.offer;
-  await attempt($("session-error"), () => calls.again({ prompt: "", template }));
+  await attempt($("session-error"), () => callbacks.again({ prompt: "", template }));
 }
 
 async function copyLink() {
-  const done = await copy(shown.url);
-  $("copy").textContent = done ? "Copied ✓" : "Press Ctrl+C";
-  announce(done ? "Link copied." : "The link is selected; copy it with Ctrl+C.");
-  setTimeout(() => setText($("copy"), "Copy link"), COPIED_MS);
+  const isCopied = await copy(shown.url);
+  $("copy").textContent = isCopied ? "Copied ✓" : "Press Ctrl+C";
+  announce(isCopied ? "Link copied." : "The link is selected; copy it with Ctrl+C.");
+  setTimeout(() => setText($("copy"), "Copy link"), COPIED_NOTE_MS);
 }
 
 async function copy(text) {
@@ -260,7 +261,7 @@ async function copy(text) {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    // No clipboard on plain http: select the address, and ask the old way.
+    // Browsers have no clipboard API on plain http: select the address, and copy it the old way.
     getSelection().selectAllChildren($("open-url"));
     return document.execCommand("copy");
   }

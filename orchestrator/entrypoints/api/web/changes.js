@@ -1,5 +1,5 @@
-// What has become of the app on the card since its first prompt: messages, versions, cost. card.js
-// hands over each status; only one that tells of something new has them loaded again.
+// The history of the app on the card since its first prompt: messages, versions, cost. card.js hands
+// over each status. The history is loaded again only if the status shows that something has changed.
 
 import { listMessages, listVersions, usageOf } from "./api.js";
 import { renderConversation, setUpConversation } from "./conversation.js";
@@ -12,50 +12,51 @@ const RETRY_MS = 4000;
 const RETRY_MAX_MS = 30000;
 const NOTHING = { messages: [], versions: [], usage: null };
 
-let calls = null;
+let callbacks = null;
 let shown = null; // the Status on the card
-let known = NOTHING; // of its session
-let told = ""; // the gist of the status that `known` was loaded for, or is being loaded for
-let open = new Set(); // numbers of the messages that weren't over when last looked at
-let round = 0; // an answer of an earlier round is out of date
-let retry = 0;
+let history = NOTHING; // of its session
+let loadedKey = ""; // historyKey of the status that `history` was loaded for, or is being loaded for
+let openNumbers = new Set(); // numbers of the messages that weren't over at the last rendering
+let round = 0; // an answer to an earlier round is out of date
+let retryTimer = 0;
 
-// changed(status): an answer came from here. loaded(): `isChanged` may say something else now.
-export function setUpChanges(given) {
-  calls = given;
-  setUpConversation({ asked });
-  setUpVersions({ asked });
+// Calls changed(status) after an action here, and loaded() when `isChanged` may have changed.
+export function setUpChanges(handlers) {
+  callbacks = handlers;
+  setUpConversation({ added });
+  setUpVersions({ added });
 }
 
-// Whether anything was ever asked of it beyond its first prompt.
+// Whether the user ever asked for a change after the first prompt.
 export function isChanged(status) {
-  const asked = Boolean(status.change) || status.waiting > 0 || status.version > 1;
-  return asked || (shown?.session_id === status.session_id && known.messages.length > 0);
+  const hasChange = Boolean(status.change) || status.waiting > 0 || status.version > 1;
+  return hasChange || (shown?.session_id === status.session_id && history.messages.length > 0);
 }
 
 export function renderChanges(status) {
   if (shown?.session_id !== status.session_id) {
-    known = NOTHING;
-    open = new Set();
+    history = NOTHING;
+    openNumbers = new Set();
   }
   shown = status;
-  if (gist(status) !== told) {
-    told = gist(status);
+  if (historyKey(status) !== loadedKey) {
+    loadedKey = historyKey(status);
     load(0);
   }
   render();
 }
 
-// Without what moves on by itself: while something is made, most polls bring progress and no more.
-function gist(status) {
+// The parts of a status that can mean new messages, versions or costs. Progress is left out: during
+// a change most polls bring nothing else.
+function historyKey(status) {
   const { session_id: id, status: state, attempt, version, change, waiting } = status;
-  const before = status.phases.filter((phase) => phase.name !== state);
-  return JSON.stringify([id, state, attempt, version, change?.number, waiting, before]);
+  const pastPhases = status.phases.filter((phase) => phase.name !== state);
+  return JSON.stringify([id, state, attempt, version, change?.number, waiting, pastPhases]);
 }
 
 async function load(failures) {
-  clearTimeout(retry);
-  const mine = ++round;
+  clearTimeout(retryTimer);
+  const ownRound = ++round;
   const id = shown.session_id;
   const hasRun = Boolean(shown.url) || hasEnded(shown);
   try {
@@ -64,36 +65,37 @@ async function load(failures) {
       hasRun ? listVersions(id) : [],
       hasRun ? usageOf(id) : null,
     ]);
-    if (mine !== round) return;
-    known = { messages, versions, usage };
+    if (ownRound !== round) return;
+    history = { messages, versions, usage };
     render();
-    calls.loaded();
+    callbacks.loaded();
   } catch (problem) {
-    if (mine !== round || !problem.isOutage) return;
-    const wait_ms = Math.min(RETRY_MAX_MS, RETRY_MS * 2 ** failures);
-    retry = setTimeout(() => load(failures + 1), wait_ms);
+    if (ownRound !== round || !problem.isOutage) return;
+    const pauseMs = Math.min(RETRY_MAX_MS, RETRY_MS * 2 ** failures);
+    retryTimer = setTimeout(() => load(failures + 1), pauseMs);
   }
 }
 
 function render() {
-  renderConversation(shown, known.messages);
-  renderVersions(shown, known);
-  tellOutcome();
+  renderConversation(shown, history.messages);
+  renderVersions(shown, history);
+  announceOutcome();
 }
 
-// Of the last one that is over now and wasn't before: one sentence, however many there were.
-function tellOutcome() {
-  const last = known.messages.at(-1)?.number;
-  const isOver = (one) => ["done", "failed"].includes(stateOf(one, shown, last));
-  const news = known.messages.filter((one) => isOver(one) && open.has(one.number)).at(-1);
-  open = new Set(known.messages.filter((one) => !isOver(one)).map((one) => one.number));
-  if (news && !hasEnded(shown)) announce(outcomeOf(news, versionBefore(news, known.messages), shown));
+// Announces how a change ended. If several ended since the last rendering, only the latest of them.
+function announceOutcome() {
+  const { messages } = history;
+  const lastNumber = messages.at(-1)?.number;
+  const isOver = (message) => ["done", "failed"].includes(stateOf(message, shown, lastNumber));
+  const ended = messages.filter((message) => isOver(message) && openNumbers.has(message.number)).at(-1);
+  openNumbers = new Set(messages.filter((message) => !isOver(message)).map(({ number }) => number));
+  if (ended && !hasEnded(shown)) announce(outcomeOf(ended, versionBefore(ended, messages), shown));
 }
 
-function asked({ message, session }) {
+function added({ message, session }) {
   if (session.session_id === shown.session_id) {
-    const others = known.messages.filter((one) => one.number !== message.number);
-    known = { ...known, messages: [...others, message] };
+    const others = history.messages.filter(({ number }) => number !== message.number);
+    history = { ...history, messages: [...others, message] };
   }
-  calls.changed(session);
+  callbacks.changed(session);
 }

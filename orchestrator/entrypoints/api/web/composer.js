@@ -1,13 +1,13 @@
-// The prompt box: what to ask for, how long to keep it, and what was wrong with it.
+// The form for a new app: the prompt, how long to keep the app, and what was wrong with the input.
 
 import { $, onSendKeys, setAlert, setHidden } from "./dom.js";
 import { draftOf, keepDraft } from "./drafts.js";
 import { explain } from "./words.js";
 
-const DRAFT = "prompt";
-const ABOUT_PROMPT = ["prompt_empty", "prompt_too_large", "prompt_not_text", "generation_unavailable"];
+const DRAFT_KEY = "prompt";
+const PROMPT_ERRORS = ["prompt_empty", "prompt_too_large", "prompt_not_text", "generation_unavailable"];
 
-// start(request) -> promise; suggest(names, into) fills a box with templates to click.
+// start(request) -> promise. suggest(names, container) fills an element with buttons for templates.
 export function setUpComposer({ start, suggest }) {
   const form = $("composer");
   form.addEventListener("submit", (event) => {
@@ -16,7 +16,7 @@ export function setUpComposer({ start, suggest }) {
   });
   onSendKeys($("prompt"), () => form.requestSubmit());
   $("prompt").addEventListener("input", () => {
-    keepDraft(DRAFT, $("prompt").value);
+    keepDraft(DRAFT_KEY, $("prompt").value);
     if ($("prompt").hasAttribute("aria-invalid")) clearProblems();
   });
   $("ttl").addEventListener("change", () => setAlert($("ttl-error"), "", $("ttl")));
@@ -24,7 +24,7 @@ export function setUpComposer({ start, suggest }) {
     const { prompt } = event.target.dataset;
     if (prompt) fillPrompt(prompt);
   });
-  $("prompt").value ||= draftOf(DRAFT);
+  $("prompt").value ||= draftOf(DRAFT_KEY);
 }
 
 export function chosenTtl() {
@@ -34,13 +34,13 @@ export function chosenTtl() {
 export function fillPrompt(text) {
   const prompt = $("prompt");
   prompt.value = text;
-  keepDraft(DRAFT, text);
+  keepDraft(DRAFT_KEY, text);
   clearProblems();
   prompt.focus();
   prompt.setSelectionRange(text.length, text.length);
 }
 
-// Next to the time, if it is about the time. True when it was.
+// Shows a problem with the time to live next to that field. Returns false for other problems.
 export function showTtlProblem(problem) {
   if (problem.field !== "ttl" && problem.code !== "ttl_out_of_range") return false;
   setAlert($("ttl-error"), explain(problem), $("ttl"));
@@ -58,12 +58,12 @@ export function clearProblems() {
 
 async function submit(start, suggest) {
   clearProblems();
-  const asked = $("prompt").value;
+  const prompt = $("prompt").value;
   setBusy(true);
   try {
-    await start({ prompt: asked, template: null, ttl: chosenTtl() });
-    if ($("prompt").value === asked) $("prompt").value = "";
-    keepDraft(DRAFT, $("prompt").value);
+    await start({ prompt, template: null, ttl: chosenTtl() });
+    if ($("prompt").value === prompt) $("prompt").value = "";
+    keepDraft(DRAFT_KEY, $("prompt").value);
   } catch (problem) {
     showProblem(problem, suggest);
   } finally {
@@ -73,21 +73,21 @@ async function submit(start, suggest) {
 
 function showProblem(problem, suggest) {
   if (showTtlProblem(problem)) return;
-  const aboutPrompt = problem.field === "prompt" || problem.status === 413;
-  if (!aboutPrompt && !ABOUT_PROMPT.includes(problem.code)) {
+  const isAboutPrompt = problem.field === "prompt" || problem.status === 413;
+  if (!isAboutPrompt && !PROMPT_ERRORS.includes(problem.code)) {
     setAlert($("composer-error"), explain(problem));
     return;
   }
   setAlert($("prompt-error"), explain(problem), $("prompt"));
   if (problem.code === "generation_unavailable") {
-    setHidden($("examples"), true); // they would all be turned down
+    setHidden($("examples"), true); // they would all be refused
     suggest(problem.members.templates, $("suggested"));
   }
   $("prompt").focus();
 }
 
-// aria-disabled, not disabled: focus stays where it is.
-function setBusy(busy) {
-  $("submit").setAttribute("aria-disabled", String(busy));
-  $("submit").textContent = busy ? "Sending…" : "Make this app";
+// aria-disabled, not disabled: a disabled button would lose the focus.
+function setBusy(isBusy) {
+  $("submit").setAttribute("aria-disabled", String(isBusy));
+  $("submit").textContent = isBusy ? "Sending…" : "Make this app";
 }

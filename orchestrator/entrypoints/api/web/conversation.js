@@ -1,4 +1,4 @@
-// What the user asked to be changed and how it ended, and the field for the next message.
+// The changes that the user asked for, with their results, and the field for the next message.
 
 import { sendMessage } from "./api.js";
 import { $, announce, fromTemplate, onSendKeys, placeRows, setAlert, setHidden, setText } from "./dom.js";
@@ -12,13 +12,13 @@ import { hasEnded } from "./words.js";
 const AT_END_PX = 32;
 
 let shown = null; // the Status on the card
-let calls = null;
+let callbacks = null;
 const rows = new Map(); // number of a message -> its row
-const sending = new Set(); // ids of sessions whose message is on its way
+const sending = new Set(); // ids of sessions whose message waits for its answer
 
-// asked({message, session}): it was taken.
-export function setUpConversation(given) {
-  calls = given;
+// Calls added({message, session}) when the server has accepted a message.
+export function setUpConversation(handlers) {
+  callbacks = handlers;
   const field = $("say-text");
   $("say").addEventListener("submit", (event) => {
     event.preventDefault();
@@ -32,17 +32,17 @@ export function setUpConversation(given) {
 }
 
 export function renderConversation(status, messages) {
-  if (shown?.session_id !== status.session_id) turnTo(status);
+  if (shown?.session_id !== status.session_id) reset(status);
   shown = status;
-  const over = hasEnded(status) || status.status === "destroying";
+  const isOver = hasEnded(status) || status.status === "destroying";
   renderMessages(status, messages);
-  // What was typed stays to be copied, even where nobody will read it any more.
-  setHidden($("say"), over && !$("say-text").value);
+  // A typed text stays, so that it can be copied, even if it can no longer be sent.
+  setHidden($("say"), isOver && !$("say-text").value);
   setHidden($("talk"), $("say").hidden && messages.length === 0);
   renderSend();
 }
 
-function turnTo(status) {
+function reset(status) {
   rows.clear();
   setAlert($("say-error"), "", $("say-text"));
   $("say-text").value = draftOf(status.session_id);
@@ -52,11 +52,11 @@ function renderMessages(status, messages) {
   const list = $("messages");
   const wasAtEnd = list.scrollHeight - list.scrollTop - list.clientHeight < AT_END_PX;
   const isLonger = messages.length > list.children.length;
-  const wanted = messages.map(({ number }) => {
+  const orderedRows = messages.map(({ number }) => {
     if (!rows.has(number)) rows.set(number, newRow(number));
     return rows.get(number);
   });
-  placeRows(list, wanted);
+  placeRows(list, orderedRows);
   for (const message of messages) renderMessage(message, messages, status);
   setHidden(list, messages.length === 0);
   if (wasAtEnd || isLonger) list.scrollTop = list.scrollHeight;
@@ -66,7 +66,7 @@ function newRow(number) {
   const row = fromTemplate("message");
   row.dataset.message = number;
   row.querySelector(".message-again").addEventListener("click", () => {
-    takeUp(row.querySelector(".message-text").textContent);
+    appendToField(row.querySelector(".message-text").textContent);
   });
   return row;
 }
@@ -75,7 +75,7 @@ function renderMessage(message, messages, status) {
   const row = rows.get(message.number);
   const state = stateOf(message, status, messages.at(-1).number);
   const isRestore = message.kind === "restore";
-  const failed = state === "failed";
+  const isFailed = state === "failed";
   row.dataset.state = state;
   row.dataset.kind = message.kind;
   setHidden(row.querySelector(".message-said"), isRestore);
@@ -87,10 +87,10 @@ function renderMessage(message, messages, status) {
   const answer = row.querySelector(".message-answer");
   setText(answer, answerTo(message, state, versionBefore(message, messages), status));
   setHidden(answer, !answer.textContent);
-  const details = failed ? detailsOf(message.error) : "";
+  const details = isFailed ? detailsOf(message.error) : "";
   setHidden(row.querySelector(".message-more"), !details);
   setText(row.querySelector(".message-more pre"), details);
-  setHidden(row.querySelector(".message-again"), !failed || isRestore || !status.url);
+  setHidden(row.querySelector(".message-again"), !isFailed || isRestore || !status.url);
 }
 
 function renderSend() {
@@ -98,7 +98,7 @@ function renderSend() {
   const isFull = shown.waiting >= WAITING_MAX;
   setText($("say-note"), sendingNote(shown));
   setText($("say-send"), isBusy ? "Sending…" : "Send");
-  // aria-disabled, not disabled: focus stays where it is.
+  // aria-disabled, not disabled: a disabled button would lose the focus.
   $("say-send").setAttribute("aria-disabled", String(isBusy || isFull));
 }
 
@@ -120,21 +120,21 @@ async function send() {
     if (draftOf(id) === text) keepDraft(id, "");
     if (shown.session_id === id) field.value = draftOf(id);
     announce("Sent.");
-    calls.asked(answer);
+    callbacks.added(answer);
   } catch (problem) {
     sending.delete(id);
     renderSend();
-    if (shown.session_id === id) complain(problem);
+    if (shown.session_id === id) showRefusal(problem);
   }
 }
 
-function complain(problem) {
+function showRefusal(problem) {
   setAlert($("say-error"), explainRefusal(problem), $("say-text"));
   $("say-text").focus();
 }
 
-// Below what is typed there already: nothing is lost.
-function takeUp(text) {
+// Puts a text below what is typed already, so that nothing is lost.
+function appendToField(text) {
   const field = $("say-text");
   field.value = [field.value.trimEnd(), text].filter(Boolean).join("\n");
   keepDraft(shown.session_id, field.value);

@@ -1,4 +1,4 @@
-// Small helpers around the document; every other module uses them. No markup is made from strings.
+// Small helpers for the document. All modules use them. None makes markup from strings.
 
 export const $ = (id) => document.getElementById(id);
 
@@ -6,7 +6,7 @@ export function fromTemplate(id) {
   return $(id).content.firstElementChild.cloneNode(true);
 }
 
-// Writes only what differs, so that screen readers and selections aren't disturbed.
+// Writes only if the text differs, so that screen readers and selections aren't disturbed.
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
@@ -15,10 +15,10 @@ export function setHidden(element, hidden) {
   if (element.hidden !== hidden) element.hidden = hidden;
 }
 
-// Only web addresses become links, whatever an answer says.
+// Sets the link only if it is a web address, whatever the API sends.
 export function setLink(anchor, address) {
-  const safe = /^https?:\/\//.test(address ?? "");
-  if (!safe) anchor.removeAttribute("href");
+  const isSafe = /^https?:\/\//.test(address ?? "");
+  if (!isSafe) anchor.removeAttribute("href");
   else if (anchor.getAttribute("href") !== address) anchor.href = address;
 }
 
@@ -26,15 +26,16 @@ export function setBar(bar, percent) {
   bar.firstElementChild.style.setProperty("--done", String(percent / 100));
 }
 
-// An empty text hides the box. The text arrives after the box is shown, or alerts stay silent.
-export function setAlert(box, text, field = null) {
-  setHidden(box, !text);
-  box.textContent = text;
+// An empty text hides the alert. The text is set after the alert is shown: otherwise screen readers
+// don't read it out.
+export function setAlert(alert, text, field = null) {
+  setHidden(alert, !text);
+  alert.textContent = text;
   if (field && text) field.setAttribute("aria-invalid", "true");
   else field?.removeAttribute("aria-invalid");
 }
 
-// Puts rows into a list, in order. Moves only what isn't in its place: a moved row loses its focus.
+// Puts rows into a list, in order. Moves only the rows that are out of place: a moved row loses focus.
 export function placeRows(list, wanted) {
   for (const row of [...list.children]) if (!wanted.includes(row)) row.remove();
   wanted.forEach((row, place) => {
@@ -42,7 +43,7 @@ export function placeRows(list, wanted) {
   });
 }
 
-// Ctrl or Cmd with Enter, while something is typed.
+// Calls send() on Ctrl+Enter or Cmd+Enter in a text field.
 export function onSendKeys(field, send) {
   field.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || event.isComposing) return;
@@ -51,14 +52,15 @@ export function onSendKeys(field, send) {
   });
 }
 
-let speaking = 0;
+let announceTimer = 0;
 
+// Has screen readers read out a text. Of several at once, only the last is read.
 export function announce(text) {
-  clearTimeout(speaking);
-  speaking = setTimeout(() => setText($("announcer"), text), 60);
+  clearTimeout(announceTimer);
+  announceTimer = setTimeout(() => setText($("announcer"), text), 60);
 }
 
 export function reveal(element) {
-  const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  element.scrollIntoView({ behavior: calm ? "auto" : "smooth", block: "nearest" });
+  const prefersNoMotion = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  element.scrollIntoView({ behavior: prefersNoMotion ? "auto" : "smooth", block: "nearest" });
 }

@@ -1,23 +1,23 @@
-// Texts that were typed and not sent yet. They outlive a reload, and a look at another session.
+// Keeps texts that were typed but not sent. They survive a reload and a visit to another session.
 
-const texts = new Map(); // what for -> text; of use where storage is switched off
+const texts = new Map(); // key -> text; the only copy if storage is switched off
 
-const placeOf = (what) => `spawn.draft.${what}`;
+const storageKey = (key) => `spawn.draft.${key}`;
 
-export function keepDraft(what, text) {
-  texts.set(what, text);
+export function keepDraft(key, text) {
+  texts.set(key, text);
   try {
-    if (text) sessionStorage.setItem(placeOf(what), text);
-    else sessionStorage.removeItem(placeOf(what));
+    if (text) sessionStorage.setItem(storageKey(key), text);
+    else sessionStorage.removeItem(storageKey(key));
   } catch {
-    // then a reload loses the draft
+    // Storage is off: a reload loses the draft.
   }
 }
 
-export function draftOf(what) {
-  if (texts.has(what)) return texts.get(what);
+export function draftOf(key) {
+  if (texts.has(key)) return texts.get(key);
   try {
-    return sessionStorage.getItem(placeOf(what)) ?? "";
+    return sessionStorage.getItem(storageKey(key)) ?? "";
   } catch {
     return "";
   }

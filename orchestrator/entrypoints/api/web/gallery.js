@@ -1,4 +1,4 @@
-// The templates: a click starts one at once, or puts its description into the prompt to change it.
+// The templates. A click starts one at once, or copies its description into the prompt for editing.
 
 import { listTemplates } from "./api.js";
 import { chosenTtl, fillPrompt, showTtlProblem } from "./composer.js";
@@ -7,9 +7,9 @@ import { explain, KINDS } from "./words.js";
 
 const RETRY_MS = 5000;
 
-export const templates = new Map(); // name -> template; empty until the answer is there
+export const templates = new Map(); // name -> template; empty until they are loaded
 
-// start(request) -> promise; loaded() is called once `templates` is filled.
+// start(request) -> promise. loaded() is called as soon as `templates` is filled.
 export function setUpGallery({ start, loaded }) {
   $("templates").addEventListener("click", (event) => {
     const tile = event.target.closest("[data-template]");
@@ -32,23 +32,23 @@ async function load(loaded) {
   }
 }
 
-// Buttons for templates that an error named. Unknown names are shown as they are.
-export function suggestTemplates(names, into, start) {
+// Puts buttons for the templates that an error named into an element. Unknown names appear as they are.
+export function suggestTemplates(names, container, start) {
   const buttons = (names ?? []).map((name) => {
-    const known = templates.get(name);
+    const template = templates.get(name);
     const button = document.createElement("button");
     button.type = "button";
-    button.textContent = known ? `${known.emoji} ${known.title}` : name;
+    button.textContent = template ? `${template.emoji} ${template.title}` : name;
     button.addEventListener("click", () => startTemplate(start, name, button));
     return button;
   });
-  into.replaceChildren(...buttons);
-  setHidden(into, buttons.length === 0);
+  container.replaceChildren(...buttons);
+  setHidden(container, buttons.length === 0);
 }
 
-async function startTemplate(start, name, busy) {
+async function startTemplate(start, name, element) {
   setAlert($("gallery-error"), "");
-  busy.setAttribute("aria-busy", "true");
+  element.setAttribute("aria-busy", "true");
   try {
     await start({ prompt: "", template: name, ttl: chosenTtl() });
   } catch (problem) {
@@ -56,7 +56,7 @@ async function startTemplate(start, name, busy) {
     setAlert($("gallery-error"), explain(problem));
     reveal($("gallery-error"));
   } finally {
-    busy.removeAttribute("aria-busy");
+    element.removeAttribute("aria-busy");
   }
 }
 
@@ -71,13 +71,13 @@ function tileOf(template) {
   tile.dataset.template = template.name;
   tile.style.setProperty("--tint", template.accent);
   tile.querySelector(".emoji").textContent = template.emoji;
-  const start = tile.querySelector(".tile-start");
-  start.textContent = template.title;
-  start.setAttribute("aria-label", `${template.title}: start now`);
-  const text = tile.querySelector(".tile-text");
-  text.textContent = template.description;
-  text.id = `about-${template.name}`;
-  start.setAttribute("aria-describedby", text.id);
+  const startButton = tile.querySelector(".tile-start");
+  startButton.textContent = template.title;
+  startButton.setAttribute("aria-label", `${template.title}: start now`);
+  const description = tile.querySelector(".tile-text");
+  description.textContent = template.description;
+  description.id = `about-${template.name}`;
+  startButton.setAttribute("aria-describedby", description.id);
   tile.querySelector(".kind").textContent = KINDS[template.kind] ?? template.kind;
   tile.querySelector(".tile-fill").setAttribute("aria-label", `Edit as prompt: ${template.title}`);
   return tile;

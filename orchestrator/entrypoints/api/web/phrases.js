@@ -1,25 +1,26 @@
-// What people read about changes of an app, its versions and what they cost. Pure.
+// The texts that people read about changes of an app, its versions and their cost. Pure.
 
-import { explain, sentence, span } from "./words.js";
+import { durationText, explain, sentence } from "./words.js";
 
 export const WAITING_MAX = 5;
 
-// How a message is. A status never lags behind what the page says: where the list of messages is
-// newer than the status on the card, the status decides what is over.
-export function stateOf(message, status, last) {
+// The state of a message. The list of messages can be newer than the status on the card. Then the
+// status decides, so that the whole card tells the same: a message that it shows as running or
+// waiting is not over yet. lastNumber: the number of the newest message.
+export function stateOf(message, status, lastNumber) {
   if (message.state !== "done" && message.state !== "failed") return message.state;
   if (status.change) {
-    const ahead = message.number - status.change.number;
-    return ahead < 0 ? message.state : ahead === 0 ? "running" : "queued";
+    const distance = message.number - status.change.number;
+    return distance < 0 ? message.state : distance === 0 ? "running" : "queued";
   }
-  const waits = status.waiting > 0 && message.number > last - status.waiting;
-  return waits ? "queued" : message.state;
+  const isWaiting = status.waiting > 0 && message.number > lastNumber - status.waiting;
+  return isWaiting ? "queued" : message.state;
 }
 
-// What ran before a message was carried out: 1, unless something before it was done.
+// The version that ran before a message was carried out: 1, or that of the latest change before it.
 export function versionBefore(message, messages) {
-  const done = messages.filter((one) => one.number < message.number && one.state === "done");
-  return done.at(-1)?.version ?? 1;
+  const earlier = messages.filter(({ number, state }) => number < message.number && state === "done");
+  return earlier.at(-1)?.version ?? 1;
 }
 
 export function badgeOf(message, state) {
@@ -36,12 +37,12 @@ export function restoreLine(message, state) {
 }
 
 export function answerTo(message, state, before, status) {
-  if (state === "failed") return `${reasonOf(message.error)} ${aftermath(message, before, status)}`.trim();
+  if (state === "failed") return `${reasonOf(message.error)} ${stillRunningText(message, before, status)}`.trim();
   if (state === "done") return message.kind === "restore" ? "" : message.summary || "Done.";
   return "";
 }
 
-// What is said aloud when a change is over.
+// What screen readers say when a change is over.
 export function outcomeOf(message, before, status) {
   const answer = answerTo(message, message.state, before, status);
   if (message.kind === "restore") return `${restoreLine(message, message.state)}. ${answer}`.trim();
@@ -68,30 +69,30 @@ export function reasonOf(error) {
   return REASONS[error.code] ?? (sentence(error.message.split("\n", 1)[0]) || "It didn’t work.");
 }
 
-// Worth a look when it says more than the reason does.
+// The server's own message, if it says more than the reason does. Otherwise "".
 export function detailsOf(error) {
-  const told = error?.message.trim() ?? "";
-  const more = told && error.code !== "session_ended" && sentence(told) !== reasonOf(error);
-  return more ? told : "";
+  const details = error?.message.trim() ?? "";
+  const isNews = details && error.code !== "session_ended" && sentence(details) !== reasonOf(error);
+  return isNews ? details : "";
 }
 
-function aftermath(message, before, status) {
+function stillRunningText(message, before, status) {
   if (!status.url || message.error?.code === "session_ended") return "";
   return status.version === before ? `Version ${before} goes on.` : `Version ${before} went on.`;
 }
 
-// The line above the bar, while an app that runs is changed.
+// The line above the bar while a running app is being changed.
 export function changeLine(status) {
   const { kind, restores } = status.change;
   if (kind === "restore") return `Going back to version ${restores}`;
-  const now = status.message.trim();
-  if (!now) return "Changing your app";
-  return now.startsWith("Changing") ? now : `Changing your app: ${now}`;
+  const text = status.message.trim();
+  if (!text) return "Changing your app";
+  return text.startsWith("Changing") ? text : `Changing your app: ${text}`;
 }
 
 export const runningLine = (status) => `Version ${status.version} is running`;
 
-// Beside the button that sends: what will become of the next message.
+// The note beside the send button: what will happen to the next message.
 export function sendingNote(status) {
   if (status.waiting >= WAITING_MAX) return "Five wait already. Send it when one is done.";
   if (status.change || status.waiting > 0) return "It waits for its turn.";
@@ -99,18 +100,18 @@ export function sendingNote(status) {
   return "Your app goes on while Claude works on it.";
 }
 
-// Why a message or a restore was turned down: one or two sentences that say what to do now.
+// Why a message or a restore was refused: one or two sentences that say what to do now.
 export function explainRefusal(problem) {
   switch (problem.code) {
     case "message_empty":
       return "Say what should change.";
     case "message_too_large":
     case "body_too_large":
-      return `This is too long. Shorten it to ${size(problem.members.limit_bytes ?? 16384)}.`;
+      return `This is too long. Shorten it to ${sizeText(problem.members.limit_bytes ?? 16384)}.`;
     case "message_not_text":
       return "There are characters in it that can’t be shown. Take them out, and send it again.";
     case "messages_full":
-      return `Five changes wait already. ${whenToTry(problem)}`;
+      return `Five changes wait already. ${retryAdvice(problem)}`;
     case "session_ending":
       return "This app has ended, or is about to. It can’t be changed any more.";
     case "session_unknown":
@@ -130,19 +131,19 @@ export function explainRefusal(problem) {
   }
 }
 
-function whenToTry({ retryAfterS }) {
-  const wait = retryAfterS ? `, in about ${span(Math.ceil(retryAfterS))}` : "";
+function retryAdvice({ retryAfterS }) {
+  const wait = retryAfterS ? `, in about ${durationText(Math.ceil(retryAfterS))}` : "";
   return `Try again when one of them is done${wait}.`;
 }
 
-export function servedBy(version) {
+export function makerOf(version) {
   if (version.provider === "anthropic") return "made by Claude";
   if (version.provider === "fallback") return "made by the fallback provider";
   if (version.provider === "cache") return "from an earlier, equal prompt";
   return version.provider ? `made by ${version.provider}` : "template";
 }
 
-export function size(bytes) {
+export function sizeText(bytes) {
   if (bytes < 1024) return `${bytes} B`;
   const kib = bytes / 1024;
   return kib < 1000 ? `${Math.round(kib)} KB` : `${(kib / 1024).toFixed(1)} MB`;

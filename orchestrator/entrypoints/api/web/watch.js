@@ -1,39 +1,39 @@
-// Follows one session by polling its status until it has ended. page.js runs one per session.
+// Polls the status of one session until it has ended. page.js starts one Watch per session.
 
 import { serverNow, statusOf } from "./api.js";
 import { hasEnded, isUnderWay } from "./words.js";
 
-const BUSY_MS = 2000; // something is expected to change
-const CALM_MS = 15000; // a running app: it only ends, or is recovered
+const BUSY_MS = 2000; // a change is expected soon
+const CALM_MS = 15000; // a running app: it can only end, or be recovered
 const BACKOFF_MAX_MS = 30000;
 
-// Calls seen(status) on each change, lost() and found() around an outage, gone() when the server
-// doesn't know the session (any more). `isEnding` says whether a visitor asked for its end.
+// Calls changed(status) on each change, lost() and reconnected() around an outage, and gone() if the
+// server doesn't know the session (any more). isEnding() says whether the visitor asked for its end.
 export class Watch {
   #id;
-  #calls;
+  #callbacks;
   #etag = null;
   #latest;
   #timer = 0;
   #failures = 0;
-  #round = 0; // an answer of an earlier round is out of date
+  #round = 0; // an answer to an earlier round is out of date
   #stopped = false;
 
-  constructor(status, calls) {
+  constructor(status, callbacks) {
     this.#id = status.session_id;
     this.#latest = status;
-    this.#calls = calls;
+    this.#callbacks = callbacks;
     document.addEventListener("visibilitychange", this.#resume);
     addEventListener("online", this.#resume);
-    this.#plan(this.#pace());
+    this.#schedule(this.#interval());
   }
 
-  // After a change made here: what is on its way is older than it.
+  // Call it after a change made on this page: an answer still on its way is older than that.
   update(status) {
     this.#latest = status;
     this.#etag = null;
     this.#round += 1;
-    this.#plan(this.#pace());
+    this.#schedule(this.#interval());
   }
 
   stop() {
@@ -44,54 +44,54 @@ export class Watch {
   }
 
   #resume = () => {
-    if (!document.hidden) this.#plan(0);
+    if (!document.hidden) this.#schedule(0);
   };
 
-  #plan(delay_ms) {
+  #schedule(delayMs) {
     clearTimeout(this.#timer);
-    if (!this.#stopped) this.#timer = setTimeout(() => this.#poll(), delay_ms);
+    if (!this.#stopped) this.#timer = setTimeout(() => this.#poll(), delayMs);
   }
 
   async #poll() {
-    if (document.hidden) return; // #resume goes on
+    if (document.hidden) return; // #resume polls again once the page is visible
     const round = ++this.#round;
     try {
       const { status, etag } = await statusOf(this.#id, this.#etag);
-      if (round === this.#round && !this.#stopped) this.#heard(status, etag);
+      if (round === this.#round && !this.#stopped) this.#handleAnswer(status, etag);
     } catch (problem) {
-      if (round === this.#round && !this.#stopped) this.#failed(problem);
+      if (round === this.#round && !this.#stopped) this.#handleFailure(problem);
     }
   }
 
-  #heard(status, etag) {
-    if (this.#failures) this.#calls.found();
+  #handleAnswer(status, etag) {
+    if (this.#failures) this.#callbacks.reconnected();
     this.#failures = 0;
     this.#etag = etag;
     if (status) {
       this.#latest = status;
-      this.#calls.seen(status);
+      this.#callbacks.changed(status);
     }
     if (hasEnded(this.#latest)) this.stop();
-    else this.#plan(this.#pace());
+    else this.#schedule(this.#interval());
   }
 
-  #failed(problem) {
+  #handleFailure(problem) {
     if (problem.status === 404 || problem.status === 401) {
       this.stop();
-      this.#calls.gone(problem);
+      this.#callbacks.gone(problem);
       return;
     }
     this.#failures += 1;
-    this.#calls.lost();
-    const wait = Math.min(BACKOFF_MAX_MS, BUSY_MS * 2 ** (this.#failures - 1));
-    const asked = Math.min(BACKOFF_MAX_MS, (problem.retryAfterS ?? 0) * 1000);
-    this.#plan(Math.max(asked, wait * (0.8 + Math.random() * 0.4)));
+    this.#callbacks.lost();
+    const backoffMs = Math.min(BACKOFF_MAX_MS, BUSY_MS * 2 ** (this.#failures - 1));
+    const retryAfterMs = Math.min(BACKOFF_MAX_MS, (problem.retryAfterS ?? 0) * 1000);
+    this.#schedule(Math.max(retryAfterMs, backoffMs * (0.8 + Math.random() * 0.4)));
   }
 
-  #pace() {
-    const due = Date.parse(this.#latest.expires_at) - serverNow() < CALM_MS;
-    const ending = this.#latest.status === "destroying" || this.#calls.isEnding();
-    const expected = isUnderWay(this.#latest) || this.#latest.waiting > 0;
-    return expected || due || ending ? BUSY_MS : CALM_MS;
+  #interval() {
+    const isExpiring = Date.parse(this.#latest.expires_at) - serverNow() < CALM_MS;
+    const isEnding = this.#latest.status === "destroying" || this.#callbacks.isEnding();
+    const isChanging = isUnderWay(this.#latest) || this.#latest.waiting > 0;
+    return isChanging || isExpiring || isEnding ? BUSY_MS : CALM_MS;
   }
 }

@@ -1,4 +1,4 @@
-// What people read: names of states, times, titles, and what an error means. Pure.
+// The texts that people read: names of states, times, titles, and explanations of errors. Pure.
 
 const LABELS = {
   queued: "Queued",
@@ -18,43 +18,43 @@ const SPARK = "✨";
 export const hasEnded = (status) => ENDED.includes(status.status);
 export const isUnderWay = (status) => STEPS.indexOf(status.status) >= 0 && status.status !== "ready";
 
-// While a change is made, the version before goes on: that is no new app being generated.
+// During a change the current version stays up, so the page doesn't call it "Generating".
 export function labelOf(status) {
   return status.change ? "Changing" : (LABELS[status.status] ?? status.status);
 }
 
 export function titleOf(status, templates) {
-  const known = templates.get(status.template);
-  if (known) return known.title;
+  const template = templates.get(status.template);
+  if (template) return template.title;
   const line = status.prompt.trim().split("\n", 1)[0] || status.template || "Untitled app";
   return line.length > 90 ? `${line.slice(0, 88).trimEnd()}…` : line;
 }
 
 export const emojiOf = (status, templates) => templates.get(status.template)?.emoji ?? SPARK;
 
-export function queuePlace(position) {
+export function queueText(position) {
   if (position === null || position === undefined) return "";
   return position === 1 ? "you are next" : `number ${position} in the queue`;
 }
 
-export function seconds(value) {
-  if (value < 10) return `${value.toFixed(1)} s`;
-  if (value < 60) return `${Math.floor(value)} s`;
-  const whole = Math.floor(value);
+export function secondsText(seconds) {
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  if (seconds < 60) return `${Math.floor(seconds)} s`;
+  const whole = Math.floor(seconds);
   if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
   return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
 }
 
-// 24:00:00, as a clock that runs down.
-export function clock(ms) {
-  const left = Math.max(0, Math.ceil(ms / 1000));
-  const two = (n) => String(n).padStart(2, "0");
-  const hours = Math.floor(left / 3600);
-  return `${two(hours)}:${two(Math.floor((left % 3600) / 60))}:${two(left % 60)}`;
+// 23:59:59, for a clock that counts down.
+export function clockText(ms) {
+  const total = Math.max(0, Math.ceil(ms / 1000));
+  const pad = (number) => String(number).padStart(2, "0");
+  const hours = Math.floor(total / 3600);
+  return `${pad(hours)}:${pad(Math.floor((total % 3600) / 60))}:${pad(total % 60)}`;
 }
 
-// The same, for lists: its text changes once a minute.
-export function roughly(ms) {
+// A rounded time for lists. It changes only once a minute.
+export function roughTimeText(ms) {
   const minutes = Math.ceil(Math.max(0, ms) / 60000);
   if (minutes < 1) return "any moment";
   if (minutes < 60) return `${minutes} min`;
@@ -62,7 +62,7 @@ export function roughly(ms) {
   return `${Math.floor(minutes / 60)} h${rest ? ` ${rest} min` : ""}`;
 }
 
-export function dayAndTime(date) {
+export function dayAndTimeText(date) {
   return date.toLocaleString([], { weekday: "short", hour: "2-digit", minute: "2-digit" });
 }
 
@@ -72,9 +72,11 @@ export function ttlMs(ttl) {
 
 const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
 
-export function span(value) {
-  const [name, size] = UNITS.find(([, length]) => value >= length && value % length === 0) ?? UNITS[3];
-  const count = Math.ceil(value / size);
+// "2 hours": in the largest unit that gives a whole number.
+export function durationText(seconds) {
+  const fits = ([, length]) => seconds >= length && seconds % length === 0;
+  const [name, length] = UNITS.find(fits) ?? UNITS[3];
+  const count = Math.ceil(seconds / length);
   return `${count} ${name}${count === 1 ? "" : "s"}`;
 }
 
@@ -84,13 +86,13 @@ export function sentence(text) {
   return !whole || /[.!?…]$/.test(whole) ? capital : `${capital}.`;
 }
 
-// One or two sentences that say what to do now.
+// One or two sentences that say what the visitor can do now.
 export function explain(problem) {
   if (problem.status === 0 || problem.status >= 500) return unreachable(problem);
   if (problem.status === 429) return tooMany(problem);
-  const { min_s: least, max_s: most } = problem.members;
-  if (problem.code === "ttl_out_of_range" && least && most) {
-    return `Choose a time between ${span(least)} and ${span(most)}.`;
+  const { min_s: min, max_s: max } = problem.members;
+  if (problem.code === "ttl_out_of_range" && min && max) {
+    return `Choose a time between ${durationText(min)} and ${durationText(max)}.`;
   }
   if (problem.code === "generation_unavailable") {
     const setting = problem.members.setting ?? "the key";
@@ -102,17 +104,17 @@ export function explain(problem) {
 
 function tooMany(problem) {
   const { limit } = problem.members;
-  const what = limit
+  const advice = limit
     ? `You have reached the limit of ${limit} apps at a time. Delete one below`
     : "That was a lot at once. Wait a moment";
-  if (!problem.retryAfterS) return `${what}, then try again.`;
-  const at = new Date(Date.now() + problem.retryAfterS * 1000);
-  const time = at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-  return `${what}, or try again in ${span(Math.ceil(problem.retryAfterS))} (${time}).`;
+  if (!problem.retryAfterS) return `${advice}, then try again.`;
+  const retryAt = new Date(Date.now() + problem.retryAfterS * 1000);
+  const time = retryAt.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  return `${advice}, or try again in ${durationText(Math.ceil(problem.retryAfterS))} (${time}).`;
 }
 
 export function unreachable(problem) {
-  const wait = problem.retryAfterS ? ` in ${span(Math.ceil(problem.retryAfterS))}` : "";
-  const why = problem.detail ? ` ${sentence(problem.detail)}` : "";
-  return `The server can’t take this just now.${why} Nothing is lost: try again${wait}.`;
+  const wait = problem.retryAfterS ? ` in ${durationText(Math.ceil(problem.retryAfterS))}` : "";
+  const reason = problem.detail ? ` ${sentence(problem.detail)}` : "";
+  return `The server can’t take this just now.${reason} Nothing is lost: try again${wait}.`;
 }

@@ -1,1 +1,4 @@
-"""What doctor looks at. Checks return findings; nothing here prints."""
+"""Checks of this machine, of hosts and of the control plane. Used by the doctor commands.
+
+A check returns findings. Nothing here prints.
+"""

@@ -1,4 +1,4 @@
-"""Doctor's look at the control plane: what /ready says, and the Claude key."""
+"""Checks the control plane by what its /ready reports, and the Claude key. Used by doctor."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from orchestrator.entrypoints.cli.findings import Finding, ok, problem, warning
 _CLAUDE = "claude"
 
 
-def answers(api: Api) -> bool:
-    """Whether a control plane of ours runs here."""
+def is_running(api: Api) -> bool:
+    """Whether a control plane of SpawnAI answers on this machine."""
     return api.probe("/health") == {"status": "ok"}
 
 
-def plane(api: Api, settings: Settings, *, running: bool) -> Iterator[Finding]:
-    """Each check that the control plane makes of itself."""
+def check_control_plane(api: Api, settings: Settings, *, running: bool) -> Iterator[Finding]:
+    """Every check that the control plane makes of itself, except that of the Claude key."""
     if not running:
         yield warning("control plane", "is not running", "spawnctl up")
         return
-    said = api.probe("/ready")
-    if said is None or "checks" not in said:
+    report = api.probe("/ready")
+    if report is None or "checks" not in report:
         yield problem("control plane", "doesn't say whether it is ready", _log(settings, "api"))
         return
     yield ok("control plane", "runs")
-    for name, check in said["checks"].items():
+    for name, check in report["checks"].items():
         if name == _CLAUDE:
             continue
         if check["ok"]:
@@ -36,24 +36,24 @@ def plane(api: Api, settings: Settings, *, running: bool) -> Iterator[Finding]:
             yield problem(name, str(check["detail"]), _fix(settings, name))
 
 
-def claude(api: Api, settings: Settings, *, running: bool) -> Finding:
-    """Whether apps can be generated: as the control plane sees it, when there is one."""
-    said: Mapping[str, Any] = (api.probe("/ready") or {}) if running else {}
-    seen = said.get("checks", {}).get(_CLAUDE)
-    if seen is not None and seen.get("settings"):
-        names = " and ".join(map(str, seen["settings"]))
+def check_claude_key(api: Api, settings: Settings, *, running: bool) -> Finding:
+    """Whether apps can be generated: by the running control plane, else by the settings."""
+    report: Mapping[str, Any] = (api.probe("/ready") or {}) if running else {}
+    check = report.get("checks", {}).get(_CLAUDE)
+    if check is not None and check.get("settings"):
+        names = " and ".join(map(str, check["settings"]))
         return problem(
             "Claude key",
-            str(seen["detail"]),
+            str(check["detail"]),
             f"Put a key that works into {names}, in {settings.places.state_dir}/spawn.env, then:"
             " spawnctl down --keep-apps; spawnctl up --detach",
         )
-    if seen is not None:
-        present, where = bool(seen["ok"]), "the control plane has one"
+    if check is not None:
+        has_key, source = bool(check["ok"]), "the control plane has one"
     else:
-        present, where = settings.llm.can_generate, "one is configured"
-    if present:
-        return ok("Claude key", where)
+        has_key, source = settings.llm.can_generate, "one is configured"
+    if has_key:
+        return ok("Claude key", source)
     return warning(
         "Claude key",
         "there is none: only templates can be started",
@@ -66,8 +66,9 @@ def _fix(settings: Settings, name: str) -> str:
     if name == "database" and settings.places.database_url:
         return "Start the database, or correct SPAWN_DATABASE_URL"
     if name == "redis":
-        wanted = "SPAWN_REDIS_URL" if settings.places.redis_url else ""
-        return f"Start Redis, or correct {wanted}" if wanted else _log(settings, "redis")
+        if settings.places.redis_url:
+            return "Start Redis, or correct SPAWN_REDIS_URL"
+        return _log(settings, "redis")
     if name == "docker":
         return "See what doctor says of Docker; " + _log(settings, "daemon")
     return _log(settings, name)

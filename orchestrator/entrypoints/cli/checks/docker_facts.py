@@ -1,4 +1,5 @@
-"""What is wrong with a Docker engine, by its facts: this machine's or a host's. Pure."""
+"""Checks the facts of a Docker engine: this machine's or a host's. Pure. Used by `engine` and
+`host`."""
 
 from __future__ import annotations
 
@@ -8,8 +9,9 @@ from orchestrator.domain.pool.docker_facts import FIT_DRIVERS, DockerFacts
 from orchestrator.entrypoints.cli.findings import Finding, ok, problem, warning
 
 
-def engine(facts: DockerFacts, runtime: str) -> Iterator[Finding]:
-    """Each check. `runtime`: the OCI runtime that sandboxes are to have, "" for Docker's own."""
+def check_docker_facts(facts: DockerFacts, runtime: str) -> Iterator[Finding]:
+    """Version, storage driver, limits and runtime. `runtime`: the OCI runtime that sandboxes are to
+    use, "" for Docker's own."""
     yield _version(facts)
     yield _storage(facts)
     yield _limits(facts)
@@ -23,7 +25,7 @@ def engine(facts: DockerFacts, runtime: str) -> Iterator[Finding]:
 
 
 def _version(facts: DockerFacts) -> Finding:
-    if facts.too_old:
+    if facts.is_too_old:
         return problem(
             "Docker",
             f"version {facts.version} is too old",
@@ -44,7 +46,7 @@ def _storage(facts: DockerFacts) -> Finding:
 
 
 def _limits(facts: DockerFacts) -> Finding:
-    """Whether the kernel keeps sandboxes within their bounds."""
+    """Whether the kernel enforces the limits of sandboxes."""
     if facts.limits_missing:
         missing = " and ".join(facts.limits_missing)
         return problem(

@@ -1,7 +1,7 @@
-"""Doctor's look at the Docker engine: version, limits, storage, image, firewall.
+"""Checks this machine's Docker engine: version, limits, storage, image, firewall. Used by doctor.
 
-Changes nothing but what the running control plane has set itself: its network and egress rules are
-set again if they have gone.
+Changes one thing only: if the control plane runs and its network or egress rules are missing, they
+are set again.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ from orchestrator.adapters.docker.sdk import docker
 from orchestrator.adapters.files.state_folder import StateFolder
 from orchestrator.config import Settings
 from orchestrator.domain import errors
-from orchestrator.domain.pool import docker_facts
-from orchestrator.entrypoints.cli.checks import docker_facts as checks_docker
+from orchestrator.domain.pool.docker_facts import parse_info
 from orchestrator.entrypoints.cli.checks import machine
+from orchestrator.entrypoints.cli.checks.docker_facts import check_docker_facts
 from orchestrator.entrypoints.cli.findings import Finding, ok, problem
 from orchestrator.ports import CommandOutcome
 
 _START = "Start it: sudo systemctl start docker (without systemd: make up). Or set SPAWN_DOCKER_URL"
 _BUILD = "spawnctl image build"
-_INSTANCE = "instance"  # in the state folder; without it, what runs here isn't of this installation
+_INSTANCE = "instance"  # a file in the state folder; this installation never ran if it is missing
+_OUTPUT_MAX = 200  # characters of a command's output
 
 
-def engine(settings: Settings, *, running: bool) -> Iterator[Finding]:
+def check_engine(settings: Settings, *, running: bool) -> Iterator[Finding]:
     """Everything about the engine. `running`: whether our control plane answers."""
     try:
-        with client.translated("ask for its state", settings.places.docker_url):
+        with client.translate_errors("ask for its state", settings.places.docker_url):
             api = client.connect(settings.places.docker_url)
             try:
                 info = api.info()
@@ -38,13 +39,13 @@ def engine(settings: Settings, *, running: bool) -> Iterator[Finding]:
             finally:
                 api.close()
     except errors.SpawnError as error:
-        yield problem("Docker", str(error), _fix_for(str(error)))
+        yield problem("Docker", str(error), _fix(str(error)))
         return
-    facts = docker_facts.of_info(info)
-    yield from checks_docker.engine(facts, settings.sandbox.sandbox_runtime)
+    facts = parse_info(info)
+    yield from check_docker_facts(facts, settings.sandbox.sandbox_runtime)
     root = Path(facts.root)
     if root.exists():
-        yield from machine.room("Docker's disk", root)
+        yield from machine.check_disk("Docker's disk", root)
     yield image
     yield from _firewall(settings, running=running)
 
@@ -62,10 +63,10 @@ def _image(api: docker.APIClient, settings: Settings) -> Finding:
 
 
 def _firewall(settings: Settings, *, running: bool) -> Iterator[Finding]:
-    """Whether sandboxes are kept in. Where our control plane doesn't run there are no rules yet to
-    look at: then whether they could be set."""
+    """Whether the egress rules are in force. If our control plane doesn't run there are no rules
+    yet: then whether this user could set them."""
     if not running or not (settings.places.state_dir / _INSTANCE).exists():
-        yield _iptables(egress.run_here(("iptables", "-w", "5", "-S", "INPUT")))
+        yield _iptables(egress.run_locally(("iptables", "-w", "5", "-S", "INPUT")))
         return
     limits = SandboxLimits(instance=StateFolder(settings.places.state_dir).instance())
     docker_engine = DockerEngine(settings.places.docker_url, limits)
@@ -76,9 +77,9 @@ def _firewall(settings: Settings, *, running: bool) -> Iterator[Finding]:
         return
     finally:
         docker_engine.close()
-    for said in warnings:
-        detail, _, fix = said.partition(" As root")
-        yield problem("egress rules", detail, f"As root{fix}" if fix else said)
+    for text in warnings:
+        detail, _, fix = text.partition(" As root")
+        yield problem("egress rules", detail, f"As root{fix}" if fix else text)
     if not warnings:
         yield ok("egress rules", "in force: sandboxes reach nothing")
 
@@ -87,17 +88,17 @@ def _iptables(outcome: CommandOutcome) -> Finding:
     name = "iptables"
     if outcome.code == 0:
         return ok(name, "usable: the rules that keep sandboxes in can be set")
-    said = " ".join(outcome.output.split())[:200]
     if outcome.code == 127:
         return problem(name, "is not installed", "sudo apt-get install iptables")
+    text = " ".join(outcome.output.split())[:_OUTPUT_MAX]
     return problem(
         name,
-        f"this user can't set the rules that keep sandboxes in ({said})",
+        f"this user can't set the rules that keep sandboxes in ({text})",
         "Run spawnctl up as root, or set the rules that its warning names as root yourself",
     )
 
 
-def _fix_for(message: str) -> str:
-    if "Permission denied" in message:
+def _fix(error_text: str) -> str:
+    if "Permission denied" in error_text:
         return "Join the group docker and log in again: sudo usermod -aG docker $USER"
     return _START

@@ -1,7 +1,7 @@
-"""What is wrong with a machine that is a host or is to be one, by one look at it. Pure.
+"""Checks the survey of a machine that is a host or is to become one. Pure.
 
-Made for `spawnctl hosts add` and `hosts doctor`. Fixes are for root over there unless they say
-otherwise; `spawnctl hosts bootstrap` does most of them.
+Used by `spawnctl hosts add` and `hosts doctor`. Run the fixes as root on that machine, unless they
+say otherwise. `spawnctl hosts bootstrap` applies most of them.
 """
 
 from __future__ import annotations
@@ -12,22 +12,23 @@ from ipaddress import IPv4Address
 
 from orchestrator.domain.pool import host_fields
 from orchestrator.domain.pool.host_facts import HostFacts, Survey
-from orchestrator.entrypoints.cli.checks import address_pools, docker_facts
+from orchestrator.entrypoints.cli.checks.address_pools import check_address_pools
+from orchestrator.entrypoints.cli.checks.docker_facts import check_docker_facts
 from orchestrator.entrypoints.cli.findings import Finding, ok, problem, warning
 
 _GIB = 1024**3
 _MIB = 1024**2
-_SKEW_S = 5.0  # beyond it logs of two machines can't be read together, and TLS may fail
+_SKEW_S = 5.0  # with more, the logs of two machines can't be compared, and TLS may fail
 _SKEW_MAX_S = 120.0
-_SESSIONS_MIN = 4  # of one connection: its heart, a command, and a little room
-_STARTUPS_MIN = 3  # connections that haven't logged in yet; others knock there too
+_SESSIONS_MIN = 4  # sessions in one connection: the heartbeat, a command, and some spare
+_STARTUPS_MIN = 3  # connections that haven't logged in yet; other clients connect too
 _INODES_MIN = 20_000
 _BRIDGED = "modprobe br_netfilter && sysctl -w net.bridge.bridge-nf-call-iptables=1"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """What a host has to be like here."""
+class Requirements:
+    """What this installation requires of a host."""
 
     address: str  # ssh://...
     publish_address: str
@@ -37,21 +38,21 @@ class Wanted:
     memory_floor_bytes: int
 
 
-def examine(survey: Survey, wanted: Wanted) -> Iterator[Finding]:
-    """Everything, what others rest on first."""
+def check_host(survey: Survey, requirements: Requirements) -> Iterator[Finding]:
+    """Every check. A check comes before those that depend on it."""
     facts = survey.facts
     yield _system(facts)
     yield _user(facts)
     yield _forwarding(survey)
     yield from _sshd(facts)
-    yield from _docker(facts, wanted)
-    yield _memory(facts, wanted)
-    yield from _disk(facts, wanted)
+    yield from _docker(facts, requirements)
+    yield _memory(facts, requirements)
+    yield from _disk(facts, requirements)
     yield _clock(survey)
     yield _iptables(facts)
-    yield _neighbours(facts)
-    yield from address_pools.pools(facts)
-    yield _publishing(survey, wanted)
+    yield _bridge_filter(facts)
+    yield from check_address_pools(facts)
+    yield _publishing(survey, requirements)
 
 
 def _system(facts: HostFacts) -> Finding:
@@ -82,16 +83,16 @@ def _user(facts: HostFacts) -> Finding:
 def _forwarding(survey: Survey) -> Finding:
     if not survey.forwarding:
         return ok("forwarding", "sockets are forwarded both ways")
-    set_by = {
+    forbidding = {
         name: value
         for name, value in survey.facts.sshd.items()
         if (name, value) in {("disableforwarding", "yes"), ("permitopen", "none")}
         or (name == "allowstreamlocalforwarding" and value not in {"yes", "all"})
     }
-    seen = "; ".join(f"{name} {value}" for name, value in set_by.items())
+    settings = "; ".join(f"{name} {value}" for name, value in forbidding.items())
     return problem(
         "forwarding",
-        f"its sshd forbids it: {survey.forwarding}" + (f" ({seen})" if seen else ""),
+        f"its sshd forbids it: {survey.forwarding}" + (f" ({settings})" if settings else ""),
         "printf 'AllowStreamLocalForwarding yes\\nDisableForwarding no\\n'"
         " > /etc/ssh/sshd_config.d/00-spawnai.conf && sshd -t && systemctl reload ssh; a restrict"
         " or no-port-forwarding before our key in authorized_keys has to go too",
@@ -100,7 +101,7 @@ def _forwarding(survey: Survey) -> Finding:
 
 
 def _sshd(facts: HostFacts) -> Iterator[Finding]:
-    """Only where its settings could be read."""
+    """The limits on connections; a warning if this user can't read the settings."""
     if not facts.sshd:
         yield warning(
             "sshd",
@@ -127,19 +128,19 @@ def _sshd(facts: HostFacts) -> Iterator[Finding]:
         yield ok("sshd", f"MaxSessions {sessions}, MaxStartups {startups}")
 
 
-def _docker(facts: HostFacts, wanted: Wanted) -> Iterator[Finding]:
+def _docker(facts: HostFacts, requirements: Requirements) -> Iterator[Finding]:
     if facts.docker is not None:
-        yield from docker_facts.engine(facts.docker, wanted.runtime)
+        yield from check_docker_facts(facts.docker, requirements.runtime)
         return
     if not facts.docker_client:
         yield problem(
             "Docker",
             "is not installed",
             f"apt-get install docker.io iptables; or from here: spawnctl hosts bootstrap"
-            f" {wanted.address}",
+            f" {requirements.address}",
             "docker_absent",
         )
-    elif "permission denied" in facts.docker_said.lower():
+    elif "permission denied" in facts.docker_error.lower():
         yield problem(
             "Docker",
             f"{facts.user} may not use its socket",
@@ -149,46 +150,49 @@ def _docker(facts: HostFacts, wanted: Wanted) -> Iterator[Finding]:
     else:
         yield problem(
             "Docker",
-            f"does not answer: {facts.docker_said or 'no reason given'}",
+            f"does not answer: {facts.docker_error or 'no reason given'}",
             "systemctl enable --now docker; journalctl -u docker says why it doesn't start",
             "docker_unavailable",
         )
 
 
-def _memory(facts: HostFacts, wanted: Wanted) -> Finding:
+def _memory(facts: HostFacts, requirements: Requirements) -> Finding:
     if facts.memory_bytes is None or facts.available_bytes is None:
         return warning("memory", "can't be read", "See /proc/meminfo there")
     slots = host_fields.default_slots(memory_bytes=facts.memory_bytes, cpus=facts.cpus)
-    said = f"{_gib(facts.memory_bytes)}, {_gib(facts.available_bytes)} of it available"
-    if facts.available_bytes < wanted.memory_floor_bytes:
+    detail = f"{_gib(facts.memory_bytes)}, {_gib(facts.available_bytes)} of it available"
+    if facts.available_bytes < requirements.memory_floor_bytes:
         return problem(
             "memory",
-            f"{said}; {_gib(wanted.memory_floor_bytes)} have to stay available",
+            f"{detail}; {_gib(requirements.memory_floor_bytes)} have to stay available",
             "End other programs (ps aux --sort=-rss | head), use a bigger machine, or lower"
             " SPAWN_HOST_MEMORY_FLOOR_MB here",
             "memory_short",
         )
-    return ok("memory", f"{said}; with {facts.cpus} CPUs good for {slots} slots")
+    return ok("memory", f"{detail}; with {facts.cpus} CPUs good for {slots} slots")
 
 
-def _disk(facts: HostFacts, wanted: Wanted) -> Iterator[Finding]:
-    room = facts.room
-    if room is None:
+def _disk(facts: HostFacts, requirements: Requirements) -> Iterator[Finding]:
+    disk = facts.disk
+    if disk is None:
         yield warning("disk", "can't be read", "See there: df -h /var/lib/docker")
         return
-    said = f"{_gib(room.free_bytes)} free at {room.folder}"
-    fix = f"docker image prune; du -xh --max-depth=1 {room.folder} | sort -h"
-    if room.free_bytes < wanted.disk_floor_bytes:
+    detail = f"{_gib(disk.free_bytes)} free at {disk.folder}"
+    fix = f"docker image prune; du -xh --max-depth=1 {disk.folder} | sort -h"
+    if disk.free_bytes < requirements.disk_floor_bytes:
         yield problem(
-            "disk", f"{said}; {_gib(wanted.disk_floor_bytes)} have to stay free", fix, "disk_full"
+            "disk",
+            f"{detail}; {_gib(requirements.disk_floor_bytes)} have to stay free",
+            fix,
+            "disk_full",
         )
     else:
-        yield ok("disk", said)
-    if room.inodes and room.free_inodes < _INODES_MIN:
+        yield ok("disk", detail)
+    if disk.inodes and disk.free_inodes < _INODES_MIN:
         yield problem(
             "inodes",
-            f"{room.free_inodes} of {room.inodes} free at {room.folder}",
-            f"du --inodes -x --max-depth=1 {room.folder} | sort -n, and remove what has many files",
+            f"{disk.free_inodes} of {disk.inodes} free at {disk.folder}",
+            f"du --inodes -x --max-depth=1 {disk.folder} | sort -n, and remove what has many files",
             "inodes_short",
         )
 
@@ -198,45 +202,45 @@ def _clock(survey: Survey) -> Finding:
     fix = "apt-get install systemd-timesyncd && timedatectl set-ntp true"
     if skew is None:
         return warning("clock", "can't be read", fix)
-    said = f"{abs(skew):.1f} s {'ahead of' if skew > 0 else 'behind'} ours"
+    detail = f"{abs(skew):.1f} s {'ahead of' if skew > 0 else 'behind'} ours"
     if abs(skew) > _SKEW_MAX_S:
-        return problem("clock", said, fix, "clock_skewed")
-    return warning("clock", said, fix) if abs(skew) > _SKEW_S else ok("clock", "agrees with ours")
+        return problem("clock", detail, fix, "clock_skewed")
+    return warning("clock", detail, fix) if abs(skew) > _SKEW_S else ok("clock", "agrees with ours")
 
 
 def _iptables(facts: HostFacts) -> Finding:
     if not facts.iptables:
         return ok("iptables", "usable: the rules that keep sandboxes in can be set")
-    absent = "not found" in facts.iptables
+    is_missing = "not found" in facts.iptables
     return problem(
         "iptables",
-        "is not installed" if absent else f"can't be used: {facts.iptables}",
-        "apt-get install iptables" if absent else "Log in as root, or as a user with sudo -n",
+        "is not installed" if is_missing else f"can't be used: {facts.iptables}",
+        "apt-get install iptables" if is_missing else "Log in as root, or as a user with sudo -n",
         "iptables_unusable",
     )
 
 
-def _neighbours(facts: HostFacts) -> Finding:
-    """Docker loads the module with its first network; what else is there may switch it off."""
+def _bridge_filter(facts: HostFacts) -> Finding:
+    """Docker loads the module with its first network. Other programs may switch it off."""
     if facts.bridged:
         return ok("br_netfilter", "bridged traffic passes the firewall")
-    said = "is not loaded yet" if facts.bridged is None else "is switched off"
+    detail = "is not loaded yet" if facts.bridged is None else "is switched off"
     return warning(
         "br_netfilter",
-        f"{said}: sandboxes could reach each other",
+        f"{detail}: sandboxes could reach each other",
         f"{_BRIDGED}; for the next start: spawnctl hosts bootstrap",
     )
 
 
-def _publishing(survey: Survey, wanted: Wanted) -> Finding:
-    name, address = "publishing", wanted.publish_address
+def _publishing(survey: Survey, requirements: Requirements) -> Finding:
+    name, address = "publishing", requirements.publish_address
     facts = survey.facts
     if facts.addresses and IPv4Address(address) not in facts.addresses:
-        own = ", ".join(str(one) for one in facts.addresses if not one.is_loopback)
+        addresses = ", ".join(str(own) for own in facts.addresses if not own.is_loopback)
         return problem(
             name,
             f"the machine has no address {address}",
-            f"Give one of its own that is reached from here with --publish-address: {own}",
+            f"Give one of its own that is reached from here with --publish-address: {addresses}",
             "publish_address_foreign",
         )
     if not survey.published_tried:
@@ -247,13 +251,13 @@ def _publishing(survey: Survey, wanted: Wanted) -> Finding:
         )
     if not survey.publishing:
         return ok(name, f"ports of {address} are reached from here")
-    port_range = wanted.ports.replace("-", ":")
-    who = facts.seen_from or "our address"
+    port_range = requirements.ports.replace("-", ":")
+    source = facts.our_address or "our address"
     return problem(
         name,
         f"apps on {address} can't be reached from here: {survey.publishing}",
-        f"Let {who} in: ufw allow proto tcp from {who} to any port {port_range} (and the same in"
-        " the provider's firewall); or another --publish-address",
+        f"Let {source} in: ufw allow proto tcp from {source} to any port {port_range} (and the same"
+        " in the provider's firewall); or another --publish-address",
         "publish_unreachable",
     )
 

@@ -1,4 +1,7 @@
-"""Doctor's look at this machine: memory, programs, ports, the state folder. Changes nothing."""
+"""Checks this machine: memory, programs, ports, the state folder. Changes nothing.
+
+Used by `spawnctl doctor`.
+"""
 
 from __future__ import annotations
 
@@ -27,43 +30,43 @@ _SOCKET_PATH_MAX = 100  # sun_path has 108 bytes
 _SECRET_FILES = ("secret", local.OPERATOR_KEY, "spawn.env")
 
 
-def machine() -> Iterator[Finding]:
-    """What no setting changes."""
+def check_system() -> Iterator[Finding]:
+    """Python and memory, which depend on no setting."""
     yield _python(sys.version_info[:3])
     yield _memory(_available_bytes())
 
 
-def programs(settings: Settings) -> Iterator[Finding]:
-    """nginx, and redis-server unless another Redis is used."""
-    wanted = {"nginx": "nginx-light"}
+def check_programs(settings: Settings) -> Iterator[Finding]:
+    """nginx, and redis-server unless the settings name another Redis."""
+    packages = {"nginx": "nginx-light"}
     if not settings.places.redis_url:
-        wanted["redis-server"] = "redis-server"
-    for program, package in wanted.items():
+        packages["redis-server"] = "redis-server"
+    for program, package in packages.items():
         try:
-            yield ok(program, children.find(program))
+            yield ok(program, children.find_program(program))
         except FileNotFoundError:
             yield problem(program, "is not installed", f"sudo apt-get install {package}")
 
 
-def ports(settings: Settings, *, running: bool) -> Iterator[Finding]:
-    """Free, or ours. `running`: whether our control plane answers."""
-    wanted = {
+def check_ports(settings: Settings, *, running: bool) -> Iterator[Finding]:
+    """Each port is free, or SpawnAI's own. `running`: whether our control plane answers."""
+    ports = {
         "http_port": (settings.addresses.http_address, settings.addresses.http_port),
         "api_port": ("127.0.0.1", settings.addresses.api_port),
         "control_port": ("127.0.0.1", settings.addresses.control_port),
     }
-    for name, (address, number) in wanted.items():
-        refusal = _refusal(address, number)
-        if refusal is None:
+    for name, (address, number) in ports.items():
+        error_number = _try_to_listen(address, number)
+        if error_number is None:
             yield ok(f"port {number}", "free")
-        elif running and refusal == errno.EADDRINUSE:
+        elif running and error_number == errno.EADDRINUSE:
             yield ok(f"port {number}", "in use by SpawnAI")
         else:
-            yield problem(f"port {number}", *_port_story(name, address, number, refusal))
+            yield problem(f"port {number}", *_explain_port(name, address, number, error_number))
 
 
-def state_folder(settings: Settings) -> Iterator[Finding]:
-    """Ours, closed to others, and with room."""
+def check_state_folder(settings: Settings) -> Iterator[Finding]:
+    """This user may write to it, others can't read it, and there is room on its disk."""
     folder = settings.places.state_dir
     yield _folder(folder)
     if len(os.fsencode(settings.places.redis_socket)) > _SOCKET_PATH_MAX:
@@ -74,15 +77,15 @@ def state_folder(settings: Settings) -> Iterator[Finding]:
         )
     for name in _SECRET_FILES:
         path = folder / name
-        if _open_to_others(path):
-            yield problem(f"{name}", "others on this machine can read it", f"chmod 600 {path}")
-    yield from room("state folder's disk", local.existing_parent(folder))
+        if _is_open_to_others(path):
+            yield problem(name, "others on this machine can read it", f"chmod 600 {path}")
+    yield from check_disk("state folder's disk", local.existing_parent(folder))
 
 
-def room(name: str, folder: Path) -> Iterator[Finding]:
-    """Free bytes and inodes of the file system under a folder."""
-    found = os.statvfs(folder)
-    free = found.f_bavail * found.f_frsize
+def check_disk(name: str, folder: Path) -> Iterator[Finding]:
+    """Free bytes and inodes of the file system that a folder is on."""
+    stats = os.statvfs(folder)
+    free = stats.f_bavail * stats.f_frsize
     detail = f"{_gib(free)} free at {folder}"
     fix = f"Free some space: du -xh --max-depth=1 {folder} | sort -h; docker image prune"
     if free < _DISK_MIN_BYTES:
@@ -91,20 +94,20 @@ def room(name: str, folder: Path) -> Iterator[Finding]:
         yield warning(name, detail, fix)
     else:
         yield ok(name, detail)
-    # Some file systems (btrfs, some overlays) have no fixed number and say 0 of 0.
-    if found.f_files and found.f_favail < _INODES_MIN:
+    # Some file systems (btrfs, some overlays) have no fixed number of inodes and report 0 of 0.
+    if stats.f_files and stats.f_favail < _INODES_MIN:
         yield problem(
             f"{name}: inodes",
-            f"{found.f_favail} of {found.f_files} free at {folder}",
+            f"{stats.f_favail} of {stats.f_files} free at {folder}",
             f"Remove what has many small files: du --inodes -x --max-depth=1 {folder} | sort -n",
         )
 
 
 def _python(version: tuple[int, ...]) -> Finding:
-    said = ".".join(map(str, version))
+    text = ".".join(map(str, version))
     if version < _PYTHON_MIN:
-        return problem("Python", said, "sudo apt-get install python3.11 python3.11-venv")
-    return ok("Python", said)
+        return problem("Python", text, "sudo apt-get install python3.11 python3.11-venv")
+    return ok("Python", text)
 
 
 def _memory(available_bytes: int | None) -> Finding:
@@ -124,8 +127,8 @@ def _memory(available_bytes: int | None) -> Finding:
 
 
 def _available_bytes() -> int | None:
-    """What programs can still get, without swapping. In a container: what its cgroup leaves isn't
-    counted, as Docker's sandboxes live outside of it."""
+    """Memory that programs can still get without swapping. Ignores the limit of our own cgroup if
+    we run in a container: Docker's sandboxes run outside of it."""
     return _meminfo("MemAvailable")
 
 
@@ -145,11 +148,11 @@ def _meminfo(name: str) -> int | None:
     return None
 
 
-def _refusal(address: str, number: int) -> int | None:
-    """Why we couldn't listen there, as errno; None when we could."""
+def _try_to_listen(address: str, number: int) -> int | None:
+    """Listen on the port for a moment. Returns the errno if that fails, else None."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family) as probe:
-        # As nginx and uvicorn do: connections that linger from before are no hindrance.
+        # nginx and uvicorn set it too: they can listen while old connections linger.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((address, number))
@@ -159,18 +162,19 @@ def _refusal(address: str, number: int) -> int | None:
     return None
 
 
-def _port_story(setting: str, address: str, number: int, refusal: int) -> tuple[str, str]:
+def _explain_port(setting: str, address: str, number: int, error_number: int) -> tuple[str, str]:
+    """The detail and the fix for a port that we can't listen on."""
     variable = f"SPAWN_{setting.upper()}"
-    if refusal == errno.EADDRINUSE:
+    if error_number == errno.EADDRINUSE:
         return (
             "another program listens there",
             f"Find it: sudo ss -ltnp 'sport = :{number}'. Or set {variable} to another port",
         )
-    if refusal in {errno.EACCES, errno.EPERM}:
+    if error_number in {errno.EACCES, errno.EPERM}:
         return "this user may not listen there", f"Set {variable} to a port from 1024 on"
-    if refusal == errno.EADDRNOTAVAIL:
+    if error_number == errno.EADDRNOTAVAIL:
         return f"this machine has no address {address}", "Set SPAWN_HTTP_ADDRESS to one of its own"
-    return f"listening fails: {os.strerror(refusal)}", f"Set {variable} to another port"
+    return f"listening fails: {os.strerror(error_number)}", f"Set {variable} to another port"
 
 
 def _folder(folder: Path) -> Finding:
@@ -184,7 +188,7 @@ def _folder(folder: Path) -> Finding:
             f"{folder} isn't there, and this user may not make it",
             f"sudo install -d -o {_user()} {folder}; or set SPAWN_STATE_DIR",
         )
-    closed = [one for one in folder.parents if not one.stat().st_mode & stat.S_IXOTH]
+    closed = [parent for parent in folder.parents if not parent.stat().st_mode & stat.S_IXOTH]
     if os.geteuid() == 0 and closed:
         return problem(
             name,
@@ -200,7 +204,7 @@ def _folder(folder: Path) -> Finding:
     return ok(name, str(folder))
 
 
-def _open_to_others(path: Path) -> bool:
+def _is_open_to_others(path: Path) -> bool:
     try:
         return bool(path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO))
     except OSError:

@@ -1,1 +1,1 @@
-"""One module for each command of spawnctl."""
+"""The commands of spawnctl. `COMMANDS` in `main` says which module has which command."""

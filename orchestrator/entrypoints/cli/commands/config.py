@@ -1,4 +1,4 @@
-"""`spawnctl config`: every setting, its value, where it came from, and what it means."""
+"""`spawnctl config`: every setting, its value, where that comes from, and what it means."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ _HIDDEN = "(set, hidden)"
 class Setting:
     """One line of the output. Safe to print: never holds a secret."""
 
-    group: str  # of config.py
-    name: str  # the variable that sets it
+    group: str  # its group in the settings
+    name: str  # the environment variable that sets it
     value: str | int | float | bool
     source: str  # "environment", "spawn.env" or "default"
     description: str  # with its unit
@@ -43,62 +43,61 @@ def register(app: typer.Typer) -> None:
 
 
 def show(as_json: AsJson = False) -> None:
-    """Show every setting, and where its value came from. Secrets are never shown."""
+    """Show every setting, and where its value comes from. Secrets are never shown."""
     settings = local.settings()
     path = settings.places.state_dir / FILE
-    found = list(explain(settings, os.environ, file_values(path)))
+    explained = list(explain(settings, os.environ, read_file(path)))
     if as_json:
-        output.as_json(
+        output.print_json(
             {
                 "file": str(path),
                 "settings": [
                     {
-                        "group": one.group,
-                        "name": one.name,
-                        "value": one.value,
-                        "source": one.source,
-                        "description": one.description,
+                        "group": setting.group,
+                        "name": setting.name,
+                        "value": setting.value,
+                        "source": setting.source,
+                        "description": setting.description,
                     }
-                    for one in found
+                    for setting in explained
                 ],
             }
         )
         return
     console = output.stdout()
     if console.width >= output.WIDE:
-        console.print(_table(found))
+        console.print(_table(explained))
     else:
-        for one in found:
-            console.print(
-                Text.assemble((f"{one.name:28} ", "bold"), _value(one), "  ", _source(one))
-            )
-            console.print(Padding(Text(one.description, "bright_black"), (0, 0, 0, 4)))
+        for setting in explained:
+            name = (f"{setting.name:28} ", "bold")
+            console.print(Text.assemble(name, _value(setting), "  ", _source(setting)))
+            console.print(Padding(Text(setting.description, "bright_black"), (0, 0, 0, 4)))
     console.print(f"\nSet them in the environment, or in {path}", soft_wrap=True)
 
 
 def explain(
     settings: Settings, environment: Mapping[str, str], file: Mapping[str, str]
 ) -> Iterator[Setting]:
-    """All settings in the order of config.py. As pydantic-settings does: names in any case, the
-    environment before the file, and of several names the first one that is set."""
+    """All settings, in the order of their groups. Finds the source as pydantic-settings does: names
+    match in any case, the environment goes before the file, and the first name that is set wins."""
     env_names = {name.upper() for name in environment}
     file_names = {name.upper() for name in file}
     for group, field, info in config.fields():
         names = variables(field, info)
         source, name = "default", names[0]
-        # load() finds the file through this one, so the file can't set it.
-        places = [("environment", env_names)]
+        sources = [("environment", env_names)]
+        # load() finds the file through state_dir, so the file can't set it.
         if field != "state_dir":
-            places.append((FILE, file_names))
-        for place, present in places:
-            used = next((one for one in names if one in present), None)
+            sources.append((FILE, file_names))
+        for candidate, names_set in sources:
+            used = next((variable for variable in names if variable in names_set), None)
             if used is not None:
-                source, name = place, used
+                source, name = candidate, used
                 break
         yield Setting(
             group=group,
             name=name,
-            value=shown(getattr(getattr(settings, group), field)),
+            value=printable(getattr(getattr(settings, group), field)),
             source=source,
             description=info.description or "",
         )
@@ -111,14 +110,14 @@ def variables(field: str, info: FieldInfo) -> Sequence[str]:
     return [f"SPAWN_{field.upper()}"]
 
 
-def file_values(path: Path) -> dict[str, str]:
-    """What the file sets; nothing when there is none."""
+def read_file(path: Path) -> dict[str, str]:
+    """The variables that the file sets; {} if there is no file."""
     values = dotenv_values(path) if path.is_file() else {}
     return {name: value for name, value in values.items() if value is not None}
 
 
-def shown(value: object) -> str | int | float | bool:
-    """A value as it may be seen: no secret, no password within a URL."""
+def printable(value: object) -> str | int | float | bool:
+    """The value without secrets: neither a secret nor the password in a URL."""
     if isinstance(value, SecretStr):
         return _HIDDEN if value.get_secret_value() else ""
     if isinstance(value, (bool, int, float)):
@@ -126,16 +125,17 @@ def shown(value: object) -> str | int | float | bool:
     return _PASSWORD.sub(r"\1:***", str(value))
 
 
-def _table(found: Sequence[Setting]) -> Table:
-    made = output.table("SETTING", "VALUE", "FROM", "WHAT", wrap={"VALUE", "WHAT"})
-    for one in found:
-        made.add_row(one.name, _value(one), _source(one), Text(one.description, "bright_black"))
-    return made
+def _table(settings: Sequence[Setting]) -> Table:
+    table = output.table("SETTING", "VALUE", "FROM", "WHAT", wrap={"VALUE", "WHAT"})
+    for setting in settings:
+        description = Text(setting.description, "bright_black")
+        table.add_row(setting.name, _value(setting), _source(setting), description)
+    return table
 
 
-def _value(one: Setting) -> str:
-    return "-" if one.value == "" else output.plain(one.value)
+def _value(setting: Setting) -> str:
+    return "-" if setting.value == "" else output.plain(setting.value)
 
 
-def _source(one: Setting) -> Text:
-    return Text(one.source, "bright_black" if one.source == "default" else "green")
+def _source(setting: Setting) -> Text:
+    return Text(setting.source, "bright_black" if setting.source == "default" else "green")

@@ -1,4 +1,4 @@
-"""`spawnctl doctor`: what is wrong with this machine, each with its remedy."""
+"""`spawnctl doctor`: what is wrong with this machine, and how to fix it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from orchestrator.entrypoints.cli.client import Api
 from orchestrator.entrypoints.cli.exits import Exit
 from orchestrator.entrypoints.cli.findings import Finding, Level
 from orchestrator.entrypoints.cli.output import AsJson
-from orchestrator.entrypoints.cli.views import findings
+from orchestrator.entrypoints.cli.views.findings import print_findings, to_json
 
 
 def register(app: typer.Typer) -> None:
@@ -22,28 +22,31 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Check this machine, and say how to mend what is wrong. Exit code 7 when something is."""
-    found = list(examine(local.settings()))
-    problems = [one for one in found if one.level is Level.PROBLEM]
+    """Check this machine, and say how to fix what is wrong.
+
+    Ends with exit code 7 if there is a problem.
+    """
+    findings = list(run_checks(local.settings()))
+    has_problems = any(finding.level is Level.PROBLEM for finding in findings)
     if as_json:
-        output.as_json({"ok": not problems, "checks": findings.plain(found)})
+        output.print_json({"ok": not has_problems, "checks": to_json(findings)})
     else:
-        findings.show(found)
-    if problems:
+        print_findings(findings)
+    if has_problems:
         raise typer.Exit(Exit.PROBLEMS)
 
 
-def examine(settings: Settings) -> Iterator[Finding]:
-    """Everything, what others rest on first."""
-    # Without a key: /health and /ready need none, and an unreadable one is no reason to stop here.
+def run_checks(settings: Settings) -> Iterator[Finding]:
+    """Run every check. A check comes before those that depend on it."""
+    # No key: /health and /ready need none, and a key that can't be read must not stop the checks.
     with Api(local.api_url(settings), key="") as api:
-        running = control_plane.answers(api)
-        yield from machine.machine()
-        yield from machine.state_folder(settings)
-        yield from machine.programs(settings)
-        yield from machine.ports(settings, running=running)
-        yield from engine.engine(settings, running=running)
-        yield from control_plane.plane(api, settings, running=running)
-        yield control_plane.claude(api, settings, running=running)
+        running = control_plane.is_running(api)
+        yield from machine.check_system()
+        yield from machine.check_state_folder(settings)
+        yield from machine.check_programs(settings)
+        yield from machine.check_ports(settings, running=running)
+        yield from engine.check_engine(settings, running=running)
+        yield from control_plane.check_control_plane(api, settings, running=running)
+        yield control_plane.check_claude_key(api, settings, running=running)
     if running:
-        yield from pool.hosts(settings)
+        yield from pool.check_pool(settings)

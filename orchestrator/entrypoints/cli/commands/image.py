@@ -1,4 +1,4 @@
-"""`spawnctl image`: the runtime image of the sandboxes, here and on hosts."""
+"""`spawnctl image`: the runtime image of the sandboxes, on this machine and on hosts."""
 
 from __future__ import annotations
 
@@ -18,16 +18,15 @@ from orchestrator.adapters.files.state_folder import StateFolder
 from orchestrator.adapters.hosts.inventory import Entry
 from orchestrator.config import Settings
 from orchestrator.entrypoints.cli import local, output
-from orchestrator.entrypoints.cli.client import Api
-from orchestrator.entrypoints.cli.commands import pushing
+from orchestrator.entrypoints.cli.client import HOSTS, Api
+from orchestrator.entrypoints.cli.commands import image_push
 from orchestrator.entrypoints.cli.commands.hosts import targets
-from orchestrator.entrypoints.cli.commands.hosts.paths import ALL
 from orchestrator.entrypoints.cli.exits import Exit
 from orchestrator.entrypoints.cli.output import AsJson
 from orchestrator.entrypoints.cli.problems import Problem
 
 _BUILD = config.PROJECT_ROOT / "runtime-image" / "build.sh"
-_BUILD_WITHIN_S = 1800  # debootstrap, apt, pip and npm over a slow line
+_BUILD_TIMEOUT_S = 1800  # debootstrap, apt, pip and npm over a slow line
 
 
 def register(app: typer.Typer) -> None:
@@ -44,14 +43,15 @@ def register(app: typer.Typer) -> None:
 
 def build(
     base: Annotated[
-        str | None, typer.Option(help="Debian 12 image to build on; else one is found or made.")
+        str | None,
+        typer.Option(help="Debian 12 image to build on. Without it, one is found or made."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Build the runtime image unless it is there, and use it from the next sandbox on."""
+    """Build the runtime image unless it exists, and use it for every new sandbox."""
     settings = local.settings()
     state = StateFolder(settings.places.state_dir)
-    state.prepare()  # before the long part: it may refuse
+    state.prepare()  # may refuse the folder: do that before the long build
     tag = run_build(_BUILD, settings.places.docker_url, base)
     state.set_image(tag)
     configured = settings.pool.runtime_image
@@ -61,59 +61,67 @@ def build(
             style="yellow",
         )
     if as_json:
-        output.as_json({"image": tag})
+        output.print_json({"image": tag})
     else:
         print(tag)
 
 
 def show(as_json: AsJson = False) -> None:
-    """Show which image the next sandbox gets, and which engines have it."""
+    """Show the image of new sandboxes, and which engines have it."""
     settings = local.settings()
-    image, source = chosen(settings)
-    present = _present(settings, image) if image else False
-    hosts = _hosts(settings)
+    image, source = current_image(settings)
+    present = _is_on_engine(settings, image) if image else False
+    host_images = _host_images(settings)
     if as_json:
-        has = {name: bool(image) and there == image for name, there in hosts.items()}
-        output.as_json({"image": image or None, "from": source, "present": present, "hosts": has})
+        hosts = {name: bool(image) and current == image for name, current in host_images.items()}
+        output.print_json(
+            {"image": image or None, "from": source, "present": present, "hosts": hosts}
+        )
         return
-    said = Text("present", "green") if present else Text("missing: spawnctl image build", "red")
+    engine = Text("present", "green") if present else Text("missing: spawnctl image build", "red")
     rows: list[tuple[str, str | Text]] = [
         ("image", image or "-"),
         ("from", source),
-        ("engine", said),
+        ("engine", engine),
     ]
-    rows += [(output.plain(name), _there(there, image)) for name, there in hosts.items()]
+    rows += [
+        (output.plain(name), _host_state(current, image)) for name, current in host_images.items()
+    ]
     output.stdout().print(output.facts(rows))
 
 
 def push(
     hosts: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME...]", help="Hosts; all if none is named.")
+        list[str] | None,
+        typer.Argument(metavar="[NAME...]", help="Names of hosts. Without one: all hosts."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Send the runtime image to hosts now, three at a time.
 
-    The daemon does that by itself; this shows how it goes. Who has it is left alone.
+    The daemon does that by itself; this command shows the progress. Hosts that have the image are
+    skipped.
     """
     settings = local.settings()
     entries = (
-        [targets.find(settings, name) for name in dict.fromkeys(hosts)]
+        [targets.find_host(settings, name) for name in dict.fromkeys(hosts)]
         if hosts
-        else targets.remote(settings)
+        else targets.list_remote_hosts(settings)
     )
-    done = pushing.push_all(settings, [_target(one) for one in entries])
+    outcomes = image_push.push_to_hosts(settings, [_target(entry) for entry in entries])
     if as_json:
-        output.as_json({"hosts": [{"name": one.name, "sent": one.sent} for one in done]})
+        output.print_json(
+            {"hosts": [{"name": outcome.name, "sent": outcome.sent} for outcome in outcomes]}
+        )
         return
-    for one in done:
-        print(f"{one.name} {'has it now' if one.sent else 'had it'}")
-    if not done:
+    for outcome in outcomes:
+        print(f"{outcome.name} {'has it now' if outcome.sent else 'had it'}")
+    if not outcomes:
         output.stderr().print("The pool has no hosts that are reached by SSH.")
 
 
-def chosen(settings: Settings) -> tuple[str, str]:
-    """Reference of the image that the next sandbox gets, "" for none, and who chose it."""
+def current_image(settings: Settings) -> tuple[str, str]:
+    """The reference of the image of new sandboxes, "" for none, and what chose it."""
     if settings.pool.runtime_image:
         return settings.pool.runtime_image, "SPAWN_RUNTIME_IMAGE"
     image = StateFolder(settings.places.state_dir).image()
@@ -121,58 +129,58 @@ def chosen(settings: Settings) -> tuple[str, str]:
 
 
 def run_build(script: Path, docker_url: str, base: str | None) -> str:
-    """Run build.sh, which runs base.sh when it needs to; its last line of stdout is the tag.
-    Raises Problem."""
+    """Run build.sh, which runs base.sh if it needs to. Returns the tag: the last line of stdout.
+    Raises Problem (image_not_built)."""
     argv = [str(script), *(["--base", base] if base else [])]
     environment = {**os.environ, "DOCKER_HOST": docker_url}
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             argv,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             text=True,
-            timeout=_BUILD_WITHIN_S,
+            timeout=_BUILD_TIMEOUT_S,
             check=False,
         )
     except OSError as error:
         raise _not_built(f"{script} can't be run: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:
-        raise _not_built(f"the image was not built within {_BUILD_WITHIN_S // 60} min") from error
-    said = done.stdout.split("\n")
-    tag = next((line.strip() for line in reversed(said) if line.strip()), "")
-    if done.returncode != 0 or not tag:
-        raise _not_built(f"{script.name} ended with {done.returncode}; what it said stands above")
-    return tag
+        minutes = _BUILD_TIMEOUT_S // 60
+        raise _not_built(f"the image was not built within {minutes} min") from error
+    lines = [line.strip() for line in result.stdout.split("\n") if line.strip()]
+    if result.returncode != 0 or not lines:
+        raise _not_built(f"{script.name} ended with {result.returncode}; what it said stands above")
+    return lines[-1]
 
 
-def _target(entry: Entry) -> pushing.Target:
+def _target(entry: Entry) -> image_push.Target:
     address = targets.address_of(entry)
-    return pushing.Target(name=entry.name, address=address, pinned=entry.host_key)
+    return image_push.Target(name=entry.name, address=address, pinned=entry.host_key)
 
 
-def _hosts(settings: Settings) -> Mapping[str, str]:
-    """The image that each host over SSH was last seen with; none while the API is away."""
+def _host_images(settings: Settings) -> Mapping[str, str]:
+    """The image of each host over SSH, as the control plane last saw it; {} if the API is away."""
     try:
-        with Api.of(settings) as api:
-            found = api.get(ALL)["hosts"]
+        with Api.from_settings(settings) as api:
+            hosts = api.get(HOSTS)["hosts"]
     except Problem:
         return {}
-    return {one["name"]: one["image"] for one in found if one["address"].startswith("ssh:")}
+    return {host["name"]: host["image"] for host in hosts if host["address"].startswith("ssh:")}
 
 
-def _there(there: str, image: str) -> Text:
-    if there == image:
+def _host_state(host_image: str, image: str) -> Text:
+    if host_image == image:
         return Text("present", "green")
-    return Text(f"has {there or 'none'}; the new one is on its way", "yellow")
+    return Text(f"has {host_image or 'none'}; the new one is on its way", "yellow")
 
 
 def _not_built(message: str) -> Problem:
     return Problem(Exit.FAILED, "image_not_built", message, "See what is missing: spawnctl doctor")
 
 
-def _present(settings: Settings, image: str) -> bool:
-    with client.translated(f"look for image {image}", settings.places.docker_url):
+def _is_on_engine(settings: Settings, image: str) -> bool:
+    with client.translate_errors(f"look for image {image}", settings.places.docker_url):
         api = client.connect(settings.places.docker_url)
         try:
             api.inspect_image(image)

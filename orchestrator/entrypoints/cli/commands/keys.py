@@ -1,4 +1,4 @@
-"""`spawnctl keys`: API keys, made, listed and revoked."""
+"""`spawnctl keys`: make, list and revoke API keys."""
 
 from __future__ import annotations
 
@@ -9,76 +9,86 @@ from rich.text import Text
 
 from orchestrator.domain.people.access import Role
 from orchestrator.domain.sessions.session import Tier
-from orchestrator.entrypoints.cli import local, names, output
+from orchestrator.entrypoints.cli import local, output
+from orchestrator.entrypoints.cli.arguments import resolve_id
 from orchestrator.entrypoints.cli.client import Api
 from orchestrator.entrypoints.cli.output import AsJson
+
+_KEYS = "/api/admin/keys"
 
 
 def register(app: typer.Typer) -> None:
     """Add the group."""
     group = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
     group.command()(create)
-    group.command("list")(list_them)
+    group.command("list")(list_keys)
     group.command()(revoke)
     app.add_typer(group, name="keys")
 
 
 def create(
-    name: Annotated[str, typer.Argument(help="What you will know it by.")],
-    tier: Annotated[Tier, typer.Option(help="How much its sessions may have.")] = Tier.PRO,
-    role: Annotated[Role, typer.Option(help="Whose sessions it may see and end.")] = Role.USER,
+    name: Annotated[str, typer.Argument(help="A name for the key.")],
+    tier: Annotated[Tier, typer.Option(help="The limits of the key's sessions.")] = Tier.PRO,
+    role: Annotated[Role, typer.Option(help="Whose sessions the key may see and end.")] = Role.USER,
     as_json: AsJson = False,
 ) -> None:
-    """Make a key. It is printed once, on the last line of stdout, and kept nowhere."""
-    with Api.of(local.settings()) as api:
-        made = api.post("/api/admin/keys", {"name": name, "tier": tier, "role": role})
+    """Make a key. It is printed once, as the last line of stdout, and never stored."""
+    with Api.from_settings(local.settings()) as api:
+        key = api.post(_KEYS, {"name": name, "tier": tier, "role": role})
     if as_json:
-        output.as_json(made)
+        output.print_json(key)
         return
     console = output.stderr()
     console.print(
-        f"Key {output.plain(made['name'])} ({output.short(made['key_id'])}), tier"
-        f" {output.plain(made['tier'])}, role {output.plain(made['role'])}."
+        f"Key {output.plain(key['name'])} ({output.short_id(key['key_id'])}), tier"
+        f" {output.plain(key['tier'])}, role {output.plain(key['role'])}."
     )
     console.print("Keep it now: it can't be shown again. Use it as SPAWN_API_KEY or Bearer token.")
-    print(made["key"])
+    print(key["key"])
 
 
-def list_them(as_json: AsJson = False) -> None:
-    """List keys, without their secrets."""
-    with Api.of(local.settings()) as api:
-        found = api.get("/api/admin/keys")
+def list_keys(
+    show_all: Annotated[bool, typer.Option("--all", help="Revoked keys too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the keys that are valid, newest first, without their secrets."""
+    with Api.from_settings(local.settings()) as api:
+        response = api.get(_KEYS)
     if as_json:
-        output.as_json(found)
+        output.print_json(response)
         return
     console = output.stdout()
     more = ("USER",) if console.width >= output.WIDE else ()
-    made = output.table("ID", "NAME", "TIER", "ROLE", "AGE", "STATE", *more)
-    for key in found["keys"]:
+    table = output.table("ID", "NAME", "TIER", "ROLE", "AGE", "STATE", *more)
+    valid = [key for key in response["keys"] if key["revoked_at"] is None]
+    revoked_keys = [key for key in response["keys"] if key["revoked_at"] is not None]
+    for key in [*reversed(valid), *(reversed(revoked_keys) if show_all else ())]:
         revoked = key["revoked_at"] is not None
         cells: list[str | Text] = [
-            output.short(key["key_id"]),
-            output.cut(key["name"], 24),
+            output.short_id(key["key_id"]),
+            output.truncate(key["name"], 24),
             output.plain(key["tier"]),
             output.plain(key["role"]),
-            output.since(key["created_at"]),
+            output.age(key["created_at"]),
             Text("revoked", "red") if revoked else Text("valid", "green"),
         ]
         if more:
             cells.append(output.plain(key["user_id"]))
-        made.add_row(*cells)
-    console.print(made)
+        table.add_row(*cells)
+    console.print(table)
+    if revoked_keys and not show_all:
+        output.stderr().print(f"{len(revoked_keys)} more are revoked: --all shows them.")
 
 
 def revoke(
-    key: Annotated[str, typer.Argument(metavar="ID", help="A key's id, or its beginning.")],
+    key: Annotated[str, typer.Argument(metavar="ID", help="A key's id, or its first characters.")],
 ) -> None:
-    """Make a key invalid, at once and for good."""
-    with Api.of(local.settings()) as api:
+    """Revoke a key, at once and for good."""
+    with Api.from_settings(local.settings()) as api:
 
-        def known() -> list[str]:
-            return [one["key_id"] for one in api.get("/api/admin/keys")["keys"]]
+        def list_ids() -> list[str]:
+            return [row["key_id"] for row in api.get(_KEYS)["keys"]]
 
-        key_id = names.resolve(key, "key", known, "spawnctl keys list")
-        api.delete(f"/api/admin/keys/{key_id}")
+        key_id = resolve_id(key, "key", list_ids, "spawnctl keys list")
+        api.delete(f"{_KEYS}/{key_id}")
     print(f"{key_id} is revoked")

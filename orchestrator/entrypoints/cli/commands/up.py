@@ -1,4 +1,4 @@
-"""`spawnctl up` and `spawnctl down`: the supervisor, started and stopped."""
+"""`spawnctl up` and `down`: start and stop the supervisor, and everything with it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from orchestrator.config import Settings
 from orchestrator.entrypoints import supervisor
 from orchestrator.entrypoints.cli import local
 
-_START_WITHIN_S = 90.0
-_STOP_WITHIN_S = 90.0
-_LOOK_S = 0.05
+_START_TIMEOUT_S = 90.0
+_STOP_TIMEOUT_S = 90.0
+_POLL_S = 0.05
 
 console = Console(stderr=True)
 
@@ -32,24 +32,26 @@ def register(app: typer.Typer) -> None:
 
 
 def up(
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once it runs.")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Return when everything runs.")
+    ] = False,
     demo: Annotated[
-        bool, typer.Option("--demo", help="Canned answers in place of Claude; needs no key.")
+        bool, typer.Option("--demo", help="Use canned answers instead of Claude; needs no key.")
     ] = False,
 ) -> None:
     """Start everything on this machine: redis, nginx, api, workers, daemon."""
     settings = local.settings()
     if demo and running_pid(settings.places.state_dir) is None:
-        settings = _as_demo(settings)
-    _check(settings)
+        settings = _demo_settings(settings)
+    _check_socket_path(settings)
     if running_pid(settings.places.state_dir) is not None:
         console.print("SpawnAI is already running here.")
     elif detach:
         _start_detached(settings)
     else:
-        _run_here(settings)
+        _run_in_foreground(settings)
         return
-    banner(settings)
+    print_banner(settings)
 
 
 def down(
@@ -64,17 +66,19 @@ def down(
         console.print("SpawnAI is not running here.")
         return
     os.kill(pid, signal.SIGUSR1 if keep_apps else signal.SIGTERM)
-    ends = time.monotonic() + _STOP_WITHIN_S
+    deadline = time.monotonic() + _STOP_TIMEOUT_S
     while running_pid(settings.places.state_dir) is not None:
-        if time.monotonic() > ends:
-            console.print(f"[red]The supervisor (pid {pid}) did not stop in {_STOP_WITHIN_S:.0f} s")
+        if time.monotonic() > deadline:
+            console.print(
+                f"[red]The supervisor (pid {pid}) did not stop in {_STOP_TIMEOUT_S:.0f} s"
+            )
             raise typer.Exit(1)
-        time.sleep(_LOOK_S)
+        time.sleep(_POLL_S)
     console.print("SpawnAI has stopped. Sessions are kept in", str(settings.places.state_dir))
 
 
 def running_pid(state_dir: Path) -> int | None:
-    """Process id of the supervisor that holds this state folder."""
+    """Process id of the supervisor that has locked this state folder; None if it is not locked."""
     try:
         lock = (state_dir / supervisor.LOCK).open("r+")
     except FileNotFoundError:
@@ -88,27 +92,27 @@ def running_pid(state_dir: Path) -> int | None:
     return None
 
 
-def banner(settings: Settings) -> None:
-    """Where everything is, and what to try."""
+def print_banner(settings: Settings) -> None:
+    """Print where everything is, and what to try."""
     print(f"Page       {settings.addresses.page_url}/")
     print(f"API docs   {settings.addresses.page_url}/docs")
-    print(f"Claude     {_claude(settings)}")
+    print(f"Claude     {_claude_text(settings)}")
     for warning in _warnings(settings):
         print(f"WARNING    {warning}")
-    print(f'Try        {_command()} run "a kanban board"')
+    print(f'Try        {_spawnctl_path()} run "a kanban board"')
 
 
-def _as_demo(settings: Settings) -> Settings:
-    """The same, with the gateway led to the demo's answers: for us and for what we start."""
+def _demo_settings(settings: Settings) -> Settings:
+    """The settings with the gateway led to the demo's answers, here and in our child processes."""
     os.environ |= {
         "SPAWN_DEMO": "1",
-        "ANTHROPIC_API_KEY": "demo",  # any will do; without one nothing is generated
+        "ANTHROPIC_API_KEY": "demo",  # any key will do, but without a key nothing is generated
         "ANTHROPIC_BASE_URL": f"http://127.0.0.1:{settings.llm.demo_port}",
     }
     return local.settings()
 
 
-def _claude(settings: Settings) -> str:
+def _claude_text(settings: Settings) -> str:
     if settings.llm.demo:
         return "demo: answers are canned, no model writes them"
     return "key found" if settings.llm.can_generate else "no ANTHROPIC_API_KEY: templates only"
@@ -122,15 +126,16 @@ def _warnings(settings: Settings) -> list[str]:
     return [line for line in text.splitlines() if line]
 
 
-def _command() -> str:
-    beside = Path(sys.argv[0])
+def _spawnctl_path() -> str:
+    """How to call spawnctl from the current folder."""
+    program = Path(sys.argv[0])
     try:
-        return str(beside.resolve().relative_to(Path.cwd()))
+        return str(program.resolve().relative_to(Path.cwd()))
     except ValueError:
-        return beside.name if beside.name == "spawnctl" else "spawnctl"
+        return program.name if program.name == "spawnctl" else "spawnctl"
 
 
-def _check(settings: Settings) -> None:
+def _check_socket_path(settings: Settings) -> None:
     socket_path = str(settings.places.redis_socket)
     if len(socket_path) > 100:  # sun_path has 108 bytes
         console.print(f"[red]{settings.places.state_dir} is too long a path for a socket in it;")
@@ -138,12 +143,12 @@ def _check(settings: Settings) -> None:
         raise typer.Exit(2)
 
 
-def _run_here(settings: Settings) -> None:
-    """In the foreground: the supervisor is a child, so that it can say when it is ready."""
+def _run_in_foreground(settings: Settings) -> None:
+    """Run the supervisor as a child process, so that we can print the banner when it is ready."""
     process = subprocess.Popen([sys.executable, "-m", supervisor.__name__])
     try:
-        _await_ready(settings, process)
-        banner(settings)
+        _wait_until_ready(settings, process)
+        print_banner(settings)
         code = process.wait()
     except KeyboardInterrupt:
         code = process.wait()  # the terminal sent SIGINT to it as well
@@ -162,20 +167,20 @@ def _start_detached(settings: Settings) -> None:
             start_new_session=True,
         )
     try:
-        _await_ready(settings, process)
+        _wait_until_ready(settings, process)
     except typer.Exit:
         console.print(_last_lines(log_path), markup=False, highlight=False)
         raise
 
 
-def _await_ready(settings: Settings, process: subprocess.Popen[bytes]) -> None:
-    ends = time.monotonic() + _START_WITHIN_S
+def _wait_until_ready(settings: Settings, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + _START_TIMEOUT_S
     ready = settings.places.state_dir / supervisor.READY
     while not (ready.exists() and ready.read_text() == str(process.pid)):
-        if process.poll() is not None or time.monotonic() > ends:
+        if process.poll() is not None or time.monotonic() > deadline:
             console.print("[red]SpawnAI did not start.")
             raise typer.Exit(1)
-        time.sleep(_LOOK_S)
+        time.sleep(_POLL_S)
 
 
 def _last_lines(path: Path, count: int = 25) -> str:

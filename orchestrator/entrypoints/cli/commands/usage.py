@@ -1,4 +1,4 @@
-"""`spawnctl usage`: what calls to the model came to."""
+"""`spawnctl usage`: tokens and cost of the calls to the model."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.domain.llm.usage import By
+from orchestrator.domain.llm.usage import GroupBy
 from orchestrator.entrypoints.cli import local, output
 from orchestrator.entrypoints.cli.client import Api
 from orchestrator.entrypoints.cli.output import AsJson
-from orchestrator.entrypoints.cli.views import spending
-
-_SHORT = {By.USER, By.SESSION}
+from orchestrator.entrypoints.cli.views.usage import usage_table
 
 
 def register(app: typer.Typer) -> None:
@@ -21,28 +19,16 @@ def register(app: typer.Typer) -> None:
 
 
 def usage(
-    by: Annotated[By, typer.Option(help="What calls are summed up by.")] = By.DAY,
-    days: Annotated[int, typer.Option(min=1, max=366, help="How far back.")] = 30,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="Rows, at most.")] = 20,
+    by: Annotated[GroupBy, typer.Option(help="How to group the calls.")] = GroupBy.DAY,
+    days: Annotated[int, typer.Option(min=1, max=366, help="How many days back.")] = 30,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many rows at most.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """Show what calls to the model came to: tokens and cost."""
-    with Api.of(local.settings()) as api:
-        found = api.get("/api/admin/usage", by=by.value, days=days, limit=limit)
+    """Show what the calls to the model used: tokens and cost."""
+    with Api.from_settings(local.settings()) as api:
+        response = api.get("/api/admin/usage", by=by.value, days=days, limit=limit)
     if as_json:
-        output.as_json(found)
+        output.print_json(response)
         return
-    table = output.table(
-        by.value.upper(), "CALLS", "INPUT", "CACHED", "OUTPUT", "COST", shrink={by.value.upper()}
-    )
-    for row in found["rows"]:
-        table.add_row(_name(by, row["key"]), *spending.figures(row))
-    table.add_row("all", *spending.figures(found["total"]))
-    output.stdout().print(table)
-    output.stderr().print(f"Prices as of {output.plain(found['prices_of'])}; tokens.")
-
-
-def _name(by: By, key: str) -> str:
-    if by in _SHORT:
-        return output.short(key)
-    return output.cut(key, 28) or "(nobody answered)"
+    output.stdout().print(usage_table(response, by))
+    output.stderr().print(f"Prices as of {output.plain(response['prices_of'])}; tokens.")

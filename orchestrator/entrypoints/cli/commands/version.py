@@ -1,4 +1,4 @@
-"""`spawnctl version`."""
+"""`spawnctl version`. A module of its own: it must load neither settings nor the HTTP client."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ def register(app: typer.Typer) -> None:
 def version(as_json: AsJson = False) -> None:
     """Print the version."""
     if as_json:
-        output.as_json({"version": orchestrator.__version__, "python": platform.python_version()})
+        output.print_json(
+            {"version": orchestrator.__version__, "python": platform.python_version()}
+        )
     else:
         print(f"spawnctl {orchestrator.__version__}")

@@ -1,1 +1,1 @@
-"""How results look in a terminal."""
+"""How results look in a terminal: tables, facts, progress. Used by the commands."""

@@ -1,4 +1,4 @@
-"""Findings as people and programs read them. Used by `spawnctl doctor` and `spawnctl hosts`."""
+"""Findings for people and for programs. Used by `spawnctl doctor` and `spawnctl hosts`."""
 
 from __future__ import annotations
 
@@ -17,44 +17,44 @@ _MARKS = {
 }
 
 
-def show(found: Sequence[Finding]) -> None:
-    """The report and its sum, to stdout."""
+def print_findings(findings: Sequence[Finding]) -> None:
+    """Print all findings, and how many problems and warnings there are, to stdout."""
     console = output.stdout()
-    console.print(report(found))
-    console.print(_sum(found))
+    console.print(findings_table(findings))
+    console.print(_totals(findings))
 
 
-def plain(found: Sequence[Finding]) -> list[dict[str, str]]:
-    """For JSON."""
+def to_json(findings: Sequence[Finding]) -> list[dict[str, str]]:
+    """One object for each finding."""
     return [
         {
-            "name": one.name,
-            "level": one.level,
-            "detail": one.detail,
-            "fix": one.fix,
-            "code": one.code,
+            "name": finding.name,
+            "level": finding.level,
+            "detail": finding.detail,
+            "fix": finding.fix,
+            "code": finding.code,
         }
-        for one in found
+        for finding in findings
     ]
 
 
-def report(found: Sequence[Finding]) -> Table:
-    """One line a check, and the remedy below what needs one."""
-    made = Table.grid(padding=(0, 2, 0, 0))
-    made.add_column(no_wrap=True)
-    made.add_column(no_wrap=True)
-    made.add_column(overflow="fold")
-    for one in found:
-        mark, style = _MARKS[one.level]
-        detail = Text(output.plain(one.detail))
-        if one.fix:
-            detail.append("\n-> ", "bold").append(output.plain(one.fix), "cyan")
-        made.add_row(Text(mark, style), one.name, detail)
-    return made
+def findings_table(findings: Sequence[Finding]) -> Table:
+    """One line a finding, with its fix below it."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for finding in findings:
+        mark, style = _MARKS[finding.level]
+        detail = Text(output.plain(finding.detail))
+        if finding.fix:
+            detail.append("\n-> ", "bold").append(output.plain(finding.fix), "cyan")
+        grid.add_row(Text(mark, style), finding.name, detail)
+    return grid
 
 
-def _sum(found: Sequence[Finding]) -> Text:
-    counts = {level: sum(one.level is level for one in found) for level in Level}
+def _totals(findings: Sequence[Finding]) -> Text:
+    counts = {level: sum(finding.level is level for finding in findings) for level in Level}
     problems, warnings = counts[Level.PROBLEM], counts[Level.WARNING]
     if not problems and not warnings:
         return Text("\nAll is well.", "green")

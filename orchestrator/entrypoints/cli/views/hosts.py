@@ -1,4 +1,4 @@
-"""Hosts as tables and facts. Used by `spawnctl hosts`, `pool` and `status`."""
+"""Hosts as tables and facts. Used by `spawnctl hosts` and `pool`, and by doctor's checks."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ from orchestrator.entrypoints.cli import output
 
 Json = dict[str, Any]
 
+_DRAINS = {"wait": "draining, its sessions may end", "move": "draining", "leave": "leaving"}
 
-def listing(found: Sequence[Json], *, wide: bool) -> Table:
-    """One line a host; 80 columns hold the narrow form."""
+
+def hosts_table(hosts: Sequence[Json], *, wide: bool) -> Table:
+    """One line a host. The narrow form fits 80 columns."""
     more = ("CHANNELS", "ADDRESS", "PUBLISHES ON", "LABELS") if wide else ()
     columns = ("HOST", "STATE", "REGION", "USED", "WARM", "FREE", "LINK", *more, "NOTE")
-    made = output.table(*columns, wrap={"NOTE", "LABELS"})
-    for host in found:
+    table = output.table(*columns, wrap={"NOTE", "LABELS"})
+    for host in hosts:
         cells: list[str | Text] = [
-            output.cut(host["name"], 20),
-            output.state(host["state"]),
-            output.cut(host["region"] or "-", 12),
+            output.truncate(host["name"], 20),
+            output.state_text(host["state"]),
+            output.truncate(host["region"] or "-", 12),
             f"{host['used']}/{host['slots']}",
             str(host["warm"]),
-            _free(host),
+            _free_slots(host),
             _link(host),
         ]
         if wide:
@@ -36,37 +38,36 @@ def listing(found: Sequence[Json], *, wide: bool) -> Table:
                 output.plain(host["publish_address"]),
                 _labels(host) or "-",
             ]
-        made.add_row(*cells, note(host) or "-")
-    return made
+        table.add_row(*cells, note(host) or "-")
+    return table
 
 
 def note(host: Json) -> str:
-    """The operator's marks, what it is short of, and why it isn't up: in one line."""
+    """In one line: the operator's marks, what the host is short of, and why it isn't up."""
     marks = []
     if host["cordoned"]:
         marks.append("cordoned")
     if host["draining"]:
         marks.append(_DRAINS.get(host["drain"], "draining"))
-    return "; ".join(output.plain(one) for one in (*marks, host["shortage"], host["reason"]) if one)
+    return "; ".join(
+        output.plain(part) for part in (*marks, host["shortage"], host["reason"]) if part
+    )
 
 
-def story(host: Json) -> Iterator[RenderableType]:
-    """One host: everything about it, then its sandboxes."""
+def details(host: Json) -> Iterator[RenderableType]:
+    """Everything about one host, then its sandboxes."""
     yield output.facts(_facts(host))
     if host["sandboxes"]:
         yield Text()
-        yield _sandboxes(host["sandboxes"])
-
-
-_DRAINS = {"wait": "draining, its sessions may end", "move": "draining", "leave": "leaving"}
+        yield _sandboxes_table(host["sandboxes"])
 
 
 def _facts(host: Json) -> Iterator[tuple[str, str | Text]]:
     yield "host", Text(output.plain(host["name"]), "bold")
-    state = Text.assemble(output.state(host["state"]), f" for {output.since(host['since'])}")
+    state = Text.assemble(output.state_text(host["state"]), f" for {output.age(host['since'])}")
     yield "state", state
-    if said := note(host):
-        yield "note", Text(said, "yellow")
+    if text := note(host):
+        yield "note", Text(text, "yellow")
     yield "address", output.plain(host["address"])
     yield "publishes on", output.plain(host["publish_address"])
     if host["region"]:
@@ -94,27 +95,27 @@ def _facts(host: Json) -> Iterator[tuple[str, str | Text]]:
     yield "generation", str(host["generation"])
 
 
-def _sandboxes(boxes: Sequence[Json]) -> Table:
-    made = output.table("SANDBOX", "STATE", "SESSION", "PORT", "AGE", "REASON", wrap={"REASON"})
-    for box in boxes:
-        made.add_row(
-            output.short(box["sandbox_id"]),
-            output.state(box["state"]),
-            output.short(box["session_id"]),
-            str(box["port"] or "-"),
-            output.since(box["created_at"]),
-            output.plain(box["reason"]) or "-",
+def _sandboxes_table(sandboxes: Sequence[Json]) -> Table:
+    table = output.table("SANDBOX", "STATE", "SESSION", "PORT", "AGE", "REASON", wrap={"REASON"})
+    for sandbox in sandboxes:
+        table.add_row(
+            output.short_id(sandbox["sandbox_id"]),
+            output.state_text(sandbox["state"]),
+            output.short_id(sandbox["session_id"]),
+            str(sandbox["port"] or "-"),
+            output.age(sandbox["created_at"]),
+            output.plain(sandbox["reason"]) or "-",
         )
-    return made
+    return table
 
 
-def _free(host: Json) -> Text:
-    """Slots that something new could take; none on a host that takes nothing."""
+def _free_slots(host: Json) -> Text:
+    """The slots that a new sandbox could take; "-" for a host that takes no new sandbox."""
     free = max(0, host["slots"] - host["used"])
-    taking = host["state"] == "up" and not (
+    is_open = host["state"] == "up" and not (
         host["cordoned"] or host["draining"] or host["shortage"]
     )
-    return Text(str(free), "" if free else "yellow") if taking else Text("-", "bright_black")
+    return Text(str(free), "" if free else "yellow") if is_open else Text("-", "bright_black")
 
 
 def _link(host: Json) -> Text:

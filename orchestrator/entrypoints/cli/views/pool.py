@@ -13,13 +13,13 @@ from orchestrator.entrypoints.cli import output
 
 Json = dict[str, Any]
 
-_HOSTS_NAMED = 6  # beyond it a line has no room for their names
+_HOSTS_NAMED = 6  # the names of more hosts don't fit in one line
 
 
-def level(pool: Json) -> Iterator[tuple[str, str | Text]]:
-    """How full it is."""
-    short_of = pool["warm"] < pool["warm_target"]
-    warm = Text(f"{pool['warm']} of {pool['warm_target']} warm", "yellow" if short_of else "green")
+def summary(pool: Json) -> Iterator[tuple[str, str | Text]]:
+    """How full the pool is, as names and values."""
+    too_few = pool["warm"] < pool["warm_target"]
+    warm = Text(f"{pool['warm']} of {pool['warm_target']} warm", "yellow" if too_few else "green")
     others = [
         f"{pool[name]} {name}"
         for name in ("creating", "claimed", "stopping", "broken")
@@ -33,52 +33,53 @@ def level(pool: Json) -> Iterator[tuple[str, str | Text]]:
     yield "queues", _queues(pool["queues"])
 
 
-def sandboxes(found: Sequence[Json], *, wide: bool) -> Table:
-    """One line a sandbox; 80 columns hold the narrow form."""
+def sandboxes_table(sandboxes: Sequence[Json], *, wide: bool) -> Table:
+    """One line a sandbox. The narrow form fits 80 columns."""
     more = ("ROUTED", "SLUG", "REASON") if wide else ()
-    made = output.table("SANDBOX", "STATE", "SESSION", "HOST", "PORT", "AGE", *more)
-    for box in found:
+    table = output.table("SANDBOX", "STATE", "SESSION", "HOST", "PORT", "AGE", *more)
+    for sandbox in sandboxes:
         cells: list[str | Text] = [
-            output.short(box["sandbox_id"]),
-            output.state(box["state"]),
-            output.short(box["session_id"]),
-            output.cut(box["host"], 20),
-            str(box["port"] or "-"),
-            output.since(box["created_at"]),
+            output.short_id(sandbox["sandbox_id"]),
+            output.state_text(sandbox["state"]),
+            output.short_id(sandbox["session_id"]),
+            output.truncate(sandbox["host"], 20),
+            str(sandbox["port"] or "-"),
+            output.age(sandbox["created_at"]),
         ]
         if wide:
             cells += [
-                "yes" if box["routed"] else "no",
-                output.plain(box["slug"] or "-"),
-                output.cut(box["reason"] or "-", 40),
+                "yes" if sandbox["routed"] else "no",
+                output.plain(sandbox["slug"] or "-"),
+                output.truncate(sandbox["reason"] or "-", 40),
             ]
-        made.add_row(*cells)
-    return made
+        table.add_row(*cells)
+    return table
 
 
 def _slots(pool: Json) -> Text:
-    said = f"{pool['free_slots']} of {pool['slots']} free"
+    text = f"{pool['free_slots']} of {pool['slots']} free"
     if not pool["free_slots_short"]:
-        return Text(said)
-    wanted, short = pool["free_slots_wanted"], pool["free_slots_short"]
+        return Text(text)
+    wanted, missing = pool["free_slots_wanted"], pool["free_slots_short"]
     return Text(
-        f"{said}: {short} fewer than the {wanted} that are to stay free (SPAWN_FREE_SLOTS); add a"
+        f"{text}: {missing} fewer than the {wanted} that are to stay free (SPAWN_FREE_SLOTS); add a"
         " host, or end sessions",
         "yellow",
     )
 
 
-def _host_names(found: Sequence[Json]) -> Text:
-    if not found:
+def _host_names(hosts: Sequence[Json]) -> Text:
+    if not hosts:
         return Text("none has joined yet", "yellow")
-    if len(found) <= _HOSTS_NAMED:
+    if len(hosts) <= _HOSTS_NAMED:
         return Text(", ").join(
-            Text.assemble(output.plain(host["name"]), " ", output.state(host["state"]))
-            for host in found
+            Text.assemble(output.plain(host["name"]), " ", output.state_text(host["state"]))
+            for host in hosts
         )
-    states = Counter(host["state"] for host in found)
+    states = Counter(host["state"] for host in hosts)
     return Text(", ").join(
-        Text.assemble(str(count), " ", output.state(name)) for name, count in states.most_common()
+        Text.assemble(str(count), " ", output.state_text(state))
+        for state, count in states.most_common()
     )
 
 

@@ -1,4 +1,7 @@
-"""Progress of one session on stderr: a live bar in a terminal, lines elsewhere. Used by run."""
+"""Progress of one session on stderr: a bar in a terminal, lines elsewhere.
+
+Used by `spawnctl run` and by `spawnctl sessions message` and `restore`.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +26,14 @@ from orchestrator.entrypoints.cli import output
 
 
 class Display(Protocol):
-    """Shows a Status of the API whenever there is a new one."""
+    """Shows the latest status that the API returned."""
 
     def show(self, status: dict[str, Any]) -> None: ...
 
 
 @contextmanager
-def for_stderr() -> Iterator[Display]:
-    """What fits stderr: nobody wants a bar's control codes in a log file."""
+def open_display() -> Iterator[Display]:
+    """The kind that suits stderr: a log file must not get a bar's control codes."""
     console = output.stderr()
     if not console.is_terminal:
         yield Lines(console)
@@ -47,40 +50,40 @@ def for_stderr() -> Iterator[Display]:
             table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
         ),
         console=console,
-        transient=True,  # the result says all that is worth keeping
+        transient=True,  # the result says everything that is worth keeping
         expand=True,
     ) as bar:
         yield Bar(bar)
 
 
 class Bar:
-    """In a terminal."""
+    """For a terminal."""
 
     def __init__(self, bar: Progress) -> None:
         self._bar = bar
-        self._task: TaskID | None = None  # from the first status on: nothing jumps from 0
+        self._task: TaskID | None = None  # added with the first status: the bar never jumps from 0
 
     def show(self, status: dict[str, Any]) -> None:
-        said, done = describe(status), status["progress"]
+        text, percent = describe(status), status["progress"]
         state = f"{output.plain(status['status']):12}"
         if self._task is None:
-            self._task = self._bar.add_task(said, total=100, completed=done, state=state)
+            self._task = self._bar.add_task(text, total=100, completed=percent, state=state)
         else:
-            self._bar.update(self._task, description=said, completed=done, state=state)
+            self._bar.update(self._task, description=text, completed=percent, state=state)
 
 
 class Lines:
-    """In a pipe or a log: a line for each thing that differs from the last one said."""
+    """For a pipe or a log: prints each status whose text differs from the one before."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._said = ""
+        self._printed = ""
 
     def show(self, status: dict[str, Any]) -> None:
-        said = f"{status['status']}: {describe(status)}"
-        if said != self._said:
-            self._console.print(f"{status['progress']:3d}%  {said}")
-            self._said = said
+        text = f"{status['status']}: {describe(status)}"
+        if text != self._printed:
+            self._console.print(f"{status['progress']:3d}%  {text}")
+            self._printed = text
 
 
 def describe(status: dict[str, Any]) -> str:
@@ -91,13 +94,15 @@ def describe(status: dict[str, Any]) -> str:
     return message
 
 
-def say_phases(phases: list[dict[str, Any]]) -> str:
-    """Where the time went: "queued 10 ms, deploying 1.2 s"."""
-    return ", ".join(f"{output.plain(one['name'])} {say_short(one['seconds'])}" for one in phases)
+def phases_text(phases: list[dict[str, Any]]) -> str:
+    """How long each phase took: "queued 10 ms, deploying 1.2 s"."""
+    return ", ".join(
+        f"{output.plain(phase['name'])} {seconds_text(phase['seconds'])}" for phase in phases
+    )
 
 
-def say_short(seconds: float) -> str:
-    """A duration that may be milliseconds."""
+def seconds_text(seconds: float) -> str:
+    """A duration for people, down to milliseconds."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
-    return f"{seconds:.1f} s" if seconds < 60 else duration.say(seconds)
+    return f"{seconds:.1f} s" if seconds < 60 else duration.to_text(seconds)

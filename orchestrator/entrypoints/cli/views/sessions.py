@@ -1,4 +1,4 @@
-"""Sessions as tables and as a story. Used by the sessions commands."""
+"""Sessions as tables and facts. Used by `spawnctl sessions`."""
 
 from __future__ import annotations
 
@@ -11,124 +11,136 @@ from rich.text import Text
 
 from orchestrator.domain.sessions.session import ENDED
 from orchestrator.entrypoints.cli import output
-from orchestrator.entrypoints.cli.views import changes, spending
-from orchestrator.entrypoints.cli.views.progress import say_phases, say_short
+from orchestrator.entrypoints.cli.views import changes, usage
+from orchestrator.entrypoints.cli.views.progress import phases_text, seconds_text
 
 Json = dict[str, Any]
 
 _APP_MAX = 80  # characters of a prompt in a list
-_CHANGE_MAX = 200  # of what is asked for, where it is no more than a fact among others
+_CHANGE_MAX = 200  # characters of a change among the facts of a session
 
 
-def listing(sessions: Sequence[Json], *, wide: bool) -> Table:
-    """One line a session; 80 columns hold the narrow form."""
+def sessions_table(sessions: Sequence[Json], *, wide: bool) -> Table:
+    """One line a session. The narrow form fits 80 columns."""
     more = ("HOST", "LINK") if wide else ()
-    made = output.table("ID", "STATE", "AGE", "LEFT", "APP", *more, shrink={"APP"})
-    for one in sessions:
+    table = output.table("ID", "STATE", "AGE", "LEFT", "APP", *more, shrink={"APP"})
+    for session in sessions:
+        has_ended = session["status"] in ENDED
         cells: list[RenderableType] = [
-            output.short(one["session_id"]),
-            output.state(one["status"]),
-            output.since(one["created_at"]),
-            "-" if one["status"] in ENDED else output.until(one["expires_at"]),
-            output.one_line(output.cut(app_of(one), _APP_MAX)),
+            output.short_id(session["session_id"]),
+            output.state_text(session["status"]),
+            output.age(session["created_at"]),
+            "-" if has_ended else output.time_left(session["expires_at"]),
+            output.one_line(output.truncate(app_text(session), _APP_MAX)),
         ]
         if wide:
-            cells += [output.plain(one["host"] or "-"), output.plain(one["url"] or "-")]
-        made.add_row(*cells)
-    return made
+            cells += [output.plain(session["host"] or "-"), output.plain(session["url"] or "-")]
+        table.add_row(*cells)
+    return table
 
 
-def app_of(one: Json) -> str:
-    """What it is, for a list: the template's name, or the prompt. One that isn't ready only because
-    it is being changed says so: its app runs."""
-    change = f"[change {one['change']['number']}] " if one["change"] is not None else ""
-    if one["template"] is None:
-        return f"{change}{output.plain(one['prompt'])}"
-    prompt = f": {output.plain(one['prompt'])}" if one["prompt"] else ""
-    return f"{change}[{output.plain(one['template'])}]{prompt}"
+def app_text(session: Json) -> str:
+    """The app in a list: the template's name or the prompt, and the change in progress.
+
+    A session with such a change is not ready, but its app runs.
+    """
+    change = f"[change {session['change']['number']}] " if session["change"] is not None else ""
+    if session["template"] is None:
+        return f"{change}{output.plain(session['prompt'])}"
+    prompt = f": {output.plain(session['prompt'])}" if session["prompt"] else ""
+    return f"{change}[{output.plain(session['template'])}]{prompt}"
 
 
-def story(one: Json, versions: Sequence[Json], usage: Json) -> Iterator[RenderableType]:
+def details(
+    session: Json, versions: Sequence[Json], session_usage: Json
+) -> Iterator[RenderableType]:
     """Everything about one session."""
-    yield output.facts(_facts(one, versions, usage))
-    if one["sandbox"] is not None:
+    yield output.facts(_facts(session, versions, session_usage))
+    if session["sandbox"] is not None:
         yield Text("\nSandbox", style="bold")
-        yield output.facts(_sandbox(one["sandbox"]))
+        yield output.facts(_sandbox(session["sandbox"]))
     yield Text("\nHistory", style="bold")
-    yield _history(one["history"])
-    if one["error"] is not None:
-        yield Text(f"\nError {output.plain(one['error']['code'])}", style="bold red")
-        yield Text(output.lines(one["error"]["message"]))
-    if one["offer"] is not None:
-        name, title = output.plain(one["offer"]["template"]), output.plain(one["offer"]["title"])
+    yield _history(session["history"])
+    error, offer = session["error"], session["offer"]
+    if error is not None:
+        yield Text(f"\nError {output.plain(error['code'])}", style="bold red")
+        yield Text(output.plain_lines(error["message"]))
+    if offer is not None:
+        name, title = output.plain(offer["template"]), output.plain(offer["title"])
         yield Text(f"\nNearest template: {title}; spawnctl run --template {name}")
 
 
-def _facts(one: Json, versions: Sequence[Json], usage: Json) -> Iterator[tuple[str, str | Text]]:
-    yield "session", output.plain(one["session_id"])
-    yield "state", output.state(one["status"])
-    if one["status"] not in ENDED and not one["ready"]:
-        yield "progress", f"{one['progress']} %"
-    yield "message", output.plain(one["message"])
-    if one["queue_position"] is not None:
-        yield "queue", f"place {one['queue_position']}"
-    if one["url"] is not None:
-        yield "link", output.plain(one["url"])
-    yield from _changes(one)
-    if one["template"] is not None:
-        yield "template", output.plain(one["template"])
-    if one["prompt"]:
-        yield "prompt", output.lines(one["prompt"])
-    if one["reused"]:
+def _facts(
+    session: Json, versions: Sequence[Json], session_usage: Json
+) -> Iterator[tuple[str, str | Text]]:
+    has_ended = session["status"] in ENDED
+    yield "session", output.plain(session["session_id"])
+    yield "state", output.state_text(session["status"])
+    if not has_ended and not session["ready"]:
+        yield "progress", f"{session['progress']} %"
+    yield "message", output.plain(session["message"])
+    if session["queue_position"] is not None:
+        yield "queue", f"place {session['queue_position']}"
+    if session["url"] is not None:
+        yield "link", output.plain(session["url"])
+    yield from _changes(session)
+    if session["template"] is not None:
+        yield "template", output.plain(session["template"])
+    if session["prompt"]:
+        yield "prompt", output.plain_lines(session["prompt"])
+    if session["reused"]:
         yield "reused", "made from an earlier, equal prompt"
-    yield "user", f"{output.plain(one['user_id'])} ({output.plain(one['tier'])})"
-    yield "attempt", str(one["attempt"])
-    yield "version", _version(one, versions)
-    if usage["calls"]:
-        yield "cost", spending.in_words(usage)
-    yield "created", f"{output.clock(one['created_at'])} ({output.since(one['created_at'])} ago)"
-    left = output.until(one["expires_at"])
-    note = "" if one["status"] in ENDED else f" (in {left})" if left != "over" else " (over)"
-    yield "expires", output.clock(one["expires_at"]) + note
-    yield "phases", say_phases(one["phases"])
+    yield "user", f"{output.plain(session['user_id'])} ({output.plain(session['tier'])})"
+    yield "attempt", str(session["attempt"])
+    yield "version", _version(session, versions)
+    if session_usage["calls"]:
+        yield "cost", usage.summary(session_usage)
+    created_at, expires_at = session["created_at"], session["expires_at"]
+    yield "created", f"{output.local_time(created_at)} ({output.age(created_at)} ago)"
+    left = output.time_left(expires_at)
+    note = "" if has_ended else f" (in {left})" if left != "over" else " (over)"
+    yield "expires", output.local_time(expires_at) + note
+    yield "phases", phases_text(session["phases"])
 
 
-def _changes(one: Json) -> Iterator[tuple[str, str | Text]]:
-    if one["change"] is not None:
-        said = output.cut(changes.wish(one["change"]), _CHANGE_MAX)
-        yield "change", f"{one['change']['number']}: {said}"
-    if one["waiting"]:
-        what = "more change" if one["change"] is not None else "change"
-        yield "waiting", output.count(one["waiting"], what)
+def _changes(session: Json) -> Iterator[tuple[str, str | Text]]:
+    change, waiting = session["change"], session["waiting"]
+    if change is not None:
+        text = output.truncate(changes.request_text(change), _CHANGE_MAX)
+        yield "change", f"{change['number']}: {text}"
+    if waiting:
+        yield "waiting", output.count(waiting, "more change" if change is not None else "change")
 
 
-def _version(one: Json, versions: Sequence[Json]) -> str:
-    """The one that runs, and who made it."""
-    for made in versions:
-        if made["running"]:
-            the = "" if made["message"] is not None else "the "
-            said = f"{made['version']} of {len(versions)}, from {the}{changes.made_by(made)}"
-            return said + (f" ({output.plain(made['provider'])})" if made["provider"] else "")
-    return str(one["version"] or "none yet")
+def _version(session: Json, versions: Sequence[Json]) -> str:
+    """The version that runs, and what led to it."""
+    for version in versions:
+        if version["running"]:
+            article = "" if version["message"] is not None else "the "
+            source = f"{article}{changes.origin(version)}"
+            text = f"{version['version']} of {len(versions)}, from {source}"
+            provider = output.plain(version["provider"])
+            return f"{text} ({provider})" if version["provider"] else text
+    return str(session["version"] or "none yet")
 
 
-def _sandbox(box: Json) -> Iterator[tuple[str, str | Text]]:
-    yield "sandbox", output.plain(box["sandbox_id"])
-    yield "state", output.state(box["state"])
-    yield "host", f"{output.plain(box['host'])}, port {box['port'] or '-'}"
-    yield "routed", "yes" if box["routed"] else "no"
-    if box["reason"]:
-        yield "reason", output.plain(box["reason"])
+def _sandbox(sandbox: Json) -> Iterator[tuple[str, str | Text]]:
+    yield "sandbox", output.plain(sandbox["sandbox_id"])
+    yield "state", output.state_text(sandbox["state"])
+    yield "host", f"{output.plain(sandbox['host'])}, port {sandbox['port'] or '-'}"
+    yield "routed", "yes" if sandbox["routed"] else "no"
+    if sandbox["reason"]:
+        yield "reason", output.plain(sandbox["reason"])
 
 
 def _history(history: Sequence[Json]) -> Table:
-    made = Table.grid(padding=(0, 2, 0, 0))
-    first = history[0]["at"] if history else ""
-    for entered in history:
-        after_s = output.seconds_between(first, entered["at"])
-        made.add_row(
-            output.clock(entered["at"]),
-            Text(f"+{say_short(after_s)}", style="bright_black"),
-            output.state(entered["state"]),
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    start = history[0]["at"] if history else ""
+    for entry in history:
+        after_s = output.seconds_between(start, entry["at"])
+        grid.add_row(
+            output.local_time(entry["at"]),
+            Text(f"+{seconds_text(after_s)}", style="bright_black"),
+            output.state_text(entry["state"]),
         )
-    return made
+    return grid

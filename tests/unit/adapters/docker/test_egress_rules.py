@@ -1,4 +1,4 @@
-"""The firewall rules, carried out on firewalls made of lists."""
+"""The firewall rules, applied to firewalls made of lists."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MATCH = f"-i {BRIDGE} -m conntrack ! --ctstate RELATED,ESTABLISHED -j DROP"
 
 
 class ListFirewall:
-    """Understands what we ask of iptables, with the chains that a machine has."""
+    """Executes the iptables commands that we use, on the chains that a machine has."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class ListFirewall:
         return CommandOutcome(code=0, output="")
 
     def _restore(self, lines: Sequence[str]) -> CommandOutcome:
-        """What iptables-restore does with --noflush: a chain that is declared is made anew."""
+        """Like iptables-restore with --noflush: a declared chain is created anew."""
         assert (lines[0], lines[-1]) == ("*filter", "COMMIT")
         self.restored += 1
         for line in lines[1:-1]:
@@ -79,7 +79,7 @@ class ListFirewall:
 
 
 class RefusingFirewall:
-    """What iptables says to anybody but root."""
+    """iptables for anybody but root."""
 
     def __call__(self, argv: Sequence[str]) -> CommandOutcome:
         if argv[0] == "cat":
@@ -87,7 +87,7 @@ class RefusingFirewall:
         return CommandOutcome(code=4, output="Permission denied\n (you must be root)\n")
 
 
-def test_both_ways_out_are_closed_before_any_other_rule_is_asked() -> None:
+def test_forwarded_and_local_packets_are_dropped_before_any_other_rule() -> None:
     firewall = ListFirewall()
     assert egress.install(BRIDGE, firewall) == []
     assert firewall.chains["iptables", "DOCKER-USER"] == [MATCH, "-j RETURN"]
@@ -100,9 +100,9 @@ def test_both_ways_out_are_closed_before_any_other_rule_is_asked() -> None:
 def test_installing_again_changes_nothing() -> None:
     firewall = ListFirewall()
     egress.install(BRIDGE, firewall)
-    once = {chain: list(rules) for chain, rules in firewall.chains.items()}
+    expected = {chain: list(rules) for chain, rules in firewall.chains.items()}
     assert egress.install(BRIDGE, firewall) == []
-    assert firewall.chains == once
+    assert firewall.chains == expected
 
 
 def test_a_rule_that_was_flushed_is_set_again() -> None:
@@ -113,122 +113,122 @@ def test_a_rule_that_was_flushed_is_set_again() -> None:
     assert firewall.chains["iptables", "DOCKER-USER"] == [MATCH]
 
 
-def test_forward_takes_the_rule_where_docker_made_no_chain_for_users() -> None:
+def test_forward_gets_the_rule_where_docker_made_no_chain_for_users() -> None:
     firewall = ListFirewall(ipv4=("INPUT", "FORWARD"))
     assert egress.install(BRIDGE, firewall) == []
     assert firewall.chains["iptables", "FORWARD"] == [MATCH, "-j RETURN"]
 
 
-def test_withdrawing_takes_every_copy_and_nothing_else() -> None:
+def test_withdrawing_deletes_every_copy_and_nothing_else() -> None:
     firewall = ListFirewall()
     egress.install(BRIDGE, firewall)
     egress.install("spnother", firewall)
     firewall.chains["iptables", "INPUT"].insert(0, MATCH)
     egress.withdraw(BRIDGE, firewall)
-    left = [rule for rules in firewall.chains.values() for rule in rules]
-    assert not any(BRIDGE in rule for rule in left)
-    assert sum("spnother" in rule for rule in left) == 4
+    remaining = [rule for rules in firewall.chains.values() for rule in rules]
+    assert not any(BRIDGE in rule for rule in remaining)
+    assert sum("spnother" in rule for rule in remaining) == 4
 
 
 # Who may reach published ports
 
-LIST = f"{BRIDGE.upper()}-IN"
-GUESTS = ["10.0.0.1", "192.168.7.0/24"]
-ANSWERS = "-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN"
+CHAIN = f"{BRIDGE.upper()}-IN"
+ALLOWLIST = ["10.0.0.1", "192.168.7.0/24"]
+ESTABLISHED = "-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN"
 
 
-def test_guests_are_let_in_and_nobody_else() -> None:
+def test_only_addresses_on_the_allowlist_reach_published_ports() -> None:
     firewall = ListFirewall()
-    assert egress.install(BRIDGE, firewall, GUESTS) == []
-    assert firewall.chains["iptables", LIST] == [
-        ANSWERS,
+    assert egress.install(BRIDGE, firewall, ALLOWLIST) == []
+    assert firewall.chains["iptables", CHAIN] == [
+        ESTABLISHED,
         "-s 10.0.0.1/32 -j RETURN",
         "-s 192.168.7.0/24 -j RETURN",
         "-j DROP",
     ]
-    jump = f"-o {BRIDGE} -j {LIST}"
+    jump = f"-o {BRIDGE} -j {CHAIN}"
     assert firewall.chains["iptables", "DOCKER-USER"] == [jump, MATCH, "-j RETURN"]
 
 
-def test_without_a_guest_list_nobody_is_kept_out() -> None:
+def test_without_an_allowlist_everybody_reaches_published_ports() -> None:
     firewall = ListFirewall()
     egress.install(BRIDGE, firewall)
-    assert ("iptables", LIST) not in firewall.chains
+    assert ("iptables", CHAIN) not in firewall.chains
     assert firewall.restored == 0
 
 
-def test_an_empty_guest_list_keeps_everybody_out() -> None:
+def test_an_empty_allowlist_keeps_everybody_out() -> None:
     firewall = ListFirewall()
     egress.install(BRIDGE, firewall, [])
-    assert firewall.chains["iptables", LIST] == [ANSWERS, "-j DROP"]
+    assert firewall.chains["iptables", CHAIN] == [ESTABLISHED, "-j DROP"]
 
 
-def test_a_guest_list_that_stands_is_left_alone() -> None:
+def test_an_allowlist_that_is_set_is_left_alone() -> None:
     firewall = ListFirewall()
-    egress.install(BRIDGE, firewall, GUESTS)
-    once = {chain: list(rules) for chain, rules in firewall.chains.items()}
-    assert egress.install(BRIDGE, firewall, GUESTS) == []
-    assert firewall.chains == once
+    egress.install(BRIDGE, firewall, ALLOWLIST)
+    expected = {chain: list(rules) for chain, rules in firewall.chains.items()}
+    assert egress.install(BRIDGE, firewall, ALLOWLIST) == []
+    assert firewall.chains == expected
     assert firewall.restored == 1
 
 
-@pytest.mark.parametrize("guests", [["10.0.0.1"], ["10.0.0.2", "192.168.7.0/24"], []], ids=str)
-def test_a_guest_list_that_changed_is_replaced_in_one_transaction(guests: list[str]) -> None:
+@pytest.mark.parametrize("allowlist", [["10.0.0.1"], ["10.0.0.2", "192.168.7.0/24"], []], ids=str)
+def test_an_allowlist_that_changed_is_replaced_in_one_transaction(allowlist: list[str]) -> None:
     firewall = ListFirewall()
-    egress.install(BRIDGE, firewall, GUESTS)
-    egress.install(BRIDGE, firewall, guests)
+    egress.install(BRIDGE, firewall, ALLOWLIST)
+    egress.install(BRIDGE, firewall, allowlist)
     assert firewall.restored == 2
     fresh = ListFirewall()
-    egress.install(BRIDGE, fresh, guests)
+    egress.install(BRIDGE, fresh, allowlist)
     assert firewall.chains == fresh.chains
 
 
-def test_a_guest_list_that_was_tampered_with_or_unhooked_is_set_again() -> None:
+def test_an_allowlist_that_was_changed_or_lost_its_jump_is_set_again() -> None:
     firewall = ListFirewall()
-    egress.install(BRIDGE, firewall, GUESTS)
-    sound = {chain: list(rules) for chain, rules in firewall.chains.items()}
-    firewall.chains["iptables", LIST].insert(0, "-j RETURN")
-    egress.install(BRIDGE, firewall, GUESTS)
-    assert firewall.chains == sound
-    firewall.chains["iptables", "DOCKER-USER"].remove(f"-o {BRIDGE} -j {LIST}")
-    egress.install(BRIDGE, firewall, GUESTS)
-    assert firewall.chains == sound
+    egress.install(BRIDGE, firewall, ALLOWLIST)
+    intact = {chain: list(rules) for chain, rules in firewall.chains.items()}
+    firewall.chains["iptables", CHAIN].insert(0, "-j RETURN")
+    egress.install(BRIDGE, firewall, ALLOWLIST)
+    assert firewall.chains == intact
+    firewall.chains["iptables", "DOCKER-USER"].remove(f"-o {BRIDGE} -j {CHAIN}")
+    egress.install(BRIDGE, firewall, ALLOWLIST)
+    assert firewall.chains == intact
 
 
-def test_withdrawing_takes_the_guest_list_too() -> None:
+def test_withdrawing_deletes_the_allowlist_too() -> None:
     firewall = ListFirewall()
     before = {chain: list(rules) for chain, rules in firewall.chains.items()}
-    egress.install(BRIDGE, firewall, GUESTS)
+    egress.install(BRIDGE, firewall, ALLOWLIST)
     egress.withdraw(BRIDGE, firewall)
     assert firewall.chains == before
 
 
-def test_two_installations_have_a_guest_list_each() -> None:
+def test_two_installations_have_one_allowlist_each() -> None:
     firewall = ListFirewall()
     egress.install(BRIDGE, firewall, ["10.0.0.1"])
     egress.install("spnother", firewall, ["10.0.0.2"])
     egress.withdraw("spnother", firewall)
-    assert "-s 10.0.0.1/32 -j RETURN" in firewall.chains["iptables", LIST]
+    assert "-s 10.0.0.1/32 -j RETURN" in firewall.chains["iptables", CHAIN]
     assert ("iptables", "SPNOTHER-IN") not in firewall.chains
 
 
-def test_a_guest_that_is_no_address_is_refused_before_anything_is_set() -> None:
+def test_an_entry_that_is_no_address_is_refused_before_anything_is_set() -> None:
     firewall = ListFirewall()
     with pytest.raises(ValueError, match="proxy"):
-        egress.guest_list(BRIDGE, ["proxy.example.org"])
+        egress.allowlist_rules(BRIDGE, ["proxy.example.org"])
     assert firewall.restored == 0
 
 
-def test_a_guest_list_that_can_not_be_set_is_told() -> None:
-    warnings = egress.install(BRIDGE, RefusingFirewall(), GUESTS)
-    (about_guests,) = [text for text in warnings if "Others than the proxy" in text]
-    assert "Permission denied (you must be root)" in about_guests
+def test_a_warning_says_that_the_allowlist_could_not_be_set() -> None:
+    warnings = egress.install(BRIDGE, RefusingFirewall(), ALLOWLIST)
+    (warning,) = [text for text in warnings if "without the proxy" in text]
+    assert "Permission denied (you must be root)" in warning
 
 
-def test_the_name_of_a_guest_list_is_one_that_iptables_takes() -> None:
-    """A chain's name has at most 28 characters, an interface's at most 15."""
-    (made, *_) = egress.guest_list("s" * 15, [])
-    assert len(made.removeprefix("-N ")) <= 28
+def test_the_name_of_the_allowlist_chain_fits_iptables() -> None:
+    """iptables allows 28 characters for a chain, Linux 15 for an interface."""
+    (new_chain, *_) = egress.allowlist_rules("s" * 15, [])
+    assert len(new_chain.removeprefix("-N ")) <= 28
 
 
 def test_without_root_the_warning_says_why_and_names_the_exact_commands() -> None:
@@ -239,20 +239,20 @@ def test_without_root_the_warning_says_why_and_names_the_exact_commands() -> Non
         assert command in warning
 
 
-def test_without_ip6tables_nobody_is_bothered() -> None:
+def test_missing_ip6tables_causes_no_warning() -> None:
     assert egress.install(BRIDGE, ListFirewall(ipv6=())) == []
 
 
 @pytest.mark.parametrize("bridged_traffic", ["0\n", ""])
-def test_neighbours_that_bypass_the_firewall_are_told(bridged_traffic: str) -> None:
+def test_a_warning_says_that_neighbours_bypass_the_firewall(bridged_traffic: str) -> None:
     (warning,) = egress.install(BRIDGE, ListFirewall(bridged_traffic=bridged_traffic))
     assert "sysctl -w net.bridge.bridge-nf-call-iptables=1" in warning
 
 
-def test_a_program_that_is_missing_is_an_outcome() -> None:
-    assert egress.run_here(("no-such-program-here",)).code == 127
+def test_a_missing_program_is_an_outcome_and_no_error() -> None:
+    assert egress.run_locally(("no-such-program-here",)).code == 127
 
 
-def test_a_command_is_run_with_its_output_and_code() -> None:
-    outcome = egress.run_here(("sh", "-c", "echo out; echo err >&2; exit 3"))
+def test_an_outcome_has_the_output_and_the_exit_code() -> None:
+    outcome = egress.run_locally(("sh", "-c", "echo out; echo err >&2; exit 3"))
     assert (outcome.code, outcome.output) == (3, "out\nerr\n")

@@ -1,4 +1,4 @@
-"""The catalog: a folder of templates, checked when it is read."""
+"""The catalog: a folder of templates, validated when it is read."""
 
 from __future__ import annotations
 
@@ -24,48 +24,48 @@ MANIFEST = {
 }
 
 
-def template(folder: Path, name: str, **changes: Any) -> Path:
-    place = folder / name
-    place.mkdir()
-    (place / "spawn.json").write_text(json.dumps({**MANIFEST, **changes}), "utf-8")
-    (place / "index.html").write_text(f"<h1>{name}</h1>")
-    return place
+def make_template(folder: Path, name: str, **changes: Any) -> Path:
+    path = folder / name
+    path.mkdir()
+    (path / "spawn.json").write_text(json.dumps({**MANIFEST, **changes}), "utf-8")
+    (path / "index.html").write_text(f"<h1>{name}</h1>")
+    return path
 
 
-def test_a_template_says_what_its_manifest_says(tmp_path: Path) -> None:
-    template(tmp_path, "kanban")
-    (found,) = FolderCatalog(tmp_path).list()
-    assert (found.name, found.title, found.description) == (
+def test_a_template_has_the_fields_of_its_manifest(tmp_path: Path) -> None:
+    make_template(tmp_path, "kanban")
+    (template,) = FolderCatalog(tmp_path).list()
+    assert (template.name, template.title, template.description) == (
         "kanban",
         "Kanban board",
         "Columns and cards.",
     )
-    assert (found.kind, found.keywords) == ("static", ("kanban", "task board"))
-    assert (found.emoji, found.accent) == ("K", "#0f766e")
+    assert (template.kind, template.keywords) == ("static", ("kanban", "task board"))
+    assert (template.emoji, template.accent) == ("K", "#0f766e")
 
 
 def test_a_template_is_found_by_name_and_its_bytes_by_digest(tmp_path: Path) -> None:
-    place = template(tmp_path, "kanban")
+    path = make_template(tmp_path, "kanban")
     catalog = FolderCatalog(tmp_path)
-    found = catalog.get("kanban")
-    assert found is not None
-    data = catalog.data(found.digest)
-    assert data == bundle_store.pack(place)
-    assert (found.digest, found.size_bytes) == (bundle_store.digest_of(data), len(data))
+    template = catalog.get("kanban")
+    assert template is not None
+    data = catalog.data(template.digest)
+    assert data == bundle_store.pack(path)
+    assert (template.digest, template.size_bytes) == (bundle_store.digest_of(data), len(data))
 
 
-def test_what_is_not_in_the_catalog_is_none(tmp_path: Path) -> None:
-    template(tmp_path, "kanban")
+def test_an_unknown_template_is_none(tmp_path: Path) -> None:
+    make_template(tmp_path, "kanban")
     catalog = FolderCatalog(tmp_path)
     assert catalog.get("../kanban") is None
     assert catalog.get("snake") is None
     assert catalog.data(Sha256("0" * 64)) is None
 
 
-def test_templates_come_in_the_order_of_their_names(tmp_path: Path) -> None:
+def test_templates_are_sorted_by_name(tmp_path: Path) -> None:
     for name in ("b", "c", "a"):
-        template(tmp_path, name)
-    assert [one.name for one in FolderCatalog(tmp_path).list()] == ["a", "b", "c"]
+        make_template(tmp_path, name)
+    assert [template.name for template in FolderCatalog(tmp_path).list()] == ["a", "b", "c"]
 
 
 def test_a_folder_without_a_manifest_is_no_template(tmp_path: Path) -> None:
@@ -74,23 +74,23 @@ def test_a_folder_without_a_manifest_is_no_template(tmp_path: Path) -> None:
 
 
 def test_a_template_that_would_be_refused_as_a_bundle_stops_the_start(tmp_path: Path) -> None:
-    template(tmp_path, "bad", kind="ruby")
+    make_template(tmp_path, "bad", kind="ruby")
     with pytest.raises(errors.InvalidInput):
         FolderCatalog(tmp_path)
 
 
 def test_a_template_that_lacks_a_field_stops_the_start(tmp_path: Path) -> None:
-    place = template(tmp_path, "bad")
-    said = {name: value for name, value in MANIFEST.items() if name != "keywords"}
-    (place / "spawn.json").write_text(json.dumps(said), "utf-8")
+    path = make_template(tmp_path, "bad")
+    fields = {name: value for name, value in MANIFEST.items() if name != "keywords"}
+    (path / "spawn.json").write_text(json.dumps(fields), "utf-8")
     with pytest.raises(KeyError, match="keywords"):
         FolderCatalog(tmp_path)
 
 
 def test_the_digest_of_a_template_changes_with_its_files_alone(tmp_path: Path) -> None:
-    place = template(tmp_path, "kanban")
+    path = make_template(tmp_path, "kanban")
     before = FolderCatalog(tmp_path).list()[0].digest
-    (place / "index.html").touch()
+    (path / "index.html").touch()
     assert FolderCatalog(tmp_path).list()[0].digest == before
-    (place / "index.html").write_text("other")
+    (path / "index.html").write_text("other")
     assert FolderCatalog(tmp_path).list()[0].digest != before

@@ -1,4 +1,4 @@
-"""What is written for nginx, and what is refused before it can be written."""
+"""The rendered configuration of nginx, and the values that are refused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.adapters.proxy import nginx_config
 from orchestrator.domain import errors, ids
-from orchestrator.domain.pool.routes import Route, RouteTable, table
+from orchestrator.domain.pool.routes import Route, RouteTable, build_table
 
 ROOT = Path(__file__).parents[4]
 GOLDEN = ROOT / "tests" / "golden"
@@ -19,7 +19,7 @@ SETTINGS = nginx_config.NginxSettings(
     templates=ROOT / "proxy" / "nginx",
     pages=ROOT / "proxy" / "pages",
 )
-TABLE = table(
+TABLE = build_table(
     [
         Route(slug=ids.Slug("zzzzzzzzzzzzzzzz"), address="10.0.0.2", port=20001),
         Route(slug=ids.Slug("aaaabbbbcccc2345"), address="127.0.0.1", port=20000),
@@ -33,7 +33,7 @@ def render(settings: nginx_config.NginxSettings) -> str:
     return nginx_config.render_base(settings, open_files=16384, temp_kinds=kinds)
 
 
-def test_the_base_configuration_is_the_one_that_was_reviewed() -> None:
+def test_the_base_configuration_matches_the_reviewed_file() -> None:
     assert render(SETTINGS) == (GOLDEN / "nginx_base.conf").read_text()
 
 
@@ -52,14 +52,14 @@ def test_the_control_listener_is_on_loopback_wherever_the_public_one_is() -> Non
     assert "0.0.0.0:9" not in text
 
 
-def test_forwarded_headers_are_believed_only_of_trusted_proxies() -> None:
+def test_forwarded_headers_are_trusted_only_from_trusted_proxies() -> None:
     assert "real_ip" not in render(SETTINGS)
     assert "set_real_ip_from 10.1.0.0/16;" in render(
         replace(SETTINGS, trusted_proxies=("10.1.0.0/16",))
     )
 
 
-def test_the_user_of_workers_is_set_only_where_nginx_may_change_it() -> None:
+def test_the_user_of_workers_is_set_only_if_nginx_runs_as_root() -> None:
     text = render(replace(SETTINGS, worker_user="www-data"))
 
     assert ("user www-data;" in text) == (os.geteuid() == 0)
@@ -67,7 +67,7 @@ def test_the_user_of_workers_is_set_only_where_nginx_may_change_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad",
+    "change",
     [
         {"folder": Path("/tmp/a b")},
         {"apps_domain": "apps.localhost; include /etc/passwd"},
@@ -77,16 +77,16 @@ def test_the_user_of_workers_is_set_only_where_nginx_may_change_it() -> None:
     ],
 )
 def test_a_setting_that_would_change_the_configurations_meaning_is_refused(
-    bad: dict[str, object],
+    change: dict[str, object],
 ) -> None:
     with pytest.raises(errors.InvalidInput) as refused:
-        replace(SETTINGS, **bad)  # type: ignore[arg-type]  # fields of several types
+        replace(SETTINGS, **change)  # type: ignore[arg-type]  # fields of several types
 
-    assert refused.value.detail["field"] in bad
+    assert refused.value.detail["field"] in change
 
 
 @pytest.mark.parametrize(
-    "bad",
+    "route",
     [
         Route(slug=ids.Slug("UPPERCASEUPPERCA"), address="10.0.0.1", port=1),
         Route(slug=ids.Slug("aaaaaaaaaaaaaaaa\n"), address="10.0.0.1", port=1),
@@ -95,23 +95,23 @@ def test_a_setting_that_would_change_the_configurations_meaning_is_refused(
         Route(slug=ids.Slug("aaaaaaaaaaaaaaaa"), address="10.0.0.1", port=0),
     ],
 )
-def test_what_is_no_route_is_never_rendered(bad: Route) -> None:
+def test_an_invalid_route_is_never_rendered(route: Route) -> None:
     with pytest.raises(errors.ProxyRejected):
-        nginx_config.render_routes(SETTINGS, RouteTable(routes=(bad,)))
+        nginx_config.render_routes(SETTINGS, RouteTable(routes=(route,)))
 
 
 def test_a_written_table_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "routes.conf"
     path.write_text(nginx_config.render_routes(SETTINGS, TABLE))
 
-    assert nginx_config.last_good(path) == TABLE
+    assert nginx_config.read_last_good(path) == TABLE
 
 
-def test_a_table_that_was_cut_or_changed_is_no_good_one(tmp_path: Path) -> None:
+def test_a_table_that_was_truncated_or_changed_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "routes.conf"
     text = nginx_config.render_routes(SETTINGS, TABLE)
     for damaged in ("", text[: len(text) // 2], text.replace("20001", "20002")):
         path.write_text(damaged)
 
-        assert nginx_config.last_good(path) is None
-    assert nginx_config.last_good(tmp_path / "none") is None
+        assert nginx_config.read_last_good(path) is None
+    assert nginx_config.read_last_good(tmp_path / "none") is None

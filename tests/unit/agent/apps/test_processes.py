@@ -7,9 +7,9 @@ from pathlib import Path
 
 from agent.apps.child import Child, Fence
 from agent.apps.commands import TAIL_CHARS, Transcript, run_command
-from agent.apps.processes import Process, in_session, parse_stat, stray
+from agent.apps.processes import Process, find_strays, in_session, parse_stat
 
-ME = 7
+AGENT = 7
 DEADLINE_S = 30.0
 
 
@@ -19,21 +19,21 @@ def process(pid: int, parent: int, session: int) -> Process:
 
 SANDBOX = [
     process(1, 0, 1),
-    process(ME, 1, 1),
-    process(10, ME, 10),  # a child of ours, and its own children
+    process(AGENT, 1, 1),
+    process(10, AGENT, 10),  # a child of ours, and its own children
     process(11, 10, 10),
     process(12, 11, 12),  # left the session, still has its parent
-    process(20, ME, 20),  # adopted: left the session and lost its parent
+    process(20, AGENT, 20),  # adopted: left the session and lost its parent
     process(21, 20, 21),
     process(22, 21, 21),
-    process(23, ME, 10),  # adopted, but still in our child's session
+    process(23, AGENT, 10),  # adopted, but still in our child's session
     process(30, 0, 30),  # came in from outside, as `docker exec` does
     process(31, 30, 30),
 ]
 
 
 def test_adopted_processes_in_no_session_of_a_living_child_are_strays_with_all_below() -> None:
-    assert stray(SANDBOX, ME, leaders={10}) == {20, 21, 22}
+    assert find_strays(SANDBOX, AGENT, leaders={10}) == {20, 21, 22}
 
 
 def test_what_is_left_of_a_child_is_in_its_session() -> None:
@@ -76,7 +76,7 @@ def test_a_child_that_talks_gets_what_is_written_however_much(tmp_path: Path) ->
             folder=str(tmp_path),
             environment={"PATH": "/usr/bin:/bin"},
             on_line=lines.append,
-            talks=True,
+            is_trusted=True,
         )
         child.write(b"x" * 300_000 + b"\n")
         child.write(b"y\n")
@@ -96,25 +96,25 @@ def test_a_command_without_end_is_stopped_with_what_it_left_in_the_background(
 
     async def run() -> str:
         async with asyncio.timeout(DEADLINE_S):
-            ran = await run_command(
+            result = await run_command(
                 command, folder=str(tmp_path), environment={"PATH": "/usr/bin:/bin"}, limit_s=0.5
             )
-        assert ran.status is None
-        return f"{ran.ended}: {ran.output}"
+        assert result.status is None
+        return f"{result.ended}: {result.output}"
 
     assert asyncio.run(run()) == "was stopped: it didn't end within 0.5 s: begun"
 
 
 def test_a_program_that_is_not_there_is_said_to_be(tmp_path: Path) -> None:
     async def run() -> int | None:
-        ran = await run_command(
+        result = await run_command(
             ["nothing-of-this-name"],
             folder=str(tmp_path),
             environment={"PATH": "/usr/bin:/bin"},
             limit_s=10,
         )
-        assert "not found" in ran.output
-        return ran.status
+        assert "not found" in result.output
+        return result.status
 
     assert asyncio.run(run()) == 127
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from agent.generator.order import Order
-from agent.limits import Limits
 
+from orchestrator.contract.wire import Limits
 from tests.fakes.agents.agent import FakeAgent
 from tests.fakes.agents.home import SESSION_TOKEN, FakeHome
 from tests.fakes.llm.messages_api import MessagesApi
@@ -44,7 +44,7 @@ def order(home: FakeHome, tmp_path: Path) -> Order:
         socket=str(home.socket_path),
         folder=str(tmp_path),
         token=SESSION_TOKEN,
-        wish="a page",
+        request="a page",
         conversation=(),
         model="claude-sonnet-5-5",
         max_tokens=4000,

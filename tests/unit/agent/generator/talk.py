@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from agent.failures import AssignmentFailed
 from agent.generator.main import generate
 from agent.generator.model import Clock
 from agent.generator.order import Order
-from agent.protocol import AssignmentFailed
 
 from tests.fakes.agents.agent import FakeAgent
 from tests.fakes.llm.messages_api import MessagesApi

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from agent.generator.order import Order
-from agent.protocol import Said
 
+from orchestrator.contract.wire import Message, Role
 from tests.fakes.agents.agent import FakeAgent
 from tests.fakes.agents.home import FakeHome
 from tests.fakes.llm.messages_api import MessagesApi
@@ -52,13 +52,16 @@ def test_a_change_shows_the_conversation_the_files_and_the_wish(
     (tmp_path / "spawn.json").write_text('{"kind": "static"}')
     edit = {"path": "index.html", "old_text": "first", "new_text": "second"}
     model.play(ToolTurn(name="edit_file", input=edit), FINISH)
-    said = (Said(role="user", text="a page"), Said(role="assistant", text="It says first."))
-    outcome(replace(order, wish="say second", conversation=said), agent, time)
+    messages = (
+        Message(role=Role.USER, text="a page"),
+        Message(role=Role.ASSISTANT, text="It says first."),
+    )
+    outcome(replace(order, request="say second", conversation=messages), agent, time)
 
-    before, files, wish = (block["text"] for block in told(model, 0))
+    before, files, request = (block["text"] for block in told(model, 0))
     assert "user: a page\n\nassistant: It says first." in before
     assert '<file path="index.html">\n<p>first</p>\n</file>' in files
-    assert wish.endswith("say second")
+    assert request.endswith("say second")
     assert (tmp_path / "index.html").read_text() == "<p>second</p>"
 
 
@@ -99,12 +102,12 @@ def test_the_fourth_bad_health_is_the_end_and_names_the_last_reason(
     model.play(PAGE)
     model.always(FINISH)
 
-    said = outcome(order, agent, time)
-    assert said.startswith("app_not_healthy: The app is still not healthy after 3 repairs: ")
-    assert "The app exited with status 4." in said
+    result = outcome(order, agent, time)
+    assert result.startswith("app_not_healthy: The app is still not healthy after 3 repairs: ")
+    assert "The app exited with status 4." in result
     assert model.totals.calls == 5
-    messages = [one["message"] for one in agent.said if one["event"] == "progress"]
-    assert "mending: The app exited with status 3." in messages
+    messages = [event["message"] for event in agent.sent if event["event"] == "progress"]
+    assert "fixing: The app exited with status 3." in messages
 
 
 def test_finished_calls_of_an_answer_that_broke_off_are_kept(
@@ -125,7 +128,7 @@ def test_progress_never_falls_over_a_whole_conversation(
     model.play(PAGE, ErrorTurn(after_events=6), FINISH)
     outcome(order, agent, time)
 
-    percents = [one["progress"] for one in agent.said if one["event"] == "progress"]
+    percents = [event["progress"] for event in agent.sent if event["event"] == "progress"]
     assert all(before <= after for before, after in itertools.pairwise(percents))
     assert percents[0] == 31
     assert percents[-1] < 89

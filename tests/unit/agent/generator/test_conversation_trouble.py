@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 from agent.generator.order import Order
-from agent.limits import Limits
 
+from orchestrator.contract.wire import Limits
 from tests.fakes.agents.agent import FakeAgent
 from tests.fakes.llm.messages_api import MessagesApi
 from tests.fakes.llm.messages_scripts import (
@@ -70,9 +70,9 @@ def test_a_model_that_says_nothing_but_pings_is_given_up_in_time(
     time = FakeTime(tick_s=10.0)
     model.play(Stall(after_events=4, pings=500), PAGE, FINISH)
 
-    said = outcome(replace(order, limits=Limits(seconds=100_000)), agent, time)
-    assert said == "A page that says hello."
-    messages = [one["message"] for one in agent.said if one["event"] == "progress"]
+    result = outcome(replace(order, limits=Limits(seconds=100_000)), agent, time)
+    assert result == "A page that says hello."
+    messages = [event["message"] for event in agent.sent if event["event"] == "progress"]
     assert "the model said nothing for 180 s; asking again" in messages
 
 
@@ -131,8 +131,8 @@ def test_time_that_is_up_ends_a_stream_in_its_middle(
     time = FakeTime(tick_s=10.0)
     model.always(TextTurn(text="On and on and on. " * 100))
 
-    said = outcome(replace(order, limits=Limits(seconds=300)), agent, time)
-    assert "within 300 seconds" in said
+    result = outcome(replace(order, limits=Limits(seconds=300)), agent, time)
+    assert "within 300 seconds" in result
 
 
 @pytest.mark.parametrize("failure", [ErrorTurn(retry_after=0.01), BUDGET])
@@ -150,8 +150,8 @@ def test_a_good_app_is_taken_when_no_more_answers_come(
 def test_a_home_that_is_away_is_a_provider_that_is_unavailable(
     order: Order, agent: FakeAgent, time: FakeTime
 ) -> None:
-    said = outcome(replace(order, socket="/nowhere.sock"), agent, time)
+    result = outcome(replace(order, socket="/nowhere.sock"), agent, time)
 
-    assert said.startswith("provider_unavailable: no connection")
+    assert result.startswith("provider_unavailable: no connection")
     assert len(time.slept) == 5
     assert 15 <= sum(time.slept) <= 30

@@ -7,9 +7,12 @@ import json
 from agent.generator.progress import Progress
 
 
-def fresh(expected_tokens: int = 1000) -> tuple[Progress, list[tuple[int, str]]]:
-    said: list[tuple[int, str]] = []
-    return Progress(expected_tokens=expected_tokens, on_change=lambda *now: said.append(now)), said
+def new_progress(expected_tokens: int = 1000) -> tuple[Progress, list[tuple[int, str]]]:
+    shown: list[tuple[int, str]] = []
+    progress = Progress(
+        expected_tokens=expected_tokens, on_change=lambda *change: shown.append(change)
+    )
+    return progress, shown
 
 
 def stream(progress: Progress, text: str) -> None:
@@ -18,7 +21,7 @@ def stream(progress: Progress, text: str) -> None:
 
 
 def test_progress_is_two_thirds_of_its_way_at_what_is_usual_and_never_at_the_end() -> None:
-    progress, said = fresh()
+    progress, shown = new_progress()
     stream(progress, "x" * 4000)
     assert 68 <= progress.percent <= 71
     stream(progress, "x" * 4000)
@@ -26,36 +29,36 @@ def test_progress_is_two_thirds_of_its_way_at_what_is_usual_and_never_at_the_end
     stream(progress, "x" * 100_000)
     assert progress.percent == 88
 
-    percents = [percent for percent, _ in said]
+    percents = [percent for percent, _ in shown]
     assert percents == sorted(percents)
     assert percents[0] == 31
 
 
 def test_progress_never_falls_when_the_estimate_was_too_high_or_an_answer_is_lost() -> None:
-    progress, _ = fresh()
+    progress, _ = new_progress()
     stream(progress, "x" * 4000)
     before = progress.percent
-    progress.answered(10)
+    progress.end_answer(10)
 
     assert progress.percent == before
 
 
 def test_the_message_names_the_file_as_soon_as_its_path_is_there() -> None:
-    progress, said = fresh()
+    progress, shown = new_progress()
     assert progress.message == "designing the app"
-    progress.tool_begins("write_file")
+    progress.start_tool("write_file")
     stream(progress, json.dumps({"path": "a.py", "content": 'say("path": "no")'}))
-    progress.tool_begins("edit_file")
+    progress.start_tool("edit_file")
     stream(progress, json.dumps({"path": "b.css", "old_text": "x", "new_text": "y"}))
-    progress.tool_begins("run")
+    progress.start_tool("run")
     stream(progress, json.dumps({"command": "ls", "path": "c"}))
 
-    assert list(dict.fromkeys(message for _, message in said)) == ["writing a.py", "editing b.css"]
+    assert list(dict.fromkeys(message for _, message in shown)) == ["writing a.py", "editing b.css"]
 
 
 def test_nothing_is_said_twice() -> None:
-    progress, said = fresh()
-    progress.at("starting")
-    progress.at("starting")
+    progress, shown = new_progress()
+    progress.show("starting")
+    progress.show("starting")
 
-    assert said == [(31, "starting")]
+    assert shown == [(31, "starting")]

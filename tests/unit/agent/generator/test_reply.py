@@ -45,55 +45,57 @@ THOUGHT = block(
 
 
 def reply(*parts: list[Event] | Event) -> Reply:
-    made = Reply()
+    answer = Reply()
     for part in parts:
         for event in part if isinstance(part, list) else [part]:
-            made.feed(event)
-    return made
+            answer.feed(event)
+    return answer
 
 
 def test_thoughts_words_and_calls_come_together_in_their_order() -> None:
     words = block(1, "text", {"type": "text_delta", "text": "Now"}, text="")
-    made = reply(
+    answer = reply(
         {"type": "message_start"}, THOUGHT, words, call(2, '{"a"', ": 1}"), stop("tool_use")
     )
 
-    assert made.content == [
+    assert answer.content == [
         {"type": "thinking", "thinking": "Hmm.", "signature": "sig"},
         {"type": "text", "text": "Now"},
         {"type": "tool_use", "id": "t2", "name": "run", "input": {"a": 1}},
     ]
-    assert [(one.id, one.input) for one in made.calls] == [("t2", {"a": 1})]
-    assert (made.stop_reason, made.output_tokens, made.text) == ("tool_use", 7, "Now")
+    assert [(call.id, call.input) for call in answer.calls] == [("t2", {"a": 1})]
+    assert (answer.stop_reason, answer.output_tokens, answer.text) == ("tool_use", 7, "Now")
 
 
 def test_a_call_that_is_no_json_object_is_kept_as_one_without_input() -> None:
-    made = reply(call(0, "{oops"), call(1, "[1]"), call(2), stop("tool_use"))
+    answer = reply(call(0, "{oops"), call(1, "[1]"), call(2), stop("tool_use"))
 
-    assert [one.input for one in made.calls] == [None, None, {}]
-    assert all(one["input"] == {} for one in made.content)
+    assert [call.input for call in answer.calls] == [None, None, {}]
+    assert all(block["input"] == {} for block in answer.content)
 
 
 def test_a_lone_surrogate_that_no_request_could_hold_is_replaced() -> None:
-    made = reply(call(0, '{"path": "a", "content": "x\\ud83dy \\ud83d\\ude00"}'), stop("tool_use"))
+    answer = reply(
+        call(0, '{"path": "a", "content": "x\\ud83dy \\ud83d\\ude00"}'), stop("tool_use")
+    )
 
-    assert [one.input for one in made.calls] == [{"path": "a", "content": "x?y 😀"}]
+    assert [call.input for call in answer.calls] == [{"path": "a", "content": "x?y 😀"}]
 
 
 def test_a_call_that_was_cut_off_by_the_limit_of_tokens_is_dropped() -> None:
-    made = reply(call(0, '{"a": 1}'), call(1, '{"b": '), stop("max_tokens"))
+    answer = reply(call(0, '{"a": 1}'), call(1, '{"b": '), stop("max_tokens"))
 
-    assert [one.id for one in made.calls] == ["t0"]
+    assert [call.id for call in answer.calls] == ["t0"]
 
 
 def test_blocks_that_never_ended_do_not_count_but_are_known() -> None:
-    made = reply(call(0, '{"a": 1}'), call(1, '{"b": ', ends=False))
+    answer = reply(call(0, '{"a": 1}'), call(1, '{"b": ', ends=False))
 
-    assert [one.id for one in made.calls] == ["t0"]
-    assert made.has_unfinished_call
+    assert [call.id for call in answer.calls] == ["t0"]
+    assert answer.has_unfinished_call
 
 
 def test_an_answer_that_is_nothing_but_thought_can_not_go_back() -> None:
-    made = reply(THOUGHT, block(1, "text", text=""), stop("end_turn"))
+    answer = reply(THOUGHT, block(1, "text", text=""), stop("end_turn"))
 
-    assert made.content == []
+    assert answer.content == []

@@ -12,8 +12,8 @@ from agent.generator.reply import Call
 from agent.generator.toolbox import Result, Toolbox
 from agent.generator.tools import TOOLS
 from agent.generator.workspace import Workspace
-from agent.limits import Limits
 
+from orchestrator.contract.wire import Limits
 from tests.fakes.agents.agent import FakeAgent
 
 STATIC = '{"kind": "static"}'
@@ -30,10 +30,10 @@ class Bench:
         )
         workspace = Workspace(str(folder), Limits())
         checker = Checker(self.agent, progress)
-        self.box = Toolbox(workspace, checker, self.agent, progress, Limits())
+        self.toolbox = Toolbox(workspace, checker, self.agent, progress, Limits())
 
-    def call(self, name: str, **given: Any) -> Result:
-        return self.box.carry_out(Call(id="t", name=name, input=given))
+    def call(self, name: str, **arguments: Any) -> Result:
+        return self.toolbox.carry_out(Call(id="t", name=name, input=arguments))
 
     def write(self, **files: str) -> None:
         for name, content in {"spawn_json": STATIC, **files}.items():
@@ -59,17 +59,17 @@ def test_no_input_however_wrong_does_more_than_get_an_answer(bench: Bench, tool:
     names = ("path", "content", "old_text", "new_text", "command", "limit_s", "paths", "summary")
     for value in wrong:
         assert bench.call(tool, **dict.fromkeys(names, value)).text
-    assert bench.box.carry_out(Call(id="t", name=tool, input=None)).error
+    assert bench.toolbox.carry_out(Call(id="t", name=tool, input=None)).error
     assert bench.call(tool).text
 
 
 def test_a_healthy_app_is_finished_and_is_not_started_twice(bench: Bench) -> None:
     bench.write(index_html="<link rel=stylesheet href=s.css>", s_css="a{b:url(i.png)}", i_png="x")
     assert not bench.call("start_app").error
-    done = bench.call("finish", summary="Done.")
+    result = bench.call("finish", summary="Done.")
 
-    assert done.summary == "Done."
-    assert [one["ask"] for one in bench.agent.asked].count("start") == 1
+    assert result.summary == "Done."
+    assert [question["ask"] for question in bench.agent.questions].count("start") == 1
     assert bench.messages[-2:] == ["starting", "checking /"]
 
 
@@ -78,9 +78,9 @@ def test_a_file_that_changed_after_the_check_makes_a_new_start_necessary(bench: 
     bench.call("start_app")
     bench.call("edit_file", path="index.html", old_text="one", new_text="two")
 
-    assert not bench.box.healthy
+    assert not bench.toolbox.healthy
     assert bench.call("finish", summary="Done.").summary == "Done."
-    assert [one["ask"] for one in bench.agent.asked].count("start") == 2
+    assert [question["ask"] for question in bench.agent.questions].count("start") == 2
 
 
 def test_a_missing_asset_of_a_page_or_sheet_is_bad_health(bench: Bench) -> None:
@@ -92,7 +92,7 @@ def test_a_missing_asset_of_a_page_or_sheet_is_bad_health(bench: Bench) -> None:
 
     assert result.error
     assert result.summary is None
-    assert result.bad_health == "/i.png, which /s.css needs, answers 404."
+    assert result.health_problem == "/i.png, which /s.css needs, answers 404."
 
 
 def test_a_crash_is_told_by_its_exception_with_the_last_lines(bench: Bench) -> None:
@@ -101,7 +101,7 @@ def test_a_crash_is_told_by_its_exception_with_the_last_lines(bench: Bench) -> N
     bench.agent.console = "Traceback (most recent call last):\nValueError: no\n"
     result = bench.call("start_app")
 
-    assert result.bad_health.startswith("ValueError: no (The app exited with status 1")
+    assert result.health_problem.startswith("ValueError: no (The app exited with status 1")
     assert "Traceback" in result.text
 
 
@@ -109,7 +109,7 @@ def test_files_that_are_no_app_yet_say_nothing_about_its_health(bench: Bench) ->
     result = bench.call("start_app")
 
     assert result.error
-    assert result.bad_health == ""
+    assert result.health_problem == ""
     assert "there is no spawn.json" in result.text
 
 
@@ -128,12 +128,16 @@ def test_a_check_shows_status_type_body_and_log(bench: Bench) -> None:
 @pytest.mark.parametrize("paths", [["index.html"], ["/a b"], ["/\r\nX: y"], ["http://elsewhere/"]])
 def test_what_is_no_path_is_not_asked_for(bench: Bench, paths: list[str]) -> None:
     assert bench.call("check_app", paths=paths).error
-    assert not bench.agent.asked
+    assert not bench.agent.questions
 
 
 def test_a_command_is_run_by_a_shell_and_what_it_says_is_shown(bench: Bench) -> None:
-    bench.agent.ran = {"ended": "exited with status 2", "status": 2, "output": "no such file"}
+    bench.agent.command_result = {
+        "ended": "exited with status 2",
+        "status": 2,
+        "output": "no such file",
+    }
     result = bench.call("run", command="ls nowhere", limit_s=5)
 
     assert result.text == "The command exited with status 2.\nno such file"
-    assert bench.agent.asked[-1]["command"] == ["/bin/sh", "-c", "ls nowhere"]
+    assert bench.agent.questions[-1]["command"] == ["/bin/sh", "-c", "ls nowhere"]

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from agent.generator.workspace import ToolError, Workspace
-from agent.limits import Limits
+
+from orchestrator.contract.wire import Limits
 
 LIMITS = Limits(files=5, file_bytes=1000, total_bytes=2500)
 
@@ -29,16 +30,16 @@ def test_what_was_written_can_be_listed_read_edited_and_deleted(files: Workspace
 
 
 def test_every_change_of_a_file_shows_in_the_fingerprint(files: Workspace, tmp_path: Path) -> None:
-    seen = [files.fingerprint]
+    fingerprints = [files.fingerprint]
     files.write("a", "one")
-    seen.append(files.fingerprint)
+    fingerprints.append(files.fingerprint)
     (tmp_path / "b").write_text("by a command")
-    seen.append(files.fingerprint)
+    fingerprints.append(files.fingerprint)
     files.write("a", "two")
-    seen.append(files.fingerprint)
+    fingerprints.append(files.fingerprint)
 
-    assert len(set(seen)) == 4
-    assert files.fingerprint == seen[-1]
+    assert len(set(fingerprints)) == 4
+    assert files.fingerprint == fingerprints[-1]
 
 
 @pytest.mark.parametrize(
@@ -52,8 +53,8 @@ def test_every_change_of_a_file_shows_in_the_fingerprint(files: Workspace, tmp_p
         ("a\nb", "control characters"),
         ("x" * 300, "longer than 240"),
         ("folder", "is a folder"),
-        ("file/below", "file is no folder"),
-        ("way-out/x", "way-out is no folder"),
+        ("file/below", "file is not a folder"),
+        ("way-out/x", "way-out is not a folder"),
     ],
 )
 def test_a_path_that_leads_elsewhere_is_refused_with_the_reason(
@@ -120,7 +121,7 @@ def test_an_edit_must_match_once_to_the_character(files: Workspace) -> None:
 def test_a_binary_file_is_said_to_be_one(files: Workspace, tmp_path: Path) -> None:
     (tmp_path / "icon.png").write_bytes(b"\x89PNG\xff")
 
-    with pytest.raises(ToolError, match="no UTF-8 text"):
+    with pytest.raises(ToolError, match="not UTF-8 text"):
         files.read("icon.png")
 
 

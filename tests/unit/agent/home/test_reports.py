@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from agent.apps.loglines import BURST_LINES, LineSplitter, LogBuffer, OutputMeter, Room
+from agent.apps.loglines import BURST_LINES, Admission, LineSplitter, LogBuffer, OutputMeter
 from agent.home.reports import LOGS_INTERVAL_S, PROGRESS_INTERVAL_S, ReportQueue, Step
-from agent.protocol import AssignmentFailed, FailureCode, Outcome, Phase, Report
+
+from orchestrator.contract.wire import Failure, Outcome, Phase, Report, parse_report
 
 
 def queue() -> tuple[ReportQueue, LogBuffer]:
@@ -35,7 +36,7 @@ def test_changes_of_phase_stay_in_order_and_progress_within_one_coalesces() -> N
     reports.push(step(Phase.DEPLOYING, 90, "starting"))
     reports.push(step(Phase.READY, 100, "running"))
 
-    assert [(r.seq, r.phase, r.progress) for r in drain(reports)] == [
+    assert [(report.seq, report.phase, report.progress) for report in drain(reports)] == [
         (1, Phase.GENERATING, 60),
         (2, Phase.DEPLOYING, 90),
         (3, Phase.READY, 100),
@@ -48,13 +49,15 @@ def test_a_late_report_never_moves_progress_backwards() -> None:
     drain(reports)
     reports.push(step(Phase.GENERATING, 50, "asking again"))
 
-    assert [(r.progress, r.message) for r in drain(reports, 2000.0)] == [(70, "asking again")]
+    assert [(report.progress, report.message) for report in drain(reports, 2000.0)] == [
+        (70, "asking again")
+    ]
 
 
 def test_a_failure_keeps_the_progress_that_was_reached() -> None:
     reports, _ = queue()
     reports.push(step(Phase.DEPLOYING, 90, "starting"))
-    failure = AssignmentFailed(FailureCode.APP_NOT_READY, "no answer")
+    failure = Failure(code="app_not_ready", message="no answer")
     reports.push(step(Phase.FAILED, 0, "no answer", failure=failure))
 
     last = drain(reports)[-1]
@@ -76,7 +79,7 @@ def test_progress_waits_for_its_interval_but_a_new_phase_does_not() -> None:
     reports.push(step(Phase.DEPLOYING, 90, "starting"))
 
     # The waiting progress is older than the new phase, so it goes first, and both are kept.
-    assert [r.progress for r in drain(reports, 10.0 + PROGRESS_INTERVAL_S)] == [32, 90]
+    assert [report.progress for report in drain(reports, 10.0 + PROGRESS_INTERVAL_S)] == [32, 90]
 
 
 def test_log_lines_alone_repeat_the_last_report_with_a_new_number() -> None:
@@ -151,23 +154,26 @@ def test_a_line_of_one_of_ours_is_kept_whole() -> None:
 def test_output_is_read_then_dropped_then_left_waiting_until_the_next_second() -> None:
     meter = OutputMeter()
     chunk = 64 * 1024
-    rooms = [meter.admit(chunk, 7.5) for _ in range(200)]
+    admissions = [meter.admit(chunk, 7.5) for _ in range(200)]
 
-    assert rooms == [Room.KEEP] * 4 + [Room.DROP] * 124 + [Room.WAIT] * 72
-    assert meter.admit(chunk, 8.0) is Room.KEEP
+    assert admissions == [Admission.KEEP] * 4 + [Admission.DROP] * 124 + [Admission.WAIT] * 72
+    assert meter.admit(chunk, 8.0) is Admission.KEEP
 
 
 def test_the_end_of_a_change_says_what_came_of_it() -> None:
     reports, _ = queue()
     reports.push(step(Phase.READY, 100, "running", summary="Blue now. " * 900, outcome=Outcome()))
-    failure = AssignmentFailed(FailureCode.PROVIDER_UNAVAILABLE, "busy")
 
     (report,) = drain(reports)
     assert len(report.as_json()["summary"]) == 4000
     assert report.as_json()["change"] == {"ok": True}
-    assert Outcome(failure=failure).as_json() == {
-        "ok": False,
-        "code": "provider_unavailable",
-        "message": "busy",
-        "permanent": False,
-    }
+
+
+def test_a_long_failure_is_cut_to_what_home_takes() -> None:
+    failure = Failure(code="bundle_invalid", message="x" * 100_000)
+    reports, _ = queue()
+    reports.push(step(Phase.READY, 100, "running", outcome=Outcome(failure=failure)))
+    reports.push(step(Phase.FAILED, 100, "over", failure=failure))
+
+    for report in drain(reports):
+        assert parse_report(report.as_json()) == report

@@ -24,14 +24,14 @@ def site(tmp_path: Path) -> Site:
     (tmp_path / "app" / "index.html").write_text("app")
     (tmp_path / "lib" / "pico.min.css").write_text("css")
     slot = Slot(folder=str(tmp_path / "app"), port=1)
-    made = Site(slot=slot, libraries=str(tmp_path / "lib"))
-    made.answer_to("mine")
-    made.answer_to("Ours")
-    return made
+    site = Site(slot=slot, libraries=str(tmp_path / "lib"))
+    site.answer_to("mine")
+    site.answer_to("Ours")
+    return site
 
 
 def request(host: str, target: str = "/", **headers: str) -> h11.Request:
-    pairs = [("Host", host), *((n.replace("_", "-"), v) for n, v in headers.items())]
+    pairs = [("Host", host), *((name.replace("_", "-"), headers[name]) for name in headers)]
     return h11.Request(method="GET", target=target, headers=pairs)
 
 
@@ -69,28 +69,28 @@ def test_each_state_has_its_answer(site: Site) -> None:
 
 def test_browser_libraries_are_served_for_every_kind_of_app(site: Site) -> None:
     site.serving = Serving.PROCESS
-    found = decide(site, request("mine", "/_lib/pico.min.css"))
+    library = decide(site, request("mine", "/_lib/pico.min.css"))
     outside = decide(site, request("mine", "/_lib/../app/index.html"))
 
-    assert found is not None
-    assert found.status == 200
-    assert "immutable" in dict(found.headers)["Cache-Control"]
+    assert library is not None
+    assert library.status == 200
+    assert "immutable" in dict(library.headers)["Cache-Control"]
     assert outside is not None
     assert outside.status == 404
 
 
 def test_an_ordinary_request_is_told_to_close_whatever_the_client_wants() -> None:
-    asked = request("mine", Connection="keep-alive, Upgrade", Upgrade="h2c", Keep_Alive="5")
+    ordinary = request("mine", Connection="keep-alive, Upgrade", Upgrade="h2c", Keep_Alive="5")
 
-    assert not is_websocket(asked)
-    assert head_for_app(asked, upgrade=False) == (
+    assert not is_websocket(ordinary)
+    assert head_for_app(ordinary, upgrade=False) == (
         b"GET / HTTP/1.1\r\nHost: mine\r\nConnection: close\r\n\r\n"
     )
 
 
 def test_a_body_with_two_lengths_goes_on_with_one() -> None:
-    asked = request("mine", Content_Length="5", Transfer_Encoding="chunked")
-    head = head_for_app(asked, upgrade=False).lower()
+    ordinary = request("mine", Content_Length="5", Transfer_Encoding="chunked")
+    head = head_for_app(ordinary, upgrade=False).lower()
 
     assert b"transfer-encoding: chunked" in head
     assert b"content-length" not in head
@@ -202,15 +202,15 @@ def test_a_head_that_is_no_http_is_refused_by_the_front_itself(site: Site, raw: 
     assert received == b""
 
 
-def test_a_slot_is_deserted_once_the_last_request_under_way_in_it_has_left(site: Site) -> None:
+def test_a_slot_is_drained_once_its_last_request_has_ended(site: Site) -> None:
     other = Slot(folder="/nowhere", port=2)
 
     async def run() -> list[str]:
         story = []
 
         async def leave() -> None:
-            await site.deserted(site.slot)
-            story.append("deserted")
+            await site.wait_until_drained(site.slot)
+            story.append("drained")
 
         async with asyncio.timeout(DEADLINE_S):
             with site.visit(other), site.visit(site.slot):
@@ -223,4 +223,4 @@ def test_a_slot_is_deserted_once_the_last_request_under_way_in_it_has_left(site:
             await leaving
         return story
 
-    assert asyncio.run(run()) == ["one left", "both left", "deserted"]
+    assert asyncio.run(run()) == ["one left", "both left", "drained"]

@@ -41,10 +41,10 @@ def test_a_folder_without_its_slash_is_redirected_within_the_site(root: Path) ->
 
 
 def test_names_are_decoded_and_typed_by_their_extension(root: Path) -> None:
-    found = get(root, "/gr%C3%B6%C3%9Fe.css")
+    css = get(root, "/gr%C3%B6%C3%9Fe.css")
 
-    assert found.path == str(root / "größe.css")
-    assert dict(found.headers)["Content-Type"] == "text/css; charset=utf-8"
+    assert css.path == str(root / "größe.css")
+    assert dict(css.headers)["Content-Type"] == "text/css; charset=utf-8"
 
 
 @pytest.mark.parametrize(

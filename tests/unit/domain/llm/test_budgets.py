@@ -1,4 +1,4 @@
-"""Budgets and the key of a generation: what fits, what is said of what does not."""
+"""Budgets: what fits and how a refusal reads. And the keys of generations."""
 
 from __future__ import annotations
 
@@ -16,10 +16,16 @@ DAY = date(2026, 3, 31)
 USER = UserId("usr_" + "a" * 26)
 
 
-def test_a_call_is_entered_in_three_accounts_in_one_order() -> None:
-    made = budgets.accounts(Budgets(), SessionId("ses_1"), UserId("usr_1"), DAY)
-    assert [one.key for one in made] == ["day:2026-03-31", "session:ses_1", "user:usr_1:2026-03-31"]
-    renewals = {one.scope: one.renews_at and one.renews_at.isoformat() for one in made}
+def test_a_call_has_three_accounts_in_a_fixed_order() -> None:
+    accounts = budgets.accounts(Budgets(), SessionId("ses_1"), UserId("usr_1"), DAY)
+    assert [account.key for account in accounts] == [
+        "day:2026-03-31",
+        "session:ses_1",
+        "user:usr_1:2026-03-31",
+    ]
+    renewals = {
+        account.scope: account.renews_at and account.renews_at.isoformat() for account in accounts
+    }
     assert renewals == {
         Scope.INSTALLATION: "2026-04-01T00:00:00+00:00",
         Scope.SESSION: None,
@@ -28,7 +34,7 @@ def test_a_call_is_entered_in_three_accounts_in_one_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spent", "limit", "does"),
+    ("spent", "limit", "fits"),
     [
         ((0, 0), (10, 10), True),
         ((1, 0), (10, 10), False),
@@ -37,18 +43,18 @@ def test_a_call_is_entered_in_three_accounts_in_one_order() -> None:
         ((10**9, 0), (0, 10), True),
     ],
 )
-def test_what_fits_fits_in_tokens_and_in_money(
-    spent: tuple[int, int], limit: tuple[int, int], does: bool
+def test_an_amount_must_fit_in_tokens_and_in_money(
+    spent: tuple[int, int], limit: tuple[int, int], fits: bool
 ) -> None:
     values = (Spend(tokens=tokens, micro_usd=money) for tokens, money in (spent, (10, 10), limit))
-    assert budgets.fits(*values) is does
+    assert budgets.fits(*values) is fits
 
 
 def test_a_refusal_says_what_is_left_what_was_needed_and_when_it_renews() -> None:
     limits = Budgets(user_day=Spend(tokens=1000, micro_usd=2_000_000))
     account = budgets.accounts(limits, SessionId("s"), UserId("u"), DAY)[-1]
     spent = Spend(tokens=990, micro_usd=1_995_800)
-    error = budgets.exhausted(account, spent, Spend(tokens=50, micro_usd=1_250_000))
+    error = budgets.exhausted_error(account, spent, Spend(tokens=50, micro_usd=1_250_000))
     assert str(error) == (
         "The user's daily budget is used up: $0.0042 of $2.00 and 10 of 1,000 tokens left, this"
         " call may need up to $1.25 and 50 tokens; it renews at 2026-04-01 00:00 UTC."
@@ -57,13 +63,13 @@ def test_a_refusal_says_what_is_left_what_was_needed_and_when_it_renews() -> Non
     assert error.detail["left_micro_usd"] == 4200
 
 
-def test_what_never_renews_says_so() -> None:
+def test_a_budget_that_never_renews_says_so() -> None:
     account = budgets.accounts(Budgets(session=Spend(tokens=5)), SessionId("s"), UserId("u"), DAY)[
         1
     ]
-    said = str(budgets.exhausted(account, Spend(tokens=4), Spend(tokens=2)))
-    assert "1 of 5 tokens left" in said
-    assert "it does not renew" in said
+    message = str(budgets.exhausted_error(account, Spend(tokens=4), Spend(tokens=2)))
+    assert "1 of 5 tokens left" in message
+    assert "it does not renew" in message
 
 
 def key(prompt: str = "a  kanban\nboard ", **changes: object) -> str:
@@ -87,5 +93,5 @@ def test_a_prompt_has_one_key_however_it_is_spaced_and_composed() -> None:
         {"user_id": None},
     ],
 )
-def test_whatever_may_change_the_app_changes_the_key(other: dict[str, object]) -> None:
+def test_everything_that_can_change_the_app_changes_the_key(other: dict[str, object]) -> None:
     assert key(**other) != key()  # type: ignore[arg-type]  # as the test says

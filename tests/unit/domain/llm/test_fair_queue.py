@@ -1,4 +1,4 @@
-"""Turns between users, first come first served within one."""
+"""Users take turns; the tickets of each user come in order."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_user_who_was_just_served_comes_after_one_who_arrives() -> None:
     assert drained(queue) == ["a2", "b1"]
 
 
-def test_who_stops_waiting_is_skipped() -> None:
+def test_a_ticket_that_was_discarded_is_skipped() -> None:
     queue: FairQueue[str] = FairQueue()
     for ticket in ("a1", "a2", "b1"):
         queue.add(ticket[0], ticket)
@@ -42,17 +42,17 @@ def test_who_stops_waiting_is_skipped() -> None:
 
 
 @given(st.lists(st.sampled_from("abc")))
-def test_everybody_is_served_once_in_their_own_order_and_nobody_twice_in_a_round(
+def test_each_ticket_is_served_once_in_its_users_order_and_no_user_twice_in_a_round(
     users: list[str],
 ) -> None:
     queue: FairQueue[tuple[str, int]] = FairQueue()
     for number, user in enumerate(users):
         queue.add(user, (user, number))
     served = [queue.pop() for _ in users]
-    assert sorted(served, key=lambda one: one[1]) == list(enumerate_pairs(users))
+    assert sorted(served, key=lambda ticket: ticket[1]) == list(enumerate_pairs(users))
     for user in "abc":
-        mine = [number for who, number in served if who == user]
-        assert mine == sorted(mine)
+        numbers = [number for owner, number in served if owner == user]
+        assert numbers == sorted(numbers)
     assert len(queue) == 0
     first_round = [user for user, _ in served[: len(set(users))]]
     assert len(set(first_round)) == len(first_round)

@@ -12,14 +12,14 @@ import orchestrator
 from orchestrator.domain import errors
 from orchestrator.domain.llm import pricing, requests
 from orchestrator.domain.llm.pricing import TokenCounts
-from orchestrator.domain.llm.requests import Ask, CacheWrite
+from orchestrator.domain.llm.requests import CacheWrite, ModelRequest
 
 PRICES = pricing.parse((Path(orchestrator.__file__).parent / "prices.toml").read_text())
 counts = st.integers(min_value=0, max_value=requests.CONTEXT_TOKENS)
 
 
-def asked(model: str, input_bound: int, max_tokens: int, cache_write: CacheWrite) -> Ask:
-    return Ask(
+def request(model: str, input_bound: int, max_tokens: int, cache_write: CacheWrite) -> ModelRequest:
+    return ModelRequest(
         model=model,
         max_tokens=max_tokens,
         stream=True,
@@ -30,7 +30,7 @@ def asked(model: str, input_bound: int, max_tokens: int, cache_write: CacheWrite
 
 
 def test_a_price_is_per_kind_of_token_and_in_whole_micro_dollars_rounded_up() -> None:
-    tariff = PRICES.of("claude-sonnet-5-5")
+    tariff = PRICES.tariff_for("claude-sonnet-5-5")
     million = TokenCounts(
         input=1_000_000,
         output=1_000_000,
@@ -44,18 +44,18 @@ def test_a_price_is_per_kind_of_token_and_in_whole_micro_dollars_rounded_up() ->
 
 
 def test_a_long_prompt_has_its_own_price_cached_tokens_included() -> None:
-    tariff = PRICES.of("claude-haiku-5-5")
+    tariff = PRICES.tariff_for("claude-haiku-5-5")
     assert tariff.cost(TokenCounts(input=100_000)) == 10_000
     assert tariff.cost(TokenCounts(input=1, cache_read=100_000)) == 5_001
 
 
 def test_a_dated_name_has_the_price_of_its_model_and_an_unknown_one_the_dearest() -> None:
-    assert PRICES.of("claude-haiku-4-5-20251001") == PRICES.of("claude-haiku-4-5")
-    unknown = PRICES.of("somebody-elses-model").base
+    assert PRICES.tariff_for("claude-haiku-4-5-20251001") == PRICES.tariff_for("claude-haiku-4-5")
+    unknown = PRICES.tariff_for("somebody-elses-model").base
     for tariff in PRICES.tariffs.values():
-        known = tariff.long or tariff.base
-        assert unknown.output >= known.output
-        assert unknown.cache_read >= known.cache_read
+        price = tariff.long or tariff.base
+        assert unknown.output >= price.output
+        assert unknown.cache_read >= price.cache_read
 
 
 def test_a_list_that_lacks_a_price_names_the_model() -> None:
@@ -65,7 +65,7 @@ def test_a_list_that_lacks_a_price_names_the_model() -> None:
     with pytest.raises(errors.InvalidInput):
         pricing.parse("not toml")
     with pytest.raises(errors.InvalidInput):
-        pricing.PriceList().of("claude-x")
+        pricing.PriceList().tariff_for("claude-x")
 
 
 @given(
@@ -77,7 +77,7 @@ def test_a_list_that_lacks_a_price_names_the_model() -> None:
 def test_no_call_within_its_bounds_costs_more_than_its_worst_case(
     model: str, shares: tuple[int, int, int, int], output: int, cache_write: CacheWrite
 ) -> None:
-    """However the input is spread over plain, cached and written tokens."""
+    """This holds however the input is split into plain, cached and written tokens."""
     plain, read, short, long = shares
     used = TokenCounts(
         input=plain,
@@ -86,6 +86,6 @@ def test_no_call_within_its_bounds_costs_more_than_its_worst_case(
         cache_write_5m=short if cache_write >= CacheWrite.FIVE_MINUTES else 0,
         cache_write_1h=long if cache_write is CacheWrite.ONE_HOUR else 0,
     )
-    ask = asked(model, used.prompt, output, cache_write)
-    tariff = PRICES.of(model)
-    assert tariff.cost(used) <= pricing.worst_case(ask, tariff)
+    call = request(model, used.prompt, output, cache_write)
+    tariff = PRICES.tariff_for(model)
+    assert tariff.cost(used) <= pricing.worst_case(call, tariff)

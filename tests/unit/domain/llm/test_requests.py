@@ -1,4 +1,4 @@
-"""Reading a request to the Messages API: its bounds, and what has none."""
+"""Parsing requests to the Messages API: their bounds, and what has none."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def raw(**fields: Any) -> bytes:
     return json.dumps({name: value for name, value in body.items() if value is not None}).encode()
 
 
-def test_a_request_says_what_it_asks_for() -> None:
-    ask = requests.read(raw(stream=True))
-    assert (ask.model, ask.max_tokens, ask.stream) == ("claude-sonnet-5-5", 100, True)
-    assert ask.cache_write is CacheWrite.NONE
+def test_a_request_is_parsed() -> None:
+    request = requests.parse(raw(stream=True))
+    assert (request.model, request.max_tokens, request.stream) == ("claude-sonnet-5-5", 100, True)
+    assert request.cache_write is CacheWrite.NONE
 
 
 @given(st.text())
@@ -34,7 +34,7 @@ def test_the_bound_is_never_below_the_bytes_of_the_text(text: str) -> None:
     for ascii_only in (True, False):
         body = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": text}]}
         encoded = json.dumps(body, ensure_ascii=ascii_only).encode()
-        assert requests.read(encoded).input_bound >= len(text.encode())
+        assert requests.parse(encoded).input_bound >= len(text.encode())
 
 
 def test_an_image_counts_as_an_image_and_not_as_its_bytes() -> None:
@@ -42,9 +42,11 @@ def test_an_image_counts_as_an_image_and_not_as_its_bytes() -> None:
     source = {"type": "base64", "media_type": "image/png", "data": data}
     picture = {"type": "image", "source": source}
     shown = raw(messages=[{"role": "user", "content": [picture]}])
-    assert requests.read(shown).input_bound < 20_000
+    assert requests.parse(shown).input_bound < 20_000
     result = {"type": "tool_result", "tool_use_id": "t", "content": [picture, picture]}
-    assert requests.read(raw(messages=[{"role": "user", "content": [result]}])).input_bound < 30_000
+    assert (
+        requests.parse(raw(messages=[{"role": "user", "content": [result]}])).input_bound < 30_000
+    )
 
 
 def test_what_only_looks_like_an_image_counts_as_text() -> None:
@@ -56,16 +58,16 @@ def test_what_only_looks_like_an_image_counts_as_text() -> None:
         "input": {"type": "image", "source": {"type": "base64", "data": data}},
     }
     body = raw(messages=[{"role": "assistant", "content": [call]}])
-    assert requests.read(body).input_bound >= len(data)
+    assert requests.parse(body).input_bound >= len(data)
 
 
-def test_pages_that_nobody_has_counted_count_as_all_that_a_model_takes() -> None:
+def test_a_document_of_unknown_length_counts_as_the_longest_prompt() -> None:
     pdf = {"type": "document", "source": {"type": "url", "url": "https://example.org/a.pdf"}}
     note = {"type": "document", "source": {"type": "text", "data": "short"}}
     for block, bound in ((pdf, CONTEXT_TOKENS), (note, 10_000)):
-        ask = requests.read(raw(messages=[{"role": "user", "content": [block]}]))
-        assert ask.input_bound <= bound
-        assert (ask.input_bound == CONTEXT_TOKENS) is (block is pdf)
+        request = requests.parse(raw(messages=[{"role": "user", "content": [block]}]))
+        assert request.input_bound <= bound
+        assert (request.input_bound == CONTEXT_TOKENS) is (block is pdf)
 
 
 @pytest.mark.parametrize(
@@ -86,11 +88,11 @@ def test_pages_that_nobody_has_counted_count_as_all_that_a_model_takes() -> None
     ],
 )
 def test_the_dearest_cache_write_is_found(fields: dict[str, Any], written: CacheWrite) -> None:
-    assert requests.read(raw(**fields)).cache_write is written
+    assert requests.parse(raw(**fields)).cache_write is written
 
 
 @pytest.mark.parametrize(
-    ("body", "says"),
+    ("body", "message"),
     [
         (b"{", "not valid JSON"),
         (b"[" * 100_000, "not valid JSON"),
@@ -110,32 +112,32 @@ def test_the_dearest_cache_write_is_found(fields: dict[str, Any], written: Cache
         (raw(tools={}), "tools"),
     ],
 )
-def test_what_is_no_request_or_has_no_bound_is_refused_with_the_field(
-    body: bytes, says: str
+def test_a_body_that_is_no_request_or_has_no_bound_is_refused_with_the_field(
+    body: bytes, message: str
 ) -> None:
-    with pytest.raises(errors.InvalidInput, match=says):
-        requests.read(body)
+    with pytest.raises(errors.InvalidInput, match=message):
+        requests.parse(body)
 
 
-def test_tools_that_the_client_runs_are_taken() -> None:
+def test_tools_that_the_client_runs_are_accepted() -> None:
     tools = [
         {"name": "write_file", "input_schema": {"type": "object"}},
         {"type": "custom", "name": "read_file", "input_schema": {"type": "object"}},
         {"type": "bash_20250124", "name": "bash"},
         {"type": "text_editor_20250728", "name": "str_replace_based_edit_tool"},
     ]
-    with_tools = requests.read(raw(tools=tools)).input_bound
-    assert with_tools > requests.read(raw()).input_bound + 8_000
+    with_tools = requests.parse(raw(tools=tools)).input_bound
+    assert with_tools > requests.parse(raw()).input_bound + 8_000
 
 
 def test_a_request_that_only_counts_needs_no_max_tokens() -> None:
-    assert requests.read(raw(max_tokens=None), counting=True).max_tokens == 0
+    assert requests.parse(raw(max_tokens=None), counting=True).max_tokens == 0
 
 
-def test_one_request_has_one_canonical_form_however_it_is_spelt() -> None:
-    spelt = b'{ "messages":[{"content":"\\u0048ello","role":"user"}],"max_tokens":1,"model":"m"}'
+def test_one_request_has_one_canonical_form_however_its_json_is_written() -> None:
+    escaped = b'{ "messages":[{"content":"\\u0048ello","role":"user"}],"max_tokens":1,"model":"m"}'
     plain = b'{"model":"m","max_tokens":1,"messages":[{"role":"user","content":"Hello"}]}'
-    one, other = requests.read(spelt), requests.read(plain)
-    assert requests.canonical(one) == requests.canonical(other)
-    different = requests.read(plain.replace(b"Hello", b"hello"))
-    assert requests.canonical(one) != requests.canonical(different)
+    first, second = requests.parse(escaped), requests.parse(plain)
+    assert requests.canonical_bytes(first) == requests.canonical_bytes(second)
+    different = requests.parse(plain.replace(b"Hello", b"hello"))
+    assert requests.canonical_bytes(first) != requests.canonical_bytes(different)

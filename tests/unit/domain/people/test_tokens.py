@@ -1,4 +1,4 @@
-"""Tokens: what was made here is read back, and nothing else is."""
+"""Tokens: those that we made can be read, and no others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hosts: what their links say of them, how they start sandboxes, and what may name them."""
+"""Hosts: the states that their links imply, their start curves, and the fields operators write."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from hypothesis import strategies as st
 
 from orchestrator.domain import errors
 from orchestrator.domain.pool import host, host_facts, host_fields
-from orchestrator.domain.pool.host import LOST_AFTER, Drain, HostState, Reach, StartCurve, Wish
+from orchestrator.domain.pool.host import LOST_AFTER, Drain, HostState, LinkState, StartCurve, Wish
 from orchestrator.domain.pool.host_fields import HostAddress
 from tests.fakes import samples
-from tests.fakes.fleet import measures
+from tests.fakes.fleet import df_and_meminfo
 from tests.fakes.samples import NOW, later
 
 LOST_AFTER_S = LOST_AFTER.total_seconds()
-REACHED = Reach(up=True, since=later(-100))
+ANSWERING = LinkState(up=True, since=later(-100))
 
 
-def unreached(since_s: float = 0.0) -> Reach:
-    return Reach(up=False, since=later(since_s), reason="no route to host")
+def not_answering(since_s: float = 0.0) -> LinkState:
+    return LinkState(up=False, since=later(since_s), reason="no route to host")
 
 
-def assessed(reach: Reach, after_s: float = 0.0, **fields: Any) -> host.Host:
-    return host.assess(samples.host(**fields), reach, later(after_s))
+def assessed(link: LinkState, after_s: float = 0.0, **fields: Any) -> host.Host:
+    return host.assess(samples.host(**fields), link, later(after_s))
 
 
 # States
@@ -40,13 +40,13 @@ def assessed(reach: Reach, after_s: float = 0.0, **fields: Any) -> host.Host:
         (HostState.LOST, HostState.JOINING),
     ],
 )
-def test_a_host_that_answers_is_never_up_by_that_alone(before: HostState, after: HostState) -> None:
-    assert assessed(REACHED, state=before).state is after
+def test_a_host_that_only_answers_is_not_up_yet(before: HostState, after: HostState) -> None:
+    assert assessed(ANSWERING, state=before).state is after
 
 
 @pytest.mark.parametrize("state", [HostState.JOINING, HostState.UP])
 def test_a_host_that_does_not_answer_is_suspect_at_once(state: HostState) -> None:
-    after = assessed(unreached(), state=state)
+    after = assessed(not_answering(), state=state)
     assert (after.state, after.reason) == (HostState.SUSPECT, "no route to host")
     assert after.state_since == NOW
 
@@ -55,45 +55,45 @@ def test_a_host_that_does_not_answer_is_suspect_at_once(state: HostState) -> Non
 def test_a_host_is_lost_when_it_has_not_answered_for_15_seconds(
     after_s: float, state: HostState
 ) -> None:
-    after = assessed(unreached(), after_s, state=HostState.SUSPECT, state_since=NOW)
+    after = assessed(not_answering(), after_s, state=HostState.SUSPECT, state_since=NOW)
     assert after.state is state
 
 
-def test_a_link_that_was_down_for_longer_than_the_doubt_does_not_count_double() -> None:
-    """After a restart of ours the link is new, and after a failed start the doubt is."""
-    new_link = assessed(unreached(), 1, state=HostState.SUSPECT, state_since=later(-3600))
-    assert new_link.state is HostState.SUSPECT, "our own restart is not theirs"
-    new_doubt = assessed(unreached(-3600), 1, state=HostState.SUSPECT, state_since=NOW)
-    assert new_doubt.state is HostState.SUSPECT
+def test_the_15_seconds_begin_with_the_later_of_link_and_suspicion() -> None:
+    """After our own restart the link is new. After a failed start the suspicion is."""
+    new_link = assessed(not_answering(), 1, state=HostState.SUSPECT, state_since=later(-3600))
+    assert new_link.state is HostState.SUSPECT, "our own restart is not its fault"
+    newly_suspect = assessed(not_answering(-3600), 1, state=HostState.SUSPECT, state_since=NOW)
+    assert newly_suspect.state is HostState.SUSPECT
 
 
-def test_a_lost_host_stays_lost_and_says_what_is_wrong_by_now() -> None:
-    after = assessed(unreached(), 99, state=HostState.LOST, state_since=later(-5), reason="old")
+def test_a_lost_host_stays_lost_and_its_reason_is_kept_current() -> None:
+    after = assessed(not_answering(), 99, state=HostState.LOST, state_since=later(-5), reason="old")
     assert (after.state, after.state_since) == (HostState.LOST, later(-5))
     assert after.reason == "no route to host"
 
 
-@pytest.mark.parametrize("reach", [REACHED, unreached(-99)])
+@pytest.mark.parametrize("link", [ANSWERING, not_answering(-99)])
 @pytest.mark.parametrize("state", HostState)
-def test_a_host_that_leaves_is_not_assessed_any_more(state: HostState, reach: Reach) -> None:
+def test_a_host_that_leaves_is_not_assessed_any_more(state: HostState, link: LinkState) -> None:
     leaving = samples.host(state=state, drain=Drain.LEAVE)
-    assert host.assess(leaving, reach, NOW) == leaving
+    assert host.assess(leaving, link, NOW) == leaving
 
 
 @given(st.sampled_from(HostState), st.booleans(), st.floats(-60, 60), st.floats(-60, 60))
-def test_an_assessment_is_never_an_illegal_move_and_repeating_it_changes_nothing(
+def test_an_assessment_is_always_legal_and_repeating_it_changes_nothing(
     state: HostState, up: bool, since_s: float, link_s: float
 ) -> None:
-    reach = Reach(up=up, since=later(link_s), reason="" if up else "no answer")
-    after = assessed(reach, 60, state=state, state_since=later(since_s))
-    assert host.assess(after, reach, later(60)) == after
+    link = LinkState(up=up, since=later(link_s), reason="" if up else "no answer")
+    after = assessed(link, 60, state=state, state_since=later(since_s))
+    assert host.assess(after, link, later(60)) == after
     assert after.state is not HostState.UP or state is HostState.UP
 
 
 # Start curves
 
 
-def test_what_has_not_been_measured_is_taken_as_good() -> None:
+def test_a_number_of_starts_that_was_not_measured_comes_first() -> None:
     assert StartCurve().at_once == 3
     assert StartCurve(seconds=(1.0, 9.0, None)).at_once == 3
     assert StartCurve(seconds=(1.0, None, 9.0)).at_once == 2
@@ -103,7 +103,7 @@ def test_what_has_not_been_measured_is_taken_as_good() -> None:
     ("seconds", "at_once"),
     [((1.0, 1.0, 1.0), 3), ((1.0, 2.5, 4.0), 1), ((1.0, 1.5, 4.0), 2), ((1.0, 1.9, 2.8), 3)],
 )
-def test_as_many_starts_at_once_as_get_most_of_them_done(
+def test_as_many_starts_at_once_as_complete_the_most_per_second(
     seconds: tuple[float, ...], at_once: int
 ) -> None:
     assert StartCurve(seconds=seconds).at_once == at_once
@@ -114,7 +114,7 @@ def test_a_start_moves_the_average_of_its_own_number_by_a_fifth() -> None:
     assert curve.seconds == (None, 1.0, None)
     curve = curve.with_start(2, 2.0)
     assert curve.seconds == (None, 1.2, None)
-    assert curve.with_start(9, 5.0).seconds == (None, 1.2, 5.0), "three and more are one"
+    assert curve.with_start(9, 5.0).seconds == (None, 1.2, 5.0), "more than three counts as three"
     assert curve.with_start(0, 5.0).seconds == (5.0, 1.2, None)
 
 
@@ -123,11 +123,11 @@ def test_a_curve_stays_within_what_was_measured(starts: list[tuple[int, float]])
     curve = StartCurve()
     for at_once, took_s in starts:
         curve = curve.with_start(at_once, took_s)
-    for number, known in enumerate(curve.seconds, start=1):
-        taken = [took_s for at_once, took_s in starts if at_once == number]
-        assert (known is None) == (not taken)
-        if known is not None:
-            assert min(taken) - 0.001 <= known <= max(taken) + 0.001
+    for number, average in enumerate(curve.seconds, start=1):
+        times = [took_s for at_once, took_s in starts if at_once == number]
+        assert (average is None) == (not times)
+        if average is not None:
+            assert min(times) - 0.001 <= average <= max(times) + 0.001
 
 
 # Addresses, names, labels
@@ -141,14 +141,14 @@ def test_a_curve_stays_within_what_was_measured(starts: list[tuple[int, float]])
         ("ssh://root@[2001:db8::1]:22/", "root", "2001:db8::1", 22),
     ],
 )
-def test_an_address_is_read_and_written_alike(text: str, user: str, name: str, port: int) -> None:
+def test_an_address_is_parsed_and_printed_alike(text: str, user: str, name: str, port: int) -> None:
     address = host_fields.parse_address(text)
     assert address == HostAddress(user=user, host=name, port=port)
     assert host_fields.parse_address(str(address)) == address
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "is not an address like ssh://"),
         ("10.0.0.5", "is not an address like ssh://"),
@@ -165,19 +165,19 @@ def test_an_address_is_read_and_written_alike(text: str, user: str, name: str, p
         ("unix:///var/run/docker.sock", "is not an address like ssh://"),
     ],
 )
-def test_what_is_no_address_is_refused_with_what_is_missing(text: str, said: str) -> None:
-    with pytest.raises(errors.InvalidInput, match=said) as caught:
+def test_a_text_that_is_no_address_is_refused_with_what_is_missing(text: str, message: str) -> None:
+    with pytest.raises(errors.InvalidInput, match=message) as caught:
         host_fields.parse_address(text)
     assert caught.value.detail["field"] == "address"
     assert "secret" not in str(caught.value)
 
 
 def test_this_machines_engine_has_no_address() -> None:
-    here, there = samples.host(), samples.host(docker_url="ssh://root@10.0.0.5")
-    assert (here.remote, there.remote) == (False, True)
-    assert there.address.host == "10.0.0.5"
+    local, remote = samples.host(), samples.host(docker_url="ssh://root@10.0.0.5")
+    assert (local.is_remote, remote.is_remote) == (False, True)
+    assert remote.address.host == "10.0.0.5"
     with pytest.raises(errors.InvalidInput):
-        _ = here.address
+        _ = local.address
 
 
 @pytest.mark.parametrize("name", ["a", "paris-1", "x" * 32, "0"])
@@ -228,31 +228,31 @@ def test_labels_that_are_not_plain_words_are_refused(labels: dict[str, str]) -> 
         (Wish(region="eu", labels={"gpu": "yes", "zone": "a"}), True),
     ],
 )
-def test_a_wish_is_met_by_all_of_its_parts(wish: Wish, met: bool) -> None:
-    found = samples.host(region="eu", labels={"gpu": "yes", "zone": "a"})
-    assert wish.met_by(found) is met
+def test_a_host_meets_a_wish_if_it_meets_all_of_its_parts(wish: Wish, met: bool) -> None:
+    eu_host = samples.host(region="eu", labels={"gpu": "yes", "zone": "a"})
+    assert wish.met_by(eu_host) is met
     assert bool(wish) == (wish != Wish())
 
 
 # Figures
 
 
-def test_free_disk_and_memory_are_read_from_what_a_host_says() -> None:
-    said = measures(disk_bytes=7 * 1024**3, memory_bytes=512 * 1024**2)
-    assert host_facts.free_disk_bytes(said) == 7 * 1024**3
-    assert host_facts.free_memory_bytes(said) == 512 * 1024**2
+def test_free_disk_and_memory_are_parsed_from_the_output_of_a_host() -> None:
+    output = df_and_meminfo(disk_bytes=7 * 1024**3, memory_bytes=512 * 1024**2)
+    assert host_facts.free_disk_bytes(output) == 7 * 1024**3
+    assert host_facts.free_memory_bytes(output) == 512 * 1024**2
 
 
 @pytest.mark.parametrize(
-    "said", ["", "df: /nowhere: No such file or directory\n", "MemTotal: 5 kB"]
+    "output", ["", "df: /nowhere: No such file or directory\n", "MemTotal: 5 kB"]
 )
-def test_a_host_that_says_nothing_is_short_of_nothing(said: str) -> None:
-    assert host_facts.free_disk_bytes(said) is None
-    assert host_facts.free_memory_bytes(said) is None
+def test_output_without_figures_gives_none(output: str) -> None:
+    assert host_facts.free_disk_bytes(output) is None
+    assert host_facts.free_memory_bytes(output) is None
 
 
 def test_a_file_system_with_a_blank_in_its_name_is_read_too() -> None:
-    said = (
+    output = (
         "Filesystem 1024-blocks Used Available Capacity Mounted on\n//nas/my disk 9 2 7 23% /a b\n"
     )
-    assert host_facts.free_disk_bytes(said) == 7 * 1024
+    assert host_facts.free_disk_bytes(output) == 7 * 1024

@@ -1,4 +1,4 @@
-"""The pool as a whole: refill, surplus, the reserve, and which host takes the next sandbox."""
+"""The whole pool: refill, surplus, the reserve, and which host gets the next sandbox."""
 
 from __future__ import annotations
 
@@ -11,9 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.domain.pool import placement
-from orchestrator.domain.pool import refill as pool
 from orchestrator.domain.pool.host import STARTS_AT_ONCE, Drain, HostLoad, HostState, StartCurve
-from orchestrator.domain.pool.refill import PoolTotals, WarmLevel, refill, surplus
+from orchestrator.domain.pool.refill import (
+    SESSIONS_ARRIVING,
+    PoolTotals,
+    Refill,
+    WarmLevel,
+    missing_slots,
+    refill,
+    surplus,
+)
 from tests.fakes import samples
 from tests.fakes.samples import IMAGE
 
@@ -59,8 +66,8 @@ def level(**changes: Any) -> WarmLevel:
         ({"waiting": 1}, 0, "sessions are waiting"),
         ({"waiting": 1, "warm": 1}, 2, ""),
         ({"waiting": 1, "outdated": 1}, 3, ""),
-        ({"arriving": 1}, 0, pool.GIVING_WAY),
-        ({"arriving": 1, "postponed_s": 1.9}, 0, pool.GIVING_WAY),
+        ({"arriving": 1}, 0, SESSIONS_ARRIVING),
+        ({"arriving": 1, "postponed_s": 1.9}, 0, SESSIONS_ARRIVING),
         ({"arriving": 1, "postponed_s": 2.0}, 3, ""),
         ({"totals": free(0)}, 0, "no free slot beside the reserve"),
         ({"totals": free(2)}, 0, "no free slot beside the reserve"),
@@ -72,7 +79,7 @@ def level(**changes: Any) -> WarmLevel:
 def test_a_refill_starts_what_is_missing_and_says_why_not(
     facts: dict[str, Any], starts: int, reason: str
 ) -> None:
-    assert refill(level(**facts)) == pool.Refill(starts=starts, reason=reason)
+    assert refill(level(**facts)) == Refill(starts=starts, reason=reason)
 
 
 levels = st.builds(
@@ -90,19 +97,21 @@ levels = st.builds(
 
 
 @given(levels)
-def test_a_refill_never_overshoots(seen: WarmLevel) -> None:
-    starts = refill(seen).starts
-    assert 0 <= starts <= max(0, seen.target - seen.warm - seen.warming)
-    assert starts <= max(0, seen.totals.free_slots - seen.reserve), "the reserve is for sessions"
-    if seen.waiting > seen.warm + seen.outdated:
+def test_a_refill_never_overshoots(warm_level: WarmLevel) -> None:
+    starts = refill(warm_level).starts
+    assert 0 <= starts <= max(0, warm_level.target - warm_level.warm - warm_level.warming)
+    assert starts <= max(0, warm_level.totals.free_slots - warm_level.reserve), (
+        "the reserve is for sessions"
+    )
+    if warm_level.waiting > warm_level.warm + warm_level.outdated:
         assert starts == 0, "it took a slot that a session waits for"
 
 
 @given(levels)
-def test_nothing_is_started_only_for_a_reason(seen: WarmLevel) -> None:
-    decision = refill(seen)
-    reached = seen.warm + seen.warming == seen.target
-    assert bool(decision.starts) != bool(decision.reason or reached)
+def test_a_refill_that_starts_nothing_has_a_reason(warm_level: WarmLevel) -> None:
+    decision = refill(warm_level)
+    is_reached = warm_level.warm + warm_level.warming == warm_level.target
+    assert bool(decision.starts) != bool(decision.reason or is_reached)
 
 
 # Surplus and the reserve
@@ -124,37 +133,45 @@ def test_nothing_is_started_only_for_a_reason(seen: WarmLevel) -> None:
         ({"warm": 3, "totals": free(0)}, 0),
     ],
 )
-def test_as_many_go_as_are_too_many_or_one_that_is_in_the_way_of_a_new_image(
+def test_the_excess_is_retired_or_one_that_blocks_the_new_image(
     facts: dict[str, Any], count: int
 ) -> None:
     assert surplus(level(**facts)) == count
 
 
 @given(levels)
-def test_what_is_let_go_never_leaves_fewer_than_wanted_but_for_one(seen: WarmLevel) -> None:
-    left = seen.warm + seen.outdated - surplus(seen)
-    assert left >= min(seen.target, seen.warm + seen.outdated) - 1
-    assert 0 <= surplus(seen) <= seen.warm + seen.outdated
+def test_retiring_leaves_at_most_one_less_than_the_target(warm_level: WarmLevel) -> None:
+    left = warm_level.warm + warm_level.outdated - surplus(warm_level)
+    assert left >= min(warm_level.target, warm_level.warm + warm_level.outdated) - 1
+    assert 0 <= surplus(warm_level) <= warm_level.warm + warm_level.outdated
 
 
-@given(levels.filter(lambda seen: not seen.waiting and not seen.arriving), st.integers(1, 4))
-def test_a_pool_comes_to_the_new_image_and_then_rests(seen: WarmLevel, room: int) -> None:
-    """Passes of refill and surplus, whose starts and removals are done by the next pass."""
-    seen = replace(seen, warming=0, totals=free(seen.reserve + room))
+@given(
+    levels.filter(lambda warm_level: not warm_level.waiting and not warm_level.arriving),
+    st.integers(1, 4),
+)
+def test_a_pool_changes_to_the_new_image_and_then_rests(warm_level: WarmLevel, room: int) -> None:
+    """Passes of refill and surplus, whose starts and removals are complete by the next pass."""
+    warm_level = replace(warm_level, warming=0, totals=free(warm_level.reserve + room))
     for _ in range(60):
-        gone = surplus(seen)
-        old = min(gone, seen.outdated)
-        begun = refill(seen).starts
-        left = seen.totals.free_slots + gone - begun
-        warm = seen.warm - (gone - old) + begun
-        seen = replace(seen, outdated=seen.outdated - old, warm=warm, totals=free(left))
-    assert (seen.warm, seen.outdated) == (seen.target, 0) or seen.totals.free_slots <= seen.reserve
-    assert (refill(seen).starts, surplus(seen)) == (0, 0)
+        retired = surplus(warm_level)
+        old = min(retired, warm_level.outdated)
+        started = refill(warm_level).starts
+        left = warm_level.totals.free_slots + retired - started
+        warm = warm_level.warm - (retired - old) + started
+        warm_level = replace(
+            warm_level, outdated=warm_level.outdated - old, warm=warm, totals=free(left)
+        )
+    assert (warm_level.warm, warm_level.outdated) == (
+        warm_level.target,
+        0,
+    ) or warm_level.totals.free_slots <= warm_level.reserve
+    assert (refill(warm_level).starts, surplus(warm_level)) == (0, 0)
 
 
 @pytest.mark.parametrize(("slots", "short"), [(0, 2), (1, 1), (2, 0), (9, 0)])
-def test_a_pool_says_how_many_slots_it_lacks(slots: int, short: int) -> None:
-    assert pool.short_of_slots(free(slots), 2) == short
+def test_slots_that_are_missing_from_the_reserve_are_counted(slots: int, short: int) -> None:
+    assert missing_slots(free(slots), 2) == short
 
 
 # Placement
@@ -172,9 +189,9 @@ UNFIT: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("unfit", UNFIT, ids=str)
-def test_a_host_that_is_not_open_gets_nothing(unfit: dict[str, Any]) -> None:
-    assert not load(**unfit).host.open
-    assert not placement.placeable(load(**unfit))
+def test_a_host_that_takes_no_placements_gets_nothing(unfit: dict[str, Any]) -> None:
+    assert not load(**unfit).host.accepts_placements
+    assert not placement.can_place(load(**unfit))
     for for_warm in (False, True):
         assert placement.rank([load(**unfit)], image=IMAGE, for_warm=for_warm) == []
 
@@ -187,16 +204,16 @@ def test_a_host_starts_as_many_at_once_as_its_curve_allows(
     curve: tuple[float | None, ...], at_once: int
 ) -> None:
     starts = StartCurve(seconds=curve) if curve else StartCurve()
-    assert placement.placeable(load(used=3, starting=at_once - 1, starts=starts))
-    assert not placement.placeable(load(used=3, starting=at_once, starts=starts))
+    assert placement.can_place(load(used=3, starting=at_once - 1, starts=starts))
+    assert not placement.can_place(load(used=3, starting=at_once, starts=starts))
 
 
 def test_a_full_host_gets_nothing() -> None:
-    assert not placement.placeable(load(used=4))
-    assert not placement.placeable(load(used=5)), "its slots were made fewer"
+    assert not placement.can_place(load(used=4))
+    assert not placement.can_place(load(used=5)), "its slots were made fewer"
 
 
-def test_warm_sandboxes_are_spread_before_they_are_where_room_is() -> None:
+def test_warm_sandboxes_are_spread_and_sessions_go_where_room_is() -> None:
     roomy, bare = load(used=1, warm=1, slots=99), load(used=3, slots=4)
     assert list(placement.rank([roomy, bare], image=IMAGE, for_warm=True)) == [bare, roomy]
     assert list(placement.rank([roomy, bare], image=IMAGE, for_warm=False)) == [roomy, bare]
@@ -222,15 +239,15 @@ loads = st.builds(
 
 
 @given(st.lists(loads, max_size=6), st.booleans())
-def test_all_that_are_fit_are_ranked_whatever_their_order(
+def test_all_usable_hosts_are_ranked_whatever_their_order(
     hosts: Sequence[HostLoad], for_warm: bool
 ) -> None:
     ranked = placement.rank(hosts, image=IMAGE, for_warm=for_warm)
-    fit = [one for one in hosts if placement.placeable(one)]
-    fit = [one for one in fit if one.host.image == IMAGE or not for_warm]
-    assert {one.host.id for one in ranked} == {one.host.id for one in fit}
-    again = placement.rank(list(reversed(hosts)), image=IMAGE, for_warm=for_warm)
-    assert list(again) == list(ranked), "it depends on the order"
+    usable = [load for load in hosts if placement.can_place(load)]
+    usable = [load for load in usable if load.host.image == IMAGE or not for_warm]
+    assert {load.host.id for load in ranked} == {load.host.id for load in usable}
+    reversed_ranked = placement.rank(list(reversed(hosts)), image=IMAGE, for_warm=for_warm)
+    assert list(reversed_ranked) == list(ranked), "it depends on the order"
 
 
 @given(st.lists(loads, max_size=6))
@@ -238,5 +255,5 @@ def test_of_hosts_with_the_image_the_one_with_most_room_comes_first(
     hosts: Sequence[HostLoad],
 ) -> None:
     ranked = placement.rank(hosts, image=IMAGE, for_warm=False)
-    room = [one.free - one.starting for one in ranked if one.host.image == IMAGE]
+    room = [load.free - load.starting for load in ranked if load.host.image == IMAGE]
     assert room == sorted(room, reverse=True)

@@ -1,4 +1,4 @@
-"""The route table: sorted, compared by hash, and never with two owners of one thing."""
+"""The route table: sorted, compared by digest, and without duplicates."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from orchestrator.domain.pool import routes
 from orchestrator.domain.pool.routes import Route
 
 
-def made(slug: str, address: str = "10.0.0.1", port: int = 21000) -> Route:
+def route(slug: str, address: str = "10.0.0.1", port: int = 21000) -> Route:
     return Route(slug=ids.Slug(slug), address=address, port=port)
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        made("a", port=21001),
-        made("a", address="10.0.0.2"),
-        made("b"),
-        made("a"),
+        route("a", port=21001),
+        route("a", address="10.0.0.2"),
+        route("b"),
+        route("a"),
     ],
     ids=["slug on another port", "slug on another host", "endpoint", "all"],
 )
 def test_a_table_with_a_slug_or_an_endpoint_twice_is_refused(other: Route) -> None:
     with pytest.raises(ValueError, match="twice"):
-        routes.table([made("a"), made("x", port=1), other])
+        routes.build_table([route("a"), route("x", port=1), other])
 
 
 def test_the_same_port_on_two_hosts_is_two_endpoints() -> None:
-    table = routes.table([made("b", "10.0.0.2"), made("a", "10.0.0.1")])
-    assert [one.slug for one in table.routes] == ["a", "b"]
+    table = routes.build_table([route("b", "10.0.0.2"), route("a", "10.0.0.1")])
+    assert [entry.slug for entry in table.routes] == ["a", "b"]
 
 
 tables = st.dictionaries(
@@ -42,19 +42,19 @@ tables = st.dictionaries(
 
 @given(tables, st.data())
 def test_the_order_of_rows_changes_neither_table_nor_digest(
-    said: dict[str, int], data: st.DataObject
+    ports: dict[str, int], data: st.DataObject
 ) -> None:
-    rows = [made(slug, port=port) for slug, port in said.items()]
+    rows = [route(slug, port=port) for slug, port in ports.items()]
     shuffled = data.draw(st.permutations(rows))
-    assert routes.table(shuffled) == routes.table(rows)
-    assert routes.table(shuffled).digest == routes.table(rows).digest
+    assert routes.build_table(shuffled) == routes.build_table(rows)
+    assert routes.build_table(shuffled).digest == routes.build_table(rows).digest
 
 
 @given(tables, tables)
 def test_tables_have_the_same_digest_only_when_they_are_the_same(
-    one: dict[str, int], other: dict[str, int]
+    ports: dict[str, int], other_ports: dict[str, int]
 ) -> None:
-    first = routes.table(made(slug, port=port) for slug, port in one.items())
-    second = routes.table(made(slug, port=port) for slug, port in other.items())
-    assert (first.digest == second.digest) == (one == other)
+    first = routes.build_table(route(slug, port=port) for slug, port in ports.items())
+    second = routes.build_table(route(slug, port=port) for slug, port in other_ports.items())
+    assert (first.digest == second.digest) == (ports == other_ports)
     assert len(first.digest) == 32

@@ -1,4 +1,4 @@
-"""What the model is told of the conversation before."""
+"""What the model gets to read of the earlier conversation."""
 
 from __future__ import annotations
 
@@ -22,39 +22,40 @@ MESSAGE = Change(
 )
 
 
-def told(*changes: Change, asked: str = "a clock", answered: str = "A clock.") -> list[str]:
-    return [f"{one.role}: {one.text}" for one in conversations.so_far(asked, answered, changes)]
+def lines_of(*changes: Change, prompt: str = "a clock", summary: str = "A clock.") -> list[str]:
+    messages = conversations.conversation_of(prompt, summary, changes)
+    return [f"{message.role}: {message.text}" for message in messages]
 
 
-def test_it_begins_with_the_prompt_and_what_came_of_it() -> None:
-    assert told() == ["user: a clock", "assistant: A clock."]
-    assert told(answered="") == ["user: a clock"]
+def test_it_begins_with_the_prompt_and_the_summary() -> None:
+    assert lines_of() == ["user: a clock", "assistant: A clock."]
+    assert lines_of(summary="") == ["user: a clock"]
 
 
-def test_each_change_is_told_with_how_it_ended() -> None:
+def test_each_change_comes_with_how_it_ended() -> None:
     refused = replace(
         MESSAGE, number=2, version=None, summary="", failure=Failure(code="refused", message="No.")
     )
-    back = replace(MESSAGE, number=3, text="", restores=1, version=1, summary="")
-    assert told(MESSAGE, refused, back)[2:] == [
+    restore = replace(MESSAGE, number=3, text="", restores=1, version=1, summary="")
+    assert lines_of(MESSAGE, refused, restore)[2:] == [
         "user: make it blue",
         "assistant: It is blue.",
         "user: make it blue",
-        "assistant: That came to nothing: No.",
+        "assistant: This change failed: No.",
         "user: Go back to version 1.",
         "assistant: Version 1 runs.",
     ]
 
 
-def test_what_is_not_over_is_no_part_of_it() -> None:
-    assert len(told(replace(MESSAGE, ended_at=None))) == 2
+def test_a_change_that_has_not_ended_is_left_out() -> None:
+    assert len(lines_of(replace(MESSAGE, ended_at=None))) == 2
 
 
-def test_of_a_long_conversation_the_beginning_and_the_end_are_told() -> None:
-    many = [
+def test_a_long_conversation_keeps_its_beginning_and_its_end() -> None:
+    changes = [
         replace(MESSAGE, number=number, text=f"{number} " + "x" * 1_900) for number in range(1, 40)
     ]
-    lines = told(*many)
+    lines = lines_of(*changes)
     assert lines[:2] == ["user: a clock", "assistant: A clock."]
     assert "earlier messages are left out" in lines[2]
     assert lines[-2].startswith("user: 39 ")
@@ -64,6 +65,6 @@ def test_of_a_long_conversation_the_beginning_and_the_end_are_told() -> None:
 
 
 def test_a_long_message_is_cut() -> None:
-    (line,) = told(asked="y" * 9_000, answered="")
+    (line,) = lines_of(prompt="y" * 9_000, summary="")
     assert len(line) == len("user: ") + 4_000
     assert line.endswith("…")

@@ -1,4 +1,4 @@
-"""The planner, case by case: a state and some facts give one step."""
+"""The planner, case by case: a state and some facts lead to one step."""
 
 from __future__ import annotations
 
@@ -33,21 +33,23 @@ def report(phase: Phase, failure: Failure | None = None, message: str = "") -> R
     return Report(seq=1, phase=phase, progress=50, failure=failure, message=message)
 
 
-def seen(
-    state: SessionState, box: dict[str, Any] | None = None, **changes: Any
+def observe(
+    state: SessionState, sandbox_fields: dict[str, Any] | None = None, **changes: Any
 ) -> tuple[Observation, Sandbox | None]:
-    """A session in that state, and its sandbox: a claimed one, unless `box` says otherwise."""
+    """A session in that state, and its sandbox: a claimed one, changed by `sandbox_fields`."""
     session: Session = samples.session(state=state, **changes)
-    if box is None:
+    if sandbox_fields is None:
         return Observation(session=session, sandbox=None), None
-    fields = {"state": SandboxState.CLAIMED, "session_id": session.id, **box}
+    fields = {"state": SandboxState.CLAIMED, "session_id": session.id, **sandbox_fields}
     sandbox = samples.sandbox(**fields)
     session = replace(session, sandbox_id=sandbox.id, slug=sandbox.slug)
     return Observation(session=session, sandbox=sandbox), sandbox
 
 
-def step_of(state: SessionState, box: dict[str, Any] | None = None, **changes: Any) -> steps.Step:
-    return planner.plan(seen(state, box, **changes)[0], NOW)
+def step_of(
+    state: SessionState, sandbox_fields: dict[str, Any] | None = None, **changes: Any
+) -> steps.Step:
+    return planner.plan(observe(state, sandbox_fields, **changes)[0], NOW)
 
 
 def failure_of(step: steps.Step) -> Failure:
@@ -55,34 +57,36 @@ def failure_of(step: steps.Step) -> Failure:
     return step.failure
 
 
-# What has ended, what is to end
+# Sessions that have ended or should end
 
 
 @pytest.mark.parametrize("wanted", Wanted)
 @pytest.mark.parametrize("state", [SessionState.DESTROYED, SessionState.FAILED])
-def test_what_has_ended_needs_nothing(state: SessionState, wanted: Wanted) -> None:
-    assert step_of(state, wanted=wanted, failure=TEMPORARY) == steps.Done()
+def test_a_session_that_has_ended_needs_nothing(state: SessionState, wanted: Wanted) -> None:
+    assert step_of(state, wanted=wanted, failure=TEMPORARY) == steps.Nothing()
 
 
 @pytest.mark.parametrize("failure", [None, TEMPORARY, PERMANENT])
 @pytest.mark.parametrize("state", [SessionState.QUEUED, SessionState.READY, *PROGRESSING])
 def test_the_end_comes_before_everything(state: SessionState, failure: Failure | None) -> None:
-    for box in (None, {}, {"state": SandboxState.BROKEN}):
-        assert step_of(state, box, wanted=Wanted.GONE, failure=failure) == steps.BeginEnd()
+    for sandbox_fields in (None, {}, {"state": SandboxState.BROKEN}):
+        assert (
+            step_of(state, sandbox_fields, wanted=Wanted.GONE, failure=failure) == steps.Destroy()
+        )
 
 
 @pytest.mark.parametrize(
-    ("box", "step"),
+    ("sandbox_fields", "step"),
     [
         (None, steps.Finish(state=SessionState.DESTROYED)),
         ({"state": SandboxState.GONE}, steps.Finish(state=SessionState.DESTROYED)),
-        ({"state": SandboxState.STOPPING, "routed": True}, steps.Rest(until=later(0.5))),
+        ({"state": SandboxState.STOPPING, "routed": True}, steps.Wait(until=later(0.5))),
     ],
 )
 def test_an_ending_session_finishes_when_its_sandbox_is_gone(
-    box: dict[str, Any] | None, step: steps.Step
+    sandbox_fields: dict[str, Any] | None, step: steps.Step
 ) -> None:
-    assert step_of(SessionState.DESTROYING, box, wanted=Wanted.GONE) == step
+    assert step_of(SessionState.DESTROYING, sandbox_fields, wanted=Wanted.GONE) == step
 
 
 @pytest.mark.parametrize("routed", [False, True])
@@ -90,10 +94,8 @@ def test_an_ending_session_finishes_when_its_sandbox_is_gone(
     "state",
     [SandboxState.CREATING, SandboxState.WARM, SandboxState.CLAIMED, SandboxState.BROKEN],
 )
-def test_an_ending_session_first_takes_its_sandbox_out_of_the_routes(
-    state: SandboxState, routed: bool
-) -> None:
-    observation, sandbox = seen(
+def test_a_session_that_ends_first_retires_its_sandbox(state: SandboxState, routed: bool) -> None:
+    observation, sandbox = observe(
         SessionState.DESTROYING, {"state": state, "routed": routed}, wanted=Wanted.GONE
     )
     assert sandbox is not None
@@ -104,7 +106,7 @@ def test_an_ending_session_first_takes_its_sandbox_out_of_the_routes(
 
 def test_a_sandbox_is_removed_only_after_its_withdrawal_was_confirmed() -> None:
     stopping = {"state": SandboxState.STOPPING, "routed": False}
-    observation, sandbox = seen(SessionState.DESTROYING, stopping, wanted=Wanted.GONE)
+    observation, sandbox = observe(SessionState.DESTROYING, stopping, wanted=Wanted.GONE)
     assert sandbox is not None
     assert planner.plan(observation, NOW) == steps.Remove(sandbox=sandbox)
 
@@ -114,7 +116,7 @@ def test_a_sandbox_is_removed_only_after_its_withdrawal_was_confirmed() -> None:
 
 @pytest.mark.parametrize("state", [*PROGRESSING, SessionState.READY])
 def test_after_a_failure_clean_up_comes_first(state: SessionState) -> None:
-    observation, sandbox = seen(state, {}, failure=TEMPORARY)
+    observation, sandbox = observe(state, {}, failure=TEMPORARY)
     assert sandbox is not None
     assert planner.plan(observation, NOW) == steps.Retire(
         sandbox=sandbox, reason="its session failed: provider_unavailable"
@@ -133,14 +135,14 @@ def test_after_a_failure_clean_up_comes_first(state: SessionState) -> None:
 def test_three_temporary_failures_or_a_permanent_one_end_a_session(
     failure: Failure, attempt: int, step: steps.Step
 ) -> None:
-    for box in (None, {"state": SandboxState.GONE}):
+    for sandbox_fields in (None, {"state": SandboxState.GONE}):
         state = SessionState.DEPLOYING
-        assert step_of(state, box, failure=failure, attempt=attempt) == step
+        assert step_of(state, sandbox_fields, failure=failure, attempt=attempt) == step
 
 
 @pytest.mark.parametrize("state", [*PROGRESSING, SessionState.READY])
 @pytest.mark.parametrize("reported", [TEMPORARY, PERMANENT, None])
-def test_what_the_agent_gave_up_for_is_the_failure(
+def test_the_failure_is_the_one_that_the_agent_reported(
     state: SessionState, reported: Failure | None
 ) -> None:
     failure = failure_of(step_of(state, {}, report=report(Phase.FAILED, reported)))
@@ -153,8 +155,8 @@ def test_what_the_agent_gave_up_for_is_the_failure(
 def test_an_attempt_whose_sandbox_is_lost_may_be_repeated(
     state: SessionState, lost: SandboxState | None
 ) -> None:
-    box = None if lost is None else {"state": lost, "reason": "its container is gone"}
-    failure = failure_of(step_of(state, box, report=report(Phase.READY)))
+    sandbox_fields = None if lost is None else {"state": lost, "reason": "its container is gone"}
+    failure = failure_of(step_of(state, sandbox_fields, report=report(Phase.READY)))
     assert (failure.code, failure.permanent) == ("sandbox_lost", False)
     assert ("its container is gone" in failure.message) == (lost is not None)
 
@@ -170,8 +172,8 @@ def test_an_attempt_whose_sandbox_is_lost_may_be_repeated(
 def test_a_state_that_lasts_too_long_fails_the_attempt(
     state: SessionState, code: str, permanent: bool
 ) -> None:
-    heard = report(Phase.GENERATING, message="Writing app.js")
-    failure = failure_of(step_of(state, {}, deadline_at=NOW, report=heard))
+    last_report = report(Phase.GENERATING, message="Writing app.js")
+    failure = failure_of(step_of(state, {}, deadline_at=NOW, report=last_report))
     assert (failure.code, failure.permanent) == (code, permanent)
     assert failure.message.endswith("in time (last heard: Writing app.js)")
     assert not isinstance(step_of(state, {}, deadline_at=later(0.001)), steps.Fail)
@@ -183,15 +185,15 @@ def test_a_state_that_lasts_too_long_fails_the_attempt(
 @pytest.mark.parametrize(("due", "claims"), [(-5, True), (0, True), (0.001, False)])
 def test_a_queued_session_claims_when_it_is_due(due: float, claims: bool) -> None:
     step = step_of(SessionState.QUEUED, due_at=later(due))
-    assert step == (steps.Claim() if claims else steps.Rest(until=later(due)))
+    assert step == (steps.Claim() if claims else steps.Wait(until=later(due)))
 
 
 # Progress
 
 
-def test_a_committed_intent_is_started() -> None:
+def test_a_placed_sandbox_is_started() -> None:
     creating = {"state": SandboxState.CREATING, "container_id": None, "agent_seen_at": None}
-    observation, sandbox = seen(SessionState.PROVISIONING, creating)
+    observation, sandbox = observe(SessionState.PROVISIONING, creating)
     assert sandbox is not None
     assert planner.plan(observation, NOW) == steps.Start(sandbox=sandbox)
 
@@ -199,18 +201,18 @@ def test_a_committed_intent_is_started() -> None:
 @pytest.mark.parametrize(
     ("state", "phase", "step"),
     [
-        (SessionState.PROVISIONING, None, steps.Rest(until=later(2))),
-        (SessionState.GENERATING, None, steps.Rest(until=later(2))),
+        (SessionState.PROVISIONING, None, steps.Wait(until=later(2))),
+        (SessionState.GENERATING, None, steps.Wait(until=later(2))),
         (
             SessionState.PROVISIONING,
             Phase.GENERATING,
             steps.Advance(to=SessionState.GENERATING),
         ),
         (SessionState.PROVISIONING, Phase.DEPLOYING, steps.Advance(to=SessionState.DEPLOYING)),
-        (SessionState.GENERATING, Phase.GENERATING, steps.Rest(until=later(2))),
+        (SessionState.GENERATING, Phase.GENERATING, steps.Wait(until=later(2))),
         (SessionState.GENERATING, Phase.DEPLOYING, steps.Advance(to=SessionState.DEPLOYING)),
-        (SessionState.DEPLOYING, Phase.GENERATING, steps.Rest(until=later(2))),
-        (SessionState.DEPLOYING, Phase.DEPLOYING, steps.Rest(until=later(2))),
+        (SessionState.DEPLOYING, Phase.GENERATING, steps.Wait(until=later(2))),
+        (SessionState.DEPLOYING, Phase.DEPLOYING, steps.Wait(until=later(2))),
     ],
 )
 def test_a_session_follows_its_agent_and_never_back(
@@ -220,41 +222,43 @@ def test_a_session_follows_its_agent_and_never_back(
 
 
 @pytest.mark.parametrize("state", PROGRESSING)
-@pytest.mark.parametrize("box", [SandboxState.CREATING, SandboxState.CLAIMED])
+@pytest.mark.parametrize("sandbox_state", [SandboxState.CREATING, SandboxState.CLAIMED])
 def test_an_app_that_is_ready_is_verified_once_its_route_is_live(
-    state: SessionState, box: SandboxState
+    state: SessionState, sandbox_state: SandboxState
 ) -> None:
     ready = report(Phase.READY)
-    live, sandbox = seen(state, {"state": box, "routed": True}, report=ready)
+    live, sandbox = observe(state, {"state": sandbox_state, "routed": True}, report=ready)
     assert sandbox is not None
     assert planner.plan(live, NOW) == steps.Verify(sandbox=sandbox)
-    pending, _ = seen(state, {"state": box, "routed": False}, report=ready)
-    assert planner.plan(pending, NOW) == steps.Rest(until=later(2))
+    pending, _ = observe(state, {"state": sandbox_state, "routed": False}, report=ready)
+    assert planner.plan(pending, NOW) == steps.Wait(until=later(2))
 
 
 # Running, and recovery
 
 
 def test_a_running_app_is_left_alone_until_it_expires() -> None:
-    assert step_of(SessionState.READY, {}, expires_at=later(99)) == steps.Rest(until=later(99))
+    assert step_of(SessionState.READY, {}, expires_at=later(99)) == steps.Wait(until=later(99))
 
 
 @pytest.mark.parametrize("lost", [None, SandboxState.GONE])
-def test_a_lost_app_comes_back_from_its_bundle_without_burning_an_attempt(
+def test_a_lost_app_comes_back_from_its_bundle_and_uses_up_no_attempt(
     lost: SandboxState | None,
 ) -> None:
-    box = None if lost is None else {"state": lost}
-    assert step_of(SessionState.READY, box, bundle=SHA, attempt=2) == steps.Requeue(attempt=1)
+    sandbox_fields = None if lost is None else {"state": lost}
+    assert step_of(SessionState.READY, sandbox_fields, bundle=SHA, attempt=2) == steps.Requeue(
+        attempt=1
+    )
 
 
-def test_a_broken_sandbox_is_cleared_away_before_recovery() -> None:
-    observation, sandbox = seen(SessionState.READY, {"state": SandboxState.BROKEN}, bundle=SHA)
+def test_a_broken_sandbox_is_retired_before_recovery() -> None:
+    observation, sandbox = observe(SessionState.READY, {"state": SandboxState.BROKEN}, bundle=SHA)
     assert sandbox is not None
     assert planner.plan(observation, NOW) == steps.Retire(sandbox=sandbox, reason="it was lost")
 
 
 @pytest.mark.parametrize("lost", [None, *LOST])
 def test_a_lost_app_without_a_bundle_has_failed_for_good(lost: SandboxState | None) -> None:
-    box = None if lost is None else {"state": lost}
-    failure = failure_of(step_of(SessionState.READY, box))
+    sandbox_fields = None if lost is None else {"state": lost}
+    failure = failure_of(step_of(SessionState.READY, sandbox_fields))
     assert (failure.code, failure.permanent) == ("sandbox_lost", True)

@@ -1,4 +1,4 @@
-"""What a person sees of a session: progress, one line of text, and where the time went."""
+"""What people see of a session: progress, one line of text, and the time in each state."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from orchestrator.domain.sessions.progress import message_of, phase_seconds, progress_of
 from orchestrator.domain.sessions.session import (
     IN_PROGRESS,
-    Entered,
     Failure,
+    HistoryEntry,
     Phase,
     Report,
     SessionState,
@@ -51,13 +51,13 @@ def test_progress_of_generating_follows_the_agent_between_31_and_89(
 
 
 @pytest.mark.parametrize("state", sorted(set(SessionState) - {SessionState.GENERATING}))
-def test_a_report_moves_the_bar_in_no_other_state(state: SessionState) -> None:
+def test_a_report_changes_the_progress_in_no_other_state(state: SessionState) -> None:
     plain = samples.session(state=state)
     assert progress_of(plain) == progress_of(samples.session(state=state, report=generating(77)))
 
 
 @pytest.mark.parametrize("state", SessionState)
-def test_every_state_says_something(state: SessionState) -> None:
+def test_every_state_has_a_message(state: SessionState) -> None:
     assert message_of(samples.session(state=state))
 
 
@@ -71,7 +71,7 @@ def test_the_agents_words_are_shown_while_it_works(state: SessionState) -> None:
     ("message", "shown"),
     [("Docker refused\nline 1\nline 2", "Docker refused"), ("short", "short"), ("", "")],
 )
-def test_of_a_failure_the_first_line_is_shown(message: str, shown: str) -> None:
+def test_a_failure_shows_its_first_line(message: str, shown: str) -> None:
     failure = Failure(code="app_not_ready", message=message)
     assert message_of(samples.session(state=SessionState.FAILED, failure=failure)) == shown
 
@@ -83,7 +83,7 @@ def test_a_second_attempt_says_that_it_is_one() -> None:
 def history(*entries: tuple[SessionState, float]) -> dict[str, Any]:
     return {
         "state": entries[-1][0],
-        "history": tuple(Entered(state=state, at=later(at)) for state, at in entries),
+        "history": tuple(HistoryEntry(state=state, at=later(at)) for state, at in entries),
     }
 
 
@@ -101,8 +101,8 @@ def test_seconds_are_summed_over_attempts_in_order_of_first_entry() -> None:
             (SessionState.PROVISIONING, 4),
         )
     )
-    spent = phase_seconds(session, later(5.25))
-    assert list(spent.items()) == [("queued", 2.0), ("provisioning", 3.25)]
+    seconds = phase_seconds(session, later(5.25))
+    assert list(seconds.items()) == [("queued", 2.0), ("provisioning", 3.25)]
 
 
 def test_time_stands_still_after_the_end() -> None:
@@ -111,8 +111,8 @@ def test_time_stands_still_after_the_end() -> None:
             (SessionState.QUEUED, 0), (SessionState.DESTROYING, 2), (SessionState.DESTROYED, 3)
         )
     )
-    spent = phase_seconds(ended, later(9999))
-    assert spent == {"queued": 2.0, "destroying": 1.0, "destroyed": 0.0}
+    seconds = phase_seconds(ended, later(9999))
+    assert seconds == {"queued": 2.0, "destroying": 1.0, "destroyed": 0.0}
 
 
 def test_a_clock_that_went_back_gives_no_negative_time() -> None:

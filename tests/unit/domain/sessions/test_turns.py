@@ -1,4 +1,4 @@
-"""Whose turn it is among a session's changes, and how each of them is."""
+"""Which of a session's changes is next, and the state of each."""
 
 from __future__ import annotations
 
@@ -12,49 +12,53 @@ from orchestrator.domain.sessions.turns import Turns
 from tests.fakes import samples
 from tests.fakes.samples import NOW, later
 
-ASKED = Change(
+REQUESTED = Change(
     session_id=samples.session().id, number=2, text="blue", restores=None, created_at=NOW
 )
-DONE = replace(ASKED, ended_at=later(9), version=2)
+DONE = replace(REQUESTED, ended_at=later(9), version=2)
 FAILED = replace(DONE, version=None, failure=Failure(code="refused", message="no"))
 
 
 def test_changes_take_turns_by_number() -> None:
-    turns = Turns(asked=2)
-    assert (turns.next, turns.waiting, turns.under_way) == (1, 2, False)
-    turns = turns.begun()
-    assert (turns.next, turns.waiting, turns.under_way) == (1, 1, True)
-    turns = turns.ended()
-    assert (turns.next, turns.waiting, turns.under_way) == (2, 1, False)
-    turns = turns.begun().ended()
-    assert (turns.next, turns.waiting, turns.under_way) == (None, 0, False)
-    assert turns == Turns(asked=2, over=2, given=2)
+    turns = Turns(requested=2)
+    assert (turns.next_number, turns.waiting, turns.has_running_change) == (1, 2, False)
+    turns = turns.start_next()
+    assert (turns.next_number, turns.waiting, turns.has_running_change) == (1, 1, True)
+    turns = turns.finish_next()
+    assert (turns.next_number, turns.waiting, turns.has_running_change) == (2, 1, False)
+    turns = turns.start_next().finish_next()
+    assert (turns.next_number, turns.waiting, turns.has_running_change) == (None, 0, False)
+    assert turns == Turns(requested=2, finished=2, started=2)
 
 
-def test_another_sandbox_begins_the_same_change_anew_and_counts_the_tries() -> None:
-    lost = Turns(asked=1).begun().elsewhere()
-    assert (lost.next, lost.waiting, lost.under_way) == (1, 1, False)
-    again = lost.begun()
-    assert (again.given, again.tries) == (1, 2)
-    assert again.ended().tries == 0
+def test_another_sandbox_starts_the_same_change_again_and_tries_are_counted() -> None:
+    waiting_again = Turns(requested=1).start_next().on_new_sandbox()
+    assert (waiting_again.next_number, waiting_again.waiting, waiting_again.has_running_change) == (
+        1,
+        1,
+        False,
+    )
+    restarted = waiting_again.start_next()
+    assert (restarted.started, restarted.tries) == (1, 2)
+    assert restarted.finish_next().tries == 0
 
 
-def test_what_is_over_stays_over_in_another_sandbox() -> None:
-    turns = Turns(asked=2).begun().ended().elsewhere()
-    assert (turns.next, turns.waiting, turns.under_way) == (2, 1, False)
+def test_a_finished_change_stays_finished_in_another_sandbox() -> None:
+    turns = Turns(requested=2).start_next().finish_next().on_new_sandbox()
+    assert (turns.next_number, turns.waiting, turns.has_running_change) == (2, 1, False)
 
 
 @pytest.mark.parametrize(
     ("change", "turns", "session_ended", "state"),
     [
-        (ASKED, Turns(asked=2), False, ChangeState.QUEUED),
-        (ASKED, Turns(asked=2, over=1, given=1), False, ChangeState.QUEUED),
-        (ASKED, Turns(asked=2, given=1), False, ChangeState.QUEUED),
-        (ASKED, Turns(asked=2, over=1, given=2), False, ChangeState.RUNNING),
-        (ASKED, Turns(asked=2, over=1, given=2), True, ChangeState.FAILED),
-        (DONE, Turns(asked=2, over=2, given=2), False, ChangeState.DONE),
-        (DONE, Turns(asked=2, over=2, given=2), True, ChangeState.DONE),
-        (FAILED, Turns(asked=2, over=2), False, ChangeState.FAILED),
+        (REQUESTED, Turns(requested=2), False, ChangeState.QUEUED),
+        (REQUESTED, Turns(requested=2, finished=1, started=1), False, ChangeState.QUEUED),
+        (REQUESTED, Turns(requested=2, started=1), False, ChangeState.QUEUED),
+        (REQUESTED, Turns(requested=2, finished=1, started=2), False, ChangeState.RUNNING),
+        (REQUESTED, Turns(requested=2, finished=1, started=2), True, ChangeState.FAILED),
+        (DONE, Turns(requested=2, finished=2, started=2), False, ChangeState.DONE),
+        (DONE, Turns(requested=2, finished=2, started=2), True, ChangeState.DONE),
+        (FAILED, Turns(requested=2, finished=2), False, ChangeState.FAILED),
     ],
 )
 def test_the_state_of_a_change_follows_from_turns_and_outcome(
@@ -64,5 +68,5 @@ def test_the_state_of_a_change_follows_from_turns_and_outcome(
 
 
 def test_a_change_is_a_message_or_a_restore() -> None:
-    assert ASKED.kind is ChangeKind.MESSAGE
-    assert replace(ASKED, text="", restores=1).kind is ChangeKind.RESTORE
+    assert REQUESTED.kind is ChangeKind.MESSAGE
+    assert replace(REQUESTED, text="", restores=1).kind is ChangeKind.RESTORE

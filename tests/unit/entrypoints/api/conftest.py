@@ -1,4 +1,4 @@
-"""The public app over the world of the services: real endpoints, no server."""
+"""The public app over the services' test world: real endpoints, without a server."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ __all__ = ["catalog", "world"]
 
 
 class Api:
-    """Asks as somebody with a key."""
+    """Makes requests with a key, or as a visitor without one."""
 
     def __init__(self, client: TestClient, key: str = "") -> None:
         self._client = client
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
 
     def __call__(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        """Status and JSON of the answer."""
+        """Make a request; return status and JSON of the answer."""
         answer = self._client.request(method, path, json=body, headers=self._headers)
         return answer.status_code, answer.json()
 
@@ -42,25 +42,28 @@ class Api:
 
 @pytest.fixture
 def client(world: World, tmp_path: Path) -> Iterator[TestClient]:
-    nobody = redis.asyncio.Redis(unix_socket_path=str(tmp_path / "nobody.sock"))
+    unreachable = redis.asyncio.Redis(unix_socket_path=str(tmp_path / "missing.sock"))
     context = Context(
-        settings=config.make(state_dir=tmp_path), deps=world.deps, hub=Hub(nobody), started_at=NOW
+        settings=config.make(state_dir=tmp_path),
+        deps=world.deps,
+        hub=Hub(unreachable),
+        started_at=NOW,
     )
-    with TestClient(public_app.build(context)) as opened:
-        yield opened
+    with TestClient(public_app.build(context)) as test_client:
+        yield test_client
     context.threads.shutdown()
 
 
 @pytest.fixture
 def operator(world: World, client: TestClient) -> Api:
-    made = keys.create(world.deps, "ops", Tier.OPERATOR, Role.OPERATOR)
-    return Api(client, made.secret)
+    new_key = keys.create(world.deps, "ops", Tier.OPERATOR, Role.OPERATOR)
+    return Api(client, new_key.secret)
 
 
 @pytest.fixture
 def user(world: World, client: TestClient) -> Api:
-    made = keys.create(world.deps, "ci", Tier.PRO, Role.USER)
-    return Api(client, made.secret)
+    new_key = keys.create(world.deps, "ci", Tier.PRO, Role.USER)
+    return Api(client, new_key.secret)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""/api/sessions/{id}/messages, versions and usage: what the page and programs ask."""
+"""/api/sessions/{id}/messages, versions and usage: the endpoints for changing an app."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ BROKEN = Failure(code="app_not_healthy", message="no answer on /")
 
 @pytest.fixture
 def app(world: World) -> Session:
-    world.host()
-    return world.generated()
+    world.add_host()
+    return world.generate_app()
 
 
-def path(session: Session, rest: str) -> str:
-    return f"/api/sessions/{session.id}/{rest}"
+def path(session: Session, name: str) -> str:
+    return f"/api/sessions/{session.id}/{name}"
 
 
 def status(operator: Api, session: Session) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def status(operator: Api, session: Session) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("method", "rest", "body"),
+    ("method", "name", "body"),
     [
         ("GET", "messages", None),
         ("POST", "messages", {"text": "blue"}),
@@ -40,21 +40,21 @@ def status(operator: Api, session: Session) -> dict[str, Any]:
         ("GET", "usage", None),
     ],
 )
-def test_an_app_is_its_owners_business(
-    app: Session, user: Api, method: str, rest: str, body: Any
+def test_only_the_owner_can_see_or_change_an_app(
+    app: Session, user: Api, method: str, name: str, body: Any
 ) -> None:
-    code, problem = user(method, path(app, rest), body)
+    code, problem = user(method, path(app, name), body)
     assert (code, problem["code"]) == (404, "session_unknown")
 
 
-def test_a_message_is_taken_and_told_of_while_it_is_carried_out(
+def test_a_message_is_accepted_and_shown_while_it_is_carried_out(
     world: World, app: Session, operator: Api
 ) -> None:
     url = status(operator, app)["url"]
-    code, asked = operator("POST", path(app, "messages"), {"text": " make it blue "})
+    code, added = operator("POST", path(app, "messages"), {"text": " make it blue "})
     assert code == 202
-    assert asked["session"]["waiting"] == 1
-    assert asked["message"] == {
+    assert added["session"]["waiting"] == 1
+    assert added["message"] == {
         "number": 1,
         "kind": "message",
         "text": "make it blue",
@@ -67,48 +67,50 @@ def test_a_message_is_taken_and_told_of_while_it_is_carried_out(
         "error": None,
     }
     world.converge(app)
-    now = status(operator, app)
-    assert (now["status"], now["ready"], now["url"]) == ("generating", False, url)
-    assert now["change"] == {
+    current = status(operator, app)
+    assert (current["status"], current["ready"], current["url"]) == ("generating", False, url)
+    assert current["change"] == {
         "number": 1,
         "kind": "message",
         "text": "make it blue",
         "restores": None,
     }
-    assert now["waiting"] == 0
-    world.carry_out(app, bundle_of("blue"))
+    assert current["waiting"] == 0
+    world.carry_out_change(app, bundle_of("blue"))
     world.converge(app)
-    now = status(operator, app)
-    assert (now["status"], now["change"], now["version"]) == ("ready", None, 2)
+    current = status(operator, app)
+    assert (current["status"], current["change"], current["version"]) == ("ready", None, 2)
     (message,) = operator("GET", path(app, "messages"))[1]["messages"]
     assert (message["state"], message["version"], message["summary"]) == ("done", 2, "It is blue.")
     assert message["ended_at"] is not None
     versions = operator("GET", path(app, "versions"))[1]["versions"]
-    assert [(one["version"], one["running"], one["message"]) for one in versions] == [
+    assert [
+        (version["version"], version["running"], version["message"]) for version in versions
+    ] == [
         (1, False, None),
         (2, True, 1),
     ]
 
 
-def test_a_change_that_failed_says_why_and_the_app_stays(
+def test_a_failed_change_shows_its_error_and_the_app_stays(
     world: World, app: Session, operator: Api
 ) -> None:
     operator("POST", path(app, "messages"), {"text": "blue"})
     world.converge(app)
-    world.keep(app, bundle_of("broken"), healthy=False)
+    world.upload_bundle(app, bundle_of("broken"), healthy=False)
     world.report(app, Phase.READY, setback=BROKEN)
     world.converge(app)
     (message,) = operator("GET", path(app, "messages"))[1]["messages"]
     assert message["state"] == "failed"
     assert message["error"] == {"code": "app_not_healthy", "message": "no answer on /"}
-    now = status(operator, app)
-    assert (now["status"], now["version"], now["error"]) == ("ready", 1, None)
+    current = status(operator, app)
+    assert (current["status"], current["version"], current["error"]) == ("ready", 1, None)
     code, problem = operator("POST", path(app, "versions/2/restore"))
     assert (code, problem["code"]) == (409, "version_not_healthy")
 
 
 @pytest.mark.parametrize(
-    ("rest", "body", "code", "problem"),
+    ("name", "body", "status_code", "code"),
     [
         ("messages", {"text": " "}, 422, "message_empty"),
         ("messages", {"text": "x" * 16_385}, 422, "message_too_large"),
@@ -117,15 +119,15 @@ def test_a_change_that_failed_says_why_and_the_app_stays(
         ("versions/1/restore", None, 409, "version_running"),
     ],
 )
-def test_what_cannot_be_done_is_answered_with_a_code(
-    app: Session, operator: Api, rest: str, body: Any, code: int, problem: str
+def test_a_refused_change_is_answered_with_a_code(
+    app: Session, operator: Api, name: str, body: Any, status_code: int, code: str
 ) -> None:
-    answered, said = operator("POST", path(app, rest), body)
-    assert (answered, said["code"]) == (code, problem)
-    assert said["detail"]
+    actual, problem = operator("POST", path(app, name), body)
+    assert (actual, problem["code"]) == (status_code, code)
+    assert problem["detail"]
 
 
-def test_a_sixth_message_is_told_when_to_come_back(
+def test_a_sixth_message_is_refused_with_a_time_to_retry(
     app: Session, operator: Api, client: TestClient
 ) -> None:
     for number in range(5):
@@ -137,19 +139,19 @@ def test_a_sixth_message_is_told_when_to_come_back(
     assert int(answer.headers["retry-after"]) > 0
 
 
-def test_a_repeated_message_is_one(app: Session, operator: Api, client: TestClient) -> None:
+def test_a_repeated_message_is_added_once(app: Session, operator: Api, client: TestClient) -> None:
     headers = {**operator._headers, "Idempotency-Key": "one"}
     first = client.post(path(app, "messages"), json={"text": "blue"}, headers=headers)
-    again = client.post(path(app, "messages"), json={"text": "blue"}, headers=headers)
-    assert first.json()["message"] == again.json()["message"]
+    second = client.post(path(app, "messages"), json={"text": "blue"}, headers=headers)
+    assert first.json()["message"] == second.json()["message"]
     assert len(operator("GET", path(app, "messages"))[1]["messages"]) == 1
 
 
-def test_what_still_waited_when_the_session_ended_has_failed(
+def test_messages_that_wait_when_the_session_ends_have_failed(
     world: World, app: Session, operator: Api
 ) -> None:
     operator("POST", path(app, "messages"), {"text": "blue"})
-    world.want_gone(app)
+    world.request_end(app)
     world.settle(app)
     (message,) = operator("GET", path(app, "messages"))[1]["messages"]
     assert (message["state"], message["error"]["code"]) == ("failed", "session_ended")
@@ -162,8 +164,8 @@ def test_what_still_waited_when_the_session_ended_has_failed(
 def test_a_template_is_the_first_version_and_can_be_downloaded(
     world: World, operator: Api, client: TestClient
 ) -> None:
-    world.host()
-    app = world.run(world.ask())
+    world.add_host()
+    app = world.run_session(world.create_session())
     (version,) = operator("GET", path(app, "versions"))[1]["versions"]
     assert (version["version"], version["running"], version["provider"]) == (1, True, "")
     answer = client.get(path(app, "bundle?version=1"), headers=operator._headers)
@@ -180,22 +182,22 @@ def test_a_template_is_the_first_version_and_can_be_downloaded(
         ("refused", "a kanban board for villains", None),
     ],
 )
-def test_when_nobody_could_write_it_the_nearest_template_is_offered(
+def test_if_no_provider_could_write_the_app_the_nearest_template_is_offered(
     world: World, operator: Api, code: str, prompt: str, offer: str | None
 ) -> None:
-    made = world.ask(prompt=f"{prompt}; whatever else there is", template=None)
-    world.save(made, failure=Failure(code=code, message="no"), attempt=3)
-    world.converge(made)
-    found = status(operator, made)
-    assert found["status"] == "failed"
-    assert (found["offer"] or {}).get("template") == offer
+    session = world.create_session(prompt=f"{prompt}; whatever else there is", template=None)
+    world.save(session, failure=Failure(code=code, message="no"), attempt=3)
+    world.converge(session)
+    current = status(operator, session)
+    assert current["status"] == "failed"
+    assert (current["offer"] or {}).get("template") == offer
 
 
 def test_a_reused_app_says_so_and_a_fresh_one_can_be_had(world: World, operator: Api) -> None:
-    world.host()
+    world.add_host()
     body = {"prompt": "a sun dial"}
     first = operator("POST", "/api/sessions", body)[1]
     assert first["reused"] is False
-    world.write(world.session(ids.SessionId(first["session_id"])))
+    world.write_app(world.session(ids.SessionId(first["session_id"])))
     assert operator("POST", "/api/sessions", body)[1]["reused"] is True
     assert operator("POST", "/api/sessions", {**body, "fresh": True})[1]["reused"] is False

@@ -1,4 +1,4 @@
-"""/api/admin/hosts: what `spawnctl hosts` asks, and what it is told."""
+"""/api/admin/hosts: the endpoints that `spawnctl hosts` uses."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ REQUESTS = [
 
 
 @pytest.mark.parametrize(("method", "path", "body"), REQUESTS)
-def test_hosts_are_operators_business(
+def test_only_operators_can_see_or_change_hosts(
     world: World, user: Api, visitor: Api, method: str, path: str, body: Any
 ) -> None:
     assert visitor(method, path, body)[0] == 401
@@ -45,22 +45,20 @@ def test_hosts_are_operators_business(
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "body"), [one for one in REQUESTS if "/paris" in one[1]]
+    ("method", "path", "body"), [request for request in REQUESTS if "/paris" in request[1]]
 )
-def test_a_host_that_nobody_knows_is_not_found(
-    operator: Api, method: str, path: str, body: Any
-) -> None:
+def test_an_unknown_host_is_not_found(operator: Api, method: str, path: str, body: Any) -> None:
     status, problem = operator(method, path, body)
     assert (status, problem["code"]) == (404, "host_unknown")
     assert problem["detail"] == "there is no host 'paris-1'; there are: none"
 
 
-def test_a_host_is_added_and_shown_as_it_is(world: World, operator: Api) -> None:
-    status, made = operator("POST", HOSTS, NEW)
+def test_an_added_host_is_shown_with_all_its_fields(world: World, operator: Api) -> None:
+    status, added = operator("POST", HOSTS, NEW)
     assert status == 201
     host = world.store.hosts.by_name("paris-1")
     assert host is not None
-    assert made == {
+    assert added == {
         "name": "paris-1",
         "host_id": host.id,
         "state": "joining",
@@ -86,9 +84,9 @@ def test_a_host_is_added_and_shown_as_it_is(world: World, operator: Api) -> None
         "link": None,
         "sandboxes": [],
     }
-    assert operator("GET", f"{HOSTS}/paris-1") == (200, made)
-    del made["sandboxes"]
-    assert operator("GET", HOSTS) == (200, {"hosts": [made]})
+    assert operator("GET", f"{HOSTS}/paris-1") == (200, added)
+    del added["sandboxes"]
+    assert operator("GET", HOSTS) == (200, {"hosts": [added]})
 
 
 @pytest.mark.parametrize(
@@ -114,21 +112,21 @@ def test_a_host_is_added_and_shown_as_it_is(world: World, operator: Api) -> None
     ],
     ids=str,
 )
-def test_what_is_wrong_with_a_new_host_is_a_problem_with_its_code(
+def test_each_fault_of_a_new_host_is_a_problem_with_its_own_code(
     operator: Api, changes: dict[str, Any], status: int, code: str
 ) -> None:
     if status == 409:
         operator("POST", HOSTS, NEW)
-    answered, problem = operator("POST", HOSTS, {**NEW, **changes})
-    assert (answered, problem["code"]) == (status, code)
+    actual, problem = operator("POST", HOSTS, {**NEW, **changes})
+    assert (actual, problem["code"]) == (status, code)
     assert "secret" not in str(problem)
     assert len(operator("GET", HOSTS)[1]["hosts"]) == (1 if status == 409 else 0)
 
 
 def test_a_host_is_shown_with_its_sandboxes_and_its_link(world: World, operator: Api) -> None:
-    host = world.host(name="alpha", seen_at=later(-3))
-    warm = world.warm()
-    ready = world.run(world.ask())
+    host = world.add_host(name="alpha", seen_at=later(-3))
+    warm = world.add_warm_sandbox()
+    ready = world.run_session(world.create_session())
     gauges = LinkGauges(
         host="alpha", up=True, docker=False, channels=4, rtt_s=0.01234, reconnects=2
     )
@@ -142,17 +140,17 @@ def test_a_host_is_shown_with_its_sandboxes_and_its_link(world: World, operator:
         "reconnects": 2,
     }
     assert (shown["used"], shown["warm"], shown["seen_at"]) == (2, 1, later(-3).isoformat())
-    boxes = {box["sandbox_id"]: box for box in shown["sandboxes"]}
-    assert {box["state"] for box in boxes.values()} == {"warm", "claimed"}
-    assert {box["session_id"] for box in boxes.values()} == {None, ready.id}
-    assert {box["image"] for box in boxes.values()} == {IMAGE}
-    assert warm.id in boxes
-    assert "slug" not in str(shown), "an app's URL can't be guessed, and is told to its user alone"
+    sandboxes = {sandbox["sandbox_id"]: sandbox for sandbox in shown["sandboxes"]}
+    assert {sandbox["state"] for sandbox in sandboxes.values()} == {"warm", "claimed"}
+    assert {sandbox["session_id"] for sandbox in sandboxes.values()} == {None, ready.id}
+    assert {sandbox["image"] for sandbox in sandboxes.values()} == {IMAGE}
+    assert warm.id in sandboxes
+    assert "slug" not in str(shown), "an app's URL is secret: only its user may see it"
     assert host.id == shown["host_id"]
 
 
 def test_a_host_is_cordoned_and_uncordoned(world: World, operator: Api) -> None:
-    world.host(name="alpha")
+    world.add_host(name="alpha")
     status, shown = operator("POST", f"{HOSTS}/alpha/cordon")
     assert (status, shown["cordoned"]) == (200, True)
     status, shown = operator("POST", f"{HOSTS}/alpha/uncordon")
@@ -160,21 +158,21 @@ def test_a_host_is_cordoned_and_uncordoned(world: World, operator: Api) -> None:
 
 
 def test_a_host_is_drained_by_moving_or_by_waiting(world: World, operator: Api) -> None:
-    world.host(name="alpha")
+    world.add_host(name="alpha")
     status, problem = operator("POST", f"{HOSTS}/alpha/drain", {})
     assert (status, problem["code"]) == (409, "nowhere_to_go")
     status, shown = operator("POST", f"{HOSTS}/alpha/drain", {"wait": True})
     assert (status, shown["drain"], shown["draining"]) == (200, "wait", True)
-    world.host(name="beta")
+    world.add_host(name="beta")
     status, shown = operator("POST", f"{HOSTS}/alpha/drain", {})
     assert (status, shown["drain"]) == (200, "move")
     status, problem = operator("POST", f"{HOSTS}/alpha/drain", {"how": "move"})
     assert (status, problem["code"]) == (422, "invalid_input")
 
 
-def test_a_host_with_sessions_is_removed_by_force_alone(world: World, operator: Api) -> None:
-    host = world.host(name="alpha", docker_url="ssh://root@10.0.0.9")
-    world.run(world.ask())
+def test_a_host_with_sessions_is_removed_only_by_force(world: World, operator: Api) -> None:
+    host = world.add_host(name="alpha", docker_url="ssh://root@10.0.0.9")
+    world.run_session(world.create_session())
     status, problem = operator("DELETE", f"{HOSTS}/alpha")
     assert (status, problem["code"], problem["sessions"]) == (409, "host_in_use", 1)
     status, answer = operator("DELETE", f"{HOSTS}/alpha?force=true")
@@ -183,37 +181,37 @@ def test_a_host_with_sessions_is_removed_by_force_alone(world: World, operator: 
 
 
 def test_this_machines_own_engine_is_not_removed(world: World, operator: Api) -> None:
-    world.host(name="local")
+    world.add_host(name="local")
     status, problem = operator("DELETE", f"{HOSTS}/local?force=true")
     assert (status, problem["code"]) == (409, "host_is_local")
 
 
-# What other endpoints say of hosts
+# Hosts in other endpoints
 
 
 def test_the_pool_says_when_it_can_not_keep_its_reserve(world: World, operator: Api) -> None:
-    world.host(name="alpha", slots=3)
+    world.add_host(name="alpha", slots=3)
     _, pool = operator("GET", "/api/admin/pool")
     assert (pool["free_slots"], pool["free_slots_wanted"], pool["free_slots_short"]) == (3, 2, 0)
     for _ in range(2):
-        world.warm()
+        world.add_warm_sandbox()
     _, pool = operator("GET", "/api/admin/pool")
     assert (pool["free_slots"], pool["free_slots_short"], pool["warm"]) == (1, 1, 2)
     assert pool["hosts"][0]["name"] == "alpha"
 
 
 def test_a_session_is_shown_with_the_name_of_its_host(world: World, operator: Api) -> None:
-    host = world.host(name="alpha")
-    ready = world.run(world.ask())
+    host = world.add_host(name="alpha")
+    ready = world.run_session(world.create_session())
     assert operator("GET", f"/api/admin/sessions/{ready.id}")[1]["host"] == "alpha"
     assert operator("GET", "/api/admin/sessions")[1]["sessions"][0]["host"] == "alpha"
-    world.lose(host)
+    world.lose_host(host)
     assert operator("GET", f"/api/admin/sessions/{ready.id}")[1]["sandbox"]["state"] == "broken"
 
 
 def test_metrics_count_slots_states_and_links(world: World, operator: Api) -> None:
-    world.host(name="alpha", slots=1)
-    world.host(name="beta", state=HostState.LOST)
+    world.add_host(name="alpha", slots=1)
+    world.add_host(name="beta", state=HostState.LOST)
     world.board.post(
         [LinkGauges(host="alpha", up=True, docker=True, channels=3, rtt_s=None, reconnects=1)]
     )
@@ -234,11 +232,11 @@ def test_metrics_count_slots_states_and_links(world: World, operator: Api) -> No
 
 
 def test_a_session_asks_for_its_host_by_region_and_labels(world: World, user: Api) -> None:
-    world.host(region="eu", labels={"gpu": "yes"})
+    world.add_host(region="eu", labels={"gpu": "yes"})
     body = {"template": "kanban", "region": "eu", "labels": {"gpu": "yes"}}
-    status, made = user("POST", "/api/sessions", body)
+    status, created = user("POST", "/api/sessions", body)
     assert status == 202
-    found = world.store.sessions.get(made["session_id"])
-    assert (found.wish.region, dict(found.wish.labels)) == ("eu", {"gpu": "yes"})
+    session = world.store.sessions.get(created["session_id"])
+    assert (session.wish.region, dict(session.wish.labels)) == ("eu", {"gpu": "yes"})
     status, problem = user("POST", "/api/sessions", {**body, "region": "us"})
     assert (status, problem["code"], problem["regions"]) == (422, "placement_unknown", ["eu"])

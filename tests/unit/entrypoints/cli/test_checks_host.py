@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 
 from orchestrator.domain.pool.host_facts import Survey
-from orchestrator.entrypoints.cli.checks import host
-from orchestrator.entrypoints.cli.checks.host import Wanted
+from orchestrator.entrypoints.cli.checks.host import Requirements, check_host
 from orchestrator.entrypoints.cli.findings import Finding, Level
 from tests.fakes import surveys
 
-WANTED = Wanted(
+REQUIREMENTS = Requirements(
     address="ssh://root@203.0.113.7",
     publish_address="203.0.113.7",
     ports="21000-28999",
@@ -23,22 +22,20 @@ WANTED = Wanted(
 GIB_KB = 1024**2
 
 
-def found_in(survey: Survey, wanted: Wanted = WANTED) -> list[Finding]:
-    return list(host.examine(survey, wanted))
+def check(survey: Survey, requirements: Requirements = REQUIREMENTS) -> list[Finding]:
+    return list(check_host(survey, requirements))
 
 
-def the_problem(**sections: str) -> Finding:
-    """The only one of a machine that prints this."""
-    (found,) = [
-        one
-        for one in found_in(surveys.survey(surveys.facts(**sections)))
-        if one.level is Level.PROBLEM
+def only_problem(survey: Survey, requirements: Requirements = REQUIREMENTS) -> Finding:
+    """The single problem of a machine."""
+    (problem,) = [
+        finding for finding in check(survey, requirements) if finding.level is Level.PROBLEM
     ]
-    return found
+    return problem
 
 
 def test_a_fit_machine_has_nothing_to_mend() -> None:
-    assert [one for one in found_in(surveys.survey()) if one.level is not Level.OK] == []
+    assert [finding for finding in check(surveys.survey()) if finding.level is not Level.OK] == []
 
 
 @pytest.mark.parametrize(
@@ -93,9 +90,9 @@ def test_a_fit_machine_has_nothing_to_mend() -> None:
 def test_what_is_wrong_with_a_machine_has_its_own_code_and_fix(
     sections: dict[str, str], code: str, fix: str
 ) -> None:
-    found = the_problem(**sections)
-    assert found.code == code
-    assert fix in found.fix
+    problem = only_problem(surveys.survey(surveys.facts(**sections)))
+    assert problem.code == code
+    assert fix in problem.fix
 
 
 @pytest.mark.parametrize(
@@ -113,16 +110,16 @@ def test_what_is_wrong_with_a_machine_has_its_own_code_and_fix(
 def test_what_we_try_from_here_has_its_own_code_and_fix(
     changes: dict[str, Any], code: str, fix: str
 ) -> None:
-    (found,) = [one for one in found_in(surveys.survey(**changes)) if one.level is Level.PROBLEM]
-    assert found.code == code
-    assert fix in found.fix
+    problem = only_problem(surveys.survey(**changes))
+    assert problem.code == code
+    assert fix in problem.fix
 
 
 def test_the_setting_that_forbids_to_forward_is_named() -> None:
     settings = "maxsessions 10\nmaxstartups 10:30:100\nallowstreamlocalforwarding local"
     survey = surveys.survey(surveys.facts(sshd=settings), forwarding="it refuses")
-    (found,) = [one for one in found_in(survey) if one.level is Level.PROBLEM]
-    assert "allowstreamlocalforwarding local" in found.detail
+    problem = only_problem(survey)
+    assert "allowstreamlocalforwarding local" in problem.detail
 
 
 @pytest.mark.parametrize(
@@ -152,22 +149,24 @@ def test_the_setting_that_forbids_to_forward_is_named() -> None:
 def test_what_only_may_become_a_problem_is_a_warning_with_its_fix(
     survey: Survey, name: str
 ) -> None:
-    warned = [one for one in found_in(survey) if one.level is not Level.OK]
-    assert [(one.name, one.level) for one in warned] == [(name, Level.WARNING)]
-    assert warned[0].fix
+    warnings = [finding for finding in check(survey) if finding.level is not Level.OK]
+    assert [(warning.name, warning.level) for warning in warnings] == [(name, Level.WARNING)]
+    assert warnings[0].fix
 
 
 def test_another_runtime_is_only_asked_for_where_sandboxes_need_it() -> None:
-    wanted = Wanted(**{**vars(WANTED), "runtime": "runsc"})
-    (found,) = [one for one in found_in(surveys.survey(), wanted) if one.level is Level.PROBLEM]
-    assert found.code == "runtime_missing"
+    requirements = Requirements(**{**vars(REQUIREMENTS), "runtime": "runsc"})
+    problem = only_problem(surveys.survey(), requirements)
+    assert problem.code == "runtime_missing"
     runsc = surveys.facts(docker=surveys.info(Runtimes={"runsc": {}}))
-    assert all(one.level is Level.OK for one in found_in(surveys.survey(runsc), wanted))
+    findings = check(surveys.survey(runsc), requirements)
+    assert all(finding.level is Level.OK for finding in findings)
 
 
 def test_the_pool_that_is_advised_is_none_that_the_machine_reaches_already() -> None:
     busy = "\neth1\t0000C90A\t0\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0"  # 10.201.0.0/16
     pools = surveys.info(DefaultAddressPools=[{"Base": "172.17.0.0/16", "Size": 16}])
-    found = the_problem(docker=pools, routes=surveys.SECTIONS["routes"] + busy)
-    assert "10.201" not in found.fix
-    assert '"base": "172.30.0.0/16"' in found.fix
+    facts = surveys.facts(docker=pools, routes=surveys.SECTIONS["routes"] + busy)
+    problem = only_problem(surveys.survey(facts))
+    assert "10.201" not in problem.fix
+    assert '"base": "172.30.0.0/16"' in problem.fix

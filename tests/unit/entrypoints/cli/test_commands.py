@@ -1,4 +1,4 @@
-"""The table of commands, and what is loaded for which."""
+"""The tables of commands, and what each command loads."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import typer
 from typer.testing import CliRunner
 
 from orchestrator.entrypoints.cli import exits, lazy, main
-from orchestrator.entrypoints.cli.commands.hosts import group
-from orchestrator.entrypoints.cli.commands.sessions.logs import news
+from orchestrator.entrypoints.cli.commands.hosts.group import COMMANDS as HOST_COMMANDS
+from orchestrator.entrypoints.cli.commands.sessions.logs import new_lines
 
-_TABLES = [main.COMMANDS, group.COMMANDS]
+_TABLES = [main.COMMANDS, HOST_COMMANDS]
 
 
 @pytest.mark.parametrize(
@@ -26,14 +26,14 @@ def test_the_help_of_spawnctl_says_what_the_command_itself_says(
     app = typer.Typer()
     importlib.import_module(f"{lazy.PACKAGE}.{module}").register(app)
     registered = {
-        one.name or one.callback.__name__: str(one.help or one.callback.__doc__)
-        for one in app.registered_commands
-        if one.callback is not None
+        command.name or command.callback.__name__: str(command.help or command.callback.__doc__)
+        for command in app.registered_commands
+        if command.callback is not None
     }
     groups = {
-        str(one.name): str(one.typer_instance.info.help)
-        for one in app.registered_groups
-        if one.typer_instance is not None
+        str(group.name): str(group.typer_instance.info.help)
+        for group in app.registered_groups
+        if group.typer_instance is not None
     }
     first_lines = {name: text.splitlines()[0] for name, text in {**registered, **groups}.items()}
     assert set(first_lines) == set(table[module])
@@ -42,13 +42,13 @@ def test_the_help_of_spawnctl_says_what_the_command_itself_says(
 
 
 def test_help_lists_every_command_and_every_exit_code() -> None:
-    shown = CliRunner().invoke(main.build(["--help"]), ["--help"])
-    assert shown.exit_code == 0
+    result = CliRunner().invoke(main.build(["--help"]), ["--help"])
+    assert result.exit_code == 0
     for commands in main.COMMANDS.values():
         for name in commands:
-            assert f" {name} " in shown.output
+            assert f" {name} " in result.output
     for code, meaning in exits.MEANINGS.items():
-        assert f"{code.value} {meaning}" in " ".join(shown.output.split())
+        assert f"{code.value} {meaning}" in " ".join(result.output.split())
 
 
 @pytest.mark.parametrize(
@@ -74,14 +74,14 @@ def test_a_command_loads_nothing_that_it_does_not_need(
         "    assert not end.code, end.code\n"
         f"print('loaded', [name for name in {unwanted!r} if name in sys.modules])\n"
     )
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", script, *arguments],
         capture_output=True,
         text=True,
         check=True,
         timeout=60,
     )
-    assert done.stdout.splitlines()[-1] == "loaded []"
+    assert result.stdout.splitlines()[-1] == "loaded []"
 
 
 def lines(*texts: str) -> list[dict[str, str]]:
@@ -89,7 +89,7 @@ def lines(*texts: str) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("before", "now", "fresh"),
+    ("previous", "current", "expected"),
     [
         ("", "", ""),
         ("", "ab", "ab"),
@@ -101,6 +101,6 @@ def lines(*texts: str) -> list[dict[str, str]]:
     ],
 )
 def test_following_prints_each_line_once_also_when_the_window_moves(
-    before: str, now: str, fresh: str
+    previous: str, current: str, expected: str
 ) -> None:
-    assert news(lines(*before), lines(*now)) == lines(*fresh)
+    assert new_lines(lines(*previous), lines(*current)) == lines(*expected)

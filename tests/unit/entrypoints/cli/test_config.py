@@ -1,4 +1,4 @@
-"""`spawnctl config`: values, where they came from, and no secret ever."""
+"""`spawnctl config`: values, where they come from, and never a secret."""
 
 from __future__ import annotations
 
@@ -11,8 +11,13 @@ from pydantic import SecretStr
 
 from orchestrator import config
 from orchestrator.entrypoints.cli import local
-from orchestrator.entrypoints.cli.commands import config as settings
-from orchestrator.entrypoints.cli.commands.config import Setting
+from orchestrator.entrypoints.cli.commands.config import (
+    Setting,
+    explain,
+    read_file,
+    show,
+    variables,
+)
 from orchestrator.entrypoints.cli.exits import Exit
 from orchestrator.entrypoints.cli.problems import Problem
 
@@ -28,17 +33,17 @@ def no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 
 def all_variables() -> dict[str, list[str]]:
-    return {field: list(settings.variables(field, info)) for _, field, info in config.fields()}
+    return {field: list(variables(field, info)) for _, field, info in config.fields()}
 
 
-def setting(loaded: config.Settings, field: str) -> Any:
+def value_of(settings: config.Settings, field: str) -> Any:
     (group,) = (group for group, name, _ in config.fields() if name == field)
-    return getattr(getattr(loaded, group), field)
+    return getattr(getattr(settings, group), field)
 
 
-def explained(environment: dict[str, str], file: dict[str, str]) -> dict[str, Setting]:
-    found = settings.explain(config.load(), environment, file)
-    return dict(zip(all_variables(), found, strict=True))
+def explain_by_field(environment: dict[str, str], file: dict[str, str]) -> dict[str, Setting]:
+    explained = explain(config.load(), environment, file)
+    return dict(zip(all_variables(), explained, strict=True))
 
 
 def test_the_environment_goes_before_the_file_and_the_file_before_the_default(
@@ -47,10 +52,10 @@ def test_the_environment_goes_before_the_file_and_the_file_before_the_default(
     file = tmp_path / "spawn.env"
     file.write_text("SPAWN_HTTP_PORT=9001\nSPAWN_WORKERS=5\n")
     monkeypatch.setenv("SPAWN_HTTP_PORT", "9002")
-    found = explained({"SPAWN_HTTP_PORT": "9002"}, settings.file_values(file))
-    assert (found["http_port"].value, found["http_port"].source) == (9002, "environment")
-    assert (found["workers"].value, found["workers"].source) == (5, "spawn.env")
-    assert (found["api_port"].value, found["api_port"].source) == (8081, "default")
+    settings = explain_by_field({"SPAWN_HTTP_PORT": "9002"}, read_file(file))
+    assert (settings["http_port"].value, settings["http_port"].source) == (9002, "environment")
+    assert (settings["workers"].value, settings["workers"].source) == (5, "spawn.env")
+    assert (settings["api_port"].value, settings["api_port"].source) == (8081, "default")
 
 
 @pytest.mark.parametrize("name", ["ANTHROPIC_API_KEY", "SPAWN_ANTHROPIC_API_KEY", "spawn_api_key"])
@@ -58,23 +63,25 @@ def test_each_name_that_sets_a_setting_is_the_name_that_is_shown(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv(name, SECRET)
-    loaded = config.load()
+    settings = config.load()
     field = "api_key" if name == "spawn_api_key" else "anthropic_api_key"
-    assert setting(loaded, field).get_secret_value() == SECRET
-    assert explained({name: SECRET}, {})[field].name == name.upper()
+    assert value_of(settings, field).get_secret_value() == SECRET
+    assert explain_by_field({name: SECRET}, {})[field].name == name.upper()
 
 
 def test_the_file_cannot_say_where_the_file_is(tmp_path: Path) -> None:
     file = tmp_path / "spawn.env"
     file.write_text("SPAWN_STATE_DIR=/elsewhere\n")
-    found = explained({"SPAWN_STATE_DIR": str(tmp_path)}, settings.file_values(file))
-    assert found["state_dir"].value == str(tmp_path)
-    assert found["state_dir"].source == "environment"
-    assert explained({}, settings.file_values(file))["state_dir"].source == "default"
+    settings = explain_by_field({"SPAWN_STATE_DIR": str(tmp_path)}, read_file(file))
+    assert settings["state_dir"].value == str(tmp_path)
+    assert settings["state_dir"].source == "environment"
+    assert explain_by_field({}, read_file(file))["state_dir"].source == "default"
 
 
 def test_every_setting_says_what_it_is_for() -> None:
-    assert [name for name, one in explained({}, {}).items() if not one.description] == []
+    assert [
+        name for name, setting in explain_by_field({}, {}).items() if not setting.description
+    ] == []
 
 
 def test_no_secret_is_shown_in_any_form(
@@ -88,8 +95,8 @@ def test_no_secret_is_shown_in_any_form(
         monkeypatch.setenv(all_variables()[field][0], SECRET)
     monkeypatch.setenv("SPAWN_DATABASE_URL", f"postgresql://spawn:{SECRET}@db/spawn")
     monkeypatch.setenv("SPAWN_REDIS_URL", f"redis://:{SECRET}@cache:6379/0")
-    settings.show(as_json=True)
-    settings.show()
+    show(as_json=True)
+    show()
     printed = capsys.readouterr()
     assert SECRET not in printed.out + printed.err
     assert "postgresql://spawn:***@db/spawn" in printed.out
@@ -98,10 +105,10 @@ def test_no_secret_is_shown_in_any_form(
 
 
 def test_json_holds_each_setting_once(capsys: pytest.CaptureFixture[str]) -> None:
-    settings.show(as_json=True)
-    found = json.loads(capsys.readouterr().out)["settings"]
-    assert len({one["name"] for one in found}) == len(found) == len(all_variables())
-    assert {"group", "name", "value", "source", "description"} == set(found[0])
+    show(as_json=True)
+    settings = json.loads(capsys.readouterr().out)["settings"]
+    assert len({setting["name"] for setting in settings}) == len(settings) == len(all_variables())
+    assert {"group", "name", "value", "source", "description"} == set(settings[0])
 
 
 def test_a_wrong_setting_is_named_without_its_value(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 from orchestrator import config
 from orchestrator.config import Settings
 from orchestrator.entrypoints import children
-from orchestrator.entrypoints.cli.commands import up
+from orchestrator.entrypoints.cli.commands.up import print_banner
 
 
 def settings(state_dir: Path, *, demo: bool) -> Settings:
@@ -42,8 +42,8 @@ def test_without_a_demo_there_is_no_such_process_and_nothing_is_called_canned(
     plain = settings(tmp_path, demo=False)
     assert "demo" not in [child.name for child in children.all_children(plain)]
 
-    up.banner(plain)
-    up.banner(settings(tmp_path, demo=True))
+    print_banner(plain)
+    print_banner(settings(tmp_path, demo=True))
     first, second = (
         line for line in capsys.readouterr().out.splitlines() if line.startswith("Claude")
     )

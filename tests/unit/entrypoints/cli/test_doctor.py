@@ -1,4 +1,4 @@
-"""Doctor's checks: what each finds, and that each problem comes with its remedy."""
+"""Doctor's checks: what each finds, and that each problem comes with its fix."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def settings(tmp_path: Path, **values: object) -> Settings:
     return config.make(**{"state_dir": tmp_path, "docker_url": "unix:///nowhere.sock", **values})  # type: ignore[arg-type]
 
 
-def levels(found: list[Finding]) -> dict[str, Level]:
-    return {one.name: one.level for one in found}
+def levels(findings: list[Finding]) -> dict[str, Level]:
+    return {finding.name: finding.level for finding in findings}
 
 
 def free_port() -> int:
@@ -32,20 +32,20 @@ def free_port() -> int:
 def test_a_port_that_somebody_else_has_is_a_problem_that_names_the_setting(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         number = taken.getsockname()[1]
-        wanted = settings(
+        loaded = settings(
             tmp_path, http_port=number, api_port=free_port(), control_port=free_port()
         )
-        found = list(machine.ports(wanted, running=False))
-        ours = list(machine.ports(wanted, running=True))
-    assert [one.level for one in found] == [Level.PROBLEM, Level.OK, Level.OK]
-    assert "SPAWN_HTTP_PORT" in found[0].fix
-    assert str(number) in found[0].fix
-    assert [one.level for one in ours] == [Level.OK] * 3
+        findings = list(machine.check_ports(loaded, running=False))
+        while_running = list(machine.check_ports(loaded, running=True))
+    assert [finding.level for finding in findings] == [Level.PROBLEM, Level.OK, Level.OK]
+    assert "SPAWN_HTTP_PORT" in findings[0].fix
+    assert str(number) in findings[0].fix
+    assert [finding.level for finding in while_running] == [Level.OK] * 3
 
 
 def test_an_address_that_this_machine_has_not_is_a_problem(tmp_path: Path) -> None:
-    wanted = settings(tmp_path, http_address="192.0.2.1", http_port=free_port())
-    first = next(iter(machine.ports(wanted, running=False)))
+    loaded = settings(tmp_path, http_address="192.0.2.1", http_port=free_port())
+    first = next(iter(machine.check_ports(loaded, running=False)))
     assert first.level is Level.PROBLEM
     assert "SPAWN_HTTP_ADDRESS" in first.fix
 
@@ -56,37 +56,41 @@ def test_a_secret_that_others_can_read_is_a_problem(tmp_path: Path, name: str) -
     path.write_text("x")
     path.chmod(0o600)
     tmp_path.chmod(0o711)
-    assert name not in levels(list(machine.state_folder(settings(tmp_path))))
+    assert name not in levels(list(machine.check_state_folder(settings(tmp_path))))
     path.chmod(0o644)
-    found = {one.name: one for one in machine.state_folder(settings(tmp_path))}
-    assert found[name].level is Level.PROBLEM
-    assert found[name].fix == f"chmod 600 {path}"
+    findings = {finding.name: finding for finding in machine.check_state_folder(settings(tmp_path))}
+    assert findings[name].level is Level.PROBLEM
+    assert findings[name].fix == f"chmod 600 {path}"
 
 
 def test_a_state_folder_that_others_can_list_is_a_problem(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
-    found = machine.state_folder(settings(tmp_path))
-    assert next(iter(found)).level is Level.PROBLEM
+    findings = machine.check_state_folder(settings(tmp_path))
+    assert next(iter(findings)).level is Level.PROBLEM
 
 
 def test_a_path_too_long_for_a_socket_is_a_problem(tmp_path: Path) -> None:
     deep = tmp_path / ("d" * 100)
-    found = [one for one in machine.state_folder(settings(deep)) if "too long" in one.detail]
-    assert [one.level for one in found] == [Level.PROBLEM]
+    findings = [
+        finding
+        for finding in machine.check_state_folder(settings(deep))
+        if "too long" in finding.detail
+    ]
+    assert [finding.level for finding in findings] == [Level.PROBLEM]
 
 
 def test_another_redis_makes_redis_server_unnecessary(tmp_path: Path) -> None:
     elsewhere = settings(tmp_path, redis_url="redis://cache:6379/0")
-    assert [one.name for one in machine.programs(elsewhere)] == ["nginx"]
-    names = [one.name for one in machine.programs(settings(tmp_path))]
+    assert [finding.name for finding in machine.check_programs(elsewhere)] == ["nginx"]
+    names = [finding.name for finding in machine.check_programs(settings(tmp_path))]
     assert names == ["nginx", "redis-server"]
-    assert children.find("sh").startswith("/")
+    assert children.find_program("sh").startswith("/")
 
 
 def test_an_engine_that_does_not_answer_is_one_problem_with_its_remedy(tmp_path: Path) -> None:
-    found = list(engine.engine(settings(tmp_path), running=False))
-    assert [one.level for one in found] == [Level.PROBLEM]
-    assert "SPAWN_DOCKER_URL" in found[0].fix
+    findings = list(engine.check_engine(settings(tmp_path), running=False))
+    assert [finding.level for finding in findings] == [Level.PROBLEM]
+    assert "SPAWN_DOCKER_URL" in findings[0].fix
 
 
 @pytest.mark.parametrize(
@@ -94,15 +98,18 @@ def test_an_engine_that_does_not_answer_is_one_problem_with_its_remedy(tmp_path:
     [("20.10.24+dfsg1", (20, 10)), ("29.1.3", (29, 1)), ("19.03.15", (19, 3)), ("dev", ())],
 )
 def test_versions_of_docker_compare_as_numbers(text: str, version: tuple[int, ...]) -> None:
-    assert docker_facts.version_of(text) == version
+    assert docker_facts.parse_version(text) == version
 
 
 def test_every_problem_and_warning_of_a_bare_machine_says_what_to_do(tmp_path: Path) -> None:
-    wanted = settings(
+    loaded = settings(
         tmp_path / "none", http_port=free_port(), api_port=free_port(), control_port=free_port()
     )
-    found = list(doctor.examine(wanted))
-    assert [one for one in found if one.level is not Level.OK and not one.fix] == []
-    assert levels(found)["control plane"] is Level.WARNING
-    assert levels(found)["Claude key"] is Level.WARNING
+    findings = list(doctor.run_checks(loaded))
+    without_fix = [
+        finding for finding in findings if finding.level is not Level.OK and not finding.fix
+    ]
+    assert without_fix == []
+    assert levels(findings)["control plane"] is Level.WARNING
+    assert levels(findings)["Claude key"] is Level.WARNING
     assert not (tmp_path / "none").exists()

@@ -13,13 +13,13 @@ from rich.console import Console
 from orchestrator import config
 from orchestrator.domain import errors
 from orchestrator.domain.pool.host_fields import HostAddress
-from orchestrator.entrypoints.cli import labels
-from orchestrator.entrypoints.cli.checks import pool
-from orchestrator.entrypoints.cli.commands.hosts import joining, setup, surveys, targets
+from orchestrator.entrypoints.cli.arguments import parse_labels
+from orchestrator.entrypoints.cli.checks.pool import check_host
+from orchestrator.entrypoints.cli.commands.hosts import inspection, joining, setup, targets
 from orchestrator.entrypoints.cli.findings import Level
 from orchestrator.entrypoints.cli.problems import Problem
-from orchestrator.entrypoints.cli.views import hosts as host_view
-from orchestrator.entrypoints.cli.views import pool as pool_view
+from orchestrator.entrypoints.cli.views import hosts
+from orchestrator.entrypoints.cli.views.pool import summary
 from tests.fakes.cli import answers
 
 HOST = {**answers.REMOTE, "sandboxes": [{**answers.SANDBOX, "image": "i:1"}]}
@@ -34,7 +34,7 @@ def rendered(part: object, width: int) -> str:
 
 def row(width: int = 80, **changes: Any) -> str:
     """The line of a host."""
-    table = host_view.listing([{**answers.REMOTE, **changes}], wide=width > 100)
+    table = hosts.hosts_table([{**answers.REMOTE, **changes}], wide=width > 100)
     text = rendered(table, width)
     assert max(map(len, text.splitlines())) <= width
     return text.splitlines()[2]
@@ -47,7 +47,7 @@ def test_a_list_of_hosts_fits_80_columns_and_has_addresses_and_labels_where_it_i
 
 
 @pytest.mark.parametrize(
-    ("link", "said"),
+    ("link", "text"),
     [
         (None, " - "),
         ({"up": False, "docker": False, "channels": 0, "rtt_ms": None, "reconnects": 3}, "down"),
@@ -55,8 +55,8 @@ def test_a_list_of_hosts_fits_80_columns_and_has_addresses_and_labels_where_it_i
         ({"up": True, "docker": True, "channels": 0, "rtt_ms": None, "reconnects": 0}, " up "),
     ],
 )
-def test_a_link_is_said_in_a_word(link: Any, said: str) -> None:
-    assert said in row(link=link)
+def test_a_link_is_said_in_a_word(link: Any, text: str) -> None:
+    assert text in row(link=link)
 
 
 @pytest.mark.parametrize(
@@ -74,12 +74,12 @@ def test_a_host_that_takes_nothing_says_why_and_has_no_free_slots(
     changes: dict[str, Any], note: str
 ) -> None:
     host = {**answers.REMOTE, **changes}
-    assert host_view.note(host) == note
+    assert hosts.note(host) == note
     assert row(**{**changes, "state": "suspect"}).split()[5] == "-"
 
 
 def test_the_story_of_a_host_has_its_link_and_its_sandboxes() -> None:
-    text = "".join(rendered(part, 80) for part in host_view.story(HOST))
+    text = "".join(rendered(part, 80) for part in hosts.details(HOST))
     assert "8.2 ms, 5 channels open, 1 reconnect" in text
     assert "sbx_cccccccc  claimed" in text
     assert max(map(len, text.splitlines())) <= 80
@@ -87,14 +87,14 @@ def test_the_story_of_a_host_has_its_link_and_its_sandboxes() -> None:
 
 def test_a_pool_that_is_short_of_free_slots_says_so() -> None:
     short = {**answers.POOL, "free_slots": 1, "free_slots_short": 1}
-    said = dict(pool_view.level(short))["slots"]
-    assert "1 fewer than the 2 that are to stay free" in str(said)
+    text = dict(summary(short))["slots"]
+    assert "1 fewer than the 2 that are to stay free" in str(text)
 
 
 def test_many_hosts_are_counted_by_state() -> None:
-    hosts = [{**answers.REMOTE, "state": "lost" if n == 0 else "up"} for n in range(40)]
-    said = dict(pool_view.level({**answers.POOL, "hosts": hosts}))["hosts"]
-    assert str(said) == "39 up, 1 lost"
+    many = [{**answers.REMOTE, "state": "lost" if n == 0 else "up"} for n in range(40)]
+    text = dict(summary({**answers.POOL, "hosts": many}))["hosts"]
+    assert str(text) == "39 up, 1 lost"
 
 
 @pytest.mark.parametrize(
@@ -109,21 +109,21 @@ def test_many_hosts_are_counted_by_state() -> None:
     ],
 )
 def test_doctor_has_a_line_for_each_host(changes: dict[str, Any], level: Level) -> None:
-    found = pool.of_host({**answers.REMOTE, **changes})
-    assert found.level is level
-    assert (level is Level.OK) == (found.fix == "")
+    finding = check_host({**answers.REMOTE, **changes})
+    assert finding.level is level
+    assert (level is Level.OK) == (finding.fix == "")
 
 
 def test_labels_are_words_with_or_without_a_value() -> None:
-    assert labels.parse(["gpu", "disk=ssd", "disk=ssd"]) == {"disk": "ssd", "gpu": ""}
+    assert parse_labels(["gpu", "disk=ssd", "disk=ssd"]) == {"disk": "ssd", "gpu": ""}
     for wrong in (["=x"], ["a b=c"], ["disk=ssd", "disk=hdd"], ["a=b=c"]):
         with pytest.raises(errors.InvalidInput):
-            labels.parse(wrong)
+            parse_labels(wrong)
 
 
 def test_a_machines_name_names_its_host_and_a_number_does_not() -> None:
     def name_of(host: str) -> str:
-        return joining._name_of(HostAddress(user="root", host=host))
+        return joining._default_name(HostAddress(user="root", host=host))
 
     assert name_of("Paris-1.example.org") == "paris-1"
     for nameless in ("203.0.113.7", "2001:db8::7"):
@@ -134,12 +134,12 @@ def test_a_machines_name_names_its_host_and_a_number_does_not() -> None:
 
 def test_apps_are_published_on_the_machines_own_address_unless_another_is_given() -> None:
     address = HostAddress(user="root", host="203.0.113.7")
-    assert surveys.publish_address("", address) == "203.0.113.7"
-    assert surveys.publish_address("10.0.0.5", address) == "10.0.0.5"
+    assert inspection.choose_publish_address("", address) == "203.0.113.7"
+    assert inspection.choose_publish_address("10.0.0.5", address) == "10.0.0.5"
     with pytest.raises(errors.InvalidInput):
-        surveys.publish_address("0.0.0.0", address)
+        inspection.choose_publish_address("0.0.0.0", address)
     with pytest.raises(Problem) as caught:
-        surveys.publish_address("", HostAddress(user="root", host="::1"))
+        inspection.choose_publish_address("", HostAddress(user="root", host="::1"))
     assert caught.value.code == "publish_address_needed"
 
 
@@ -150,19 +150,23 @@ def test_a_cloud_init_runs_the_script_that_a_dry_run_prints(
     monkeypatch.setenv("SPAWN_STATE_DIR", str(tmp_path))
     setup.bootstrap("ssh://root@203.0.113.7", dry_run=True)
     script = capsys.readouterr().out
-    found = yaml.safe_load(setup.rendered(config.make(state_dir=tmp_path), "paris-1"))
-    (file,) = found["write_files"]
+    user_data = yaml.safe_load(setup.render_cloud_init(config.make(state_dir=tmp_path), "paris-1"))
+    (file,) = user_data["write_files"]
     assert file["content"] == script
-    assert found["runcmd"] == [[file["path"]]]
-    assert found["hostname"] == "paris-1"
+    assert user_data["runcmd"] == [[file["path"]]]
+    assert user_data["hostname"] == "paris-1"
     key = (tmp_path / "ssh" / "id_ed25519").read_text()
     assert "PRIVATE" in key
     assert "PRIVATE" not in script
-    assert "hostname" not in yaml.safe_load(setup.rendered(config.make(state_dir=tmp_path), ""))
+    assert "hostname" not in yaml.safe_load(
+        setup.render_cloud_init(config.make(state_dir=tmp_path), "")
+    )
 
 
-def test_a_host_that_is_not_in_the_inventory_is_told_with_those_that_are(tmp_path: Path) -> None:
+def test_an_unknown_host_is_refused_with_the_names_of_the_hosts_in_the_inventory(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "inventory.json").write_text('{"hosts": []}')
     with pytest.raises(Problem) as caught:
-        targets.in_inventory(config.make(state_dir=tmp_path), "paris-1")
+        targets.find_in_inventory(config.make(state_dir=tmp_path), "paris-1")
     assert caught.value.code == "host_unknown"

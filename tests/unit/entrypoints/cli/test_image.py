@@ -1,4 +1,4 @@
-"""`spawnctl image build`: how the result of build.sh is taken."""
+"""`spawnctl image build`: what is made of the output of build.sh."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def script(tmp_path: Path, *lines: str) -> Path:
 
 
 def test_the_tag_is_the_last_line_that_the_build_prints(tmp_path: Path) -> None:
-    made = script(tmp_path, "echo Step 1/9", "echo spawnai/runtime:0123456789abcdef", "echo")
-    assert image.run_build(made, ENGINE, None) == "spawnai/runtime:0123456789abcdef"
+    path = script(tmp_path, "echo Step 1/9", "echo spawnai/runtime:0123456789abcdef", "echo")
+    assert image.run_build(path, ENGINE, None) == "spawnai/runtime:0123456789abcdef"
 
 
 def test_the_build_gets_our_engine_and_the_base(tmp_path: Path) -> None:
-    made = script(tmp_path, 'echo "$DOCKER_HOST/$1/$2"')
-    assert image.run_build(made, ENGINE, "debian:mine") == f"{ENGINE}/--base/debian:mine"
+    path = script(tmp_path, 'echo "$DOCKER_HOST/$1/$2"')
+    assert image.run_build(path, ENGINE, "debian:mine") == f"{ENGINE}/--base/debian:mine"
 
 
 @pytest.mark.parametrize("lines", [("echo half-a-tag", "exit 3"), ("exit 0",)])
@@ -50,5 +50,5 @@ def test_a_setting_goes_before_the_last_build(tmp_path: Path) -> None:
     (tmp_path / "runtime-image").write_text("built:1\n")
     built = config.make(state_dir=tmp_path, runtime_image="")
     chosen = config.make(state_dir=tmp_path, runtime_image="mine:2")
-    assert image.chosen(built) == ("built:1", "last build")
-    assert image.chosen(chosen) == ("mine:2", "SPAWN_RUNTIME_IMAGE")
+    assert image.current_image(built) == ("built:1", "last build")
+    assert image.current_image(chosen) == ("mine:2", "SPAWN_RUNTIME_IMAGE")

@@ -1,4 +1,4 @@
-"""What spawnctl shows, and what it never lets through to a terminal."""
+"""What spawnctl shows, and what it never sends to a terminal."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from orchestrator.domain.pool.host import HostState
 from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.sessions.session import SessionState
 from orchestrator.entrypoints.cli import output
-from orchestrator.entrypoints.cli.commands import status as overview
-from orchestrator.entrypoints.cli.views import hosts, sessions, spending
-from orchestrator.entrypoints.cli.views.progress import Lines, describe, say_short
+from orchestrator.entrypoints.cli.commands.status import overview_parts
+from orchestrator.entrypoints.cli.views import hosts, sessions, usage
+from orchestrator.entrypoints.cli.views.progress import Lines, describe, seconds_text
 from tests.fakes.cli import answers
 
 NOW = datetime(2030, 1, 2, 12, 0, tzinfo=UTC)
@@ -47,25 +47,25 @@ def test_text_of_users_reaches_the_terminal_without_control_characters(
 
 
 def test_log_lines_keep_their_line_breaks_and_tabs() -> None:
-    assert output.lines("a\n\tb\x1b[2J") == "a\n\tb"
+    assert output.plain_lines("a\n\tb\x1b[2J") == "a\n\tb"
 
 
 def test_json_is_escaped_so_that_a_terminal_does_not_act_on_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    output.as_json({"prompt": "\x1b[2J\x9b"})
+    output.print_json({"prompt": "\x1b[2J\x9b"})
     printed = capsys.readouterr().out
     assert printed.isascii()
     assert "\x1b" not in printed
 
 
 def test_every_state_has_a_colour() -> None:
-    states = [*SessionState, *HostState, *(one for one in SandboxState if one != "gone")]
-    assert [one for one in states if not output.state(one).style] == []
+    states = [*SessionState, *HostState, *(state for state in SandboxState if state != "gone")]
+    assert [state for state in states if not output.state_text(state).style] == []
 
 
 @pytest.mark.parametrize(
-    ("then", "ago"),
+    ("time", "ago"),
     [
         ("2030-01-02T11:59:48+00:00", "12 s"),
         ("2030-01-02T10:30:00+00:00", "1 h 30 min"),
@@ -73,27 +73,27 @@ def test_every_state_has_a_colour() -> None:
         ("2030-01-02T12:00:05+00:00", "0 s"),
     ],
 )
-def test_an_age_is_said_as_people_say_it(then: str, ago: str) -> None:
-    assert output.since(then, NOW) == ago
+def test_an_age_is_said_as_people_say_it(time: str, ago: str) -> None:
+    assert output.age(time, NOW) == ago
 
 
 def test_what_has_expired_is_over() -> None:
-    assert output.until("2030-01-02T11:59:59+00:00", NOW) == "over"
-    assert output.until("2030-01-03T14:00:00+00:00", NOW) == "1 d 2 h"
+    assert output.time_left("2030-01-02T11:59:59+00:00", NOW) == "over"
+    assert output.time_left("2030-01-03T14:00:00+00:00", NOW) == "1 d 2 h"
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"), [(0.0123, "12 ms"), (1.25, "1.2 s"), (59.94, "59.9 s"), (90, "1 min 30 s")]
+    ("seconds", "text"), [(0.0123, "12 ms"), (1.25, "1.2 s"), (59.94, "59.9 s"), (90, "1 min 30 s")]
 )
-def test_a_phase_may_last_milliseconds(seconds: float, said: str) -> None:
-    assert say_short(seconds) == said
+def test_a_phase_may_last_milliseconds(seconds: float, text: str) -> None:
+    assert seconds_text(seconds) == text
 
 
 def test_a_list_of_sessions_fits_80_columns_and_keeps_ids_and_states_whole() -> None:
     long = answers.operator_status(
         {**answers.status("provisioning", 30), "prompt": "a long prompt " * 20}
     )
-    text = rendered(sessions.listing([long], wide=False), 80)
+    text = rendered(sessions.sessions_table([long], wide=False), 80)
     assert max(map(len, text.splitlines())) <= 80
     row = text.splitlines()[2]
     assert row.startswith("ses_abcdefgh  provisioning")
@@ -102,19 +102,19 @@ def test_a_list_of_sessions_fits_80_columns_and_keeps_ids_and_states_whole() -> 
 
 
 def test_a_wide_list_of_sessions_has_whole_links() -> None:
-    text = rendered(sessions.listing(answers.SESSIONS, wide=True), 140)
+    text = rendered(sessions.sessions_table(answers.SESSIONS, wide=True), 140)
     assert answers.LINK in text
 
 
 def test_an_ended_session_has_no_time_left() -> None:
     gone = answers.operator_status(answers.status("destroyed", 100))
-    row = rendered(sessions.listing([gone], wide=False), 80).splitlines()[2]
+    row = rendered(sessions.sessions_table([gone], wide=False), 80).splitlines()[2]
     assert row.split()[-4:] == ["-", "a", "kanban", "board"]
 
 
 def test_the_story_of_a_failed_session_ends_with_every_line_of_its_error() -> None:
     failed = answers.operator_status(answers.FAILED, sandbox=None)
-    text = "".join(rendered(part, 80) for part in sessions.story(failed, [], answers.NO_COST))
+    text = "".join(rendered(part, 80) for part in sessions.details(failed, [], answers.NO_COST))
     assert "app_not_ready" in text
     assert text.rstrip().endswith("The app exited.\nKeyError: 'PORT'")
 
@@ -122,13 +122,13 @@ def test_the_story_of_a_failed_session_ends_with_every_line_of_its_error() -> No
 def test_the_story_of_what_failed_for_want_of_claude_offers_the_nearest_template() -> None:
     offer = {"template": "kanban", "title": "Kanban \x1b[31mboard"}
     failed = answers.operator_status({**answers.FAILED, "offer": offer}, sandbox=None)
-    parts = sessions.story(failed, [], answers.NO_COST)
+    parts = sessions.details(failed, [], answers.NO_COST)
     text = "".join(rendered(part, 80) for part in parts)
     assert "Kanban board; spawnctl run --template kanban" in text
 
 
 @pytest.mark.parametrize(
-    ("version", "versions", "said"),
+    ("version", "versions", "text"),
     [
         (0, [], "none yet"),
         (2, [], "2"),
@@ -142,35 +142,35 @@ def test_the_story_of_what_failed_for_want_of_claude_offers_the_nearest_template
     ],
 )
 def test_the_version_that_runs_is_named_with_who_made_it(
-    version: int, versions: list[dict[str, object]], said: str
+    version: int, versions: list[dict[str, object]], text: str
 ) -> None:
-    one = answers.operator_status({**answers.READY, "version": version}, sandbox=None)
-    parts = sessions.story(one, versions, answers.NO_COST)
+    session = answers.operator_status({**answers.READY, "version": version}, sandbox=None)
+    parts = sessions.details(session, versions, answers.NO_COST)
     lines = "".join(rendered(part, 80) for part in parts).splitlines()
-    (found,) = [line.split(None, 1)[1].rstrip() for line in lines if line.startswith("version")]
-    assert found == said
+    (value,) = [line.split(None, 1)[1].rstrip() for line in lines if line.startswith("version")]
+    assert value == text
 
 
 def test_a_cost_names_the_providers_if_there_are_several() -> None:
-    one = answers.COST["by_provider"][0]
-    assert "anthropic" not in spending.in_words(answers.COST)
-    both = {**answers.COST, "by_provider": [one, {**one, "key": "fallback", "cost_usd": 0.5}]}
-    said = spending.in_words(both)
-    assert said.endswith("234,567 out; anthropic $123.4568, fallback $0.5000")
-    assert spending.in_words({**answers.COST, "calls": 1}).startswith("$123.4568 for 1 call:")
+    row = answers.COST["by_provider"][0]
+    assert "anthropic" not in usage.summary(answers.COST)
+    both = {**answers.COST, "by_provider": [row, {**row, "key": "fallback", "cost_usd": 0.5}]}
+    text = usage.summary(both)
+    assert text.endswith("234,567 out; anthropic $123.4568, fallback $0.5000")
+    assert usage.summary({**answers.COST, "calls": 1}).startswith("$123.4568 for 1 call:")
 
 
 @pytest.mark.parametrize(
-    ("size_bytes", "said"),
+    ("size_bytes", "text"),
     [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_949, "999.9 kB"), (999_950, "1.0 MB")],
 )
-def test_a_size_is_said_as_people_say_it(size_bytes: int, said: str) -> None:
-    assert output.size(size_bytes) == said
+def test_a_size_is_said_as_people_say_it(size_bytes: int, text: str) -> None:
+    assert output.size(size_bytes) == text
 
 
 def test_the_overview_says_what_is_missing() -> None:
-    found = {**answers.OVERVIEW, "pool": {**answers.POOL, "queues": None, "hosts": []}}
-    text = "".join(rendered(part, 80) for part in overview.glance(found, "http://localhost:8080"))
+    overview = {**answers.OVERVIEW, "pool": {**answers.POOL, "queues": None, "hosts": []}}
+    text = "".join(rendered(part, 80) for part in overview_parts(overview, "http://localhost:8080"))
     assert "1 ready, 2 failed" in text
     assert "Redis does not answer" in text
     assert "none has joined yet" in text
@@ -180,7 +180,7 @@ def test_the_overview_says_what_is_missing() -> None:
 
 def test_a_host_shows_the_operators_marks_and_its_reason() -> None:
     host = {**answers.POOL["hosts"][0], "reason": "does not answer"}
-    assert "cordoned; does not answer" in rendered(hosts.listing([host], wide=False), 80)
+    assert "cordoned; does not answer" in rendered(hosts.hosts_table([host], wide=False), 80)
 
 
 def test_the_place_in_the_queue_is_said() -> None:
@@ -198,8 +198,8 @@ def test_progress_in_a_log_file_says_each_thing_once() -> None:
     ):
         lines.show(status)
     assert isinstance(console.file, io.StringIO)
-    said = console.file.getvalue().splitlines()
-    assert said == [
+    printed = console.file.getvalue().splitlines()
+    assert printed == [
         " 10%  queued: Waiting for a free sandbox (place 2 in the queue)",
         " 58%  generating: Writing app.js",
         "100%  ready: Your app is running",

@@ -46,22 +46,22 @@ def test_each_error_of_the_api_has_its_exit_code(
 
 
 def problem_for(status: int, code: str, **members: object) -> Problem:
-    return problems.from_answer(status, {"code": code, "detail": "what happened", **members})
+    return problems.from_response(status, {"code": code, "detail": "what happened", **members})
 
 
 def test_a_problem_keeps_the_apis_words_and_code() -> None:
-    found = problem_for(422, "prompt_empty", field="prompt")
-    assert (found.exit_code, found.code, found.message) == (
+    problem = problem_for(422, "prompt_empty", field="prompt")
+    assert (problem.exit_code, problem.code, problem.message) == (
         Exit.USAGE,
         "prompt_empty",
         "what happened",
     )
-    assert found.advice
+    assert problem.advice
 
 
 def test_a_ttl_out_of_range_names_the_range() -> None:
-    found = problem_for(422, "ttl_out_of_range", min_s=60, max_s=86400)
-    assert found.advice == ("Choose between 1 min and 1 d, e.g. --ttl 2h",)
+    problem = problem_for(422, "ttl_out_of_range", min_s=60, max_s=86400)
+    assert problem.advice == ("Choose between 1 min and 1 d, e.g. --ttl 2h",)
 
 
 def test_a_ttl_that_is_no_time_has_no_range_to_name() -> None:
@@ -69,29 +69,29 @@ def test_a_ttl_that_is_no_time_has_no_range_to_name() -> None:
 
 
 def test_without_a_claude_key_the_setting_and_the_way_to_templates_are_named() -> None:
-    found = problem_for(
+    problem = problem_for(
         422, "generation_unavailable", setting="ANTHROPIC_API_KEY", templates=["kanban", "todo"]
     )
-    said = " ".join(found.advice)
-    assert "ANTHROPIC_API_KEY" in said
-    assert "spawnctl templates" in said
+    advice = " ".join(problem.advice)
+    assert "ANTHROPIC_API_KEY" in advice
+    assert "spawnctl templates" in advice
 
 
 def test_a_limit_says_when_to_come_back() -> None:
-    found = problem_for(429, "too_many_sessions", limit=5, retry_after_s=90)
-    assert found.exit_code is Exit.CONFLICT
-    assert found.advice[-1] == "Or try again in 1 min 30 s."
+    problem = problem_for(429, "too_many_sessions", limit=5, retry_after_s=90)
+    assert problem.exit_code is Exit.CONFLICT
+    assert problem.advice[-1] == "Or try again in 1 min 30 s."
 
 
 def test_a_proxy_that_stands_alone_is_an_unreachable_control_plane() -> None:
-    found = problems.from_answer(502, None)
-    assert (found.exit_code, found.code) == (Exit.UNREACHABLE, "unreachable")
-    assert any("spawnctl up" in line for line in found.advice)
+    problem = problems.from_response(502, None)
+    assert (problem.exit_code, problem.code) == (Exit.UNREACHABLE, "unreachable")
+    assert any("spawnctl up" in line for line in problem.advice)
 
 
 def test_an_answer_that_is_no_problem_document_still_says_its_status() -> None:
-    found = problems.from_answer(418, {"teapot": True})
-    assert (found.exit_code, found.code) == (Exit.USAGE, "http_418")
+    problem = problems.from_response(418, {"teapot": True})
+    assert (problem.exit_code, problem.code) == (Exit.USAGE, "http_418")
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,9 @@ def test_errors_of_this_side_have_the_same_exit_codes(
 
 
 def test_an_error_is_message_code_and_advice_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    output.problem(Problem(Exit.FAILED, "app_not_ready", "It broke.\n\x1b[31mline", "Mend it."))
+    output.print_problem(
+        Problem(Exit.FAILED, "app_not_ready", "It broke.\n\x1b[31mline", "Mend it.")
+    )
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.splitlines() == [

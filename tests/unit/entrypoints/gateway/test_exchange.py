@@ -1,4 +1,4 @@
-"""One answer, written once and read by many."""
+"""One response, written by one task and read by many clients."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Write = Callable[[Exchange], Coroutine[Any, Any, None]]
 
 
 class Client:
-    """One ASGI client: keeps what it is sent, and goes away when told."""
+    """An ASGI client that records what it is sent, and disconnects when told."""
 
     def __init__(self) -> None:
-        self.gone = asyncio.Event()
+        self.disconnected = asyncio.Event()
         self.sent: list[dict[str, Any]] = []
 
     async def receive(self) -> dict[str, Any]:
-        await self.gone.wait()
+        await self.disconnected.wait()
         return {"type": "http.disconnect"}
 
     async def send(self, message: dict[str, Any]) -> None:
@@ -36,12 +36,12 @@ class Client:
         return b"".join(message.get("body", b"") for message in self.sent)
 
     @property
-    def whole(self) -> bool:
+    def is_complete(self) -> bool:
         return bool(self.sent) and self.sent[-1].get("more_body") is False
 
 
 class Readers:
-    """Clients of one kind of request."""
+    """Clients that all make the same request."""
 
     def __init__(self, write: Write) -> None:
         self.in_flight = InFlight()
@@ -53,91 +53,91 @@ class Readers:
         return client, asyncio.create_task(relay({}, client.receive, client.send))
 
 
-def test_who_comes_late_gets_the_answer_from_its_start() -> None:
-    async def story() -> None:
-        go_on = asyncio.Event()
+def test_a_late_reader_gets_the_answer_from_its_start() -> None:
+    async def scenario() -> None:
+        may_continue = asyncio.Event()
 
         async def write(exchange: Exchange) -> None:
             exchange.begin(HEAD)
             exchange.write(b"one ")
-            await go_on.wait()
+            await may_continue.wait()
             exchange.write(b"two")
-            exchange.end()
+            exchange.complete()
 
         readers = Readers(write)
         first, reading = readers.add()
         while not first.sent:
             await asyncio.sleep(0)
         late, reading_late = readers.add()
-        go_on.set()
+        may_continue.set()
         await asyncio.gather(reading, reading_late)
         assert (first.body, late.body) == (b"one two", b"one two")
-        assert first.whole
+        assert first.is_complete
         assert late.sent[0]["status"] == 200
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_the_writer_is_cancelled_with_its_last_reader_and_not_before() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         cancelled = asyncio.Event()
-        begun = asyncio.Event()
+        started = asyncio.Event()
 
         async def write(_: Exchange) -> None:
-            begun.set()
+            started.set()
             try:
                 await asyncio.Event().wait()
             finally:
                 cancelled.set()
 
         readers = Readers(write)
-        (one, first), (other, second) = readers.add(), readers.add()
-        await begun.wait()
-        one.gone.set()
-        await first
+        (first, reading_first), (second, reading_second) = readers.add(), readers.add()
+        await started.wait()
+        first.disconnected.set()
+        await reading_first
         assert not cancelled.is_set()
-        other.gone.set()
-        await second
+        second.disconnected.set()
+        await reading_second
         await cancelled.wait()
-        assert (one.sent, other.sent) == ([], [])
+        assert (first.sent, second.sent) == ([], [])
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_one_that_was_cancelled_is_not_joined_any_more() -> None:
-    async def story() -> None:
-        begun = 0
+def test_a_cancelled_exchange_is_not_joined_any_more() -> None:
+    async def scenario() -> None:
+        starts = 0
         end = asyncio.Event()
 
         async def write(exchange: Exchange) -> None:
-            nonlocal begun
-            begun += 1
+            nonlocal starts
+            starts += 1
             try:
                 await end.wait()
             except asyncio.CancelledError:
-                await end.wait()  # it takes its time to end
+                await end.wait()  # its clean-up takes a while
                 raise
             exchange.begin(HEAD)
-            exchange.end()
+            exchange.complete()
 
         readers = Readers(write)
         client, reading = readers.add()
-        while not begun:
+        while not starts:
             await asyncio.sleep(0)
-        client.gone.set()
+        client.disconnected.set()
         await reading
-        fresh, reading_fresh = readers.add()
-        while begun < 2:
+        second, reading_second = readers.add()
+        while starts < 2:
             await asyncio.sleep(0)
         end.set()
-        await reading_fresh
-        assert fresh.whole
+        await reading_second
+        assert second.is_complete
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_an_answer_that_is_cut_is_left_unfinished() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async def write(exchange: Exchange) -> None:
             exchange.begin(HEAD)
             exchange.write(b"half")
@@ -145,41 +145,41 @@ def test_an_answer_that_is_cut_is_left_unfinished() -> None:
         client, reading = Readers(write).add()
         await reading
         assert client.body == b"half"
-        assert not client.whole
+        assert not client.is_complete
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_a_refusal_meant_for_one_is_not_passed_to_the_others_who_ask_for_themselves() -> None:
-    async def story() -> None:
-        asked = 0
+def test_an_error_that_concerns_one_client_is_not_sent_to_the_others_who_then_ask_again() -> None:
+    async def scenario() -> None:
+        calls = 0
         decided = asyncio.Event()
 
         async def write(exchange: Exchange) -> None:
-            nonlocal asked
-            asked += 1
-            if asked == 1:
+            nonlocal calls
+            calls += 1
+            if calls == 1:
                 await decided.wait()
-                exchange.refuse(wire.refusal_of(errors.BudgetExhausted("theirs")))
+                exchange.fail(wire.error_response_for(errors.BudgetExhausted("theirs")))
             else:
                 exchange.begin(HEAD)
                 exchange.write(b"mine")
-                exchange.end()
+                exchange.complete()
 
         readers = Readers(write)
-        (poor, first), (rich, second) = readers.add(), readers.add()
-        while not asked:
+        (refused, reading_first), (served, reading_second) = readers.add(), readers.add()
+        while not calls:
             await asyncio.sleep(0)
         decided.set()
-        await asyncio.gather(first, second)
-        assert (poor.sent[0]["status"], rich.sent[0]["status"]) == (402, 200)
-        assert rich.body == b"mine"
+        await asyncio.gather(reading_first, reading_second)
+        assert (refused.sent[0]["status"], served.sent[0]["status"]) == (402, 200)
+        assert served.body == b"mine"
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_a_bug_in_the_writer_is_an_error_for_the_reader_and_no_endless_wait() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async def write(_: Exchange) -> None:
             raise ValueError("a bug")
 
@@ -189,11 +189,11 @@ def test_a_bug_in_the_writer_is_an_error_for_the_reader_and_no_endless_wait() ->
         assert b"api_error" in client.body
         assert b"a bug" not in client.body
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_closing_cancels_what_is_under_way_and_waits_for_it() -> None:
-    async def story() -> None:
+def test_closing_cancels_the_exchanges_and_waits_for_their_writers() -> None:
+    async def scenario() -> None:
         exchanges: list[Exchange] = []
 
         async def write(exchange: Exchange) -> None:
@@ -208,16 +208,16 @@ def test_closing_cancels_what_is_under_way_and_waits_for_it() -> None:
         await reading
         assert exchanges[0].phase is Phase.CUT
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("finish", [Exchange.end, Exchange.cut])
-def test_what_is_over_stays_as_it_is(finish: Callable[[Exchange], None]) -> None:
-    async def story() -> None:
+@pytest.mark.parametrize("finish", [Exchange.complete, Exchange.cut])
+def test_an_exchange_that_is_over_can_not_be_cut(finish: Callable[[Exchange], None]) -> None:
+    async def scenario() -> None:
         exchange = Exchange()
         finish(exchange)
         phase = exchange.phase
         exchange.cut()
         assert exchange.phase is phase
 
-    asyncio.run(story())
+    asyncio.run(scenario())

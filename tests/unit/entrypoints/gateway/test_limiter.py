@@ -1,4 +1,4 @@
-"""Slots at the providers, and who gets the next one."""
+"""The limit on concurrent calls, and who gets the next slot."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import asyncio
 import pytest
 
 from orchestrator.domain import errors
-from orchestrator.entrypoints.api.gateway.board import Board
 from orchestrator.entrypoints.api.gateway.limiter import Limiter
+from orchestrator.entrypoints.api.gateway.metrics import GatewayMetrics
 
 
 class Crowd:
-    """Callers who hold their slot until told otherwise."""
+    """Callers who hold their slot until they are released."""
 
     def __init__(self, slots: int, wait_s: float = 30) -> None:
-        self.board = Board()
+        self.metrics = GatewayMetrics()
         self.served: list[str] = []
         self.release = asyncio.Semaphore(0)
-        self._limiter = Limiter(slots, wait_s, self.board)
+        self._limiter = Limiter(slots, wait_s, self.metrics)
 
     async def arrive(self, name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(self._call(name))
@@ -31,8 +31,8 @@ class Crowd:
             await self.release.acquire()
 
 
-def test_slots_go_around_the_users() -> None:
-    async def story() -> list[str]:
+def test_users_get_slots_in_turn() -> None:
+    async def scenario() -> list[str]:
         crowd = Crowd(1)
         tasks = [await crowd.arrive(name) for name in ("a1", "a2", "a3", "b1", "c1")]
         for _ in tasks:
@@ -40,11 +40,11 @@ def test_slots_go_around_the_users() -> None:
         await asyncio.gather(*tasks)
         return crowd.served
 
-    assert asyncio.run(story()) == ["a1", "a2", "b1", "c1", "a3"]
+    assert asyncio.run(scenario()) == ["a1", "a2", "b1", "c1", "a3"]
 
 
-def test_who_gives_up_leaves_the_queue_and_no_slot_is_lost() -> None:
-    async def story() -> list[str]:
+def test_a_caller_that_gives_up_leaves_the_queue_and_no_slot_is_lost() -> None:
+    async def scenario() -> list[str]:
         crowd = Crowd(1)
         first, second, third = [await crowd.arrive(name) for name in ("a1", "a2", "b1")]
         second.cancel()
@@ -58,28 +58,28 @@ def test_who_gives_up_leaves_the_queue_and_no_slot_is_lost() -> None:
         await last
         return crowd.served
 
-    assert asyncio.run(story()) == ["a1", "b1", "a3"]
+    assert asyncio.run(scenario()) == ["a1", "b1", "a3"]
 
 
-def test_one_who_is_cancelled_in_the_moment_of_its_turn_hands_it_on() -> None:
-    async def story() -> list[str]:
+def test_a_caller_cancelled_at_the_moment_of_its_turn_passes_the_slot_on() -> None:
+    async def scenario() -> list[str]:
         crowd = Crowd(1)
         first, second, third = [await crowd.arrive(name) for name in ("a1", "b1", "c1")]
         crowd.release.release()
-        await first  # its slot has been handed to b1, who doesn't know yet
+        await first  # its slot was handed to b1, which hasn't run since
         second.cancel()
         await asyncio.gather(second, return_exceptions=True)
         crowd.release.release()
         await third
         return crowd.served
 
-    served = asyncio.run(story())
+    served = asyncio.run(scenario())
     assert served[0] == "a1"
     assert served[-1] == "c1"
 
 
 def test_a_wait_has_an_end() -> None:
-    async def story() -> float | None:
+    async def scenario() -> float | None:
         crowd = Crowd(1, wait_s=0.01)
         first = await crowd.arrive("a1")
         late = await crowd.arrive("b1")
@@ -88,6 +88,6 @@ def test_a_wait_has_an_end() -> None:
         assert caught.value.code == "gateway_busy"
         crowd.release.release()
         await first
-        return crowd.board.registry.get_sample_value("spawn_llm_queue_length")
+        return crowd.metrics.registry.get_sample_value("spawn_llm_queue_length")
 
-    assert asyncio.run(story()) == 0
+    assert asyncio.run(scenario()) == 0

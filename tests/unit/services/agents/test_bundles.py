@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from orchestrator.contract.bundles import PACKED_MAX_BYTES
 from orchestrator.domain import errors
 from orchestrator.domain.ids import SandboxId, Sha256
-from orchestrator.domain.sessions import bundles
 from orchestrator.domain.sessions.session import Session
 from orchestrator.services.agents import access
 from orchestrator.services.agents.bundles import bundle_for, keep_bundle
@@ -14,8 +14,8 @@ from tests.unit.services.world import RaceToWrite, World, bundle_of, digest_of
 
 
 def test_the_agent_fetches_the_bundle_of_its_session(world: World) -> None:
-    world.host()
-    session = world.ask()
+    world.add_host()
+    session = world.create_session()
     template = world.catalog.get("kanban")
     assert template is not None
     digest, data = bundle_for(world.deps, session, SandboxId("sbx_any"))
@@ -27,7 +27,7 @@ def test_an_app_that_is_to_be_generated_has_no_bundle_yet(world: World, session:
         bundle_for(world.deps, session, SandboxId("sbx_any"))
 
 
-def test_uploads_become_versions_and_the_newest_is_what_recovery_starts(
+def test_uploads_become_versions_and_recovery_starts_the_newest(
     world: World, session: Session
 ) -> None:
     for number, text in enumerate(("one", "two"), start=1):
@@ -43,9 +43,9 @@ def test_uploads_become_versions_and_the_newest_is_what_recovery_starts(
         assert world.bundles.get(digest_of(data)) == data
 
 
-def test_an_upload_that_loses_a_race_counts_all_the_same(world: World, session: Session) -> None:
+def test_an_upload_that_loses_a_race_still_counts(world: World, session: Session) -> None:
     world.store = RaceToWrite(world.store, times=2)
-    world.keep(session, data := bundle_of())
+    world.upload_bundle(session, data := bundle_of())
     assert world.session(session).bundle == digest_of(data)
 
 
@@ -61,9 +61,9 @@ def test_a_repeated_upload_is_the_same_version(world: World, session: Session) -
 def test_an_upload_that_was_cut_short_is_completed_by_its_repetition(
     world: World, session: Session
 ) -> None:
-    world.keep(session, data := bundle_of())
-    world.save(session, bundle=None)  # as if we had died between record and session
-    world.keep(session, data)
+    world.upload_bundle(session, data := bundle_of())
+    world.save(session, bundle=None)  # as if we had died before the session was saved
+    world.upload_bundle(session, data)
     assert world.session(session).bundle == digest_of(data)
 
 
@@ -87,17 +87,17 @@ def test_an_upload_that_is_no_bundle_is_refused(
 
 
 def test_an_upload_that_is_too_large_is_refused(world: World, session: Session) -> None:
-    data = bytes(bundles.PACKED_MAX_BYTES + 1)
+    data = bytes(PACKED_MAX_BYTES + 1)
     with pytest.raises(errors.TooLarge) as caught:
         keep_bundle(world.deps, session, data, Sha256("0" * 64))
-    assert caught.value.detail["limit_bytes"] == bundles.PACKED_MAX_BYTES
+    assert caught.value.detail["limit_bytes"] == PACKED_MAX_BYTES
 
 
-def test_what_never_was_healthy_is_kept_for_its_owner_and_never_started(
+def test_an_unhealthy_version_is_kept_for_its_owner_and_never_started(
     world: World, session: Session
 ) -> None:
     data = bundle_of("<h1>broken</h1>")
-    found = access.authorize(world.deps, world.token(session))
-    record = keep_bundle(world.deps, found, data, digest_of(data), healthy=False)
+    authorized = access.authorize(world.deps, world.token(session))
+    record = keep_bundle(world.deps, authorized, data, digest_of(data), healthy=False)
     assert world.store.bundles.list(session.id) == [record]
     assert world.session(session).bundle is None

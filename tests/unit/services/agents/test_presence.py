@@ -1,4 +1,4 @@
-"""Silence means something only while somebody listens."""
+"""An agent's silence counts only while spawn-api listens."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from tests.unit.services.world import World
 
 
 def test_silence_counts_from_the_start_of_the_process_that_listens(world: World) -> None:
-    ears = presence.Ears(since=world.clock.now())
-    presence.listening(world.deps, "first")
-    began = ears.heard_since(world.deps)
+    watch = presence.ListenerWatch(since=world.clock.now())
+    presence.renew_presence(world.deps, "first")
+    since = watch.heard_since(world.deps)
     world.clock.advance(5)
-    presence.listening(world.deps, "first")
-    assert ears.heard_since(world.deps) == began
+    presence.renew_presence(world.deps, "first")
+    assert watch.heard_since(world.deps) == since
 
 
-def test_while_nobody_listens_no_agent_is_silent(world: World) -> None:
-    ears = presence.Ears(since=world.clock.now())
-    presence.listening(world.deps, "first")
-    ears.heard_since(world.deps)
+def test_while_nobody_listens_no_silence_counts(world: World) -> None:
+    watch = presence.ListenerWatch(since=world.clock.now())
+    presence.renew_presence(world.deps, "first")
+    watch.heard_since(world.deps)
     world.clock.advance(300)
-    assert ears.heard_since(world.deps) == world.clock.now()
+    assert watch.heard_since(world.deps) == world.clock.now()
 
 
-def test_a_restarted_process_gives_the_agents_their_time(world: World) -> None:
-    ears = presence.Ears(since=world.clock.now())
-    presence.listening(world.deps, "first")
-    ears.heard_since(world.deps)
+def test_after_a_restart_the_agents_get_time_to_call(world: World) -> None:
+    watch = presence.ListenerWatch(since=world.clock.now())
+    presence.renew_presence(world.deps, "first")
+    watch.heard_since(world.deps)
     world.clock.advance(20)
-    presence.listening(world.deps, "second")
-    assert ears.heard_since(world.deps) == world.clock.now()
+    presence.renew_presence(world.deps, "second")
+    assert watch.heard_since(world.deps) == world.clock.now()

@@ -1,4 +1,4 @@
-"""Usage, read from an answer's bytes as they pass."""
+"""Token counts, read from an answer's bytes while they pass."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from orchestrator.domain.llm import requests
 from orchestrator.domain.llm.pricing import TokenCounts
-from orchestrator.domain.llm.requests import Ask
-from orchestrator.services.llm.metering import BodyMeter, StreamMeter, unknown
+from orchestrator.domain.llm.requests import ModelRequest
+from orchestrator.services.llm.metering import BodyMeter, StreamMeter, worst_case
 
 
-def asked(**fields: Any) -> Ask:
+def make_request(**fields: Any) -> ModelRequest:
     body = {
         "model": "m",
         "max_tokens": 100,
@@ -23,7 +23,7 @@ def asked(**fields: Any) -> Ask:
         "messages": [{"role": "user", "content": "Hi"}],
         **fields,
     }
-    return requests.read(json.dumps(body).encode())
+    return requests.parse(json.dumps(body).encode())
 
 
 def frame(kind: str, **fields: Any) -> bytes:
@@ -47,10 +47,10 @@ END = frame("message_delta", delta={}, usage={"output_tokens": 9, "input_tokens"
 STOP = frame("message_stop")
 
 
-def metered(raw: bytes, ask: Ask, step: int = 10_000) -> tuple[TokenCounts, bool]:
-    meter = StreamMeter(ask)
-    for begin in range(0, len(raw), step):
-        meter.feed(raw[begin : begin + step])
+def meter_stream(raw: bytes, request: ModelRequest, step: int = 10_000) -> tuple[TokenCounts, bool]:
+    meter = StreamMeter(request)
+    for start in range(0, len(raw), step):
+        meter.feed(raw[start : start + step])
     result = meter.result()
     return result.counts, result.whole
 
@@ -58,33 +58,35 @@ def metered(raw: bytes, ask: Ask, step: int = 10_000) -> tuple[TokenCounts, bool
 @given(st.integers(1, 200))
 def test_a_stream_is_read_however_it_is_cut_into_chunks(step: int) -> None:
     raw = START + frame("ping") + PIECE + END + STOP
-    counts, whole = metered(raw, asked(), step)
+    counts, whole = meter_stream(raw, make_request(), step)
     assert whole
     assert counts == TokenCounts(
         input=20, output=9, cache_write_5m=40, cache_write_1h=10, cache_read=5
     )
 
 
-def test_of_a_stream_that_broke_off_as_much_output_counts_as_was_said() -> None:
-    counts, whole = metered(START + PIECE, asked())
+def test_a_stream_that_broke_off_counts_what_was_streamed() -> None:
+    counts, whole = meter_stream(START + PIECE, make_request())
     assert not whole
     assert 30 <= counts.output <= 60
     assert counts.input == 20
-    assert metered(START + PIECE * 50, asked())[0].output == 100
+    assert meter_stream(START + PIECE * 50, make_request())[0].output == 100
 
 
-def test_what_was_never_answered_counts_at_its_worst() -> None:
-    streamed = asked(cache_control={"type": "ephemeral", "ttl": "1h"})
-    assert metered(b"", streamed) == (TokenCounts(cache_write_1h=streamed.input_bound), False)
-    whole = asked(stream=False)
-    assert unknown(whole) == TokenCounts(input=whole.input_bound, output=100)
+def test_a_call_that_was_never_answered_counts_its_worst_case() -> None:
+    streamed = make_request(cache_control={"type": "ephemeral", "ttl": "1h"})
+    assert meter_stream(b"", streamed) == (TokenCounts(cache_write_1h=streamed.input_bound), False)
+    whole = make_request(stream=False)
+    assert worst_case(whole) == TokenCounts(input=whole.input_bound, output=100)
 
 
-def test_cache_writes_that_are_not_told_apart_count_as_dear_as_the_request_allows() -> None:
+def test_cache_writes_without_details_count_at_the_dearest_that_the_request_allows() -> None:
     usage = {"input_tokens": 1, "output_tokens": 2, "cache_creation_input_tokens": 30}
     body = json.dumps({"type": "message", "usage": usage}).encode()
     for ttl, counted in (("5m", (30, 0)), ("1h", (0, 30))):
-        meter = BodyMeter(asked(stream=False, cache_control={"type": "ephemeral", "ttl": ttl}))
+        meter = BodyMeter(
+            make_request(stream=False, cache_control={"type": "ephemeral", "ttl": ttl})
+        )
         meter.feed(body[:9])
         meter.feed(body[9:])
         result = meter.result()
@@ -93,14 +95,14 @@ def test_cache_writes_that_are_not_told_apart_count_as_dear_as_the_request_allow
 
 
 @pytest.mark.parametrize("raw", [b"", b"{", b"[1]", b'{"usage": 5}'])
-def test_a_body_without_usage_counts_at_its_worst(raw: bytes) -> None:
-    ask = asked(stream=False)
-    meter = BodyMeter(ask)
+def test_a_body_without_usage_counts_its_worst_case(raw: bytes) -> None:
+    request = make_request(stream=False)
+    meter = BodyMeter(request)
     meter.feed(raw)
-    assert meter.result().counts == unknown(ask)
+    assert meter.result().counts == worst_case(request)
 
 
-def test_nonsense_in_a_stream_is_passed_over() -> None:
+def test_nonsense_in_a_stream_is_ignored() -> None:
     raw = b"data: {message_start\n" + b'data: {"type":"message_delta","usage":[]}\n' + START
-    counts, _ = metered(raw + END + STOP, asked())
+    counts, _ = meter_stream(raw + END + STOP, make_request())
     assert counts.output == 9

@@ -1,4 +1,4 @@
-"""Answers of an OpenAI-compatible endpoint, as the Messages API gives them."""
+"""Answers of an OpenAI-compatible endpoint, translated for the Messages API."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ def chunk(finish: str | None = None, **delta: Any) -> Json:
 
 def events(*chunks: Json) -> list[Json]:
     translator = StreamTranslator(ESTIMATE)
-    made = [event for one in chunks for event in translator.feed(one)]
-    return made + list(translator.finish())
+    fed = [event for chunk in chunks for event in translator.feed(chunk)]
+    return fed + list(translator.finish())
 
 
-def completion(finish: str = "stop", usage: Json | None = USAGE, **said: Any) -> Json:
-    choice = {"index": 0, "message": {"role": "assistant", **said}, "finish_reason": finish}
+def completion(finish: str = "stop", usage: Json | None = USAGE, **message: Any) -> Json:
+    choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": finish}
     return {"id": "c1", "model": "gpt-x", "choices": [choice], "usage": usage}
 
 
-def assembled(made: list[Json]) -> list[Json]:
-    """The content that a client puts together; fails on what the grammar of a stream forbids."""
+def assemble(stream: list[Json]) -> list[Json]:
+    """The content that a client assembles. Fails if the events violate the stream's grammar."""
     content: list[Json] = []
     open_block = False
-    for event in made:
+    for event in stream:
         if event["type"] == "content_block_start":
             assert not open_block
             assert event["index"] == len(content)
@@ -75,15 +75,15 @@ def assembled(made: list[Json]) -> list[Json]:
     return content
 
 
-def test_words_become_a_text_block_and_usage_comes_at_the_end() -> None:
-    made = events(
+def test_text_becomes_a_block_and_usage_comes_at_the_end() -> None:
+    stream = events(
         chunk(role="assistant", content=""),
         chunk(content="Hel"),
         chunk(content="lo"),
         chunk("stop"),
         {"id": "c1", "choices": [], "usage": USAGE},
     )
-    assert [event["type"] for event in made] == [
+    assert [event["type"] for event in stream] == [
         "message_start",
         "content_block_start",
         "content_block_delta",
@@ -92,9 +92,9 @@ def test_words_become_a_text_block_and_usage_comes_at_the_end() -> None:
         "message_delta",
         "message_stop",
     ]
-    assert made[0]["message"]["model"] == "gpt-x"
-    assert made[-2]["delta"] == {"stop_reason": "end_turn", "stop_sequence": None}
-    assert made[-2]["usage"] == {
+    assert stream[0]["message"]["model"] == "gpt-x"
+    assert stream[-2]["delta"] == {"stop_reason": "end_turn", "stop_sequence": None}
+    assert stream[-2]["usage"] == {
         "input_tokens": 20,
         "cache_read_input_tokens": 10,
         "cache_creation_input_tokens": 0,
@@ -102,8 +102,8 @@ def test_words_become_a_text_block_and_usage_comes_at_the_end() -> None:
     }
 
 
-def test_several_tool_calls_after_words_become_blocks_one_after_the_other() -> None:
-    made = events(
+def test_several_tool_calls_after_text_become_blocks_one_after_the_other() -> None:
+    stream = events(
         chunk(content="Now."),
         chunk(tool_calls=[call(0, "", id="call_a", name="write")]),
         chunk(tool_calls=[call(0, '{"path"')]),
@@ -111,12 +111,12 @@ def test_several_tool_calls_after_words_become_blocks_one_after_the_other() -> N
         chunk(tool_calls=[call(1, "", id="call_b", name="list")]),
         chunk("tool_calls"),
     )
-    assert assembled(made) == [
+    assert assemble(stream) == [
         {"type": "text", "text": "Now."},
         {"type": "tool_use", "id": "call_a", "name": "write", "input": {"path": "x"}},
         {"type": "tool_use", "id": "call_b", "name": "list", "input": {}},
     ]
-    assert made[-2]["delta"]["stop_reason"] == "tool_use"
+    assert stream[-2]["delta"]["stop_reason"] == "tool_use"
 
 
 @pytest.mark.parametrize(
@@ -125,37 +125,39 @@ def test_several_tool_calls_after_words_become_blocks_one_after_the_other() -> N
 )
 def test_the_reason_to_stop_is_translated(finish: str, reason: str) -> None:
     assert events(chunk(finish, content="x"))[-2]["delta"]["stop_reason"] == reason
-    assert openai_answer.message_of(completion(finish), ESTIMATE)["stop_reason"] == reason
+    assert openai_answer.translate_completion(completion(finish), ESTIMATE)["stop_reason"] == reason
 
 
-def test_calls_are_to_be_run_also_where_a_server_stops_plainly_after_them() -> None:
+def test_tool_calls_count_even_if_the_server_ends_with_stop() -> None:
     streamed = events(chunk("stop", tool_calls=[call(0, "{}", id="a", name="f")]))
     assert streamed[-2]["delta"]["stop_reason"] == "tool_use"
 
 
-def test_a_refusal_is_a_refusal() -> None:
-    made = events(chunk("stop", refusal="I can't."))
-    assert made[-2]["delta"]["stop_reason"] == "refusal"
-    assert assembled(made) == [{"type": "text", "text": "I can't."}]
-    whole = openai_answer.message_of(completion(content=None, refusal="I can't."), ESTIMATE)
-    assert (whole["stop_reason"], whole["content"]) == ("refusal", assembled(made))
+def test_a_refusal_stays_a_refusal() -> None:
+    stream = events(chunk("stop", refusal="I can't."))
+    assert stream[-2]["delta"]["stop_reason"] == "refusal"
+    assert assemble(stream) == [{"type": "text", "text": "I can't."}]
+    whole = openai_answer.translate_completion(
+        completion(content=None, refusal="I can't."), ESTIMATE
+    )
+    assert (whole["stop_reason"], whole["content"]) == ("refusal", assemble(stream))
 
 
-def test_an_endpoint_that_tells_no_usage_is_charged_by_the_byte() -> None:
+def test_without_reported_usage_every_streamed_byte_counts_as_a_token() -> None:
     usage = events(chunk("stop", content="é!"))[-2]["usage"]
     assert usage == {"input_tokens": 100, "output_tokens": 3}
-    whole = openai_answer.message_of(completion(usage=None, content="x"), ESTIMATE)
+    whole = openai_answer.translate_completion(completion(usage=None, content="x"), ESTIMATE)
     assert whole["usage"] == {"input_tokens": 100, "output_tokens": 50}
 
 
-def test_a_stream_that_is_not_at_its_end_has_broken_off() -> None:
+def test_a_stream_without_an_end_has_broken_off() -> None:
     with pytest.raises(errors.Temporary, match="broke off"):
         events(chunk(content="Hel"))
     with pytest.raises(errors.Temporary, match="no room"):
         events(chunk(content="Hel"), {"error": {"message": "no room"}})
 
 
-def test_calls_whose_pieces_are_mixed_are_refused_and_not_garbled() -> None:
+def test_mixed_pieces_of_tool_calls_are_refused() -> None:
     with pytest.raises(errors.Temporary, match="mixes"):
         events(
             chunk(tool_calls=[call(0, "{", id="a", name="f")]),
@@ -169,7 +171,7 @@ def test_a_whole_answer_is_translated() -> None:
         {"id": "call_a", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}},
         {"id": "call_b", "type": "function", "function": {"name": "g", "arguments": '{"a'}},
     ]
-    whole = openai_answer.message_of(
+    whole = openai_answer.translate_completion(
         completion("tool_calls", content="Now.", tool_calls=calls), ESTIMATE
     )
     assert whole["content"] == [
@@ -179,7 +181,7 @@ def test_a_whole_answer_is_translated() -> None:
     ]
     assert whole["stop_reason"] == "tool_use"
     with pytest.raises(errors.Temporary):
-        openai_answer.message_of({"choices": []}, ESTIMATE)
+        openai_answer.translate_completion({"choices": []}, ESTIMATE)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +196,7 @@ def test_a_whole_answer_is_translated() -> None:
 def test_errors_have_the_shape_of_the_messages_api(
     status: int, body: object, kind: str, message: str
 ) -> None:
-    assert openai_answer.error_of(status, body) == {
+    assert openai_answer.translate_error(status, body) == {
         "type": "error",
         "error": {"type": kind, "message": message},
     }
@@ -209,23 +211,27 @@ arguments = st.dictionaries(st.text(), st.text() | st.integers())
     inputs=st.lists(arguments),
     cuts=st.lists(st.integers(1, 5), min_size=1),
 )
-def test_however_a_stream_is_cut_it_says_what_the_whole_answer_says(
+def test_a_stream_cut_anywhere_equals_the_whole_answer(
     text: list[str], inputs: list[Json], cuts: list[int]
 ) -> None:
-    encoded = [json.dumps(one) for one in inputs]
+    encoded = [json.dumps(tool_input) for tool_input in inputs]
     calls = [
-        {"id": f"c{at}", "type": "function", "function": {"name": f"f{at}", "arguments": said}}
-        for at, said in enumerate(encoded)
+        {
+            "id": f"c{index}",
+            "type": "function",
+            "function": {"name": f"f{index}", "arguments": encoded_input},
+        }
+        for index, encoded_input in enumerate(encoded)
     ]
-    whole = openai_answer.message_of(
+    whole = openai_answer.translate_completion(
         completion(content="".join(text) or None, tool_calls=calls), ESTIMATE
     )
     chunks = [chunk(content=piece) for piece in text]
-    for at, said in enumerate(encoded):
-        chunks.append(chunk(tool_calls=[call(at, "", id=f"c{at}", name=f"f{at}")]))
-        step = cuts[at % len(cuts)]
+    for index, arguments_text in enumerate(encoded):
+        chunks.append(chunk(tool_calls=[call(index, "", id=f"c{index}", name=f"f{index}")]))
+        step = cuts[index % len(cuts)]
         chunks += [
-            chunk(tool_calls=[call(at, said[begin : begin + step])])
-            for begin in range(0, len(said), step)
+            chunk(tool_calls=[call(index, arguments_text[start : start + step])])
+            for start in range(0, len(arguments_text), step)
         ]
-    assert assembled(events(*chunks, chunk("stop"))) == whole["content"]
+    assert assemble(events(*chunks, chunk("stop"))) == whole["content"]

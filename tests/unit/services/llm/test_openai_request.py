@@ -1,4 +1,4 @@
-"""Requests of the Messages API, said to an OpenAI-compatible endpoint."""
+"""Requests of the Messages API, translated for an OpenAI-compatible endpoint."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ TOOL = {
 }
 
 
-def translated(**fields: Any) -> dict[str, Any]:
+def translate(**fields: Any) -> dict[str, Any]:
     body = {"model": "claude-x", "max_tokens": 50, "messages": [HELLO], **fields}
     return openai_request.translate(body, model="gpt-x", limit_field="max_completion_tokens")
 
 
-def messages(*told: dict[str, Any]) -> list[dict[str, Any]]:
-    made: list[dict[str, Any]] = translated(messages=list(told))["messages"]
-    return made
+def translate_messages(*messages: dict[str, Any]) -> list[dict[str, Any]]:
+    translation: list[dict[str, Any]] = translate(messages=list(messages))["messages"]
+    return translation
 
 
-def test_a_plain_request_keeps_its_words_and_its_limit() -> None:
-    assert translated(
+def test_a_plain_request_keeps_its_text_and_its_limit() -> None:
+    assert translate(
         system="Be brief.", temperature=0.5, top_k=5, stop_sequences=["END"], metadata={}
     ) == {
         "model": "gpt-x",
@@ -43,13 +43,13 @@ def test_a_plain_request_keeps_its_words_and_its_limit() -> None:
 
 
 def test_a_stream_asks_for_its_usage() -> None:
-    assert translated(stream=True)["stream_options"] == {"include_usage": True}
+    assert translate(stream=True)["stream_options"] == {"include_usage": True}
 
 
 def test_the_limit_has_the_name_that_the_endpoint_knows() -> None:
     body = {"max_tokens": 7, "messages": [HELLO]}
-    made = openai_request.translate(body, model="m", limit_field="max_tokens")
-    assert made["max_tokens"] == 7
+    request = openai_request.translate(body, model="m", limit_field="max_tokens")
+    assert request["max_tokens"] == 7
 
 
 def test_a_system_prompt_in_blocks_is_joined_and_loses_its_cache_marks() -> None:
@@ -57,11 +57,11 @@ def test_a_system_prompt_in_blocks_is_joined_and_loses_its_cache_marks() -> None
         {"type": "text", "text": "One.", "cache_control": {"type": "ephemeral"}},
         {"type": "text", "text": "Two."},
     ]
-    assert translated(system=blocks)["messages"][0] == {"role": "system", "content": "One.\nTwo."}
+    assert translate(system=blocks)["messages"][0] == {"role": "system", "content": "One.\nTwo."}
 
 
 def test_a_conversation_with_tools_keeps_calls_results_and_their_order() -> None:
-    said = [
+    answer = [
         {"type": "thinking", "thinking": "Hm.", "signature": "x"},
         {"type": "text", "text": "I'll write it."},
         {"type": "tool_use", "id": "toolu_1", "name": "write_file", "input": {"path": "é"}},
@@ -77,8 +77,8 @@ def test_a_conversation_with_tools_keeps_calls_results_and_their_order() -> None
             "content": [{"type": "text", "text": "no"}, {"type": "text", "text": "path"}],
         },
     ]
-    assistant, first, second, user = messages(
-        {"role": "assistant", "content": said}, {"role": "user", "content": results}
+    assistant, first, second, user = translate_messages(
+        {"role": "assistant", "content": answer}, {"role": "user", "content": results}
     )
     assert assistant["content"] == "I'll write it."
     assert [call["id"] for call in assistant["tool_calls"]] == ["toolu_1", "toolu_2"]
@@ -89,10 +89,10 @@ def test_a_conversation_with_tools_keeps_calls_results_and_their_order() -> None
     assert user == {"role": "user", "content": "And now?"}
 
 
-def test_a_call_without_words_has_no_content() -> None:
+def test_a_tool_call_without_text_has_no_content() -> None:
     call = {"type": "tool_use", "id": "t", "name": "n", "input": {}}
-    (made,) = messages({"role": "assistant", "content": [call]})
-    assert made["content"] is None
+    (message,) = translate_messages({"role": "assistant", "content": [call]})
+    assert message["content"] is None
 
 
 def test_images_are_passed_as_links() -> None:
@@ -103,8 +103,8 @@ def test_images_are_passed_as_links() -> None:
         {"type": "image", "source": {"type": "url", "url": "https://example.org/a.png"}},
         {"type": "document", "source": {"type": "text", "data": "notes"}},
     ]
-    (made,) = messages({"role": "user", "content": blocks})
-    assert made["content"] == [
+    (message,) = translate_messages({"role": "user", "content": blocks})
+    assert message["content"] == [
         {"type": "text", "text": "Like this:"},
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}},
         {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}},
@@ -113,7 +113,7 @@ def test_images_are_passed_as_links() -> None:
 
 
 @pytest.mark.parametrize(
-    ("choice", "made"),
+    ("choice", "expected"),
     [
         (None, {}),
         ({"type": "auto"}, {"tool_choice": "auto"}),
@@ -128,24 +128,24 @@ def test_images_are_passed_as_links() -> None:
         ),
     ],
 )
-def test_tools_and_their_choice_are_translated(
-    choice: dict[str, Any] | None, made: dict[str, Any]
+def test_tools_and_their_choice_are_translate(
+    choice: dict[str, Any] | None, expected: dict[str, Any]
 ) -> None:
-    said = translated(tools=[TOOL], **({"tool_choice": choice} if choice else {}))
+    request = translate(tools=[TOOL], **({"tool_choice": choice} if choice else {}))
     function = {
         "name": "write_file",
         "description": "Write it.",
         "parameters": TOOL["input_schema"],
     }
-    assert said["tools"] == [{"type": "function", "function": function}]
+    assert request["tools"] == [{"type": "function", "function": function}]
     assert {
-        name: said[name] for name in ("tool_choice", "parallel_tool_calls") if name in said
-    } == made
+        name: request[name] for name in ("tool_choice", "parallel_tool_calls") if name in request
+    } == expected
 
 
-def test_an_output_format_is_translated() -> None:
+def test_an_output_format_is_translate() -> None:
     shape = {"type": "json_schema", "schema": {"type": "object"}}
-    assert translated(output_config={"format": shape})["response_format"] == {
+    assert translate(output_config={"format": shape})["response_format"] == {
         "type": "json_schema",
         "json_schema": {"name": "answer", "schema": {"type": "object"}, "strict": True},
     }
@@ -177,16 +177,16 @@ PICTURE = {"type": "image", "source": {"type": "file", "file_id": "f"}}
         {"output_config": {"format": {"type": "grammar"}}},
     ],
 )
-def test_what_would_lose_its_meaning_is_refused(fields: dict[str, Any]) -> None:
+def test_a_feature_that_can_not_be_translated_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(errors.InvalidInput) as caught:
-        translated(**fields)
+        translate(**fields)
     assert caught.value.code == "untranslatable"
 
 
 @given(st.lists(st.text(), min_size=1))
-def test_no_word_of_a_conversation_is_lost(words: list[str]) -> None:
-    told = [
-        {"role": ("user", "assistant")[at % 2], "content": [{"type": "text", "text": word}]}
-        for at, word in enumerate(words)
+def test_no_text_of_a_conversation_is_lost(words: list[str]) -> None:
+    conversation = [
+        {"role": ("user", "assistant")[index % 2], "content": [{"type": "text", "text": word}]}
+        for index, word in enumerate(words)
     ]
-    assert [one["content"] or "" for one in messages(*told)] == words
+    assert [message["content"] or "" for message in translate_messages(*conversation)] == words

@@ -1,4 +1,4 @@
-"""Credentials: shown once, kept as a hash, gone when revoked."""
+"""API keys are shown once, kept as a hash, and useless once revoked."""
 
 from __future__ import annotations
 
@@ -11,24 +11,28 @@ from orchestrator.services.people import keys
 from tests.unit.services.world import World
 
 
-def test_a_key_says_who_its_bearer_is(world: World) -> None:
-    made = keys.create(world.deps, " laptop ", Tier.PRO, Role.USER)
-    who = keys.who(world.deps, made.secret)
-    assert (who.user_id, who.tier, who.role) == (made.key.user_id, Tier.PRO, Role.USER)
-    assert made.key.name == "laptop"
+def test_a_key_identifies_its_user(world: World) -> None:
+    new = keys.create(world.deps, " laptop ", Tier.PRO, Role.USER)
+    principal = keys.identify(world.deps, new.secret)
+    assert (principal.user_id, principal.tier, principal.role) == (
+        new.key.user_id,
+        Tier.PRO,
+        Role.USER,
+    )
+    assert new.key.name == "laptop"
 
 
 def test_the_secret_of_a_key_is_kept_nowhere(world: World) -> None:
-    made = keys.create(world.deps, "laptop", Tier.PRO, Role.USER)
+    new = keys.create(world.deps, "laptop", Tier.PRO, Role.USER)
     (stored,) = world.store.keys.list()
-    assert made.secret not in repr(stored)
-    assert stored.key_hash == keys.hash_of(made.secret)
+    assert new.secret not in repr(stored)
+    assert stored.key_hash == keys.hash_secret(new.secret)
 
 
 def test_every_key_has_a_user_of_its_own(world: World) -> None:
-    one, two = (keys.create(world.deps, name, Tier.PRO, Role.USER) for name in ("a", "b"))
-    assert one.secret != two.secret
-    assert one.key.user_id != two.key.user_id
+    first, second = (keys.create(world.deps, name, Tier.PRO, Role.USER) for name in ("a", "b"))
+    assert first.secret != second.secret
+    assert first.key.user_id != second.key.user_id
 
 
 @pytest.mark.parametrize("name", ["", "   ", "x" * 61, "a\nb", "a\x1b[31m"])
@@ -45,25 +49,25 @@ def test_two_keys_of_one_name_are_a_conflict(world: World) -> None:
 
 
 def test_a_revoked_key_opens_nothing(world: World) -> None:
-    made = keys.create(world.deps, "laptop", Tier.PRO, Role.USER)
-    world.store.keys.revoke(made.key.id, world.clock.now())
+    new = keys.create(world.deps, "laptop", Tier.PRO, Role.USER)
+    world.store.keys.revoke(new.key.id, world.clock.now())
     with pytest.raises(errors.Unauthorized):
-        keys.who(world.deps, made.secret)
+        keys.identify(world.deps, new.secret)
 
 
-def test_what_is_no_key_opens_nothing(world: World) -> None:
-    made = keys.create(world.deps, "laptop", Tier.PRO, Role.USER)
-    guesses = ["", "spk_", made.secret[:-1], made.secret + "a", made.secret[4:], made.key.key_hash]
+def test_a_wrong_key_opens_nothing(world: World) -> None:
+    new = keys.create(world.deps, "laptop", Tier.PRO, Role.USER)
+    guesses = ["", "spk_", new.secret[:-1], new.secret + "a", new.secret[4:], new.key.key_hash]
     for secret in guesses:
         with pytest.raises(errors.Unauthorized):
-            keys.who(world.deps, secret)
+            keys.identify(world.deps, secret)
 
 
-def test_the_installations_own_key_is_made_known_once(world: World) -> None:
+def test_the_installations_own_key_is_added_once(world: World) -> None:
     secret = keys.make_secret()
     for _ in range(2):
         keys.ensure_operator(world.deps, secret)
-    assert keys.who(world.deps, secret).role is Role.OPERATOR
+    assert keys.identify(world.deps, secret).role is Role.OPERATOR
     assert len(world.store.keys.list()) == 1
 
 
@@ -74,4 +78,4 @@ def test_the_installations_own_key_stays_revoked(world: World) -> None:
     with pytest.raises(errors.Unauthorized, match="was revoked"):
         keys.ensure_operator(world.deps, secret)
     with pytest.raises(errors.Unauthorized):
-        keys.who(world.deps, secret)
+        keys.identify(world.deps, secret)

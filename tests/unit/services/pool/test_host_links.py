@@ -1,4 +1,4 @@
-"""What links say of hosts, and what a doubt, a loss and a return do to them and to sessions."""
+"""Link states: what an outage, a loss and a return do to hosts and their sessions."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.domain.pool.host import Drain, Host, HostState, Reach
+from orchestrator.domain.pool.host import Drain, Host, HostState, LinkState
 from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.sessions.session import SessionState
 from orchestrator.services.pool import host_life, reconcile
-from tests.fakes.fleet import HERE
+from tests.fakes.fleet import REACHABLE
 from tests.fakes.samples import NOW, later
 from tests.unit.services.world import World
 
-AWAY = Reach(up=False, since=NOW, reason="no route to host")
+AWAY = LinkState(up=False, since=NOW, reason="no route to host")
 NEXT = "spawnai/sandbox:next"
 
 
@@ -22,8 +22,8 @@ def stored(world: World, host: Host) -> Host:
     return world.store.hosts.get(host.id)
 
 
-def look(world: World, host: Host, reach: Reach) -> Host:
-    return host_life.look(world.deps, stored(world, host), reach)
+def record(world: World, host: Host, link: LinkState) -> Host:
+    return host_life.record_link_state(world.deps, stored(world, host), link)
 
 
 def admit(world: World, host: Host) -> Host:
@@ -34,105 +34,105 @@ def audited(world: World) -> list[str]:
     return [entry.action for entry in reversed(world.store.audit.list())]
 
 
-# Looks
+# Link states
 
 
-def test_a_host_that_is_as_it_was_is_not_written_at_every_look(world: World) -> None:
-    host = world.host()
+def test_an_unchanged_host_is_not_written_in_every_pass(world: World) -> None:
+    host = world.add_host()
     world.clock.advance(10)
-    look(world, host, HERE)
+    record(world, host, REACHABLE)
     assert stored(world, host) == host
     world.clock.advance(0.1)
-    look(world, host, HERE)
+    record(world, host, REACHABLE)
     assert stored(world, host) == replace(host, seen_at=world.clock.now())
     assert world.events.sent == []
 
 
 def test_a_host_that_does_not_answer_keeps_what_it_has_for_15_seconds(world: World) -> None:
-    host = world.host()
-    ready = world.run(world.ask())
-    assert look(world, host, AWAY).state is HostState.SUSPECT
+    host = world.add_host()
+    ready = world.run_session(world.create_session())
+    assert record(world, host, AWAY).state is HostState.SUSPECT
     assert stored(world, host).reason == "no route to host"
     assert "pool" in world.events.sent
     world.clock.advance(14.9)
-    assert look(world, host, AWAY).state is HostState.SUSPECT
+    assert record(world, host, AWAY).state is HostState.SUSPECT
     assert world.session(ready) == ready
-    assert world.box(world.sandbox_of(ready).id).routed, "its apps go on"
+    assert world.sandbox(world.sandbox_of(ready).id).routed, "its apps go on"
 
 
-def test_a_lost_host_takes_its_sandboxes_with_it_and_its_sessions_are_told(world: World) -> None:
-    host = world.host()
-    ready = world.run(world.ask())
-    warm = world.warm()
-    look(world, host, AWAY)
+def test_a_lost_host_breaks_its_sandboxes_and_wakes_their_sessions(world: World) -> None:
+    host = world.add_host()
+    ready = world.run_session(world.create_session())
+    warm = world.add_warm_sandbox()
+    record(world, host, AWAY)
     world.clock.advance(15)
     world.queue.nudges.clear()
     world.events.sent.clear()
-    after = look(world, host, AWAY)
+    after = record(world, host, AWAY)
     assert (after.state, after.generation) == (HostState.LOST, host.generation + 1)
-    for box in (warm, world.sandbox_of(ready)):
-        assert world.box(box.id).state is SandboxState.BROKEN
-        assert world.box(box.id).reason == f"its host {host.name} was lost"
+    for sandbox in (warm, world.sandbox_of(ready)):
+        assert world.sandbox(sandbox.id).state is SandboxState.BROKEN
+        assert world.sandbox(sandbox.id).reason == f"its host {host.name} was lost"
     assert world.queue.nudged == [ready.id]
     assert "routes" in world.events.sent
     assert audited(world) == ["host_lost"]
 
 
 def test_a_host_that_was_lost_is_swept_before_it_is_up(world: World) -> None:
-    host = world.host()
-    box = world.warm()
-    world.lose(host)
-    assert look(world, host, HERE).state is HostState.JOINING
-    assert world.engine.found.keys() == {box.id}
+    host = world.add_host()
+    sandbox = world.add_warm_sandbox()
+    world.lose_host(host)
+    assert record(world, host, REACHABLE).state is HostState.JOINING
+    assert world.engine.containers_by_sandbox.keys() == {sandbox.id}
     assert admit(world, host).state is HostState.UP
-    assert world.engine.found == {}
+    assert world.engine.containers_by_sandbox == {}
 
 
-def test_a_blink_costs_nothing(world: World) -> None:
-    host = world.host()
-    ready = world.run(world.ask())
-    look(world, host, AWAY)
+def test_a_short_outage_costs_nothing(world: World) -> None:
+    host = world.add_host()
+    ready = world.run_session(world.create_session())
+    record(world, host, AWAY)
     world.clock.advance(10)
-    assert look(world, host, HERE).state is HostState.SUSPECT
+    assert record(world, host, REACHABLE).state is HostState.SUSPECT
     assert admit(world, host).state is HostState.UP
     assert stored(world, host).generation == host.generation
     assert world.session(ready) == ready
     assert world.engine.removed == []
 
 
-def test_what_should_alert_somebody_is_audited_once(world: World) -> None:
-    host = world.host()
+def test_a_reason_for_alarm_is_audited_once(world: World) -> None:
+    host = world.add_host()
     changed = replace(AWAY, code="host_key_changed", reason="its key is another one now")
     for _ in range(5):
-        look(world, host, changed)
+        record(world, host, changed)
         world.clock.advance(1)
     assert audited(world) == ["host_key_changed"]
     assert world.store.audit.list()[0].detail == "its key is another one now"
 
 
-def test_a_look_never_undoes_what_an_operator_did_meanwhile(world: World) -> None:
-    host = world.host()
-    world.store.hosts.change(host.id, lambda found: replace(found, cordoned=True, slots=7))
-    host_life.look(world.deps, host, AWAY)  # with what was read before
+def test_a_link_state_never_undoes_an_operators_change(world: World) -> None:
+    host = world.add_host()
+    world.store.hosts.change(host.id, lambda host: replace(host, cordoned=True, slots=7))
+    host_life.record_link_state(world.deps, host, AWAY)  # with the host as it was before
     after = stored(world, host)
     assert (after.state, after.cordoned, after.slots) == (HostState.SUSPECT, True, 7)
 
 
-def test_a_host_that_was_admitted_during_a_look_is_not_lost_by_it(world: World) -> None:
-    host = world.host()
+def test_a_host_that_was_admitted_meanwhile_is_not_declared_lost(world: World) -> None:
+    host = world.add_host()
     stale = replace(host, state=HostState.SUSPECT, state_since=later(-99))
-    host_life.look(world.deps, stale, replace(AWAY, since=later(-99)))
+    host_life.record_link_state(world.deps, stale, replace(AWAY, since=later(-99)))
     assert stored(world, host) == host
 
 
-@pytest.mark.parametrize("reach", [HERE, AWAY])
+@pytest.mark.parametrize("link", [REACHABLE, AWAY])
 @pytest.mark.parametrize("state", HostState)
-def test_a_host_that_was_removed_during_a_look_is_let_be(
-    world: World, state: HostState, reach: Reach
+def test_a_host_that_was_removed_meanwhile_stays_removed(
+    world: World, state: HostState, link: LinkState
 ) -> None:
-    host = world.host(state=state, seen_at=later(-99), state_since=later(-99))
+    host = world.add_host(state=state, seen_at=later(-99), state_since=later(-99))
     world.store.hosts.remove(host.id)
-    host_life.look(world.deps, host, replace(reach, since=later(-99)))
+    host_life.record_link_state(world.deps, host, replace(link, since=later(-99)))
     assert world.store.hosts.list() == []
 
 
@@ -140,56 +140,56 @@ def test_a_host_that_was_removed_during_a_look_is_let_be(
 
 
 def test_a_ready_session_of_a_lost_host_comes_back_under_its_url(world: World) -> None:
-    lost = world.host()
-    ready = world.run(world.ask())
-    other = world.host(publish_address="10.0.0.2")
-    world.lose(lost)
-    again = world.settle(ready, rounds=3)
-    box = world.sandbox_of(ready)
-    assert (box.host_id, box.slug) == (other.id, ready.slug)
-    assert (again.attempt, again.expires_at) == (1, ready.expires_at)
-    assert world.engine.removed == [], "nobody can be asked there"
+    lost = world.add_host()
+    ready = world.run_session(world.create_session())
+    other = world.add_host(publish_address="10.0.0.2")
+    world.lose_host(lost)
+    session = world.settle(ready, rounds=3)
+    sandbox = world.sandbox_of(ready)
+    assert (sandbox.host_id, sandbox.slug) == (other.id, ready.slug)
+    assert (session.attempt, session.expires_at) == (1, ready.expires_at)
+    assert world.engine.removed == [], "its engine can't be asked"
 
 
-def test_what_was_in_progress_on_a_lost_host_starts_over_as_the_next_attempt(
+def test_a_session_in_progress_on_a_lost_host_starts_its_next_attempt(
     world: World,
 ) -> None:
-    lost = world.host()
-    world.warm()
-    session = world.ask()
+    lost = world.add_host()
+    world.add_warm_sandbox()
+    session = world.create_session()
     world.converge(session)
-    other = world.host(publish_address="10.0.0.2")
-    world.lose(lost)
+    other = world.add_host(publish_address="10.0.0.2")
+    world.lose_host(lost)
     world.settle(session, rounds=4)
-    found = world.session(session)
-    assert (found.state, found.attempt) == (SessionState.PROVISIONING, 2)
+    current = world.session(session)
+    assert (current.state, current.attempt) == (SessionState.PROVISIONING, 2)
     assert world.host_of(session).id == other.id
 
 
-def test_a_loss_that_a_session_was_not_told_of_is_made_up_for(world: World) -> None:
-    host = world.host()
-    ready = world.run(world.ask())
-    world.lose(host)
+def test_a_session_that_missed_the_loss_of_its_host_is_woken_later(world: World) -> None:
+    host = world.add_host()
+    ready = world.run_session(world.create_session())
+    world.lose_host(host)
     world.save(ready, due_at=ready.expires_at)
     world.queue.nudges.clear()
-    reconcile.clear(world.deps)
+    reconcile.clear_loose_ends(world.deps)
     assert world.queue.nudged == [ready.id]
 
 
-def test_a_lateness_that_is_the_hosts_does_not_fail_an_attempt(world: World) -> None:
-    host = world.host()
-    world.warm()
-    session = world.ask()
+def test_a_deadline_does_not_count_while_the_host_is_unreachable(world: World) -> None:
+    host = world.add_host()
+    world.add_warm_sandbox()
+    session = world.create_session()
     world.converge(session)
     world.clock.advance(29)
-    look(world, host, replace(AWAY, since=world.clock.now()))
+    record(world, host, replace(AWAY, since=world.clock.now()))
     world.clock.advance(10)
     world.converge(session)
     assert world.session(session).failure is None
     admit(world, host)
     world.clock.advance(14)
     world.converge(session)
-    assert world.session(session).failure is None, "what was on its way is still arriving"
+    assert world.session(session).failure is None, "reports may still be on their way"
     world.clock.advance(1)
     world.converge(session)
     failure = world.session(session).failure
@@ -197,6 +197,6 @@ def test_a_lateness_that_is_the_hosts_does_not_fail_an_attempt(world: World) -> 
     assert failure.code == "sandbox_not_ready"
 
 
-def test_a_host_that_leaves_is_not_told_apart_by_its_link(world: World) -> None:
-    host = world.host(drain=Drain.LEAVE)
-    assert look(world, host, AWAY).state is HostState.UP
+def test_the_link_of_a_leaving_host_does_not_matter(world: World) -> None:
+    host = world.add_host(drain=Drain.LEAVE)
+    assert record(world, host, AWAY).state is HostState.UP

@@ -1,4 +1,4 @@
-"""What operators do with hosts: adding, cordoning, draining."""
+"""Hosts as operators add, cordon and drain them."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def audited(world: World) -> list[tuple[str, str]]:
 
 
 def test_a_host_that_is_added_joins_and_takes_nothing_yet(world: World) -> None:
-    made = add(world)
-    assert world.store.hosts.by_name("paris-1") == made
-    assert made == Host(
-        id=made.id,
+    host = add(world)
+    assert world.store.hosts.by_name("paris-1") == host
+    assert host == Host(
+        id=host.id,
         name="paris-1",
         docker_url="ssh://root@10.0.0.5:2222",
         publish_address="10.0.0.5",
@@ -64,7 +64,7 @@ def test_a_host_that_is_added_joins_and_takes_nothing_yet(world: World) -> None:
         labels={"gpu": "yes"},
         reason="it was just added",
     )
-    assert not made.open
+    assert not host.accepts_placements
     assert audited(world) == [("host_added", "paris-1")]
     assert world.events.sent == ["pool"]
 
@@ -86,7 +86,7 @@ def test_a_host_that_is_added_joins_and_takes_nothing_yet(world: World) -> None:
     ],
     ids=str,
 )
-def test_what_is_wrong_with_a_host_is_named_and_nothing_is_half_added(
+def test_a_wrong_field_is_named_and_no_host_is_added(
     world: World, changes: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(errors.InvalidInput) as caught:
@@ -97,7 +97,7 @@ def test_what_is_wrong_with_a_host_is_named_and_nothing_is_half_added(
 
 
 @pytest.mark.parametrize(
-    ("changes", "code", "said"),
+    ("changes", "code", "message"),
     [
         ({"name": "paris-1"}, "host_exists", "named paris-1"),
         ({"address": "ssh://root@10.0.0.5:2222"}, "host_exists", "as paris-1"),
@@ -106,8 +106,8 @@ def test_what_is_wrong_with_a_host_is_named_and_nothing_is_half_added(
     ],
     ids=str,
 )
-def test_a_host_is_not_added_twice_whatever_it_is_called(
-    world: World, changes: dict[str, Any], code: str, said: str
+def test_a_host_is_not_added_twice_under_another_name(
+    world: World, changes: dict[str, Any], code: str, message: str
 ) -> None:
     first = add(world)
     other = {
@@ -116,14 +116,14 @@ def test_a_host_is_not_added_twice_whatever_it_is_called(
         "publish_address": "10.0.0.6",
         "machine_id": "e" * 32,
     }
-    with pytest.raises(errors.Conflict, match=said) as caught:
+    with pytest.raises(errors.Conflict, match=message) as caught:
         add(world, **{**other, **changes})
     assert caught.value.code == code
     assert world.store.hosts.list() == [first]
     assert add(world, **other).name == "berlin-1"
 
 
-def test_a_host_that_nobody_knows_is_said_with_those_that_there_are(world: World) -> None:
+def test_the_error_for_an_unknown_host_lists_the_existing_ones(world: World) -> None:
     with pytest.raises(errors.NotFound, match="there are: none"):
         hosts.find(world.deps, "paris-1")
     add(world)
@@ -133,7 +133,7 @@ def test_a_host_that_nobody_knows_is_said_with_those_that_there_are(world: World
 
 
 @pytest.mark.parametrize(
-    "act",
+    "call",
     [
         lambda deps: hosts.cordon(deps, OPERATOR, "nobody", cordoned=True),
         lambda deps: hosts.drain(deps, OPERATOR, "nobody", Drain.WAIT),
@@ -141,26 +141,24 @@ def test_a_host_that_nobody_knows_is_said_with_those_that_there_are(world: World
     ],
     ids=["cordon", "drain", "remove"],
 )
-def test_nothing_is_done_to_a_host_that_nobody_knows(
-    world: World, act: Callable[[Any], object]
-) -> None:
+def test_an_unknown_host_can_not_be_changed(world: World, call: Callable[[Any], object]) -> None:
     with pytest.raises(errors.NotFound):
-        act(world.deps)
+        call(world.deps)
 
 
 # Cordon and drain
 
 
 def test_a_cordoned_host_keeps_what_it_has_and_gets_nothing_new(world: World) -> None:
-    host = world.host()
-    ready = world.run(world.ask())
-    warm = world.warm()
+    host = world.add_host()
+    ready = world.run_session(world.create_session())
+    warm = world.add_warm_sandbox()
     assert hosts.cordon(world.deps, OPERATOR, host.name, cordoned=True).cordoned
-    waiting = world.ask()
+    waiting = world.create_session()
     world.converge(waiting)
     assert world.state(waiting) is SessionState.QUEUED
     assert world.state(ready) is SessionState.READY
-    assert world.box(warm.id).state is SandboxState.WARM
+    assert world.sandbox(warm.id).state is SandboxState.WARM
 
     hosts.cordon(world.deps, OPERATOR, host.name, cordoned=False)
     world.converge(waiting)
@@ -169,83 +167,85 @@ def test_a_cordoned_host_keeps_what_it_has_and_gets_nothing_new(world: World) ->
 
 
 def test_uncordoning_takes_a_drain_back(world: World) -> None:
-    host = world.host()
+    host = world.add_host()
     hosts.drain(world.deps, OPERATOR, host.name, Drain.WAIT)
     assert hosts.cordon(world.deps, OPERATOR, host.name, cordoned=True).drain is Drain.WAIT
     assert hosts.cordon(world.deps, OPERATOR, host.name, cordoned=False) == host
 
 
 def test_a_host_is_not_drained_to_nowhere(world: World) -> None:
-    host = world.host()
-    world.host(cordoned=True)
-    world.host(state=HostState.SUSPECT)
+    host = world.add_host()
+    world.add_host(cordoned=True)
+    world.add_host(state=HostState.SUSPECT)
     with pytest.raises(errors.Conflict, match="--wait") as caught:
         hosts.drain(world.deps, OPERATOR, host.name, Drain.MOVE)
     assert caught.value.code == "nowhere_to_go"
     assert world.store.hosts.get(host.id) == host
     assert hosts.drain(world.deps, OPERATOR, host.name, Drain.WAIT).drain is Drain.WAIT
-    world.host()
+    world.add_host()
     assert hosts.drain(world.deps, OPERATOR, host.name, Drain.MOVE).drain is Drain.MOVE
 
 
 def test_warm_sandboxes_of_a_drained_host_go_and_sessions_end_by_themselves(world: World) -> None:
-    host = world.host()
-    ready = world.run(world.ask())
-    warm = world.warm()
+    host = world.add_host()
+    ready = world.run_session(world.create_session())
+    warm = world.add_warm_sandbox()
     drained = hosts.drain(world.deps, OPERATOR, host.name, Drain.WAIT)
     world.queue.nudges.clear()
-    assert host_life.empty_drained(world.deps, drained) == 1
-    assert world.box(warm.id).state is SandboxState.STOPPING
-    assert host_life.empty_drained(world.deps, drained) == 0
+    assert host_life.continue_drain(world.deps, drained) == 1
+    assert world.sandbox(warm.id).state is SandboxState.STOPPING
+    assert host_life.continue_drain(world.deps, drained) == 0
     assert world.queue.nudged == []
     assert world.session(ready) == ready
 
 
-def test_running_sessions_of_a_drained_host_are_looked_at_a_few_at_a_time(world: World) -> None:
-    world.host(slots=20)
-    ready = [world.run(world.ask(who)) for who in operators(8)]
+def test_running_sessions_of_a_drained_host_are_woken_a_few_at_a_time(world: World) -> None:
+    world.add_host(slots=20)
+    ready = [world.run_session(world.create_session(principal)) for principal in operators(8)]
     host = world.store.hosts.list()[0]
-    world.host(publish_address="10.0.0.2")
+    world.add_host(publish_address="10.0.0.2")
     drained = hosts.drain(world.deps, OPERATOR, host.name, Drain.MOVE)
     world.queue.nudges.clear()
-    assert host_life.empty_drained(world.deps, drained) == 6
+    assert host_life.continue_drain(world.deps, drained) == 6
     assert world.queue.nudged == [session.id for session in ready[:6]]
     for session in ready[:6]:
         assert world.session(session).due_at <= world.clock.now()
     world.queue.nudges.clear()
-    assert host_life.empty_drained(world.deps, drained) == 0, "they have not been looked at yet"
+    assert host_life.continue_drain(world.deps, drained) == 0, "none of them has begun to move yet"
 
 
-def test_sessions_that_can_not_move_yet_keep_nobody_who_can(world: World) -> None:
-    host = world.host(slots=20)
-    world.host(publish_address="10.0.0.2", cordoned=True)
-    for who in operators(6):
-        world.warm()
-        world.converge(world.ask(who))  # PROVISIONING
-    ready = world.run(world.ask(OPERATOR))
-    drained = world.store.hosts.change(host.id, lambda found: replace(found, drain=Drain.MOVE))
+def test_sessions_that_can_not_move_yet_do_not_delay_those_that_can(world: World) -> None:
+    host = world.add_host(slots=20)
+    world.add_host(publish_address="10.0.0.2", cordoned=True)
+    for principal in operators(6):
+        world.add_warm_sandbox()
+        world.converge(world.create_session(principal))  # PROVISIONING
+    ready = world.run_session(world.create_session(OPERATOR))
+    drained = world.store.hosts.change(host.id, lambda host: replace(host, drain=Drain.MOVE))
     world.queue.nudges.clear()
-    host_life.empty_drained(world.deps, drained)
+    host_life.continue_drain(world.deps, drained)
     assert world.queue.nudged == [ready.id]
 
 
-def test_an_app_that_was_never_kept_is_left_where_it_is(world: World) -> None:
-    """Without a bundle it can't be started anywhere else: it is not asked to, again and again."""
-    host = world.host()
-    ready = world.run(world.ask(prompt="a tide calendar for Brest", template=None))
+def test_an_app_without_a_bundle_stays_where_it_is(world: World) -> None:
+    """It can't start anywhere else, so it is not woken again and again."""
+    host = world.add_host()
+    ready = world.run_session(
+        world.create_session(prompt="a tide calendar for Brest", template=None)
+    )
     assert ready.bundle is None
-    drained = world.store.hosts.change(host.id, lambda found: replace(found, drain=Drain.MOVE))
-    assert host_life.empty_drained(world.deps, drained) == 0
-    assert world.converge(ready).steps == ("Rest",)
+    drained = world.store.hosts.change(host.id, lambda host: replace(host, drain=Drain.MOVE))
+    assert host_life.continue_drain(world.deps, drained) == 0
+    assert world.converge(ready).steps == ("Wait",)
 
 
 def operators(count: int) -> list[Any]:
-    """Users enough for many sessions."""
+    """Enough users for many sessions."""
     return [replace(OPERATOR, user_id=f"usr_{number:026}") for number in range(count)]
 
 
-def test_a_host_that_leaves_is_not_called_back(world: World) -> None:
-    world.host()
+def test_a_leaving_host_can_not_be_called_back(world: World) -> None:
+    world.add_host()
     add(world)
     hosts.remove(world.deps, OPERATOR, "paris-1", force=False)
     for call in (
@@ -255,6 +255,6 @@ def test_a_host_that_leaves_is_not_called_back(world: World) -> None:
         with pytest.raises(errors.Conflict) as caught:
             call()
         assert caught.value.code == "host_leaving"
-    found = world.store.hosts.by_name("paris-1")
-    assert found is not None
-    assert found.drain is Drain.LEAVE
+    host = world.store.hosts.by_name("paris-1")
+    assert host is not None
+    assert host.drain is Drain.LEAVE

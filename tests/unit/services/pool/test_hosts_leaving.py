@@ -1,4 +1,4 @@
-"""Hosts leave the pool: when nothing is on them, or by force, answering or not."""
+"""Hosts leave the pool: empty ones, by force, and ones that don't answer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from orchestrator.domain import errors
 from orchestrator.domain.pool.host import Drain, Host, HostState
 from orchestrator.services.pool import host_life, hosts, reconcile
 from tests.fakes.engine import EngineInMemory, EngineThatIsDown
-from tests.fakes.fleet import HERE
+from tests.fakes.fleet import REACHABLE
 from tests.unit.services.world import OPERATOR, World
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ6mDFPjvBsaLkjLPnYWD3ZpkBhFwX2bXyZ0123456Y"
@@ -22,15 +22,15 @@ def audited(world: World) -> list[tuple[str, str]]:
 
 
 def remote(world: World, **changes: Any) -> Host:
-    """A host that isn't this machine, with an engine of its own."""
+    """A host that is reached by SSH, with an engine of its own."""
     fields = {"docker_url": "ssh://root@10.0.0.9", "publish_address": "10.0.0.9", **changes}
-    host = world.host(**fields)
+    host = world.add_host(**fields)
     world.engines.special[host.id] = EngineInMemory()
     return host
 
 
-def test_this_machines_own_engine_stays(world: World) -> None:
-    host = world.host()
+def test_this_machines_own_engine_can_not_be_removed(world: World) -> None:
+    host = world.add_host()
     with pytest.raises(errors.Conflict, match="SPAWN_LOCAL_HOST=false") as caught:
         hosts.remove(world.deps, OPERATOR, host.name, force=True)
     assert caught.value.code == "host_is_local"
@@ -39,8 +39,8 @@ def test_this_machines_own_engine_stays(world: World) -> None:
 
 def test_a_host_with_sessions_is_removed_by_force_alone(world: World) -> None:
     host = remote(world)
-    world.run(world.ask())
-    world.warm()
+    world.run_session(world.create_session())
+    world.add_warm_sandbox()
     with pytest.raises(errors.Conflict, match="--drain, or use --force") as caught:
         hosts.remove(world.deps, OPERATOR, host.name, force=False)
     assert (caught.value.code, caught.value.detail["sessions"]) == ("host_in_use", 1)
@@ -51,32 +51,32 @@ def test_a_host_with_sessions_is_removed_by_force_alone(world: World) -> None:
 
 
 def leave(world: World, host: Host) -> bool:
-    """One pass of the drain loop, with what others do between two of them."""
-    left = host_life.leave(world.deps, world.fleet, world.store.hosts.get(host.id))
-    reconcile.clear(world.deps)
+    """One pass of the drain loop, and the passes of other loops after it."""
+    has_left = host_life.continue_removal(world.deps, world.fleet, world.store.hosts.get(host.id))
+    reconcile.clear_loose_ends(world.deps)
     world.publish()
-    reconcile.clear(world.deps)
-    return left
+    reconcile.clear_loose_ends(world.deps)
+    return has_left
 
 
-def test_a_host_that_leaves_is_cleared_and_then_forgotten(world: World) -> None:
+def test_a_leaving_host_is_cleared_and_then_deleted(world: World) -> None:
     host = remote(world)
     engine = world.engines.special[host.id]
     assert isinstance(engine, EngineInMemory)
-    world.warm()
+    world.add_warm_sandbox()
     hosts.remove(world.deps, OPERATOR, host.name, force=False)
     assert [leave(world, host) for _ in range(2)] == [False, True]
     assert world.store.hosts.list() == []
-    assert (engine.found, engine.dismantled) == ({}, True)
-    assert world.boxes() == []
+    assert (engine.containers_by_sandbox, engine.dismantled) == ({}, True)
+    assert world.sandboxes() == []
 
 
-def test_sessions_of_a_host_that_leaves_come_back_elsewhere_under_their_urls(
+def test_sessions_of_a_leaving_host_come_back_elsewhere_under_their_urls(
     world: World,
 ) -> None:
     host = remote(world)
-    ready = world.run(world.ask())
-    world.host()
+    ready = world.run_session(world.create_session())
+    world.add_host()
     hosts.remove(world.deps, OPERATOR, host.name, force=True)
     assert leave(world, host) is False
     assert world.proxy.slugs == set()
@@ -86,17 +86,17 @@ def test_sessions_of_a_host_that_leaves_come_back_elsewhere_under_their_urls(
     assert leave(world, host) is True
 
 
-def test_a_host_that_does_not_answer_any_more_is_forgotten_as_it_is(world: World) -> None:
+def test_a_leaving_host_that_does_not_answer_is_deleted_uncleared(world: World) -> None:
     host = remote(world)
-    world.warm()
+    world.add_warm_sandbox()
     world.engines.special[host.id] = EngineThatIsDown()
-    world.fleet.reaches[host.id] = replace(HERE, up=False)
+    world.fleet.link_states[host.id] = replace(REACHABLE, up=False)
     hosts.remove(world.deps, OPERATOR, host.name, force=True)
     assert [leave(world, host) for _ in range(2)] == [False, True]
     assert world.store.hosts.list() == []
 
 
-def test_a_host_that_answers_but_whose_docker_fails_is_not_forgotten_yet(world: World) -> None:
+def test_a_leaving_host_whose_docker_fails_is_not_deleted_yet(world: World) -> None:
     host = remote(world)
     world.engines.special[host.id] = engine = EngineThatIsDown()
     hosts.remove(world.deps, OPERATOR, host.name, force=True)
@@ -107,12 +107,12 @@ def test_a_host_that_answers_but_whose_docker_fails_is_not_forgotten_yet(world: 
     assert leave(world, host) is True
 
 
-def test_a_host_that_was_admitted_while_it_was_told_to_leave_leaves_all_the_same(
+def test_a_host_that_is_being_admitted_still_leaves(
     world: World,
 ) -> None:
     host = remote(world, state=HostState.SUSPECT)
     hosts.remove(world.deps, OPERATOR, host.name, force=True)
     stale = world.store.hosts.get(host.id)
     host_life.admit(world.deps, world.fleet, stale)
-    assert host_life.leave(world.deps, world.fleet, stale) is False
+    assert host_life.continue_removal(world.deps, world.fleet, stale) is False
     assert leave(world, host) is True

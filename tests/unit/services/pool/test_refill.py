@@ -1,4 +1,4 @@
-"""The pool: filled up to its target, and cleared of what is broken."""
+"""The warm pool: it is filled up to its target, and broken sandboxes are cleared."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.domain.sessions.session import SessionState
 from orchestrator.services.agents import inbox
 from orchestrator.services.deps import Policy
-from orchestrator.services.pool import claims, reconcile
-from orchestrator.services.pool import refill as pool
+from orchestrator.services.pool import claims, reconcile, refill
 from tests.fakes import samples
 from tests.fakes.engine import (
     EngineInMemory,
@@ -25,15 +24,15 @@ from tests.fakes.samples import NOW
 from tests.unit.services.world import World
 
 
-def refill(world: World) -> list[Sandbox]:
-    """One pass whose launches end before it does; what it started."""
+def run_refill(world: World) -> list[Sandbox]:
+    """One pass that launches its sandboxes at once; returns them."""
     started: list[Sandbox] = []
 
-    def launch(box: Sandbox) -> None:
-        pool.launch(world.deps, box)
-        started.append(box)
+    def launch(sandbox: Sandbox) -> None:
+        refill.launch(world.deps, sandbox)
+        started.append(sandbox)
 
-    pool.refill(world.deps, launch)
+    refill.start_missing(world.deps, launch)
     return started
 
 
@@ -41,130 +40,139 @@ def refill(world: World) -> list[Sandbox]:
 
 
 def test_the_pool_fills_up_to_its_target_and_stays_there(world: World) -> None:
-    world.host(slots=9)
-    started = refill(world)
+    world.add_host(slots=9)
+    started = run_refill(world)
     assert len(started) == 3
-    assert refill(world) == [], "those in flight count"
+    assert run_refill(world) == [], "starts in progress count"
     world.publish()
-    for box in started:
-        inbox.visit(world.deps, box.id, "")
-    assert len(world.boxes(SandboxState.WARM)) == 3
-    assert refill(world) == []
+    for sandbox in started:
+        inbox.visit(world.deps, sandbox.id, "")
+    assert len(world.sandboxes(SandboxState.WARM)) == 3
+    assert run_refill(world) == []
 
 
 def test_a_claimed_sandbox_is_replaced(world: World) -> None:
-    world.host(slots=9)
+    world.add_host(slots=9)
     for _ in range(3):
-        world.warm()
-    session = world.ask()
+        world.add_warm_sandbox()
+    session = world.create_session()
     world.converge(session)
     world.save(session, state=SessionState.READY)
-    assert len(refill(world)) == 1
+    assert len(run_refill(world)) == 1
 
 
 def test_a_refill_gives_way_to_sessions_that_are_about_to_be_ready(world: World) -> None:
-    world.host(slots=9)
-    world.warm()
-    world.converge(world.ask())
-    assert refill(world) == []
-    assert pool.refill(world.deps, lambda box: None, postponed_s=2.0).starts == 3
+    world.add_host(slots=9)
+    world.add_warm_sandbox()
+    world.converge(world.create_session())
+    assert run_refill(world) == []
+    assert refill.start_missing(world.deps, lambda sandbox: None, postponed_s=2.0).starts == 3
 
 
 def test_a_waiting_session_comes_before_the_pool(world: World) -> None:
-    world.ask()
-    world.host()
-    assert refill(world) == []
+    world.create_session()
+    world.add_host()
+    assert run_refill(world) == []
 
 
-def test_a_pool_without_room_says_so(world: World) -> None:
-    world.host(slots=4)
+def test_a_pool_without_room_gives_the_reason(world: World) -> None:
+    world.add_host(slots=4)
     started: list[Sandbox] = []
-    decision = pool.refill(world.deps, started.append)
-    assert (decision.starts, len(started)) == (2, 2), "two slots are left to sessions"
-    assert pool.refill(world.deps, started.append).reason == "no free slot beside the reserve"
+    decision = refill.start_missing(world.deps, started.append)
+    assert (decision.starts, len(started)) == (2, 2), "two slots stay free for sessions"
+    assert (
+        refill.start_missing(world.deps, started.append).reason == "no free slot beside the reserve"
+    )
 
 
-def test_a_refill_that_finds_the_room_taken_stops(world: World) -> None:
-    host = world.host(slots=5)
+def test_a_refill_stops_when_the_room_is_taken_meanwhile(world: World) -> None:
+    host = world.add_host(slots=5)
 
-    def launch_while_others_come(box: Sandbox) -> None:
+    def launch_while_others_come(sandbox: Sandbox) -> None:
         world.store.hosts.put(replace(host, cordoned=True))
 
-    decision = pool.refill(world.deps, launch_while_others_come)
+    decision = refill.start_missing(world.deps, launch_while_others_come)
     assert "no host has a free slot" in decision.reason
-    assert len(world.boxes()) == 1
+    assert len(world.sandboxes()) == 1
 
 
-def test_an_outdated_warm_sandbox_goes_when_a_new_one_has_come(world: World) -> None:
-    world.host(slots=9)
+def test_an_outdated_warm_sandbox_is_retired_once_a_new_one_is_warm(world: World) -> None:
+    world.add_host(slots=9)
     world.policy = Policy(warm_target=2)
-    old = [world.warm()]
+    old = [world.add_warm_sandbox()]
     world.clock.advance(1)
-    old.append(world.warm())
-    world.roll("spawnai/sandbox:next")
-    assert pool.retire_surplus(world.deps) == 0, "until then the old ones serve"
-    new = world.warm()
-    assert pool.retire_surplus(world.deps) == 1
-    assert [world.box(box.id).state for box in (*old, new)] == [
+    old.append(world.add_warm_sandbox())
+    world.roll_out_image("spawnai/sandbox:next")
+    assert refill.retire_surplus(world.deps) == 0, "the old ones serve until then"
+    new = world.add_warm_sandbox()
+    assert refill.retire_surplus(world.deps) == 1
+    assert [world.sandbox(sandbox.id).state for sandbox in (*old, new)] == [
         SandboxState.STOPPING,
         SandboxState.WARM,
         SandboxState.WARM,
     ]
-    assert world.box(old[0].id).reason == "made from an older runtime image"
-    world.warm()
-    assert pool.retire_surplus(world.deps) == 1
-    assert pool.retire_surplus(world.deps) == 0
-    assert {box.image for box in world.boxes(SandboxState.WARM)} == {world.image}
+    assert world.sandbox(old[0].id).reason == "made from an older runtime image"
+    world.add_warm_sandbox()
+    assert refill.retire_surplus(world.deps) == 1
+    assert refill.retire_surplus(world.deps) == 0
+    assert {sandbox.image for sandbox in world.sandboxes(SandboxState.WARM)} == {world.image}
 
 
-def test_without_room_for_a_new_one_the_outdated_go_one_at_a_time(world: World) -> None:
-    world.host(slots=4)
+def test_without_room_for_a_new_one_outdated_sandboxes_are_retired_one_at_a_time(
+    world: World,
+) -> None:
+    world.add_host(slots=4)
     world.policy = Policy(warm_target=2)
-    world.warm()
-    world.warm()
-    world.roll("spawnai/sandbox:next")
-    assert pool.refill(world.deps, lambda box: None).reason == "no free slot beside the reserve"
-    assert pool.retire_surplus(world.deps) == 1
-    assert pool.retire_surplus(world.deps) == 1, "its slot isn't free before it is gone"
+    world.add_warm_sandbox()
+    world.add_warm_sandbox()
+    world.roll_out_image("spawnai/sandbox:next")
+    assert (
+        refill.start_missing(world.deps, lambda sandbox: None).reason
+        == "no free slot beside the reserve"
+    )
+    assert refill.retire_surplus(world.deps) == 1
+    assert refill.retire_surplus(world.deps) == 1, "its slot isn't free until it is GONE"
 
 
 def test_a_claimed_sandbox_of_an_older_image_is_never_replaced(world: World) -> None:
-    world.host(slots=9)
+    world.add_host(slots=9)
     world.policy = Policy(warm_target=0)
-    ready = world.run(world.ask())
-    world.roll("spawnai/sandbox:next")
-    assert pool.retire_surplus(world.deps) == 0
+    ready = world.run_session(world.create_session())
+    world.roll_out_image("spawnai/sandbox:next")
+    assert refill.retire_surplus(world.deps) == 0
     assert world.sandbox_of(ready).state is SandboxState.CLAIMED
 
 
-def test_surplus_warm_sandboxes_are_let_go_oldest_first(world: World) -> None:
-    world.host()
-    boxes = []
+def test_surplus_warm_sandboxes_are_retired_oldest_first(world: World) -> None:
+    world.add_host()
+    sandboxes = []
     for _ in range(4):
         world.clock.advance(1)
-        boxes.append(world.warm())
+        sandboxes.append(world.add_warm_sandbox())
     world.policy = Policy(warm_target=2)
-    assert pool.retire_surplus(world.deps) == 2
-    assert [box.id for box in world.boxes(SandboxState.WARM)] == [box.id for box in boxes[2:]]
-    assert pool.retire_surplus(world.deps) == 0
+    assert refill.retire_surplus(world.deps) == 2
+    assert [sandbox.id for sandbox in world.sandboxes(SandboxState.WARM)] == [
+        sandbox.id for sandbox in sandboxes[2:]
+    ]
+    assert refill.retire_surplus(world.deps) == 0
 
 
-def test_what_nobody_could_claim_is_not_let_go_in_the_place_of_what_is_too_much(
+def test_a_sandbox_that_can_not_be_claimed_is_not_retired_as_surplus(
     world: World,
 ) -> None:
-    """A host that is cordoned, or away for a moment, keeps what it has."""
-    closed = world.host(slots=9)
-    kept = world.warm()
+    """A host that is cordoned, or unreachable for a moment, keeps its warm sandboxes."""
+    closed = world.add_host(slots=9)
+    kept = world.add_warm_sandbox()
     world.store.hosts.change(closed.id, lambda host: replace(host, cordoned=True))
-    world.host(slots=9, publish_address="10.0.0.2")
+    world.add_host(slots=9, publish_address="10.0.0.2")
     world.clock.advance(1)
-    boxes = [world.warm() for _ in range(2)]
+    sandboxes = [world.add_warm_sandbox() for _ in range(2)]
     world.policy = Policy(warm_target=1)
-    assert pool.retire_surplus(world.deps) == 1
-    assert pool.retire_surplus(world.deps) == 0
-    assert world.box(kept.id).state is SandboxState.WARM
-    left = [world.box(box.id).state for box in boxes]
-    assert sorted(left) == [SandboxState.STOPPING, SandboxState.WARM]
+    assert refill.retire_surplus(world.deps) == 1
+    assert refill.retire_surplus(world.deps) == 0
+    assert world.sandbox(kept.id).state is SandboxState.WARM
+    states = [world.sandbox(sandbox.id).state for sandbox in sandboxes]
+    assert sorted(states) == [SandboxState.STOPPING, SandboxState.WARM]
 
 
 # A launch that fails
@@ -182,107 +190,111 @@ def test_what_nobody_could_claim_is_not_let_go_in_the_place_of_what_is_too_much(
 def test_a_launch_that_fails_leaves_a_broken_sandbox_and_raises(
     world: World, engine: EngineInMemory, error: type[Exception], state: HostState
 ) -> None:
-    host = world.host(slots=9)
+    host = world.add_host(slots=9)
     world.engine = engine
     with pytest.raises(error):
-        refill(world)
-    broken = world.boxes(SandboxState.BROKEN)
+        run_refill(world)
+    broken = world.sandboxes(SandboxState.BROKEN)
     assert len(broken) == 1
     assert broken[0].reason
     assert world.store.hosts.get(host.id).state is state
 
 
-def test_a_disk_that_is_full_closes_its_host_to_placements(world: World) -> None:
-    host = world.host(slots=9)
+def test_a_full_disk_closes_its_host_to_placements(world: World) -> None:
+    host = world.add_host(slots=9)
     world.engine = EngineThatRefuses("disk_full")
     with pytest.raises(errors.SandboxRefused):
-        refill(world)
+        run_refill(world)
     after = world.store.hosts.get(host.id)
-    assert (after.state, after.shortage, after.open) == (HostState.UP, "its disk is full", False)
+    assert (after.state, after.shortage, after.accepts_placements) == (
+        HostState.UP,
+        "its disk is full",
+        False,
+    )
 
 
 def test_a_broken_warm_sandbox_goes_step_by_step_until_its_slot_is_free(world: World) -> None:
-    world.host(slots=9)
+    world.add_host(slots=9)
     world.engine = EngineThatRefuses(times=1)
     with pytest.raises(errors.SandboxRefused):
-        refill(world)
-    (broken,) = world.boxes()
-    assert reconcile.clear(world.deps) == 1
-    assert world.box(broken.id).state is SandboxState.STOPPING
-    assert reconcile.clear(world.deps) == 0
-    assert world.box(broken.id).state is SandboxState.STOPPING, "its withdrawal isn't confirmed"
+        run_refill(world)
+    (broken,) = world.sandboxes()
+    assert reconcile.clear_loose_ends(world.deps) == 1
+    assert world.sandbox(broken.id).state is SandboxState.STOPPING
+    assert reconcile.clear_loose_ends(world.deps) == 0
+    assert world.sandbox(broken.id).state is SandboxState.STOPPING, "its withdrawal isn't confirmed"
     assert world.engine.removed == []
     world.publish()
-    assert reconcile.clear(world.deps) == 1
-    assert world.box(broken.id).state is SandboxState.GONE
+    assert reconcile.clear_loose_ends(world.deps) == 1
+    assert world.sandbox(broken.id).state is SandboxState.GONE
     assert world.engine.removed == [broken.id]
     assert world.store.hosts.loads()[0].used == 0
-    assert reconcile.clear(world.deps) == 0
+    assert reconcile.clear_loose_ends(world.deps) == 0
 
 
-class EngineThatKeeps(EngineInMemory):
-    """Removes nothing: its disk is in trouble."""
+class EngineThatRemovesNothing(EngineInMemory):
+    """Can't remove containers: its disk is in trouble."""
 
     def remove(self, sandbox_id: SandboxId) -> None:
         raise errors.SandboxRefused("driver failed to remove root filesystem")
 
 
-@pytest.mark.parametrize("engine", [EngineThatIsDown(), EngineThatKeeps()], ids=["down", "keeps"])
-def test_a_host_whose_docker_fails_keeps_nobody_elses_leftovers(
+@pytest.mark.parametrize(
+    "engine", [EngineThatIsDown(), EngineThatRemovesNothing()], ids=["down", "removes nothing"]
+)
+def test_a_host_whose_docker_fails_does_not_delay_the_clearing_of_others(
     world: World, engine: EngineInMemory
 ) -> None:
-    down, sound = world.host(slots=1), world.host(slots=1, publish_address="10.0.0.2")
-    boxes = [world.warm(), world.warm()]
-    assert {box.host_id for box in boxes} == {down.id, sound.id}
+    down, sound = world.add_host(slots=1), world.add_host(slots=1, publish_address="10.0.0.2")
+    sandboxes = [world.add_warm_sandbox(), world.add_warm_sandbox()]
+    assert {sandbox.host_id for sandbox in sandboxes} == {down.id, sound.id}
     world.engines.special[down.id] = engine
-    for box in boxes:
-        claims.retire(world.deps, box, "a test said so")
+    for sandbox in sandboxes:
+        claims.retire(world.deps, sandbox, "a test said so")
     world.publish()
-    assert reconcile.clear(world.deps) == 1
-    (left,) = world.boxes()
-    assert (left.host_id, left.state) == (down.id, SandboxState.STOPPING)
+    assert reconcile.clear_loose_ends(world.deps) == 1
+    (uncleared,) = world.sandboxes()
+    assert (uncleared.host_id, uncleared.state) == (down.id, SandboxState.STOPPING)
 
 
-def test_a_launch_that_was_overtaken_by_a_diagnosis_raises_a_lost_race(world: World) -> None:
-    world.host()
+def test_a_launch_of_a_sandbox_that_was_retired_meanwhile_is_a_stale_write(world: World) -> None:
+    world.add_host()
     world.engine = EngineThatRefuses()
-    box = world.store.sandboxes.place(samples.new_sandbox(), NOW)
-    claims.retire(world.deps, box, "it took too long")
+    sandbox = world.store.sandboxes.place(samples.new_sandbox(), NOW)
+    claims.retire(world.deps, sandbox, "it took too long")
     with pytest.raises(errors.StaleWrite):
-        pool.launch(world.deps, box)
-    assert world.box(box.id).reason == "it took too long"
+        refill.launch(world.deps, sandbox)
+    assert world.sandbox(sandbox.id).reason == "it took too long"
 
 
 # Claims
 
 
 def test_a_sandbox_whose_route_is_published_is_not_removed(world: World) -> None:
-    world.host()
-    box = world.warm()
-    claims.retire(world.deps, box, "a test said so")
+    world.add_host()
+    sandbox = world.add_warm_sandbox()
+    claims.retire(world.deps, sandbox, "a test said so")
     with pytest.raises(errors.Conflict):
-        claims.remove(world.deps, world.box(box.id))
-    assert box.id in world.engine.found
+        claims.remove(world.deps, world.sandbox(sandbox.id))
+    assert sandbox.id in world.engine.containers_by_sandbox
 
 
-def test_what_is_left_on_a_lost_host_is_given_back_without_asking_it(world: World) -> None:
-    host = world.host()
-    box = world.warm()
+def test_sandboxes_of_a_lost_host_are_removed_without_asking_its_engine(world: World) -> None:
+    host = world.add_host()
+    sandbox = world.add_warm_sandbox()
     world.engine = EngineThatIsDown()
-    world.lose(host)
-    assert reconcile.clear(world.deps) == 1
+    world.lose_host(host)
+    assert reconcile.clear_loose_ends(world.deps) == 1
     world.publish()
-    assert reconcile.clear(world.deps) == 1
-    assert world.box(box.id).state is SandboxState.GONE
+    assert reconcile.clear_loose_ends(world.deps) == 1
+    assert world.sandbox(sandbox.id).state is SandboxState.GONE
     assert world.engine.removed == []
 
 
 @pytest.mark.parametrize("state", HostState)
-def test_a_host_that_is_up_or_joining_becomes_suspect_by_what_it_failed_at(
-    world: World, state: HostState
-) -> None:
-    host = world.host(state=state, reason="of before")
-    claims.suspect(world.deps, host.id, "no answer")
+def test_only_a_host_that_is_up_or_joining_becomes_suspect(world: World, state: HostState) -> None:
+    host = world.add_host(state=state, reason="of before")
+    claims.mark_suspect(world.deps, host.id, "no answer")
     after = world.store.hosts.get(host.id)
     if state in {HostState.UP, HostState.JOINING}:
         assert (after.state, after.reason) == (HostState.SUSPECT, "no answer")
@@ -290,12 +302,12 @@ def test_a_host_that_is_up_or_joining_becomes_suspect_by_what_it_failed_at(
         assert after == host
 
 
-def test_warm_sandboxes_and_free_slots_are_what_is_available(world: World) -> None:
-    world.host(slots=4)
-    world.host(slots=9, cordoned=True)
-    assert claims.available(world.store, 99) == 4
-    world.warm()
-    assert claims.available(world.store, 99) == 4
-    world.converge(world.ask())
-    assert claims.available(world.store, 99) == 3
-    assert claims.available(world.store, 2) == 2, "it is counted no further than is asked"
+def test_warm_sandboxes_and_free_slots_are_available(world: World) -> None:
+    world.add_host(slots=4)
+    world.add_host(slots=9, cordoned=True)
+    assert claims.count_available(world.store, 99) == 4
+    world.add_warm_sandbox()
+    assert claims.count_available(world.store, 99) == 4
+    world.converge(world.create_session())
+    assert claims.count_available(world.store, 99) == 3
+    assert claims.count_available(world.store, 2) == 2, "it stops counting at the limit"

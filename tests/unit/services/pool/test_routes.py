@@ -1,4 +1,4 @@
-"""Publishing: live when confirmed, freed only after a confirmed withdrawal."""
+"""Routes are live once confirmed. A port is free only after a confirmed withdrawal."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from tests.unit.services.world import World
 
 
 def test_a_new_sandbox_becomes_live_with_the_next_publication(world: World) -> None:
-    world.host()
-    box = world.store.sandboxes.place(samples.new_sandbox(), NOW)
-    assert world.store.sandboxes.unsettled_routes()
+    world.add_host()
+    sandbox = world.store.sandboxes.place(samples.new_sandbox(), NOW)
+    assert world.store.sandboxes.has_unpublished_routes()
     assert world.publish() == routes.Published(routes=1, changed=1)
-    assert world.proxy.slugs == {box.slug}
-    assert world.box(box.id).routed
-    assert not world.store.sandboxes.unsettled_routes()
+    assert world.proxy.slugs == {sandbox.slug}
+    assert world.sandbox(sandbox.id).routed
+    assert not world.store.sandboxes.has_unpublished_routes()
     assert world.publish() == routes.Published(routes=1, changed=0)
 
 
-def test_a_warm_sandbox_that_only_missed_its_route_wakes_the_pool(world: World) -> None:
-    world.host()
-    box = world.store.sandboxes.place(samples.new_sandbox(), NOW)
-    inbox.visit(world.deps, box.id, "")
-    assert world.box(box.id).state is SandboxState.CREATING
+def test_a_sandbox_that_gets_warm_by_its_route_wakes_the_pool(world: World) -> None:
+    world.add_host()
+    sandbox = world.store.sandboxes.place(samples.new_sandbox(), NOW)
+    inbox.visit(world.deps, sandbox.id, "")
+    assert world.sandbox(sandbox.id).state is SandboxState.CREATING
     world.publish()
-    assert world.box(box.id).state is SandboxState.WARM
+    assert world.sandbox(sandbox.id).state is SandboxState.WARM
     assert world.events.sent[-1] == "pool"
 
 
 def test_a_session_that_waits_for_its_route_is_nudged(world: World) -> None:
-    world.host()
-    session = world.ask()
+    world.add_host()
+    session = world.create_session()
     world.converge(session)
     world.queue.nudges.clear()
     world.publish()
@@ -53,87 +53,93 @@ def test_a_session_that_waits_for_its_route_is_nudged(world: World) -> None:
     ],
     ids=["rejects", "away"],
 )
-def test_without_a_confirmation_nothing_is_live_and_nothing_is_withdrawn(
+def test_without_a_confirmation_no_route_is_live_or_withdrawn(
     world: World, proxy: ProxyThatRejects, error: type[Exception]
 ) -> None:
-    world.host()
-    old, new = world.warm(), world.store.sandboxes.place(samples.new_sandbox(), NOW)
+    world.add_host()
+    old, new = world.add_warm_sandbox(), world.store.sandboxes.place(samples.new_sandbox(), NOW)
     claims.retire(world.deps, old, "a test said so")
     world.proxy = proxy
     with pytest.raises(error):
         world.publish()
-    assert not world.box(new.id).routed
-    assert world.box(old.id).routed
+    assert not world.sandbox(new.id).routed
+    assert world.sandbox(old.id).routed
     assert world.queue.nudged == []
 
 
 def test_a_stopping_sandbox_is_withdrawn_before_it_may_be_removed(world: World) -> None:
-    world.host()
-    box = world.warm()
-    claims.retire(world.deps, box, "a test said so")
-    assert world.proxy.slugs == {box.slug}
+    world.add_host()
+    sandbox = world.add_warm_sandbox()
+    claims.retire(world.deps, sandbox, "a test said so")
+    assert world.proxy.slugs == {sandbox.slug}
     world.publish()
     assert world.proxy.slugs == set()
-    assert not world.box(box.id).routed
+    assert not world.sandbox(sandbox.id).routed
 
 
 def test_a_sandbox_that_stops_during_a_publication_is_only_free_after_the_next(
     world: World,
 ) -> None:
-    """The table under way still holds its route: its port must not go to anybody else yet."""
-    world.host()
-    box = world.warm()
-    world.proxy = ProxyThatIsSlow(lambda: claims.retire(world.deps, world.box(box.id), "now"))
+    """The table that is being published still has its route, so its port must stay reserved."""
+    world.add_host()
+    sandbox = world.add_warm_sandbox()
+    world.proxy = ProxyThatIsSlow(
+        lambda: claims.retire(world.deps, world.sandbox(sandbox.id), "now")
+    )
     world.publish()
-    assert box.slug in world.proxy.slugs
-    assert world.box(box.id).routed
-    reconcile.clear(world.deps)
-    assert world.box(box.id).state is SandboxState.STOPPING
-    assert box.id in world.engine.found
+    assert sandbox.slug in world.proxy.slugs
+    assert world.sandbox(sandbox.id).routed
+    reconcile.clear_loose_ends(world.deps)
+    assert world.sandbox(sandbox.id).state is SandboxState.STOPPING
+    assert sandbox.id in world.engine.containers_by_sandbox
 
-    assert world.store.sandboxes.unsettled_routes()
+    assert world.store.sandboxes.has_unpublished_routes()
     world.publish()
-    assert box.slug not in world.proxy.slugs
-    reconcile.clear(world.deps)
-    assert world.box(box.id).state is SandboxState.GONE
+    assert sandbox.slug not in world.proxy.slugs
+    reconcile.clear_loose_ends(world.deps)
+    assert world.sandbox(sandbox.id).state is SandboxState.GONE
 
 
 def test_a_new_sandbox_that_stops_during_its_first_publication_is_withdrawn_too(
     world: World,
 ) -> None:
-    world.host()
-    box = world.store.sandboxes.place(samples.new_sandbox(), NOW)
-    world.proxy = ProxyThatIsSlow(lambda: claims.retire(world.deps, world.box(box.id), "now"))
+    world.add_host()
+    sandbox = world.store.sandboxes.place(samples.new_sandbox(), NOW)
+    world.proxy = ProxyThatIsSlow(
+        lambda: claims.retire(world.deps, world.sandbox(sandbox.id), "now")
+    )
     world.publish()
-    assert box.slug in world.proxy.slugs
-    assert world.box(box.id).routed, "nobody would withdraw what is not known to be published"
+    assert sandbox.slug in world.proxy.slugs
+    assert world.sandbox(sandbox.id).routed, (
+        "its route has to be withdrawn, so it must count as published"
+    )
     with pytest.raises(errors.Conflict):
-        claims.remove(world.deps, world.box(box.id))
+        claims.remove(world.deps, world.sandbox(sandbox.id))
     world.publish()
-    claims.remove(world.deps, world.box(box.id))
+    claims.remove(world.deps, world.sandbox(sandbox.id))
 
 
 def test_a_slug_that_changes_during_a_publication_is_not_live_yet(world: World) -> None:
-    """Recovery gives a warm sandbox the session's slug while a table with the old one is made."""
-    world.host()
-    ready = world.run(world.ask())
-    box = world.sandbox_of(ready)
-    world.engine.crash(box.id)
+    """Recovery gives a warm sandbox the session's slug while a table with its old slug is made."""
+    world.add_host()
+    ready = world.run_session(world.create_session())
+    sandbox = world.sandbox_of(ready)
+    world.engine.crash(sandbox.id)
     world.reconcile(world.host_of(ready))
     world.converge(ready)
     world.publish()
-    spare = world.warm()
+    spare = world.add_warm_sandbox()
     world.proxy = ProxyThatIsSlow(lambda: void(world.converge(ready)))
     world.publish()
     assert world.sandbox_of(ready).id == spare.id
     assert world.proxy.slugs == {spare.slug}
-    assert not world.box(spare.id).routed
+    assert not world.sandbox(spare.id).routed
     world.report(ready, Phase.READY)
-    assert world.converge(ready).steps == ("Rest",)
+    assert world.converge(ready).steps == ("Wait",)
 
     world.publish()
     assert world.proxy.slugs == {ready.slug}
-    assert world.box(spare.id).routed
+    assert world.sandbox(spare.id).routed
 
 
 def void(_: object) -> None:
@@ -141,18 +147,18 @@ def void(_: object) -> None:
 
 
 def test_broken_sandboxes_are_withdrawn_with_the_next_publication(world: World) -> None:
-    host = world.host()
-    box = world.warm()
-    world.engine.crash(box.id)
+    host = world.add_host()
+    sandbox = world.add_warm_sandbox()
+    world.engine.crash(sandbox.id)
     world.reconcile(host)
     world.publish()
-    assert box.slug not in world.proxy.slugs
+    assert sandbox.slug not in world.proxy.slugs
 
 
 def test_a_port_that_was_given_back_is_the_last_to_be_used_again(world: World) -> None:
-    world.host()
-    first = world.warm()
+    world.add_host()
+    first = world.add_warm_sandbox()
     claims.retire(world.deps, first, "a test said so")
     world.publish()
-    claims.remove(world.deps, world.box(first.id))
-    assert world.warm().port == first.port + 1
+    claims.remove(world.deps, world.sandbox(first.id))
+    assert world.add_warm_sandbox().port == first.port + 1

@@ -1,4 +1,4 @@
-"""Extending and ending sessions: intents, and who wins when they meet."""
+"""Extending and ending sessions, also when both happen at the same time."""
 
 from __future__ import annotations
 
@@ -20,96 +20,96 @@ STRANGER = Principal(user_id=ids.UserId("usr_" + "s" * 26), tier=Tier.FREE)
 
 
 def test_an_extension_counts_from_now(world: World) -> None:
-    made = world.ask()
+    session = world.create_session()
     world.clock.advance(100)
-    extended = requests.extend(world.deps, VISITOR, made.id, HOUR_S)
+    extended = requests.extend(world.deps, VISITOR, session.id, HOUR_S)
     assert extended.expires_at == later(HOUR_S, world.clock.now())
-    assert f"session:{made.id}" in world.events.sent
+    assert f"session:{session.id}" in world.events.sent
 
 
 def test_an_extension_that_came_first_beats_the_expiry(world: World) -> None:
-    made = world.ask(ttl_s=60)
+    session = world.create_session(ttl_s=60)
     world.clock.advance(61)
-    requests.extend(world.deps, VISITOR, made.id, HOUR_S)
+    requests.extend(world.deps, VISITOR, session.id, HOUR_S)
     assert world.store.sessions.expire(world.clock.now(), 10) == []
-    assert world.session(made).wanted is Wanted.RUNNING
+    assert world.session(session).wanted is Wanted.RUNNING
 
 
 def test_an_expiry_that_came_first_is_never_taken_back(world: World) -> None:
-    made = world.ask(ttl_s=60)
+    session = world.create_session(ttl_s=60)
     world.clock.advance(61)
     assert len(world.store.sessions.expire(world.clock.now(), 10)) == 1
     with pytest.raises(errors.Conflict) as caught:
-        requests.extend(world.deps, VISITOR, made.id, HOUR_S)
+        requests.extend(world.deps, VISITOR, session.id, HOUR_S)
     assert caught.value.code == "session_ending"
 
 
-def test_what_has_ended_is_not_extended(world: World) -> None:
-    made = world.ask()
-    world.want_gone(made)
-    world.converge(made)
+def test_an_ended_session_is_not_extended(world: World) -> None:
+    session = world.create_session()
+    world.request_end(session)
+    world.converge(session)
     with pytest.raises(errors.Conflict):
-        requests.extend(world.deps, VISITOR, made.id, HOUR_S)
+        requests.extend(world.deps, VISITOR, session.id, HOUR_S)
 
 
-def test_an_extension_never_puts_off_a_recovery_that_is_due(world: World) -> None:
-    world.host()
-    ready = world.run(world.ask())
-    due = world.save(ready, due_at=world.clock.now())  # as a diagnosis does
+def test_an_extension_never_delays_a_recovery_that_is_due(world: World) -> None:
+    world.add_host()
+    ready = world.run_session(world.create_session())
+    due_session = world.save(ready, due_at=world.clock.now())  # as a diagnosis does
     requests.extend(world.deps, VISITOR, ready.id, 2 * HOUR_S)
-    assert world.session(ready).due_at == due.due_at
+    assert world.session(ready).due_at == due_session.due_at
 
 
 def test_a_running_app_that_was_extended_is_left_alone_until_its_new_end(world: World) -> None:
-    world.host()
-    ready = world.run(world.ask(ttl_s=600))
+    world.add_host()
+    ready = world.run_session(world.create_session(ttl_s=600))
     requests.extend(world.deps, VISITOR, ready.id, 2 * HOUR_S)
     world.clock.advance(700)
     world.converge(ready)
-    found = world.session(ready)
-    assert found.state is SessionState.READY
-    assert found.due_at == found.expires_at
+    session = world.session(ready)
+    assert session.state is SessionState.READY
+    assert session.due_at == session.expires_at
 
 
 @pytest.mark.parametrize("ttl_s", [59, 24 * HOUR_S + 1])
 def test_an_extension_has_the_limits_of_the_tier(world: World, ttl_s: int) -> None:
-    made = world.ask()
+    session = world.create_session()
     with pytest.raises(errors.InvalidInput):
-        requests.extend(world.deps, VISITOR, made.id, ttl_s)
-    assert world.session(made) == made
+        requests.extend(world.deps, VISITOR, session.id, ttl_s)
+    assert world.session(session) == session
 
 
 # Ending
 
 
-def test_an_end_is_written_and_looked_at(world: World) -> None:
-    made = world.ask()
+def test_an_end_is_saved_and_nudged(world: World) -> None:
+    session = world.create_session()
     world.queue.nudges.clear()
-    ended = requests.end(world.deps, VISITOR, made.id)
+    ended = requests.end(world.deps, VISITOR, session.id)
     assert (ended.wanted, ended.due_at) == (Wanted.GONE, world.clock.now())
     assert ended.state is SessionState.QUEUED, "only converge moves a session"
-    assert world.queue.nudges == [(made.id, Queue.CRITICAL)]
+    assert world.queue.nudges == [(session.id, Queue.CRITICAL)]
     assert world.store.audit.list() == []
 
 
-def test_to_end_twice_or_what_has_ended_is_no_error(world: World) -> None:
-    made = world.ask()
-    first = requests.end(world.deps, VISITOR, made.id)
-    assert requests.end(world.deps, VISITOR, made.id) == first
-    world.converge(made)
+def test_ending_a_session_twice_or_after_its_end_is_no_error(world: World) -> None:
+    session = world.create_session()
+    first = requests.end(world.deps, VISITOR, session.id)
+    assert requests.end(world.deps, VISITOR, session.id) == first
+    world.converge(session)
     world.queue.nudges.clear()
-    assert requests.end(world.deps, VISITOR, made.id).state is SessionState.DESTROYED
+    assert requests.end(world.deps, VISITOR, session.id).state is SessionState.DESTROYED
     assert world.queue.nudges == []
 
 
 def test_an_operator_who_ends_somebody_elses_session_is_audited(world: World) -> None:
-    made = world.ask()
-    requests.end(world.deps, OPERATOR, made.id)
+    session = world.create_session()
+    requests.end(world.deps, OPERATOR, session.id)
     (entry,) = world.store.audit.list()
     assert (entry.actor, entry.action, entry.subject) == (
         OPERATOR.user_id,
         "session_killed",
-        made.id,
+        session.id,
     )
 
 
@@ -125,21 +125,21 @@ def end(world: World, session_id: str) -> object:
     ("change", "wanted"),
     [(extend, Wanted.RUNNING), (end, Wanted.GONE)],
 )
-def test_an_intent_that_loses_a_race_is_written_all_the_same(
+def test_a_request_that_loses_a_race_is_still_saved(
     world: World, change: Callable[[World, str], object], wanted: Wanted
 ) -> None:
-    made = world.ask()
+    session = world.create_session()
     world.store = RaceToWrite(world.store, times=3)
-    result = change(world, made.id)
-    assert result in {world.session(made).expires_at, world.session(made).wanted}
-    assert world.session(made).wanted is wanted
-    assert world.session(made).revision == made.revision + 4
+    result = change(world, session.id)
+    assert result in {world.session(session).expires_at, world.session(session).wanted}
+    assert world.session(session).wanted is wanted
+    assert world.session(session).revision == session.revision + 4
 
 
 def test_a_stranger_changes_nothing(world: World) -> None:
-    made = world.ask()
+    session = world.create_session()
     with pytest.raises(errors.NotFound):
-        requests.extend(world.deps, STRANGER, made.id, HOUR_S)
+        requests.extend(world.deps, STRANGER, session.id, HOUR_S)
     with pytest.raises(errors.NotFound):
-        requests.end(world.deps, STRANGER, made.id)
-    assert world.session(made) == made
+        requests.end(world.deps, STRANGER, session.id)
+    assert world.session(session) == session

@@ -1,4 +1,4 @@
-"""A session's life, step by step, on fakes: warm, cold, full, and to its end."""
+"""The life of a session, step by step: warm start, cold start, full pool, end."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from orchestrator.domain.sessions.session import Phase, SessionState, Wanted
 from orchestrator.services.agents.inbox import visit
 from orchestrator.services.sessions import converge
 from tests.fakes.engine import EngineThatRefuses
-from tests.fakes.probe import ProbeThatFindsNothing
+from tests.fakes.probe import ProbeThatFails
 from tests.unit.services.world import World, bundle_of, identity_of
 
 
 def test_a_warm_claim_calls_neither_docker_nor_the_proxy(world: World) -> None:
-    world.host()
-    warm = world.warm()
+    world.add_host()
+    warm = world.add_warm_sandbox()
     published, started = len(world.proxy.tables), len(world.engine.specs)
-    session = world.ask()
+    session = world.create_session()
 
     outcome = world.converge(session)
 
@@ -32,52 +32,56 @@ def test_a_warm_claim_calls_neither_docker_nor_the_proxy(world: World) -> None:
 
 
 def test_a_warm_session_goes_from_prompt_to_ready(world: World) -> None:
-    world.host()
-    warm = world.warm()
-    session = world.ask()
+    world.add_host()
+    warm = world.add_warm_sandbox()
+    session = world.create_session()
     world.converge(session)
     inbox = visit(world.deps, warm.id, "")
     assert inbox.assignment is not None
     world.report(session, Phase.DEPLOYING)
-    assert world.converge(session).steps == ("Advance", "Rest")
+    assert world.converge(session).steps == ("Advance", "Wait")
     world.report(session, Phase.READY)
     assert world.converge(session).steps == ("Verify",)
 
     ready = world.session(session)
     assert ready.state is SessionState.READY
     assert (ready.version, ready.due_at, ready.deadline_at) == (1, ready.expires_at, None)
-    assert world.probe.asked == [warm.slug]
-    assert world.story(session) == "queued provisioning deploying ready"
+    assert world.probe.probed == [warm.slug]
+    assert world.history(session) == "queued provisioning deploying ready"
 
 
 def test_a_cold_session_gets_a_sandbox_under_its_own_slug(world: World) -> None:
-    world.host()
-    session = world.ask()
-    assert world.converge(session).steps == ("Claim", "Start", "Rest")
-    box = world.sandbox_of(session)
-    assert (box.state, box.session_id, box.slug) == (
+    world.add_host()
+    session = world.create_session()
+    assert world.converge(session).steps == ("Claim", "Start", "Wait")
+    sandbox = world.sandbox_of(session)
+    assert (sandbox.state, sandbox.session_id, sandbox.slug) == (
         SandboxState.CREATING,
         session.id,
         world.session(session).slug,
     )
     assert "routes" in world.events.sent
     (spec,) = world.engine.specs
-    token = world.deps.tokens.for_sandbox(box.id)
-    assert identity_of(spec) == {"sandbox_id": box.id, "token": token, "slug": box.slug}
-    assert (spec.port, spec.image, spec.publish_address) == (box.port, box.image, "127.0.0.1")
+    token = world.deps.tokens.for_sandbox(sandbox.id)
+    assert identity_of(spec) == {"sandbox_id": sandbox.id, "token": token, "slug": sandbox.slug}
+    assert (spec.port, spec.image, spec.publish_address) == (
+        sandbox.port,
+        sandbox.image,
+        "127.0.0.1",
+    )
 
-    assert visit(world.deps, box.id, "").assignment is not None
-    assert world.box(box.id).state is SandboxState.CLAIMED
+    assert visit(world.deps, sandbox.id, "").assignment is not None
+    assert world.sandbox(sandbox.id).state is SandboxState.CLAIMED
 
 
 def test_an_app_is_verified_only_when_its_route_is_live(world: World) -> None:
-    world.host()
-    session = world.ask()
+    world.add_host()
+    session = world.create_session()
     world.converge(session)
     visit(world.deps, world.sandbox_of(session).id, "")
     world.report(session, Phase.READY)
-    assert world.converge(session).steps == ("Rest",)
-    assert world.probe.asked == []
+    assert world.converge(session).steps == ("Wait",)
+    assert world.probe.probed == []
 
     world.queue.nudges.clear()
     world.publish()
@@ -86,35 +90,35 @@ def test_an_app_is_verified_only_when_its_route_is_live(world: World) -> None:
     assert world.state(session) is SessionState.READY
 
 
-def test_an_app_that_does_not_answer_at_its_url_is_asked_again_soon(world: World) -> None:
-    world.host()
-    world.probe = probe = ProbeThatFindsNothing()
-    session = world.ask()
-    world.warm()
+def test_an_app_that_does_not_answer_at_its_url_is_probed_again_soon(world: World) -> None:
+    world.add_host()
+    world.probe = probe = ProbeThatFails()
+    session = world.create_session()
+    world.add_warm_sandbox()
     world.converge(session)
     world.report(session, Phase.READY)
     world.converge(session)
-    found = world.session(session)
-    assert found.state is SessionState.PROVISIONING
-    assert 0 < (found.due_at - world.clock.now()).total_seconds() < 1
+    current = world.session(session)
+    assert current.state is SessionState.PROVISIONING
+    assert 0 < (current.due_at - world.clock.now()).total_seconds() < 1
 
-    probe.nothing = False
-    world.clock.jump_to(found.due_at)
+    probe.is_down = False
+    world.clock.jump_to(current.due_at)
     world.converge(session)
     assert world.state(session) is SessionState.READY
 
 
 def test_a_generated_app_is_ready_at_its_newest_version(world: World) -> None:
-    world.host()
-    session = world.ask(prompt="a tide calendar for Brest", template=None)
+    world.add_host()
+    session = world.create_session(prompt="a tide calendar for Brest", template=None)
     assert session.bundle is None
-    world.warm()
+    world.add_warm_sandbox()
     world.converge(session)
     world.report(session, Phase.GENERATING)
     world.converge(session)
     assert world.state(session) is SessionState.GENERATING
     for text in ("one", "two"):
-        world.keep(session, bundle_of(text))
+        world.upload_bundle(session, bundle_of(text))
     world.report(session, Phase.READY)
     world.converge(session)
     ready = world.session(session)
@@ -124,14 +128,14 @@ def test_a_generated_app_is_ready_at_its_newest_version(world: World) -> None:
 def test_without_capacity_a_session_stays_due_and_is_served_when_room_appears(
     world: World,
 ) -> None:
-    world.host(slots=1)
-    first, second = world.ask(), world.ask()
+    world.add_host(slots=1)
+    first, second = world.create_session(), world.create_session()
     world.converge(first)
     assert world.converge(second).steps == ("Claim",)
     waiting = world.session(second)
     assert (waiting.state, waiting.due_at) == (SessionState.QUEUED, second.due_at)
 
-    world.want_gone(first)
+    world.request_end(first)
     world.settle(first, rounds=3)
     assert world.state(first) is SessionState.DESTROYED
     world.converge(second)
@@ -139,7 +143,7 @@ def test_without_capacity_a_session_stays_due_and_is_served_when_room_appears(
 
 
 def test_without_any_host_a_session_waits(world: World) -> None:
-    session = world.ask()
+    session = world.create_session()
     assert world.converge(session).steps == ("Claim",)
     assert world.state(session) is SessionState.QUEUED
 
@@ -147,70 +151,70 @@ def test_without_any_host_a_session_waits(world: World) -> None:
 @pytest.mark.parametrize(
     "changes", [{"state": HostState.SUSPECT}, {"cordoned": True}, {"drain": Drain.WAIT}]
 )
-def test_a_warm_sandbox_on_a_host_that_is_not_well_is_not_claimed(
+def test_a_warm_sandbox_on_a_closed_host_is_not_claimed(
     world: World, changes: dict[str, object]
 ) -> None:
-    host = world.host(slots=1)
-    world.warm()
-    world.host(id=host.id, name=host.name, slots=1, **changes)
-    session = world.ask()
+    host = world.add_host(slots=1)
+    world.add_warm_sandbox()
+    world.add_host(id=host.id, name=host.name, slots=1, **changes)
+    session = world.create_session()
     world.converge(session)
     assert world.state(session) is SessionState.QUEUED
 
 
-def test_a_session_that_nobody_knows_is_no_error(world: World) -> None:
+def test_converging_an_unknown_session_is_no_error(world: World) -> None:
     outcome = converge.converge(world.deps, ids.new_session_id())
     assert outcome == converge.Outcome(state=None, steps=())
 
 
-def test_to_converge_once_more_changes_nothing(world: World) -> None:
-    world.host()
-    ready = world.run(world.ask())
+def test_converging_once_more_changes_nothing(world: World) -> None:
+    world.add_host()
+    ready = world.run_session(world.create_session())
     world.events.sent.clear()
-    assert world.converge(ready).steps == ("Rest",)
+    assert world.converge(ready).steps == ("Wait",)
     assert world.session(ready) == ready
     assert world.events.sent == []
 
 
-def test_an_ended_session_is_done(world: World) -> None:
-    session = world.ask()
-    world.want_gone(session)
-    assert world.converge(session).steps == ("BeginEnd", "Finish")
+def test_an_ended_session_needs_no_more_steps(world: World) -> None:
+    session = world.create_session()
+    world.request_end(session)
+    assert world.converge(session).steps == ("Destroy", "Finish")
     assert world.converge(session).steps == ()
-    assert world.story(session) == "queued destroying destroyed"
+    assert world.history(session) == "queued destroying destroyed"
 
 
-def test_the_end_withdraws_the_route_before_the_container_goes(world: World) -> None:
-    world.host()
-    ready = world.run(world.ask())
-    box = world.sandbox_of(ready)
-    world.want_gone(ready)
+def test_the_end_withdraws_the_route_before_it_removes_the_container(world: World) -> None:
+    world.add_host()
+    ready = world.run_session(world.create_session())
+    sandbox = world.sandbox_of(ready)
+    world.request_end(ready)
 
-    assert world.converge(ready).steps == ("BeginEnd", "Retire", "Rest")
-    assert world.box(box.id).state is SandboxState.STOPPING
+    assert world.converge(ready).steps == ("Destroy", "Retire", "Wait")
+    assert world.sandbox(sandbox.id).state is SandboxState.STOPPING
     assert world.engine.removed == []
-    assert f"inbox:{box.id}" in world.events.sent
+    assert f"inbox:{sandbox.id}" in world.events.sent
     world.publish()
-    assert box.slug not in world.proxy.slugs
+    assert sandbox.slug not in world.proxy.slugs
     assert world.converge(ready).steps == ("Remove", "Finish")
 
-    assert world.engine.removed == [box.id]
-    assert world.box(box.id).state is SandboxState.GONE
+    assert world.engine.removed == [sandbox.id]
+    assert world.sandbox(sandbox.id).state is SandboxState.GONE
     gone = world.session(ready)
     assert (gone.state, gone.sandbox_id, gone.slug) == (
         SessionState.DESTROYED,
         None,
-        box.slug,
+        sandbox.slug,
     )
 
 
 def test_the_end_starts_the_retention_of_the_bundles(world: World) -> None:
-    world.host()
-    session = world.ask(prompt="a tide calendar for Brest", template=None)
-    world.warm()
+    world.add_host()
+    session = world.create_session(prompt="a tide calendar for Brest", template=None)
+    world.add_warm_sandbox()
     world.converge(session)
-    world.keep(session, bundle_of())
-    world.want_gone(session)
+    world.upload_bundle(session, bundle_of())
+    world.request_end(session)
     world.settle(session, rounds=3)
     (record,) = world.store.bundles.list(session.id)
     assert record.delete_after is not None
@@ -222,17 +226,17 @@ STAGES = ["queued", "placed", "started", "claimed", "generating", "deploying", "
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_session_can_end_at_every_stage_and_leaves_nothing(world: World, stage: str) -> None:
-    world.host()
-    session = world.ask()
+    world.add_host()
+    session = world.create_session()
     bring_to(world, session.id, stage)
-    world.want_gone(session)
+    world.request_end(session)
     world.settle(session, rounds=4)
 
     ended = world.session(session)
     assert (ended.state, ended.wanted) == (SessionState.DESTROYED, Wanted.GONE)
     assert ended.sandbox_id is None
-    assert world.boxes() == []
-    assert world.engine.found == {}
+    assert world.sandboxes() == []
+    assert world.engine.containers_by_sandbox == {}
     assert world.proxy.slugs == set()
     (load,) = world.store.hosts.loads()
     assert load.free == load.host.slots
@@ -249,11 +253,11 @@ def bring_to(world: World, session_id: ids.SessionId, stage: str) -> None:
         assert (world.sandbox_of(session).container_id is None) == (stage == "placed")
         return
     if stage in {"ready", "lost"}:
-        world.run(session)
+        world.run_session(session)
         if stage == "lost":
             world.engine.crash(world.sandbox_of(session).id)
         return
-    world.warm()
+    world.add_warm_sandbox()
     world.converge(session)
     if stage != "claimed":
         world.report(session, Phase(stage))

@@ -1,4 +1,4 @@
-"""Moves that come to nothing: losses, refusals, ends and races on the way."""
+"""Moves that fail: losses, refusals, ends and races during a move."""
 
 from __future__ import annotations
 
@@ -16,78 +16,76 @@ from tests.unit.services.moves import Move
 from tests.unit.services.world import OPERATOR, RaceToWrite, World
 
 
-def gone_back(world: World, move: Move) -> None:
-    """The move has come to nothing: the app goes on where it was, and nothing is left over."""
+def assert_moved_back(world: World, move: Move) -> None:
+    """Assert that the app runs where it was, and that nothing is left on the other host."""
     assert move.now.move is None
     assert move.now.sandbox_id == move.session.sandbox_id
     move.clear()
-    assert [box.host_id for box in world.boxes()] == [move.old.id]
+    assert [sandbox.host_id for sandbox in world.sandboxes()] == [move.old.id]
 
 
-def test_an_app_that_gives_up_at_its_new_place_goes_on_at_the_old_one(
-    world: World, move: Move
-) -> None:
+def test_an_app_that_fails_on_its_new_host_stays_on_the_old_one(world: World, move: Move) -> None:
     move.drain()
     move.converge()
     move.arrive(Phase.FAILED, Failure(code="app_not_ready", message="it exited"))
-    assert move.converge() == ("LetGo", "Rest")
-    gone_back(world, move)
+    assert move.converge() == ("EndMove", "Wait")
+    assert_moved_back(world, move)
     world.clock.jump_to(move.now.due_at)
-    assert move.converge()[0] == "Relocate", "it is tried again after a while"
+    assert move.converge()[0] == "Relocate", "the move is tried again after a while"
 
 
-def test_an_app_that_takes_too_long_at_its_new_place_goes_on_at_the_old_one(
+def test_an_app_that_starts_too_slowly_on_its_new_host_stays_on_the_old_one(
     world: World, move: Move
 ) -> None:
     move.drain()
     move.converge()
     world.clock.advance(90)
-    assert move.converge() == ("Rest",)
+    assert move.converge() == ("Wait",)
     world.clock.advance(0.1)
-    assert move.converge() == ("LetGo", "Rest")
-    gone_back(world, move)
+    assert move.converge() == ("EndMove", "Wait")
+    assert_moved_back(world, move)
 
 
-def test_a_new_place_that_is_lost_on_the_way_costs_only_the_move(world: World, move: Move) -> None:
+def test_losing_the_new_host_during_a_move_only_ends_the_move(world: World, move: Move) -> None:
     move.drain()
     move.converge()
     move.arrive()
-    world.lose(move.new)
-    assert move.converge() == ("LetGo", "Rest")
-    gone_back(world, move)
+    world.lose_host(move.new)
+    assert move.converge() == ("EndMove", "Wait")
+    assert_moved_back(world, move)
 
 
-def test_an_old_place_that_is_lost_on_the_way_makes_a_recovery_of_the_move(
+def test_losing_the_old_host_during_a_move_turns_it_into_a_recovery(
     world: World, move: Move
 ) -> None:
     move.drain()
     move.converge()
-    world.lose(move.old)
+    world.lose_host(move.old)
     world.settle(move.session, rounds=5)
     move.clear()
-    found = move.now
-    assert (found.slug, found.attempt, found.move) == (move.session.slug, 1, None)
-    assert world.host_of(found).id == move.new.id
-    assert [box.id for box in world.boxes()] == [found.sandbox_id]
+    session = move.now
+    assert (session.slug, session.attempt, session.move) == (move.session.slug, 1, None)
+    assert world.host_of(session).id == move.new.id
+    assert [sandbox.id for sandbox in world.sandboxes()] == [session.sandbox_id]
 
 
-def test_an_old_place_that_is_lost_after_the_switch_is_let_go_at_once(
+def test_an_old_host_that_is_lost_after_the_switch_is_released_at_once(
     world: World, move: Move
 ) -> None:
     move.drain()
     move.converge()
     move.arrive()
     world.publish()
-    assert move.converge() == ("Switch", "Rest")
+    assert move.converge() == ("Switch", "Wait")
     world.publish()
-    world.lose(move.old)
-    assert move.converge() == ("LetGo", "Rest")
+    world.lose_host(move.old)
+    assert move.converge() == ("EndMove", "Wait")
     move.clear()
-    assert [box.host_id for box in world.boxes()] == [move.new.id]
+    assert [sandbox.host_id for sandbox in world.sandboxes()] == [move.new.id]
 
 
 @pytest.mark.parametrize("switched", [False, True])
-def test_a_session_that_ends_on_the_way_leaves_nothing_on_either_host(
+def test_a_session_that_ends_during_a_move_leaves_nothing_on_either_host(
     world: World, move: Move, switched: bool
 ) -> None:
     move.drain()
@@ -95,30 +93,30 @@ def test_a_session_that_ends_on_the_way_leaves_nothing_on_either_host(
     if switched:
         move.arrive()
         world.publish()
-        assert move.converge() == ("Switch", "Rest")
-    world.want_gone(move.session)
+        assert move.converge() == ("Switch", "Wait")
+    world.request_end(move.session)
     for _ in range(3):
         world.converge(move.session)
         move.clear()
     assert world.state(move.session) is SessionState.DESTROYED
-    assert world.boxes() == []
-    there = world.engines.special[move.new.id]
-    assert (world.engine.found, there.containers()) == ({}, [])
+    assert world.sandboxes() == []
+    new_engine = world.engines.special[move.new.id]
+    assert (world.engine.containers_by_sandbox, new_engine.containers()) == ({}, [])
 
 
-def test_a_drain_that_is_taken_back_lets_who_is_on_the_way_arrive(world: World, move: Move) -> None:
+def test_a_move_goes_on_after_its_drain_is_taken_back(world: World, move: Move) -> None:
     move.drain()
     move.converge()
     hosts.cordon(world.deps, OPERATOR, move.old.name, cordoned=False)
     move.arrive()
     world.publish()
-    assert move.converge() == ("Switch", "Rest")
+    assert move.converge() == ("Switch", "Wait")
 
 
-def test_a_start_that_finds_docker_away_costs_only_the_move(world: World, move: Move) -> None:
+def test_a_start_while_docker_is_down_only_ends_the_move(world: World, move: Move) -> None:
     world.engines.special[move.new.id] = EngineThatIsDown()
     move.drain()
-    assert move.converge() == ("Relocate", "Start", "Rest")
+    assert move.converge() == ("Relocate", "Start", "Wait")
     assert move.now.move is None
     assert move.now.failure is None
 
@@ -130,14 +128,14 @@ def test_a_host_that_refuses_is_not_tried_again_while_another_may_take_it(
     third = move.host("10.0.0.3")
     world.store.hosts.change(third.id, lambda host: replace(host, slots=3))  # less room
     move.drain()
-    assert move.converge() == ("Relocate", "Start", "Rest")
+    assert move.converge() == ("Relocate", "Start", "Wait")
     assert (move.now.move, move.now.failure) == (None, None)
     world.clock.jump_to(move.now.due_at)
-    assert move.converge() == ("Relocate", "Start", "Rest")
+    assert move.converge() == ("Relocate", "Start", "Wait")
     assert move.other.host_id == third.id
     move.arrive()
     world.publish()
-    assert move.converge() == ("Switch", "Rest")
+    assert move.converge() == ("Switch", "Wait")
     assert move.now.refused_by == ()
 
 
@@ -155,19 +153,17 @@ def test_a_host_that_refused_is_asked_again_when_there_is_no_other(
     assert move.other.host_id == move.new.id
 
 
-# What agents may do on the way
+# Agents during a move
 
 
-def test_the_agent_that_is_left_behind_and_the_one_that_waits_are_told_apart(
-    world: World, move: Move
-) -> None:
+def test_after_the_switch_only_the_new_agent_counts(world: World, move: Move) -> None:
     move.drain()
     move.converge()
     move.arrive()
     late = Report(seq=9, phase=Phase.FAILED, progress=0)
     world.publish()
-    assert move.converge() == ("Switch", "Rest")
-    assert not reports.report(world.deps, move.now, move.other.id, late, [])
+    assert move.converge() == ("Switch", "Wait")
+    assert not reports.record_report(world.deps, move.now, move.other.id, late, [])
     grant = SessionGrant(session_id=move.now.id, attempt=1, sandbox_id=move.other.id)
     with pytest.raises(errors.Forbidden) as caught:
         access.authorize(world.deps, world.deps.tokens.for_session(grant))
@@ -175,7 +171,7 @@ def test_the_agent_that_is_left_behind_and_the_one_that_waits_are_told_apart(
     assert access.authorize(world.deps, world.token(move.session)).id == move.session.id
 
 
-def test_what_the_new_agent_says_is_heard_however_much_the_old_one_had_said(
+def test_reports_of_the_new_agent_count_from_their_own_first_number(
     world: World, move: Move
 ) -> None:
     assert world.report(move.session, Phase.READY, seq=99)
@@ -183,24 +179,24 @@ def test_what_the_new_agent_says_is_heard_however_much_the_old_one_had_said(
     move.converge()
     move.arrive()
     world.publish()
-    assert move.converge() == ("Switch", "Rest")
+    assert move.converge() == ("Switch", "Wait")
     assert move.now.sandbox_id is not None
     gave_up = Failure(code="app_not_ready", message="it ran out of memory")
-    said = Report(seq=2, phase=Phase.FAILED, progress=100, failure=gave_up)
-    assert reports.report(world.deps, move.now, move.now.sandbox_id, said, [])
+    report = Report(seq=2, phase=Phase.FAILED, progress=100, failure=gave_up)
+    assert reports.record_report(world.deps, move.now, move.now.sandbox_id, report, [])
     world.converge(move.session)
     assert move.now.failure == gave_up
 
 
-def test_a_move_costs_nothing_in_a_race(world: World, move: Move) -> None:
-    """Somebody extends the session just before each write."""
+def test_a_move_survives_lost_races(world: World, move: Move) -> None:
+    """Another process writes the session just before each write."""
     move.drain()
     sound = world.store
     world.store = RaceToWrite(sound)
-    assert move.converge() == ("Relocate", "Relocate", "Start", "Rest")
+    assert move.converge() == ("Relocate", "Relocate", "Start", "Wait")
     world.store = sound
     move.arrive()
     world.publish()
     world.store = RaceToWrite(sound)
-    assert move.converge() == ("Switch", "Switch", "Rest")
-    assert len(world.boxes()) == 2
+    assert move.converge() == ("Switch", "Switch", "Wait")
+    assert len(world.sandboxes()) == 2

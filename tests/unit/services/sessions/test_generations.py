@@ -1,4 +1,4 @@
-"""An equal prompt within the hour gets what the first one came to."""
+"""An equal prompt within an hour gets the app of the first one."""
 
 from __future__ import annotations
 
@@ -26,105 +26,103 @@ STRANGER = Principal(user_id=ids.UserId("usr_" + "s" * 26), tier=Tier.FREE)
 @pytest.fixture
 def first(world: World) -> Session:
     """A READY app that Claude has written."""
-    world.host()
-    return world.generated("a tide calendar")
+    world.add_host()
+    return world.generate_app("a tide calendar")
 
 
-def ask(
-    world: World, prompt: str = "a tide calendar", who: Principal = VISITOR, **more: object
+def create(
+    world: World, prompt: str = "a tide calendar", principal: Principal = VISITOR, **more: object
 ) -> Session:
-    return world.ask(who, prompt=prompt, template=None, **more)
+    return world.create_session(principal, prompt=prompt, template=None, **more)
 
 
 def test_an_equal_prompt_gets_the_earlier_app(world: World, first: Session) -> None:
-    made = ask(world, "  a  tide\ncalendar ")
-    assert (made.bundle, made.reused) == (first.bundle, True)
-    world.warm()
-    world.converge(made)
-    told = inbox.visit(world.deps, world.sandbox_of(made).id, "").assignment
-    assert told is not None
-    assert (told["kind"], told["model"]) == ("bundle", None)
-    world.report(made, Phase.READY)
+    session = create(world, "  a  tide\ncalendar ")
+    assert (session.bundle, session.reused) == (first.bundle, True)
+    world.add_warm_sandbox()
+    world.converge(session)
+    assignment = inbox.visit(world.deps, world.sandbox_of(session).id, "").assignment
+    assert assignment is not None
+    assert (assignment["kind"], assignment["model"]) == ("bundle", None)
+    world.report(session, Phase.READY)
     world.publish()
-    world.converge(made)
-    found = world.session(made)
-    (version,) = versions.of_session(world.deps, found)
+    world.converge(session)
+    current = world.session(session)
+    (version,) = versions.list_versions(world.deps, current)
     assert (version.version, version.provider, version.summary, version.title) == (
         1,
         "cache",
         "Tides of the week.",
         "Hello",
     )
-    assert found.version == 1
+    assert current.version == 1
 
 
-def test_who_wants_a_fresh_one_gets_it(world: World, first: Session) -> None:
+def test_a_request_for_a_fresh_app_gets_one(world: World, first: Session) -> None:
     del first
-    assert not ask(world, fresh=True).reused
+    assert not create(world, fresh=True).reused
 
 
 @pytest.mark.parametrize("prompt", ["another tide calendar", "A tide calendar"])
 def test_another_prompt_is_another_app(world: World, first: Session, prompt: str) -> None:
     del first
-    assert not ask(world, prompt).reused
+    assert not create(world, prompt).reused
 
 
-def test_nobody_gets_what_another_user_had_made(world: World, first: Session) -> None:
+def test_another_users_app_is_not_reused(world: World, first: Session) -> None:
     del first
-    assert not ask(world, who=STRANGER).reused
+    assert not create(world, principal=STRANGER).reused
 
 
-def test_unless_sharing_is_switched_on(world: World) -> None:
-    world.host()
+def test_another_users_app_is_reused_if_sharing_is_switched_on(world: World) -> None:
+    world.add_host()
     world.policy = replace(world.policy, share_between_users=True)
-    first = world.generated("a tide calendar")
-    assert ask(world, who=STRANGER).bundle == first.bundle
+    first = world.generate_app("a tide calendar")
+    assert create(world, principal=STRANGER).bundle == first.bundle
 
 
 def test_another_model_or_image_or_tier_is_another_app(world: World, first: Session) -> None:
     del first
-    assert not ask(world, who=replace(VISITOR, tier=Tier.PRO)).reused
+    assert not create(world, principal=replace(VISITOR, tier=Tier.PRO)).reused
     policy = world.policy
     world.policy = replace(policy, model="claude-other")
-    assert not ask(world).reused
+    assert not create(world).reused
     world.policy, world.image = policy, "spawnai/sandbox:other"
-    assert not ask(world).reused
+    assert not create(world).reused
 
 
 def test_after_an_hour_the_model_is_asked_again(world: World, first: Session) -> None:
     del first
     world.clock.advance(3601)
-    assert not ask(world).reused
+    assert not create(world).reused
 
 
-def test_a_bundle_that_is_gone_is_not_promised(world: World, first: Session) -> None:
+def test_a_deleted_bundle_is_not_reused(world: World, first: Session) -> None:
     assert first.bundle is not None
     world.bundles.discard(first.bundle)
-    assert not ask(world).reused
+    assert not create(world).reused
 
 
-def test_what_a_message_made_of_it_is_nobody_elses_first_version(
-    world: World, first: Session
-) -> None:
-    world.say(first)
+def test_only_the_first_version_of_an_app_is_reused(world: World, first: Session) -> None:
+    world.send_message(first)
     world.converge(first)
-    world.carry_out(first, bundle_of("blue"))
+    world.carry_out_change(first, bundle_of("blue"))
     world.converge(first)
     assert world.session(first).bundle == digest_of(bundle_of("blue"))
-    assert ask(world).bundle == first.bundle
+    assert create(world).bundle == first.bundle
 
 
-def test_an_app_that_never_ran_is_not_started_again(world: World, session: Session) -> None:
-    world.keep(session, bundle_of(), healthy=False)
-    world.give_up(session, permanent=True)
+def test_an_app_that_never_ran_is_not_reused(world: World, session: Session) -> None:
+    world.upload_bundle(session, bundle_of(), healthy=False)
+    world.report_failure(session, permanent=True)
     world.settle(session)
-    assert not ask(world, session.prompt).reused
+    assert not create(world, session.prompt).reused
 
 
-def written(world: World, tokens: int, change: int = 0) -> None:
-    """A call to the model that has written so much."""
+def add_call(world: World, tokens: int, change: int = 0) -> None:
+    """Record a call to the model that has written so many tokens."""
     now = world.clock.now()
-    made = Reservation(
+    reservation = Reservation(
         call_id=f"call_{ids.new_slug()}",
         session_id=ids.new_session_id(),
         user_id=VISITOR.user_id,
@@ -135,29 +133,29 @@ def written(world: World, tokens: int, change: int = 0) -> None:
         expires_at=now + timedelta(minutes=1),
         change=change,
     )
-    world.store.usage.reserve(made, Budgets(), now)
-    ended = spending.Ended(
+    world.store.usage.reserve(reservation, Budgets(), now)
+    result = spending.CallResult(
         provider="anthropic",
         model="claude-test",
         counts=TokenCounts(output=tokens),
         outcome=Outcome.SERVED,
         duration_ms=1,
     )
-    spending.settle(world.deps, made, ended)
+    spending.settle(world.deps, reservation, result)
 
 
-def test_the_usual_length_is_known_once_there_is_some_history(world: World) -> None:
+def test_the_expected_length_is_known_once_there_is_enough_history(world: World) -> None:
     world.policy = replace(world.policy, prices=PRICES)
     expected = generations.expected_output_tokens
     for tokens in (900, 100, 700, 300):
-        written(world, tokens)
+        add_call(world, tokens)
         assert expected(world.deps, change=False) is None
-    written(world, 500)
+    add_call(world, 500)
     assert expected(world.deps, change=False) == 500
-    assert expected(world.deps, change=True) is None, "a change is another kind of work"
+    assert expected(world.deps, change=True) is None, "a change is a different kind of work"
     for tokens in (10, 20, 30, 40, 50):
-        written(world, tokens, change=1)
+        add_call(world, tokens, change=1)
     assert expected(world.deps, change=True) == 30
     assert expected(world.deps, change=False) == 500
     world.clock.advance(8 * 24 * 3600)
-    assert expected(world.deps, change=False) is None, "last month's model was another one"
+    assert expected(world.deps, change=False) is None, "older calls do not count"

@@ -1,4 +1,4 @@
-"""What users and operators do with sessions: ask, look, extend, end."""
+"""Creating sessions and looking at them: validation, limits, repeated requests."""
 
 from __future__ import annotations
 
@@ -28,39 +28,43 @@ PRO = Principal(user_id=ids.UserId("usr_" + "p" * 26), tier=Tier.PRO)
 STRANGER = Principal(user_id=ids.UserId("usr_" + "s" * 26), tier=Tier.FREE)
 
 
-# Asking
+# Creating
 
 
-def test_a_session_is_admitted_and_looked_at(world: World) -> None:
-    made = world.ask(prompt="  a tide calendar for Brest\n", template=None)
-    assert world.session(made) == made
-    assert (made.prompt, made.template, made.bundle) == ("a tide calendar for Brest", None, None)
-    assert (made.state, made.wanted) == (SessionState.QUEUED, Wanted.RUNNING)
-    assert (made.user_id, made.tier, made.attempt) == (VISITOR.user_id, Tier.FREE, 1)
-    assert made.due_at == made.created_at
-    assert made.expires_at == later(TTL_DEFAULT_S, made.created_at)
-    assert world.queue.nudges == [(made.id, Queue.NORMAL)]
+def test_a_session_is_admitted_and_nudged(world: World) -> None:
+    session = world.create_session(prompt="  a tide calendar for Brest\n", template=None)
+    assert world.session(session) == session
+    assert (session.prompt, session.template, session.bundle) == (
+        "a tide calendar for Brest",
+        None,
+        None,
+    )
+    assert (session.state, session.wanted) == (SessionState.QUEUED, Wanted.RUNNING)
+    assert (session.user_id, session.tier, session.attempt) == (VISITOR.user_id, Tier.FREE, 1)
+    assert session.due_at == session.created_at
+    assert session.expires_at == later(TTL_DEFAULT_S, session.created_at)
+    assert world.queue.nudges == [(session.id, Queue.NORMAL)]
 
 
-def test_a_queue_that_is_away_keeps_nobody_from_asking(world: World) -> None:
+def test_sessions_are_admitted_while_the_queue_is_down(world: World) -> None:
     world.queue = QueueThatIsAway()
-    made = world.ask()
-    assert world.session(made).due_at <= world.clock.now(), "the nudge loop would not find it"
+    session = world.create_session()
+    assert world.session(session).due_at <= world.clock.now(), "the nudge loop must find it"
 
 
-def test_a_template_is_taken_by_name(world: World) -> None:
+def test_a_template_can_be_named(world: World) -> None:
     template = world.catalog.get("snake")
-    made = world.ask(template="snake", prompt="")
+    session = world.create_session(template="snake", prompt="")
     assert template is not None
-    assert (made.template, made.bundle) == ("snake", template.digest)
+    assert (session.template, session.bundle) == ("snake", template.digest)
 
 
 def test_a_prompt_that_clearly_asks_for_a_template_gets_it(world: World) -> None:
-    assert world.ask(prompt="make me a kanban board", template=None).template == "kanban"
+    assert world.create_session(prompt="make me a kanban board", template=None).template == "kanban"
 
 
 @pytest.mark.parametrize(
-    ("asked", "code"),
+    ("fields", "code"),
     [
         ({"prompt": "", "template": None}, "prompt_empty"),
         ({"prompt": " \n\t ", "template": None}, "prompt_empty"),
@@ -81,14 +85,14 @@ def test_a_prompt_that_clearly_asks_for_a_template_gets_it(world: World) -> None
     ],
     ids=lambda value: value if isinstance(value, str) else "-".join(value),
 )
-def test_what_is_not_in_order_is_refused_before_anything_is_written(
-    world: World, asked: dict[str, Any], code: str
+def test_an_invalid_request_is_refused_before_anything_is_written(
+    world: World, fields: dict[str, Any], code: str
 ) -> None:
     with pytest.raises(errors.InvalidInput) as caught:
-        world.ask(**asked)
+        world.create_session(**fields)
     assert caught.value.code == code
     field = str(caught.value.detail["field"])
-    assert any(name.startswith(field) for name in asked)
+    assert any(name.startswith(field) for name in fields)
     assert world.store.sessions.list() == []
     assert world.queue.nudges == []
 
@@ -99,89 +103,95 @@ def test_what_is_not_in_order_is_refused_before_anything_is_written(
     ids=["as long as it may be", "lines", "unicode", "markup", "quotes"],
 )
 def test_any_plain_text_is_a_prompt(world: World, prompt: str) -> None:
-    assert world.ask(prompt=prompt, template=None).prompt == prompt.strip()
+    assert world.create_session(prompt=prompt, template=None).prompt == prompt.strip()
 
 
-@pytest.mark.parametrize("who", [VISITOR, PRO, OPERATOR], ids=lambda who: who.tier)
-def test_each_tier_may_live_as_long_as_its_limit_says(world: World, who: Principal) -> None:
-    most = LIMITS[who.tier].ttl_max_s
-    made = world.ask(who, ttl_s=most)
-    assert made.expires_at == later(most, made.created_at)
+@pytest.mark.parametrize(
+    "principal", [VISITOR, PRO, OPERATOR], ids=lambda principal: principal.tier
+)
+def test_each_tier_may_live_as_long_as_its_limit_says(world: World, principal: Principal) -> None:
+    ttl_max_s = LIMITS[principal.tier].ttl_max_s
+    session = world.create_session(principal, ttl_s=ttl_max_s)
+    assert session.expires_at == later(ttl_max_s, session.created_at)
     with pytest.raises(errors.InvalidInput) as caught:
-        world.ask(who, ttl_s=most + 1)
-    assert caught.value.detail["max_s"] == most
+        world.create_session(principal, ttl_s=ttl_max_s + 1)
+    assert caught.value.detail["max_s"] == ttl_max_s
 
 
-def test_without_a_claude_key_only_templates_can_be_had(world: World) -> None:
+def test_without_a_claude_key_only_templates_can_be_started(world: World) -> None:
     world.policy = Policy(can_generate=False)
-    assert world.ask(prompt="a todo list", template=None).template == "todo"
+    assert world.create_session(prompt="a todo list", template=None).template == "todo"
     with pytest.raises(errors.InvalidInput) as caught:
-        world.ask(prompt="a tide calendar for Brest", template=None)
+        world.create_session(prompt="a tide calendar for Brest", template=None)
     assert caught.value.code == "generation_unavailable"
     assert "kanban" in str(caught.value)
 
 
-# Quota and repetition
+# Limits and repeated requests
 
 
-def test_a_user_has_at_most_so_many_sessions_at_once(world: World) -> None:
-    most = LIMITS[Tier.FREE].sessions_max
-    made = [world.ask() for _ in range(most)]
+def test_a_user_has_a_limited_number_of_sessions_at_once(world: World) -> None:
+    sessions_max = LIMITS[Tier.FREE].sessions_max
+    sessions = [world.create_session() for _ in range(sessions_max)]
     with pytest.raises(errors.LimitReached) as caught:
-        world.ask()
-    assert caught.value.detail["limit"] == most
-    assert world.ask(STRANGER).user_id == STRANGER.user_id
+        world.create_session()
+    assert caught.value.detail["limit"] == sessions_max
+    assert world.create_session(STRANGER).user_id == STRANGER.user_id
 
-    world.want_gone(made[0])
-    world.converge(made[0])
-    assert world.state(made[0]) is SessionState.DESTROYED
-    world.ask()
+    world.request_end(sessions[0])
+    world.converge(sessions[0])
+    assert world.state(sessions[0]) is SessionState.DESTROYED
+    world.create_session()
 
 
-def test_a_repeated_request_gives_the_session_that_was_made(world: World) -> None:
-    first = world.ask(idempotency_key="key-1")
+def test_a_repeated_request_returns_the_first_session(world: World) -> None:
+    first = world.create_session(idempotency_key="key-1")
     world.queue.nudges.clear()
-    assert world.ask(idempotency_key="key-1").id == first.id
+    assert world.create_session(idempotency_key="key-1").id == first.id
     assert world.queue.nudges == []
-    assert world.ask(idempotency_key="key-2").id != first.id
-    assert world.ask(STRANGER, idempotency_key="key-1").id != first.id
+    assert world.create_session(idempotency_key="key-2").id != first.id
+    assert world.create_session(STRANGER, idempotency_key="key-1").id != first.id
 
 
-def test_a_repetition_never_counts_against_the_quota(world: World) -> None:
-    first = world.ask(idempotency_key="key-1")
+def test_a_repeated_request_does_not_count_against_the_limit(world: World) -> None:
+    first = world.create_session(idempotency_key="key-1")
     for _ in range(LIMITS[Tier.FREE].sessions_max - 1):
-        world.ask()
-    assert world.ask(idempotency_key="key-1").id == first.id
+        world.create_session()
+    assert world.create_session(idempotency_key="key-1").id == first.id
 
 
 @pytest.mark.parametrize("other", [{"template": "snake"}, {"prompt": "x"}, {"ttl_s": 600}])
-def test_a_key_that_was_used_for_something_else_is_a_conflict(
+def test_a_key_that_was_used_for_another_request_is_a_conflict(
     world: World, other: dict[str, Any]
 ) -> None:
-    world.ask(idempotency_key="key-1")
+    world.create_session(idempotency_key="key-1")
     with pytest.raises(errors.Conflict) as caught:
-        world.ask(idempotency_key="key-1", **other)
+        world.create_session(idempotency_key="key-1", **other)
     assert caught.value.code == "idempotency_conflict"
 
 
 # Looking
 
 
-def test_owner_and_operator_see_a_session_and_nobody_else_does(world: World) -> None:
-    made = world.ask()
-    assert requests.get(world.deps, VISITOR, made.id) == made
-    assert requests.get(world.deps, OPERATOR, made.id) == made
+def test_only_the_owner_and_operators_see_a_session(world: World) -> None:
+    session = world.create_session()
+    assert requests.get(world.deps, VISITOR, session.id) == session
+    assert requests.get(world.deps, OPERATOR, session.id) == session
     unknown = ids.new_session_id()
-    said = set()
-    for who, session_id in ((STRANGER, made.id), (OPERATOR, unknown), (VISITOR, "' OR 1=1")):
+    answers = set()
+    for principal, session_id in (
+        (STRANGER, session.id),
+        (OPERATOR, unknown),
+        (VISITOR, "' OR 1=1"),
+    ):
         with pytest.raises(errors.NotFound) as caught:
-            requests.get(world.deps, who, session_id)
-        said.add((caught.value.code, str(caught.value)))
-    assert said == {("session_unknown", "there is no such session")}
+            requests.get(world.deps, principal, session_id)
+        answers.add((caught.value.code, str(caught.value)))
+    assert answers == {("session_unknown", "there is no such session")}
 
 
-def test_paying_for_the_operator_tier_makes_nobody_an_operator(world: World) -> None:
-    made = world.ask()
-    rich = replace(OPERATOR, role=Role.USER)
+def test_the_operator_tier_does_not_make_a_user_an_operator(world: World) -> None:
+    session = world.create_session()
+    user = replace(OPERATOR, role=Role.USER)
     with pytest.raises(errors.NotFound):
-        requests.get(world.deps, rich, made.id)
+        requests.get(world.deps, user, session.id)

@@ -1,4 +1,4 @@
-"""Which prompts are answered with a template, checked against the real catalog."""
+"""Prompts that get a template, and prompts that don't, with the real catalog."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ CLEAR = {
     "poll": ["live poll", "a voting app", "create a poll", "poll"],
 }
 
-OF_ITS_OWN = [
+SPECIAL = [
     "a kanban board that syncs with jira and has swimlanes",
     "a landing page for my bakery",
     "a kanban board with three columns",
@@ -72,7 +72,7 @@ AMBIGUOUS = [
     "a dashboard, a landing page",
 ]
 
-SOMETHING_ELSE = [
+UNRELATED = [
     "",
     "   ",
     "?!",
@@ -94,41 +94,41 @@ SOMETHING_ELSE = [
     ("prompt", "name"),
     [(prompt, name) for name, prompts in CLEAR.items() for prompt in prompts],
 )
-def test_a_prompt_that_is_a_keyword_and_small_words_gets_the_template(
+def test_a_prompt_of_a_keyword_and_filler_words_gets_the_template(
     catalog: FolderCatalog, prompt: str, name: str
 ) -> None:
-    found = templates.asked_for(prompt, catalog.list())
-    assert found is not None
-    assert found.name == name
+    template = templates.find_match(prompt, catalog.list())
+    assert template is not None
+    assert template.name == name
 
 
-@pytest.mark.parametrize("prompt", OF_ITS_OWN)
-def test_a_prompt_that_says_what_is_special_is_not_answered_with_a_template(
+@pytest.mark.parametrize("prompt", SPECIAL)
+def test_a_prompt_that_describes_something_special_gets_no_template(
     catalog: FolderCatalog, prompt: str
 ) -> None:
-    assert templates.asked_for(prompt, catalog.list()) is None
+    assert templates.find_match(prompt, catalog.list()) is None
 
 
 @pytest.mark.parametrize("prompt", AMBIGUOUS)
 def test_a_prompt_that_names_two_templates_gets_neither(
     catalog: FolderCatalog, prompt: str
 ) -> None:
-    assert templates.asked_for(prompt, catalog.list()) is None
+    assert templates.find_match(prompt, catalog.list()) is None
 
 
-@pytest.mark.parametrize("prompt", SOMETHING_ELSE)
+@pytest.mark.parametrize("prompt", UNRELATED)
 def test_a_prompt_that_names_no_template_gets_none(catalog: FolderCatalog, prompt: str) -> None:
-    assert templates.asked_for(prompt, catalog.list()) is None
+    assert templates.find_match(prompt, catalog.list()) is None
 
 
-def test_the_catalogs_order_decides_nothing(catalog: FolderCatalog) -> None:
-    backwards = list(reversed(catalog.list()))
+def test_the_catalogs_order_does_not_matter(catalog: FolderCatalog) -> None:
+    reversed_catalog = list(reversed(catalog.list()))
     for name, prompts in CLEAR.items():
         for prompt in prompts:
-            found = templates.asked_for(prompt, backwards)
-            assert found is not None
-            assert found.name == name
+            template = templates.find_match(prompt, reversed_catalog)
+            assert template is not None
+            assert template.name == name
 
 
-def test_an_empty_catalog_answers_nothing() -> None:
-    assert templates.asked_for("snake", []) is None
+def test_an_empty_catalog_has_no_match() -> None:
+    assert templates.find_match("snake", []) is None

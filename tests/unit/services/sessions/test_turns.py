@@ -1,4 +1,4 @@
-"""The life of a change: the version before goes on being served, whatever becomes of it."""
+"""The life of a change. The version before it is served until the new one runs."""
 
 from __future__ import annotations
 
@@ -25,68 +25,74 @@ BROKEN = Failure(code="app_not_healthy", message="no answer on /")
 @pytest.fixture
 def app(world: World) -> Session:
     """A READY app that Claude has written."""
-    world.host()
-    return world.generated()
+    world.add_host()
+    return world.generate_app()
 
 
-def assignment(world: World, session: Session, have: str = "") -> dict[str, Any]:
-    box = world.sandbox_of(session)
-    found = inbox.visit(world.deps, box.id, have).assignment
-    assert found is not None
-    return found
+def fetch(world: World, session: Session, have: str = "") -> dict[str, Any]:
+    """The assignment that the session's sandbox gets when it runs `have`."""
+    sandbox = world.sandbox_of(session)
+    assignment = inbox.visit(world.deps, sandbox.id, have).assignment
+    assert assignment is not None
+    return assignment
 
 
 def state(world: World, session: Session, number: int) -> ChangeState:
-    found = world.session(session)
-    return state_of(world.change(session, number), found.turns, session_ended=found.ended)
+    current = world.session(session)
+    return state_of(world.change(session, number), current.turns, session_ended=current.ended)
 
 
-def lose(world: World, session: Session) -> None:
-    """Its container dies."""
+def lose_sandbox(world: World, session: Session) -> None:
+    """Retire the session's sandbox, as if its container had exited."""
     claims.retire(world.deps, world.sandbox_of(session), "its container exited")
     world.publish()
 
 
-# A change that goes well
+# A change that succeeds
 
 
 def test_a_message_becomes_the_next_version_at_the_same_url(world: World, app: Session) -> None:
-    have = assignment(world, app)["id"]
-    world.say(app)
-    assert world.converge(app).steps == ("BeginChange", "Rest")
-    under_way = world.session(app)
-    assert (under_way.state, under_way.changing, under_way.served) == (
+    have = fetch(world, app)["id"]
+    world.send_message(app)
+    assert world.converge(app).steps == ("BeginChange", "Wait")
+    changing = world.session(app)
+    assert (changing.state, changing.is_changing, changing.is_served) == (
         SessionState.GENERATING,
         True,
         True,
     )
     assert state(world, app, 1) is ChangeState.RUNNING
-    told = assignment(world, app, have)
-    assert told["id"] == f"{app.id}/1/1"
-    assert (told["kind"], told["message"]) == ("change", "make it blue")
-    assert told["bundle"]["sha256"] == app.bundle
-    assert told["conversation"] == [
+    assignment = fetch(world, app, have)
+    assert assignment["id"] == f"{app.id}/1/1"
+    assert (assignment["kind"], assignment["message"]) == ("change", "make it blue")
+    assert assignment["bundle"]["sha256"] == app.bundle
+    assert assignment["conversation"] == [
         {"role": "user", "text": "a tide calendar"},
         {"role": "assistant", "text": "Tides of the week."},
     ]
-    world.carry_out(app, BLUE)
+    world.carry_out_change(app, BLUE)
     world.converge(app)
-    after = world.session(app)
-    assert (after.state, after.version, after.bundle) == (SessionState.READY, 2, digest_of(BLUE))
-    assert (after.slug, after.sandbox_id) == (app.slug, app.sandbox_id)
-    done = world.change(app, 1)
-    assert (done.version, done.summary, done.failure) == (2, "It is blue.", None)
+    session = world.session(app)
+    assert (session.state, session.version, session.bundle) == (
+        SessionState.READY,
+        2,
+        digest_of(BLUE),
+    )
+    assert (session.slug, session.sandbox_id) == (app.slug, app.sandbox_id)
+    change = world.change(app, 1)
+    assert (change.version, change.summary, change.failure) == (2, "It is blue.", None)
     assert [
-        (one.version, one.change, one.summary) for one in versions.of_session(world.deps, after)
+        (version.version, version.change, version.summary)
+        for version in versions.list_versions(world.deps, session)
     ] == [
         (1, 0, "Tides of the week."),
         (2, 1, "It is blue."),
     ]
-    assert inbox.visit(world.deps, world.sandbox_of(app).id, told["id"]).assignment is None
+    assert inbox.visit(world.deps, world.sandbox_of(app).id, assignment["id"]).assignment is None
 
 
-def test_its_route_is_live_all_the_while(world: World, app: Session) -> None:
-    world.say(app)
+def test_the_apps_route_is_live_during_a_change(world: World, app: Session) -> None:
+    world.send_message(app)
     for _ in range(3):
         world.converge(app)
         world.publish()
@@ -94,47 +100,50 @@ def test_its_route_is_live_all_the_while(world: World, app: Session) -> None:
 
 
 def test_messages_are_carried_out_one_after_the_other(world: World, app: Session) -> None:
-    world.say(app, "blue")
-    world.say(app, "green")
+    world.send_message(app, "blue")
+    world.send_message(app, "green")
     world.converge(app)
     assert (state(world, app, 1), state(world, app, 2)) == (
         ChangeState.RUNNING,
         ChangeState.QUEUED,
     )
-    world.carry_out(app, BLUE)
+    world.carry_out_change(app, BLUE)
     assert "BeginChange" in world.converge(app).steps
-    told = assignment(world, app, f"{app.id}/1/1")
-    assert told["message"] == "green"
-    assert [one["text"] for one in told["conversation"]][2:] == ["blue", "It is blue."]
-    world.carry_out(app, GREEN, "It is green.")
+    assignment = fetch(world, app, f"{app.id}/1/1")
+    assert assignment["message"] == "green"
+    assert [message["text"] for message in assignment["conversation"]][2:] == [
+        "blue",
+        "It is blue.",
+    ]
+    world.carry_out_change(app, GREEN, "It is green.")
     world.converge(app)
     assert (state(world, app, 2), world.session(app).version) == (ChangeState.DONE, 3)
 
 
-def test_a_message_from_before_the_app_was_there_follows_at_once(
+def test_a_message_sent_before_the_app_is_ready_is_carried_out_right_after(
     world: World, session: Session
 ) -> None:
-    world.say(session)
-    world.keep(session, bundle_of())
+    world.send_message(session)
+    world.upload_bundle(session, bundle_of())
     world.report(session, Phase.READY)
-    assert world.converge(session).steps[-2:] == ("BeginChange", "Rest")
+    assert world.converge(session).steps[-2:] == ("BeginChange", "Wait")
     assert world.session(session).version == 1
 
 
-def test_a_template_is_changed_too_and_is_version_1(world: World) -> None:
-    world.host()
-    app = world.run(world.ask())
-    world.say(app)
+def test_a_template_can_be_changed_and_counts_as_version_1(world: World) -> None:
+    world.add_host()
+    app = world.run_session(world.create_session())
+    world.send_message(app)
     world.converge(app)
-    told = assignment(world, app)
-    assert told["bundle"]["sha256"] == app.bundle
-    assert told["conversation"][0]["text"] == "Start the template kanban."
-    world.carry_out(app, BLUE)
+    assignment = fetch(world, app)
+    assert assignment["bundle"]["sha256"] == app.bundle
+    assert assignment["conversation"][0]["text"] == "Start the template kanban."
+    world.carry_out_change(app, BLUE)
     world.converge(app)
-    found = world.session(app)
-    assert found.version == 2
-    known = versions.of_session(world.deps, found)
-    assert [(one.version, one.sha256) for one in known] == [
+    session = world.session(app)
+    assert session.version == 2
+    records = versions.list_versions(world.deps, session)
+    assert [(record.version, record.sha256) for record in records] == [
         (1, app.bundle),
         (2, digest_of(BLUE)),
     ]
@@ -144,43 +153,47 @@ def test_a_template_is_changed_too_and_is_version_1(world: World) -> None:
 
 
 def test_an_earlier_version_comes_back_without_the_model(world: World, app: Session) -> None:
-    world.say(app)
+    world.send_message(app)
     world.converge(app)
-    world.carry_out(app, BLUE)
+    world.carry_out_change(app, BLUE)
     world.converge(app)
     changes.restore(world.deps, VISITOR, app.id, 1)
     world.converge(app)
-    assert (world.state(app), world.session(app).served) == (SessionState.DEPLOYING, True)
-    told = assignment(world, app, f"{app.id}/1/1")
-    assert (told["kind"], told["model"], told["bundle"]["sha256"]) == ("bundle", None, app.bundle)
-    found = access.authorize(world.deps, told["session_token"])
-    assert bundles.bundle_for(world.deps, found, world.sandbox_of(app).id)[0] == app.bundle
+    assert (world.state(app), world.session(app).is_served) == (SessionState.DEPLOYING, True)
+    assignment = fetch(world, app, f"{app.id}/1/1")
+    assert (assignment["kind"], assignment["model"], assignment["bundle"]["sha256"]) == (
+        "bundle",
+        None,
+        app.bundle,
+    )
+    session = access.authorize(world.deps, assignment["session_token"])
+    assert bundles.bundle_for(world.deps, session, world.sandbox_of(app).id)[0] == app.bundle
     with pytest.raises(errors.Forbidden):
-        access.authorize_generation(world.deps, told["session_token"])
+        access.authorize_generation(world.deps, assignment["session_token"])
     world.report(app, Phase.READY)
     world.converge(app)
-    after = world.session(app)
-    assert (after.state, after.version, after.bundle) == (SessionState.READY, 1, app.bundle)
+    current = world.session(app)
+    assert (current.state, current.version, current.bundle) == (SessionState.READY, 1, app.bundle)
     assert (world.change(app, 2).version, state(world, app, 2)) == (1, ChangeState.DONE)
 
 
 def test_a_template_comes_back_as_version_1(world: World) -> None:
-    world.host()
-    app = world.run(world.ask())
-    world.say(app)
+    world.add_host()
+    app = world.run_session(world.create_session())
+    world.send_message(app)
     world.converge(app)
-    world.carry_out(app, BLUE)
+    world.carry_out_change(app, BLUE)
     world.converge(app)
     changes.restore(world.deps, VISITOR, app.id, 1)
     world.converge(app)
-    assert assignment(world, app, f"{app.id}/1/1")["bundle"]["sha256"] == app.bundle
+    assert fetch(world, app, f"{app.id}/1/1")["bundle"]["sha256"] == app.bundle
     world.report(app, Phase.READY)
     world.converge(app)
     assert world.session(app).bundle == app.bundle
 
 
-def test_what_runs_by_the_time_of_its_turn_is_done_at_once(world: World, app: Session) -> None:
-    world.say(app)
+def test_a_restore_of_the_running_version_is_done_at_once(world: World, app: Session) -> None:
+    world.send_message(app)
     changes.restore(world.deps, VISITOR, app.id, 1)
     world.converge(app)
     world.report(app, Phase.READY, setback=BROKEN)
@@ -189,25 +202,25 @@ def test_what_runs_by_the_time_of_its_turn_is_done_at_once(world: World, app: Se
     assert (state(world, app, 1), state(world, app, 2)) == (ChangeState.FAILED, ChangeState.DONE)
 
 
-# A change that comes to nothing
+# A change that fails
 
 
-def test_a_change_that_fails_leaves_what_was_there(world: World, app: Session) -> None:
-    world.say(app)
+def test_a_change_that_fails_leaves_the_earlier_version_running(world: World, app: Session) -> None:
+    world.send_message(app)
     world.converge(app)
-    world.keep(app, BLUE, healthy=False)
+    world.upload_bundle(app, BLUE, healthy=False)
     world.report(app, Phase.READY, setback=BROKEN)
     world.converge(app)
-    after = world.session(app)
-    assert (after.state, after.version, after.bundle) == (SessionState.READY, 1, app.bundle)
-    assert after.failure is None
+    session = world.session(app)
+    assert (session.state, session.version, session.bundle) == (SessionState.READY, 1, app.bundle)
+    assert session.failure is None
     assert (world.change(app, 1).failure, world.change(app, 1).version) == (BROKEN, None)
-    known = versions.of_session(world.deps, after)
-    assert [(one.version, one.healthy) for one in known] == [(1, True), (2, False)]
+    records = versions.list_versions(world.deps, session)
+    assert [(record.version, record.healthy) for record in records] == [(1, True), (2, False)]
 
 
-def test_one_that_takes_too_long_is_given_up(world: World, app: Session) -> None:
-    world.say(app)
+def test_a_change_that_takes_too_long_fails(world: World, app: Session) -> None:
+    world.send_message(app)
     world.converge(app)
     token = world.token(app)
     world.clock.advance(601)
@@ -216,36 +229,38 @@ def test_one_that_takes_too_long_is_given_up(world: World, app: Session) -> None
     assert failure is not None
     assert failure.code == "generation_timeout"
     assert world.state(app) is SessionState.READY
-    found = access.authorize(world.deps, token)
+    session = access.authorize(world.deps, token)
     with pytest.raises(errors.Forbidden):
-        bundles.keep_bundle(world.deps, found, BLUE, digest_of(BLUE))
+        bundles.keep_bundle(world.deps, session, BLUE, digest_of(BLUE))
     with pytest.raises(errors.Forbidden):
         access.authorize_generation(world.deps, token)
 
 
-def test_one_that_was_kept_in_time_is_done_however_late_that_is_heard(
+def test_a_change_whose_version_was_kept_in_time_succeeds_even_if_the_report_is_late(
     world: World, app: Session
 ) -> None:
-    world.say(app)
+    world.send_message(app)
     world.converge(app)
-    world.keep(app, BLUE)
+    world.upload_bundle(app, BLUE)
     world.clock.advance(601)
     world.converge(app)
     assert (state(world, app, 1), world.session(app).version) == (ChangeState.DONE, 2)
 
 
-def test_an_agent_that_hears_of_it_too_late_is_told_nothing(world: World, app: Session) -> None:
-    have = assignment(world, app)["id"]
-    world.say(app)
+def test_a_change_that_has_failed_is_not_sent_to_the_agent_any_more(
+    world: World, app: Session
+) -> None:
+    have = fetch(world, app)["id"]
+    world.send_message(app)
     world.converge(app)
     world.clock.advance(601)
     world.converge(app)
     assert inbox.visit(world.deps, world.sandbox_of(app).id, have).assignment is None
 
 
-def test_a_session_with_nothing_left_to_serve_fails(world: World, app: Session) -> None:
+def test_a_session_whose_app_crashes_for_good_fails(world: World, app: Session) -> None:
     crashed = Failure(code="app_crashed", message="it keeps crashing")
-    world.say(app)
+    world.send_message(app)
     world.converge(app)
     world.report(app, Phase.FAILED, failure=crashed)
     world.converge(app)
@@ -253,28 +268,28 @@ def test_a_session_with_nothing_left_to_serve_fails(world: World, app: Session) 
     assert world.session(app).failure == crashed
 
 
-def test_what_still_waits_when_the_session_ends_has_failed(world: World, app: Session) -> None:
-    world.say(app)
-    world.want_gone(app)
+def test_a_change_that_waits_when_its_session_ends_has_failed(world: World, app: Session) -> None:
+    world.send_message(app)
+    world.request_end(app)
     world.settle(app)
     assert world.state(app) is SessionState.DESTROYED
     assert state(world, app, 1) is ChangeState.FAILED
 
 
-# Losing the sandbox meanwhile
+# Losing the sandbox during a change
 
 
-def test_a_lost_sandbox_brings_the_version_before_and_then_the_change_again(
+def test_after_a_lost_sandbox_the_earlier_version_runs_and_the_change_is_repeated(
     world: World, app: Session
 ) -> None:
-    world.say(app)
+    world.send_message(app)
     world.converge(app)
-    lose(world, app)
-    world.warm()
+    lose_sandbox(world, app)
+    world.add_warm_sandbox()
     world.settle(app, rounds=3)
     assert world.sandbox_of(app).state is SandboxState.CLAIMED
-    told = assignment(world, app)
-    assert (told["id"], told["kind"], told["bundle"]["sha256"]) == (
+    assignment = fetch(world, app)
+    assert (assignment["id"], assignment["kind"], assignment["bundle"]["sha256"]) == (
         f"{app.id}/1",
         "bundle",
         app.bundle,
@@ -283,36 +298,40 @@ def test_a_lost_sandbox_brings_the_version_before_and_then_the_change_again(
     world.report(app, Phase.READY)
     world.publish()
     assert "BeginChange" in world.converge(app).steps
-    assert assignment(world, app, told["id"])["message"] == "make it blue"
+    assert fetch(world, app, assignment["id"])["message"] == "make it blue"
     assert world.session(app).turns.tries == 2
 
 
 def test_a_change_whose_version_was_kept_is_not_made_again(world: World, app: Session) -> None:
-    world.say(app)
+    world.send_message(app)
     world.converge(app)
     world.report(app, Phase.GENERATING)
-    world.keep(app, BLUE)
-    lose(world, app)
-    world.warm()
+    world.upload_bundle(app, BLUE)
+    lose_sandbox(world, app)
+    world.add_warm_sandbox()
     world.settle(app, rounds=3)
-    assert assignment(world, app)["bundle"]["sha256"] == digest_of(BLUE)
+    assert fetch(world, app)["bundle"]["sha256"] == digest_of(BLUE)
     assert (state(world, app, 1), world.change(app, 1).version) == (ChangeState.DONE, 2)
     world.report(app, Phase.READY)
     world.publish()
     world.converge(app)
-    found = world.session(app)
-    assert (found.state, found.version, found.turns.next) == (SessionState.READY, 2, None)
+    session = world.session(app)
+    assert (session.state, session.version, session.turns.next_number) == (
+        SessionState.READY,
+        2,
+        None,
+    )
 
 
-def test_a_change_that_takes_its_sandbox_down_is_not_begun_for_ever(
+def test_a_change_that_crashes_its_sandbox_is_not_repeated_for_ever(
     world: World, app: Session
 ) -> None:
-    world.say(app)
+    world.send_message(app)
     for _ in range(3):
         world.converge(app)
         assert world.state(app) is SessionState.GENERATING
-        lose(world, app)
-        world.warm()
+        lose_sandbox(world, app)
+        world.add_warm_sandbox()
         world.settle(app, rounds=3)
         world.report(app, Phase.READY)
         world.publish()
@@ -320,56 +339,55 @@ def test_a_change_that_takes_its_sandbox_down_is_not_begun_for_ever(
     failure = world.change(app, 1).failure
     assert failure is not None
     assert failure.code == "sandbox_lost"
-    assert (world.state(app), world.session(app).turns.next) == (SessionState.READY, None)
+    assert (world.state(app), world.session(app).turns.next_number) == (SessionState.READY, None)
 
 
-def test_a_session_moves_first_and_is_changed_where_it_has_arrived(
-    world: World, app: Session
-) -> None:
+def test_a_session_moves_before_its_next_change(world: World, app: Session) -> None:
     host = world.host_of(app)
-    world.store.hosts.change(host.id, lambda found: replace(found, drain=Drain.MOVE))
-    world.host(publish_address="10.0.0.9")
-    world.say(app)
+    world.store.hosts.change(host.id, lambda host: replace(host, drain=Drain.MOVE))
+    world.add_host(publish_address="10.0.0.9")
+    world.send_message(app)
     assert world.converge(app).steps[0] == "Relocate"
     assert world.state(app) is SessionState.READY
 
 
-def test_without_room_elsewhere_it_is_changed_where_it_is(world: World, app: Session) -> None:
+def test_without_room_elsewhere_a_session_is_changed_where_it_is(
+    world: World, app: Session
+) -> None:
     host = world.host_of(app)
-    world.store.hosts.change(host.id, lambda found: replace(found, drain=Drain.MOVE))
-    world.say(app)
-    assert world.converge(app).steps == ("Relocate", "BeginChange", "Rest")
-    world.carry_out(app, BLUE)
+    world.store.hosts.change(host.id, lambda host: replace(host, drain=Drain.MOVE))
+    world.send_message(app)
+    assert world.converge(app).steps == ("Relocate", "BeginChange", "Wait")
+    world.carry_out_change(app, BLUE)
     world.converge(app)
     assert state(world, app, 1) is ChangeState.DONE
 
 
-# Who may do what meanwhile
+# Tokens and reports during a change
 
 
 def test_the_gateway_is_open_while_the_change_is_written(world: World, app: Session) -> None:
-    before = world.token(app)
+    old_token = world.token(app)
     with pytest.raises(errors.Forbidden):
-        access.authorize_generation(world.deps, before)
-    world.say(app)
+        access.authorize_generation(world.deps, old_token)
+    world.send_message(app)
     world.converge(app)
     assert access.authorize_generation(world.deps, world.token(app)).id == app.id
     with pytest.raises(errors.Forbidden):
-        access.authorize_generation(world.deps, before)
-    assert world.store.audit.list() == [], "a last word that crosses the next job is no attack"
+        access.authorize_generation(world.deps, old_token)
+    assert world.store.audit.list() == [], "a call that crosses the next assignment is no attack"
 
 
-def test_a_late_report_of_the_job_before_is_not_taken_for_this_one(
+def test_a_late_report_of_the_assignment_before_does_not_count_for_the_change(
     world: World, app: Session
 ) -> None:
-    found = access.authorize(world.deps, world.token(app))
-    said = found.report
-    assert said is not None
-    world.say(app)
+    session = access.authorize(world.deps, world.token(app))
+    report = session.report
+    assert report is not None
+    world.send_message(app)
     world.converge(app)
-    assert found.sandbox_id is not None
-    late = replace(said, seq=said.seq + 1)
-    # It was let in before the change began, and is taken after.
-    raced = replace(found, revision=found.revision)
-    assert not reports.report(world.deps, raced, found.sandbox_id, late, [])
+    assert session.sandbox_id is not None
+    late = replace(report, seq=report.seq + 1)
+    # `session` was authorized before the change began, and the report arrives after that.
+    assert not reports.record_report(world.deps, session, session.sandbox_id, late, [])
     assert world.session(app).report is None

@@ -1,1 +1,1 @@
-"""One module per version, in order. Those that were released are never edited."""
+"""One module per schema version. A released migration is never edited."""

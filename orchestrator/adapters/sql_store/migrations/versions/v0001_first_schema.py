@@ -1,6 +1,7 @@
-"""The first schema: hosts, sessions, sandboxes, and what is kept beside them.
+"""The first schema: hosts, sessions, sandboxes, and their records.
 
-Written out, not taken from schema.py: a migration says what was made then, whatever is there now.
+The tables are written out, not imported from schema.py: a migration must create what it created at
+its release, even if schema.py has changed since.
 """
 
 import sqlalchemy as sa

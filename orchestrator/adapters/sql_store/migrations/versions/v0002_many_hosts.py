@@ -1,4 +1,4 @@
-"""Many hosts: what SSH, placement and moving need. Rows of before keep all that they had."""
+"""Many hosts: columns for SSH, placement and moving. Existing rows keep all their values."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""The gateway: budgets and what is set aside of them, accounting of calls, earlier generations."""
+"""The gateway: accounts of budgets, reservations, the usage of calls, generated bundles."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Changes of running apps, and what is known of each version: its health, its maker, its story."""
+"""Changes of running apps; and the health, change, provider and summary of each version."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,1 +1,1 @@
-"""`spawnctl hosts`: from a bare machine to a host and back."""
+"""`spawnctl hosts`: turns a bare machine into a host, operates it, and takes it out again."""

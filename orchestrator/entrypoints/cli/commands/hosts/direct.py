@@ -1,4 +1,4 @@
-"""`spawnctl hosts direct`: break-glass. Needs the inventory file and our key, and nothing else."""
+"""`spawnctl hosts direct`: for emergencies. Needs nothing but the inventory file and our key."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import Annotated
 import typer
 
 from orchestrator.adapters.files.state_folder import StateFolder
-from orchestrator.adapters.hosts.break_glass import Direct, Seen
+from orchestrator.adapters.hosts.break_glass import DirectDocker, ListedSandbox
 from orchestrator.config import Settings
-from orchestrator.entrypoints.cli import local, names, output
+from orchestrator.entrypoints.cli import local, output
+from orchestrator.entrypoints.cli.arguments import HostArgument, resolve_id
 from orchestrator.entrypoints.cli.commands.hosts import targets
-from orchestrator.entrypoints.cli.commands.hosts.operating import NameArgument
 from orchestrator.entrypoints.cli.exits import Exit
 from orchestrator.entrypoints.cli.output import AsJson
 from orchestrator.entrypoints.cli.problems import Problem
 
 
 class Action(enum.StrEnum):
-    """What to do there."""
+    """What to do on the host."""
 
     PS = "ps"  # list our sandboxes
-    LOGS = "logs"  # of one: what it printed
-    RM = "rm"  # one: kill and remove it
+    LOGS = "logs"  # print what one sandbox printed
+    RM = "rm"  # kill and remove one sandbox
 
 
 def register(group: typer.Typer) -> None:
@@ -35,18 +35,18 @@ def register(group: typer.Typer) -> None:
 
 
 def direct(
-    name: NameArgument,
+    name: HostArgument,
     action: Annotated[Action, typer.Argument(help="List sandboxes, read one's log, remove one.")],
     sandbox: Annotated[
-        str, typer.Argument(metavar="[SANDBOX]", help="A sandbox's id, or its beginning.")
+        str, typer.Argument(metavar="[SANDBOX]", help="A sandbox's id, or its first characters.")
     ] = "",
     tail: Annotated[int, typer.Option(min=1, help="Lines of the log.")] = 200,
     as_json: AsJson = False,
 ) -> None:
-    """Reach a host's Docker with the daemon, Redis and the database all down.
+    """Reach a host's Docker while the daemon, Redis and the database are all down.
 
-    From the inventory file that the daemon last wrote. What is removed here the control plane finds
-    missing once it runs again, and the session comes back elsewhere.
+    Finds the host in the inventory file that the daemon wrote last. If you remove a sandbox, the
+    control plane notices it once it runs again, and the session comes back elsewhere.
     """
     settings = local.settings()
     if (action is Action.PS) == bool(sandbox):
@@ -54,27 +54,27 @@ def direct(
         raise Problem(
             Exit.USAGE, "bad_arguments", f"{action} {needs}", f"spawnctl hosts direct {name} ps"
         )
-    with _reach(settings, name) as host:
-        found = host.sandboxes()
+    with _connect(settings, name) as host:
+        sandboxes = host.sandboxes()
         if action is Action.PS:
-            _list(found, as_json=as_json)
+            _print_sandboxes(sandboxes, as_json=as_json)
             return
-        one = _resolved(sandbox, found, name)
+        sandbox_id = _resolve_sandbox(sandbox, sandboxes, name)
         if action is Action.LOGS:
-            _print_log(host.logs(one, tail), as_json=as_json)
+            _print_log(host.logs(sandbox_id, tail), as_json=as_json)
             return
-        host.remove(one)
+        host.remove(sandbox_id)
     if as_json:
-        output.as_json({"removed": one})
+        output.print_json({"removed": sandbox_id})
     else:
-        print(f"{one} is removed")
+        print(f"{sandbox_id} is removed")
 
 
-def _reach(settings: Settings, name: str) -> Direct:
-    entry = targets.in_inventory(settings, name)
+def _connect(settings: Settings, name: str) -> DirectDocker:
+    entry = targets.find_in_inventory(settings, name)
     if not entry.docker_url.startswith("ssh://"):
-        raise targets.is_local(name, "docker ps --filter label=ai.spawn.instance")
-    return Direct(
+        raise targets.host_is_local(name, "docker ps --filter label=ai.spawn.instance")
+    return DirectDocker(
         targets.address_of(entry),
         key=settings.places.ssh_key,
         pinned=entry.host_key,
@@ -82,43 +82,43 @@ def _reach(settings: Settings, name: str) -> Direct:
     )
 
 
-def _resolved(text: str, found: Sequence[Seen], name: str) -> str:
-    """A sandbox that is there and ours: another installation's have names like ours. Raises
-    Problem."""
-    known = [seen.sandbox_id for seen in found]
-    listing = f"spawnctl hosts direct {output.plain(name)} ps"
-    one = names.resolve(text, "sbx", lambda: known, listing)
-    if one in known:
-        return one
+def _resolve_sandbox(text: str, sandboxes: Sequence[ListedSandbox], host_name: str) -> str:
+    """The id of a sandbox of this installation on the host. Refuses any other id, because the
+    sandboxes of another installation have the same kind of names. Raises Problem."""
+    sandbox_ids = [sandbox.sandbox_id for sandbox in sandboxes]
+    list_command = f"spawnctl hosts direct {output.plain(host_name)} ps"
+    sandbox_id = resolve_id(text, "sbx", lambda: sandbox_ids, list_command)
+    if sandbox_id in sandbox_ids:
+        return sandbox_id
     raise Problem(
         Exit.NOT_FOUND,
         "sandbox_unknown",
-        f"no sandbox {one} of this installation is there",
-        f"See them: {listing}",
+        f"no sandbox {sandbox_id} of this installation is there",
+        f"See them: {list_command}",
     )
 
 
-def _list(found: Sequence[Seen], *, as_json: bool) -> None:
+def _print_sandboxes(sandboxes: Sequence[ListedSandbox], *, as_json: bool) -> None:
     if as_json:
-        output.as_json({"sandboxes": [asdict(one) for one in found]})
+        output.print_json({"sandboxes": [asdict(sandbox) for sandbox in sandboxes]})
         return
-    if not found:
+    if not sandboxes:
         output.stderr().print("No sandboxes of this installation are there.")
         return
-    made = output.table("SANDBOX", "STATE", "STATUS", "PORT", "AGE", wrap={"STATUS"})
-    for one in found:
-        made.add_row(
-            output.short(one.sandbox_id),
-            output.plain(one.state),
-            output.plain(one.status),
-            " ".join(map(str, one.ports)) or "-",
-            output.since(datetime.fromtimestamp(one.created_s, UTC).isoformat()),
+    table = output.table("SANDBOX", "STATE", "STATUS", "PORT", "AGE", wrap={"STATUS"})
+    for sandbox in sandboxes:
+        table.add_row(
+            output.short_id(sandbox.sandbox_id),
+            output.plain(sandbox.state),
+            output.plain(sandbox.status),
+            " ".join(map(str, sandbox.ports)) or "-",
+            output.age(datetime.fromtimestamp(sandbox.created_s, UTC).isoformat()),
         )
-    output.stdout().print(made)
+    output.stdout().print(table)
 
 
 def _print_log(text: str, *, as_json: bool) -> None:
     if as_json:
-        output.as_json({"lines": text.splitlines()})
+        output.print_json({"lines": text.splitlines()})
     else:
-        print(output.lines(text), end="" if text.endswith("\n") else "\n")
+        print(output.plain_lines(text), end="" if text.endswith("\n") else "\n")

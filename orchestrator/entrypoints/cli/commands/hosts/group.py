@@ -11,32 +11,32 @@ from orchestrator.entrypoints.cli import lazy
 COMMANDS: lazy.Table = {
     "hosts.joining": {
         "key": "Print the public key that lets SpawnAI into a host, and where to put it.",
-        "doctor": "Check a machine, in the pool or not, and say how to mend what is wrong.",
-        "add": "Put a machine into the pool, once it was found fit.",
+        "doctor": "Check a machine, in the pool or not, and say how to fix what is wrong.",
+        "add": "Add a machine to the pool after checking it.",
     },
     "hosts.setup": {
-        "bootstrap": "Make a bare machine fit over SSH; --dry-run prints how.",
-        "cloud-init": "Print the cloud-init of a machine that is fit from its first start.",
+        "bootstrap": "Set up a bare machine over SSH; --dry-run prints how.",
+        "cloud-init": "Print the cloud-init that sets up a machine at its first start.",
     },
     "hosts.operating": {
-        "list": "List hosts: their state, their link, their room.",
+        "list": "List hosts: their state, their link, their free slots.",
         "show": "Show one host, and the sandboxes on it.",
-        "cordon": "Let nothing new onto a host; what is there stays.",
-        "uncordon": "Let new things onto a host again; a drain ends too.",
-        "drain": "Empty a host: its sessions move to other hosts, under the same links.",
+        "cordon": "Place nothing new on a host; what runs there stays.",
+        "uncordon": "Place new sandboxes on a host again; a drain ends too.",
+        "drain": "Empty a host: its sessions move to other hosts, and keep their links.",
         "remove": "Take a host out of the pool.",
     },
     "hosts.shell": {"exec": "Run a command on a host, over a connection of its own."},
     "hosts.direct": {
-        "direct": "Reach a host's Docker with the daemon, Redis and the database all down."
+        "direct": "Reach a host's Docker while the daemon, Redis and the database are all down."
     },
 }
 
 
-def register(app: typer.Typer, wanted: Sequence[str] = ()) -> None:
-    """Add the group, with the subcommand that is asked for and the others by name."""
+def register(app: typer.Typer, words: Sequence[str] = ()) -> None:
+    """Add the group. `words` are the subcommand and what follows: only its module is loaded."""
     group = typer.Typer(
         help="Add machines to the pool, look after them, take them out.", no_args_is_help=True
     )
-    lazy.fill(group, COMMANDS, wanted)
+    lazy.add_commands(group, COMMANDS, words)
     app.add_typer(group, name="hosts")

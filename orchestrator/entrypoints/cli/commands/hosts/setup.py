@@ -1,4 +1,4 @@
-"""`spawnctl hosts bootstrap|cloud-init`: from a bare machine to one that may join."""
+"""`spawnctl hosts bootstrap|cloud-init`: sets up a bare machine so that it may join the pool."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import jinja2
 import typer
 from rich.text import Text
 
-from orchestrator import bootstrap as wiring
 from orchestrator import config
 from orchestrator.adapters.ssh import connection as ssh
-from orchestrator.adapters.ssh.connection import Ran
+from orchestrator.adapters.ssh.connection import CommandResult
+from orchestrator.bootstrap import agent_folder_of_hosts, sandbox_limits
 from orchestrator.config import Settings
 from orchestrator.domain import errors
 from orchestrator.domain.pool import host_fields, host_setup
 from orchestrator.domain.pool.host_fields import HostAddress
-from orchestrator.domain.pool.host_setup import Step
+from orchestrator.domain.pool.host_setup import SetupStep
 from orchestrator.entrypoints.cli import local, output
-from orchestrator.entrypoints.cli.commands.hosts import surveys, trust
+from orchestrator.entrypoints.cli.commands.hosts import inspection, trust
 from orchestrator.entrypoints.cli.commands.hosts.trust import (
     AddressArgument,
     FingerprintOption,
@@ -30,12 +30,12 @@ from orchestrator.entrypoints.cli.commands.hosts.trust import (
 )
 from orchestrator.entrypoints.cli.exits import Exit
 from orchestrator.entrypoints.cli.problems import Problem
-from orchestrator.entrypoints.cli.views import live
+from orchestrator.entrypoints.cli.views.status_line import open_status_line
 
 _CLOUD_INIT = config.PROJECT_ROOT / "deploy" / "cloud-init.yaml.j2"
-_CHECK_S = 30.0
-_APPLY_S = 900.0  # apt over a slow line
-_SAID_CHARACTERS = 600  # of what a step printed: its end says why
+_CHECK_TIMEOUT_S = 30.0
+_APPLY_TIMEOUT_S = 900.0  # apt over a slow line
+_OUTPUT_MAX = 600  # characters of a step's output: its end says why the step failed
 
 
 def register(group: typer.Typer) -> None:
@@ -52,41 +52,41 @@ def bootstrap(
     fingerprint: FingerprintOption = "",
     yes: YesOption = False,
 ) -> None:
-    """Make a bare machine fit over SSH; --dry-run prints how.
+    """Set up a bare machine over SSH; --dry-run prints how.
 
-    Docker, firewall, folders, sshd: what is there already is left as it is, so that it may be
-    repeated. A machine that doesn't know our key yet: spawnctl hosts bootstrap ADDRESS --dry-run |
-    ssh ADDRESS sh
+    Docker, firewall, folders, sshd. Leaves alone what is set up already, so it may be repeated. If
+    the machine doesn't know our key yet: spawnctl hosts bootstrap ADDRESS --dry-run | ssh ADDRESS
+    sh
     """
     settings = local.settings()
-    where = host_fields.parse_address(address)
-    steps = host_setup.steps(_wanted(settings, where.user))
+    host_address = host_fields.parse_address(address)
+    steps = host_setup.steps(_setup_target(settings, host_address.user))
     if dry_run:
-        print(host_setup.script(steps), end="")
+        print(host_setup.render_script(steps), end="")
         return
-    shown = surveys.host_key(where)
-    trust.confirm(shown, where, fingerprint, yes=yes)
-    machine = _Machine(address=where, key=settings.places.ssh_key, pinned=shown.line)
-    asyncio.run(_carry_out(machine, steps))
-    print(f"{where} is set up. Now: spawnctl hosts add {where} --name NAME")
+    host_key = inspection.fetch_host_key(host_address)
+    trust.confirm_host_key(host_key, host_address, fingerprint, yes=yes)
+    machine = _Machine(address=host_address, key=settings.places.ssh_key, pinned=host_key.line)
+    asyncio.run(_run_steps(machine, steps))
+    print(f"{host_address} is set up. Now: spawnctl hosts add {host_address} --name NAME")
 
 
 def cloud_init(
     name: Annotated[str, typer.Option(help="The machine's host name.")] = "",
 ) -> None:
-    """Print the cloud-init of a machine that is fit from its first start.
+    """Print the cloud-init that sets up a machine at its first start.
 
-    Give it to the provider as user data; then: spawnctl hosts add ssh://root@ADDRESS
+    Give it to the provider as user data. Then: spawnctl hosts add ssh://root@ADDRESS
     """
-    print(rendered(local.settings(), name), end="")
+    print(render_cloud_init(local.settings(), name), end="")
 
 
-def rendered(settings: Settings, name: str) -> str:
-    """The user data: the same script that --dry-run prints, run at the first start."""
+def render_cloud_init(settings: Settings, name: str) -> str:
+    """The user data. It runs the script of `bootstrap --dry-run` at the first start."""
     if name:
         host_fields.checked_name(name)
-    script = host_setup.script(host_setup.steps(_wanted(settings, "root")))
-    # No HTML: what would be escaped is part of a shell script.
+    script = host_setup.render_script(host_setup.steps(_setup_target(settings, "root")))
+    # Not HTML: escaping would break the shell script.
     environment = jinja2.Environment(  # noqa: S701
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True
     )
@@ -94,55 +94,57 @@ def rendered(settings: Settings, name: str) -> str:
     return template.render(name=name, script=script)
 
 
-def _wanted(settings: Settings, user: str) -> host_setup.Wanted:
-    key = trust.public_key(settings)
-    return host_setup.Wanted(
+def _setup_target(settings: Settings, user: str) -> host_setup.SetupTarget:
+    public_key = trust.ensure_public_key(settings)
+    return host_setup.SetupTarget(
         user=user,
-        public_key=key,
-        agent_folder=wiring.agent_folder_of_hosts(wiring.sandbox_limits(settings).instance),
+        public_key=public_key,
+        agent_folder=agent_folder_of_hosts(sandbox_limits(settings).instance),
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Machine:
-    """Runs commands on a machine. Each over a connection of its own: an sshd that allows a single
-    session per connection is one of the things to mend."""
+    """Runs commands on a machine, each over a connection of its own. An sshd that allows a single
+    session per connection is one of the things that the setup fixes."""
 
     address: HostAddress
     key: Path
     pinned: str
-    prefix: tuple[str, ...] = ()  # what makes a command root's
+    prefix: tuple[str, ...] = ()  # words before a command that make it run as root
 
-    async def run(self, *argv: str, within_s: float = _CHECK_S) -> Ran:
-        async with ssh.connected(self.address, key=self.key, pinned=self.pinned) as connection:
-            return await ssh.run(connection, (*self.prefix, *argv), within_s=within_s)
+    async def run(self, *argv: str, timeout_s: float = _CHECK_TIMEOUT_S) -> CommandResult:
+        async with ssh.open_connection(
+            self.address, key=self.key, pinned=self.pinned
+        ) as connection:
+            return await ssh.run(connection, (*self.prefix, *argv), timeout_s=timeout_s)
 
 
-async def _carry_out(machine: _Machine, steps: Sequence[Step]) -> None:
-    """One step after the other, with a tick for each. Raises Problem where a required one fails."""
+async def _run_steps(machine: _Machine, steps: Sequence[SetupStep]) -> None:
+    """Run the steps in order, and print a line for each. Raises Problem if a required one fails."""
     console, address = output.stderr(), machine.address
-    machine = replace(machine, prefix=await _prefix(machine))
+    machine = replace(machine, prefix=await _root_prefix(machine))
     for step in steps:
-        with live.for_stderr(lines=False) as display:
-            display.say(step.title)
-            said = await _take(machine, step)
-        if said in {"already", "done"}:
-            console.print(Text.assemble((f"{said:9}", "green"), step.title))
+        with open_status_line(in_logs=False) as status_line:
+            status_line.update(step.title)
+            result = await _run_step(machine, step)
+        if result in {"already", "done"}:
+            console.print(Text.assemble((f"{result:9}", "green"), step.title))
             continue
         console.print(Text.assemble(("failed   ", "red"), step.title))
-        console.print(output.lines(said), style="bright_black", soft_wrap=True)
+        console.print(output.plain_lines(result), style="bright_black", soft_wrap=True)
         if step.required:
             raise Problem(
                 Exit.FAILED,
                 "step_failed",
                 f"{address}: {step.title}: failed; what it said stands above",
-                "Mend that, and repeat the command: what is done stays done.",
+                "Fix that, and repeat the command: it leaves alone what is done.",
                 f"See each step: spawnctl hosts bootstrap {address} --dry-run",
             )
 
 
-async def _prefix(machine: _Machine) -> tuple[str, ...]:
-    """Raises Problem when there is none that works."""
+async def _root_prefix(machine: _Machine) -> tuple[str, ...]:
+    """The words that make a command run as root. Raises Problem if the user can't become root."""
     if (await machine.run("id", "-u")).stdout.strip() == "0":
         return ()
     if (await machine.run("sudo", "-n", "true")).code == 0:
@@ -156,20 +158,20 @@ async def _prefix(machine: _Machine) -> tuple[str, ...]:
     )
 
 
-async def _take(machine: _Machine, step: Step) -> str:
-    """ "already", "done", or what was said when it failed."""
+async def _run_step(machine: _Machine, step: SetupStep) -> str:
+    """Returns "already", "done", or the error or output of a step that failed."""
     check = f"{host_setup.PATH}\n{step.check}"
     if (await machine.run("sh", "-ec", check)).code == 0:
         return "already"
     apply = f"{host_setup.PATH}\n{step.apply}"
     try:
-        applied = await machine.run("sh", "-ec", apply, within_s=_APPLY_S)
+        applied = await machine.run("sh", "-ec", apply, timeout_s=_APPLY_TIMEOUT_S)
         checked = await machine.run("sh", "-ec", check)
     except errors.LinkDown:
         raise
-    except errors.Temporary as late:
-        return str(late)
+    except errors.Temporary as timeout:
+        return str(timeout)
     if applied.code == 0 and checked.code == 0:
         return "done"
-    said = applied.output if applied.code else f"{applied.output}\n{checked.output}"
-    return said.strip()[-_SAID_CHARACTERS:] or "it ran, and the check still fails"
+    text = applied.output if applied.code else f"{applied.output}\n{checked.output}"
+    return text.strip()[-_OUTPUT_MAX:] or "it ran, and the check still fails"

@@ -1,4 +1,4 @@
-"""`spawnctl hosts exec`: a command on a host, over a connection of its own."""
+"""`spawnctl hosts exec`: runs a command on a host, over a connection of its own."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ from orchestrator.adapters.ssh import connection as ssh
 from orchestrator.adapters.ssh import streams
 from orchestrator.config import Settings
 from orchestrator.entrypoints.cli import local
+from orchestrator.entrypoints.cli.arguments import HostArgument
 from orchestrator.entrypoints.cli.commands.hosts import targets
-from orchestrator.entrypoints.cli.commands.hosts.operating import NameArgument
 
-_NOBODY_READS = 141  # 128 + SIGPIPE, as a shell says it
+_BROKEN_PIPE = 141  # 128 + SIGPIPE, as shells report it
 
 
 def register(group: typer.Typer) -> None:
     """Add the command."""
-    settings = {"ignore_unknown_options": True, "allow_interspersed_args": False}
-    group.command("exec", context_settings=settings)(run)
+    context_settings = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+    group.command("exec", context_settings=context_settings)(run)
 
 
 def run(
-    name: NameArgument,
+    name: HostArgument,
     command: Annotated[
-        list[str], typer.Argument(metavar="-- COMMAND...", help="It and its arguments.")
+        list[str], typer.Argument(metavar="-- COMMAND...", help="The command and its arguments.")
     ],
 ) -> None:
     """Run a command on a host, over a connection of its own.
 
-    Its streams are this command's, and so is its exit code. Words reach it as they are; for a pipe
-    or a variable: spawnctl hosts exec NAME -- sh -c "df -h | tail -1". It works with the control
-    plane down too.
+    Passes on stdin, stdout, stderr and the exit code. The command gets its arguments unchanged; for
+    a pipe or a variable: spawnctl hosts exec NAME -- sh -c "df -h | tail -1". Works while the
+    control plane is down too.
     """
     settings = local.settings()
-    entry = targets.find(settings, name)
-    words = command[1:] if command[:1] == ["--"] else command
+    entry = targets.find_host(settings, name)
+    argv = command[1:] if command[:1] == ["--"] else command
     try:
-        code = asyncio.run(_run(settings, entry, words))
+        exit_code = asyncio.run(_run(settings, entry, argv))
     except BrokenPipeError:
-        code = _NOBODY_READS
-    raise typer.Exit(code)
+        exit_code = _BROKEN_PIPE
+    raise typer.Exit(exit_code)
 
 
-async def _run(settings: Settings, entry: Entry, words: list[str]) -> int:
+async def _run(settings: Settings, entry: Entry, argv: list[str]) -> int:
     address = targets.address_of(entry)
-    async with ssh.connected(
+    async with ssh.open_connection(
         address, key=settings.places.ssh_key, pinned=entry.host_key
     ) as connection:
-        return await streams.run(connection, words)
+        return await streams.run_attached(connection, argv)

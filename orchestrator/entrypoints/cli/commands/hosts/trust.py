@@ -1,4 +1,7 @@
-"""Who trusts whom: our key over there, a machine's host key here. Used by `spawnctl hosts`."""
+"""Trust in both directions: our public key for a machine, and the machine's host key for us.
+
+Used by `spawnctl hosts key`, `add` and `bootstrap`.
+"""
 
 from __future__ import annotations
 
@@ -22,42 +25,49 @@ AddressArgument = Annotated[
     str, typer.Argument(metavar="ADDRESS", help="ssh://user@host or ssh://user@host:port")
 ]
 FingerprintOption = Annotated[
-    str, typer.Option(metavar="SHA256:...", help="Of the machine's host key, from its console.")
+    str,
+    typer.Option(
+        metavar="SHA256:...", help="Fingerprint of the machine's host key, from its console."
+    ),
 ]
 YesOption = Annotated[
     bool, typer.Option("--yes", "-y", help="Trust the host key that the terminal shows.")
 ]
 
 
-def public_key(settings: Settings) -> str:
-    """Our public line; the pair is made if there is none yet."""
-    # Before the first `spawnctl up` too, which then looks whether the folder will do.
+def ensure_public_key(settings: Settings) -> str:
+    """The line of our public key. Makes the key pair if there is none yet."""
+    # Works before the first `spawnctl up` too, which then checks the folder.
     settings.places.state_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
     state = StateFolder(settings.places.state_dir)
-    return connection.make_key(settings.places.ssh_key, f"spawnai-{state.instance()}")
+    return connection.ensure_key(settings.places.ssh_key, f"spawnai-{state.instance()}")
 
 
-def confirm(shown: HostKey, address: HostAddress, fingerprint: str, *, yes: bool) -> None:
-    """Raises Problem unless the operator says that this is the machine's key."""
+def confirm_host_key(
+    host_key: HostKey, address: HostAddress, fingerprint: str, *, yes: bool
+) -> None:
+    """Compare the machine's host key with `fingerprint`, or ask the operator. Raises Problem unless
+    it is confirmed."""
     if fingerprint:
-        if fingerprint.strip().rstrip("=") == shown.fingerprint.rstrip("="):
+        if fingerprint.strip().rstrip("=") == host_key.fingerprint.rstrip("="):
             return
         raise Problem(
             Exit.CONFLICT,
             "fingerprint_mismatch",
-            f"{address} shows the host key {shown.fingerprint}, not {output.plain(fingerprint)}",
+            f"{address} shows the host key {host_key.fingerprint}, not {output.plain(fingerprint)}",
             _COMPARE,
-            "If that is another one than is shown here, somebody stands between.",
+            "If the console shows another key than this one, somebody intercepts the connection.",
         )
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise Problem(
             Exit.USAGE,
             "fingerprint_needed",
-            f"{address} shows the host key {shown.fingerprint}, and there is no terminal to ask on",
-            f"{_COMPARE}; if it is the same, add --fingerprint {shown.fingerprint}",
+            f"{address} shows the host key {host_key.fingerprint}, and there is no terminal to ask"
+            " on",
+            f"{_COMPARE}; if it is the same, add --fingerprint {host_key.fingerprint}",
         )
     console = output.stderr()
-    console.print(f"{address} shows the host key {shown.fingerprint}")
+    console.print(f"{address} shows the host key {host_key.fingerprint}")
     if yes:
         return
     console.print(_COMPARE)

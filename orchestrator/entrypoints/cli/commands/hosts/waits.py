@@ -1,88 +1,86 @@
-"""Waiting for a host to become something, with progress on stderr. Used by `spawnctl hosts`."""
+"""Waiting until a host is up, empty or gone, with progress on stderr. Used by `spawnctl hosts`."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from orchestrator.domain import duration
 from orchestrator.entrypoints.cli import output
-from orchestrator.entrypoints.cli.client import Api
-from orchestrator.entrypoints.cli.commands.hosts.paths import one as path_of
+from orchestrator.entrypoints.cli.client import Api, Json, host_path
 from orchestrator.entrypoints.cli.exits import Exit
 from orchestrator.entrypoints.cli.problems import Problem
-from orchestrator.entrypoints.cli.views import live
-
-Json = dict[str, Any]
+from orchestrator.entrypoints.cli.views.status_line import StatusLine, open_status_line
 
 _POLL_S = 0.5
 _STALLED_S = 15.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Awaited:
+class Goal:
     """What to wait for."""
 
     name: str  # of the host
-    what: str  # for people: "to be up"
-    there: Callable[[Json | None], bool]  # of the host as the API shows it; None when it is gone
-    say: Callable[[Json], str]  # where it stands
-    within_s: float
+    text: str  # for people: "to be up"
+    is_reached: Callable[[Json | None], bool]  # gets the host from the API; None if it is gone
+    describe: Callable[[Json], str]  # the host's progress towards the goal, for people
+    timeout_s: float
     goes_on: str  # what goes on when we stop waiting, for people
-    stalled: str = ""  # what may be wrong when where it stands hasn't changed for a while
+    stall_hint: str = ""  # what may be wrong if the progress hasn't changed for _STALLED_S
 
 
-def until(api: Api, awaited: Awaited) -> Json | None:
-    """Show how it goes until it is there; the host as it is then. Raises Problem (wait_timeout,
-    interrupted): what was asked for goes on without us."""
+def wait_for(api: Api, goal: Goal) -> Json | None:
+    """Show the progress until the goal is reached, and return the host as it is then.
+
+    Raises Problem (wait_timeout, interrupted): what was asked for goes on.
+    """
     try:
-        with live.for_stderr() as display:
-            return _watch(api, awaited, display)
+        with open_status_line() as status_line:
+            return _watch(api, goal, status_line)
     except KeyboardInterrupt:
         raise Problem(
-            Exit.INTERRUPTED, "interrupted", f"stopped waiting; {awaited.goes_on}", _see(awaited)
+            Exit.INTERRUPTED, "interrupted", f"stopped waiting; {goal.goes_on}", _advice(goal)
         ) from None
 
 
-def _watch(api: Api, awaited: Awaited, display: live.Display) -> Json | None:
-    began = changed = time.monotonic()
-    before = ""
+def _watch(api: Api, goal: Goal, status_line: StatusLine) -> Json | None:
+    started_at = changed_at = time.monotonic()
+    previous = ""
     while True:
-        found = _look(api, awaited.name)
-        if awaited.there(found):
-            return found
-        said = awaited.say(found) if found is not None else "it is not there yet"
+        host = _get_host(api, goal.name)
+        if goal.is_reached(host):
+            return host
+        progress = goal.describe(host) if host is not None else "it is not there yet"
         now = time.monotonic()
-        if said != before:
-            before, changed = said, now
-        stalled = awaited.stalled if now - changed >= _STALLED_S else ""
-        display.say(f"{said}; {stalled}" if stalled else said)
-        if now - began >= awaited.within_s:
-            raise _late(awaited, said)
+        if progress != previous:
+            previous, changed_at = progress, now
+        hint = goal.stall_hint if now - changed_at >= _STALLED_S else ""
+        status_line.update(f"{progress}; {hint}" if hint else progress)
+        if now - started_at >= goal.timeout_s:
+            raise _timed_out(goal, progress)
         time.sleep(_POLL_S)
 
 
-def _look(api: Api, name: str) -> Json | None:
+def _get_host(api: Api, name: str) -> Json | None:
     try:
-        return api.get_patiently(path_of(name))
+        return api.get_with_retry(host_path(name))
     except Problem as problem:
         if problem.exit_code is Exit.NOT_FOUND:
             return None
         raise
 
 
-def _late(awaited: Awaited, said: str) -> Problem:
+def _timed_out(goal: Goal, progress: str) -> Problem:
     return Problem(
         Exit.FAILED,
         "wait_timeout",
-        f"waited {duration.say(awaited.within_s)} for {output.plain(awaited.name)}"
-        f" {awaited.what}: {said}; {awaited.goes_on}",
-        awaited.stalled.capitalize(),
-        _see(awaited),
+        f"waited {duration.to_text(goal.timeout_s)} for {output.plain(goal.name)}"
+        f" {goal.text}: {progress}; {goal.goes_on}",
+        goal.stall_hint.capitalize(),
+        _advice(goal),
     )
 
 
-def _see(awaited: Awaited) -> str:
-    return f"See it: spawnctl hosts show {output.plain(awaited.name)}"
+def _advice(goal: Goal) -> str:
+    return f"See it: spawnctl hosts show {output.plain(goal.name)}"

@@ -1,1 +1,1 @@
-"""`spawnctl sessions`, and what waits for a session."""
+"""`spawnctl sessions`, and the waiting for a session that `spawnctl run` shares."""

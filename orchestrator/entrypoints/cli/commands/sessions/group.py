@@ -1,22 +1,20 @@
-"""`spawnctl sessions`: everybody's sessions, for operators."""
+"""`spawnctl sessions`: the sessions of all users, for operators."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from orchestrator.domain.sessions.session import SessionState
 from orchestrator.entrypoints.cli import local, output
+from orchestrator.entrypoints.cli.arguments import SessionArgument, find_session
 from orchestrator.entrypoints.cli.client import Api
-from orchestrator.entrypoints.cli.commands.sessions import changes, ids
-from orchestrator.entrypoints.cli.commands.sessions import logs as session_logs
-from orchestrator.entrypoints.cli.commands.sessions.ids import SessionArgument
+from orchestrator.entrypoints.cli.commands.sessions import changes, logs
 from orchestrator.entrypoints.cli.exits import Exit
 from orchestrator.entrypoints.cli.output import AsJson
 from orchestrator.entrypoints.cli.problems import Problem
-from orchestrator.entrypoints.cli.views import sessions as session_view
+from orchestrator.entrypoints.cli.views import sessions
 
 
 def register(app: typer.Typer) -> None:
@@ -25,76 +23,89 @@ def register(app: typer.Typer) -> None:
         help="List, show, change, end and extend sessions; read their logs.",
         no_args_is_help=True,
     )
-    group.command("list")(list_them)
+    group.command("list")(list_sessions)
     group.command()(show)
     changes.register(group)
     group.command()(kill)
     group.command()(extend)
-    group.command()(logs)
+    logs.register(group)
     app.add_typer(group, name="sessions")
 
 
-def list_them(
-    state: Annotated[SessionState | None, typer.Option(help="Only those in this state.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=ids.ALL, help="At most so many.")] = 50,
+def list_sessions(
+    states: Annotated[
+        list[SessionState] | None,
+        typer.Option("--state", help="Only sessions in this state; may be repeated."),
+    ] = None,
+    user: Annotated[str | None, typer.Option(help="Only sessions of this user id.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many sessions at most.")] = 50,
+    show_all: Annotated[bool, typer.Option("--all", help="All of them, without a limit.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List sessions, newest first."""
-    with Api.of(local.settings()) as api:
-        wanted = state.value if state is not None else None
-        found = api.get("/api/admin/sessions", state=wanted, limit=limit)
+    """List sessions: first those that run or wait, then those that have ended. Newest first."""
+    with Api.from_settings(local.settings()) as api:
+        response = api.get_pages(
+            "/api/admin/sessions",
+            "sessions",
+            limit=None if show_all else limit,
+            state=[state.value for state in states] if states else None,
+            user=user,
+        )
     if as_json:
-        output.as_json(found)
+        output.print_json(response)
+        return
+    if not response["sessions"]:
+        advice = "" if states or user else ' Make one: spawnctl run "a kanban board"'
+        output.stderr().print(f"No sessions.{advice}")
         return
     console = output.stdout()
-    if not found["sessions"]:
-        output.stderr().print('No sessions. Make one: spawnctl run "a kanban board"')
-        return
-    made: Table = session_view.listing(found["sessions"], wide=console.width >= output.WIDE)
-    console.print(made)
+    wide = console.width >= output.WIDE
+    console.print(sessions.sessions_table(response["sessions"], wide=wide))
+    if response["next"]:
+        output.stderr().print(f"There are more than these {limit}: --limit N or --all shows them.")
 
 
 def show(session: SessionArgument, as_json: AsJson = False) -> None:
     """Show one session: its link, its times, its version, its cost, and what went wrong."""
-    with Api.of(local.settings()) as api:
-        session_id = ids.find(api, session)
-        found = api.get(f"/api/admin/sessions/{session_id}")
+    with Api.from_settings(local.settings()) as api:
+        session_id = find_session(api, session)
+        response = api.get(f"/api/admin/sessions/{session_id}")
         if as_json:
-            output.as_json(found)
+            output.print_json(response)
             return
         versions = api.get(f"/api/sessions/{session_id}/versions")["versions"]
         usage = api.get(f"/api/sessions/{session_id}/usage")
-    for part in session_view.story(found, versions, usage):
+    for part in sessions.details(response, versions, usage):
         output.stdout().print(part)
 
 
 def kill(
-    sessions: Annotated[
-        list[str], typer.Argument(metavar="ID...", help="Sessions' ids, or their beginnings.")
+    session_ids: Annotated[
+        list[str], typer.Argument(metavar="ID...", help="Ids of sessions, or their beginnings.")
     ],
     as_json: AsJson = False,
 ) -> None:
-    """End sessions now. What can't be ended is said, and the others are ended all the same."""
-    ended, refused = [], []
-    with Api.of(local.settings()) as api:
-        for text in sessions:
+    """End sessions now. If one can't be ended, say so and end the others."""
+    ended, refusals = [], []
+    with Api.from_settings(local.settings()) as api:
+        for text in session_ids:
             try:
-                ended.append(api.delete(f"/api/admin/sessions/{ids.find(api, text)}"))
+                ended.append(api.delete(f"/api/admin/sessions/{find_session(api, text)}"))
             except Problem as problem:
                 if problem.exit_code is Exit.UNREACHABLE:
                     raise
-                refused.append(problem)
+                refusals.append(problem)
     if as_json:
-        output.as_json({"sessions": ended})
+        output.print_json({"sessions": ended})
     else:
-        for one in ended:
-            over = one["status"] in {SessionState.DESTROYED, SessionState.FAILED}
-            said = f"had ended before ({one['status']})" if over else "is ending"
-            print(f"{output.plain(one['session_id'])} {said}")
-    for one_more in refused[1:]:
-        output.problem(one_more)
-    if refused:
-        raise refused[0]
+        for session in ended:
+            had_ended = session["status"] in {SessionState.DESTROYED, SessionState.FAILED}
+            result = f"had ended before ({session['status']})" if had_ended else "is ending"
+            print(f"{output.plain(session['session_id'])} {result}")
+    for refusal in refusals[1:]:
+        output.print_problem(refusal)
+    if refusals:
+        raise refusals[0]
 
 
 def extend(
@@ -105,32 +116,12 @@ def extend(
     as_json: AsJson = False,
 ) -> None:
     """Give a session a new time to live, counted from now."""
-    with Api.of(local.settings()) as api:
-        path = f"/api/admin/sessions/{ids.find(api, session)}/extend"
-        found = api.post(path, {"ttl": ttl})
+    with Api.from_settings(local.settings()) as api:
+        path = f"/api/admin/sessions/{find_session(api, session)}/extend"
+        response = api.post(path, {"ttl": ttl})
     if as_json:
-        output.as_json(found)
+        output.print_json(response)
         return
-    at, left = output.clock(found["expires_at"]), output.until(found["expires_at"])
-    print(f"{output.plain(found['session_id'])} ends at {at}, in {left}")
-
-
-def logs(
-    session: SessionArgument,
-    limit: Annotated[int, typer.Option(min=1, max=ids.ALL, help="The last so many lines.")] = 200,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until it ends.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Print what an app wrote to its output."""
-    with Api.of(local.settings()) as api:
-        session_id = ids.find(api, session)
-        if follow:
-            session_logs.follow(api, session_id, limit, as_json=as_json)
-            return
-        found = api.get(f"/api/admin/sessions/{session_id}/logs", limit=limit)
-    if as_json:
-        output.as_json(found)
-    else:
-        session_logs.print_lines(found["lines"], as_json=False)
-        if not found["lines"]:
-            output.stderr().print("It has printed nothing.")
+    expires_at = response["expires_at"]
+    at, left = output.local_time(expires_at), output.time_left(expires_at)
+    print(f"{output.plain(response['session_id'])} ends at {at}, in {left}")

@@ -1,0 +1,87 @@
+"""All settings, in groups by topic. Each gives its unit and the reason for its default.
+
+They come from the environment (`SPAWN_…`), then from `$SPAWN_STATE_DIR/spawn.env`. Bootstrap and
+the entry points load them. `spawnctl config` prints every value and where it comes from.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import InitErrorDetails
+
+from orchestrator.config.group import Group
+from orchestrator.config.groups import (
+    Addresses,
+    PeopleSettings,
+    Places,
+    PoolSettings,
+    ProcessSettings,
+    SandboxSettings,
+    SessionSettings,
+    default_state_dir,
+)
+from orchestrator.config.llm import LlmSettings
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+
+
+class Settings(BaseModel):
+    """Everything that can be set, by topic."""
+
+    model_config = ConfigDict(frozen=True)
+
+    places: Places
+    addresses: Addresses
+    pool: PoolSettings
+    sandbox: SandboxSettings
+    sessions: SessionSettings
+    llm: LlmSettings
+    people: PeopleSettings
+    processes: ProcessSettings
+
+
+GROUPS: Mapping[str, type[Group]] = {
+    name: field.annotation
+    for name, field in Settings.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Group)
+}
+
+
+def fields() -> Iterator[tuple[str, str, FieldInfo]]:
+    """Every setting, in order: its group, its name, and its field."""
+    for group_name, group in GROUPS.items():
+        for name, info in group.model_fields.items():
+            yield group_name, name, info
+
+
+def load() -> Settings:
+    """The settings of this process. Raises pydantic.ValidationError naming all wrong values."""
+    state_dir = Path(os.environ.get("SPAWN_STATE_DIR") or default_state_dir())
+    return make(env_file=state_dir / "spawn.env", state_dir=state_dir)
+
+
+def make(*, env_file: Path | None = None, **values: Any) -> Settings:
+    """Settings with some values given by name, without their group.
+
+    All others come from the environment and from `env_file`. Raises pydantic.ValidationError, which
+    names all wrong values, and TypeError for an unknown name.
+    """
+    groups: dict[str, Group] = {}
+    wrong: list[InitErrorDetails] = []
+    for name, group in GROUPS.items():
+        own = {field: values.pop(field) for field in group.model_fields if field in values}
+        try:
+            groups[name] = group(_env_file=env_file, **own)  # type: ignore[call-arg]  # pydantic-settings' own argument
+        except ValidationError as error:
+            wrong += error.errors()  # type: ignore[arg-type]  # the same keys, and a few more
+    if values:
+        raise TypeError(f"no such settings: {', '.join(values)}")
+    if wrong:
+        raise ValidationError.from_exception_data("Settings", wrong)
+    return Settings(**groups)  # type: ignore[arg-type]  # each is of the class that GROUPS names

@@ -1,0 +1,13 @@
+"""What all groups of settings have in common."""
+
+from __future__ import annotations
+
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Group(BaseSettings):
+    """Settings of one topic. Secrets are SecretStr, so that printing a group doesn't leak them."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SPAWN_", extra="ignore", frozen=True, populate_by_name=True
+    )

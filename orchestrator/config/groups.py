@@ -1,0 +1,265 @@
+"""The groups of settings, except the model's. Each setting has its unit and a reason."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from pathlib import Path
+
+from pydantic import Field, SecretStr, field_validator
+
+from orchestrator.config.group import Group
+
+
+def default_state_dir() -> Path:
+    """Where the state folder is unless SPAWN_STATE_DIR says so."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/spawnai")  # the proxy's workers can't read root's home
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "spawnai"
+
+
+class Places(Group):
+    """The state folder, the database, Redis and the local engine."""
+
+    state_dir: Path = Field(
+        default_factory=default_state_dir,
+        description="State folder: database, bundles, secrets, logs, sockets.",
+    )
+    database_url: str = Field(
+        default="",
+        description="URL of PostgreSQL, for production; empty: SQLite in the state folder.",
+    )
+    redis_url: str = Field(
+        default="",
+        description="URL of Redis, for nudges; empty: a private server in the state folder.",
+    )
+    docker_url: str = Field(
+        default="unix:///var/run/docker.sock", description="The local Docker engine."
+    )
+
+    @field_validator("database_url")
+    @classmethod
+    def _check_database_url(cls, value: str) -> str:
+        schemes = ("sqlite:", "postgresql:", "postgresql+psycopg:", "postgres:")
+        if value and not value.startswith(schemes):
+            raise ValueError("must start with postgresql:// or sqlite:///")
+        return value
+
+    @property
+    def effective_database_url(self) -> str:
+        return self.database_url or f"sqlite:///{self.state_dir / 'spawn.db'}"
+
+    @property
+    def effective_redis_url(self) -> str:
+        return self.redis_url or f"unix://{self.redis_socket}"
+
+    @property
+    def redis_socket(self) -> Path:
+        return self.state_dir / "redis" / "redis.sock"
+
+    @property
+    def agent_folder(self) -> Path:
+        """The folder that is mounted into every sandbox. It holds the agent socket alone."""
+        return self.state_dir / "agent"
+
+    @property
+    def agent_socket(self) -> Path:
+        return self.agent_folder / "agent.sock"
+
+    @property
+    def ssh_key(self) -> Path:
+        """Our private key for all hosts."""
+        return self.state_dir / "ssh" / "id_ed25519"
+
+    @property
+    def links_folder(self) -> Path:
+        """The folder of the forwarded Docker sockets, one for each host reached by SSH."""
+        return self.state_dir / "links"
+
+    @property
+    def inventory(self) -> Path:
+        """The hosts as the daemon last saw them, for break-glass commands."""
+        return self.state_dir / "inventory.json"
+
+
+class Addresses(Group):
+    """The addresses and names on which the proxy and spawn-api listen."""
+
+    http_address: str = Field(
+        default="127.0.0.1",
+        description="Address on which the proxy listens; loopback, so that nothing is public yet.",
+    )
+    http_port: int = Field(
+        default=8080, ge=1, le=65535, description="Port on which the proxy listens."
+    )
+    api_port: int = Field(
+        default=8081, ge=1, le=65535, description="Port of spawn-api on loopback, for the proxy."
+    )
+    control_port: int = Field(
+        default=8082,
+        ge=1,
+        le=65535,
+        description="Port on loopback on which the proxy confirms its routes.",
+    )
+    public_host: str = Field(default="localhost", description="Host name of the web page.")
+    apps_domain: str = Field(
+        default="apps.localhost",
+        description="Apps answer at <slug>.<apps_domain>; browsers resolve *.localhost themselves.",
+    )
+
+    @property
+    def page_url(self) -> str:
+        return f"http://{self.public_host}:{self.http_port}"
+
+    @property
+    def probe_address(self) -> str:
+        """The address at which our own processes reach the proxy."""
+        return "127.0.0.1" if self.http_address == "0.0.0.0" else self.http_address
+
+    def app_url(self, slug: str) -> str:
+        """The public URL of an app."""
+        return f"http://{slug}.{self.apps_domain}:{self.http_port}/"
+
+
+class PoolSettings(Group):
+    """The hosts, and the number of sandboxes on them."""
+
+    local_host: bool = Field(
+        default=True, description="Whether this machine's own engine runs sandboxes."
+    )
+    slots: int = Field(
+        default=0,
+        ge=0,
+        le=1000,
+        description="Most sandboxes on this machine; 0: computed from its memory and CPUs.",
+    )
+    warm_target: int = Field(
+        default=3, ge=0, le=500, description="Sandboxes kept warm; 3 cover a small burst."
+    )
+    free_slots: int = Field(
+        default=2, ge=0, description="Slots that the warm pool leaves free for sessions."
+    )
+    host_disk_floor_mb: int = Field(
+        default=1024,
+        ge=0,
+        description="A host with less free space on its Docker disk gets no new sandboxes, MiB.",
+    )
+    host_memory_floor_mb: int = Field(
+        default=256,
+        ge=0,
+        description="A host with less available memory gets no new sandboxes, MiB.",
+    )
+    runtime_image: str = Field(
+        default="", description="Image of the sandboxes; empty: the image built last."
+    )
+    ports: str = Field(
+        default="21000-28999",
+        description="Host ports for sandboxes; below Linux's ephemeral ports (from 32768).",
+    )
+    publish_address: str = Field(
+        default="127.0.0.1", description="Address on which the local engine publishes sandboxes."
+    )
+    proxy_addresses: str = Field(
+        default="",
+        description="Addresses or networks that may reach apps on hosts, comma-separated; empty:"
+        " the address from which our SSH connections come.",
+    )
+
+    @field_validator("ports")
+    @classmethod
+    def _check_ports(cls, value: str) -> str:
+        low, _, high = value.partition("-")
+        if not (low.isdigit() and high.isdigit() and 1024 <= int(low) <= int(high) <= 65535):
+            raise ValueError("must be LOW-HIGH within 1024-65535, e.g. 21000-28999")
+        return value
+
+    @field_validator("proxy_addresses")
+    @classmethod
+    def _check_proxy_addresses(cls, value: str) -> str:
+        for address in filter(None, (part.strip() for part in value.split(","))):
+            ipaddress.IPv4Network(address)  # raises ValueError, which names what is wrong
+        return value
+
+    @property
+    def port_range(self) -> tuple[int, int]:
+        """First and last port for sandboxes."""
+        low, _, high = self.ports.partition("-")
+        return int(low), int(high)
+
+    @property
+    def proxies(self) -> tuple[str, ...]:
+        """The addresses, or networks, in `proxy_addresses`."""
+        parts = (part.strip() for part in self.proxy_addresses.split(","))
+        return tuple(part for part in parts if part)
+
+
+class SandboxSettings(Group):
+    """The limits of one sandbox."""
+
+    sandbox_memory_mb: int = Field(
+        default=1024, ge=64, description="Memory of one sandbox, MiB; it gets no swap."
+    )
+    sandbox_cpus: float = Field(default=0.5, gt=0, description="CPUs of one sandbox.")
+    sandbox_pids: int = Field(
+        default=256, ge=16, description="Most processes and threads of one sandbox."
+    )
+    sandbox_runtime: str = Field(
+        default="", description="OCI runtime, e.g. runsc; empty: Docker's default."
+    )
+
+
+class SessionSettings(Group):
+    """How long a session's phases may take, and how long its data is kept."""
+
+    ttl_default_s: int = Field(
+        default=24 * 3600,
+        ge=60,
+        description="Life of an app if its user names none, seconds.",
+    )
+    bundle_retention_days: int = Field(
+        default=7, ge=0, description="How long the source of an ended app is kept, days."
+    )
+    provisioning_timeout_s: float = Field(
+        default=30,
+        gt=0,
+        description="Longest start of a sandbox, seconds; a cold start takes under one second, on"
+        " an engine in trouble many.",
+    )
+    generating_timeout_s: float = Field(
+        default=600,
+        gt=0,
+        description="Longest writing of an app, seconds; a long answer takes minutes.",
+    )
+    deploying_timeout_s: float = Field(
+        default=60,
+        gt=0,
+        description="Longest start of an app, seconds; the slowest good app needs about this much"
+        " at half a CPU.",
+    )
+    log_lines: int = Field(
+        default=500, ge=10, description="Lines of an app's output kept per session."
+    )
+
+
+class PeopleSettings(Group):
+    """Visitors and operators."""
+
+    cookie_secure: bool = Field(
+        default=False, description="Mark the visitors' cookies Secure; set this behind TLS."
+    )
+    api_key: SecretStr = Field(
+        default=SecretStr(""),
+        description="Key that spawnctl uses; empty: the operator key in the state folder.",
+    )
+
+
+class ProcessSettings(Group):
+    """Our own processes."""
+
+    workers: int = Field(
+        default=2, ge=1, le=32, description="Worker processes; 2, since a worker mostly waits."
+    )
+    log_level: str = Field(
+        default="info", description="Lowest level that is logged: debug, info, warning or error."
+    )

@@ -1,0 +1,134 @@
+"""The settings of Claude, other providers and their budgets."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator
+
+from orchestrator.config.group import Group
+
+
+class LlmSettings(Group):
+    """Claude and other providers, their budgets, and the demo's canned answers."""
+
+    anthropic_api_key: SecretStr = Field(
+        default=SecretStr(""),
+        validation_alias=AliasChoices("ANTHROPIC_API_KEY", "SPAWN_ANTHROPIC_API_KEY"),
+        description="Anthropic key for generation; without a key only templates can be started.",
+    )
+    anthropic_base_url: str = Field(
+        default="https://api.anthropic.com",
+        validation_alias=AliasChoices("ANTHROPIC_BASE_URL", "SPAWN_ANTHROPIC_BASE_URL"),
+        description="URL to which the gateway forwards calls.",
+    )
+    model: str = Field(default="claude-sonnet-5-5", description="Model that writes the apps.")
+    max_tokens: int = Field(
+        default=32_000,
+        ge=1024,
+        description="Most tokens of one answer; a big app takes about 20,000.",
+    )
+    models: str = Field(
+        default="",
+        description="Models that the gateway lets through, comma-separated; empty: SPAWN_MODEL.",
+    )
+    budget_session_usd: Decimal = Field(
+        default=Decimal(5), ge=0, description="Most that one session may cost, USD; 0: no limit."
+    )
+    budget_session_tokens: int = Field(
+        default=0,
+        ge=0,
+        description="Most tokens of one session; 0: the USD budget alone limits it.",
+    )
+    budget_user_usd: Decimal = Field(
+        default=Decimal(20),
+        ge=0,
+        description="Most that one user may cost per day (UTC), USD; 0: no limit.",
+    )
+    budget_user_tokens: int = Field(
+        default=0, ge=0, description="Most tokens of one user per day (UTC); 0: no limit."
+    )
+    budget_day_usd: Decimal = Field(
+        default=Decimal(100),
+        ge=0,
+        description="Most that all users together may cost per day (UTC), USD; 0: no limit.",
+    )
+    budget_day_tokens: int = Field(
+        default=0,
+        ge=0,
+        description="Most tokens of all users together per day (UTC); 0: no limit.",
+    )
+    provider_concurrency: int = Field(
+        default=8,
+        ge=1,
+        le=1000,
+        description="Most calls to providers at the same time; further calls wait in a queue.",
+    )
+    provider_queue_s: float = Field(
+        default=60,
+        gt=0,
+        description="Longest wait in that queue, seconds; clients give up after minutes.",
+    )
+    provider_retry_s: float = Field(
+        default=20,
+        gt=0,
+        description="How long a call is retried that no provider answers, seconds.",
+    )
+    share_between_users: bool = Field(
+        default=False, description="Let users share answers and generations of equal requests."
+    )
+    fallback_api_key: SecretStr = Field(
+        default=SecretStr(""),
+        description="Second key, used if Anthropic fails or refuses the first; empty: none.",
+    )
+    fallback_base_url: str = Field(
+        default="",
+        description="Anthropic-compatible endpoint of the second key; empty: ANTHROPIC_BASE_URL.",
+    )
+    openai_base_url: str = Field(
+        default="",
+        description="OpenAI-compatible endpoint, up to /v1, tried last; empty: none.",
+    )
+    openai_api_key: SecretStr = Field(
+        default=SecretStr(""),
+        description="Key for that endpoint; may stay empty for a server of your own.",
+    )
+    openai_model: str = Field(
+        default="",
+        validate_default=True,
+        description="Model of that endpoint; required if its URL is set.",
+    )
+    openai_limit_field: str = Field(
+        default="max_completion_tokens",
+        pattern="^max_(completion_)?tokens$",
+        description="That endpoint's field for the limit of an answer; older servers: max_tokens.",
+    )
+    demo: bool = Field(
+        default=False,
+        description="Use canned answers; `spawnctl up --demo` sets this and ANTHROPIC_BASE_URL.",
+    )
+    demo_port: int = Field(
+        default=8083,
+        ge=1,
+        le=65535,
+        description="Port on loopback of the server of the demo's canned answers.",
+    )
+
+    @field_validator("openai_model")
+    @classmethod
+    def _check_openai_model(cls, value: str, info: ValidationInfo) -> str:
+        if info.data.get("openai_base_url") and not value:
+            raise ValueError("SPAWN_OPENAI_BASE_URL is set: name the model to use there")
+        return value
+
+    @property
+    def can_generate(self) -> bool:
+        """Whether any provider is configured."""
+        keys = (self.anthropic_api_key, self.fallback_api_key)
+        return any(key.get_secret_value() for key in keys) or bool(self.openai_base_url)
+
+    @property
+    def allowed_models(self) -> tuple[str, ...]:
+        """Models that the gateway lets through. SPAWN_MODEL is always one of them."""
+        names = [name.strip() for name in self.models.split(",")]
+        return tuple(dict.fromkeys([self.model, *(name for name in names if name)]))

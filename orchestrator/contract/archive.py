@@ -1,0 +1,253 @@
+"""Bundles as bytes (tar.gz): check one, unpack it into a folder, pack a folder into one.
+
+A bundle comes from a model, a user or another sandbox. The control plane (`inspect`) and the agent
+(`unpack`) read it by the same function, so they accept the same bundles. It streams: each member is
+checked before its contents are used, and what is unpacked is counted while it is read, so that a
+small archive can't fill the memory.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import shutil
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, cast
+
+from orchestrator.contract.bundles import (
+    FILES_MAX,
+    MANIFEST_NAME,
+    PACKED_MAX_BYTES,
+    UNPACKED_MAX_BYTES,
+    BundleInvalid,
+    FileTree,
+    safe_relative,
+    shown,
+    too_large_packed,
+    too_large_unpacked,
+)
+from orchestrator.contract.manifest import (
+    MANIFEST_MAX_BYTES,
+    Manifest,
+    check_entry,
+    read_manifest,
+)
+
+SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules", ".git"})
+# Room for tar's own headers and padding on top of the contents.
+_STREAM_MAX_BYTES = UNPACKED_MAX_BYTES + FILES_MAX * 4 * tarfile.BLOCKSIZE
+_READ_BYTES = 64 * 1024
+# A header that only describes the next one: it holds a long path and little else.
+_EXTENDED_TYPES = frozenset(
+    {
+        tarfile.GNUTYPE_LONGNAME,
+        tarfile.GNUTYPE_LONGLINK,
+        tarfile.XHDTYPE,
+        tarfile.XGLTYPE,
+        tarfile.SOLARIS_XHDTYPE,
+    }
+)
+_EXTENDED_MAX_BYTES = 64 * 1024
+_UNREADABLE = (
+    tarfile.TarError,
+    gzip.BadGzipFile,
+    zlib.error,
+    EOFError,
+    ValueError,
+    RecursionError,  # headers that announce each other without end
+)
+"""All that gzip and tarfile raise on hostile bytes."""
+
+
+def sha256_hex(packed: bytes) -> str:
+    return hashlib.sha256(packed).hexdigest()
+
+
+def inspect(packed: bytes) -> Manifest:
+    """Check a bundle without writing any of it; return its manifest. Raises BundleInvalid."""
+
+    def ignore_folder(path: str) -> None:
+        pass
+
+    def ignore_file(path: str, source: BinaryIO) -> None:
+        pass
+
+    return _read(packed, ignore_folder, ignore_file)
+
+
+def unpack(packed: bytes, folder: str) -> Manifest:
+    """Replace `folder` by the bundle's contents; return its manifest. Raises BundleInvalid.
+
+    Everything is written next to `folder` and moved at the end: after BundleInvalid the old
+    contents are still there.
+    """
+    incoming = folder + ".incoming"
+    shutil.rmtree(incoming, ignore_errors=True)
+
+    def make_folder(path: str) -> None:
+        os.makedirs(os.path.join(incoming, path), exist_ok=True)
+
+    def write_file(path: str, source: BinaryIO) -> None:
+        # Neither mode nor time of the archive: the time is the ETag of static files, and two
+        # versions of an app packed with the same time must not look alike to a browser's cache.
+        target = os.path.join(incoming, path)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        with open(target, "xb") as sink:
+            shutil.copyfileobj(source, sink)
+
+    try:
+        os.makedirs(incoming)
+        manifest = _read(packed, make_folder, write_file)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.rename(incoming, folder)
+    except OSError as error:
+        raise BundleInvalid(f"the bundle can't be unpacked: {error.strerror}") from error
+    finally:
+        shutil.rmtree(incoming, ignore_errors=True)
+    return manifest
+
+
+def pack(folder: str) -> bytes:
+    """Pack the regular files below `folder`; the same files always give the same bytes.
+
+    Raises BundleInvalid if a name or a limit is broken, or if a file can't be read.
+    """
+    tree = FileTree()
+    output = io.BytesIO()
+    with (
+        gzip.GzipFile(fileobj=output, mode="wb", mtime=0, filename="") as compressed,
+        tarfile.open(fileobj=compressed, mode="w|", format=tarfile.PAX_FORMAT) as archive,
+    ):
+        for path in sorted(files_below(folder)):
+            try:
+                with open(os.path.join(folder, path), "rb") as source:
+                    member = tarfile.TarInfo(path)
+                    member.size = os.fstat(source.fileno()).st_size
+                    member.mode = 0o644
+                    tree.add_file(safe_relative(path), member.size)
+                    archive.addfile(member, source)
+            except OSError as error:
+                raise BundleInvalid(f"{shown(path)} can't be read: {error.strerror}") from error
+    packed = output.getvalue()
+    if len(packed) > PACKED_MAX_BYTES:
+        raise too_large_packed()
+    return packed
+
+
+def files_below(folder: str) -> Iterator[str]:
+    """Relative paths of the regular files, without what no bundle holds: links and caches."""
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(set(folders) - SKIPPED_FOLDERS)
+        for name in names:
+            path = os.path.join(parent, name)
+            if os.path.isfile(path) and not os.path.islink(path):
+                yield os.path.relpath(path, folder)
+
+
+def _read(
+    packed: bytes,
+    make_folder: Callable[[str], None],
+    write_file: Callable[[str, BinaryIO], None],
+) -> Manifest:
+    """Check the whole bundle and hand out its members one by one."""
+    if len(packed) > PACKED_MAX_BYTES:
+        raise too_large_packed()
+    tree = FileTree()
+    manifest: Manifest | None = None
+    try:
+        for path, source in _members(packed, tree):
+            if source is None:
+                make_folder(path)
+            elif path == MANIFEST_NAME:
+                raw = source.read(MANIFEST_MAX_BYTES + 1)
+                manifest = read_manifest(raw)
+                write_file(path, io.BytesIO(raw))
+            else:
+                write_file(path, source)
+    except BundleInvalid:
+        raise
+    except _UNREADABLE as error:
+        raise BundleInvalid(f"not a readable tar.gz: {error}") from error
+    if manifest is None:
+        raise BundleInvalid(f"there is no {MANIFEST_NAME} in the app's folder")
+    check_entry(manifest, tree.files)
+    return manifest
+
+
+def _members(packed: bytes, tree: FileTree) -> Iterator[tuple[str, BinaryIO | None]]:
+    """Clean path and contents of each member; None for a folder."""
+    stream = _Counting(gzip.GzipFile(fileobj=io.BytesIO(packed)))
+    with tarfile.open(
+        fileobj=cast(BinaryIO, stream),
+        mode="r|",
+        bufsize=_READ_BYTES,
+        tarinfo=_Header,
+        encoding="utf-8",
+        errors="surrogateescape",
+    ) as archive:
+        for member in archive:
+            if not member.name:
+                raise BundleInvalid("a member has no name, or is the absolute path '/'")
+            path = safe_relative(member.name)
+            _check_size(member)  # a pax header can have changed it
+            if member.isdir():
+                tree.add_folder(path)
+                yield path, None
+                continue
+            # A sparse file is "regular" and a few bytes of archive, but any size on disk.
+            if not member.isreg() or member.issparse():
+                raise _not_plain(member.name)
+            tree.add_file(path, member.size)
+            yield path, cast(BinaryIO, archive.extractfile(member))
+        # To the end: only there are gzip's checksum and length compared.
+        while stream.read(_READ_BYTES):
+            pass
+
+
+class _Counting(io.RawIOBase):
+    """A reader that refuses to hand out more than a limit: gzip can hide a thousandfold."""
+
+    def __init__(self, source: gzip.GzipFile) -> None:
+        self._source = source
+        self._left = _STREAM_MAX_BYTES
+
+    def read(self, size: int = -1) -> bytes:
+        chunk = self._source.read(min(size, self._left + 1) if size >= 0 else self._left + 1)
+        self._left -= len(chunk)
+        if self._left < 0:
+            raise too_large_unpacked()
+        return chunk
+
+
+class _Header(tarfile.TarInfo):
+    """Refuses a header before tarfile acts on it: some make it read or remember without bounds.
+
+    `_proc_member` is the entry point that tarfile's source offers to subclasses.
+    """
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        _check_size(self)
+        if self.type in _EXTENDED_TYPES and self.size > _EXTENDED_MAX_BYTES:
+            raise BundleInvalid(f"a header is larger than {_EXTENDED_MAX_BYTES} bytes")
+        if self.type == tarfile.GNUTYPE_SPARSE:
+            raise _not_plain(self.name)
+        header: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]  # see above
+        return header
+
+    def _proc_gnusparse_10(self, *_: object) -> None:
+        """A sparse file whose map, of any length, is in its contents."""
+        raise _not_plain(self.name)
+
+
+def _check_size(member: tarfile.TarInfo) -> None:
+    # A negative size leads back to an earlier header, round and round (CVE-2025-8194).
+    if member.size < 0:
+        raise BundleInvalid(f"the size of {shown(member.name)} is negative")
+
+
+def _not_plain(name: str) -> BundleInvalid:
+    return BundleInvalid(f"{shown(name)}: only plain files and folders are allowed")

@@ -1,0 +1,91 @@
+"""Pages of long lists. A response names the cursor of the next page, or null after the last one.
+
+Used by the endpoints that list sessions and the audit log.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import Query
+
+from orchestrator.domain import errors, ids
+from orchestrator.domain.ids import SessionId
+from orchestrator.domain.sessions.session import Session
+from orchestrator.ports import AuditEntry, SessionPosition
+
+_CURSOR_MAX_CHARS = 200
+
+Limit = Annotated[int, Query(ge=1, le=1000, description="How many at most.")]
+Cursor = Annotated[
+    str | None,
+    Query(max_length=_CURSOR_MAX_CHARS, description="`next` of the page before; none: the first."),
+]
+
+
+def session_position(cursor: str | None) -> SessionPosition | None:
+    """Where the page starts. Raises InvalidInput (bad_cursor)."""
+    if cursor is None:
+        return None
+    match _decode(cursor):
+        case [bool(ended), str(created_at), str(session_id)] if ids.is_id(session_id, "ses"):
+            return SessionPosition(
+                ended=ended, created_at=_time(created_at), session_id=SessionId(session_id)
+            )
+    raise _bad_cursor()
+
+
+def next_sessions(page: Sequence[Session], limit: int) -> str | None:
+    """The cursor of the page after this one; None if this one is the last."""
+    if len(page) < limit:
+        return None
+    last = page[-1]
+    return _encode([last.ended, last.created_at.isoformat(), last.id])
+
+
+def audit_position(cursor: str | None) -> int | None:
+    """The number of the last entry of the page before. Raises InvalidInput (bad_cursor)."""
+    if cursor is None:
+        return None
+    match _decode(cursor):
+        case [int(number)] if 0 < number < 2**63:
+            return number
+    raise _bad_cursor()
+
+
+def next_entries(page: Sequence[AuditEntry], limit: int) -> str | None:
+    """The cursor of the page after this one; None if this one is the last."""
+    return _encode([page[-1].number]) if len(page) == limit else None
+
+
+def _encode(position: Sequence[object]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(position).encode()).decode().rstrip("=")
+
+
+def _decode(cursor: str) -> object:
+    try:
+        return json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except (ValueError, RecursionError) as error:
+        raise _bad_cursor() from error
+
+
+def _time(text: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise _bad_cursor() from error
+    if time.tzinfo is None:
+        raise _bad_cursor()
+    return time
+
+
+def _bad_cursor() -> errors.InvalidInput:
+    return errors.InvalidInput(
+        "this is no cursor of ours: take `next` of the page before, or leave it out",
+        code="bad_cursor",
+        field="cursor",
+    )

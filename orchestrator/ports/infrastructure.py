@@ -1,0 +1,113 @@
+"""Ports to everything but hosts and the database: clock, proxy, queue, events, bundles, catalog."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from orchestrator.contract.manifest import Manifest
+from orchestrator.domain.ids import SandboxId, SessionId, Sha256, Slug
+from orchestrator.domain.people.access import Queue
+from orchestrator.domain.pool.routes import RouteTable
+
+
+class Clock(Protocol):
+    """Tells services the time."""
+
+    def now(self) -> datetime: ...
+
+
+class Proxy(Protocol):
+    """Leads requests for public names to sandboxes."""
+
+    def publish(self, table: RouteTable) -> None:
+        """Put this table in force. Returns once no request can be routed by an earlier table.
+
+        Raises errors.ProxyRejected, and then the last good table stays in force, or
+        errors.ProxyUnavailable.
+        """
+
+    def published(self) -> str | None:
+        """The digest of the table in force, from the running proxy. None: it doesn't answer."""
+
+
+class Probe(Protocol):
+    """Requests a public URL as a user would."""
+
+    def answers(self, slug: Slug, timeout_s: float) -> bool:
+        """Whether GET / of that app, through the proxy, returns a status below 400."""
+
+
+class NudgeQueue(Protocol):
+    """The work queue. Nudges may be lost or repeated."""
+
+    def nudge(self, session_id: SessionId, queue: Queue) -> None:
+        """Raises errors.QueueUnavailable."""
+
+    def depth(self) -> dict[Queue, int]:
+        """How many nudges wait in each queue. Raises errors.QueueUnavailable."""
+
+
+class Events(Protocol):
+    """Wake-ups between processes: "something changed". Lossy; receivers also poll."""
+
+    def session_changed(self, session_id: SessionId) -> None: ...
+
+    def inbox_changed(self, sandbox_id: SandboxId) -> None: ...
+
+    def routes_changed(self) -> None: ...
+
+    def pool_changed(self) -> None: ...
+
+    def subscribe(self, topics: Sequence[str]) -> AbstractContextManager[Iterator[str]]:
+        """A blocking iterator over topics that changed. Yields "" about once a second if idle."""
+
+
+class Bundles(Protocol):
+    """The bytes of bundles, stored under their digest."""
+
+    def put(self, data: bytes) -> Sha256:
+        """Store the bytes. Equal bytes are stored once."""
+
+    def get(self, digest: Sha256) -> bytes:
+        """Raises errors.NotFound."""
+
+    def size(self, digest: Sha256) -> int:
+        """The size in bytes, without reading them. Raises errors.NotFound."""
+
+    def discard(self, digest: Sha256) -> None: ...
+
+    def inspect(self, data: bytes) -> Manifest:
+        """Check an untrusted archive without unpacking it to disk, and return its manifest.
+
+        Raises errors.InvalidInput (bundle_refused) or errors.TooLarge.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Template:
+    """One app of the catalog."""
+
+    name: str
+    title: str
+    description: str
+    kind: str
+    keywords: tuple[str, ...]
+    emoji: str
+    accent: str  # CSS colour
+    digest: Sha256
+    size_bytes: int
+
+
+class Catalog(Protocol):
+    """The built-in templates."""
+
+    def list(self) -> Sequence[Template]: ...
+
+    def get(self, name: str) -> Template | None: ...
+
+    def data(self, digest: Sha256) -> bytes | None:
+        """The bundle of the template with that digest. None: no template has it."""

@@ -1,0 +1,182 @@
+"""Which bundles are accepted. The control plane and the agent give the same verdict on each."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import os
+import tarfile
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.adapters.files import bundle_store
+from orchestrator.contract import archive
+from orchestrator.contract.bundles import (
+    PACKED_MAX_BYTES,
+    BundleInvalid,
+    safe_relative,
+)
+from orchestrator.contract.manifest import AppKind, Manifest
+from orchestrator.domain import errors
+from tests.contract.agent.archives import (
+    ACCEPTED,
+    MANIFEST,
+    REFUSED,
+    SOUND,
+    packed,
+    zipped,
+)
+
+Reader = Callable[[bytes], Manifest]
+
+
+def read_as_control_plane(data: bytes, _: Path) -> Manifest:
+    return bundle_store.inspect(data)
+
+
+def read_as_agent(data: bytes, folder: Path) -> Manifest:
+    return archive.unpack(data, str(folder / "src"))
+
+
+both_sides = pytest.mark.parametrize(
+    "read", [read_as_control_plane, read_as_agent], ids=["control plane", "agent"]
+)
+
+
+@both_sides
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_a_sound_bundle_is_accepted_by_both_sides(
+    read: Callable[[bytes, Path], Manifest], name: str, tmp_path: Path
+) -> None:
+    assert read(ACCEPTED[name], tmp_path).kind is AppKind.STATIC
+
+
+@both_sides
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_bundle_that_breaks_a_rule_is_refused_by_both_sides_for_the_same_reason(
+    read: Callable[[bytes, Path], Manifest], name: str, tmp_path: Path
+) -> None:
+    bundle, field, message = REFUSED[name]
+    data = bundle if isinstance(bundle, bytes) else bundle()
+    with pytest.raises((BundleInvalid, errors.InvalidInput), match=message) as caught:
+        read(data, tmp_path)
+    assert len(str(caught.value)) < 300
+    error = caught.value
+    if isinstance(error, errors.InvalidInput):
+        assert (error.code, error.detail["field"]) == ("bundle_refused", field)
+    else:
+        assert error.field == field
+    assert not list(tmp_path.iterdir()), "something was left behind"
+
+
+@both_sides
+def test_an_archive_that_is_too_large_is_not_even_opened(
+    read: Callable[[bytes, Path], Manifest], tmp_path: Path
+) -> None:
+    with pytest.raises((BundleInvalid, errors.TooLarge), match=f"at most {PACKED_MAX_BYTES} bytes"):
+        read(bytes(PACKED_MAX_BYTES + 1), tmp_path)
+
+
+@given(st.binary(max_size=600), st.integers(0, 3000))
+def test_whatever_the_bytes_are_the_answer_is_a_refusal_or_a_manifest(
+    noise: bytes, at: int
+) -> None:
+    """Noise is written over a sound archive, under a gzip header that is right."""
+    raw = bytearray(gzip.decompress(ACCEPTED["static"]))
+    raw[at : at + len(noise)] = noise
+    with contextlib.suppress(BundleInvalid):
+        assert archive.inspect(zipped(bytes(raw))).kind in AppKind
+
+
+@given(st.text("./ab\\\0", max_size=12))
+def test_a_path_that_is_taken_stays_below_its_folder(name: str) -> None:
+    with contextlib.suppress(BundleInvalid):
+        clean = safe_relative(name)
+        assert (
+            os.path.normpath(f"/folder/{clean}/x") == "/folder" + f"/{clean}" * bool(clean) + "/x"
+        )
+
+
+# The agent's folder
+
+
+def test_a_packed_folder_unpacks_to_the_same_files(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "deep" / "er").mkdir(parents=True)
+    (source / "spawn.json").write_bytes(MANIFEST)
+    (source / "index.html").write_text("hello")
+    (source / "deep" / "er" / "data.bin").write_bytes(bytes(range(256)))
+    manifest = archive.unpack(archive.pack(str(source)), str(tmp_path / "target"))
+
+    assert manifest == Manifest(kind=AppKind.STATIC, start=(), title="Hello")
+    assert (tmp_path / "target" / "spawn.json").read_bytes() == MANIFEST
+    unpacked = tmp_path / "target" / "deep" / "er" / "data.bin"
+    assert unpacked.read_bytes() == bytes(range(256))
+
+
+def test_a_refused_bundle_leaves_the_old_app_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "src"
+    archive.unpack(packed(SOUND), str(folder))
+    with pytest.raises(BundleInvalid):
+        archive.unpack(packed({**SOUND, "../evil": b""}), str(folder))
+
+    assert sorted(path.name for path in folder.iterdir()) == ["index.html", "spawn.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["src"]
+
+
+def test_a_new_bundle_replaces_all_files_of_the_old_one(tmp_path: Path) -> None:
+    archive.unpack(packed({**SOUND, "old.html": b""}), str(tmp_path / "src"))
+    archive.unpack(packed(SOUND), str(tmp_path / "src"))
+
+    assert not (tmp_path / "src" / "old.html").exists()
+
+
+def test_a_folder_that_can_not_be_written_to_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(BundleInvalid, match="can't be unpacked: Not a directory"):
+        archive.unpack(packed(SOUND), str(tmp_path / "file" / "src"))
+
+
+def test_the_same_files_pack_to_the_same_bytes_without_caches_and_links(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        for cache in ("__pycache__", "node_modules", ".git"):
+            (tmp_path / name / cache).mkdir(parents=True)
+            (tmp_path / name / cache / name).write_text(name)
+        (tmp_path / name / "deep").mkdir()
+        (tmp_path / name / "deep" / "x.js").write_text("1")
+        (tmp_path / name / "main.py").write_text("print()")
+        (tmp_path / name / "link").symlink_to("/etc/passwd")
+    (tmp_path / "two" / "main.py").chmod(0o777)
+    os.utime(tmp_path / "two" / "main.py", (0, 0))
+    one, two = (archive.pack(str(tmp_path / name)) for name in ("one", "two"))
+
+    assert one == two
+    with tarfile.open(fileobj=io.BytesIO(one)) as tar:
+        assert tar.getnames() == ["deep/x.js", "main.py"]
+
+
+@pytest.mark.parametrize("name", ["a\nb", b"a\xff", "x" * 241])
+def test_a_name_that_no_bundle_may_hold_is_not_packed(tmp_path: Path, name: str | bytes) -> None:
+    (tmp_path / os.fsdecode(name)).write_text("x")
+    with pytest.raises(BundleInvalid):
+        archive.pack(str(tmp_path))
+
+
+def test_a_file_that_can_not_be_read_is_named() -> None:
+    """A command of the model can leave such a file behind."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as cleanup:
+        locked = Path(folder) / "a.txt"
+        locked.write_text("x")
+        locked.chmod(0)
+        if os.geteuid() == 0:  # root may read everything
+            Path(folder).chmod(0o755)
+            cleanup.callback(os.seteuid, 0)
+            os.seteuid(65534)
+        with pytest.raises(BundleInvalid, match=r"'a\.txt' can't be read: Permission denied"):
+            archive.pack(folder)
