@@ -29,9 +29,10 @@ from orchestrator.adapters.sql_store.database import engine_for, parse
 from orchestrator.domain import ids
 from orchestrator.domain.ids import HostId
 from orchestrator.domain.people.access import Principal
-from orchestrator.domain.pool.diagnosis import Container
-from orchestrator.domain.pool.host import Host, LinkState
+from orchestrator.domain.pool.host import Host
+from orchestrator.domain.pool.host_liveness import LinkState
 from orchestrator.domain.pool.sandbox import SandboxState
+from orchestrator.domain.pool.sandbox_diagnosis import Container
 from orchestrator.domain.sessions.session import SessionState
 from orchestrator.loops.host_passes import HostPasses, Reconciler
 from orchestrator.ports import CommandOutcome

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails
 
-from orchestrator.config.group import Group
+from orchestrator.config.base import Group
 from orchestrator.config.groups import (
     Addresses,
     PeopleSettings,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator
 
-from orchestrator.config.group import Group
+from orchestrator.config.base import Group
 
 
 def default_state_dir() -> Path:

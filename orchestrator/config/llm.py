@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator
 
-from orchestrator.config.group import Group
+from orchestrator.config.base import Group
 
 
 class LlmSettings(Group):

@@ -16,9 +16,9 @@ Version       A bundle of a session: v1, v2 and so on. `sessions.bundles.BundleR
 Template      A built-in app of the catalog. `ports.Template`
 Generation    An app that an equal prompt may start again. `sessions.generations.Generation`
 Change        A message to the model, or a return to an earlier version. `sessions.changes.Change`
-Turns         How far a session has come with its changes. `sessions.turns.Turns`
+Turns         How far a session has come with its changes. `sessions.change_turns.Turns`
 Move          A READY session on its way to another host. `sessions.session.Move`
-Successor     The new sandbox of a move. `services.sessions.moving.switch_to_successor`
+Successor     The new sandbox of a move. `services.sessions.relocation.switch_to_successor`
 Observation   What the planner may look at. `sessions.planner.Observation`
 Step          The next action for a session, as data. `sessions.steps.Step`
 Sandbox       One container on one host: one slot, slug, port and agent. `pool.sandbox.Sandbox`
@@ -33,9 +33,9 @@ Host          A machine with Docker, this one or one over SSH. `pool.host.Host`
 Pool          All hosts. `pool.refill.PoolTotals`
 Slot          Room for one sandbox on a host. `pool.host.HostLoad`
 Engine        The Docker engine of one host. `ports.Engine`
-Link          The connection to a host, over SSH to a remote one. `pool.host.LinkState`
-Container     What an engine runs for a sandbox. `pool.diagnosis.Container`
-Diagnosis     A difference between the store and an engine. `pool.diagnosis.Diagnosis`
+Link          The connection to a host, over SSH to a remote one. `pool.host_liveness.LinkState`
+Container     What an engine runs for a sandbox. `pool.sandbox_diagnosis.Container`
+Diagnosis     A difference between the store and an engine. `pool.sandbox_diagnosis.Diagnosis`
 Principal     The authenticated sender of a request. `people.access.Principal`
 Token         What an agent or a visitor authenticates with. `people.tokens.Tokens`
 Gateway       Our Messages API for agents. `llm.requests.ModelRequest` is what it gets.

@@ -26,7 +26,7 @@ from orchestrator.entrypoints.lease import Lease
 from orchestrator.loops import passes
 from orchestrator.loops.host_passes import HostPasses, Reconciler
 from orchestrator.loops.loop import LoopSpec
-from orchestrator.loops.supervisor import LoopSupervisor
+from orchestrator.loops.loop_supervisor import LoopSupervisor
 from orchestrator.services.deps import Deps
 from orchestrator.slim import structlog
 

@@ -10,8 +10,8 @@ from typing import Protocol
 
 from orchestrator.contract.manifest import Manifest
 from orchestrator.domain.ids import SandboxId, SessionId, Sha256, Slug
-from orchestrator.domain.people.access import Queue
 from orchestrator.domain.pool.routes import RouteTable
+from orchestrator.domain.sessions.priority import Queue
 
 
 class Clock(Protocol):

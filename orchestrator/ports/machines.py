@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from orchestrator.domain.ids import HostId, SandboxId
-from orchestrator.domain.pool.diagnosis import Container
-from orchestrator.domain.pool.host import Host, LinkState
+from orchestrator.domain.pool.host import Host
+from orchestrator.domain.pool.host_liveness import LinkState
+from orchestrator.domain.pool.sandbox_diagnosis import Container
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +67,6 @@ class Engine(Protocol):
 
         Returns how many were removed. Touches no images of others.
         """
-
-    def logs(self, sandbox_id: SandboxId, lines: int) -> str:
-        """The last lines of the agent's own output; "" if there is no container."""
 
     def close(self) -> None: ...
 

@@ -6,7 +6,7 @@ Called by every service that makes a session due.
 from __future__ import annotations
 
 from orchestrator.domain import errors
-from orchestrator.domain.people.access import queue_for
+from orchestrator.domain.sessions.priority import queue_for
 from orchestrator.domain.sessions.session import Session
 from orchestrator.services.deps import Deps
 

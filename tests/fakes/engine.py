@@ -8,8 +8,8 @@ from typing import Any
 
 from orchestrator.domain import errors
 from orchestrator.domain.ids import HostId, SandboxId
-from orchestrator.domain.pool.diagnosis import Container
 from orchestrator.domain.pool.host import Host
+from orchestrator.domain.pool.sandbox_diagnosis import Container
 from orchestrator.ports import Engine, SandboxSpec
 from tests.fakes.samples import IMAGE
 
@@ -63,9 +63,6 @@ class EngineInMemory:
         old = self.images - set(keep)
         self.images -= old
         return len(old)
-
-    def logs(self, sandbox_id: SandboxId, lines: int) -> str:
-        return ""
 
     def close(self) -> None:
         """Nothing to close."""

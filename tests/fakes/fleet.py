@@ -6,8 +6,9 @@ from collections.abc import Collection, Sequence
 
 from orchestrator.domain import errors
 from orchestrator.domain.ids import HostId
-from orchestrator.domain.pool.diagnosis import Container
-from orchestrator.domain.pool.host import Host, LinkState
+from orchestrator.domain.pool.host import Host
+from orchestrator.domain.pool.host_liveness import LinkState
+from orchestrator.domain.pool.sandbox_diagnosis import Container
 from orchestrator.ports import CommandOutcome, Engines
 from tests.fakes.samples import NOW
 

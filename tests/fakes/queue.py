@@ -6,7 +6,7 @@ from collections import Counter
 
 from orchestrator.domain import errors
 from orchestrator.domain.ids import SessionId
-from orchestrator.domain.people.access import Queue
+from orchestrator.domain.sessions.priority import Queue
 
 
 class QueueInMemory:

@@ -9,10 +9,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from orchestrator.domain import ids
-from orchestrator.domain.people.access import HOUR_S, TTL_DEFAULT_S, ApiKey, Role
+from orchestrator.domain.people.access import HOUR_S, ApiKey, Role
 from orchestrator.domain.pool.host import Host, HostState, Wish
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.domain.sessions.bundles import BundleRecord
+from orchestrator.domain.sessions.change_turns import Turns
 from orchestrator.domain.sessions.session import (
     Failure,
     HistoryEntry,
@@ -24,9 +25,9 @@ from orchestrator.domain.sessions.session import (
     Tier,
     Wanted,
 )
-from orchestrator.domain.sessions.turns import Turns
 from orchestrator.ports import NewSandbox
 
+TTL_S = 24 * HOUR_S
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 USER = ids.UserId("usr_" + "a" * 26)
 IMAGE = "spawnai/sandbox:test"
@@ -58,10 +59,10 @@ def session(**changes: Any) -> Session:
         "version": 0,
         "report": None,
         "failure": None,
-        "ttl_s": TTL_DEFAULT_S,
+        "ttl_s": TTL_S,
         "due_at": created,
         "deadline_at": None,
-        "expires_at": later(TTL_DEFAULT_S, created),
+        "expires_at": later(TTL_S, created),
         "created_at": created,
         "updated_at": created,
         "history": tuple(history),

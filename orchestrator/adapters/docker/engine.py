@@ -18,8 +18,8 @@ from orchestrator.adapters.docker.sdk import docker
 from orchestrator.adapters.docker.watch import container_of
 from orchestrator.domain import errors
 from orchestrator.domain.ids import HostId, SandboxId
-from orchestrator.domain.pool.diagnosis import Container
 from orchestrator.domain.pool.host import Host
+from orchestrator.domain.pool.sandbox_diagnosis import Container
 from orchestrator.ports import Engine, SandboxSpec
 
 _ATTEMPTS = 3
@@ -129,14 +129,6 @@ class DockerEngine:
             "cpus": info["NCPU"],
             "security_options": list(info.get("SecurityOptions") or ()),
         }
-
-    def logs(self, sandbox_id: SandboxId, lines: int) -> str:
-        with self._connected(f"read logs of sandbox {sandbox_id}") as api:
-            try:
-                output = api.logs(flags.container_name(sandbox_id), tail=lines)
-            except docker.errors.NotFound:
-                return ""
-        return str(output, "utf-8", "replace")
 
     def close(self) -> None:
         with self._client_lock:

@@ -18,7 +18,7 @@ import httpx2
 
 from orchestrator.adapters.docker.flags import INSTANCE_LABEL, SANDBOX_LABEL
 from orchestrator.domain.ids import SandboxId
-from orchestrator.domain.pool.diagnosis import Container
+from orchestrator.domain.pool.sandbox_diagnosis import Container
 
 _PING_INTERVAL_S = 5.0
 _PING_TIMEOUT_S = 5.0

@@ -22,8 +22,9 @@ from orchestrator.adapters.ssh.forwarding import LinkTarget
 from orchestrator.adapters.ssh.link import Link, LinkView
 from orchestrator.domain import errors
 from orchestrator.domain.ids import HostId
-from orchestrator.domain.pool.diagnosis import Container
-from orchestrator.domain.pool.host import Host, LinkState
+from orchestrator.domain.pool.host import Host
+from orchestrator.domain.pool.host_liveness import LinkState
+from orchestrator.domain.pool.sandbox_diagnosis import Container
 from orchestrator.ports import CommandOutcome, LinkGauges
 from orchestrator.slim import structlog
 

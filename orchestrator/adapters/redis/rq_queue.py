@@ -18,7 +18,7 @@ from rq.worker_pool import WorkerPool
 
 from orchestrator.domain import errors
 from orchestrator.domain.ids import SessionId
-from orchestrator.domain.people.access import Queue
+from orchestrator.domain.sessions.priority import Queue
 
 JOB = "orchestrator.entrypoints.jobs.converge"
 _JOB_TIMEOUT_S = 120

@@ -12,11 +12,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from orchestrator.adapters.sql_store import schema
-from orchestrator.domain.people.access import RANK, ApiKey, Role
+from orchestrator.domain.people.access import ApiKey, Role
 from orchestrator.domain.pool.host import Drain, Host, HostState, StartCurve, Wish
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.domain.sessions.bundles import BundleRecord
+from orchestrator.domain.sessions.change_turns import Turns
 from orchestrator.domain.sessions.changes import Change
+from orchestrator.domain.sessions.priority import RANK
 from orchestrator.domain.sessions.session import (
     Failure,
     HistoryEntry,
@@ -28,7 +30,6 @@ from orchestrator.domain.sessions.session import (
     Tier,
     Wanted,
 )
-from orchestrator.domain.sessions.turns import Turns
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

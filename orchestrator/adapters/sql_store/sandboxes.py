@@ -1,4 +1,4 @@
-"""Sandboxes and claims: ports.Sandboxes on SQL. The store creates it; `place` is in placements.py.
+"""Sandboxes: ports.Sandboxes on SQL. The store creates it. See also claims.py and placements.py.
 
 On PostgreSQL all calls lock rows in the same order, so that they can't deadlock: the host, then
 sandboxes by id, then the session. A session is written before a sandbox that refers to it: writing
@@ -17,14 +17,13 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam, func, select, text
 from sqlalchemy.engine import Connection
 
-from orchestrator.adapters.sql_store import codec, hosts, placements, schema, sessions
+from orchestrator.adapters.sql_store import claims, codec, placements, schema
 from orchestrator.adapters.sql_store.database import Database, Lookup
-from orchestrator.domain import errors, ids
+from orchestrator.domain import errors
 from orchestrator.domain.ids import HostId, SandboxId, Slug
-from orchestrator.domain.pool.host import Drain, HostState
 from orchestrator.domain.pool.routes import Route
 from orchestrator.domain.pool.sandbox import ROUTED_STATES, Sandbox, SandboxState, finish_creating
-from orchestrator.domain.sessions.session import Move, Session
+from orchestrator.domain.sessions.session import Session
 from orchestrator.ports import NewSandbox
 
 _VISIT_PRECISION = timedelta(seconds=10)  # a visit sooner than this after the last isn't written
@@ -33,23 +32,9 @@ _b = schema.sandboxes.c
 _LIVE = text(f"sandboxes.{schema.SANDBOX_LIVE}")
 _ROUTED = _b.state.in_([state.value for state in sorted(ROUTED_STATES)])
 
-# Hosts that a claim may use. A host with a shortage takes no new sandboxes, but its warm ones work.
-_CLAIM_HOST = (
-    schema.hosts.c.state == HostState.UP.value,
-    ~schema.hosts.c.cordoned,
-    schema.hosts.c.drain == Drain.NONE.value,
-)
 # Runs at every visit of an agent.
 _GET = Lookup(select(*codec.SANDBOX).where(_b.id == bindparam("sandbox_id")))
 _GET_LOCKED = _GET.query.with_for_update()
-_CLAIMABLE = (
-    select(*codec.SANDBOX)
-    .join(schema.hosts, schema.hosts.c.id == _b.host_id)
-    .where(text("sandboxes.state = 'warm' AND sandboxes.routed"), *_CLAIM_HOST)
-    .order_by(_b.created_at, _b.id)
-    .limit(1)
-    .with_for_update(of=schema.sandboxes, skip_locked=True)
-)
 _UPDATE = sa.update(schema.sandboxes).where(_b.id == bindparam("sandbox_id"))
 _UNSETTLED = text(schema.SANDBOX_UNSETTLED)
 _UNSETTLED_LOCKED = select(*codec.SANDBOX).where(_UNSETTLED).order_by(_b.id).with_for_update()
@@ -69,7 +54,7 @@ _RELEASE_SLOT = (
 _WARM_COUNTS = (
     select(_b.image, func.count())
     .join(schema.hosts, schema.hosts.c.id == _b.host_id)
-    .where(text("sandboxes.state = 'warm' AND sandboxes.routed"), *_CLAIM_HOST)
+    .where(text("sandboxes.state = 'warm' AND sandboxes.routed"), *claims.CLAIM_HOST)
     .group_by(_b.image)
 )
 # A filter, not a condition: with a condition SQLite uses the index on session_id, and reads every
@@ -90,7 +75,7 @@ class SqlSandboxes:
         self._port_range = port_range
 
     def get(self, sandbox_id: SandboxId) -> Sandbox:
-        return _sandbox_of(self._database.first(_GET, sandbox_id), sandbox_id)
+        return claims.sandbox_of(self._database.first(_GET, sandbox_id), sandbox_id)
 
     def list(
         self, *, host_id: HostId | None = None, states: Iterable[SandboxState] | None = None
@@ -113,59 +98,13 @@ class SqlSandboxes:
         return placements.place(self._database, new, self._port_range, now, session)
 
     def claim(self, session: Session, now: datetime) -> tuple[Session, Sandbox] | None:
-        query = (
-            _CLAIMABLE.where(*hosts.conditions_for(session.wish)) if session.wish else _CLAIMABLE
-        )
-        with self._database.write() as connection:
-            row = connection.execute(query).first()
-            if row is None:
-                return None
-            warm = codec.sandbox_of(row)
-            slug = session.slug or warm.slug
-            claimed = replace(
-                warm.transition(SandboxState.CLAIMED, now),
-                session_id=session.id,
-                slug=slug,
-                routed=slug == warm.slug,  # a different slug must be published first
-            )
-            # The session before the sandbox that refers to it: see the module's docstring.
-            owner = replace(session, sandbox_id=claimed.id, slug=slug)
-            saved = sessions.write(connection, owner)
-            _write(connection, claimed)
-            return saved, claimed
+        return claims.claim(self._database, session, now)
 
     def claim_successor(self, session: Session, now: datetime) -> tuple[Session, Sandbox] | None:
-        query = _CLAIMABLE.where(*hosts.conditions_for(session.wish, without=session.refused_by))
-        with self._database.write() as connection:
-            row = connection.execute(query).first()
-            if row is None:
-                return None
-            claimed = replace(
-                codec.sandbox_of(row).transition(SandboxState.CLAIMED, now), session_id=session.id
-            )
-            saved = sessions.write(connection, replace(session, move=Move(sandbox_id=claimed.id)))
-            _write(connection, claimed)
-            return saved, claimed
+        return claims.claim_successor(self._database, session, now)
 
     def switch(self, session: Session, now: datetime) -> Session:
-        assert session.move is not None
-        assert session.sandbox_id is not None
-        old_id, new_id = session.sandbox_id, session.move.sandbox_id
-        with self._database.write() as connection:
-            rows = {
-                sandbox_id: connection.execute(_GET_LOCKED, {"sandbox_id": sandbox_id}).first()
-                for sandbox_id in sorted((old_id, new_id))
-            }
-            old = _sandbox_of(rows[old_id], old_id)
-            new = _sandbox_of(rows[new_id], new_id)
-            if {old.state, new.state} != {SandboxState.CLAIMED}:
-                raise errors.StaleWrite("one of the two sandboxes has changed: read them again")
-            move = Move(sandbox_id=old_id, switched_at=now)
-            saved = sessions.write(connection, replace(session, sandbox_id=new_id, move=move))
-            # Slugs are unique: the old sandbox releases this one before the new sandbox takes it.
-            _write(connection, replace(old, slug=ids.new_slug(), routed=False))
-            _write(connection, replace(new, slug=old.slug, routed=False))
-            return saved
+        return claims.switch(self._database, session, now)
 
     def save(self, sandbox: Sandbox, expected: SandboxState) -> Sandbox:
         """As the port says. A container id that the database has stays if `sandbox` has none: the
@@ -204,7 +143,7 @@ class SqlSandboxes:
             return current
         with self._database.write() as connection:
             row = connection.execute(_GET_LOCKED, {"sandbox_id": sandbox_id}).first()
-            visited = replace(_sandbox_of(row, sandbox_id), agent_seen_at=now)
+            visited = replace(claims.sandbox_of(row, sandbox_id), agent_seen_at=now)
             settled = finish_creating(visited, now)
             _update(connection, sandbox_id, agent_seen_at=now, **_state_of(settled))
             return settled
@@ -253,13 +192,6 @@ class SqlSandboxes:
             return bool(connection.execute(_ANY_UNSETTLED).scalar_one())
 
 
-def _sandbox_of(row: Sequence[Any] | None, sandbox_id: SandboxId) -> Sandbox:
-    """The row as a Sandbox. Raises NotFound if there is no row."""
-    if row is None:
-        raise errors.NotFound(f"there is no sandbox {sandbox_id}")
-    return codec.sandbox_of(row)
-
-
 def _must_write_visit(sandbox: Sandbox, now: datetime) -> bool:
     """Whether a visit at `now` must be written: the last one is too old, or the state changes."""
     last = sandbox.agent_seen_at
@@ -274,15 +206,3 @@ def _state_of(sandbox: Sandbox) -> dict[str, Any]:
 
 def _update(connection: Connection, sandbox_id: SandboxId, **values: Any) -> None:
     connection.execute(_UPDATE, {"sandbox_id": sandbox_id, **values})
-
-
-def _write(connection: Connection, sandbox: Sandbox) -> None:
-    """Write what a claim or a switch changes. The caller has locked the row."""
-    _update(
-        connection,
-        sandbox.id,
-        **_state_of(sandbox),
-        session_id=sandbox.session_id,
-        slug=sandbox.slug,
-        routed=sandbox.routed,
-    )

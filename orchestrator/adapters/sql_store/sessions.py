@@ -18,7 +18,7 @@ from orchestrator.adapters.sql_store import codec, schema
 from orchestrator.adapters.sql_store.database import Database, Lookup
 from orchestrator.domain import errors
 from orchestrator.domain.ids import SessionId, UserId
-from orchestrator.domain.people.access import RANK
+from orchestrator.domain.sessions.priority import RANK
 from orchestrator.domain.sessions.progress import message_of, progress_of
 from orchestrator.domain.sessions.session import Session, SessionState, Wanted
 from orchestrator.ports import Idempotency, SessionPosition

@@ -1,4 +1,4 @@
-"""Who makes a request and how much they may have: principals, keys, limits and queues."""
+"""Who makes a request and how much they may have: principals, keys and limits."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from orchestrator.domain.ids import KeyId, UserId
-from orchestrator.domain.sessions.session import Session, SessionState, Tier, Wanted
+from orchestrator.domain.sessions.session import Tier
 
 HOUR_S = 3600
 TTL_MIN_S = 60
-TTL_DEFAULT_S = 24 * HOUR_S
 PROMPT_MAX_BYTES = 16 * 1024
 
 
@@ -59,21 +58,3 @@ LIMITS: Mapping[Tier, Limits] = {
     Tier.PRO: Limits(ttl_max_s=72 * HOUR_S, sessions_max=50),
     Tier.OPERATOR: Limits(ttl_max_s=7 * 24 * HOUR_S, sessions_max=10_000),
 }
-
-
-class Queue(enum.StrEnum):
-    """RQ queues, in the order in which workers empty them."""
-
-    CRITICAL = "critical"  # sessions under way or to be destroyed: they hold or free slots
-    HIGH = "high"  # new sessions of paying users and operators
-    NORMAL = "normal"  # new sessions of visitors
-
-
-def queue_for(session: Session) -> Queue:
-    """The queue for nudges of this session: first what has begun, then by tier."""
-    if session.wanted is Wanted.GONE or session.state is not SessionState.QUEUED:
-        return Queue.CRITICAL
-    return Queue.NORMAL if session.tier is Tier.FREE else Queue.HIGH
-
-
-RANK: Mapping[Tier, int] = {Tier.OPERATOR: 0, Tier.PRO: 1, Tier.FREE: 2}

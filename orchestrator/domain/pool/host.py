@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from orchestrator.domain import errors
 from orchestrator.domain.ids import HostId
@@ -38,7 +38,6 @@ TRANSITIONS: Mapping[HostState, frozenset[HostState]] = {
     HostState.LOST: frozenset({HostState.JOINING}),
 }
 
-LOST_AFTER = timedelta(seconds=15)
 STARTS_AT_ONCE = 3  # per host at most; more would only slow each other down
 
 
@@ -149,11 +148,6 @@ class Wish:
         labels = (f"{key}={value}" for key, value in sorted(self.labels.items()))
         return ", ".join([f"region {self.region}"] * bool(self.region) + list(labels))
 
-    def met_by(self, host: Host) -> bool:
-        return (not self.region or host.region == self.region) and (
-            self.labels.items() <= host.labels.items()
-        )
-
 
 @dataclass(frozen=True, kw_only=True)
 class HostLoad:
@@ -167,33 +161,3 @@ class HostLoad:
     @property
     def free(self) -> int:
         return max(0, self.host.slots - self.used)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LinkState:
-    """Whether a host answers through its link right now."""
-
-    up: bool  # the link is connected and Docker answers through it
-    since: datetime  # since when `up` is as it is
-    reason: str = ""  # why it isn't up, for people
-    code: str = ""  # e.g. "host_key_changed"; "" if operators need no alert
-
-
-def assess(host: Host, link: LinkState, now: datetime) -> Host:
-    """The host in the state that its link implies. services.pool.host_life records it.
-
-    A host that doesn't answer is SUSPECT at once, and LOST after LOST_AFTER. When it answers again,
-    a LOST one is JOINING, to be swept, and a SUSPECT one waits to be admitted. Only admission
-    makes it UP.
-    """
-    if host.drain is Drain.LEAVE:
-        return host
-    if link.up:
-        if host.state is HostState.LOST:
-            return host.transition(HostState.JOINING, now, "it is back, and being swept")
-        return host
-    if host.state is HostState.SUSPECT and now - max(link.since, host.state_since) >= LOST_AFTER:
-        return host.transition(HostState.LOST, now, link.reason)
-    if host.state is HostState.LOST:
-        return replace(host, reason=link.reason)
-    return host.transition(HostState.SUSPECT, now, link.reason)

@@ -46,7 +46,6 @@ class HostFacts:
     root: bool  # whether that is root
     sudo: bool  # whether it may become root without a password; true for root
     os: str  # "Debian GNU/Linux 12 (bookworm)", for people
-    os_ids: frozenset[str]  # the system and those it is based on: {"ubuntu", "debian"}
     machine_id: str  # "" if it has none
     clock_s: float | None  # its clock, in seconds since 1970
     memory_bytes: int | None
@@ -88,9 +87,6 @@ def parse(text: str) -> HostFacts:
         root=user_id == "0",
         sudo=sections.get("sudo") == "yes",
         os=os_release.get("PRETTY_NAME", "unknown"),
-        os_ids=frozenset(
-            f"{os_release.get('ID', '')} {os_release.get('ID_LIKE', '')}".lower().split()
-        ),
         machine_id=machine if _MACHINE_ID.fullmatch(machine) else "",
         clock_s=_number(sections.get("clock", "")),
         memory_bytes=_meminfo(sections.get("meminfo", ""), "MemTotal"),

@@ -36,7 +36,6 @@ TRANSITIONS: Mapping[SandboxState, frozenset[SandboxState]] = {
 }
 
 ROUTED_STATES = frozenset({SandboxState.CREATING, SandboxState.WARM, SandboxState.CLAIMED})
-LIVE_STATES = frozenset(SandboxState) - {SandboxState.GONE}
 
 
 @dataclass(frozen=True, kw_only=True)

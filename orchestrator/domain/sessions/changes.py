@@ -1,5 +1,5 @@
-"""Changes: what users ask for once their app runs, and how each ended. turns.py says whose turn
-it is.
+"""Changes: what users ask for once their app runs, and how each ended. change_turns.py says whose
+turn it is.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from orchestrator.domain.ids import SessionId
+from orchestrator.domain.sessions.change_turns import Turns
 from orchestrator.domain.sessions.session import Failure
-from orchestrator.domain.sessions.turns import Turns
 
 WAITING_MAX = 5
 

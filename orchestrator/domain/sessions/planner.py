@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from orchestrator.domain.pool.host import LOST_AFTER, Drain, Host, HostState
+from orchestrator.domain.pool.host import Drain, Host, HostState
+from orchestrator.domain.pool.host_liveness import LOST_AFTER
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.domain.sessions.session import (
     IN_PROGRESS,

@@ -11,7 +11,7 @@ from orchestrator.contract.wire import Phase as Phase
 from orchestrator.domain import errors
 from orchestrator.domain.ids import HostId, SandboxId, SessionId, Sha256, Slug, UserId
 from orchestrator.domain.pool.host import Wish
-from orchestrator.domain.sessions.turns import Turns
+from orchestrator.domain.sessions.change_turns import Turns
 
 
 class SessionState(enum.StrEnum):

@@ -12,9 +12,10 @@ from dataclasses import replace
 from orchestrator import ports
 from orchestrator.domain import errors
 from orchestrator.domain.pool import host_facts
-from orchestrator.domain.pool.diagnosis import Container
-from orchestrator.domain.pool.host import Drain, Host, HostState, LinkState, assess
+from orchestrator.domain.pool.host import Drain, Host, HostState
+from orchestrator.domain.pool.host_liveness import LinkState, assess
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
+from orchestrator.domain.pool.sandbox_diagnosis import Container
 from orchestrator.domain.sessions.session import Session, SessionState
 from orchestrator.services.deps import Deps
 from orchestrator.services.nudges import nudge

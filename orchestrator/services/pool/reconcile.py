@@ -11,7 +11,9 @@ from datetime import datetime
 
 from orchestrator import ports
 from orchestrator.domain import errors
-from orchestrator.domain.pool.diagnosis import (
+from orchestrator.domain.pool.host import Host
+from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
+from orchestrator.domain.pool.sandbox_diagnosis import (
     Container,
     LooseEnd,
     Orphan,
@@ -22,8 +24,6 @@ from orchestrator.domain.pool.diagnosis import (
     diagnose,
     find_loose_ends,
 )
-from orchestrator.domain.pool.host import Host
-from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.services.deps import Deps
 from orchestrator.services.nudges import nudge
 from orchestrator.services.pool import claims

@@ -1,6 +1,6 @@
 """Requests changes of a running app: a message to Claude, or an earlier version. Called by the API.
 
-These functions only record the request. services/sessions/turns.py carries it out.
+These functions only record the request. services/sessions/change_steps.py carries it out.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from orchestrator.domain.sessions.session import Failure, Session, SessionState
 from orchestrator.services import writes
 from orchestrator.services.deps import Deps
 from orchestrator.services.pool import claims
-from orchestrator.services.sessions import generations, moving, turns, versions
+from orchestrator.services.sessions import change_steps, generations, relocation, versions
 
 _STEPS_MAX = 30  # a whole life has 11; more means that plan and execution disagree
 _STALE_START_S = 10.0  # a worker that has not finished a start by then has died
@@ -115,15 +115,15 @@ def _carry_out(deps: Deps, session: Session, step: steps.Step) -> bool:
         case steps.Requeue():
             _requeue(deps, session, now, step.attempt)
         case steps.Relocate():
-            return moving.start_move(deps, session, now)
+            return relocation.start_move(deps, session, now)
         case steps.Switch():
-            return moving.switch_to_successor(deps, session, step.sandbox, now)
+            return relocation.switch_to_successor(deps, session, step.sandbox, now)
         case steps.EndMove():
-            moving.end_move(deps, session, step.sandbox, step.reason, now)
+            relocation.end_move(deps, session, step.sandbox, step.reason, now)
         case steps.BeginChange():
-            turns.begin_change(deps, session, now)
+            change_steps.begin_change(deps, session, now)
         case steps.EndChange():
-            turns.end_change(deps, session, step.failure, now)
+            change_steps.end_change(deps, session, step.failure, now)
         case steps.Finish():
             _finish(deps, session, step.state, now)
         case steps.Nothing():
@@ -208,7 +208,7 @@ def _start(deps: Deps, session: Session, sandbox: Sandbox, now: datetime) -> boo
         if sandbox.id == session.sandbox_id:
             _requeue_unstarted(deps, session, sandbox, now)
         else:
-            moving.end_move(deps, session, sandbox, str(error), now)
+            relocation.end_move(deps, session, sandbox, str(error), now)
     except errors.SandboxRefused as error:
         if error.code == "start_in_progress":
             raise
@@ -217,7 +217,7 @@ def _start(deps: Deps, session: Session, sandbox: Sandbox, now: datetime) -> boo
             _record_refused_start(deps, session, sandbox, error, now)
         else:
             refused = replace(session, refused_by=(*session.refused_by, sandbox.host_id))
-            moving.end_move(deps, refused, sandbox, str(error), now)
+            relocation.end_move(deps, refused, sandbox, str(error), now)
     return True
 
 
@@ -268,7 +268,7 @@ def _verify(deps: Deps, session: Session, sandbox: Sandbox, now: datetime) -> bo
         writes.reschedule(deps, session, _VERIFY_RETRY_S)
         return False
     if session.is_changing:
-        turns.end_change(deps, session, None, now)
+        change_steps.end_change(deps, session, None, now)
         return True  # the next change may be waiting
     running = versions.find_running(deps, session)
     ready = replace(
@@ -298,8 +298,8 @@ def _requeue(deps: Deps, session: Session, now: datetime, attempt: int) -> None:
     was_refused = session.failure is not None and not session.failure.counts_as_attempt
     # A change whose version was kept has succeeded. It ends here, and is not repeated.
     ended = None
-    if turns.has_kept_version(deps, session):
-        ended = turns.conclude_change(deps, session, None, now)
+    if change_steps.has_kept_version(deps, session):
+        ended = change_steps.conclude_change(deps, session, None, now)
         session = ended.session
     queued = replace(
         session.transition(SessionState.QUEUED, now),

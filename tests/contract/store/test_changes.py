@@ -8,9 +8,9 @@ import pytest
 
 from orchestrator.adapters.sql_store import SqlStore
 from orchestrator.domain import errors
+from orchestrator.domain.sessions.change_turns import Turns
 from orchestrator.domain.sessions.changes import Change
 from orchestrator.domain.sessions.session import Failure, Session
-from orchestrator.domain.sessions.turns import Turns
 from tests.contract.store.steps import add_session
 from tests.fakes.samples import NOW, bundle_record, later
 

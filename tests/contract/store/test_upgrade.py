@@ -19,7 +19,7 @@ from orchestrator.adapters.sql_store.database import engine_for, parse
 from orchestrator.domain import ids
 from orchestrator.domain.pool.host import Drain, HostState, Wish
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
-from orchestrator.domain.sessions.turns import Turns
+from orchestrator.domain.sessions.change_turns import Turns
 from tests.fakes import samples
 from tests.fakes.samples import NOW, later
 

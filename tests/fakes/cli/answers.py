@@ -193,7 +193,7 @@ POOL: Json = {
     "hosts": [HOST, REMOTE],
     "free_slots_wanted": 2,
     "free_slots_short": 0,
-    "queues": {"critical": 0, "high": 2, "normal": 0, "low": 0},
+    "queues": {"critical": 0, "high": 2, "normal": 0},
 }
 CHECKS = {
     "database": {"ok": True, "detail": "answers"},

@@ -25,6 +25,7 @@ from typing import Any
 from orchestrator.adapters.docker.engine import DockerEngine
 from orchestrator.adapters.docker.flags import INSTANCE_LABEL, SandboxLimits, container_name
 from orchestrator.domain import ids
+from orchestrator.domain.ids import SandboxId
 from orchestrator.ports import SandboxSpec
 
 DOCKER_URL = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
@@ -81,6 +82,20 @@ def docker_cli(*arguments: str) -> str:
         env={**os.environ, "DOCKER_HOST": DOCKER_URL},
     )
     return result.stdout.strip()
+
+
+def printed_by(sandbox_id: SandboxId) -> str:
+    """What a container has written to standard output and standard error so far."""
+    result = subprocess.run(
+        ["docker", "logs", container_name(sandbox_id)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+        check=True,
+        env={**os.environ, "DOCKER_HOST": DOCKER_URL},
+    )
+    return result.stdout
 
 
 def inspect(name: str) -> dict[str, Any] | None:

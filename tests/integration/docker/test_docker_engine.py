@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from orchestrator.adapters.docker.engine import DockerEngine, DockerEngines
+from orchestrator.adapters.docker.engine import DockerEngine
 from orchestrator.adapters.docker.flags import SandboxLimits, container_name, create_body
 from orchestrator.domain import errors, ids
 from orchestrator.ports import SandboxSpec
-from tests.fakes import samples
 from tests.integration.docker import support
 from tests.integration.docker.support import Bench, docker_cli, inspect
 
@@ -128,7 +125,7 @@ def test_the_identity_arrives_on_standard_input_and_appears_nowhere_else(bench: 
     assert token not in json.dumps(inspect(name))
     assert token not in docker_cli("top", name, "-eo", "pid,args")
     assert token not in docker_cli("exec", name, "cat", "/proc/1/environ", "/proc/1/cmdline")
-    assert token not in bench.engine.logs(spec.sandbox_id, 100)
+    assert token not in support.printed_by(spec.sandbox_id)
 
 
 def test_standard_input_ends_after_the_identity(bench: Bench) -> None:
@@ -136,7 +133,7 @@ def test_standard_input_ends_after_the_identity(bench: Bench) -> None:
     bench.start(spec)
     support.eventually(
         "the agent sees the end of its input",
-        lambda: bench.engine.logs(spec.sandbox_id, 10) == "input closed\n",
+        lambda: support.printed_by(spec.sandbox_id) == "input closed\n",
     )
 
 
@@ -296,62 +293,3 @@ def test_twenty_starts_leave_no_file_descriptor_open(bench: Bench) -> None:
 
     before = start_and_remove()
     assert [start_and_remove() for _ in range(20)] == [before] * 20
-
-
-def test_logs_are_the_last_lines_and_empty_without_a_container(bench: Bench) -> None:
-    spec = bench.spec(identity="first\nsecond")
-    bench.start(spec)
-    support.eventually("it logs", lambda: bench.engine.logs(spec.sandbox_id, 1) == "more input\n")
-    assert bench.engine.logs(ids.new_sandbox_id(), 5) == ""
-
-
-def test_the_engine_describes_itself(bench: Bench) -> None:
-    description = bench.engine.describe()
-    assert description["version"] == docker_cli("version", "--format", "{{.Server.Version}}")
-    assert description["storage_driver"] == docker_cli("info", "--format", "{{.Driver}}")
-    assert description["cgroup_version"] in {1, 2}
-    assert description["memory_bytes"] > 0
-    assert description["cpus"] > 0
-    assert any("seccomp" in option for option in description["security_options"])
-
-
-def test_the_network_lets_nothing_out_and_stays_while_a_sandbox_exists() -> None:
-    with support.new_bench() as bench:
-        assert bench.engine.prepare() == []
-        (network,) = json.loads(docker_cli("network", "inspect", bench.limits.network))
-        assert not network["EnableIPv6"]
-        assert network["Options"] == {
-            "com.docker.network.bridge.name": bench.limits.bridge,
-            "com.docker.network.bridge.enable_icc": "false",
-            "com.docker.network.bridge.enable_ip_masquerade": "false",
-        }
-        spec = bench.spec()
-        bench.start(spec)
-        bench.engine.dismantle()
-        docker_cli("network", "inspect", bench.limits.network)
-        bench.engine.remove(spec.sandbox_id)
-        bench.engine.dismantle()
-        names = docker_cli("network", "ls", "--format", "{{.Name}}").splitlines()
-        assert bench.limits.network not in names
-        bench.engine.dismantle()
-
-
-def test_a_warning_names_a_network_with_other_options() -> None:
-    limits = SandboxLimits(instance=f"test-{os.urandom(4).hex()}")
-    engine = DockerEngine(support.DOCKER_URL, limits)
-    docker_cli("network", "create", limits.network)
-    try:
-        assert any(f"docker network rm {limits.network}" in text for text in engine.prepare())
-    finally:
-        engine.dismantle()
-        engine.close()
-
-
-def test_each_host_has_one_engine_that_is_kept() -> None:
-    engines = DockerEngines(SandboxLimits(instance="test-kept"))
-    host, other_host = samples.host(), samples.host()
-    engine = engines.for_host(host)
-    assert engines.for_host(replace(host, cordoned=True)) is engine
-    assert engines.for_host(other_host) is not engine
-    engines.close()
-    assert engines.for_host(host) is not engine

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from orchestrator.domain import ids
-from orchestrator.domain.pool.host import Drain, Host, HostState, LinkState
+from orchestrator.domain.pool.host import Drain, Host, HostState
+from orchestrator.domain.pool.host_liveness import LinkState
 from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.sessions.session import SessionState
 from orchestrator.loops.host_passes import HostPasses, Reconciler

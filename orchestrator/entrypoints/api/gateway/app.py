@@ -19,9 +19,9 @@ from orchestrator.entrypoints.api.bodies import read_bounded
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.gateway import providers, wire
 from orchestrator.entrypoints.api.gateway.call import CallRunner
-from orchestrator.entrypoints.api.gateway.chain import ProviderChain
 from orchestrator.entrypoints.api.gateway.exchange import InFlight, Relay, Subscription
 from orchestrator.entrypoints.api.gateway.limiter import Limiter
+from orchestrator.entrypoints.api.gateway.provider_chain import ProviderChain
 from orchestrator.entrypoints.api.gateway.providers import ProviderRequest
 from orchestrator.services.agents import access
 from orchestrator.services.llm import spending

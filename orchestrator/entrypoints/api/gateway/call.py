@@ -19,14 +19,14 @@ from orchestrator.domain.llm.usage import Outcome, Reservation
 from orchestrator.domain.sessions.session import Session
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.gateway import wire
-from orchestrator.entrypoints.api.gateway.chain import (
+from orchestrator.entrypoints.api.gateway.exchange import Exchange
+from orchestrator.entrypoints.api.gateway.limiter import Limiter
+from orchestrator.entrypoints.api.gateway.provider_chain import (
     FailedAttempt,
     OpenedResponse,
     ProviderChain,
     Trace,
 )
-from orchestrator.entrypoints.api.gateway.exchange import Exchange
-from orchestrator.entrypoints.api.gateway.limiter import Limiter
 from orchestrator.entrypoints.api.gateway.providers import ProviderRequest
 from orchestrator.entrypoints.api.gateway.wire import ErrorResponse
 from orchestrator.services.llm import metering, spending

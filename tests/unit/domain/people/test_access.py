@@ -6,15 +6,10 @@ import itertools
 
 import pytest
 
-from orchestrator.domain.people.access import (
-    LIMITS,
-    RANK,
-    TTL_DEFAULT_S,
-    TTL_MIN_S,
-    Queue,
-    queue_for,
-)
+from orchestrator.domain.people.access import LIMITS, TTL_MIN_S
+from orchestrator.domain.sessions.priority import RANK, Queue, queue_for
 from orchestrator.domain.sessions.session import SessionState, Tier, Wanted
+from orchestrator.services.deps import Policy
 from tests.fakes import samples
 
 BY_GENEROSITY = [Tier.FREE, Tier.PRO, Tier.OPERATOR]
@@ -32,7 +27,8 @@ def test_who_pays_more_may_have_more_and_comes_first(less: Tier, more: Tier) -> 
 
 
 def test_what_everybody_gets_unasked_is_within_everybodys_limits() -> None:
-    assert all(TTL_MIN_S <= TTL_DEFAULT_S <= limits.ttl_max_s for limits in LIMITS.values())
+    default_s = Policy().ttl_default_s
+    assert all(TTL_MIN_S <= default_s <= limits.ttl_max_s for limits in LIMITS.values())
 
 
 @pytest.mark.parametrize(

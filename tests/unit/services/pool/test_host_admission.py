@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.domain import errors, ids
-from orchestrator.domain.pool.host import Host, HostState, LinkState
+from orchestrator.domain.pool.host import Host, HostState
+from orchestrator.domain.pool.host_liveness import LinkState
 from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.services.pool import host_life
 from tests.fakes import samples

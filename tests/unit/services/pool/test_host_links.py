@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.domain.pool.host import Drain, Host, HostState, LinkState
+from orchestrator.domain.pool.host import Drain, Host, HostState
+from orchestrator.domain.pool.host_liveness import LinkState
 from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.sessions.session import SessionState
 from orchestrator.services.pool import host_life, reconcile

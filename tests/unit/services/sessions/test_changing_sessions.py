@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from orchestrator.domain import errors, ids
-from orchestrator.domain.people.access import HOUR_S, Principal, Queue
+from orchestrator.domain.people.access import HOUR_S, Principal
+from orchestrator.domain.sessions.priority import Queue
 from orchestrator.domain.sessions.session import SessionState, Tier, Wanted
 from orchestrator.services.sessions import requests
 from tests.fakes.samples import later

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.domain.people.access import Queue
+from orchestrator.domain.sessions.priority import Queue
 from orchestrator.services import nudges
 from orchestrator.services.sessions import due
 from tests.fakes.queue import QueueInMemory, QueueThatIsAway

@@ -14,9 +14,9 @@ from orchestrator.domain.people.access import (
     PROMPT_MAX_BYTES,
     TTL_DEFAULT_S,
     Principal,
-    Queue,
     Role,
 )
+from orchestrator.domain.sessions.priority import Queue
 from orchestrator.domain.sessions.session import SessionState, Tier, Wanted
 from orchestrator.services.deps import Policy
 from orchestrator.services.sessions import requests

@@ -18,7 +18,7 @@ from orchestrator.domain import errors
 from orchestrator.domain.pool import host_fields
 from orchestrator.domain.pool.host_facts import Survey
 from orchestrator.domain.pool.host_fields import HostAddress
-from orchestrator.entrypoints.cli.checks.host import Requirements, check_host
+from orchestrator.entrypoints.cli.checks.host_fitness import Requirements, check_host
 from orchestrator.entrypoints.cli.exits import Exit
 from orchestrator.entrypoints.cli.findings import Finding, Level, problem
 from orchestrator.entrypoints.cli.problems import Problem

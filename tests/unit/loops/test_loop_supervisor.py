@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from orchestrator.loops.loop import LoopSpec
-from orchestrator.loops.supervisor import LoopSupervisor
+from orchestrator.loops.loop_supervisor import LoopSupervisor
 from tests.fakes.events import EventsInMemory, EventsThatBreak
 
 DEADLINE_S = 10

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from orchestrator.domain.pool.host_facts import Survey
-from orchestrator.entrypoints.cli.checks.host import Requirements, check_host
+from orchestrator.entrypoints.cli.checks.host_fitness import Requirements, check_host
 from orchestrator.entrypoints.cli.findings import Finding, Level
 from tests.fakes import surveys
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from orchestrator.domain.sessions.change_turns import Turns
 from orchestrator.domain.sessions.changes import Change, ChangeKind, ChangeState, state_of
 from orchestrator.domain.sessions.session import Failure
-from orchestrator.domain.sessions.turns import Turns
 from tests.fakes import samples
 from tests.fakes.samples import NOW, later
 

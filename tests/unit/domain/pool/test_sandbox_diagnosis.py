@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.domain.pool.diagnosis import (
+from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
+from orchestrator.domain.pool.sandbox_diagnosis import (
     Container,
     Diagnosis,
     Leftover,
@@ -19,7 +20,6 @@ from orchestrator.domain.pool.diagnosis import (
     diagnose,
     find_loose_ends,
 )
-from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from tests.fakes import samples
 from tests.fakes.samples import later
 
