@@ -83,18 +83,20 @@ def test_each_version_tells_what_it_is_and_who_served_it(visit: Visit) -> None:
 
 def test_progress_alone_has_nothing_loaded_again(visit: Visit, app: Scripted) -> None:
     visit.api.steps = 0
+    reads = visit.api.reads
+    count = len(reads)
     visit.send(BLUE)
-    with visit.page.expect_response("**/usage"):
-        visit.step()
-    before = list(visit.api.reads)
+    visit.wait_until(lambda: len(reads) == count + 3)  # the history, with the new message
+    visit.step()
+    visit.wait_until(lambda: len(reads) == count + 6)  # again, with the change that began
     visit.step()  # 31 % -> 58 %
     expect(visit.bar).to_have_attribute("aria-valuenow", "58")
     polls = visit.polls
     visit.wait_until(lambda: visit.polls >= polls + 3)
-    assert visit.api.reads == before
-    with visit.page.expect_response("**/usage"):
-        visit.step()  # deploying
-    assert sorted(visit.api.reads[len(before) :]) == ["messages", "usage", "versions"]
+    assert len(reads) == count + 6
+    visit.step()  # deploying
+    visit.wait_until(lambda: len(reads) == count + 9)
+    assert sorted(reads[-3:]) == ["messages", "usage", "versions"]
 
 
 def test_a_waiting_change_is_asked_about_as_often_as_one_under_way(
