@@ -42,7 +42,7 @@ def _on_a_fleet() -> Iterator[Installation]:
             tempfile.TemporaryDirectory() as folder,
             installed(ready=False, SPAWN_LOCAL_HOST="false") as spawn,
         ):
-            hosts.add_fleet(spawn, machines.of_project(project, Path(folder)))
+            hosts.add_fleet(spawn, machines.await_machines(project, Path(folder)))
             yield spawn
     finally:
         machines.remove(project)
