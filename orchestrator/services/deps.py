@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from orchestrator import ports
 from orchestrator.domain.llm.budgets import Budgets
 from orchestrator.domain.llm.pricing import PriceList
-from orchestrator.domain.people.rates import Rate, Rates, Samples
 from orchestrator.domain.people.tokens import Tokens
 from orchestrator.domain.sessions.bundles import StorageLimits
 from orchestrator.domain.sessions.planner import Deadlines
+from orchestrator.services.rates import Rate, Rates, Samples
 
 REFUSALS_PERIOD_S = 60.0  # one row in the audit log per sandbox and kind of refusal
 REPORT_RATE = Rate(per_s=20, burst=60)  # of a session; its agent sends five a second at most

@@ -14,7 +14,6 @@ from starlette.responses import Response
 from orchestrator.domain import errors
 from orchestrator.domain.llm import requests
 from orchestrator.domain.llm.requests import ModelRequest
-from orchestrator.domain.people.rates import Rate, Rates
 from orchestrator.domain.sessions.session import Session
 from orchestrator.entrypoints.api.bodies import read_bounded
 from orchestrator.entrypoints.api.context import Context
@@ -26,6 +25,7 @@ from orchestrator.entrypoints.api.gateway.provider_chain import ProviderChain
 from orchestrator.entrypoints.api.gateway.providers import ProviderRequest
 from orchestrator.services.agents import access
 from orchestrator.services.llm import spending
+from orchestrator.services.rates import Rate, Rates
 from orchestrator.slim import structlog
 
 _LARGE_BYTES = 256 * 1024  # a larger body is parsed in a thread, so that it doesn't block the loop

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.domain.people.rates import Rate, Rates, Samples
+from orchestrator.services.rates import Rate, Rates, Samples
 
 
 def test_a_burst_is_allowed_and_then_the_rate() -> None:

@@ -1,8 +1,7 @@
 """How often something may happen for each principal: token buckets, and samples of what is logged.
 
 Both keep a bounded number of keys in memory and forget the one that was used least recently, so
-that nobody fills the memory with names. Pure but for that memory; times are seconds of any
-monotonic clock. Threads may share them.
+that nobody fills the memory with names. Times are seconds of any clock; threads may share them.
 """
 
 from __future__ import annotations
