@@ -28,6 +28,7 @@ from orchestrator.domain.llm import pricing
 from orchestrator.domain.llm.budgets import Budgets, Spend
 from orchestrator.domain.people.tokens import Tokens
 from orchestrator.domain.pool.host import Host
+from orchestrator.domain.sessions.bundles import StorageLimits
 from orchestrator.domain.sessions.planner import Deadlines
 from orchestrator.services.deps import Deps, Policy
 
@@ -97,6 +98,8 @@ def _policy(settings: Settings, instance: str) -> Policy:
         agent_folder_of_hosts=agent_folder_of_hosts(instance),
         ttl_default_s=settings.sessions.ttl_default_s,
         bundle_retention_s=settings.sessions.bundle_retention_days * 86400,
+        storage=_storage_limits(settings),
+        audit_retention_s=settings.people.audit_retention_days * 86400,
         model=settings.llm.model,
         max_tokens=settings.llm.max_tokens,
         can_generate=settings.llm.can_generate,
@@ -111,6 +114,16 @@ def _policy(settings: Settings, instance: str) -> Policy:
 def agent_folder_of_hosts(instance: str) -> str:
     """The folder of the agent socket on hosts that are reached by SSH."""
     return f"/run/spawnai-{instance}"
+
+
+def _storage_limits(settings: Settings) -> StorageLimits:
+    storage = settings.storage
+    return StorageLimits(
+        versions=storage.storage_versions,
+        session_bytes=storage.storage_session_mb * 1024**2,
+        user_bytes=storage.storage_user_mb * 1024**2,
+        total_bytes=storage.storage_total_mb * 1024**2,
+    )
 
 
 def _budgets(settings: Settings) -> Budgets:

@@ -24,6 +24,7 @@ from orchestrator.config.groups import (
     ProcessSettings,
     SandboxSettings,
     SessionSettings,
+    StorageSettings,
     default_state_dir,
 )
 from orchestrator.config.llm import LlmSettings
@@ -41,6 +42,7 @@ class Settings(BaseModel):
     pool: PoolSettings
     sandbox: SandboxSettings
     sessions: SessionSettings
+    storage: StorageSettings
     llm: LlmSettings
     people: PeopleSettings
     processes: ProcessSettings

@@ -242,9 +242,35 @@ class SessionSettings(Group):
     )
 
 
+class StorageSettings(Group):
+    """How much the versions of apps may take in the state folder."""
+
+    storage_versions: int = Field(
+        default=100, ge=1, description="Most versions of one app; a long evening makes some 50."
+    )
+    storage_session_mb: int = Field(
+        default=500, ge=1, description="Most that one app's versions may take, MiB."
+    )
+    storage_user_mb: int = Field(
+        default=2048,
+        ge=1,
+        description="Most that all versions of one user may take, MiB, ended apps included until"
+        " their source is deleted.",
+    )
+    storage_total_mb: int = Field(
+        default=20 * 1024,
+        ge=1,
+        description="Most that all versions together may take, MiB; leave as much free on the disk"
+        " of the state folder.",
+    )
+
+
 class PeopleSettings(Group):
     """Visitors and operators."""
 
+    audit_retention_days: int = Field(
+        default=90, ge=1, description="How long the audit log goes back, days; a quarter."
+    )
     cookie_secure: bool = Field(
         default=False, description="Mark the visitors' cookies Secure; set this behind TLS."
     )

@@ -41,6 +41,12 @@ class InvalidInput(Permanent):
     code = "invalid_input"
 
 
+class WouldBlock(SpawnError):
+    """A read that was to wait for nobody would have to. Do it in a thread instead."""
+
+    code = "would_block"
+
+
 class NotFound(Permanent):
     """The thing doesn't exist, or it is not the caller's."""
 

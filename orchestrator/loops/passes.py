@@ -20,6 +20,7 @@ from orchestrator.loops.loop import LoopSpec
 from orchestrator.services import nudges
 from orchestrator.services.deps import Deps
 from orchestrator.services.pool import reconcile, refill, routes
+from orchestrator.services.sessions import storage
 from orchestrator.services.sessions.due import RecentNudges, nudge_due_sessions
 from orchestrator.slim import structlog
 
@@ -165,13 +166,22 @@ def _clear(deps: Deps) -> str:
 
 
 def _prune(deps: Deps) -> str:
+    """Delete what is past its retention. Bytes that no version names any more go by the sweep."""
     now = deps.clock.now()
-    digests = deps.store.bundles.take_expired(now)
-    for digest in digests:
-        deps.bundles.discard(digest)
+    versions = deps.store.bundles.prune(now)
+    swept = storage.sweep_bundles(deps)
+    for digest in swept.missing:
+        log.error("bundle_missing", sha256=digest)
+    entries = deps.store.audit.prune(now - timedelta(seconds=deps.policy.audit_retention_s))
     sessions = deps.store.sessions.prune(now - _PRUNE_AFTER)
     calls = deps.store.usage.prune(now - _USAGE_KEPT)
     deps.store.generations.prune(now)
-    if not (digests or sessions or calls):
-        return ""
-    return f"bundles={len(digests)} sessions={sessions} calls={calls}"
+    counts = {
+        "versions": versions,
+        "bundles": swept.deleted,
+        "missing": len(swept.missing),
+        "audit": entries,
+        "sessions": sessions,
+        "calls": calls,
+    }
+    return " ".join(f"{name}={count}" for name, count in counts.items() if count)

@@ -70,7 +70,13 @@ class Bundles(Protocol):
     """The bytes of bundles, stored under their digest."""
 
     def put(self, data: bytes) -> Sha256:
-        """Store the bytes. Equal bytes are stored once."""
+        """Store the bytes, fresh as after `touch`. Equal bytes are stored once."""
+
+    def touch(self, digest: Sha256) -> None:
+        """Make the bytes as fresh as new ones: no sweep deletes them before a record names them.
+
+        Raises errors.NotFound.
+        """
 
     def get(self, digest: Sha256) -> bytes:
         """Raises errors.NotFound."""
@@ -78,7 +84,14 @@ class Bundles(Protocol):
     def size(self, digest: Sha256) -> int:
         """The size in bytes, without reading them. Raises errors.NotFound."""
 
-    def discard(self, digest: Sha256) -> None: ...
+    def stale(self, before: datetime) -> Sequence[Sha256]:
+        """All that were neither put nor touched since `before`."""
+
+    def discard(self, digest: Sha256, before: datetime) -> bool:
+        """Delete the bytes, unless they were put or touched since `before`, also just now.
+
+        Returns whether they were deleted.
+        """
 
     def inspect(self, data: bytes) -> Manifest:
         """Check an untrusted archive without unpacking it to disk, and return its manifest.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -11,8 +11,9 @@ from orchestrator.domain.ids import KeyId, SessionId, Sha256, UserId
 from orchestrator.domain.llm.budgets import Budgets, Spend
 from orchestrator.domain.llm.usage import Call, GroupBy, Reservation, UsageSum
 from orchestrator.domain.people.access import ApiKey
-from orchestrator.domain.sessions.bundles import BundleRecord
+from orchestrator.domain.sessions.bundles import BundleRecord, StorageLimits, Stored
 from orchestrator.domain.sessions.generations import Generation
+from orchestrator.domain.sessions.session import Session
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,20 +39,36 @@ class AuditEntry:
 class BundleRecords(Protocol):
     """The versions of each session. Their bytes are in Bundles."""
 
-    def add(self, record: BundleRecord) -> None:
-        """Insert. Repeating the same session, version and digest is no error."""
+    def keep(
+        self, record: BundleRecord, session: Session, limits: StorageLimits | None = None
+    ) -> Session:
+        """Write the record, and save `session`, which it was decided for, in the same transaction.
 
-    def update(self, record: BundleRecord) -> None:
-        """Write healthy, provider and summary of an existing record."""
+        Of a record that exists already, healthy, provider and summary are written. With `limits`
+        a new record has to fit into them, and of the drafts of its session only the latest stay.
+        Raises errors.StaleWrite, errors.NotFound, errors.TooLarge (storage_quota), and
+        errors.Conflict (bundle_exists) if the version exists with another digest.
+        """
 
     def list(self, session_id: SessionId) -> Sequence[BundleRecord]:
         """Oldest first."""
 
-    def retire(self, session_id: SessionId, delete_after: datetime) -> None:
-        """Set `delete_after` of all bundles of a session that have none yet."""
+    def stored(self, session_id: SessionId, user_id: UserId) -> Stored:
+        """What a session, its user and all users together have stored."""
 
-    def take_expired(self, now: datetime) -> Sequence[Sha256]:
-        """Delete records past their `delete_after`. Returns digests that no record names now."""
+    def retire(self, session: Session, delete_after: datetime) -> Session:
+        """Save `session`, which has ended, and set `delete_after` of those of its bundles that have
+        none yet, in the same transaction. Raises errors.StaleWrite.
+        """
+
+    def prune(self, now: datetime) -> int:
+        """Delete records past their `delete_after`, at most a batch. Returns how many."""
+
+    def unnamed(self, digests: Collection[Sha256]) -> Collection[Sha256]:
+        """Those of these digests that no record and no live session names."""
+
+    def digests(self, after: str, limit: int) -> Sequence[Sha256]:
+        """The digests that records name, each once and in order, that come after `after`."""
 
 
 class Logs(Protocol):
@@ -85,6 +102,9 @@ class Audit(Protocol):
 
     def list(self, *, before: int | None = None, limit: int = 100) -> Sequence[AuditEntry]:
         """Newest first. Only entries whose number is below `before`, if it is given."""
+
+    def prune(self, before: datetime) -> int:
+        """Delete entries older than `before`, at most a batch. Returns how many."""
 
 
 class Leases(Protocol):

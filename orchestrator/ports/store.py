@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -12,6 +13,7 @@ from orchestrator.domain.pool.host import Host, HostLoad, Wish
 from orchestrator.domain.pool.refill import PoolTotals
 from orchestrator.domain.pool.routes import Route
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
+from orchestrator.domain.sessions.bundles import BundleRecord
 from orchestrator.domain.sessions.changes import Change
 from orchestrator.domain.sessions.session import Session, SessionState
 from orchestrator.ports.records import Audit, BundleRecords, Generations, Keys, Leases, Logs, Usage
@@ -49,8 +51,15 @@ class SessionPosition:
 class Sessions(Protocol):
     """Sessions and their history. Every write increases `revision`."""
 
-    def add(self, session: Session, idempotency: Idempotency | None, *, max_active: int) -> Session:
-        """Insert the session, and return it.
+    def add(
+        self,
+        session: Session,
+        idempotency: Idempotency | None,
+        *,
+        max_active: int,
+        version: BundleRecord | None = None,
+    ) -> Session:
+        """Insert the session, with its first version if it starts from one, and return it.
 
         If the user has used the idempotency key before, with the same fingerprint, return the
         session of that time, unchanged. Raises errors.Conflict (idempotency_conflict) if the
@@ -172,6 +181,11 @@ class Sandboxes(Protocol):
         errors.StaleWrite if the stored state is no longer `expected`.
         """
 
+    def abandon(self, sandbox: Sandbox, expected: SandboxState, session: Session) -> Session:
+        """The same as `save`, for a sandbox that was taken from its session, and save `session` in
+        the same transaction. Raises errors.StaleWrite if one of the two has changed.
+        """
+
     def set_container(self, sandbox_id: SandboxId, container_id: str) -> None:
         """Record the id that Docker returned, whatever state the sandbox is in by now."""
 
@@ -281,15 +295,22 @@ class Changes(Protocol):
     def list(self, session_id: SessionId) -> Sequence[Change]:
         """Oldest first."""
 
-    def conclude(self, change: Change, session: Session) -> Session:
-        """Write how a change ended, and save `session` in the same transaction.
+    def conclude(
+        self, change: Change, session: Session, version: BundleRecord | None = None
+    ) -> Session:
+        """Write how a change ended, with the summary of its `version`, and save `session`, all in
+        the same transaction.
 
         Raises errors.StaleWrite.
         """
 
 
 class Store(Protocol):
-    """The whole database. Each call is a transaction of its own."""
+    """The whole database. Each call is a transaction of its own.
+
+    What is decided for a session is written with it, under its revision: the caller reads, decides
+    and calls, and after errors.StaleWrite it starts again with reading.
+    """
 
     @property
     def sessions(self) -> Sessions: ...
@@ -313,6 +334,13 @@ class Store(Protocol):
     def usage(self) -> Usage: ...
     @property
     def generations(self) -> Generations: ...
+
+    def keyed_reads(self) -> AbstractContextManager[None]:
+        """In this block, this thread reads single rows by key alone, and waits for nobody.
+
+        Everything else raises errors.WouldBlock: writes, counts, lists. Only the embedded database
+        can do this.
+        """
 
     def ping(self) -> None:
         """Raises errors.Temporary if the database doesn't answer."""

@@ -12,7 +12,12 @@ from orchestrator import ports
 from orchestrator.domain.llm.budgets import Budgets
 from orchestrator.domain.llm.pricing import PriceList
 from orchestrator.domain.people.tokens import Tokens
+from orchestrator.domain.sessions.bundles import StorageLimits
 from orchestrator.domain.sessions.planner import Deadlines
+from orchestrator.services.rates import Rate, Rates, Samples
+
+REFUSALS_PERIOD_S = 60.0  # one row in the audit log per sandbox and kind of refusal
+REPORT_RATE = Rate(per_s=20, burst=60)  # of a session; its agent sends five a second at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +32,8 @@ class Policy:
     agent_folder_of_hosts: str = "/run/spawnai"  # on hosts reached by SSH
     ttl_default_s: int = 24 * 3600
     bundle_retention_s: int = 7 * 24 * 3600
+    storage: StorageLimits = field(default_factory=StorageLimits)
+    audit_retention_s: int = 90 * 24 * 3600
     model: str = ""
     max_tokens: int = 32_000
     can_generate: bool = False  # whether a provider of the model is configured
@@ -54,3 +61,6 @@ class Deps:
     image: Callable[[], str]  # returns the reference of today's runtime image
     spread: Callable[[], float]  # returns a uniform random number in [0, 1), for jitter
     policy: Policy
+    # What this process remembers of its callers.
+    refusals: Samples = field(default_factory=lambda: Samples(REFUSALS_PERIOD_S))
+    report_rates: Rates = field(default_factory=lambda: Rates(REPORT_RATE))

@@ -7,8 +7,10 @@ import io
 import os
 import tarfile
 import tempfile
+import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from orchestrator.contract import archive
@@ -17,47 +19,93 @@ from orchestrator.contract.manifest import Manifest
 from orchestrator.domain import errors
 from orchestrator.domain.ids import Sha256
 
+_ENDING = ".tar.gz"
+_ASIDE = ".aside"  # about to be deleted
+
 
 class FolderBundles:
-    """`<folder>/ab/cdef….tar.gz`, written whole or not at all."""
+    """`<folder>/ab/cdef….tar.gz`, written whole or not at all.
 
-    def __init__(self, folder: Path) -> None:
+    A file's time says when it was last wanted. `discard` trusts nobody's word about that: it puts
+    the file aside, looks at its time again, and puts it back if it was wanted meanwhile. So bytes
+    that are put, or touched, while a sweep runs are there afterwards.
+    """
+
+    def __init__(self, folder: Path, now_s: Callable[[], float] = time.time) -> None:
+        """`now_s`: seconds since 1970."""
         self._folder = folder
+        self._now_s = now_s
 
     def put(self, data: bytes) -> Sha256:
         digest = digest_of(data)
         path = self._path(digest)
-        if path.exists():
-            return digest
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _write_whole(path, data)
-        except OSError as error:
-            raise errors.Temporary(
-                f"the bundle can't be kept: {error.strerror}", code="disk_full"
-            ) from error
+        with _translated():
+            try:
+                self._freshen(path)
+            except FileNotFoundError:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _write_whole(path, data)
+                self._freshen(path)
         return digest
 
+    def touch(self, digest: Sha256) -> None:
+        with _translated():
+            self._freshen(self._path(digest))
+
     def get(self, digest: Sha256) -> bytes:
-        try:
+        with _translated():
             return self._path(digest).read_bytes()
-        except FileNotFoundError as missing:
-            raise errors.NotFound("there is no such bundle any more") from missing
 
     def size(self, digest: Sha256) -> int:
-        try:
+        with _translated():
             return self._path(digest).stat().st_size
-        except FileNotFoundError as missing:
-            raise errors.NotFound("there is no such bundle any more") from missing
 
-    def discard(self, digest: Sha256) -> None:
-        self._path(digest).unlink(missing_ok=True)
+    def stale(self, before: datetime) -> Sequence[Sha256]:
+        """As the port says. Also clears up after a process that died while it wrote or
+        discarded."""
+        digests = []
+        with _translated():
+            for path in sorted(self._folder.glob("??/*")):
+                if path.suffix == _ASIDE:
+                    path.replace(path.with_suffix(_ENDING))
+                elif not _is_older(path, before):
+                    continue
+                elif path.name.endswith(_ENDING):
+                    digests.append(Sha256(path.parent.name + path.name.removesuffix(_ENDING)))
+                else:
+                    path.unlink(missing_ok=True)
+        return digests
+
+    def discard(self, digest: Sha256, before: datetime) -> bool:
+        path = self._path(digest)
+        aside = path.with_name(digest[2:] + _ASIDE)
+        with _translated():
+            try:
+                path.rename(aside)
+            except FileNotFoundError:
+                return False
+            if _is_older(aside, before):
+                aside.unlink(missing_ok=True)
+                return True
+            aside.rename(path)
+            return False
 
     def inspect(self, data: bytes) -> Manifest:
         return inspect(data)
 
+    def _freshen(self, path: Path) -> None:
+        now_s = self._now_s()
+        os.utime(path, (now_s, now_s))
+
     def _path(self, digest: Sha256) -> Path:
-        return self._folder / digest[:2] / f"{digest[2:]}.tar.gz"
+        return self._folder / digest[:2] / f"{digest[2:]}{_ENDING}"
+
+
+def _is_older(path: Path, before: datetime) -> bool:
+    try:
+        return path.lstat().st_mtime < before.timestamp()
+    except FileNotFoundError:
+        return False  # somebody was faster
 
 
 def _write_whole(path: Path, data: bytes) -> None:
@@ -111,6 +159,18 @@ def as_zip(data: bytes) -> bytes:
             if file is not None:
                 out.writestr(zipfile.ZipInfo(member.name), file.read(), zipfile.ZIP_DEFLATED)
     return buffer.getvalue()
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise errors.NotFound("there is no such bundle any more") from error
+    except OSError as error:
+        raise errors.Temporary(
+            f"the folder of the bundles can't be used: {error.strerror}", code="disk_full"
+        ) from error
 
 
 @contextlib.contextmanager

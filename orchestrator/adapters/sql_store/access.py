@@ -15,6 +15,8 @@ from orchestrator.domain.ids import KeyId
 from orchestrator.domain.people.access import ApiKey
 from orchestrator.ports import AuditEntry
 
+_BATCH = 1000  # rows that one call of `prune` deletes
+
 _k = schema.api_keys.c
 _a = schema.audit.c
 _e = schema.leases.c
@@ -93,6 +95,11 @@ class SqlAudit:
                     query.order_by(_a.id.desc()).limit(limit)
                 )
             ]
+
+    def prune(self, before: datetime) -> int:
+        old = select(_a.id).where(_a.at < before).order_by(_a.at).limit(_BATCH)
+        with self._database.write() as connection:
+            return connection.execute(sa.delete(schema.audit).where(_a.id.in_(old))).rowcount
 
 
 class SqlLeases:

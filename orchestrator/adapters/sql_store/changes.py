@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from sqlalchemy import bindparam, select
 
-from orchestrator.adapters.sql_store import codec, schema, sessions
+from orchestrator.adapters.sql_store import bundles, codec, schema, sessions
 from orchestrator.adapters.sql_store.database import Database
 from orchestrator.domain import errors
 from orchestrator.domain.ids import SessionId
+from orchestrator.domain.sessions.bundles import BundleRecord
 from orchestrator.domain.sessions.changes import Change
 from orchestrator.domain.sessions.session import Session
 
@@ -57,10 +58,14 @@ class SqlChanges:
             rows = connection.execute(_LIST, {"session_id": session_id})
             return [codec.change_of(row) for row in rows]
 
-    def conclude(self, change: Change, session: Session) -> Session:
+    def conclude(
+        self, change: Change, session: Session, version: BundleRecord | None = None
+    ) -> Session:
         values = codec.change_values(change)
         values.update(of_session=values.pop("session_id"), of_number=values.pop("number"))
         with self._database.write() as connection:
             saved = sessions.write(connection, session)
             connection.execute(_CONCLUDE, values)
+            if version is not None:
+                bundles.update(connection, version)
             return saved

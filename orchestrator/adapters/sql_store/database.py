@@ -8,6 +8,7 @@ then writes fails there at once, without waiting, if somebody else wrote meanwhi
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -79,11 +80,26 @@ class Database:
         # process this lock admits the next writer at once. Waiting writers hold no connection.
         self._writer_lock = threading.Lock() if engine.dialect.name == "sqlite" else None
         self._begin = "BEGIN IMMEDIATE" if self._writer_lock is not None else "BEGIN"
+        self._own = _OwnReads()
+
+    @contextmanager
+    def keyed_reads(self) -> Iterator[None]:
+        """In this block, this thread makes lookups alone, on a connection of its own that waits for
+        nobody. Anything else raises WouldBlock. Only for SQLite."""
+        own = self._own
+        if own.connection is None:
+            own.connection = _connect_reader(self._engine.url)
+        own.is_on = True
+        try:
+            yield
+        finally:
+            own.is_on = False
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection without a transaction. Each statement sees all that is committed when it
         starts. Raises Temporary when the database is away."""
+        self._own.forbid()
         try:
             with self._engine.connect() as connection:
                 yield connection
@@ -93,6 +109,8 @@ class Database:
     def first(self, lookup: Lookup, value: str) -> Sequence[Any] | None:
         """The row that `lookup` finds for `value`, or None. For queries that run at every request:
         this takes about a third of the time of the same statement in `read`."""
+        if self._own.is_on:
+            return self._first_of_own(lookup, value)
         with suppress(self._engine.dialect.loaded_dbapi.Error):
             return self._first_of_driver(lookup, value)
         # Repeat it through SQLAlchemy, which replaces a stale pool and whose error we translate.
@@ -103,6 +121,7 @@ class Database:
     def write(self) -> Iterator[Connection]:
         """A transaction. It commits at the end of the block and rolls back on any exception.
         Raises Temporary when the database is away, Conflict and NotFound for broken constraints."""
+        self._own.forbid()
         with self._writer_turn():
             try:
                 with self._engine.connect() as connection:
@@ -115,6 +134,12 @@ class Database:
 
     def close(self) -> None:
         self._engine.dispose()
+
+    def _first_of_own(self, lookup: Lookup, value: str) -> Sequence[Any] | None:
+        try:
+            return lookup.first(self._engine.dialect, self._own.connection, value)
+        except sqlite3.Error as error:
+            raise _would_block(str(error)) from error
 
     def _first_of_driver(self, lookup: Lookup, value: str) -> Sequence[Any] | None:
         try:
@@ -140,6 +165,29 @@ class Database:
             yield
         finally:
             self._writer_lock.release()
+
+
+class _OwnReads(threading.local):
+    """The connection of a thread that makes lookups alone."""
+
+    connection: sqlite3.Connection | None = None
+    is_on = False
+
+    def forbid(self) -> None:
+        if self.is_on:
+            raise _would_block("it is more than a lookup")
+
+
+def _connect_reader(url: URL) -> sqlite3.Connection:
+    """A connection that can't write, and that fails where another one would wait."""
+    try:
+        connection = sqlite3.connect(
+            url.database or "", timeout=0, isolation_level=None, cached_statements=256
+        )
+        connection.execute("PRAGMA query_only=ON")
+    except sqlite3.Error as error:
+        raise _would_block(str(error)) from error
+    return connection
 
 
 def insert(connection: Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
@@ -235,6 +283,10 @@ def _is_dangling(error: exc.IntegrityError) -> bool:
     if getattr(error.orig, "sqlstate", None) == _FOREIGN_KEY_VIOLATION:
         return True
     return "FOREIGN KEY" in str(error.orig)
+
+
+def _would_block(reason: str) -> errors.WouldBlock:
+    return errors.WouldBlock(f"this belongs into a thread: {reason}")
 
 
 def _unavailable(reason: str) -> errors.Temporary:

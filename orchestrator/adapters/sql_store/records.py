@@ -1,4 +1,4 @@
-"""Bundle records, logs and generations: ports.BundleRecords, Logs and Generations on SQL.
+"""Logs and generations: ports.Logs and Generations on SQL.
 
 The store creates them.
 """
@@ -9,39 +9,17 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
-from sqlalchemy import bindparam, select, text
+from sqlalchemy import bindparam, select
 
-from orchestrator.adapters.sql_store import codec, schema
+from orchestrator.adapters.sql_store import schema
 from orchestrator.adapters.sql_store.database import Database, insert
-from orchestrator.domain import errors
 from orchestrator.domain.ids import SessionId, Sha256
-from orchestrator.domain.sessions.bundles import BundleRecord
 from orchestrator.domain.sessions.generations import FRESH_FOR, Generation
 from orchestrator.ports import LogLine
 
-_BATCH = 500  # the most records that one call of `take_expired` deletes
-
-_u = schema.bundles.c
 _l = schema.logs.c
 _g = schema.generations.c
 
-# A live session may start from the bundle of another session: then the bundle's bytes stay.
-_EXPIRED = (
-    select(_u.session_id, _u.version, _u.sha256)
-    .where(
-        text("delete_after IS NOT NULL"),
-        _u.delete_after <= bindparam("now"),
-        ~sa.exists().where(
-            schema.sessions.c.bundle == _u.sha256, text(f"sessions.{schema.SESSION_LIVE}")
-        ),
-    )
-    .order_by(_u.delete_after)
-    .limit(_BATCH)
-    .with_for_update(skip_locked=True)
-)
-_DELETE_BUNDLE = sa.delete(schema.bundles).where(
-    _u.session_id == bindparam("of_session"), _u.version == bindparam("of_version")
-)
 _TAIL = (
     select(_l.at, _l.text)
     .where(_l.session_id == bindparam("session_id"))
@@ -59,73 +37,6 @@ _NEWEST_TO_DROP = (
 _CAP = sa.delete(schema.logs).where(
     _l.session_id == bindparam("of_session"), _l.id <= _NEWEST_TO_DROP
 )
-
-
-class SqlBundleRecords:
-    """ports.BundleRecords."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def add(self, record: BundleRecord) -> None:
-        """As the port says. Another digest under the same version raises Conflict."""
-        with self._database.write() as connection:
-            statement = (
-                insert(connection, schema.bundles)
-                .on_conflict_do_nothing(index_elements=["session_id", "version"])
-                .returning(_u.version)
-            )
-            if connection.execute(statement, codec.bundle_values(record)).first() is not None:
-                return
-            stored_sha256 = connection.execute(
-                select(_u.sha256).where(
-                    _u.session_id == record.session_id, _u.version == record.version
-                )
-            ).scalar_one()
-            if stored_sha256 != record.sha256:
-                raise errors.Conflict(
-                    f"version {record.version} of session {record.session_id} exists already, with"
-                    " another digest",
-                    code="bundle_exists",
-                )
-
-    def update(self, record: BundleRecord) -> None:
-        values = {"healthy": record.healthy, "provider": record.provider, "summary": record.summary}
-        with self._database.write() as connection:
-            connection.execute(
-                sa.update(schema.bundles)
-                .where(_u.session_id == record.session_id, _u.version == record.version)
-                .values(values)
-            )
-
-    def list(self, session_id: SessionId) -> Sequence[BundleRecord]:
-        """Oldest version first."""
-        query = select(*codec.BUNDLE).where(_u.session_id == session_id).order_by(_u.version)
-        with self._database.read() as connection:
-            return [codec.bundle_of(row) for row in connection.execute(query)]
-
-    def retire(self, session_id: SessionId, delete_after: datetime) -> None:
-        with self._database.write() as connection:
-            connection.execute(
-                sa.update(schema.bundles)
-                .where(_u.session_id == session_id, _u.delete_after.is_(None))
-                .values(delete_after=delete_after)
-            )
-
-    def take_expired(self, now: datetime) -> Sequence[Sha256]:
-        """As the port says, at most a batch per call. A caller that dies before it deletes the
-        bytes then leaves only a few behind."""
-        with self._database.write() as connection:
-            rows = connection.execute(_EXPIRED, {"now": now}).all()
-            if not rows:
-                return []
-            connection.execute(
-                _DELETE_BUNDLE,
-                [{"of_session": row.session_id, "of_version": row.version} for row in rows],
-            )
-            digests = {row.sha256 for row in rows}
-            in_use = connection.execute(select(_u.sha256).where(_u.sha256.in_(sorted(digests))))
-            return sorted(digests.difference(in_use.scalars()))
 
 
 class SqlLogs:

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam, func, select, text
 from sqlalchemy.engine import Connection
 
-from orchestrator.adapters.sql_store import claims, codec, placements, schema
+from orchestrator.adapters.sql_store import claims, codec, placements, schema, sessions
 from orchestrator.adapters.sql_store.database import Database, Lookup
 from orchestrator.domain import errors
 from orchestrator.domain.ids import HostId, SandboxId, Slug
@@ -109,29 +109,13 @@ class SqlSandboxes:
     def save(self, sandbox: Sandbox, expected: SandboxState) -> Sandbox:
         """As the port says. A container id that the database has stays if `sandbox` has none: the
         caller may have read the sandbox before Docker answered."""
-        statement = (
-            sa.update(schema.sandboxes)
-            .where(_b.id == sandbox.id, _b.state == expected.value)
-            .values(
-                state=sandbox.state.value,
-                session_id=sandbox.session_id,
-                reason=sandbox.reason,
-                state_since=sandbox.state_since,
-                container_id=func.coalesce(sandbox.container_id, _b.container_id),
-                # The route table that is being published right now may hold its route.
-                **({"routed": True} if sandbox.state is SandboxState.STOPPING else {}),
-            )
-            .returning(*codec.SANDBOX)
-        )
         with self._database.write() as connection:
-            if sandbox.state is SandboxState.GONE:  # lock order: host, then sandbox
-                connection.execute(_RELEASE_SLOT, {"the_host": sandbox.host_id})
-            row = connection.execute(statement).first()
-            if row is None:
-                raise errors.StaleWrite(
-                    f"sandbox {sandbox.id} is not {expected} any more: read it again"
-                )
-            return codec.sandbox_of(row)
+            return _save(connection, sandbox, expected)
+
+    def abandon(self, sandbox: Sandbox, expected: SandboxState, session: Session) -> Session:
+        with self._database.write() as connection:
+            _save(connection, sandbox, expected)  # lock order: sandbox, then session
+            return sessions.write(connection, session)
 
     def set_container(self, sandbox_id: SandboxId, container_id: str) -> None:
         with self._database.write() as connection:
@@ -190,6 +174,30 @@ class SqlSandboxes:
     def has_unpublished_routes(self) -> bool:
         with self._database.read() as connection:
             return bool(connection.execute(_ANY_UNSETTLED).scalar_one())
+
+
+def _save(connection: Connection, sandbox: Sandbox, expected: SandboxState) -> Sandbox:
+    """ports.Sandboxes.save, within the caller's transaction."""
+    if sandbox.state is SandboxState.GONE:  # lock order: host, then sandbox
+        connection.execute(_RELEASE_SLOT, {"the_host": sandbox.host_id})
+    statement = (
+        sa.update(schema.sandboxes)
+        .where(_b.id == sandbox.id, _b.state == expected.value)
+        .values(
+            state=sandbox.state.value,
+            session_id=sandbox.session_id,
+            reason=sandbox.reason,
+            state_since=sandbox.state_since,
+            container_id=func.coalesce(sandbox.container_id, _b.container_id),
+            # The route table that is being published right now may hold its route.
+            **({"routed": True} if sandbox.state is SandboxState.STOPPING else {}),
+        )
+        .returning(*codec.SANDBOX)
+    )
+    row = connection.execute(statement).first()
+    if row is None:
+        raise errors.StaleWrite(f"sandbox {sandbox.id} is not {expected} any more: read it again")
+    return codec.sandbox_of(row)
 
 
 def _must_write_visit(sandbox: Sandbox, now: datetime) -> bool:

@@ -306,7 +306,7 @@ audit = Table(
     "audit",
     metadata,
     Column("id", _Serial, primary_key=True),
-    Column("at", UtcTime, nullable=False),
+    Column("at", UtcTime, nullable=False, index=True),
     Column("actor", FreeText, nullable=False),
     Column("action", sa.Text, nullable=False),
     Column("subject", FreeText, nullable=False),

@@ -18,6 +18,7 @@ from orchestrator.adapters.sql_store import codec, schema
 from orchestrator.adapters.sql_store.database import Database, Lookup
 from orchestrator.domain import errors
 from orchestrator.domain.ids import SessionId, UserId
+from orchestrator.domain.sessions.bundles import BundleRecord
 from orchestrator.domain.sessions.priority import RANK
 from orchestrator.domain.sessions.progress import message_of, progress_of
 from orchestrator.domain.sessions.session import Session, SessionState, Wanted
@@ -118,7 +119,14 @@ class SqlSessions:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, session: Session, idempotency: Idempotency | None, *, max_active: int) -> Session:
+    def add(
+        self,
+        session: Session,
+        idempotency: Idempotency | None,
+        *,
+        max_active: int,
+        version: BundleRecord | None = None,
+    ) -> Session:
         values = codec.session_values(session)
         if idempotency is not None:
             values["idempotency_key"] = idempotency.key
@@ -139,6 +147,8 @@ class SqlSessions:
                 )
             connection.execute(sa.insert(schema.sessions), values)
             _write_events(connection, session, 0)
+            if version is not None:
+                connection.execute(sa.insert(schema.bundles), codec.bundle_values(version))
             return session
 
     def get(self, session_id: SessionId) -> Session:

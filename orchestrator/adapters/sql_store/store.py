@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 from sqlalchemy import text
 
 from orchestrator.adapters.sql_store.access import SqlAudit, SqlKeys, SqlLeases
+from orchestrator.adapters.sql_store.bundles import SqlBundleRecords
 from orchestrator.adapters.sql_store.changes import SqlChanges
 from orchestrator.adapters.sql_store.database import Database, engine_for, parse
 from orchestrator.adapters.sql_store.hosts import SqlHosts
-from orchestrator.adapters.sql_store.records import SqlBundleRecords, SqlGenerations, SqlLogs
+from orchestrator.adapters.sql_store.records import SqlGenerations, SqlLogs
 from orchestrator.adapters.sql_store.sandboxes import SqlSandboxes
 from orchestrator.adapters.sql_store.sessions import SqlSessions
 from orchestrator.adapters.sql_store.usage import SqlUsage
@@ -50,6 +53,9 @@ class SqlStore:
         self.leases = SqlLeases(database)
         self.usage = SqlUsage(database)
         self.generations = SqlGenerations(database)
+
+    def keyed_reads(self) -> AbstractContextManager[None]:
+        return self._database.keyed_reads()
 
     def ping(self) -> None:
         with self._database.read() as connection:

@@ -13,6 +13,8 @@ from orchestrator.domain import errors
 
 FAILURES_TO_OPEN = 5  # in a row: single failures are no outage
 OPEN_FOR_S = 10.0
+# A trial call that has told nothing by then is given up. Longer than the wait for a first byte.
+TRIAL_S = 150.0
 
 
 class BreakerState(enum.StrEnum):
@@ -28,7 +30,9 @@ class Signal(enum.StrEnum):
 
     TRIP = "trip"  # too many calls failed, or the trial call did
     TRY = "try"  # OPEN_FOR_S have passed, and a trial call is sent
-    ABANDON = "abandon"  # the trial call was cancelled, so it told nothing
+    ABANDON = (
+        "abandon"  # the trial call told nothing: it was cancelled, or no fault of the provider
+    )
     RECOVER = "recover"  # the trial call was answered
 
 
@@ -48,6 +52,7 @@ class Breaker:
     state: BreakerState = BreakerState.CLOSED
     failures: int = 0  # in a row, while CLOSED
     opened_at_s: float = 0.0
+    tried_at_s: float = 0.0  # when the trial call was sent, while HALF_OPEN
 
 
 def ready_at_s(breaker: Breaker, now_s: float) -> float:
@@ -56,12 +61,18 @@ def ready_at_s(breaker: Breaker, now_s: float) -> float:
         return now_s
     if breaker.state is BreakerState.OPEN:
         return max(now_s, breaker.opened_at_s + OPEN_FOR_S)
+    if now_s >= breaker.tried_at_s + TRIAL_S:
+        return now_s
     return now_s + 1.0  # ask again: the trial call will have been answered or not
 
 
-def record_start(breaker: Breaker) -> Breaker:
+def record_start(breaker: Breaker, now_s: float) -> Breaker:
     """A call is about to be sent. `ready_at_s` has allowed it."""
-    return _transition(breaker, Signal.TRY) if breaker.state is BreakerState.OPEN else breaker
+    if breaker.state is BreakerState.CLOSED:
+        return breaker
+    if breaker.state is BreakerState.HALF_OPEN:  # the last trial call told nothing in time
+        breaker = _transition(breaker, Signal.ABANDON)
+    return replace(_transition(breaker, Signal.TRY), tried_at_s=now_s)
 
 
 def record_answer(breaker: Breaker) -> Breaker:
@@ -82,8 +93,9 @@ def record_failure(breaker: Breaker, now_s: float) -> Breaker:
     return replace(_transition(breaker, Signal.TRIP), failures=failures, opened_at_s=now_s)
 
 
-def record_cancel(breaker: Breaker) -> Breaker:
-    """A call was cancelled before any answer. If it was the trial call, send another at once."""
+def record_nothing(breaker: Breaker) -> Breaker:
+    """A call ended without telling anything about the provider: it was cancelled, or it failed by
+    a fault of ours or of our client's. If it was the trial call, send another at once."""
     if breaker.state is BreakerState.HALF_OPEN:
         return _transition(breaker, Signal.ABANDON)
     return breaker

@@ -7,6 +7,7 @@ gateway's limiter uses it.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 _T = TypeVar("_T")
@@ -27,16 +28,20 @@ class FairQueue(Generic[_T]):
         """Add a ticket. A user without any other ticket comes after all users who have some."""
         self._waiting.setdefault(user, deque()).append(ticket)
 
-    def pop(self) -> _T:
-        """Take the next ticket. Its user is then the last in turn. Raises IndexError if empty."""
-        if not self._waiting:
-            raise IndexError("nobody waits")
-        user, tickets = next(iter(self._waiting.items()))
+    def pop(self, may_go: Callable[[str], bool] = lambda _: True) -> tuple[str, _T] | None:
+        """Take the next ticket of a user who `may_go`, and return it with its user.
+
+        The user is then the last in turn. Users who may not go keep their turn. None: nobody waits
+        who may go.
+        """
+        user = next((user for user in self._waiting if may_go(user)), None)
+        if user is None:
+            return None
+        tickets = self._waiting.pop(user)
         ticket = tickets.popleft()
-        del self._waiting[user]
         if tickets:
             self._waiting[user] = tickets
-        return ticket
+        return user, ticket
 
     def discard(self, user: str, ticket: _T) -> None:
         """Remove a ticket. It is no error if it has been taken already."""

@@ -18,7 +18,7 @@ def authorize(deps: Deps, token: str, session_id: SessionId | None = None) -> Se
 
     Raises errors.Unauthorized if the token is not valid, and errors.Forbidden (token_refused) if
     it is for another session, an ended session, an earlier attempt or an earlier assignment. Every
-    refusal but that of an earlier assignment is audited.
+    refusal but that of an earlier assignment is audited, once a minute for each sandbox.
     """
     grant = deps.tokens.read_session(token)
     if session_id is not None and grant.session_id != session_id:
@@ -79,6 +79,18 @@ def _is_of_earlier_assignment(session: Session, grant: SessionGrant) -> bool:
     )
 
 
+def is_same_assignment(session: Session, authorized: Session) -> bool:
+    """Whether a session still wants what it wanted when it was authorized: its agent's work."""
+    return (
+        not session.ended
+        and session.wanted is Wanted.RUNNING
+        and session.failure is None
+        and session.attempt == authorized.attempt
+        and session.sandbox_id == authorized.sandbox_id
+        and session.turns.started == authorized.turns.started
+    )
+
+
 def has_sandbox(session: Session, sandbox_id: SandboxId) -> bool:
     """Whether this is the session's sandbox, or the successor that it moves to."""
     if session.sandbox_id == sandbox_id:
@@ -90,13 +102,18 @@ def has_sandbox(session: Session, sandbox_id: SandboxId) -> bool:
 def _audit_refusal(
     deps: Deps, grant: SessionGrant, subject: SessionId, reason: str
 ) -> errors.Forbidden:
-    deps.store.audit.add(
-        ports.AuditEntry(
-            at=deps.clock.now(),
-            actor=grant.sandbox_id,
-            action="agent_refused",
-            subject=subject,
-            detail=f"{reason} (token of {grant.session_id}, attempt {grant.attempt})",
+    """The error for a refusal. Writes it down, but not every time: a sandbox repeats at will."""
+    now = deps.clock.now()
+    skipped = deps.refusals.take(f"{grant.sandbox_id} {reason}", now.timestamp())
+    if skipped is not None:
+        detail = f"{reason} (token of {grant.session_id}, attempt {grant.attempt})"
+        deps.store.audit.add(
+            ports.AuditEntry(
+                at=now,
+                actor=grant.sandbox_id,
+                action="agent_refused",
+                subject=subject,
+                detail=f"{detail}, and {skipped} more since the last entry" if skipped else detail,
+            )
         )
-    )
     return errors.Forbidden(f"that token is of {reason}", code="token_refused")

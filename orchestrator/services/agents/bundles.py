@@ -6,9 +6,11 @@ Called by the agent app.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from orchestrator.contract.bundles import PACKED_MAX_BYTES
+from orchestrator.contract.manifest import Manifest
 from orchestrator.domain import errors
 from orchestrator.domain.ids import SandboxId, Sha256
 from orchestrator.domain.sessions.bundles import BundleRecord
@@ -34,54 +36,106 @@ def keep_bundle(
 ) -> BundleRecord:
     """Keep an uploaded bundle as the session's next version. Safe to repeat.
 
-    `claimed` is the SHA-256 that the agent computed. A version that isn't `healthy` is kept for
-    its owner to download; no attempt and no recovery starts it. Raises errors.TooLarge,
-    errors.InvalidInput (bundle_refused), errors.Conflict if the bytes don't match `claimed`,
-    errors.Forbidden (not_generating) if no app is being written or started.
+    `session` is the session as the upload was authorized for it; that may be long ago. `claimed`
+    is the SHA-256 that the agent computed. A version that isn't `healthy` is kept for its owner to
+    download; no attempt and no recovery starts it.
+
+    Whether a version is wanted is decided from a fresh read, and written under its revision: a
+    session that has ended, or an assignment that is over, keeps nothing. Raises errors.TooLarge
+    (also storage_quota), errors.InvalidInput (bundle_refused), errors.Conflict if the bytes don't
+    match `claimed` or another version was kept (version_kept), errors.Forbidden (not_generating,
+    token_refused) if no app is being written.
     """
+    digest = _check_bytes(data, claimed)
+    _decide(deps, session, digest, healthy=healthy)  # before any work on the archive
+    manifest = deps.bundles.inspect(data)
+    deps.bundles.put(data)
+    while True:
+        upload = _decide(deps, session, digest, healthy=healthy)
+        record = upload.repeated or _new_record(deps, upload, manifest, digest, len(data))
+        record = replace(record, healthy=record.healthy or healthy)
+        now = deps.clock.now()
+        # Later attempts and recoveries start a healthy version, instead of calling the model again.
+        bundle = digest if healthy else upload.session.bundle
+        owner = replace(upload.session, bundle=bundle, updated_at=now)
+        try:
+            deps.store.bundles.keep(record, owner, deps.policy.storage)
+        except errors.StaleWrite:
+            continue
+        return record
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Upload:
+    """An upload that is wanted, as decided from one read of its session."""
+
+    session: Session
+    records: Sequence[BundleRecord]  # the versions so far
+    repeated: BundleRecord | None  # the one with these bytes, if there is one
+
+
+def _check_bytes(data: bytes, claimed: str) -> Sha256:
     if len(data) > PACKED_MAX_BYTES:
         raise errors.TooLarge(
             f"a bundle is at most {PACKED_MAX_BYTES} bytes large", limit_bytes=PACKED_MAX_BYTES
         )
-    if hashlib.sha256(data).hexdigest() != claimed:
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != claimed:
         raise errors.Conflict("the bundle arrived damaged: its SHA-256 differs")
-    manifest = deps.bundles.inspect(data)
+    return Sha256(digest)
+
+
+def _decide(deps: Deps, authorized: Session, digest: Sha256, *, healthy: bool) -> _Upload:
+    """Read the session, and check that it wants this upload now."""
+    session = deps.store.sessions.get(authorized.id)
+    if not access.is_same_assignment(session, authorized):
+        raise errors.Forbidden("that upload's assignment is over", code="token_refused")
     if session.state not in IN_PROGRESS:
         raise errors.Forbidden("nothing is being made in this session", code="not_generating")
-    digest = deps.bundles.put(data)
-    existing = versions.list_versions(deps, session)
-    change = session.turns.started if session.is_changing else 0
-    record = BundleRecord(
+    records = versions.list_versions(deps, session)
+    repeated = next((record for record in records if record.sha256 == digest), None)
+    change = _change_of(session)
+    if repeated is None or repeated.change != change:
+        _check_open(deps, session, records, healthy=healthy)
+    return _Upload(session=session, records=records, repeated=repeated)
+
+
+def _check_open(
+    deps: Deps, session: Session, records: Sequence[BundleRecord], *, healthy: bool
+) -> None:
+    """Check that the assignment is to write an app, and that its version wasn't kept before.
+
+    Each try of an assignment may keep one draft besides.
+    """
+    change = _change_of(session)
+    if change and deps.store.changes.get(session.id, change).restores is not None:
+        raise errors.Forbidden("this session starts an earlier version", code="not_generating")
+    if not change and (session.template is not None or session.reused):
+        raise errors.Forbidden("this session starts an app that exists", code="not_generating")
+    kept = [record.healthy for record in records if record.change == change]
+    tries = max(1, session.turns.tries if change else session.attempt)
+    if True in kept or (not healthy and len(kept) >= tries):
+        raise errors.Conflict("a version of this assignment was kept already", code="version_kept")
+
+
+def _change_of(session: Session) -> int:
+    return session.turns.started if session.is_changing else 0
+
+
+def _new_record(
+    deps: Deps, upload: _Upload, manifest: Manifest, digest: Sha256, size_bytes: int
+) -> BundleRecord:
+    session, change = upload.session, _change_of(upload.session)
+    return BundleRecord(
         session_id=session.id,
-        version=versions.next_number(session, existing),
+        version=versions.next_number(session, upload.records),
         sha256=digest,
-        size_bytes=len(data),
+        size_bytes=size_bytes,
         kind=manifest.kind.value,
         title=manifest.title,
         created_at=deps.clock.now(),
         delete_after=None,
-        healthy=healthy,
+        healthy=False,
         change=change,
         provider=", ".join(deps.store.usage.providers(session.id, change)),
     )
-    repeated = next((version for version in existing if version.sha256 == digest), None)
-    if repeated is None:
-        deps.store.bundles.add(record)
-    elif healthy and not repeated.healthy:
-        deps.store.bundles.update(replace(repeated, healthy=True))
-    if healthy:
-        _set_bundle(
-            deps, session, digest
-        )  # also after a repeat: the first upload may have died before this line
-    return repeated or record
-
-
-def _set_bundle(deps: Deps, session: Session, digest: Sha256) -> None:
-    """Let later attempts and recoveries start this bundle, instead of calling the model again."""
-    while True:
-        try:
-            deps.store.sessions.save(replace(session, bundle=digest, updated_at=deps.clock.now()))
-        except errors.StaleWrite:
-            session = deps.store.sessions.get(session.id)
-            continue
-        return

@@ -5,25 +5,27 @@ A report is a fact. It never moves a session; it nudges converge, which does.
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from orchestrator.domain import errors
 from orchestrator.domain.ids import SandboxId
 from orchestrator.domain.sessions.reports import accept_report, accept_successor_report
 from orchestrator.domain.sessions.session import Phase, Report, Session
 from orchestrator.services.agents import access
-from orchestrator.services.deps import Deps
+from orchestrator.services.deps import REPORT_RATE, Deps
 from orchestrator.services.nudges import nudge
 
 
 def record_report(
     deps: Deps, session: Session, sender: SandboxId, report: Report, lines: list[str]
 ) -> bool:
-    """Record a report of the agent in sandbox `sender`, and its log lines.
+    """Record a report of the agent in sandbox `sender`, and then its log lines.
 
-    Returns False if the report is dropped because it is late, repeated or of no use any more.
+    Returns False if the report is dropped because it is late, repeated or of no use any more; its
+    lines are dropped with it. Raises errors.LimitReached (too_many_reports).
     """
     now = deps.clock.now()
-    if lines:
-        deps.store.logs.append(session.id, lines, now)
+    _check_rate(deps, session, now)
     attempt, change = session.attempt, access.change_of(session, sender)
     while True:
         # Drop the report if the session has moved on: another attempt, sandbox or change.
@@ -43,10 +45,23 @@ def record_report(
             session = deps.store.sessions.get(session.id)
             continue
         break
+    if lines:
+        deps.store.logs.append(saved.id, lines, now)
     deps.events.session_changed(saved.id)
     if last_phase is not report.phase:
         nudge(deps, saved)
     return True
+
+
+def _check_rate(deps: Deps, session: Session, now: datetime) -> None:
+    wait_s = deps.report_rates.take(session.id, now.timestamp())
+    if wait_s:
+        raise errors.LimitReached(
+            f"a session sends at most {REPORT_RATE.per_s:g} reports a second: merge them",
+            code="too_many_reports",
+            retry_after_s=wait_s,
+            limit=REPORT_RATE.per_s,
+        )
 
 
 def _last_phase(session: Session, sender: SandboxId) -> Phase | None:

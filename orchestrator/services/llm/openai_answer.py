@@ -44,19 +44,18 @@ def translate_completion(completion: Mapping[str, Any], estimate: TokenCounts) -
     try:
         choice = completion["choices"][0]
         message = choice["message"]
-        content = [*_text_blocks(message), *map(_tool_block, message.get("tool_calls") or ())]
-    except (KeyError, IndexError, TypeError) as error:
+        return {
+            "id": f"msg_{completion.get('id', 'unknown')}",
+            "type": "message",
+            "role": "assistant",
+            "model": completion.get("model", ""),
+            "content": [*_text_blocks(message), *map(_tool_block, message.get("tool_calls") or ())],
+            "stop_reason": _stop_reason(choice.get("finish_reason"), message),
+            "stop_sequence": None,
+            "usage": _usage(completion.get("usage"), estimate),
+        }
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise errors.Temporary("the endpoint's answer is not a chat completion") from error
-    return {
-        "id": f"msg_{completion.get('id', 'unknown')}",
-        "type": "message",
-        "role": "assistant",
-        "model": completion.get("model", ""),
-        "content": content,
-        "stop_reason": _stop_reason(choice.get("finish_reason"), message),
-        "stop_sequence": None,
-        "usage": _usage(completion.get("usage"), estimate),
-    }
 
 
 def translate_error(status: int, body: object) -> Json:

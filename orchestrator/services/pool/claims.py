@@ -108,19 +108,22 @@ def retire(deps: Deps, sandbox: Sandbox, reason: str) -> None:
     deps.events.inbox_changed(sandbox.id)
 
 
-def abandon(deps: Deps, sandbox: Sandbox, reason: str) -> None:
+def abandon(deps: Deps, session: Session, sandbox: Sandbox, reason: str) -> None:
     """Take a sandbox from its session and retire it. The clear loop removes it later.
 
-    Raises errors.StaleWrite.
+    `session` is the session without it; both are saved in one transaction. So a sandbox that a
+    move has given the session's URL to since this was decided is left alone. Raises
+    errors.StaleWrite.
     """
     if sandbox.state is SandboxState.GONE:
+        deps.store.sessions.save(session)
         return
     abandoned = replace(sandbox, session_id=None)
     if sandbox.state is not SandboxState.STOPPING:
         abandoned = abandoned.transition(
             SandboxState.STOPPING, deps.clock.now(), reason[:_REASON_MAX]
         )
-    deps.store.sandboxes.save(abandoned, expected=sandbox.state)
+    deps.store.sandboxes.abandon(abandoned, sandbox.state, session)
     deps.events.routes_changed()
     deps.events.inbox_changed(sandbox.id)
 

@@ -53,22 +53,24 @@ def end_change(deps: Deps, session: Session, failure: Failure | None, now: datet
     if ready.state is not SessionState.READY:
         ready = ready.transition(SessionState.READY, now)
     due_at = session.expires_at if ready.turns.next_number is None else now
-    deps.store.changes.conclude(ended.change, replace(ready, due_at=due_at, deadline_at=None))
+    ready = replace(ready, due_at=due_at, deadline_at=None)
+    deps.store.changes.conclude(ended.change, ready, ended.version)
     deps.events.session_changed(session.id)
 
 
 @dataclass(frozen=True, kw_only=True)
 class EndedChange:
-    """A change that has ended, and its session after it. Neither is saved yet."""
+    """A change that has ended, and its session after it. None of it is saved yet."""
 
     change: Change
     session: Session
+    version: BundleRecord | None  # the version that it made, with its summary
 
 
 def conclude_change(
     deps: Deps, session: Session, failure: Failure | None, now: datetime
 ) -> EndedChange:
-    """Work out how the change whose turn it is ended, and keep its summary with its version.
+    """Work out how the change whose turn it is ended.
 
     A change whose version was kept has succeeded, whatever failed after that.
     """
@@ -77,11 +79,10 @@ def conclude_change(
         restored = versions.get_version(deps, session, change.restores)
         session = replace(session, bundle=restored.sha256)
     running = versions.find_running(deps, session)
-    if _is_made_by(running, change):
+    made = running if _is_made_by(running, change) else None
+    if made is not None:
         failure = None
     summary = session.report.summary if session.report is not None and failure is None else ""
-    if summary and running is not None and _is_made_by(running, change):
-        deps.store.bundles.update(replace(running, summary=summary))
     number = running.version if running is not None else session.version
     return EndedChange(
         change=replace(
@@ -92,6 +93,7 @@ def conclude_change(
             failure=failure,
         ),
         session=replace(session, turns=session.turns.finish_next(), version=number, updated_at=now),
+        version=None if made is None else replace(made, summary=summary or made.summary),
     )
 
 

@@ -13,7 +13,7 @@ from orchestrator.domain.sessions.changes import WAITING_MAX, Change
 from orchestrator.domain.sessions.session import Session, SessionState, Wanted
 from orchestrator.services.deps import Deps
 from orchestrator.services.nudges import nudge
-from orchestrator.services.sessions import prompts, requests, versions
+from orchestrator.services.sessions import prompts, requests, storage, versions
 
 _FULL_RETRY_S = 30.0  # a change takes about as long
 
@@ -33,7 +33,7 @@ def send_message(
 
     Raises errors.InvalidInput (message_empty, message_too_large, message_not_text,
     generation_unavailable), errors.NotFound (session_unknown), errors.Conflict (session_ending,
-    idempotency_conflict), errors.LimitReached (messages_full).
+    idempotency_conflict), errors.LimitReached (messages_full, storage_quota).
     """
     text = prompts.check_text(text, kind="message", field="text", if_empty="say what should change")
     prompts.check_can_generate(deps, field="text")
@@ -71,7 +71,9 @@ def _request_change(
             _check_same(earlier, wanted)
             return AddedChange(change=earlier, session=session)
         _check_accepts_changes(session)
-        if wanted.restores is not None:
+        if wanted.restores is None:
+            storage.check_can_store(deps, session.id, session.user_id)
+        else:
             _check_restorable(deps, session, wanted.restores)
         try:
             added = _add(deps, session, wanted, key)

@@ -244,16 +244,19 @@ def _record_refused_start(
 def _requeue_unstarted(deps: Deps, session: Session, sandbox: Sandbox, now: datetime) -> None:
     """Requeue a session whose Docker stopped answering before the start. No attempt is counted.
 
-    The sandbox is abandoned first. Docker may have made its container all the same; the reconcile
-    loop finds that out.
+    Docker may have made the container all the same; the reconcile loop finds that out.
     """
-    claims.abandon(deps, sandbox, "Docker did not answer")
-    queued = session.transition(SessionState.QUEUED, now)
     # The sandbox holds the slug until it is removed. An app that has never run can get a new one.
-    slug = session.slug if session.version else None
-    writes.save(
-        deps, replace(queued, sandbox_id=None, slug=slug, report=None, deadline_at=None, due_at=now)
+    queued = replace(
+        session.transition(SessionState.QUEUED, now),
+        sandbox_id=None,
+        slug=session.slug if session.version else None,
+        report=None,
+        deadline_at=None,
+        due_at=now,
     )
+    claims.abandon(deps, queued, sandbox, "Docker did not answer")
+    deps.events.session_changed(session.id)
 
 
 def _advance(deps: Deps, session: Session, to: SessionState, now: datetime) -> None:
@@ -277,20 +280,21 @@ def _verify(deps: Deps, session: Session, sandbox: Sandbox, now: datetime) -> bo
         due_at=session.expires_at if session.turns.next_number is None else now,
         deadline_at=None,
     )
-    writes.save(deps, ready)
-    if running is not None and not session.version:
-        _remember_first_version(deps, ready, running)
+    is_generated = session.template is None and not session.reused
+    if running is not None and is_generated and not session.version:
+        _save_first_version(deps, ready, running)
+    else:
+        writes.save(deps, ready)
     return ready.turns.next_number is not None
 
 
-def _remember_first_version(deps: Deps, session: Session, version: BundleRecord) -> None:
-    """Remember the first version of a generated app: an equal prompt may get it too."""
-    if session.template is not None or session.reused:
-        return
-    if session.report is not None and session.report.summary:
-        version = replace(version, summary=session.report.summary)
-        deps.store.bundles.update(version)
-    generations.remember(deps, session, version)
+def _save_first_version(deps: Deps, ready: Session, version: BundleRecord) -> None:
+    """Save the session with the summary of its first version: an equal prompt may get it too."""
+    if ready.report is not None and ready.report.summary:
+        version = replace(version, summary=ready.report.summary)
+    deps.store.bundles.keep(version, ready)
+    deps.events.session_changed(ready.id)
+    generations.remember(deps, ready, version)
 
 
 def _requeue(deps: Deps, session: Session, now: datetime, attempt: int) -> None:
@@ -315,11 +319,12 @@ def _requeue(deps: Deps, session: Session, now: datetime, attempt: int) -> None:
     if ended is None:
         writes.save(deps, queued)
         return
-    deps.store.changes.conclude(ended.change, queued)
+    deps.store.changes.conclude(ended.change, queued, ended.version)
     deps.events.session_changed(session.id)
 
 
 def _finish(deps: Deps, session: Session, state: SessionState, now: datetime) -> None:
     keep_until = now + timedelta(seconds=deps.policy.bundle_retention_s)
-    deps.store.bundles.retire(session.id, keep_until)
-    writes.save(deps, replace(session.transition(state, now), sandbox_id=None, deadline_at=None))
+    ended = replace(session.transition(state, now), sandbox_id=None, deadline_at=None)
+    deps.store.bundles.retire(ended, keep_until)
+    deps.events.session_changed(session.id)

@@ -5,6 +5,7 @@ Called when a session is created, and when its first version runs.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from statistics import median
 
@@ -19,35 +20,29 @@ _HISTORY_MAX = 50  # generations that an estimate is based on
 _HISTORY_MIN = 5  # with fewer there is no estimate
 
 
-def find(deps: Deps, session: Session) -> Generation | None:
-    """The earlier generation of an equal prompt, if its bundle still exists."""
+def find_version(deps: Deps, session: Session) -> BundleRecord | None:
+    """The app of an equal prompt as the first version of this session, if it still exists."""
     generation = deps.store.generations.find(_key(deps, session), deps.clock.now())
     if generation is None:
         return None
     try:
-        deps.bundles.size(generation.bundle)
+        deps.bundles.touch(generation.bundle)  # so that no sweep deletes it before it is adopted
     except errors.NotFound:
         return None
-    return generation
-
-
-def adopt(deps: Deps, session: Session, generation: Generation) -> None:
-    """Make the bundle of an earlier generation the first version of a new session."""
-    data = deps.bundles.get(generation.bundle)
-    manifest = deps.bundles.inspect(data)
-    deps.store.bundles.add(
-        BundleRecord(
-            session_id=session.id,
-            version=1,
-            sha256=generation.bundle,
-            size_bytes=len(data),
-            kind=manifest.kind.value,
-            title=manifest.title,
-            created_at=deps.clock.now(),
-            delete_after=None,
-            provider=CACHE,
-            summary=generation.summary,
-        )
+    records = deps.store.bundles.list(generation.session_id)
+    record = next((record for record in records if record.sha256 == generation.bundle), None)
+    if record is None:
+        return None
+    return replace(
+        record,
+        session_id=session.id,
+        version=1,
+        created_at=deps.clock.now(),
+        delete_after=None,
+        healthy=True,
+        change=0,
+        provider=CACHE,
+        summary=generation.summary,
     )
 
 

@@ -70,8 +70,9 @@ def end_move(
     deps: Deps, session: Session, sandbox: Sandbox | None, reason: str, now: datetime
 ) -> None:
     """Abandon the other sandbox of a move, and go on without it. Raises errors.StaleWrite."""
-    # The sandbox first: if we die in between, the pool clears it all the same.
-    if sandbox is not None:
-        claims.abandon(deps, sandbox, reason)
     due_at = now + timedelta(seconds=_RETRY_S)
-    writes.save(deps, replace(session, move=None, due_at=due_at, updated_at=now), quiet=True)
+    settled = replace(session, move=None, due_at=due_at, updated_at=now)
+    if sandbox is None:
+        writes.save(deps, settled, quiet=True)
+    else:
+        claims.abandon(deps, settled, sandbox, reason)

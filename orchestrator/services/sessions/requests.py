@@ -18,7 +18,7 @@ from orchestrator.domain.pool.host import Wish
 from orchestrator.domain.sessions.session import HistoryEntry, Session, SessionState, Wanted
 from orchestrator.services.deps import Deps
 from orchestrator.services.nudges import nudge
-from orchestrator.services.sessions import generations, prompts, templates
+from orchestrator.services.sessions import generations, prompts, storage, templates
 
 _NO_PROVIDER_CODES = frozenset({"provider_unavailable", "provider_auth", "budget_exhausted"})
 
@@ -47,8 +47,8 @@ def create(deps: Deps, principal: Principal, request: Request) -> Session:
     """Admit a session and nudge it. A repeated request returns the session it created before.
 
     Raises errors.InvalidInput (prompt_empty, prompt_too_large, prompt_not_text, template_unknown,
-    ttl_out_of_range, placement_unknown, generation_unavailable), errors.LimitReached,
-    errors.Conflict (idempotency_conflict).
+    ttl_out_of_range, placement_unknown, generation_unavailable), errors.LimitReached
+    (also storage_quota), errors.Conflict (idempotency_conflict).
     """
     is_required = request.template is None
     prompt = prompts.check_text(
@@ -63,14 +63,16 @@ def create(deps: Deps, principal: Principal, request: Request) -> Session:
     _check_wish(deps, request.wish)
     new = _new_session(principal, prompt, ttl_s, app, deps.clock.now())
     new = replace(new, wish=request.wish)
-    earlier = None if app.bundle or request.fresh else generations.find(deps, new)
-    if earlier is not None:
-        new = replace(new, bundle=earlier.bundle, reused=True)
+    version = None if app.bundle or request.fresh else generations.find_version(deps, new)
+    if version is not None:
+        new = replace(new, bundle=version.sha256, reused=True)
+    elif app.bundle is None:
+        storage.check_can_store(deps, new.id, new.user_id)
     sessions_max = LIMITS[principal.tier].sessions_max
-    session = deps.store.sessions.add(new, _idempotency(request), max_active=sessions_max)
+    session = deps.store.sessions.add(
+        new, _idempotency(request), max_active=sessions_max, version=version
+    )
     if session.id == new.id:
-        if earlier is not None:
-            generations.adopt(deps, session, earlier)
         nudge(deps, session)
     return session
 

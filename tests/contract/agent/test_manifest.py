@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import pytest
 
 from orchestrator.contract.bundles import BundleInvalid
-from orchestrator.contract.manifest import AppKind, check_entry, parse_manifest, read_manifest
+from orchestrator.contract.manifest import (
+    MANIFEST_MAX_BYTES,
+    AppKind,
+    check_entry,
+    parse_manifest,
+    read_manifest,
+)
 
 
 def test_a_start_command_gets_port_and_host_filled_in() -> None:
@@ -123,3 +130,16 @@ def test_a_script_that_the_start_command_names_must_be_there() -> None:
 
     with pytest.raises(BundleInvalid, match="no such file"):
         check_entry(manifest, {"main.py"})
+
+
+def test_the_worst_manifest_takes_little_memory() -> None:
+    head, tail = b'{"kind": "static", "x": [', b"[]]}"
+    raw = head + b"[]," * ((MANIFEST_MAX_BYTES - len(head) - len(tail)) // 3) + tail
+    assert MANIFEST_MAX_BYTES - 3 < len(raw) <= MANIFEST_MAX_BYTES
+    tracemalloc.start()
+    try:
+        assert read_manifest(raw).kind is AppKind.STATIC
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 8 * 1024**2

@@ -77,10 +77,14 @@ def test_an_unknown_change_is_not_found(store: SqlStore) -> None:
     assert store.changes.list(session.id) == []
 
 
-def test_an_update_writes_health_provider_and_summary_of_a_bundle(store: SqlStore) -> None:
-    record = bundle_record()
-    store.bundles.add(record)
-    assert store.bundles.list(record.session_id) == [record]
-    updated = replace(record, healthy=True, provider="cache", summary="A board.")
-    store.bundles.update(replace(updated, sha256="e" * 64, size_bytes=1))
-    assert store.bundles.list(record.session_id) == [updated]
+def test_the_summary_of_a_change_is_written_with_its_version(store: SqlStore) -> None:
+    session = add_session(store)
+    record = bundle_record(session_id=session.id, summary="")
+    session = store.bundles.keep(record, session)
+    change, saved = add_change(store, session)
+    described = replace(record, summary="A board.")
+    with pytest.raises(errors.StaleWrite):
+        store.changes.conclude(change, session, described)
+    assert store.bundles.list(session.id) == [record]
+    store.changes.conclude(change, saved, described)
+    assert store.bundles.list(session.id) == [described]

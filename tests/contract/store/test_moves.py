@@ -201,3 +201,35 @@ def test_two_sandboxes_never_hold_one_slug(
     store.sandboxes.mark_routes({}, [old.id], NOW)
     walk(store, store.sandboxes.get(old.id), SandboxState.GONE)
     assert [sandbox.id for sandbox in store.sandboxes.list()] == [successor.id]
+
+
+def test_a_move_that_ended_before_a_switch_leaves_the_sandbox_that_the_switch_chose(
+    store: SqlStore, running: Session, new_host: Host
+) -> None:
+    session, successor = claim_successor(store, running)
+    store.sandboxes.switch(session, NOW)
+    stopping = replace(successor, session_id=None).transition(SandboxState.STOPPING, NOW, "late")
+    with pytest.raises(errors.StaleWrite):
+        store.sandboxes.abandon(stopping, SandboxState.CLAIMED, replace(session, move=None))
+    current = store.sandboxes.get(successor.id)
+    assert (current.state, current.slug) == (SandboxState.CLAIMED, running.slug)
+    assert store.sessions.get(session.id).sandbox_id == successor.id
+
+
+def test_a_sandbox_is_abandoned_together_with_its_session(
+    store: SqlStore, running: Session, new_host: Host
+) -> None:
+    session, successor = claim_successor(store, running)
+    stopping = replace(successor, session_id=None).transition(SandboxState.STOPPING, NOW, "late")
+    saved = store.sandboxes.abandon(stopping, SandboxState.CLAIMED, replace(session, move=None))
+    assert store.sessions.get(session.id) == saved
+    assert saved.move is None
+    abandoned = store.sandboxes.get(successor.id)
+    assert (abandoned.state, abandoned.session_id, abandoned.routed) == (
+        SandboxState.STOPPING,
+        None,
+        True,
+    )
+    with pytest.raises(errors.StaleWrite):
+        store.sandboxes.abandon(stopping, SandboxState.CLAIMED, saved)
+    assert store.sessions.get(session.id) == saved

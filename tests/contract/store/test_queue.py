@@ -139,7 +139,7 @@ def test_pruning_deletes_old_ended_sessions_with_their_records(store: SqlStore) 
     live = add_session(store, state=SessionState.READY, updated_at=later(-10))
     for session in (old, failed, young, live):
         store.logs.append(session.id, ["a line"], NOW)
-    store.bundles.add(samples.bundle_record(session_id=old.id))
+    store.bundles.keep(samples.bundle_record(session_id=old.id), old)
 
     assert store.sessions.prune(later(-5)) == 2
 

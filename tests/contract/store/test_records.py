@@ -1,4 +1,4 @@
-"""ports.BundleRecords, Logs, Keys, Audit and Leases."""
+"""ports.Logs, Keys, Audit and Leases."""
 
 from __future__ import annotations
 
@@ -10,70 +10,11 @@ import pytest
 from orchestrator.adapters.sql_store import SqlStore
 from orchestrator.domain import errors, ids
 from orchestrator.domain.people.access import Role
-from orchestrator.domain.sessions.session import SessionState, Tier
+from orchestrator.domain.sessions.session import Tier
 from orchestrator.ports import AuditEntry, LogLine
 from tests.contract.store.steps import add_session, run_together
 from tests.fakes import samples
 from tests.fakes.samples import NOW, later
-
-ONE, TWO = ids.Sha256("1" * 64), ids.Sha256("2" * 64)
-
-
-def test_the_bundles_of_a_session_are_listed_by_version(store: SqlStore) -> None:
-    second = samples.bundle_record(version=2, delete_after=later(9), title="Très bien")
-    first = replace(second, version=1, sha256=ONE, delete_after=None)
-    store.bundles.add(second)
-    store.bundles.add(first)
-    store.bundles.add(samples.bundle_record())
-    assert store.bundles.list(second.session_id) == [first, second]
-    assert store.bundles.list(ids.new_session_id()) == []
-
-
-def test_adding_a_bundle_again_is_allowed_but_not_with_another_digest(store: SqlStore) -> None:
-    record = samples.bundle_record(sha256=ONE)
-    store.bundles.add(record)
-    store.bundles.add(replace(record, created_at=later(5)))
-    with pytest.raises(errors.Conflict):
-        store.bundles.add(replace(record, sha256=TWO))
-    assert store.bundles.list(record.session_id) == [record]
-
-
-def test_retention_starts_once(store: SqlStore) -> None:
-    first = samples.bundle_record(delete_after=later(5))
-    second = replace(first, version=2, delete_after=None)
-    other = samples.bundle_record()
-    for record in (first, second, other):
-        store.bundles.add(record)
-    store.bundles.retire(first.session_id, later(60))
-    store.bundles.retire(first.session_id, later(90))
-    assert store.bundles.list(first.session_id) == [first, replace(second, delete_after=later(60))]
-    assert store.bundles.list(other.session_id) == [other]
-
-
-def test_a_digest_expires_with_the_last_record_that_names_it(store: SqlStore) -> None:
-    mine = samples.bundle_record(sha256=ONE, delete_after=NOW)
-    other = samples.bundle_record(sha256=ONE, delete_after=later(5))
-    alone = samples.bundle_record(sha256=TWO, delete_after=later(-5))
-    kept = samples.bundle_record()
-    for record in (mine, other, alone, kept):
-        store.bundles.add(record)
-    assert store.bundles.take_expired(later(-9)) == []
-    assert store.bundles.take_expired(NOW) == [TWO]
-    assert store.bundles.list(mine.session_id) == []
-    assert store.bundles.list(other.session_id) == [other]
-    assert store.bundles.take_expired(later(5)) == [ONE]
-    assert store.bundles.take_expired(later(5)) == []
-    assert store.bundles.list(kept.session_id) == [kept]
-
-
-def test_a_bundle_that_a_live_session_starts_from_does_not_expire(store: SqlStore) -> None:
-    record = samples.bundle_record(sha256=ONE, delete_after=NOW)
-    store.bundles.add(record)
-    live = add_session(store, bundle=ONE)
-    assert store.bundles.take_expired(NOW) == []
-    assert store.bundles.list(record.session_id) == [record]
-    store.sessions.save(replace(live, state=SessionState.FAILED))
-    assert store.bundles.take_expired(NOW) == [ONE]
 
 
 def test_the_log_keeps_the_last_lines_in_order(store: SqlStore) -> None:
@@ -140,6 +81,16 @@ def test_the_audit_log_is_read_newest_first(store: SqlStore) -> None:
     assert store.audit.list(before=listed[1].number) == listed[2:]
     numbers = [entry.number for entry in listed]
     assert numbers == sorted(set(numbers), reverse=True)
+
+
+def test_the_audit_log_forgets_what_is_too_old(store: SqlStore) -> None:
+    for seconds in range(4):
+        store.audit.add(
+            AuditEntry(at=later(seconds), actor="operator", action="done", subject="ses_1")
+        )
+    assert store.audit.prune(later(2)) == 2
+    assert [entry.at for entry in store.audit.list()] == [later(3), later(2)]
+    assert store.audit.prune(later(2)) == 0
 
 
 def test_a_lease_has_one_holder_until_it_runs_out(store: SqlStore) -> None:

@@ -15,6 +15,7 @@ from orchestrator.loops import passes
 from orchestrator.loops.host_passes import HostPasses, Reconciler
 from orchestrator.loops.loop import LoopSpec
 from orchestrator.loops.passes import Launcher, Publisher
+from orchestrator.ports import AuditEntry
 from orchestrator.services.agents import presence
 from orchestrator.services.deps import Policy
 from orchestrator.services.pool import claims
@@ -235,10 +236,20 @@ def test_bundles_and_records_go_when_their_time_is_up(world: World) -> None:
     assert world.bundles.get(digest)
 
     world.clock.advance(timedelta(days=7, seconds=1).total_seconds())
-    assert run_pass(world, "prune") == "bundles=1 sessions=0 calls=0"
+    assert run_pass(world, "prune") == "versions=1 bundles=1"
     with pytest.raises(errors.NotFound):
         world.bundles.get(digest)
     world.clock.advance(timedelta(days=23, seconds=1).total_seconds())
-    assert run_pass(world, "prune") == "bundles=0 sessions=1 calls=0"
+    assert run_pass(world, "prune") == "sessions=1"
     with pytest.raises(errors.NotFound):
         world.session(session)
+
+
+def test_the_audit_log_goes_when_its_time_is_up(world: World) -> None:
+    entry = AuditEntry(at=world.clock.now(), actor="usr", action="session_killed", subject="ses")
+    world.store.audit.add(entry)
+    world.clock.advance(timedelta(days=90).total_seconds())
+    assert run_pass(world, "prune") == ""
+    world.clock.advance(1)
+    assert run_pass(world, "prune") == "audit=1"
+    assert world.store.audit.list() == []

@@ -13,6 +13,7 @@ from orchestrator.adapters import sql_store
 from orchestrator.adapters.files.bundle_store import FolderBundles
 from orchestrator.adapters.files.catalog import FolderCatalog
 from orchestrator.domain.sessions.session import Session
+from tests.fakes.clock import ManualClock
 from tests.unit.domain import conftest as _examples  # noqa: F401 - its hypothesis profile holds
 from tests.unit.services.moves import Move
 from tests.unit.services.world import World
@@ -30,8 +31,10 @@ def world(migrated_sqlite: Path, tmp_path: Path, catalog: FolderCatalog) -> Iter
     path = tmp_path / "store.db"
     shutil.copy(migrated_sqlite, path)
     store = sql_store.open_store(f"sqlite:///{path}", port_range=(21000, 21099))
+    clock = ManualClock()
+    bundles = FolderBundles(tmp_path / "bundles", lambda: clock.now().timestamp())
     try:
-        yield World(store=store, bundles=FolderBundles(tmp_path / "bundles"), catalog=catalog)
+        yield World(store=store, bundles=bundles, catalog=catalog, clock=clock)
     finally:
         store.close()
 

@@ -273,38 +273,52 @@ class World:
 class RaceToWrite:
     """A store in which another process writes the session just before we do, `times` times.
 
-    It wraps a working store, so that the race is lost on a real revision.
+    It wraps a working store, so that the race is lost on a real revision. `change` is what the
+    other process writes; by default it only raises the revision.
     """
 
-    def __init__(self, store: ports.Store, times: int = 1) -> None:
+    def __init__(
+        self,
+        store: ports.Store,
+        times: int = 1,
+        change: Callable[[Session], Session] = lambda session: session,
+    ) -> None:
         self._store = store
         self._times = times
+        self._change = change
         self.sessions = _Raced(store.sessions, self._bump)
         self.sandboxes = _Raced(store.sandboxes, self._bump)
+        self.bundles = _Raced(store.bundles, self._bump)
 
-    def _bump(self, session: object) -> None:
-        if self._times > 0 and isinstance(session, Session):
+    def _bump(self, *arguments: object) -> None:
+        session = next((value for value in arguments if isinstance(value, Session)), None)
+        if self._times > 0 and session is not None:
             self._times -= 1
-            self._store.sessions.save(self._store.sessions.get(session.id))
+            self._store.sessions.save(self._change(self._store.sessions.get(session.id)))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
 
+_WRITES_OF_SESSIONS = frozenset(
+    {"save", "claim", "claim_successor", "place_for", "switch", "abandon", "keep", "retire"}
+)
+
+
 class _Raced:
     """One part of a store. Calls `before` ahead of each method that writes a session."""
 
-    def __init__(self, part: object, before: Callable[[object], None]) -> None:
+    def __init__(self, part: object, before: Callable[..., None]) -> None:
         self._part = part
         self._before = before
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._part, name)
-        if name not in {"save", "claim", "claim_successor", "place_for", "switch"}:
+        if name not in _WRITES_OF_SESSIONS:
             return method
 
         def raced(*given: Any, **named: Any) -> Any:
-            self._before(given[0])
+            self._before(*given)
             return method(*given, **named)
 
         return raced

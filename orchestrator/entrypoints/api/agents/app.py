@@ -12,7 +12,7 @@ from starlette.routing import Route
 from orchestrator.adapters.redis.events import INBOX
 from orchestrator.contract import wire
 from orchestrator.contract.bundles import PACKED_MAX_BYTES
-from orchestrator.domain import errors
+from orchestrator.domain import errors, ids
 from orchestrator.domain.ids import SandboxId, SessionId
 from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.sessions.session import Failure, Phase, Report
@@ -66,6 +66,8 @@ async def progress(request: Request) -> Response:
     """A report. Late and repeated ones are dropped, and the agent is told so."""
     context = context_of(request)
     session_id = SessionId(request.path_params["session_id"])
+    if not ids.is_id(session_id, "ses"):
+        raise errors.NotFound("there is no such session", code="session_unknown")
     raw = await read_bounded(request, _REPORT_MAX_BYTES)
     if raw is None:
         raise errors.TooLarge("a report has at most 1 MiB", limit_bytes=_REPORT_MAX_BYTES)
@@ -162,6 +164,7 @@ def _wait_of(request: Request) -> float:
         return 0.0
 
 
-async def _problem(_: Request, error: Exception) -> Response:
+async def _problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, errors.SpawnError)
+    context_of(request).metrics.agent_refusals.labels(error.code).inc()
     return problems.from_error(error)

@@ -25,9 +25,11 @@ from orchestrator.entrypoints.api.gateway.provider_chain import ProviderChain
 from orchestrator.entrypoints.api.gateway.providers import ProviderRequest
 from orchestrator.services.agents import access
 from orchestrator.services.llm import spending
+from orchestrator.services.rates import Rate, Rates
 from orchestrator.slim import structlog
 
 _LARGE_BYTES = 256 * 1024  # a larger body is parsed in a thread, so that it doesn't block the loop
+_COUNT_RATE = Rate(per_s=2, burst=20)  # of a session; an agent counts once per answer at most
 
 log = structlog.get_logger()
 
@@ -49,13 +51,16 @@ class Gateway:
             self._holder,
         )
         self._in_flight = InFlight()
+        self._count_rates = Rates(_COUNT_RATE)
 
     async def forward(self, request: Request) -> Response:
         """POST /v1/messages and /v1/messages/count_tokens."""
         try:
-            session = await self._context.look_up(
+            # In a thread: a refusal is written down.
+            session = await self._context.in_thread(
                 access.authorize_generation, self._context.deps, wire.session_token(request)
             )
+            self._check_rate(request, session)
             provider_request = await self._check(request)
         except errors.SpawnError as error:
             return _error_response(error)
@@ -77,6 +82,19 @@ class Gateway:
         await self._runner.close()
         await self._client.aclose()
 
+    def _check_rate(self, request: Request, session: Session) -> None:
+        """Token counts cost nothing, so no budget bounds them."""
+        if not _is_count(request):
+            return
+        wait_s = self._count_rates.take(session.id, asyncio.get_running_loop().time())
+        if wait_s:
+            raise errors.LimitReached(
+                f"a session counts tokens at most {_COUNT_RATE.per_s:g} times a second",
+                code="too_many_token_counts",
+                retry_after_s=wait_s,
+                limit=_COUNT_RATE.per_s,
+            )
+
     async def _check(self, request: Request) -> ProviderRequest:
         """Read a request and check it. Raises errors.SpawnError if it must not be forwarded."""
         if not self._has_provider:
@@ -84,8 +102,7 @@ class Gateway:
         raw = await read_bounded(request, wire.BODY_MAX_BYTES)
         if raw is None:
             raise errors.TooLarge("the request is larger than the API takes")
-        is_count = request.url.path.endswith("/count_tokens")
-        parsed, digest = await self._parse(raw, is_count)
+        parsed, digest = await self._parse(raw, _is_count(request))
         spending.check_model(self._context.deps, parsed)
         return ProviderRequest(
             path=request.url.path,
@@ -123,6 +140,10 @@ class Gateway:
         user = "" if is_shared else session.user_id
         parts = [user, request.path, request.query, *versions]
         return hashlib.sha256("\0".join(parts).encode() + request.digest).hexdigest()
+
+
+def _is_count(request: Request) -> bool:
+    return request.url.path.endswith("/count_tokens")
 
 
 def _parse(raw: bytes, is_count: bool) -> tuple[ModelRequest, bytes]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -17,11 +18,17 @@ Ticket = asyncio.Future[None]
 
 
 class Limiter:
-    """Hands out slots. Use it from one event loop only."""
+    """Hands out slots. Use it from one event loop only.
+
+    A user holds at most all slots but one, however few others there are: whoever comes next finds
+    a slot, and need not wait until the first user's long calls have ended.
+    """
 
     def __init__(self, slots: int, wait_s: float, metrics: GatewayMetrics) -> None:
         """`wait_s`: the longest time that a call waits for a slot."""
         self._free = slots
+        self._user_max = max(1, slots - 1)
+        self._held: Counter[str] = Counter()
         self._wait_s = wait_s
         self._metrics = metrics
         self._queue: FairQueue[Ticket] = FairQueue()
@@ -37,25 +44,25 @@ class Limiter:
             yield
         finally:
             self._metrics.slots_in_use.dec()
-            self._release()
+            self._release(user)
 
     async def _acquire(self, user: str) -> None:
-        if self._free and not len(self._queue):
-            self._free -= 1
-            return
         ticket: Ticket = asyncio.get_running_loop().create_future()
         self._queue.add(user, ticket)
-        self._metrics.queue_length.set(len(self._queue))
+        self._hand_out()
+        if ticket.done():
+            return
         try:
             # Not wait_for: up to Python 3.11 it loses a cancellation that arrives with the result.
             await asyncio.wait({ticket}, timeout=self._wait_s)
         except asyncio.CancelledError:
             if not self._withdraw(user, ticket):
-                self._release()
+                self._release(user)
             raise
         if self._withdraw(user, ticket):
             raise errors.LimitReached(
-                f"all slots at the provider were busy for {self._wait_s:g} s; try again later",
+                f"all slots at the provider, or all that one user may hold, were busy for"
+                f" {self._wait_s:g} s; try again later",
                 code="gateway_busy",
                 retry_after_s=self._wait_s / 4,
             )
@@ -68,10 +75,21 @@ class Limiter:
         self._metrics.queue_length.set(len(self._queue))
         return True
 
-    def _release(self) -> None:
-        if not len(self._queue):
-            self._free += 1
-            return
-        # The slot goes straight to the next ticket, so that a new call can't take it in between.
-        self._queue.pop().set_result(None)
+    def _release(self, user: str) -> None:
+        self._free += 1
+        self._held[user] -= 1
+        if not self._held[user]:
+            del self._held[user]
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        """Give free slots to those who wait, in turn, at once: a new call can't overtake them."""
+        while self._free and (entry := self._queue.pop(self._may_have_another)) is not None:
+            user, ticket = entry
+            self._free -= 1
+            self._held[user] += 1
+            ticket.set_result(None)
         self._metrics.queue_length.set(len(self._queue))
+
+    def _may_have_another(self, user: str) -> bool:
+        return self._held[user] < self._user_max

@@ -38,6 +38,12 @@ class GatewayMetrics:
             ["scope"],
             registry=registry,
         )
+        self.agent_refusals = Counter(
+            "spawn_agent_refusals",
+            "Requests of agents that were refused, by the code of the error",
+            ["code"],
+            registry=registry,
+        )
         self.failed_attempts = Counter(
             "spawn_llm_retries", "Attempts that failed", ["provider"], registry=registry
         )

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from orchestrator.domain import errors
@@ -34,6 +34,8 @@ _ERROR_EVENT = b"event: error"
 _STATUS_OF_ERROR_EVENT = {"overloaded_error": 529, "rate_limit_error": 429}
 # From the error that tells a client most about what to do, to the one that tells least.
 _MOST_INFORMATIVE_FIRST = (Verdict.FINAL, Verdict.RETRY, Verdict.KEY_REFUSED, Verdict.UNFIT)
+
+Lesson = Callable[[Breaker], Breaker]
 
 log = structlog.get_logger()
 
@@ -71,6 +73,16 @@ class Trace:
     """
 
     provider: Provider | None = None
+
+
+class _Watch:
+    """What a call taught about its provider. Nothing, unless somebody says so."""
+
+    def __init__(self) -> None:
+        self.lesson: Lesson = breakers.record_nothing
+
+    def says(self, lesson: Lesson) -> None:
+        self.lesson = lesson
 
 
 class ProviderChain:
@@ -123,26 +135,36 @@ class ProviderChain:
     ) -> OpenedResponse | FailedAttempt:
         """Send the request to one provider, once."""
         started_s = _now_s()
-        self._update_breaker(provider, breakers.record_start)
-        trace.provider = provider
-        try:
-            response = await provider.send(request)
-            first_chunk = await _read_first_chunk(response)
-        except errors.InvalidInput as error:
-            self._update_breaker(provider, breakers.record_cancel)
-            return _cannot_translate(provider, error)
-        except errors.Temporary as error:
-            trace.provider = None
-            self._update_breaker(provider, _record_failure_now)
-            return _no_answer(provider, error)
-        except asyncio.CancelledError:
-            self._update_breaker(provider, breakers.record_cancel)
-            raise
-        self._metrics.first_byte.labels(provider.name).observe(_now_s() - started_s)
+        with self._watched(provider) as watch:
+            trace.provider = provider
+            try:
+                response = await provider.send(request)
+                first_chunk = await _read_first_chunk(response)
+            except errors.InvalidInput as error:
+                trace.provider = None
+                return _cannot_translate(provider, error)
+            except errors.Temporary as error:
+                trace.provider = None
+                watch.says(_record_failure_now)
+                return _no_answer(provider, error)
+            self._metrics.first_byte.labels(provider.name).observe(_now_s() - started_s)
+            head = _effective_head(response.head, first_chunk)
+            verdict = attempts.judge(head.status, head.headers)
+            watch.says(_lesson(verdict, head, request))
         result = await self._judge(provider, response, first_chunk)
         if isinstance(result, FailedAttempt):
             trace.provider = None
         return result
+
+    @contextmanager
+    def _watched(self, provider: Provider) -> Iterator[_Watch]:
+        """Tell the breaker how a call ends, on every way out: a trial call is never kept."""
+        watch = _Watch()
+        self._update_breaker(provider, _record_start_now)
+        try:
+            yield watch
+        finally:
+            self._update_breaker(provider, watch.lesson)
 
     async def _judge(
         self, provider: Provider, response: ProviderResponse, first_chunk: bytes
@@ -150,10 +172,6 @@ class ProviderChain:
         """Decide from the status whether this is an answer. Reads and closes an error."""
         head = _effective_head(response.head, first_chunk)
         verdict = attempts.judge(head.status, head.headers)
-        if verdict is Verdict.RETRY:
-            self._update_breaker(provider, _record_failure_now)
-        else:
-            self._update_breaker(provider, breakers.record_answer)
         if verdict is Verdict.SERVED:
             self._metrics.record_accepted_key(provider.setting)
             return OpenedResponse(provider=provider, response=response, first_chunk=first_chunk)
@@ -196,7 +214,7 @@ class ProviderChain:
         final_head = replace(head, headers={**head.headers, "x-should-retry": "false"})
         return replace(failure, error=replace(failure.error, head=final_head))
 
-    def _update_breaker(self, provider: Provider, change: Callable[[Breaker], Breaker]) -> None:
+    def _update_breaker(self, provider: Provider, change: Lesson) -> None:
         before = self._breakers[provider.name]
         after = self._breakers[provider.name] = change(before)
         if after.state is not before.state:
@@ -206,6 +224,19 @@ class ProviderChain:
 
 def _now_s() -> float:
     return asyncio.get_running_loop().time()
+
+
+def _lesson(verdict: Verdict, head: Head, request: ProviderRequest) -> Lesson:
+    """What an answer teaches. An error that one client can cause at will is no outage."""
+    if verdict is not Verdict.RETRY:
+        return breakers.record_answer
+    if head.status == 429 and request.counts_tokens:
+        return breakers.record_nothing  # it has a rate limit of its own
+    return _record_failure_now
+
+
+def _record_start_now(breaker: Breaker) -> Breaker:
+    return breakers.record_start(breaker, _now_s())
 
 
 def _record_failure_now(breaker: Breaker) -> Breaker:

@@ -85,12 +85,20 @@ def error_response_for(error: errors.SpawnError) -> ErrorResponse:
 
 
 def headers_for_provider(request: Request) -> dict[str, str]:
-    """The client's headers that we forward to a provider."""
+    """The client's headers that we forward to a provider.
+
+    Raises errors.InvalidInput for a value that no HTTP client of ours could send.
+    """
     forwarded = {
         name: value
         for name, value in request.headers.items()
         if name in _FORWARDED_UP or name.startswith(_FORWARDED_UP_PREFIXES)
     }
+    for name, value in forwarded.items():
+        if not (value.isascii() and value.isprintable()):
+            raise errors.InvalidInput(
+                f"the header {name} may hold printable ASCII characters only", field=name
+            )
     # A compressor would hold events back, and we could not read the usage in them.
     return {**forwarded, "accept-encoding": "identity"}
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 import zipfile
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,8 @@ from orchestrator.contract.bundles import PACKED_MAX_BYTES
 from orchestrator.domain import errors
 from orchestrator.domain.ids import Sha256
 
+TOMORROW = datetime.now(UTC) + timedelta(days=1)
+YESTERDAY = datetime.now(UTC) - timedelta(days=1)
 MANIFEST = json.dumps({"kind": "static", "title": "Hello"}).encode()
 SOUND = {"spawn.json": MANIFEST, "index.html": b"<h1>hello</h1>"}
 
@@ -62,20 +66,22 @@ def test_the_same_bytes_are_kept_once_and_nothing_lies_beside_them(
 
 def test_what_was_discarded_or_never_kept_is_not_found(bundles: FolderBundles) -> None:
     digest = bundles.put(b"one")
-    bundles.discard(digest)
-    bundles.discard(digest)
+    assert bundles.discard(digest, TOMORROW)
+    assert not bundles.discard(digest, TOMORROW)
     for missing in (digest, Sha256("0" * 64)):
         with pytest.raises(errors.NotFound):
             bundles.get(missing)
         with pytest.raises(errors.NotFound):
             bundles.size(missing)
+        with pytest.raises(errors.NotFound):
+            bundles.touch(missing)
 
 
 def test_a_dangling_name_is_replaced_and_not_followed(
     bundles: FolderBundles, tmp_path: Path
 ) -> None:
     digest = bundles.put(b"one")
-    bundles.discard(digest)
+    bundles.discard(digest, TOMORROW)
     place = tmp_path / "bundles" / digest[:2] / f"{digest[2:]}.tar.gz"
     place.symlink_to(tmp_path / "elsewhere")
     bundles.put(b"one")
@@ -88,6 +94,44 @@ def test_a_place_that_cannot_be_written_to_is_a_temporary_trouble(tmp_path: Path
     with pytest.raises(errors.Temporary) as caught:
         FolderBundles(tmp_path / "bundles").put(b"one")
     assert caught.value.code == "disk_full"
+
+
+def test_what_is_wanted_again_is_not_stale(bundles: FolderBundles, tmp_path: Path) -> None:
+    kept, touched, stale = (bundles.put(data) for data in (b"one", b"two", b"three"))
+    for path in tmp_path.rglob("*.tar.gz"):
+        os.utime(path, (0, 0))
+    assert set(bundles.stale(YESTERDAY)) == {kept, touched, stale}
+    bundles.put(b"one")
+    bundles.touch(touched)
+    assert bundles.stale(YESTERDAY) == [stale]
+    assert [bundles.discard(digest, YESTERDAY) for digest in (kept, touched, stale)] == [
+        False,
+        False,
+        True,
+    ]
+    assert (bundles.get(kept), bundles.get(touched)) == (b"one", b"two")
+
+
+def test_what_a_dead_process_left_is_cleared_up_and_nothing_is_lost(
+    bundles: FolderBundles, tmp_path: Path
+) -> None:
+    digest = bundles.put(b"one")
+    place = tmp_path / "bundles" / digest[:2] / f"{digest[2:]}.tar.gz"
+    place.rename(place.with_name(f"{digest[2:]}.aside"))
+    draft = place.with_name("tmphalf")
+    draft.write_bytes(b"o")
+    os.utime(draft, (0, 0))
+    assert bundles.stale(YESTERDAY) == []
+    assert bundles.get(digest) == b"one"
+    assert [path.name for path in place.parent.iterdir()] == [place.name]
+
+
+def test_a_folder_that_fails_is_a_temporary_trouble(tmp_path: Path) -> None:
+    (tmp_path / "bundles").write_text("a file where the folder should be")
+    bundles = FolderBundles(tmp_path / "bundles")
+    for call in (bundles.get, bundles.size, bundles.touch):
+        with pytest.raises(errors.Temporary):
+            call(Sha256("0" * 64))
 
 
 # Sound archives

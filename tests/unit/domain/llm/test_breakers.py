@@ -35,10 +35,10 @@ def test_an_open_breaker_lets_no_call_through_for_a_while() -> None:
 
 
 def test_one_trial_call_at_a_time_tells_whether_the_provider_is_back() -> None:
-    trial = breakers.record_start(open_breaker())
+    trial = breakers.record_start(open_breaker(), 45)
     assert trial.state is BreakerState.HALF_OPEN
     assert breakers.ready_at_s(trial, 50) > 50
-    assert breakers.record_answer(trial) == Breaker()
+    assert breakers.record_answer(trial).state is BreakerState.CLOSED
     reopened = breakers.record_failure(trial, 60)
     assert (reopened.state, breakers.ready_at_s(reopened, 60)) == (
         BreakerState.OPEN,
@@ -46,11 +46,22 @@ def test_one_trial_call_at_a_time_tells_whether_the_provider_is_back() -> None:
     )
 
 
-def test_after_a_cancelled_trial_call_another_may_be_sent_at_once() -> None:
-    trial = breakers.record_start(open_breaker())
-    cancelled = breakers.record_cancel(trial)
+def test_after_a_trial_call_that_told_nothing_another_may_be_sent_at_once() -> None:
+    trial = breakers.record_start(open_breaker(), 45)
+    cancelled = breakers.record_nothing(trial)
     assert breakers.ready_at_s(cancelled, 50) == 50
-    assert breakers.record_cancel(Breaker()) == Breaker()
+    assert breakers.record_nothing(Breaker()) == Breaker()
+
+
+def test_a_trial_call_that_never_ends_blocks_its_provider_for_a_limited_time() -> None:
+    trial = breakers.record_start(open_breaker(), 45)
+    ends_s = 45 + breakers.TRIAL_S
+    assert breakers.ready_at_s(trial, ends_s - 1) > ends_s - 1
+    assert breakers.ready_at_s(trial, ends_s) == ends_s
+    second = breakers.record_start(trial, ends_s)
+    assert second.state is BreakerState.HALF_OPEN
+    assert breakers.ready_at_s(second, ends_s) > ends_s
+    assert breakers.record_answer(second).state is BreakerState.CLOSED
 
 
 def test_late_answers_to_earlier_calls_change_no_open_breaker() -> None:

@@ -23,7 +23,7 @@ from tests.unit.services.world import World
 
 __all__ = ["session"]
 
-Post = Callable[[bytes], tuple[int, Any]]
+Post = Callable[..., tuple[int, Any]]
 
 REPORT: dict[str, Any] = {"seq": 1, "phase": "deploying", "progress": 90, "logs": []}
 ERROR = {"code": "app_not_ready", "message": "no answer", "permanent": False}
@@ -40,9 +40,9 @@ def post(world: World, session: Session, tmp_path: Path) -> Iterator[Post]:
     gateway = Gateway(context)
     with TestClient(app.build(context, gateway)) as client:
 
-        def post(body: bytes) -> tuple[int, Any]:
+        def post(body: bytes, session_id: str = session.id) -> tuple[int, Any]:
             response = client.post(
-                f"/sessions/{session.id}/progress", content=body, headers=headers
+                f"/sessions/{session_id}/progress", content=body, headers=headers
             )
             return response.status_code, response.json()
 
@@ -104,3 +104,12 @@ def test_a_report_beyond_its_bounds_is_422_and_names_the_field(
     status, problem = post(body)
     assert (status, problem["code"], problem["field"]) == (422, "invalid_input", field)
     assert world.session(session).report is None
+
+
+@pytest.mark.parametrize("session_id", ["x" * 60_000, "ses_short", "sbx_" + "a" * 26])
+def test_what_is_no_id_of_a_session_is_404_and_leaves_no_row(
+    world: World, post: Post, session_id: str
+) -> None:
+    status, problem = post(encoded(), session_id)
+    assert (status, problem["code"]) == (404, "session_unknown")
+    assert world.store.audit.list() == []

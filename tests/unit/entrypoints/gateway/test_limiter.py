@@ -91,3 +91,30 @@ def test_a_wait_has_an_end() -> None:
         return crowd.metrics.registry.get_sample_value("spawn_llm_queue_length")
 
     assert asyncio.run(scenario()) == 0
+
+
+def test_a_user_holds_at_most_all_slots_but_one() -> None:
+    async def scenario() -> tuple[list[str], list[str]]:
+        crowd = Crowd(3)
+        tasks = [await crowd.arrive(name) for name in ("a1", "a2", "a3", "a4", "b1")]
+        before = list(crowd.served)
+        for _ in tasks:
+            crowd.release.release()
+        await asyncio.gather(*tasks)
+        return before, crowd.served
+
+    before, served = asyncio.run(scenario())
+    assert before == ["a1", "a2", "b1"]
+    assert served == ["a1", "a2", "b1", "a3", "a4"]
+
+
+def test_a_single_slot_is_for_everybody() -> None:
+    async def scenario() -> list[str]:
+        crowd = Crowd(1)
+        tasks = [await crowd.arrive(name) for name in ("a1", "a2")]
+        for _ in tasks:
+            crowd.release.release()
+        await asyncio.gather(*tasks)
+        return crowd.served
+
+    assert asyncio.run(scenario()) == ["a1", "a2"]

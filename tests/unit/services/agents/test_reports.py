@@ -181,6 +181,24 @@ def test_a_token_of_a_deleted_session_is_refused(world: World) -> None:
     assert len(world.store.audit.list()) == 1
 
 
+def test_a_sandbox_that_repeats_what_is_refused_fills_no_log(
+    world: World, session: Session
+) -> None:
+    deps, token, other = world.deps, world.token(session), world.create_session()
+
+    def ask(times: int) -> None:
+        for _ in range(times):
+            with pytest.raises(errors.Forbidden):
+                access.authorize(deps, token, other.id)
+
+    ask(50)
+    assert len(world.store.audit.list()) == 1
+    world.clock.advance(60)
+    ask(2)
+    newest, oldest = world.store.audit.list()
+    assert newest.detail == f"{oldest.detail}, and 49 more since the last entry"
+
+
 def test_an_invalid_token_is_refused_and_not_audited(world: World, session: Session) -> None:
     sandbox_token = world.deps.tokens.for_sandbox(world.sandbox_of(session).id)
     for token in ("", "nonsense", world.token(session) + "0", sandbox_token):
@@ -253,16 +271,38 @@ def test_progress_within_a_phase_nudges_no_worker(world: World, session: Session
     assert world.queue.nudged == []
 
 
-def test_a_repeated_report_is_refused_but_its_lines_are_kept(
+def test_a_repeated_report_is_refused_and_its_lines_are_not_kept_twice(
     world: World, session: Session
 ) -> None:
-    reports.record_report(world.deps, session, world.sandbox_of(session).id, make_report(), [])
+    sender = world.sandbox_of(session).id
+    reports.record_report(world.deps, session, sender, make_report(), ["a line"])
     current = world.session(session)
-    assert not reports.record_report(
-        world.deps, current, world.sandbox_of(session).id, make_report(), ["a line"]
-    )
+    assert not reports.record_report(world.deps, current, sender, make_report(), ["a line"])
     assert world.session(session) == current
     assert len(world.store.logs.tail(session.id, 9)) == 1
+
+
+def test_the_lines_of_a_late_report_are_not_kept(world: World, session: Session) -> None:
+    authorized, sender = world.session(session), world.sandbox_of(session).id
+    fail(world, session)
+    assert not reports.record_report(world.deps, authorized, sender, make_report(9), ["a line"])
+    assert world.store.logs.tail(session.id, 9) == []
+
+
+def test_a_session_sends_only_so_many_reports_a_second(world: World, session: Session) -> None:
+    deps, sender = world.deps, world.sandbox_of(session).id
+
+    def send(seq: int) -> bool:
+        return reports.record_report(deps, world.session(session), sender, make_report(seq), ["x"])
+
+    for seq in range(1, 61):
+        assert send(seq)
+    with pytest.raises(errors.LimitReached) as caught:
+        send(61)
+    assert caught.value.code == "too_many_reports"
+    assert len(world.store.logs.tail(session.id, 99)) == 60
+    world.clock.advance(caught.value.retry_after_s)
+    assert send(61)
 
 
 def test_a_report_that_loses_a_race_is_still_written(world: World, session: Session) -> None:

@@ -108,7 +108,7 @@ def test_an_app_that_does_not_answer_at_its_url_is_probed_again_soon(world: Worl
     assert world.state(session) is SessionState.READY
 
 
-def test_a_generated_app_is_ready_at_its_newest_version(world: World) -> None:
+def test_a_generated_app_is_ready_at_the_version_that_its_agent_kept(world: World) -> None:
     world.add_host()
     session = world.create_session(prompt="a tide calendar for Brest", template=None)
     assert session.bundle is None
@@ -117,8 +117,8 @@ def test_a_generated_app_is_ready_at_its_newest_version(world: World) -> None:
     world.report(session, Phase.GENERATING)
     world.converge(session)
     assert world.state(session) is SessionState.GENERATING
-    for text in ("one", "two"):
-        world.upload_bundle(session, bundle_of(text))
+    world.upload_bundle(session, bundle_of("a draft"), healthy=False)
+    world.upload_bundle(session, bundle_of("it works"))
     world.report(session, Phase.READY)
     world.converge(session)
     ready = world.session(session)

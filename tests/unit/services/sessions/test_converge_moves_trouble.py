@@ -8,9 +8,11 @@ import pytest
 
 from orchestrator.domain import errors
 from orchestrator.domain.people.tokens import SessionGrant
+from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.sessions.session import Failure, Phase, Report, SessionState
 from orchestrator.services.agents import access, reports
 from orchestrator.services.pool import hosts
+from orchestrator.services.sessions import relocation
 from tests.fakes.engine import EngineThatIsDown, EngineThatRefuses
 from tests.unit.services.moves import Move
 from tests.unit.services.world import OPERATOR, RaceToWrite, World
@@ -200,3 +202,22 @@ def test_a_move_survives_lost_races(world: World, move: Move) -> None:
     world.store = RaceToWrite(sound)
     assert move.converge() == ("Switch", "Switch", "Wait")
     assert len(world.sandboxes()) == 2
+
+
+def test_a_move_ended_by_a_worker_that_missed_the_switch_stops_nothing(
+    world: World, move: Move
+) -> None:
+    move.drain()
+    move.converge()
+    move.arrive()
+    missed, successor = move.now, move.other
+    world.publish()
+    assert "Switch" in move.converge()
+    with pytest.raises(errors.StaleWrite):
+        relocation.end_move(world.deps, missed, successor, "it was late", world.clock.now())
+    sandbox = world.sandbox_of(move.session)
+    assert (sandbox.id, sandbox.state, sandbox.slug) == (
+        successor.id,
+        SandboxState.CLAIMED,
+        move.session.slug,
+    )

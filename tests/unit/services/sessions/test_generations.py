@@ -99,7 +99,8 @@ def test_after_an_hour_the_model_is_asked_again(world: World, first: Session) ->
 
 def test_a_deleted_bundle_is_not_reused(world: World, first: Session) -> None:
     assert first.bundle is not None
-    world.bundles.discard(first.bundle)
+    world.clock.advance(1)
+    assert world.bundles.discard(first.bundle, world.clock.now())
     assert not create(world).reused
 
 
