@@ -24,7 +24,7 @@ from orchestrator.domain.pool.host_fields import default_slots
 from orchestrator.entrypoints import leader_engines
 from orchestrator.entrypoints.lease import Lease
 from orchestrator.loops import passes
-from orchestrator.loops.host_passes import HostPasses, Reconciler
+from orchestrator.loops.host_passes import CrashPauses, HostPasses, Reconciler
 from orchestrator.loops.loop import LoopSpec
 from orchestrator.loops.loop_supervisor import LoopSupervisor
 from orchestrator.services.deps import Deps
@@ -62,11 +62,13 @@ def main() -> None:
 def lead(deps: Deps, settings: Settings, fleet: SshFleet, lease: Lease) -> None:
     """Run the loops until the process must stop, a loop dies, or the lease is lost."""
     pushes = PushProcesses()
+    pauses = CrashPauses()
     hosts = HostPasses(
         deps,
         fleet,
         pushes,
         on_change=lambda all_hosts: inventory.write(settings.places.inventory, all_hosts),
+        pauses=pauses,
     )
     loops = LoopSupervisor(
         [
@@ -74,7 +76,7 @@ def lead(deps: Deps, settings: Settings, fleet: SshFleet, lease: Lease) -> None:
                 deps,
                 NginxProxy(bootstrap.nginx_settings(settings)),
                 hosts,
-                Reconciler(deps, fleet),
+                Reconciler(deps, fleet, pauses=pauses),
                 warn=functools.partial(_write_warnings, settings),
             ),
             LoopSpec(name="gauges", every_s=2.0, run=lambda: _post_gauges(deps, fleet)),
@@ -89,7 +91,6 @@ def lead(deps: Deps, settings: Settings, fleet: SshFleet, lease: Lease) -> None:
 
 
 def _post_gauges(deps: Deps, fleet: SshFleet) -> str:
-    fleet.raise_failure()  # raises if a bug ended a link: that takes this process down
     deps.board.post(fleet.gauges())
     return ""
 

@@ -20,6 +20,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from orchestrator.domain import errors
 from orchestrator.ports import CommandOutcome
 
 _COMMAND_TIMEOUT_S = 15
@@ -74,6 +75,31 @@ def allowlist_rules(bridge: str, addresses: Sequence[str]) -> tuple[str, ...]:
         *(f"-A {chain} -s {ipaddress.ip_network(address)} -j RETURN" for address in addresses),
         f"-A {chain} -j DROP",
     )
+
+
+def proxy_addresses(configured: Sequence[str], our_address: str) -> Sequence[str]:
+    """The addresses that may reach a remote host's published ports.
+
+    `configured`: SPAWN_PROXY_ADDRESSES; else it is our own address, as the host sees it. Raises
+    errors.HostUnfit (ipv4_only, our_address_unknown).
+    """
+    if configured:
+        return configured
+    try:
+        return [str(ipaddress.IPv4Address(our_address))]
+    except ValueError as error:
+        advice = (
+            "apps are published over IPv4 only: add the host by its IPv4 address, or set"
+            " SPAWN_PROXY_ADDRESSES to the IPv4 address from which this machine reaches it"
+        )
+        if our_address:
+            raise errors.HostUnfit(
+                f"we reach it over IPv6, from {our_address}, but {advice}", code="ipv4_only"
+            ) from error
+        raise errors.HostUnfit(
+            f"it doesn't say from which address we connect, and {advice}",
+            code="our_address_unknown",
+        ) from error
 
 
 def install(bridge: str, run: Runner, allowlist: Sequence[str] | None = None) -> list[str]:

@@ -138,6 +138,10 @@ class Link:
         with carrier.hold():
             return await ssh.run(carrier.connection, root_argv, timeout_s=timeout_s)
 
+    def fail(self, reason: str) -> None:
+        """Count the host as unreachable: a bug has ended `run_forever`."""
+        self._mark_down(errors.LinkDown(reason, code="link_crashed"))
+
     # --- connecting -------------------------------------------------------------------------------
 
     async def _connect(self) -> Carrier:
