@@ -18,7 +18,7 @@ from orchestrator.adapters.hosts.fleet import SshFleet
 from orchestrator.adapters.hosts.push_processes import PushProcesses
 from orchestrator.adapters.proxy.nginx import NginxProxy
 from orchestrator.config import Settings
-from orchestrator.domain import ids
+from orchestrator.domain import errors, ids
 from orchestrator.domain.pool.host import Drain, Host, HostState
 from orchestrator.domain.pool.host_fields import default_slots
 from orchestrator.entrypoints import leader_engines
@@ -50,7 +50,11 @@ def main() -> None:
     if not lease.acquire():
         return
     try:
-        _update_local_host(deps, settings)
+        try:
+            _update_local_host(deps, settings)
+        except errors.Conflict as error:
+            # Another host has its publish address. That is no reason to lead no host at all.
+            log.error("local_host_refused", code=error.code, error=str(error))
         with fleet:
             lead(deps, settings, fleet, lease)
     finally:

@@ -102,7 +102,7 @@ def parse_info(answer: object) -> EngineFacts:
 def odd(what: str) -> errors.EngineUnavailable:
     """The error for an answer that no Docker engine gives."""
     return errors.EngineUnavailable(
-        f"Docker answers oddly: {what}. Does something else than Docker listen on its socket there?",
+        f"Docker answers oddly: {what}. Does something else listen on its socket there?",
         code="docker_answers_oddly",
     )
 

@@ -29,7 +29,9 @@ _QUOTE_MAX = 80  # characters of a greeting that an error quotes
 _MARKER = b"@@spawnai@@"
 # A login shell may print a greeting before it runs our command. $0, the marker, on a line of its
 # own separates the two, on both streams.
-_MARKED = f'printf "\\n%s\\n" {_MARKER.decode()}; printf "\\n%s\\n" {_MARKER.decode()} >&2; exec "$@"'
+_MARKED = (
+    f'printf "\\n%s\\n" {_MARKER.decode()}; printf "\\n%s\\n" {_MARKER.decode()} >&2; exec "$@"'
+)
 
 
 @dataclass(frozen=True, kw_only=True)

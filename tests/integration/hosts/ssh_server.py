@@ -1,4 +1,4 @@
-"""A real SSH server in this process. Its user's shell is bash with a start-up file of our choice."""
+"""A real SSH server in this process. Its user's shell is bash with a start-up file."""
 
 from __future__ import annotations
 

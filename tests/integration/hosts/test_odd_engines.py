@@ -71,7 +71,8 @@ def two_hosts(folder: Path, odd: OddEngine) -> Iterator[tuple[str, str]]:
             fleet.set_hosts([odd_host, good_host])
             _await(settled, changed)
             odd_link, good_link = fleet.link_state(odd_host), fleet.link_state(good_host)
-            assert odd_link is not None and good_link is not None
+            assert odd_link is not None
+            assert good_link is not None
             yield odd_link.reason, good_link.reason
 
 
@@ -89,7 +90,9 @@ def test_an_odd_event_harms_its_host_alone(tmp_path: Path, event: object) -> Non
         assert other == ""
 
 
-@pytest.mark.parametrize("line", [b"hello\n", b"\xff\xfe\n", b"[" * 100_000 + b"\n", b"x" * 300_000])
+@pytest.mark.parametrize(
+    "line", [b"hello\n", b"\xff\xfe\n", b"[" * 100_000 + b"\n", b"x" * 300_000]
+)
 def test_a_line_that_is_no_json_object_harms_its_host_alone(tmp_path: Path, line: bytes) -> None:
     with two_hosts(tmp_path, OddEngine(list=b"[]", events=line)) as (reason, other):
         assert "Docker answers oddly" in reason
