@@ -27,8 +27,8 @@ COMMAND_TIMEOUT_S = 30.0  # the default for one remote command
 _OUTPUT_MAX_BYTES = 1024**2  # of each stream of one command: every answer that we ask for is short
 _QUOTE_MAX = 80  # characters of a greeting that an error quotes
 _MARKER = b"@@spawnai@@"
-# A login shell may print a greeting before it runs our command. $0, the marker, on a line of its
-# own separates the two, on both streams.
+# A login shell may print a greeting before it runs our command. The marker, on a line of its own,
+# separates the two on both streams.
 _MARKED = (
     f'printf "\\n%s\\n" {_MARKER.decode()}; printf "\\n%s\\n" {_MARKER.decode()} >&2; exec "$@"'
 )
