@@ -382,3 +382,11 @@ generations = Table(
     Column("summary", FreeText, nullable=False),
     Column("created_at", UtcTime, nullable=False, index=True),
 )
+
+# Whose database this is. `upgrade.migrate` writes the one row, and refuses any other installation.
+installation = Table(
+    "installation",
+    metadata,
+    Column("only", sa.Integer, primary_key=True, autoincrement=False),  # always 1
+    Column("id", sa.Text, nullable=False),  # the file `instance` of its state folder
+)
