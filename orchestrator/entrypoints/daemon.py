@@ -9,10 +9,10 @@ import functools
 import os
 import signal
 import threading
-from collections.abc import Sequence
 from dataclasses import replace
 
 from orchestrator import bootstrap, config, observability
+from orchestrator.adapters.files.state_folder import StateFolder
 from orchestrator.adapters.hosts import inventory
 from orchestrator.adapters.hosts.fleet import SshFleet
 from orchestrator.adapters.hosts.push_processes import PushProcesses
@@ -81,7 +81,7 @@ def lead(deps: Deps, settings: Settings, fleet: SshFleet, lease: Lease) -> None:
                 NginxProxy(bootstrap.nginx_settings(settings)),
                 hosts,
                 Reconciler(deps, fleet, pauses=pauses),
-                warn=functools.partial(_write_warnings, settings),
+                warn=StateFolder(settings.places.state_dir).write_warnings,
             ),
             LoopSpec(name="gauges", every_s=2.0, run=lambda: _post_gauges(deps, fleet)),
         ],
@@ -97,14 +97,6 @@ def lead(deps: Deps, settings: Settings, fleet: SshFleet, lease: Lease) -> None:
 def _post_gauges(deps: Deps, fleet: SshFleet) -> str:
     deps.board.post(fleet.gauges())
     return ""
-
-
-def _write_warnings(settings: Settings, warnings: Sequence[str]) -> None:
-    """Write the warnings to the file that the banner of `spawnctl up` reads. The file also tells
-    the supervisor that the fences were checked."""
-    draft = settings.places.state_dir / "warnings.new"
-    draft.write_text("".join(f"{warning}\n" for warning in warnings), "utf-8")
-    draft.replace(settings.places.state_dir / "warnings")
 
 
 def _update_local_host(deps: Deps, settings: Settings) -> None:

@@ -164,14 +164,22 @@ class HostPasses:
         waiting = [host for host in after if self._can_be_admitted(host)]
         self._admissions.run(waiting, self._admit, timeout_s=0)
         if self._published != after:
-            self._on_change(after)
-            self._published = after
+            self._publish(after)
         changes = (
             f"{new.name}: {old.state} -> {new.state} {new.reason}".rstrip()
             for old, new in zip(before, after, strict=True)
             if old.state is not new.state
         )
         return "; ".join(changes)
+
+    def _publish(self, hosts: Sequence[Host]) -> None:
+        """Hand on the hosts. On a full disk the next pass tries again: the links come first."""
+        try:
+            self._on_change(hosts)
+        except errors.StorageUnavailable as error:
+            log.warning("inventory_not_written", code=error.code, error=str(error))
+        else:
+            self._published = hosts
 
     def refresh(self) -> str:
         """Measure the hosts that are UP, each every few seconds."""
@@ -204,7 +212,10 @@ class HostPasses:
 
         self._fences.run(self._reachable_hosts(), prepare, timeout_s=_FENCES_TIMEOUT_S)
         warnings = [f"{name}: {warning}" for name in sorted(by_host) for warning in by_host[name]]
-        warn(warnings)
+        try:
+            warn(warnings)
+        except errors.StorageUnavailable as error:
+            log.warning("warnings_not_written", code=error.code, error=str(error))
         return "; ".join(warnings)
 
     def _reachable_hosts(self) -> Sequence[Host]:

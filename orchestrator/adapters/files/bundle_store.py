@@ -27,37 +27,38 @@ class FolderBundles:
     def put(self, data: bytes) -> Sha256:
         digest = digest_of(data)
         path = self._path(digest)
-        if path.exists():
-            return digest
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _write_whole(path, data)
-        except OSError as error:
-            raise errors.Temporary(
-                f"the bundle can't be kept: {error.strerror}", code="disk_full"
-            ) from error
+        with errors.storage("keep the bundle"):
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _write_whole(path, data)
         return digest
 
     def get(self, digest: Sha256) -> bytes:
-        try:
+        with _reading():
             return self._path(digest).read_bytes()
-        except FileNotFoundError as missing:
-            raise errors.NotFound("there is no such bundle any more") from missing
 
     def size(self, digest: Sha256) -> int:
-        try:
+        with _reading():
             return self._path(digest).stat().st_size
-        except FileNotFoundError as missing:
-            raise errors.NotFound("there is no such bundle any more") from missing
 
     def discard(self, digest: Sha256) -> None:
-        self._path(digest).unlink(missing_ok=True)
+        with errors.storage("delete a bundle"):
+            self._path(digest).unlink(missing_ok=True)
 
     def inspect(self, data: bytes) -> Manifest:
         return inspect(data)
 
     def _path(self, digest: Sha256) -> Path:
         return self._folder / digest[:2] / f"{digest[2:]}.tar.gz"
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    with errors.storage("read the bundle"):
+        try:
+            yield
+        except FileNotFoundError as missing:
+            raise errors.NotFound("there is no such bundle any more") from missing
 
 
 def _write_whole(path: Path, data: bytes) -> None:

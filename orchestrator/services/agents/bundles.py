@@ -13,6 +13,7 @@ from orchestrator.domain import errors
 from orchestrator.domain.ids import SandboxId, Sha256
 from orchestrator.domain.sessions.bundles import BundleRecord
 from orchestrator.domain.sessions.session import IN_PROGRESS, Session
+from orchestrator.services import storage
 from orchestrator.services.agents import access, assignments
 from orchestrator.services.deps import Deps
 from orchestrator.services.sessions import versions
@@ -37,7 +38,8 @@ def keep_bundle(
     `claimed` is the SHA-256 that the agent computed. A version that isn't `healthy` is kept for
     its owner to download; no attempt and no recovery starts it. Raises errors.TooLarge,
     errors.InvalidInput (bundle_refused), errors.Conflict if the bytes don't match `claimed`,
-    errors.Forbidden (not_generating) if no app is being written or started.
+    errors.Forbidden (not_generating) if no app is being written or started,
+    errors.StorageFull (storage_low).
     """
     if len(data) > PACKED_MAX_BYTES:
         raise errors.TooLarge(
@@ -48,6 +50,7 @@ def keep_bundle(
     manifest = deps.bundles.inspect(data)
     if session.state not in IN_PROGRESS:
         raise errors.Forbidden("nothing is being made in this session", code="not_generating")
+    storage.check_room(deps)
     digest = deps.bundles.put(data)
     existing = versions.list_versions(deps, session)
     change = session.turns.started if session.is_changing else 0

@@ -11,6 +11,7 @@ from orchestrator.domain import errors
 from orchestrator.domain.people.access import Principal
 from orchestrator.domain.sessions.changes import WAITING_MAX, Change
 from orchestrator.domain.sessions.session import Session, SessionState, Wanted
+from orchestrator.services import storage
 from orchestrator.services.deps import Deps
 from orchestrator.services.nudges import nudge
 from orchestrator.services.sessions import prompts, requests, versions
@@ -71,6 +72,7 @@ def _request_change(
             _check_same(earlier, wanted)
             return AddedChange(change=earlier, session=session)
         _check_accepts_changes(session)
+        storage.check_room(deps)
         if wanted.restores is not None:
             _check_restorable(deps, session, wanted.restores)
         try:

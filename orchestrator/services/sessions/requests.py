@@ -16,6 +16,7 @@ from orchestrator.domain.ids import SessionId, Sha256
 from orchestrator.domain.people.access import LIMITS, TTL_MIN_S, Principal, Role
 from orchestrator.domain.pool.host import Wish
 from orchestrator.domain.sessions.session import HistoryEntry, Session, SessionState, Wanted
+from orchestrator.services import storage
 from orchestrator.services.deps import Deps
 from orchestrator.services.nudges import nudge
 from orchestrator.services.sessions import generations, prompts, templates
@@ -48,8 +49,9 @@ def create(deps: Deps, principal: Principal, request: Request) -> Session:
 
     Raises errors.InvalidInput (prompt_empty, prompt_too_large, prompt_not_text, template_unknown,
     ttl_out_of_range, placement_unknown, generation_unavailable), errors.LimitReached,
-    errors.Conflict (idempotency_conflict).
+    errors.Conflict (idempotency_conflict), errors.StorageFull (storage_low).
     """
+    storage.check_room(deps)
     is_required = request.template is None
     prompt = prompts.check_text(
         request.prompt,
