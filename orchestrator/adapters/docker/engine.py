@@ -70,7 +70,7 @@ class DockerEngine:
         filters = {"label": [f"{flags.INSTANCE_LABEL}={self._limits.instance}"]}
         with self._connected("list containers") as api:
             items = api.containers(all=True, filters=filters)
-        return answers.parse_containers(items)
+        return list(answers.parse_containers(items))
 
     def image_present(self, image: str) -> bool:
         with self._connected(f"look for image {image}") as api:

@@ -127,7 +127,7 @@ def test_a_container_whose_label_is_no_id_of_ours_is_left_alone(tmp_path: Path) 
     labels = {**LABELS, "ai.spawn.sandbox": "../../images/x"}
     items = [{"Id": "c1", "Labels": labels, "State": "running", "Status": "Up"}]
     with odd_api(tmp_path, OddEngine(list=json.dumps(items).encode())) as engine:
-        assert engine.containers() == ()
+        assert engine.containers() == []
 
 
 @contextlib.contextmanager
