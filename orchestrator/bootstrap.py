@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import random
 from decimal import Decimal
-from typing import Any
-
-import redis
-from redis.backoff import ExponentialBackoff
-from redis.retry import Retry
 
 from orchestrator import config, ports
 from orchestrator.adapters import sql_store
@@ -18,9 +13,11 @@ from orchestrator.adapters.files.catalog import FolderCatalog
 from orchestrator.adapters.files.state_folder import StateFolder
 from orchestrator.adapters.proxy.http_probe import HttpProbe
 from orchestrator.adapters.proxy.nginx import NginxSettings
+from orchestrator.adapters.redis import connection as redis_connection
 from orchestrator.adapters.redis.events import RedisEvents
 from orchestrator.adapters.redis.links import RedisLinkBoard
 from orchestrator.adapters.redis.rq_queue import RqNudgeQueue
+from orchestrator.adapters.redis.sender import BackgroundSender
 from orchestrator.adapters.system_clock import SystemClock
 from orchestrator.config import Settings
 from orchestrator.domain import errors
@@ -32,7 +29,6 @@ from orchestrator.domain.sessions.bundles import StorageLimits
 from orchestrator.domain.sessions.planner import Deadlines
 from orchestrator.services.deps import Deps, Policy
 
-_REDIS_TIMEOUT_S = 2.0
 _PRICES = config.PROJECT_ROOT / "orchestrator" / "prices.toml"
 
 
@@ -46,20 +42,13 @@ class NoEngines:
         """Nothing to close."""
 
 
-def connect_redis(settings: Settings, **options: Any) -> redis.Redis:
-    """A client with a pool of connections. It connects at its first use."""
-    return redis.Redis.from_url(
-        settings.places.effective_redis_url,
-        socket_connect_timeout=_REDIS_TIMEOUT_S,
-        retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), 2),
-        **options,
-    )
-
-
 def build(settings: Settings, engines: ports.Engines) -> Deps:
     """The Deps of one process."""
     state = StateFolder(settings.places.state_dir)
-    connection = connect_redis(settings, socket_timeout=_REDIS_TIMEOUT_S)
+    installation = state.instance()
+    redis_url = settings.places.effective_redis_url
+    connection = redis_connection.connect(redis_url, socket_timeout=redis_connection.TIMEOUT_S)
+    sender = BackgroundSender()
     return Deps(
         store=sql_store.open_store(
             settings.places.effective_database_url,
@@ -67,20 +56,21 @@ def build(settings: Settings, engines: ports.Engines) -> Deps:
             log_lines=settings.sessions.log_lines,
         ),
         engines=engines,
-        queue=RqNudgeQueue(connection),
-        events=RedisEvents(connection),
+        queue=RqNudgeQueue(connection, sender, installation),
+        events=RedisEvents(connection, sender, installation),
         probe=HttpProbe(
             f"{settings.addresses.probe_address}:{settings.addresses.http_port}",
             settings.addresses.apps_domain,
         ),
         bundles=FolderBundles(settings.places.state_dir / "bundles"),
         catalog=FolderCatalog(config.PROJECT_ROOT / "orchestrator" / "catalog"),
-        board=RedisLinkBoard(connection),
+        board=RedisLinkBoard(connection, installation),
         clock=SystemClock(),
         tokens=Tokens(state.secret()),
         image=lambda: settings.pool.runtime_image or state.image(),
         spread=random.random,
-        policy=_policy(settings, state.instance()),
+        policy=_policy(settings, installation),
+        free_storage=state.free_bytes,
     )
 
 
@@ -95,6 +85,7 @@ def _policy(settings: Settings, instance: str) -> Policy:
         free_slots=settings.pool.free_slots,
         disk_floor_bytes=settings.pool.host_disk_floor_mb * 1024**2,
         memory_floor_bytes=settings.pool.host_memory_floor_mb * 1024**2,
+        storage_floor_bytes=settings.places.disk_floor_mb * 1024**2,
         agent_folder_of_hosts=agent_folder_of_hosts(instance),
         ttl_default_s=settings.sessions.ttl_default_s,
         bundle_retention_s=settings.sessions.bundle_retention_days * 86400,

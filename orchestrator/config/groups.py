@@ -38,6 +38,13 @@ class Places(Group):
         default="unix:///var/run/docker.sock", description="The local Docker engine."
     )
 
+    disk_floor_mb: int = Field(
+        default=512,
+        ge=0,
+        description="With less free space on the disk of the state folder, no new sessions, changes"
+        " and bundles are taken, MiB; enough to end and prune what there is.",
+    )
+
     @field_validator("database_url")
     @classmethod
     def _check_database_url(cls, value: str) -> str:

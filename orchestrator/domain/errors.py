@@ -5,6 +5,10 @@ Every error has a stable `code` for programs, and a message that tells people wh
 
 from __future__ import annotations
 
+import contextlib
+import errno
+from collections.abc import Iterator
+
 
 class SpawnError(Exception):
     """The base of every error that we raise on purpose.
@@ -111,6 +115,18 @@ class NoCapacity(Temporary):
     code = "no_capacity"
 
 
+class StorageUnavailable(Temporary):
+    """A file or folder of ours can't be read or written. The message names it and the reason."""
+
+    code = "storage_unavailable"
+
+
+class StorageFull(StorageUnavailable):
+    """The disk of the control plane is full, or nearly: then `code` is `storage_low`."""
+
+    code = "storage_full"
+
+
 class EngineUnavailable(Temporary):
     """The host's Docker engine does not answer."""
 
@@ -161,3 +177,18 @@ class QueueUnavailable(Temporary):
     """Redis does not answer. Nothing is lost: the nudge loop repeats the nudge."""
 
     code = "queue_unavailable"
+
+
+@contextlib.contextmanager
+def storage(action: str) -> Iterator[None]:
+    """Turn the system's errors about files in this block into StorageUnavailable or StorageFull.
+
+    `action` completes the message "can't ...". Every adapter of files uses this at its border.
+    """
+    try:
+        yield
+    except OSError as error:
+        is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        kind = StorageFull if is_full else StorageUnavailable
+        place = f" ({error.filename})" if error.filename else ""
+        raise kind(f"can't {action}: {error.strerror or error}{place}", retry_after_s=10) from error

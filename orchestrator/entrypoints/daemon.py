@@ -9,22 +9,22 @@ import functools
 import os
 import signal
 import threading
-from collections.abc import Sequence
 from dataclasses import replace
 
 from orchestrator import bootstrap, config, observability
+from orchestrator.adapters.files.state_folder import StateFolder
 from orchestrator.adapters.hosts import inventory
 from orchestrator.adapters.hosts.fleet import SshFleet
 from orchestrator.adapters.hosts.push_processes import PushProcesses
 from orchestrator.adapters.proxy.nginx import NginxProxy
 from orchestrator.config import Settings
-from orchestrator.domain import ids
+from orchestrator.domain import errors, ids
 from orchestrator.domain.pool.host import Drain, Host, HostState
 from orchestrator.domain.pool.host_fields import default_slots
 from orchestrator.entrypoints import leader_engines
 from orchestrator.entrypoints.lease import Lease
 from orchestrator.loops import passes
-from orchestrator.loops.host_passes import HostPasses, Reconciler
+from orchestrator.loops.host_passes import CrashPauses, HostPasses, Reconciler
 from orchestrator.loops.loop import LoopSpec
 from orchestrator.loops.loop_supervisor import LoopSupervisor
 from orchestrator.services.deps import Deps
@@ -50,7 +50,11 @@ def main() -> None:
     if not lease.acquire():
         return
     try:
-        _update_local_host(deps, settings)
+        try:
+            _update_local_host(deps, settings)
+        except errors.Conflict as error:
+            # Another host has its publish address. That is no reason to lead no host at all.
+            log.error("local_host_refused", code=error.code, error=str(error))
         with fleet:
             lead(deps, settings, fleet, lease)
     finally:
@@ -62,11 +66,13 @@ def main() -> None:
 def lead(deps: Deps, settings: Settings, fleet: SshFleet, lease: Lease) -> None:
     """Run the loops until the process must stop, a loop dies, or the lease is lost."""
     pushes = PushProcesses()
+    pauses = CrashPauses()
     hosts = HostPasses(
         deps,
         fleet,
         pushes,
         on_change=lambda all_hosts: inventory.write(settings.places.inventory, all_hosts),
+        pauses=pauses,
     )
     loops = LoopSupervisor(
         [
@@ -74,8 +80,8 @@ def lead(deps: Deps, settings: Settings, fleet: SshFleet, lease: Lease) -> None:
                 deps,
                 NginxProxy(bootstrap.nginx_settings(settings)),
                 hosts,
-                Reconciler(deps, fleet),
-                warn=functools.partial(_write_warnings, settings),
+                Reconciler(deps, fleet, pauses=pauses),
+                warn=StateFolder(settings.places.state_dir).write_warnings,
             ),
             LoopSpec(name="gauges", every_s=2.0, run=lambda: _post_gauges(deps, fleet)),
         ],
@@ -89,17 +95,8 @@ def lead(deps: Deps, settings: Settings, fleet: SshFleet, lease: Lease) -> None:
 
 
 def _post_gauges(deps: Deps, fleet: SshFleet) -> str:
-    fleet.raise_failure()  # raises if a bug ended a link: that takes this process down
     deps.board.post(fleet.gauges())
     return ""
-
-
-def _write_warnings(settings: Settings, warnings: Sequence[str]) -> None:
-    """Write the warnings to the file that the banner of `spawnctl up` reads. The file also tells
-    the supervisor that the fences were checked."""
-    draft = settings.places.state_dir / "warnings.new"
-    draft.write_text("".join(f"{warning}\n" for warning in warnings), "utf-8")
-    draft.replace(settings.places.state_dir / "warnings")
 
 
 def _update_local_host(deps: Deps, settings: Settings) -> None:

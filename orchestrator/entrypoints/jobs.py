@@ -8,6 +8,8 @@ import time
 from orchestrator import bootstrap, config, observability
 from orchestrator.adapters.docker import sockets
 from orchestrator.adapters.docker.engine import DockerEngines
+from orchestrator.adapters.files.state_folder import StateFolder
+from orchestrator.adapters.redis import connection as redis_connection
 from orchestrator.adapters.redis import rq_queue
 from orchestrator.config import Settings
 from orchestrator.domain.ids import SessionId
@@ -38,7 +40,10 @@ def main() -> None:
     observability.configure(settings.processes.log_level, "worker")
     # The pool only watches its workers. They open their own connections after the fork.
     rq_queue.run_workers(
-        bootstrap.connect_redis(settings), settings.processes.workers, at_start=_deps
+        redis_connection.connect(settings.places.effective_redis_url),
+        settings.processes.workers,
+        StateFolder(settings.places.state_dir).instance(),
+        at_start=_deps,
     )
 
 

@@ -10,7 +10,7 @@ import functools
 from collections.abc import Sequence
 
 from orchestrator import bootstrap
-from orchestrator.adapters.docker import sockets
+from orchestrator.adapters.docker import egress, sockets
 from orchestrator.adapters.docker.egress import Runner
 from orchestrator.adapters.docker.engine import DockerEngines
 from orchestrator.adapters.hosts.fleet import FleetSettings, SshFleet
@@ -39,8 +39,7 @@ def make_engines(settings: Settings, fleet: SshFleet) -> DockerEngines:
     def allowlist_of(host: Host) -> Sequence[str] | None:
         if not host.is_remote:
             return None  # its ports are published on loopback: other machines can't reach them
-        own_address = fleet.our_address(host)
-        return settings.pool.proxies or ([own_address] if own_address else [])
+        return egress.proxy_addresses(settings.pool.proxies, fleet.our_address(host))
 
     return DockerEngines(
         bootstrap.sandbox_limits(settings),

@@ -36,13 +36,17 @@ class Lease:
         """Wait until no other daemon holds the lease, and take it. False if `stop` is set first."""
         waiting = False
         while not self._stop.is_set():
-            if self._hold():
-                log.info("lease_acquired", holder=self._holder)
-                return True
-            if self._release_dead():
-                continue
+            reason = "another daemon leads"
+            try:
+                if self._hold():
+                    log.info("lease_acquired", holder=self._holder)
+                    return True
+                if self._release_dead():
+                    continue
+            except errors.StorageUnavailable as error:
+                reason = str(error)
             if not waiting:
-                log.info("lease_awaited", reason="another daemon leads")
+                log.info("lease_awaited", reason=reason)
                 waiting = True
             self._stop.wait(_RETRY_S)
         return False
@@ -53,6 +57,8 @@ class Lease:
         while not self._stop.wait(_RENEW_S) and not stop_early():
             try:
                 held = self._hold()
+            except errors.StorageUnavailable:
+                held = True  # the database's disk is full: nobody else can take the lease either
             except errors.Temporary:
                 missed += 1
                 held = missed * _RENEW_S < _LEASE_S

@@ -23,12 +23,15 @@ def main() -> int:
     try:
         state.prepare()
         state.secret()
-        connection.ensure_key(settings.places.ssh_key, f"spawnai-{state.instance()}")
+        with errors.storage("make our SSH key"):
+            connection.ensure_key(settings.places.ssh_key, f"spawnai-{state.instance()}")
         state.operator_key(keys.make_secret())
-        settings.places.redis_socket.parent.mkdir(exist_ok=True)
-        (settings.places.state_dir / "warnings").unlink(missing_ok=True)  # from an earlier start
-        upgrade.migrate(settings.places.effective_database_url)
-        nginx.write_base(bootstrap.nginx_settings(settings))
+        with errors.storage("prepare the state folder"):
+            settings.places.redis_socket.parent.mkdir(exist_ok=True)
+            (settings.places.state_dir / "warnings").unlink(missing_ok=True)  # of an earlier start
+        upgrade.migrate(settings.places.effective_database_url, state.instance())
+        with errors.storage("write the proxy's files"):
+            nginx.write_base(bootstrap.nginx_settings(settings))
     except errors.SpawnError as error:
         print(f"{error.code}: {error}", file=sys.stderr)
         return 1

@@ -172,11 +172,17 @@ class Supervisor:
             _signal_group(process.pid, signal.SIGKILL)
             was_steady = now - supervised.started_at > _STEADY_S
             supervised.deaths = 1 if was_steady else supervised.deaths + 1
-            supervised.restart_at = now + _BACKOFF_S[min(supervised.deaths, len(_BACKOFF_S)) - 1]
+            supervised.restart_at = now + _backoff_s(supervised.deaths)
             supervised.process = None
             self._print(f"{supervised.child.name} ended with {process.returncode}; restarting it")
         if supervised.process is None and now >= supervised.restart_at:
-            self._spawn(supervised)
+            try:
+                self._spawn(supervised)
+            except (OSError, subprocess.SubprocessError) as error:
+                # No process or no memory left, or the program is being replaced: try again.
+                supervised.deaths += 1
+                supervised.restart_at = now + _backoff_s(supervised.deaths)
+                self._print(f"{supervised.child.name} could not be started: {error}")
 
     def _wait_s(self) -> float:
         """Seconds until the next restart is due, or a tick if none is."""
@@ -207,20 +213,45 @@ class Supervisor:
     def _rotate_logs(self) -> None:
         """Move the contents of a large log to one older file. Truncating is safe because every
         process opens its log for appending."""
-        for path in (
-            *self._logs.glob("*.log"),
-            *self._settings.places.state_dir.glob("nginx/*.log"),
-        ):
-            if path.stat().st_size > _LOG_MAX_BYTES:
-                shutil.copyfile(path, path.with_suffix(".log.1"))
-                os.truncate(path, 0)
+        for folder in (self._logs, self._settings.places.state_dir / "nginx"):
+            for path in folder.glob("*.log"):
+                try:
+                    rotate_log(path, _LOG_MAX_BYTES)
+                except OSError as error:  # housekeeping never ends the supervision
+                    self._print(f"{path.name} could not be rotated: {error}")
 
     def _open_log(self, name: str) -> IO[bytes]:
-        return (self._logs / f"{name}.log").open("ab")
+        """The log of a child. On a disk so full that it can't be created, the lines are lost."""
+        try:
+            return (self._logs / f"{name}.log").open("ab")
+        except OSError:
+            return Path(os.devnull).open("ab")
 
     def _print(self, text: str) -> None:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        print(f"{stamp} {text}", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # our log may lie on a full disk
+            print(f"{stamp} {text}", file=sys.stderr, flush=True)
+
+
+def rotate_log(path: Path, size_max_bytes: int) -> None:
+    """Move the contents of a log that is larger than that to one older file.
+
+    The older file goes first, because it frees room. If there is still none for the copy, the
+    contents are lost: emptying the log matters more. Raises OSError.
+    """
+    if path.stat().st_size <= size_max_bytes:
+        return
+    older = path.with_suffix(".log.1")
+    older.unlink(missing_ok=True)
+    try:
+        shutil.copyfile(path, older)
+    except OSError:
+        older.unlink(missing_ok=True)
+    os.truncate(path, 0)
+
+
+def _backoff_s(deaths: int) -> float:
+    return _BACKOFF_S[min(deaths, len(_BACKOFF_S)) - 1]
 
 
 @contextlib.contextmanager
@@ -257,7 +288,7 @@ def _signal_group(pid: int, number: signal.Signals) -> None:
 def _tail(path: Path, lines: int = 15) -> str:
     try:
         text: Sequence[str] = path.read_text(errors="replace").splitlines()
-    except FileNotFoundError:
+    except OSError:
         return "(no log)"
     return "\n".join(text[-lines:])
 

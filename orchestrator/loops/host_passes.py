@@ -6,7 +6,9 @@ kind at a time. So a slow host delays no other host.
 
 from __future__ import annotations
 
+import functools
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -26,21 +28,54 @@ _REFRESH_S = 10.0
 _REFRESHES_PER_S = 20  # over all hosts: the larger the pool, the less often each host is measured
 _ROUND = 10  # passes within which every host is compared at least once
 _FENCES_TIMEOUT_S = 20.0
+_CRASH_PAUSE_FIRST_S = 5.0
+_CRASH_PAUSE_MAX_S = 300.0
 _TIMEOUT_S = 2.0  # how long a pass waits for its hosts; slower work goes on in the background
 
 log = structlog.get_logger()
 
 
 @dataclass(kw_only=True)
+class CrashPauses:
+    """The hosts that are left alone for a while, because our work on them crashed.
+
+    All passes of a daemon share one. So a host on which one kind of work crashes is not admitted
+    again meanwhile, and keeps its reason.
+    """
+
+    monotonic: Callable[[], float] = time.monotonic
+    _crashes: dict[HostId, int] = field(default_factory=dict)  # in a row
+    _until: dict[HostId, float] = field(default_factory=dict)
+
+    def begin(self, host_id: HostId) -> float:
+        """Count a crash. Returns for how many seconds the host is left alone now."""
+        now = self.monotonic()
+        is_in_a_row = now - self._until.get(host_id, now) < _CRASH_PAUSE_MAX_S
+        crashes = self._crashes.get(host_id, 0) + 1 if is_in_a_row else 1
+        pause_s = min(_CRASH_PAUSE_MAX_S, _CRASH_PAUSE_FIRST_S * 2.0 ** min(crashes - 1, 10))
+        self._crashes[host_id], self._until[host_id] = crashes, now + pause_s
+        return pause_s
+
+    def is_paused(self, host_id: HostId) -> bool:
+        return self._until.get(host_id, 0.0) > self.monotonic()
+
+
+@dataclass(kw_only=True)
 class HostTasks:
-    """Runs one kind of work on many hosts, in threads. Skips a host that is still busy."""
+    """Runs one kind of work on many hosts, in threads. Skips a host that is still busy.
+
+    A host is responsible for what it answers: whatever its work raises, no other host and no pass
+    is affected.
+    """
 
     threads: Executor = field(
         default_factory=lambda: ThreadPoolExecutor(_THREADS, thread_name_prefix="hosts")
     )
+    pauses: CrashPauses = field(default_factory=CrashPauses)
+    # Takes a host whose work crashed out of placement, with the reason.
+    suspect: Callable[[Host, str], None] = lambda _host, _reason: None
     _busy: set[HostId] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _bug: BaseException | None = None  # raised by a task that no pass waited for
 
     def run(
         self, hosts: Sequence[Host], work: Callable[[Host], str], timeout_s: float = _TIMEOUT_S
@@ -48,11 +83,10 @@ class HostTasks:
         """Run `work` on all hosts, and return the summaries that arrived within `timeout_s`.
 
         A Temporary error of a host is logged and dropped: the links pass finds out whether that
-        host answers at all. A bug is raised by this pass or by the next one.
+        host answers at all. Any other error makes the host SUSPECT and pauses all work on it.
         """
-        if self._bug is not None:
-            raise self._bug
-        started = [(host, self._start(host, work)) for host in hosts]
+        awake = [host for host in hosts if not self.pauses.is_paused(host.id)]
+        started = [(host, self._start(host, work)) for host in awake]
         running = {future: host for host, future in started if future is not None}
         finished, _ = wait(running, timeout=timeout_s)
         summaries = [(running[future].name, future.result()) for future in finished]
@@ -70,13 +104,21 @@ class HostTasks:
             return work(host)
         except (errors.Temporary, errors.NotFound) as error:
             log.warning("host_task_failed", host=host.name, code=error.code, error=str(error))
-            return ""
-        except BaseException as error:
-            self._bug = error
-            raise
+        except Exception as error:  # a loop that must survive: other hosts depend on it
+            pause_s = self.pauses.begin(host.id)
+            log.exception("host_task_crashed", host=host.name, retry_in_s=pause_s)
+            self._suspect(host, f"our work on it failed: {type(error).__name__}: {error!s:.150}")
         finally:
             with self._lock:
                 self._busy.discard(host.id)
+        return ""
+
+    def _suspect(self, host: Host, reason: str) -> None:
+        try:
+            self.suspect(host, reason)
+        except (errors.Temporary, errors.NotFound) as error:
+            # The store is away, or the host has left. After the pause its work is tried again.
+            log.warning("host_suspect_failed", host=host.name, error=str(error))
 
 
 class HostPasses:
@@ -89,17 +131,27 @@ class HostPasses:
         images: ports.ImagePushes,
         on_change: Callable[[Sequence[Host]], None] = lambda _hosts: None,
         threads: Executor | None = None,
+        pauses: CrashPauses | None = None,
     ) -> None:
-        """`on_change` gets all hosts whenever one of them has changed: it writes the inventory."""
+        """`on_change` gets all hosts whenever one of them has changed: it writes the inventory.
+
+        `pauses` is shared with the Reconciler.
+        """
         self._deps = deps
         self._fleet = fleet
         self._images = images
         self._on_change = on_change
         workers = threads or ThreadPoolExecutor(_THREADS, thread_name_prefix="hosts")
-        self._admissions = HostTasks(threads=workers)
-        self._refreshes = HostTasks(threads=workers)
-        self._fences = HostTasks(threads=workers)
-        self._drains = HostTasks(threads=workers)
+        make_tasks = functools.partial(
+            HostTasks,
+            threads=workers,
+            pauses=pauses or CrashPauses(),
+            suspect=functools.partial(host_life.set_aside, deps),
+        )
+        self._admissions = make_tasks()
+        self._refreshes = make_tasks()
+        self._fences = make_tasks()
+        self._drains = make_tasks()
         self._refreshed_at: dict[HostId, datetime] = {}
         self._published: Sequence[Host] = ()  # the hosts that `on_change` got last
 
@@ -112,14 +164,22 @@ class HostPasses:
         waiting = [host for host in after if self._can_be_admitted(host)]
         self._admissions.run(waiting, self._admit, timeout_s=0)
         if self._published != after:
-            self._on_change(after)
-            self._published = after
+            self._publish(after)
         changes = (
             f"{new.name}: {old.state} -> {new.state} {new.reason}".rstrip()
             for old, new in zip(before, after, strict=True)
             if old.state is not new.state
         )
         return "; ".join(changes)
+
+    def _publish(self, hosts: Sequence[Host]) -> None:
+        """Hand on the hosts. On a full disk the next pass tries again: the links come first."""
+        try:
+            self._on_change(hosts)
+        except errors.StorageUnavailable as error:
+            log.warning("inventory_not_written", code=error.code, error=str(error))
+        else:
+            self._published = hosts
 
     def refresh(self) -> str:
         """Measure the hosts that are UP, each every few seconds."""
@@ -152,7 +212,10 @@ class HostPasses:
 
         self._fences.run(self._reachable_hosts(), prepare, timeout_s=_FENCES_TIMEOUT_S)
         warnings = [f"{name}: {warning}" for name in sorted(by_host) for warning in by_host[name]]
-        warn(warnings)
+        try:
+            warn(warnings)
+        except errors.StorageUnavailable as error:
+            log.warning("warnings_not_written", code=error.code, error=str(error))
         return "; ".join(warnings)
 
     def _reachable_hosts(self) -> Sequence[Host]:
@@ -202,12 +265,20 @@ class Reconciler:
     that no event told is found within _ROUND passes.
     """
 
-    def __init__(self, deps: Deps, fleet: ports.Fleet, threads: Executor | None = None) -> None:
+    def __init__(
+        self,
+        deps: Deps,
+        fleet: ports.Fleet,
+        threads: Executor | None = None,
+        pauses: CrashPauses | None = None,
+    ) -> None:
         self._deps = deps
         self._fleet = fleet
         self._listener_watch = presence.ListenerWatch(since=deps.clock.now())
         self._tasks = HostTasks(
-            threads=threads or ThreadPoolExecutor(_THREADS, thread_name_prefix="reconcile")
+            threads=threads or ThreadPoolExecutor(_THREADS, thread_name_prefix="reconcile"),
+            pauses=pauses or CrashPauses(),
+            suspect=functools.partial(host_life.set_aside, deps),
         )
         self._turn = 0
         self._due: set[HostId] = set()  # hosts that no comparison has begun on since they changed

@@ -20,7 +20,7 @@ from orchestrator.loops.loop import LoopSpec
 from orchestrator.services import nudges
 from orchestrator.services.deps import Deps
 from orchestrator.services.pool import reconcile, refill, routes
-from orchestrator.services.sessions import storage
+from orchestrator.services.sessions import quotas
 from orchestrator.services.sessions.due import RecentNudges, nudge_due_sessions
 from orchestrator.slim import structlog
 
@@ -169,7 +169,7 @@ def _prune(deps: Deps) -> str:
     """Delete what is past its retention. Bytes that no version names any more go by the sweep."""
     now = deps.clock.now()
     versions = deps.store.bundles.prune(now)
-    swept = storage.sweep_bundles(deps)
+    swept = quotas.sweep_bundles(deps)
     for digest in swept.missing:
         log.error("bundle_missing", sha256=digest)
     entries = deps.store.audit.prune(now - timedelta(seconds=deps.policy.audit_retention_s))

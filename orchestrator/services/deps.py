@@ -29,6 +29,7 @@ class Policy:
     free_slots: int = 2  # slots that the warm pool leaves free for sessions
     disk_floor_bytes: int = 1024**3  # a host with less free disk gets no new sandboxes
     memory_floor_bytes: int = 256 * 1024**2  # a host with less available memory gets none either
+    storage_floor_bytes: int = 0  # with less free disk, the control plane takes in nothing new
     agent_folder_of_hosts: str = "/run/spawnai"  # on hosts reached by SSH
     ttl_default_s: int = 24 * 3600
     bundle_retention_s: int = 7 * 24 * 3600
@@ -61,6 +62,7 @@ class Deps:
     image: Callable[[], str]  # returns the reference of today's runtime image
     spread: Callable[[], float]  # returns a uniform random number in [0, 1), for jitter
     policy: Policy
+    free_storage: Callable[[], int]  # returns the free bytes of the disk with our state folder
     # What this process remembers of its callers.
     refusals: Samples = field(default_factory=lambda: Samples(REFUSALS_PERIOD_S))
     report_rates: Rates = field(default_factory=lambda: Rates(REPORT_RATE))

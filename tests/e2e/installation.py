@@ -243,7 +243,8 @@ def installed(*options: str, ready: bool = True, **settings: str) -> Iterator[In
         "PYTHONPATH": str(ROOT),
         **settings,
     }
-    spawn = Installation(state_dir=folder / "s", http_port=http_port, env=env)
+    state_dir = Path(env["SPAWN_STATE_DIR"])
+    spawn = Installation(state_dir=state_dir, http_port=http_port, env=env)
     try:
         spawn.spawnctl("up", "--detach", *options)
         if ready:

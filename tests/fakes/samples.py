@@ -5,6 +5,7 @@ Every call returns a value with new ids and slugs.
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -28,6 +29,7 @@ from orchestrator.domain.sessions.session import (
 from orchestrator.ports import NewSandbox
 
 TTL_S = 24 * HOUR_S
+_numbers = itertools.count()
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 USER = ids.UserId("usr_" + "a" * 26)
 IMAGE = "spawnai/sandbox:test"
@@ -122,6 +124,12 @@ def full_session(**changes: Any) -> Session:
     return session(**{**fields, **changes})
 
 
+def _new_publish_address() -> str:
+    """A loopback address that no other sample has."""
+    number = next(_numbers)
+    return f"127.0.{number // 250 % 250}.{number % 250 + 1}"
+
+
 def host(**changes: Any) -> Host:
     """A host that is UP with four free slots."""
     host_id = changes.pop("id", None) or ids.new_host_id()
@@ -129,7 +137,7 @@ def host(**changes: Any) -> Host:
         "id": host_id,
         "name": f"host-{host_id[-8:]}",
         "docker_url": "unix:///var/run/docker.sock",
-        "publish_address": "127.0.0.1",
+        "publish_address": _new_publish_address(),
         "agent_folder": "/run/spawn/agent",
         "state": HostState.UP,
         "slots": 4,

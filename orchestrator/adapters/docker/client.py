@@ -12,8 +12,10 @@ import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from orchestrator.adapters.docker import answers
 from orchestrator.adapters.docker.sdk import docker
 from orchestrator.domain import errors
+from orchestrator.slim import structlog
 
 if TYPE_CHECKING:
     import requests  # a dependency of the SDK; only signatures name it
@@ -24,6 +26,8 @@ CHANGE_TIMEOUT_S = 30.0  # for create, start, remove: these take seconds on a bu
 _OLDEST_API = "1.41"  # Docker 20.10
 _KEPT_CONNECTIONS = 16
 _UPGRADE = {"Connection": "Upgrade", "Upgrade": "tcp"}
+
+log = structlog.get_logger()
 
 
 def connect(base_url: str) -> docker.APIClient:
@@ -84,6 +88,13 @@ def translate_errors(action: str, base_url: str) -> Iterator[None]:
         raise errors.EngineUnavailable(
             f"could not {action}: the Docker engine at {base_url} does not answer ({error})."
             " Check that it runs and that this user may use its socket."
+        ) from error
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        # The SDK and our calls read fields that every engine has; this answer lacks one.
+        log.exception("docker_answer_odd", action=action, engine=base_url)
+        problem = answers.odd(f"{type(error).__name__}: {str(error)[:100]}")
+        raise errors.EngineUnavailable(
+            f"could not {action}: {problem}", code=problem.code
         ) from error
 
 

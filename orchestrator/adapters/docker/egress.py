@@ -20,12 +20,15 @@ import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from orchestrator.domain import errors
 from orchestrator.ports import CommandOutcome
 
 _COMMAND_TIMEOUT_S = 15
 _COPIES_MAX = 10
 _RESTORE = 'printf "%s\\n" "$@" | iptables-restore -w 5 --noflush'
 _BRIDGED_TRAFFIC = "/proc/sys/net/bridge/bridge-nf-call-iptables"
+
+_DOCKER_USER, _FORWARD = "DOCKER-USER", "FORWARD"
 
 Runner = Callable[[Sequence[str]], CommandOutcome]
 
@@ -50,10 +53,13 @@ def rules(bridge: str) -> tuple[Rule, ...]:
     """Return all drop rules for a bridge.
 
     FORWARD is the fallback where Docker has made no DOCKER-USER chain: with its nftables backend,
-    or with IPv6 switched off. Sandboxes have no IPv6 address, so the two IPv6 rules are only a
-    second line of defence and not required.
+    or with IPv6 switched off. A DOCKER-USER to which FORWARD doesn't lead is no fence: somebody
+    restored saved rules, or reloaded a firewall.
+
+    Sandboxes have no IPv6 address, so the two IPv6 rules are only a second line of defence and not
+    required.
     """
-    forwarded = ("DOCKER-USER", "FORWARD")
+    forwarded = (_DOCKER_USER, _FORWARD)
     return (
         Rule(program="iptables", chains=forwarded, bridge=bridge, required=True),
         Rule(program="iptables", chains=("INPUT",), bridge=bridge, required=True),
@@ -74,6 +80,31 @@ def allowlist_rules(bridge: str, addresses: Sequence[str]) -> tuple[str, ...]:
         *(f"-A {chain} -s {ipaddress.ip_network(address)} -j RETURN" for address in addresses),
         f"-A {chain} -j DROP",
     )
+
+
+def proxy_addresses(configured: Sequence[str], our_address: str) -> Sequence[str]:
+    """The addresses that may reach a remote host's published ports.
+
+    `configured`: SPAWN_PROXY_ADDRESSES; else it is our own address, as the host sees it. Raises
+    errors.HostUnfit (ipv4_only, our_address_unknown).
+    """
+    if configured:
+        return configured
+    try:
+        return [str(ipaddress.IPv4Address(our_address))]
+    except ValueError as error:
+        advice = (
+            "apps are published over IPv4 only: add the host by its IPv4 address, or set"
+            " SPAWN_PROXY_ADDRESSES to the IPv4 address from which this machine reaches it"
+        )
+        if our_address:
+            raise errors.HostUnfit(
+                f"we reach it over IPv6, from {our_address}, but {advice}", code="ipv4_only"
+            ) from error
+        raise errors.HostUnfit(
+            f"it doesn't say from which address we connect, and {advice}",
+            code="our_address_unknown",
+        ) from error
 
 
 def install(bridge: str, run: Runner, allowlist: Sequence[str] | None = None) -> list[str]:
@@ -106,15 +137,17 @@ def withdraw(bridge: str, run: Runner) -> None:
     """Delete every copy of the rules. Ignore rules that don't exist or can't be deleted."""
     for rule in rules(bridge):
         for chain in rule.chains:
-            for _ in range(_COPIES_MAX):
-                if run(rule.command("-D", chain)).code != 0:
-                    break
-    for command in (
-        ("iptables", "-w", "5", "-D", "DOCKER-USER", *_jump_to_allowlist(bridge)),
-        ("iptables", "-w", "5", "-F", _allowlist_chain(bridge)),
-        ("iptables", "-w", "5", "-X", _allowlist_chain(bridge)),
-    ):
-        run(command)
+            _delete_copies(run, rule.command("-D", chain))
+    for chain in (_DOCKER_USER, _FORWARD):
+        _delete_copies(run, ("iptables", "-w", "5", "-D", chain, *_jump_to_allowlist(bridge)))
+    for action in ("-F", "-X"):
+        run(("iptables", "-w", "5", action, _allowlist_chain(bridge)))
+
+
+def _delete_copies(run: Runner, command: Sequence[str]) -> None:
+    for _ in range(_COPIES_MAX):
+        if run(command).code != 0:
+            return
 
 
 def run_locally(argv: Sequence[str]) -> CommandOutcome:
@@ -156,6 +189,8 @@ def _ensure_rule(rule: Rule, run: Runner) -> str | None:
     """Set the rule unless it is set. Return None, or why the first attempt to insert it failed."""
     failure = None
     for chain in rule.chains:
+        if chain == _DOCKER_USER and not _ensure_led_to(run, rule.program):
+            continue
         if run(rule.command("-C", chain)).code == 0:
             return None
         outcome = run(rule.command("-I", chain))
@@ -163,6 +198,12 @@ def _ensure_rule(rule: Rule, run: Runner) -> str | None:
             return None
         failure = failure or _describe_failure(outcome)
     return failure
+
+
+def _ensure_led_to(run: Runner, program: str) -> bool:
+    """Have FORWARD lead to DOCKER-USER, as Docker does. False if there is no such chain."""
+    jump = (_FORWARD, "-j", _DOCKER_USER)
+    return any(run((program, "-w", "5", action, *jump)).code == 0 for action in ("-C", "-I"))
 
 
 def _ensure_allowlist(bridge: str, run: Runner, addresses: Sequence[str]) -> str | None:
@@ -175,7 +216,8 @@ def _ensure_allowlist(bridge: str, run: Runner, addresses: Sequence[str]) -> str
         restored = run(("sh", "-c", _RESTORE, "sh", *lines))
         if restored.code != 0:
             return _describe_failure(restored)
-    jump = ("DOCKER-USER", *_jump_to_allowlist(bridge))
+    first = _DOCKER_USER if _ensure_led_to(run, "iptables") else _FORWARD
+    jump = (first, *_jump_to_allowlist(bridge))
     if run(("iptables", "-w", "5", "-C", *jump)).code == 0:
         return None
     inserted = run(("iptables", "-w", "5", "-I", *jump))

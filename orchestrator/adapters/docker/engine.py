@@ -7,15 +7,15 @@ start takes three calls (create, attach, start) on connections that stay open.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
+from orchestrator.adapters.docker import answers, egress, flags
 from orchestrator.adapters.docker import client as docker_client
-from orchestrator.adapters.docker import egress, flags
 from orchestrator.adapters.docker.flags import SandboxLimits
 from orchestrator.adapters.docker.sdk import docker
-from orchestrator.adapters.docker.watch import container_of
 from orchestrator.domain import errors
 from orchestrator.domain.ids import HostId, SandboxId
 from orchestrator.domain.pool.host import Host
@@ -70,7 +70,7 @@ class DockerEngine:
         filters = {"label": [f"{flags.INSTANCE_LABEL}={self._limits.instance}"]}
         with self._connected("list containers") as api:
             items = api.containers(all=True, filters=filters)
-        return [container_of(item) for item in items if flags.SANDBOX_LABEL in item["Labels"]]
+        return list(answers.parse_containers(items))
 
     def image_present(self, image: str) -> bool:
         with self._connected(f"look for image {image}") as api:
@@ -120,15 +120,7 @@ class DockerEngine:
     def describe(self) -> dict[str, Any]:
         with self._connected("describe the engine") as api:
             info = api.info()
-        return {
-            "version": info["ServerVersion"],
-            "storage_driver": info["Driver"],
-            "root": info["DockerRootDir"],
-            "cgroup_version": int(info.get("CgroupVersion") or 1),
-            "memory_bytes": info["MemTotal"],
-            "cpus": info["NCPU"],
-            "security_options": list(info.get("SecurityOptions") or ()),
-        }
+        return dataclasses.asdict(answers.parse_info(info))
 
     def close(self) -> None:
         with self._client_lock:

@@ -10,19 +10,21 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import httpx2
 
-from orchestrator.adapters.docker.flags import INSTANCE_LABEL, SANDBOX_LABEL
-from orchestrator.domain.ids import SandboxId
+from orchestrator.adapters.docker import answers
+from orchestrator.adapters.docker.flags import INSTANCE_LABEL
+from orchestrator.domain import errors
 from orchestrator.domain.pool.sandbox_diagnosis import Container
 
 _PING_INTERVAL_S = 5.0
 _PING_TIMEOUT_S = 5.0
 _RETRY_MAX_S = 1.0
+_ODD_RETRY_S = (5.0, 10.0)  # after an answer that we can't read: the next one will be like it
+_CHUNK_BYTES = 64 * 1024
 _ACTIONS = ("create", "start", "die", "destroy")
 
 
@@ -48,7 +50,7 @@ class DockerWatch:
         the reach changed, with False if only the containers did."""
         self.view = DockerView()
         self._socket_usable = asyncio.Event()
-        self._following: asyncio.Task[None] | None = None
+        self._following: asyncio.Task[bool] | None = None
         self._path = socket_path
         self._labels = [f"{INSTANCE_LABEL}={instance}"]
         self._changed = changed
@@ -75,10 +77,13 @@ class DockerWatch:
             if self._following.cancelled():
                 self._mark_down("its link is down")
             else:
-                self._following.result()
-                await asyncio.sleep(random.uniform(0.1, _RETRY_MAX_S))  # noqa: S311 - jitter
+                is_odd = self._following.result()
+                pause = _ODD_RETRY_S if is_odd else (0.1, _RETRY_MAX_S)
+                await asyncio.sleep(random.uniform(*pause))  # noqa: S311 - jitter
 
-    async def _connect_and_follow(self) -> None:
+    async def _connect_and_follow(self) -> bool:
+        """Follow the engine until that fails. Returns whether it failed by an odd answer."""
+        is_odd = False
         try:
             # A client of its own: after a change of engines, no old connection may be used.
             async with self._client() as client:
@@ -87,6 +92,10 @@ class DockerWatch:
         except* (httpx2.HTTPError, OSError, ValueError) as group:
             error = group.exceptions[0]
             self._mark_down(f"Docker does not answer ({str(error) or type(error).__name__})")
+        except* errors.EngineUnavailable as group:
+            is_odd = True
+            self._mark_down(str(group.exceptions[0]))
+        return is_odd
 
     def _client(self) -> httpx2.AsyncClient:
         return httpx2.AsyncClient(
@@ -106,41 +115,37 @@ class DockerWatch:
             await self._list(client)
             async with asyncio.TaskGroup() as tasks:
                 pinging = tasks.create_task(_ping(client))
-                async for line in response.aiter_lines():
-                    if line.strip():
-                        self._apply(json.loads(line))
+                async for line in _lines(response):
+                    self._apply(line)
                 pinging.cancel()
 
     async def _list(self, client: httpx2.AsyncClient) -> None:
         params = {"all": "1", "filters": json.dumps({"label": self._labels})}
-        response = await client.get("/containers/json", params=params)
-        response.raise_for_status()
-        items = [item for item in response.json() if SANDBOX_LABEL in item["Labels"]]
-        self._containers = {item["Id"]: container_of(item) for item in items}
+        async with client.stream("GET", "/containers/json", params=params) as response:
+            response.raise_for_status()
+            body = await _read_bounded(response)
+        containers = answers.parse_containers(answers.parse_json(body, "its list of containers"))
+        self._containers = {container.id: container for container in containers}
         if not self.view.up:
             self.view.since = time.time()
         self.view.containers = tuple(self._containers.values())
         self.view.up, self.view.reason, self.view.has_outcome = True, "", True
         self._changed(True)
 
-    def _apply(self, event: Mapping[str, Any]) -> None:
-        container_id, attributes = event["Actor"]["ID"], event["Actor"]["Attributes"]
-        sandbox_id = attributes.get(SANDBOX_LABEL)
-        if sandbox_id is None:
+    def _apply(self, line: bytes) -> None:
+        event = answers.parse_event(line)
+        if event is None:
             return
-        if event["Action"] == "destroy":
-            self._containers.pop(container_id, None)
+        if event.action == "destroy":
+            self._containers.pop(event.container.id, None)
         else:
-            running = event["Action"] == "start"
-            self._containers[container_id] = Container(
-                id=container_id,
-                sandbox_id=SandboxId(sandbox_id),
-                running=running,
-                exited=event["Action"] == "die",
-                exit_note="" if running else _exit_note(event["Action"], attributes),
-            )
+            self._containers[event.container.id] = event.container
         self.view.containers = tuple(self._containers.values())
         self._changed(False)
+
+    def fail(self, reason: str) -> None:
+        """Count the engine as not answering: a bug has ended `run_forever`."""
+        self._mark_down(reason)
 
     def _mark_down(self, reason: str) -> None:
         view = self.view
@@ -163,17 +168,26 @@ async def _ping(client: httpx2.AsyncClient) -> None:
         await asyncio.sleep(_PING_INTERVAL_S)
 
 
-def container_of(item: Mapping[str, Any]) -> Container:
-    """Convert one entry of Docker's list of containers."""
-    running = item["State"] == "running"
-    return Container(
-        id=item["Id"],
-        sandbox_id=SandboxId(item["Labels"][SANDBOX_LABEL]),
-        running=running,
-        exited=item["State"] in {"exited", "dead"},
-        exit_note="" if running else item["Status"],
-    )
+async def _read_bounded(response: httpx2.Response) -> bytes:
+    """The whole body. Raises errors.EngineUnavailable (docker_answers_oddly) if it is too long."""
+    body = bytearray()
+    async for chunk in response.aiter_bytes(_CHUNK_BYTES):
+        body += chunk
+        if len(body) > answers.LIST_MAX_BYTES:
+            raise answers.odd("its list of containers has no end")
+    return bytes(body)
 
 
-def _exit_note(action: str, attributes: Mapping[str, str]) -> str:
-    return f"exit code {attributes.get('exitCode', '?')}" if action == "die" else "created"
+async def _lines(response: httpx2.Response) -> AsyncIterator[bytes]:
+    """The lines of a stream, without empty ones.
+
+    Raises errors.EngineUnavailable (docker_answers_oddly) for one without end.
+    """
+    rest = b""
+    async for chunk in response.aiter_bytes():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            if line.strip():
+                yield line
+        if len(rest) > answers.EVENT_MAX_BYTES:
+            raise answers.odd("an event has no end")

@@ -39,7 +39,7 @@ class FolderBundles:
     def put(self, data: bytes) -> Sha256:
         digest = digest_of(data)
         path = self._path(digest)
-        with _translated():
+        with errors.storage("keep the bundle"):
             try:
                 self._freshen(path)
             except FileNotFoundError:
@@ -49,22 +49,22 @@ class FolderBundles:
         return digest
 
     def touch(self, digest: Sha256) -> None:
-        with _translated():
+        with _reading():
             self._freshen(self._path(digest))
 
     def get(self, digest: Sha256) -> bytes:
-        with _translated():
+        with _reading():
             return self._path(digest).read_bytes()
 
     def size(self, digest: Sha256) -> int:
-        with _translated():
+        with _reading():
             return self._path(digest).stat().st_size
 
     def stale(self, before: datetime) -> Sequence[Sha256]:
         """As the port says. Also clears up after a process that died while it wrote or
         discarded."""
         digests = []
-        with _translated():
+        with errors.storage("look through the bundles"):
             for path in sorted(self._folder.glob("??/*")):
                 if path.suffix == _ASIDE:
                     path.replace(path.with_suffix(_ENDING))
@@ -79,7 +79,7 @@ class FolderBundles:
     def discard(self, digest: Sha256, before: datetime) -> bool:
         path = self._path(digest)
         aside = path.with_name(digest[2:] + _ASIDE)
-        with _translated():
+        with errors.storage("delete a bundle"):
             try:
                 path.rename(aside)
             except FileNotFoundError:
@@ -106,6 +106,15 @@ def _is_older(path: Path, before: datetime) -> bool:
         return path.lstat().st_mtime < before.timestamp()
     except FileNotFoundError:
         return False  # somebody was faster
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    with errors.storage("read the bundle"):
+        try:
+            yield
+        except FileNotFoundError as missing:
+            raise errors.NotFound("there is no such bundle any more") from missing
 
 
 def _write_whole(path: Path, data: bytes) -> None:
@@ -159,18 +168,6 @@ def as_zip(data: bytes) -> bytes:
             if file is not None:
                 out.writestr(zipfile.ZipInfo(member.name), file.read(), zipfile.ZIP_DEFLATED)
     return buffer.getvalue()
-
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise errors.NotFound("there is no such bundle any more") from error
-    except OSError as error:
-        raise errors.Temporary(
-            f"the folder of the bundles can't be used: {error.strerror}", code="disk_full"
-        ) from error
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator.domain import errors
@@ -30,9 +31,10 @@ class StateFolder:
         nginx's workers need that: when we run as root, they run as another user. Raises
         errors.InvalidInput when a parent folder is closed to other users.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.folder.chmod(0o711)
-        closed = [parent for parent in self.folder.parents if not parent.stat().st_mode & 0o001]
+        with errors.storage("make the state folder"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.chmod(0o711)
+            closed = [parent for parent in self.folder.parents if not parent.stat().st_mode & 0o001]
         if os.geteuid() == 0 and closed:
             raise errors.InvalidInput(
                 f"{closed[-1]} is closed to other users, and the proxy's workers run as another"
@@ -58,26 +60,48 @@ class StateFolder:
 
     def image(self) -> str:
         """Return the reference of the runtime image that was built last; "" if there is none."""
-        try:
-            return (self.folder / _IMAGE).read_text().strip()
-        except FileNotFoundError:
-            return ""
+        with errors.storage("read which runtime image was built last"):
+            try:
+                return (self.folder / _IMAGE).read_text().strip()
+            except FileNotFoundError:
+                return ""
 
     def set_image(self, reference: str) -> None:
         """Use this runtime image from the next sandbox on."""
         draft = self.folder / f"{_IMAGE}.new"
-        draft.write_text(reference + "\n")
-        draft.replace(self.folder / _IMAGE)
+        with errors.storage("note the runtime image"):
+            draft.write_text(reference + "\n")
+            draft.replace(self.folder / _IMAGE)
+
+    def free_bytes(self) -> int:
+        """The bytes that its disk has free for our user."""
+        with errors.storage("measure the disk of the state folder"):
+            stat = os.statvfs(self.folder)
+        return stat.f_bavail * stat.f_frsize
+
+    def write_warnings(self, warnings: Sequence[str]) -> None:
+        """Write the file that the banner of `spawnctl up` reads. That it exists tells the
+        supervisor that the fences were checked."""
+        draft = self.folder / "warnings.new"
+        with errors.storage("write the warnings"):
+            draft.write_text("".join(f"{warning}\n" for warning in warnings), "utf-8")
+            draft.replace(self.folder / "warnings")
 
     def _read_or_create(self, name: str, value: str) -> str:
         path = self.folder / name
-        if not path.exists():
-            with tempfile.NamedTemporaryFile("w", dir=self.folder, delete=False) as draft:
+        with errors.storage(f"read or create the file {name}"):
+            if not path.exists():
+                self._create(path, value)
+            return path.read_text().strip()
+
+    def _create(self, path: Path, value: str) -> None:
+        """Create the file with its whole content, unless another process was faster."""
+        draft = tempfile.NamedTemporaryFile("w", dir=self.folder, delete=False)  # noqa: SIM115 - see finally
+        try:
+            with draft:
                 draft.write(value)
-            try:
-                os.link(draft.name, path)  # atomic, and fails if another process was faster
-            except FileExistsError:
-                pass
-            finally:
-                Path(draft.name).unlink()
-        return path.read_text().strip()
+            os.link(draft.name, path)  # atomic, and fails if the file exists
+        except FileExistsError:
+            pass
+        finally:
+            Path(draft.name).unlink()

@@ -32,6 +32,8 @@ _CONCURRENT_CONNECTS = 10
 _GRACE_S = 5.0  # after we begin to follow a host, no answer does not yet mean unreachable
 _COMMAND_TIMEOUT_S = 20.0
 _STOP_TIMEOUT_S = 5.0
+_STABLE_S = 60.0  # a link or watch that ran for this long starts again after the first pause
+_CRASH_PAUSE_MAX_S = 60.0
 
 _T = TypeVar("_T")
 
@@ -72,7 +74,6 @@ class SshFleet:
         self._gate = asyncio.Semaphore(_CONCURRENT_CONNECTS)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run_loop, name="fleet", daemon=True)
-        self._failure: BaseException | None = None
 
     def __enter__(self) -> SshFleet:
         self._thread.start()
@@ -137,11 +138,6 @@ class SshFleet:
         followed = self._followed.get(host.id)
         return followed.link.view.our_address if followed and followed.link else ""
 
-    def raise_failure(self) -> None:
-        """Raise the error that ended a link or a watch, if a bug has ended one."""
-        if self._failure is not None:
-            raise self._failure
-
     def gauges(self) -> Sequence[LinkGauges]:
         """Return the state of each link, for people and metrics."""
         return [
@@ -188,15 +184,32 @@ class SshFleet:
             link=self._make_link(host, url) if host.is_remote else None,
             followed_since=time.monotonic(),
         )
-        coroutines = [followed.watch.run_forever()]
+        runners: list[DockerWatch | Link] = [followed.watch]
         if followed.link is None:
             followed.watch.resume()
         else:
-            coroutines.append(followed.link.run_forever())
-        followed.tasks = tuple(self._loop.create_task(coroutine) for coroutine in coroutines)
-        for task in followed.tasks:
-            task.add_done_callback(self._on_task_end)
+            runners.append(followed.link)
+        followed.tasks = tuple(
+            self._loop.create_task(self._keep_running(host, runner)) for runner in runners
+        )
         self._followed[host.id] = followed
+
+    async def _keep_running(self, host: Host, runner: DockerWatch | Link) -> None:
+        """Run a link or a watch again and again, whatever error ends it.
+
+        What a host does to us, it does to itself alone: it counts as not answering, with the
+        reason, and we come back to it after a growing pause.
+        """
+        crashes = 0
+        while True:
+            started_at = time.monotonic()
+            try:
+                await runner.run_forever()
+            except Exception as error:  # a loop that must survive: other hosts depend on this one
+                log.exception("host_task_crashed", host=host.name, task=type(runner).__name__)
+                runner.fail(f"our {type(runner).__name__} crashed on it: {error!r:.120}")
+            crashes = 0 if time.monotonic() - started_at > _STABLE_S else crashes + 1
+            await asyncio.sleep(min(_CRASH_PAUSE_MAX_S, 2.0 ** min(crashes, 10)))
 
     def _make_link(self, host: Host, url: str) -> Link:
         target = LinkTarget(
@@ -232,16 +245,6 @@ class SshFleet:
         for task in streams:
             task.cancel()
         await asyncio.gather(*streams, return_exceptions=True)
-
-    def _on_task_end(self, task: asyncio.Task[None]) -> None:
-        """Keep the error of a link or watch that a bug ended, for `raise_failure`.
-
-        The daemon calls that, and so the bug takes the process down.
-        """
-        if not task.cancelled() and task.exception() is not None:
-            self._failure = task.exception()
-            log.error("link_crashed", error=repr(self._failure), exc_info=self._failure)
-            self.on_change()
 
     def _report_change(self, host_id: HostId) -> None:
         with self._changed_lock:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from orchestrator.domain import errors
@@ -26,7 +26,7 @@ class Entry:
 
 
 def write(path: Path, hosts: Sequence[Host]) -> None:
-    """Replace the whole file."""
+    """Replace the whole file. Raises errors.StorageUnavailable."""
     entries = [
         {
             "name": host.name,
@@ -38,10 +38,11 @@ def write(path: Path, hosts: Sequence[Host]) -> None:
         for host in hosts
     ]
     draft = path.with_suffix(".new")
-    draft.unlink(missing_ok=True)  # a writer that died may have left one with any mode
-    draft.touch(mode=0o600, exist_ok=False)
-    draft.write_text(json.dumps({"hosts": entries}, indent=2) + "\n", "utf-8")
-    draft.replace(path)
+    with errors.storage("write the inventory"):
+        draft.unlink(missing_ok=True)  # a writer that died may have left one with any mode
+        draft.touch(mode=0o600, exist_ok=False)
+        draft.write_text(json.dumps({"hosts": entries}, indent=2) + "\n", "utf-8")
+        draft.replace(path)
 
 
 def read(path: Path) -> Sequence[Entry]:
@@ -51,7 +52,10 @@ def read(path: Path) -> Sequence[Entry]:
     """
     try:
         content = json.loads(path.read_text("utf-8"))
-        return [Entry(**fields) for fields in content["hosts"]]
+        return [
+            Entry(**{field.name: data[field.name] for field in fields(Entry)})
+            for data in content["hosts"]
+        ]
     except FileNotFoundError as error:
         raise errors.NotFound(
             f"there is no inventory at {path}: the daemon writes it once it runs",

@@ -48,11 +48,7 @@ class PushProcesses:
             push = self._pushes.setdefault(host.id, _Push())
             due = push.process is None and push.not_before <= time.monotonic()
             if running < _CONCURRENT_MAX and due:
-                push.process = subprocess.Popen(
-                    [*self._argv, host.name], stdin=subprocess.DEVNULL, start_new_session=True
-                )
-                log.info("image_push_started", host=host.name)
-                running += 1
+                running += self._start(push, host)
 
     def stop(self) -> None:
         """End all running pushes. Docker drops an image that has not arrived completely."""
@@ -65,6 +61,18 @@ class PushProcesses:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+    def _start(self, push: _Push, host: Host) -> bool:
+        """Start a push. Returns False if the system has no process for it now."""
+        argv = [*self._argv, host.name]
+        try:
+            push.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True)
+        except OSError as error:
+            push.not_before = time.monotonic() + _RETRY_DELAYS_S[0]
+            log.warning("image_push_not_started", host=host.name, error=str(error))
+            return False
+        log.info("image_push_started", host=host.name)
+        return True
 
     @staticmethod
     def _poll(push: _Push) -> bool:

@@ -47,10 +47,11 @@ class NginxProxy:
         """Put this table in force, and return once no request can be routed by an earlier one.
 
         Do nothing if that is so already. Takes at most `reload_deadline_s`. Raises
-        errors.ProxyRejected (the last good table stays in force), errors.ProxyUnavailable.
+        errors.ProxyRejected (the last good table stays in force), errors.ProxyUnavailable,
+        errors.StorageUnavailable.
         """
         deadline = _Deadline(self._settings.reload_deadline_s)
-        with self._publish_lock(deadline):
+        with errors.storage("publish the routes"), self._publish_lock(deadline):
             master = nginx_workers.find_master(self._folder / "nginx.pid")
             generations = nginx_config.list_generations(self._folder)
             if generations == {table.digest} and self.published() == table.digest:

@@ -10,9 +10,10 @@ from collections.abc import Generator, Iterator, Sequence
 
 import redis
 
+from orchestrator.adapters.redis.connection import prefix_of
+from orchestrator.adapters.redis.sender import BackgroundSender
 from orchestrator.domain.ids import SandboxId, SessionId
 
-PREFIX = "spawn:"
 SESSION = "session:"
 INBOX = "inbox:"
 ROUTES = "routes"
@@ -21,10 +22,14 @@ _IDLE_TIMEOUT_S = 1.0
 
 
 class RedisEvents:
-    """Publishing never fails: a wake-up that can't be sent is lost."""
+    """Publishing never fails and never waits: a wake-up that can't be sent is lost."""
 
-    def __init__(self, connection: redis.Redis) -> None:
+    def __init__(
+        self, connection: redis.Redis, sender: BackgroundSender, installation: str
+    ) -> None:
         self._redis = connection
+        self._sender = sender
+        self._prefix = prefix_of(installation)
 
     def session_changed(self, session_id: SessionId) -> None:
         self._publish(SESSION + session_id)
@@ -45,11 +50,10 @@ class RedisEvents:
             yield self._messages(pubsub, topics)
 
     def _publish(self, topic: str) -> None:
-        with contextlib.suppress(redis.RedisError):
-            self._redis.publish(PREFIX + topic, "")
+        channel = self._prefix + topic
+        self._sender.send(f"event {topic}", lambda: self._redis.publish(channel, ""))
 
-    @staticmethod
-    def _messages(pubsub: redis.client.PubSub, topics: Sequence[str]) -> Iterator[str]:
+    def _messages(self, pubsub: redis.client.PubSub, topics: Sequence[str]) -> Iterator[str]:
         """Yield each topic that changed, and "" when idle or when Redis does not answer.
 
         After an error, reconnect and subscribe again.
@@ -58,7 +62,7 @@ class RedisEvents:
         while True:
             try:
                 if not subscribed:
-                    pubsub.subscribe(*[PREFIX + topic for topic in topics])
+                    pubsub.subscribe(*[self._prefix + topic for topic in topics])
                     subscribed = True
                 message = pubsub.get_message(timeout=_IDLE_TIMEOUT_S)
             except redis.RedisError:
@@ -69,4 +73,4 @@ class RedisEvents:
             if message is None:
                 yield ""
             elif message["type"] == "message":
-                yield message["channel"].decode().removeprefix(PREFIX)
+                yield message["channel"].decode().removeprefix(self._prefix)

@@ -6,6 +6,7 @@ If Redis loses all its data, some nudges are lost, and the daemon's nudge loop s
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,8 @@ from rq import SimpleWorker
 from rq.serializers import JSONSerializer
 from rq.worker_pool import WorkerPool
 
+from orchestrator.adapters.redis.connection import prefix_of
+from orchestrator.adapters.redis.sender import BackgroundSender
 from orchestrator.domain import errors
 from orchestrator.domain.ids import SessionId
 from orchestrator.domain.sessions.priority import Queue
@@ -23,16 +26,26 @@ from orchestrator.domain.sessions.priority import Queue
 JOB = "orchestrator.entrypoints.jobs.converge"
 _JOB_TIMEOUT_S = 120
 _NUDGE_TTL_S = 60  # by then the nudge loop has sent the nudge again
+# RQ waits for a job for 15 s less than this, and for an answer for 10 s longer than that. So a
+# worker whose connection was cut silently hears again after 15 s at most.
+_WORKER_TTL_S = 20
+_RECONNECT_MAX_S = 2.0
 _FAILURE_TTL_S = 3600  # by default RQ keeps a failed job for a year
 
 
 class RqNudgeQueue:
-    """The sender. It pools connections and is safe to use from several threads."""
+    """The sender. It pools connections and is safe to use from several threads.
 
-    def __init__(self, connection: redis.Redis) -> None:
+    A nudge is sent in the background: its caller never waits for Redis.
+    """
+
+    def __init__(
+        self, connection: redis.Redis, sender: BackgroundSender, installation: str
+    ) -> None:
+        self._sender = sender
         self._queues = {
             queue: RqQueue(
-                queue.value,
+                _queue_name(queue, installation),
                 connection=connection,
                 serializer=JSONSerializer,
                 default_timeout=_JOB_TIMEOUT_S,
@@ -41,17 +54,17 @@ class RqNudgeQueue:
         }
 
     def nudge(self, session_id: SessionId, queue: Queue) -> None:
-        try:
-            self._queues[queue].enqueue_call(
-                JOB,
-                args=(session_id,),
-                result_ttl=0,
-                ttl=_NUDGE_TTL_S,
-                failure_ttl=_FAILURE_TTL_S,
-                description=f"converge {session_id}",
-            )
-        except redis.RedisError as error:
-            raise errors.QueueUnavailable(f"Redis does not answer: {error}") from error
+        enqueue = functools.partial(
+            self._queues[queue].enqueue_call,
+            JOB,
+            args=(session_id,),
+            result_ttl=0,
+            ttl=_NUDGE_TTL_S,
+            failure_ttl=_FAILURE_TTL_S,
+            description=f"converge {session_id}",
+        )
+        if not self._sender.send(f"nudge {queue.value} {session_id}", enqueue):
+            raise errors.QueueUnavailable("Redis does not answer, and many nudges wait for it")
 
     def depth(self) -> dict[Queue, int]:
         try:
@@ -64,6 +77,10 @@ class NudgeWorker(SimpleWorker):
     """Runs jobs in its own process: no fork per job, and no scheduler process of RQ."""
 
     at_start: Callable[[], object]
+    max_connection_wait_time = _RECONNECT_MAX_S
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{**options, "worker_ttl": _WORKER_TTL_S})
 
     def work(self, *args: Any, **options: Any) -> bool:
         type(self).at_start()
@@ -71,7 +88,13 @@ class NudgeWorker(SimpleWorker):
         return super().work(*args, **options)
 
 
-def run_workers(connection: redis.Redis, count: int, at_start: Callable[[], object]) -> None:
+def _queue_name(queue: Queue, installation: str) -> str:
+    return prefix_of(installation) + queue.value
+
+
+def run_workers(
+    connection: redis.Redis, count: int, installation: str, at_start: Callable[[], object]
+) -> None:
     """Run `count` workers until SIGTERM, and replace a worker that dies within about a second.
 
     Each new worker calls `at_start` before its first job, to open what jobs need.
@@ -79,7 +102,7 @@ def run_workers(connection: redis.Redis, count: int, at_start: Callable[[], obje
     logging.getLogger("rq").setLevel(logging.WARNING)
     worker_class = type("NudgeWorker", (NudgeWorker,), {"at_start": staticmethod(at_start)})
     pool = WorkerPool(
-        [queue.value for queue in Queue],
+        [_queue_name(queue, installation) for queue in Queue],
         connection=connection,
         num_workers=count,
         worker_class=worker_class,

@@ -1,5 +1,8 @@
 """Convert rows to domain values and back. The other modules of this package call it.
 
+Keys of a JSON column that a newer release has written are ignored, and those that an older one has
+not written have their defaults. So both releases may run while one replaces the other.
+
 They select the columns listed here, in this order. `session_of` and `sandbox_of` read a row by
 position, which is faster than by name: `session_of` runs at every poll of a status.
 """
@@ -13,7 +16,7 @@ from typing import Any
 
 from orchestrator.adapters.sql_store import schema
 from orchestrator.domain.people.access import ApiKey, Role
-from orchestrator.domain.pool.host import Drain, Host, HostState, StartCurve, Wish
+from orchestrator.domain.pool.host import STARTS_AT_ONCE, Drain, Host, HostState, StartCurve, Wish
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.domain.sessions.bundles import BundleRecord
 from orchestrator.domain.sessions.change_turns import Turns
@@ -125,7 +128,7 @@ def session_of(row: Sequence[Any]) -> Session:
         updated_at=row[19],
         history=_history_of(row[20]),
         revision=row[21],
-        wish=_NO_WISH if row[22] is None else Wish(**json.loads(row[22])),
+        wish=_NO_WISH if row[22] is None else _wish_of(row[22]),
         refused_by=() if row[23] is None else tuple(json.loads(row[23])),
         move=None if row[24] is None else _move_of(row[24]),
         turns=_NO_TURNS if row[25] is None else _turns_of(row[25]),
@@ -267,7 +270,15 @@ def _history_text(history: tuple[HistoryEntry, ...]) -> str:
 
 
 def _curve_of(text: str) -> StartCurve:
-    return StartCurve(seconds=tuple(json.loads(text))) if text else StartCurve()
+    if not text:
+        return StartCurve()
+    seconds = (*json.loads(text), *(None,) * STARTS_AT_ONCE)[:STARTS_AT_ONCE]
+    return StartCurve(seconds=seconds)
+
+
+def _wish_of(text: str) -> Wish:
+    data = json.loads(text)
+    return Wish(region=data.get("region", ""), labels=data.get("labels") or {})
 
 
 def _wish_text(wish: Wish) -> str:
@@ -276,11 +287,11 @@ def _wish_text(wish: Wish) -> str:
 
 def _move_of(text: str) -> Move:
     data = json.loads(text)
-    switched_at = data["switched_at"]
+    switched_at = data.get("switched_at")
     return Move(
         sandbox_id=data["sandbox_id"],
         switched_at=None if switched_at is None else _time_of(switched_at),
-        report=_report_of(data["report"]),
+        report=_report_of(data.get("report")),
     )
 
 
@@ -297,7 +308,10 @@ def _move_text(move: Move) -> str:
 def _turns_of(text: str) -> Turns:
     data = json.loads(text)
     return Turns(
-        requested=data["asked"], finished=data["over"], started=data["given"], tries=data["tries"]
+        requested=data.get("asked", 0),
+        finished=data.get("over", 0),
+        started=data.get("given", 0),
+        tries=data.get("tries", 0),
     )
 
 
@@ -325,12 +339,12 @@ def _report_of(text: str | None) -> Report | None:
     if text is None:
         return None
     data = json.loads(text)
-    failure, setback = data["failure"], data.get("setback")
+    failure, setback = data.get("failure"), data.get("setback")
     return Report(
         seq=data["seq"],
         phase=Phase(data["phase"]),
-        progress=data["progress"],
-        message=data["message"],
+        progress=data.get("progress", 0),
+        message=data.get("message", ""),
         failure=None if failure is None else _failure_from(failure),
         summary=data.get("summary", ""),
         setback=None if setback is None else _failure_from(setback),
@@ -362,7 +376,7 @@ def _failure_of(text: str | None) -> Failure | None:
 def _failure_from(data: dict[str, Any]) -> Failure:
     return Failure(
         code=data["code"],
-        message=data["message"],
+        message=data.get("message", ""),
         permanent=data.get("permanent", True),
         counts_as_attempt=data.get("burns", True),
     )

@@ -27,6 +27,7 @@ WAIT_S = 10  # the longest wait for a connection, for a lock, and to be SQLite's
 _STATEMENT_MS = 15_000
 _IDLE_TRANSACTION_MS = 60_000
 _FOREIGN_KEY_VIOLATION = "23503"  # SQLSTATE
+_DISK_FULL = "53100"
 
 
 class Lookup:
@@ -272,11 +273,21 @@ def translated(error: exc.SQLAlchemyError) -> Exception:
         if _is_dangling(error):
             return errors.NotFound("this refers to a record that does not exist")
         return errors.Conflict("a record with the same name or number exists already")
+    if isinstance(error, exc.DBAPIError) and _is_disk_full(error):
+        return errors.StorageFull(f"the database can't be written: {error.orig}", retry_after_s=10)
     if isinstance(error, exc.OperationalError | exc.InterfaceError):
         return _unavailable(str(error.orig).strip() or "no reason given")
     if isinstance(error, exc.DBAPIError) and error.connection_invalidated:
         return _unavailable("the connection was lost")
     return error
+
+
+def _is_disk_full(error: exc.DBAPIError) -> bool:
+    # The low byte of SQLite's extended code is the primary one. Without room for its index of the
+    # log, SQLite reports an I/O error.
+    sqlite_code = getattr(error.orig, "sqlite_errorcode", None) or 0
+    is_sqlite_full = sqlite_code & 0xFF in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
+    return is_sqlite_full or getattr(error.orig, "sqlstate", None) == _DISK_FULL
 
 
 def _is_dangling(error: exc.IntegrityError) -> bool:

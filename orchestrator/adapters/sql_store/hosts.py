@@ -20,7 +20,7 @@ from orchestrator.adapters.sql_store import codec, schema
 from orchestrator.adapters.sql_store.database import Database, insert
 from orchestrator.domain import errors
 from orchestrator.domain.ids import HostId
-from orchestrator.domain.pool.host import Host, HostLoad, HostState, Wish
+from orchestrator.domain.pool.host import Drain, Host, HostLoad, HostState, Wish
 from orchestrator.domain.pool.refill import PoolTotals
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 
@@ -29,6 +29,7 @@ _b = schema.sandboxes.c
 _l = schema.host_labels.c
 _LIVE = text(f"sandboxes.{schema.SANDBOX_LIVE}")
 _OPEN = text(schema.HOST_OPEN)
+_STAYS = text(schema.HOST_STAYS)
 ROOMY = text(schema.HOST_ROOMY)
 
 _ALL = select(*codec.HOST).order_by(_h.created_at, _h.id)
@@ -192,7 +193,7 @@ class SqlHosts:
         return None if row is None else codec.host_of(row)
 
     def _conflict_of(self, host: Host) -> errors.Conflict:
-        """The error that tells whether the machine or the name is in use."""
+        """The error that tells whether the machine, its publish address or the name is in use."""
         if host.machine_id:
             query = select(*codec.HOST).where(_h.machine_id == host.machine_id, _h.id != host.id)
             twin = self._first(query)
@@ -202,6 +203,18 @@ class SqlHosts:
                     " (A cloned disk? Then give the clone a machine id of its own.)",
                     code="machine_known",
                     host=twin.name,
+                )
+        if host.drain is not Drain.LEAVE:
+            query = select(*codec.HOST).where(
+                _h.publish_address == host.publish_address, _h.id != host.id, _STAYS
+            )
+            neighbour = self._first(query)
+            if neighbour is not None:
+                return errors.Conflict(
+                    f"apps of {neighbour.name} are published on {host.publish_address} already:"
+                    " each host needs an address of its own",
+                    code="publish_address_taken",
+                    host=neighbour.name,
                 )
         return errors.Conflict(
             f"there is a host named {host.name} already: choose another name", code="host_exists"

@@ -20,6 +20,7 @@ SESSION_WANTED = "wanted = 'running'"
 SESSION_QUEUED = "state = 'queued' AND wanted = 'running'"
 # Hosts that take placements and have a slot; the same as host.accepts_placements and load.free.
 HOST_OPEN = "state = 'up' AND NOT cordoned AND drain = 'none' AND shortage = ''"
+HOST_STAYS = "drain <> 'leave'"
 HOST_ROOMY = f"{HOST_OPEN} AND used < slots"
 SANDBOX_LIVE = "state <> 'gone'"
 SANDBOX_GONE = "state = 'gone'"
@@ -135,6 +136,8 @@ hosts = Table(
     # Placements read a few entries of this index, from a random id on, and not the whole pool.
     _partial("ix_hosts_roomy", "id", where=HOST_ROOMY),
     _partial("uq_hosts_machine", "machine_id", where="machine_id <> ''", unique=True),
+    # Two machines at one endpoint would serve each other's apps. A host that leaves serves none.
+    _partial("uq_hosts_publish_address", "publish_address", where=HOST_STAYS, unique=True),
 )
 
 host_labels = Table(
@@ -378,4 +381,12 @@ generations = Table(
     Column("session_id", sa.Text, nullable=False),
     Column("summary", FreeText, nullable=False),
     Column("created_at", UtcTime, nullable=False, index=True),
+)
+
+# Whose database this is. `upgrade.migrate` writes the one row, and refuses any other installation.
+installation = Table(
+    "installation",
+    metadata,
+    Column("only", sa.Integer, primary_key=True, autoincrement=False),  # always 1
+    Column("id", sa.Text, nullable=False),  # the file `instance` of its state folder
 )

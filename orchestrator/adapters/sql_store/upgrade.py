@@ -11,34 +11,90 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import exc, text
 from sqlalchemy.engine import URL, Connection
 
-from orchestrator.adapters.sql_store.database import engine_for, parse, translated
+from orchestrator.adapters.sql_store import schema
+from orchestrator.adapters.sql_store.database import engine_for, insert, parse, translated
+from orchestrator.domain import errors
 
 _FOLDER = Path(__file__).parent / "migrations"
 _ADVISORY_LOCK = 0x5370_6177_6E41_49  # "SpawnAI" in ASCII; no other lock of ours has this number
 _LOCK_WAIT_MS = 60_000
 
 
-def migrate(url: str) -> None:
-    """Upgrade to the newest version in one transaction. Raises errors.Temporary when the database
-    is away, errors.InvalidInput for a URL that the store doesn't support."""
+def migrate(url: str, installation: str = "") -> None:
+    """Upgrade to the newest version in one transaction, and make the database this installation's.
+
+    `installation` is the id of the installation; with "" no owner is checked or written. Raises
+    errors.Temporary when the database is away, errors.InvalidInput for a URL that the store doesn't
+    support, errors.Conflict (database_newer, database_taken): then nothing has been changed.
+    """
     parsed = parse(url)
-    with _sqlite_lock(parsed):
-        engine = engine_for(parsed, pool_size=0)
-        try:
-            with engine.connect() as connection:
-                _upgrade(connection)
-        except exc.SQLAlchemyError as error:
-            raise translated(error) from error
-        finally:
-            engine.dispose()
+    with _sqlite_lock(parsed), _connected(parsed) as connection:
+        _begin(connection)
+        check_usable(connection, installation)
+        command.upgrade(_config(connection), "head")
+        if installation:
+            owner = insert(connection, schema.installation).values(only=1, id=installation)
+            connection.execute(owner.on_conflict_do_nothing())
+        connection.exec_driver_sql("COMMIT")
 
 
-def _upgrade(connection: Connection) -> None:
+def inspect(url: str, installation: str) -> str:
+    """The version of a database's schema; "" if it has none yet. Changes nothing.
+
+    Raises what `migrate` raises.
+    """
+    parsed = parse(url)
+    if parsed.drivername == "sqlite" and not Path(str(parsed.database)).exists():
+        return ""
+    with _connected(parsed) as connection:
+        return check_usable(connection, installation)
+
+
+def check_usable(connection: Connection, installation: str) -> str:
+    """Return the version of the schema, "" for none. Raises errors.Conflict (database_newer,
+    database_taken)."""
+    version = MigrationContext.configure(connection).get_current_revision() or ""
+    known = [script.revision for script in _scripts().walk_revisions()]
+    if version and version not in known:
+        raise errors.Conflict(
+            f"this database is of a newer release: its schema is {version}, and this release knows"
+            f" those up to {known[0]}. Start the newer release again, or restore the backup that"
+            " you made before you upgraded. Nothing was changed",
+            code="database_newer",
+        )
+    if installation and sa.inspect(connection).has_table(schema.installation.name):
+        owner = connection.execute(sa.select(schema.installation.c.id)).scalar()
+        if owner not in {None, installation}:
+            raise errors.Conflict(
+                f"this database belongs to the installation {owner}, and this is {installation}:"
+                " set SPAWN_DATABASE_URL to a database of its own. If this machine is to replace"
+                " the other one, copy its state folder here first. Nothing was changed",
+                code="database_taken",
+            )
+    return version
+
+
+@contextmanager
+def _connected(url: URL) -> Iterator[Connection]:
+    engine = engine_for(url, pool_size=0)
+    try:
+        with engine.connect() as connection:
+            yield connection
+    except exc.SQLAlchemyError as error:
+        raise translated(error) from error
+    finally:
+        engine.dispose()
+
+
+def _begin(connection: Connection) -> None:
     if connection.dialect.name == "sqlite":
         # In WAL mode readers and the writer never wait for each other.
         connection.exec_driver_sql("PRAGMA journal_mode=WAL")
@@ -48,11 +104,17 @@ def _upgrade(connection: Connection) -> None:
         connection.exec_driver_sql(f"SET statement_timeout = {_LOCK_WAIT_MS}")
         connection.exec_driver_sql("BEGIN")
         connection.execute(text("SELECT pg_advisory_xact_lock(:id)"), {"id": _ADVISORY_LOCK})
+
+
+def _config(connection: Connection) -> Config:
     config = Config()
     config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
-    connection.exec_driver_sql("COMMIT")
+    return config
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory(str(_FOLDER))
 
 
 @contextmanager
@@ -63,7 +125,9 @@ def _sqlite_lock(url: URL) -> Iterator[None]:
         yield
         return
     path = Path(str(url.database))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(path.name + ".lock").open("w") as lock:
+    with errors.storage("prepare the database's folder"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.with_name(path.name + ".lock").open("w")
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -24,6 +24,14 @@ LOGIN_TIMEOUT_S = 10.0
 KEEPALIVE_S = 5  # the connection ends after KEEPALIVE_MISSES requests without a response
 KEEPALIVE_MISSES = 3
 COMMAND_TIMEOUT_S = 30.0  # the default for one remote command
+_OUTPUT_MAX_BYTES = 1024**2  # of each stream of one command: every answer that we ask for is short
+_QUOTE_MAX = 80  # characters of a greeting that an error quotes
+_MARKER = b"@@spawnai@@"
+# A login shell may print a greeting before it runs our command. The marker, on a line of its own,
+# separates the two on both streams.
+_MARKED = (
+    f'printf "\\n%s\\n" {_MARKER.decode()}; printf "\\n%s\\n" {_MARKER.decode()} >&2; exec "$@"'
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,21 +158,83 @@ async def run(
 ) -> CommandResult:
     """Run one command, its words quoted for the remote shell.
 
-    Raises errors.LinkDown when the connection ends or accepts no more sessions, errors.Temporary
-    (run_timed_out).
+    A greeting that the login shell prints first is left out. Raises errors.LinkDown when the
+    connection ends or accepts no more sessions, errors.Temporary (run_timed_out), errors.HostUnfit
+    (shell_interferes, output_too_long).
     """
     try:
         async with asyncio.timeout(timeout_s):
-            process = await connection.run(shlex.join(argv), input=stdin, errors="replace")
+            process = await connection.create_process(
+                marked(argv), input=stdin.encode(), encoding=None
+            )
+            async with process:
+                stdout, stderr = await asyncio.gather(
+                    _read_bounded(process.stdout, argv[0]), _read_bounded(process.stderr, argv[0])
+                )
+                await process.wait_closed()
     except TimeoutError as error:
         raise errors.Temporary(
             f"{argv[0]} did not end within {timeout_s:g} s", code="run_timed_out"
         ) from error
     except (OSError, asyncssh.Error) as error:
         raise connection_lost(error) from error
-    code = process.exit_status if process.exit_status is not None else 255
+    if process.exit_status is None and _MARKER not in stdout:
+        raise errors.LinkDown("the connection ended during the command", code="unreachable")
     return CommandResult(
-        code=code, stdout=str(process.stdout or ""), stderr=str(process.stderr or "")
+        code=process.exit_status if process.exit_status is not None else 255,
+        stdout=without_greeting(stdout).decode(errors="replace"),
+        stderr=stderr.rpartition(_MARKER + b"\n")[2].decode(errors="replace"),
+    )
+
+
+def marked(argv: Sequence[str]) -> str:
+    """The command line that runs `argv` on a host after it has printed our marker."""
+    return shlex.join(("sh", "-c", _MARKED, "sh", *argv))
+
+
+def without_greeting(output: bytes) -> bytes:
+    """What a `marked` command itself printed. Raises errors.HostUnfit (shell_interferes)."""
+    greeting, marker, rest = output.partition(b"\n" + _MARKER + b"\n")
+    if not marker:
+        raise _shell_interferes(greeting)
+    return rest
+
+
+async def skip_greeting(stream: asyncssh.SSHReader[bytes]) -> None:
+    """Read up to the end of the marker.
+
+    Raises errors.HostUnfit (shell_interferes) when the stream ends, or goes on and on, without it.
+    """
+    try:
+        await stream.readuntil(b"\n" + _MARKER + b"\n")
+    except asyncio.IncompleteReadError as error:
+        raise _shell_interferes(error.partial) from error
+
+
+async def _read_bounded(stream: asyncssh.SSHReader[bytes], program: str) -> bytes:
+    """All that a command prints. Raises errors.HostUnfit (output_too_long)."""
+    chunks, size_bytes = [], 0
+    while chunk := await stream.read(64 * 1024):
+        chunks.append(chunk)
+        size_bytes += len(chunk)
+        if size_bytes > _OUTPUT_MAX_BYTES:
+            raise errors.HostUnfit(
+                f"{program} printed more than {_OUTPUT_MAX_BYTES // 1024} KiB there: does a"
+                " start-up file of that user's shell print without end?",
+                code="output_too_long",
+            )
+    return b"".join(chunks)
+
+
+def _shell_interferes(output: bytes) -> errors.HostUnfit:
+    text = " ".join(output.decode(errors="replace").split())
+    printable = "".join(char for char in text if char.isprintable())[:_QUOTE_MAX]
+    printed = f"printed {printable!r}" if printable else "printed nothing"
+    return errors.HostUnfit(
+        f"the login shell there {printed} and did not run our command: a start-up file of that"
+        " user (~/.bashrc, ~/.profile) or a forced command in authorized_keys prevents it. Put"
+        " `[ -t 1 ] || return` at the head of ~/.bashrc, or remove the forced command",
+        code="shell_interferes",
     )
 
 

@@ -145,6 +145,7 @@ class Forwarder:
         for carrier in (self.carrier, *self._retired):
             if carrier is not None:
                 carrier.connection.abort()
+        self.carrier = None
 
     async def _forward_to_docker(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

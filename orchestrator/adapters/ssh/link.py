@@ -9,7 +9,9 @@ first, new streams go over it, while the streams of the first one may still fini
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import random
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -27,8 +29,8 @@ _BACKOFF_MAX_S = 30.0
 _BACKOFF_FIRST_S = 0.5
 _SUCCESSOR_RETRY_S = 1.0  # between attempts to replace a silent connection
 _STABLE_S = 30.0  # a connection that lasted this long resets the backoff
-# What our connection needs on the host. $1: the agent folder. Prints our user id and our address.
-# Removes the draft sockets that an earlier connection left behind.
+# What our connection needs on the host. $1: the agent folder. Prints our user id and our address,
+# which `parse_login` reads. Removes the draft sockets that an earlier connection left behind.
 _SET_UP = """
 set -e
 if [ "$(id -u)" = 0 ]; then install -d -m 0755 "$1"
@@ -37,7 +39,38 @@ rm -f "$1"/*.new
 echo "$(id -u) ${SSH_CONNECTION%% *}"
 """
 
+_LOGIN = re.compile(r"(\d{1,10})(?: (\S{1,60}))?")
+
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Login:
+    """What a host says of our connection to it."""
+
+    is_root: bool  # whether we log in as root there
+    our_address: str  # our IP address as the host sees it, without a zone; "" if it doesn't say
+
+
+def parse_login(text: str) -> Login:
+    """Read what _SET_UP prints. Raises errors.HostUnfit (shell_interferes)."""
+    match = _LOGIN.fullmatch(text.strip())
+    if match is None:
+        raise errors.HostUnfit(
+            f"its shell answers {text.strip()[:80]!r} instead of a user id and an address",
+            code="shell_interferes",
+        )
+    user_id, address = match.groups()
+    return Login(is_root=int(user_id) == 0, our_address=_plain_address(address or ""))
+
+
+def _plain_address(text: str) -> str:
+    """The IP address in its usual form: no zone, and IPv4 even if it came mapped into IPv6."""
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return ""
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 @dataclass(kw_only=True)
@@ -105,6 +138,10 @@ class Link:
         with carrier.hold():
             return await ssh.run(carrier.connection, root_argv, timeout_s=timeout_s)
 
+    def fail(self, reason: str) -> None:
+        """Count the host as unreachable: a bug has ended `run_forever`."""
+        self._mark_down(errors.LinkDown(reason, code="link_crashed"))
+
     # --- connecting -------------------------------------------------------------------------------
 
     async def _connect(self) -> Carrier:
@@ -132,8 +169,9 @@ class Link:
                 f" ({result.output[:200]}): log in as root, or give that user passwordless sudo",
                 code="not_root",
             )
-        user_id, _, self.view.our_address = result.stdout.strip().partition(" ")
-        carrier = Carrier(connection=connection, is_root=user_id == "0")
+        login = parse_login(result.stdout)
+        self.view.our_address = login.our_address
+        carrier = Carrier(connection=connection, is_root=login.is_root)
         await self._forwarder.offer_agent_socket(carrier)
         return carrier
 
@@ -146,7 +184,7 @@ class Link:
         """
         self._forwarder.carrier = carrier
         try:
-            echo = await carrier.connection.create_process("cat", encoding=None)
+            echo = await self._start_echo(carrier)
             closed = asyncio.ensure_future(carrier.connection.wait_closed())
             while not closed.done():
                 if await self._check_heartbeat(echo):
@@ -158,13 +196,24 @@ class Link:
                 if successor is not None:
                     self._forwarder.retire(carrier)
                     return successor
-            reason = "the host closed the connection"
+            failure: errors.SpawnError = errors.LinkDown("the host closed the connection")
         except (OSError, asyncssh.Error, asyncio.IncompleteReadError) as error:
-            reason = f"the connection ended: {error or type(error).__name__}"
+            failure = errors.LinkDown(f"the connection ended: {error or type(error).__name__}")
+        except errors.HostUnfit as error:
+            failure = error
         self._forwarder.carrier = None
         carrier.connection.abort()
-        self._mark_down(errors.LinkDown(reason))
+        self._mark_down(failure)
         return None
+
+    async def _start_echo(self, carrier: Carrier) -> asyncssh.SSHClientProcess[bytes]:
+        """Start the process that echoes our heartbeats. Raises errors.HostUnfit, TimeoutError."""
+        echo = await carrier.connection.create_process(
+            ssh.marked(("cat",)), encoding=None, stderr=asyncssh.DEVNULL
+        )
+        async with asyncio.timeout(ssh.COMMAND_TIMEOUT_S):
+            await ssh.skip_greeting(echo.stdout)  # no byte of it may pass for an echo
+        return echo
 
     async def _check_heartbeat(self, echo: asyncssh.SSHClientProcess[bytes]) -> bool:
         """Send one byte and await its echo.

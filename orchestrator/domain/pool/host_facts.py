@@ -6,6 +6,7 @@ again and again for the figures that change: free disk and free memory.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -142,7 +143,10 @@ def _docker(text: str) -> tuple[DockerFacts | None, str]:
         elif info.get("ServerErrors"):
             messages += map(str, info["ServerErrors"])
         elif info.get("ServerVersion"):
-            return docker_facts.parse_info(info), ""
+            try:
+                return docker_facts.parse_info(info), ""
+            except (LookupError, TypeError, ValueError, AttributeError) as error:
+                messages.append(f"docker info answers oddly: {error!r}")
     return None, " ".join(" ".join(messages).split())[:300]
 
 
@@ -194,8 +198,11 @@ def _routes(text: str) -> tuple[Route, ...]:
     """
     routes = []
     for line in text.splitlines()[1:]:
-        interface, target, *_, mask = line.split()[:8]
-        network = IPv4Network((_from_hex(target), int(mask, 16).bit_count()), strict=False)
+        try:
+            interface, target, *_, mask = line.split()[:8]
+            network = IPv4Network((_from_hex(target), int(mask, 16).bit_count()), strict=False)
+        except ValueError:
+            continue  # no line of a route
         if network.prefixlen:
             routes.append(Route(interface=interface, network=network))
     return tuple(routes)
@@ -206,7 +213,11 @@ def _from_hex(text: str) -> int:
 
 
 def _networks(text: str) -> tuple[IPv4Network, ...]:
-    return tuple(IPv4Network(word) for word in text.split() if re.fullmatch(r"[\d.]+/\d+", word))
+    networks = []
+    for word in text.split():
+        with contextlib.suppress(ValueError):  # IPv6, or no network at all
+            networks.append(IPv4Network(word, strict=False))
+    return tuple(networks)
 
 
 def _number(text: str) -> float | None:

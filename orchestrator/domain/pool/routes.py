@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -20,9 +21,10 @@ class Route:
 
 @dataclass(frozen=True, kw_only=True)
 class RouteTable:
-    """All routes at one moment, sorted by slug."""
+    """All routes at one moment, sorted by slug. No two share a slug or an endpoint."""
 
     routes: tuple[Route, ...]
+    ambiguous: tuple[Route, ...] = ()  # left out: each shares its slug or its endpoint with another
 
     @property
     def digest(self) -> str:
@@ -32,14 +34,19 @@ class RouteTable:
 
 
 def build_table(routes: Iterable[Route]) -> RouteTable:
-    """The table of these routes.
+    """The table of these routes, without those that share a slug or an endpoint.
 
-    Raises ValueError if a slug or an endpoint occurs twice. Then the store is wrong, and publishing
-    the table could show one user's app to another.
+    Publishing such a route could show one user's app to another. The store's constraints rule it
+    out; should they fail, it takes only the apps concerned off the air.
     """
-    ordered = tuple(sorted(routes))
-    slugs = {route.slug for route in ordered}
-    endpoints = {(route.address, route.port) for route in ordered}
-    if len(slugs) != len(ordered) or len(endpoints) != len(ordered):
-        raise ValueError("a slug or an endpoint occurs twice among the routes")
-    return RouteTable(routes=ordered)
+    ordered = sorted(routes)
+    slugs = Counter(route.slug for route in ordered)
+    endpoints = Counter((route.address, route.port) for route in ordered)
+
+    def is_clear(route: Route) -> bool:
+        return slugs[route.slug] == 1 and endpoints[route.address, route.port] == 1
+
+    return RouteTable(
+        routes=tuple(route for route in ordered if is_clear(route)),
+        ambiguous=tuple(route for route in ordered if not is_clear(route)),
+    )

@@ -12,7 +12,7 @@ from collections import defaultdict
 import redis.asyncio
 from redis.exceptions import RedisError
 
-from orchestrator.adapters.redis.events import PREFIX
+from orchestrator.adapters.redis.connection import prefix_of
 from orchestrator.slim import structlog
 
 _CONNECTED_RECHECK_S = 5.0
@@ -25,8 +25,9 @@ log = structlog.get_logger()
 class Hub:
     """Wakes the requests that wait for a topic. Use it from one event loop only."""
 
-    def __init__(self, connection: redis.asyncio.Redis) -> None:
+    def __init__(self, connection: redis.asyncio.Redis, installation: str = "") -> None:
         self._redis = connection
+        self._prefix = prefix_of(installation)
         self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
         self._is_connected = False
         self.closed = False
@@ -59,12 +60,12 @@ class Hub:
 
     async def _listen(self) -> None:
         async with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
-            await pubsub.psubscribe(PREFIX + "*")
+            await pubsub.psubscribe(self._prefix + "*")
             self._is_connected = True
             # Events published while we weren't listening are lost: every waiter reads the store.
             self._wake_all()
             async for message in pubsub.listen():
-                topic = message["channel"].decode().removeprefix(PREFIX)
+                topic = message["channel"].decode().removeprefix(self._prefix)
                 for event in self._waiting.get(topic, ()):
                     event.set()
 

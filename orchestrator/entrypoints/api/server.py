@@ -15,6 +15,7 @@ import uvloop
 
 from orchestrator import bootstrap, config, observability
 from orchestrator.adapters.files.state_folder import StateFolder
+from orchestrator.adapters.redis import connection as redis_connection
 from orchestrator.config import Settings
 from orchestrator.domain import errors
 from orchestrator.entrypoints.api import public_app
@@ -41,10 +42,15 @@ def main() -> None:
     _ensure_operator(deps, state)
     for template in deps.catalog.list():
         # Also among the bundles: a running app must be recoverable after its template changes.
-        deps.bundles.put(deps.catalog.data(template.digest) or b"")
+        try:
+            deps.bundles.put(deps.catalog.data(template.digest) or b"")
+        except errors.StorageUnavailable as error:
+            log.warning("template_not_kept", template=template.name, error=str(error))
     settings.places.agent_folder.mkdir(mode=0o755, exist_ok=True)
     settings.places.agent_folder.chmod(0o755)
-    hub = Hub(redis.asyncio.Redis.from_url(settings.places.effective_redis_url))
+    redis_url = settings.places.effective_redis_url
+    listening = redis.asyncio.Redis.from_url(redis_url, **redis_connection.keepalive_of(redis_url))
+    hub = Hub(listening, state.instance())
     context = Context(settings=settings, deps=deps, hub=hub, started_at=deps.clock.now())
     uvloop.run(_serve(context, settings))
     deps.store.close()

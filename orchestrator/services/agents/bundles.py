@@ -15,6 +15,7 @@ from orchestrator.domain import errors
 from orchestrator.domain.ids import SandboxId, Sha256
 from orchestrator.domain.sessions.bundles import BundleRecord
 from orchestrator.domain.sessions.session import IN_PROGRESS, Session
+from orchestrator.services import storage
 from orchestrator.services.agents import access, assignments
 from orchestrator.services.deps import Deps
 from orchestrator.services.sessions import versions
@@ -44,10 +45,11 @@ def keep_bundle(
     session that has ended, or an assignment that is over, keeps nothing. Raises errors.TooLarge
     (also storage_quota), errors.InvalidInput (bundle_refused), errors.Conflict if the bytes don't
     match `claimed` or another version was kept (version_kept), errors.Forbidden (not_generating,
-    token_refused) if no app is being written.
+    token_refused) if no app is being written, errors.StorageFull (storage_low).
     """
     digest = _check_bytes(data, claimed)
     _decide(deps, session, digest, healthy=healthy)  # before any work on the archive
+    storage.check_room(deps)
     manifest = deps.bundles.inspect(data)
     deps.bundles.put(data)
     while True:

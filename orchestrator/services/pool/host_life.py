@@ -61,6 +61,20 @@ def _record_link_state(deps: Deps, host: Host, link: LinkState) -> Host:
     return written
 
 
+def set_aside(deps: Deps, host: Host, reason: str) -> None:
+    """Take a host out of placement because our work on it crashed, or give a SUSPECT one the
+    reason. Its apps keep running."""
+    now = deps.clock.now()
+
+    def suspect(current: Host) -> Host:
+        if current.state is HostState.LOST:
+            return current
+        return current.transition(HostState.SUSPECT, now, reason)
+
+    deps.store.hosts.change(host.id, suspect)
+    deps.events.pool_changed()
+
+
 def declare_lost(deps: Deps, host: Host, reason: str) -> Host:
     """Declare a host LOST, mark its sandboxes BROKEN, and wake their sessions."""
     sandboxes = deps.store.hosts.lose(host.id, deps.clock.now(), reason)

@@ -170,15 +170,10 @@ def _list_occupied_sandboxes(deps: Deps, host: Host) -> Sequence[Sandbox]:
 
 
 def _check_unique(deps: Deps, new: Host) -> None:
-    """One address is one host, and one endpoint must never mean two machines."""
+    """One address is one host. The store itself refuses a name, a machine or a publish address
+    that another host has."""
     for host in deps.store.hosts.list():
         if host.docker_url == new.docker_url:
             raise errors.Conflict(
                 f"{new.docker_url} is in the pool already, as {host.name}", code="host_exists"
-            )
-        if host.publish_address == new.publish_address:
-            raise errors.Conflict(
-                f"apps of {host.name} are published on {new.publish_address} already: each host"
-                " needs an address of its own",
-                code="publish_address_taken",
             )

@@ -6,10 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestrator import ports
-from orchestrator.domain.pool.routes import build_table
+from orchestrator.domain.ids import SandboxId
+from orchestrator.domain.pool.routes import Route, build_table
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.services.deps import Deps
 from orchestrator.services.nudges import nudge
+from orchestrator.services.pool import claims
+from orchestrator.slim import structlog
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +34,22 @@ def publish(deps: Deps, proxy: ports.Proxy) -> Published:
     """
     withdrawn = [sandbox.id for sandbox in _unrouted_sandboxes(deps) if sandbox.routed]
     rows = deps.store.sandboxes.routes()
-    proxy.publish(build_table(route for _, route in rows))
-    live = {sandbox_id: route.slug for sandbox_id, route in rows}
+    table = build_table(route for _, route in rows)
+    proxy.publish(table)
+    left_out = set(table.ambiguous)
+    live = {sandbox_id: route.slug for sandbox_id, route in rows if route not in left_out}
+    _suspect_hosts(deps, [(sandbox_id, route) for sandbox_id, route in rows if route in left_out])
     changed = deps.store.sandboxes.mark_routes(live, withdrawn, deps.clock.now())
     _wake_waiting(deps, changed)
     return Published(routes=len(live), changed=len(changed))
+
+
+def _suspect_hosts(deps: Deps, left_out: Sequence[tuple[SandboxId, Route]]) -> None:
+    """Report routes that can't be published, and take their hosts out of placement."""
+    for sandbox_id, route in left_out:
+        reason = f"another app has the route {route.slug} or {route.address}:{route.port}, too"
+        log.error("route_ambiguous", sandbox=sandbox_id, slug=route.slug, reason=reason)
+        claims.mark_suspect(deps, deps.store.sandboxes.get(sandbox_id).host_id, reason)
 
 
 def _unrouted_sandboxes(deps: Deps) -> Sequence[Sandbox]:

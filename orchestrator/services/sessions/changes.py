@@ -11,9 +11,10 @@ from orchestrator.domain import errors
 from orchestrator.domain.people.access import Principal
 from orchestrator.domain.sessions.changes import WAITING_MAX, Change
 from orchestrator.domain.sessions.session import Session, SessionState, Wanted
+from orchestrator.services import storage
 from orchestrator.services.deps import Deps
 from orchestrator.services.nudges import nudge
-from orchestrator.services.sessions import prompts, requests, storage, versions
+from orchestrator.services.sessions import prompts, quotas, requests, versions
 
 _FULL_RETRY_S = 30.0  # a change takes about as long
 
@@ -71,8 +72,9 @@ def _request_change(
             _check_same(earlier, wanted)
             return AddedChange(change=earlier, session=session)
         _check_accepts_changes(session)
+        storage.check_room(deps)
         if wanted.restores is None:
-            storage.check_can_store(deps, session.id, session.user_id)
+            quotas.check_can_store(deps, session.id, session.user_id)
         else:
             _check_restorable(deps, session, wanted.restores)
         try:

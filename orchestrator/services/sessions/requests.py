@@ -16,9 +16,10 @@ from orchestrator.domain.ids import SessionId, Sha256
 from orchestrator.domain.people.access import LIMITS, TTL_MIN_S, Principal, Role
 from orchestrator.domain.pool.host import Wish
 from orchestrator.domain.sessions.session import HistoryEntry, Session, SessionState, Wanted
+from orchestrator.services import storage
 from orchestrator.services.deps import Deps
 from orchestrator.services.nudges import nudge
-from orchestrator.services.sessions import generations, prompts, storage, templates
+from orchestrator.services.sessions import generations, prompts, quotas, templates
 
 _NO_PROVIDER_CODES = frozenset({"provider_unavailable", "provider_auth", "budget_exhausted"})
 
@@ -48,8 +49,9 @@ def create(deps: Deps, principal: Principal, request: Request) -> Session:
 
     Raises errors.InvalidInput (prompt_empty, prompt_too_large, prompt_not_text, template_unknown,
     ttl_out_of_range, placement_unknown, generation_unavailable), errors.LimitReached
-    (also storage_quota), errors.Conflict (idempotency_conflict).
+    (also storage_quota), errors.Conflict (idempotency_conflict), errors.StorageFull (storage_low).
     """
+    storage.check_room(deps)
     is_required = request.template is None
     prompt = prompts.check_text(
         request.prompt,
@@ -67,7 +69,7 @@ def create(deps: Deps, principal: Principal, request: Request) -> Session:
     if version is not None:
         new = replace(new, bundle=version.sha256, reused=True)
     elif app.bundle is None:
-        storage.check_can_store(deps, new.id, new.user_id)
+        quotas.check_can_store(deps, new.id, new.user_id)
     sessions_max = LIMITS[principal.tier].sessions_max
     session = deps.store.sessions.add(
         new, _idempotency(request), max_active=sessions_max, version=version

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Collection
 from dataclasses import replace
@@ -38,6 +39,33 @@ def lose(store: SqlStore, host: Host, reason: str = "no route") -> Host:
     store.hosts.change(host.id, lambda stored: replace(stored, state=HostState.SUSPECT))
     store.hosts.lose(host.id, NOW, reason)
     return store.hosts.get(host.id)
+
+
+# Publish addresses
+
+
+def test_a_publish_address_belongs_to_one_host_however_fast_two_are_added(
+    store: SqlStore,
+) -> None:
+    conflicts: list[errors.Conflict] = []
+
+    def add(host: Host) -> None:
+        try:
+            store.hosts.put(host)
+        except errors.Conflict as error:
+            conflicts.append(error)
+
+    hosts = [samples.host(publish_address="10.0.0.9") for _ in range(2)]
+    run_together([functools.partial(add, host) for host in hosts])
+    (conflict,) = conflicts
+    assert conflict.code == "publish_address_taken"
+    (kept,) = store.hosts.list()
+    assert f"apps of {kept.name} are published on 10.0.0.9 already" in str(conflict)
+
+
+def test_a_host_that_leaves_gives_its_publish_address_free(store: SqlStore) -> None:
+    put(store, publish_address="10.0.0.9", drain=Drain.LEAVE)
+    assert put(store, publish_address="10.0.0.9") in store.hosts.list()
 
 
 # Changes

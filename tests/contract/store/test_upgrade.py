@@ -29,7 +29,7 @@ HOSTS = {
         "id": ids.new_host_id(),
         "name": name,
         "docker_url": "unix:///var/run/docker.sock",
-        "publish_address": "127.0.0.1",
+        "publish_address": f"10.0.0.{number}",
         "agent_folder": "/run/spawn/agent",
         "state": "up",
         "cordoned": name == "cordoned",
@@ -40,7 +40,7 @@ HOSTS = {
         "created_at": CREATED,
         "port_cursor": 21002,
     }
-    for name in ("busy", "cordoned", "draining")
+    for number, name in enumerate(("busy", "cordoned", "draining"), start=1)
 }
 SESSION = samples.session(prompt="a kanban board", slug=ids.new_slug())
 STATES = ("creating", "warm", "claimed", "stopping", "broken", "gone", "gone")
@@ -180,3 +180,23 @@ def test_a_downgrade_restores_every_row(old_url: str) -> None:
     assert {table: rows(old_url, table) for table in before} == before
     upgrade.migrate(old_url)
     assert [row["used"] for row in rows(old_url, "hosts") if row["name"] == "busy"] == [4]
+
+
+def test_of_hosts_with_one_publish_address_the_oldest_keeps_it_and_the_others_leave(
+    old_url: str,
+) -> None:
+    with connect(old_url) as connection:
+        connection.exec_driver_sql("UPDATE hosts SET publish_address = '10.0.0.9'")
+        connection.exec_driver_sql(
+            "UPDATE hosts SET created_at = '2020-01-01 00:00:00.000000' WHERE name = 'cordoned'"
+        )
+    upgrade.migrate(old_url)
+    store = sql_store.open_store(old_url)
+    try:
+        hosts = {host.name: host for host in store.hosts.list()}
+        assert hosts["cordoned"].drain is Drain.NONE
+        for name in ("busy", "draining"):
+            assert hosts[name].drain is Drain.LEAVE
+            assert "add it again" in hosts[name].reason
+    finally:
+        store.close()

@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.domain import errors
 from orchestrator.domain.pool.host import Host
-from orchestrator.loops.host_passes import HostTasks
+from orchestrator.loops.host_passes import CrashPauses, HostTasks
 from tests.fakes import samples
 from tests.fakes.threads import DeferredExecutor, ImmediateExecutor
 
@@ -33,25 +33,60 @@ def test_a_host_that_fails_delays_no_other_and_is_tried_again(error: Exception) 
     assert tasks.run(hosts, lambda host: "done") == "alpha: done; beta: done"
 
 
-def test_a_bug_is_not_swallowed() -> None:
+def test_whatever_one_host_raises_suspects_and_pauses_that_host_alone() -> None:
+    now = [0.0]
+    suspected: list[tuple[str, str]] = []
+    tasks = HostTasks(
+        threads=ImmediateExecutor(),
+        pauses=CrashPauses(monotonic=lambda: now[0]),
+        suspect=lambda host, reason: suspected.append((host.name, reason)),
+    )
+    hosts = [samples.host(name=name) for name in ("alpha", "beta")]
+    worked_on: list[str] = []
+
+    def fail_on_alpha(host: Host) -> str:
+        worked_on.append(host.name)
+        if host.name == "alpha":
+            raise KeyError("Actor")
+        return "done"
+
+    assert tasks.run(hosts, fail_on_alpha) == "beta: done"
+    assert suspected == [("alpha", "our work on it failed: KeyError: 'Actor'")]
+    assert tasks.run(hosts, fail_on_alpha) == "beta: done"
+    assert worked_on == ["alpha", "beta", "beta"], "alpha is left alone for a while"
+    now[0] += 5
+    tasks.run(hosts, fail_on_alpha)
+    now[0] += 5
+    worked_on.clear()
+    tasks.run(hosts, fail_on_alpha)
+    assert worked_on == ["beta"], "the second pause is longer"
+    now[0] += 5
+    assert tasks.run(hosts, lambda host: "done") == "alpha: done; beta: done"
+
+
+def test_a_pause_never_exceeds_five_minutes_and_starts_small_after_a_quiet_time() -> None:
+    now = [0.0]
+    pauses = CrashPauses(monotonic=lambda: now[0])
+    host = samples.host()
+    lengths = []
+    for _ in range(9):
+        lengths.append(pauses.begin(host.id))
+        now[0] += lengths[-1]
+        assert not pauses.is_paused(host.id)
+    assert lengths == [5, 10, 20, 40, 80, 160, 300, 300, 300]
+    now[0] += 300
+    assert pauses.begin(host.id) == 5
+
+
+def test_a_store_that_is_away_while_a_host_is_suspected_harms_nobody() -> None:
+    def refuse(host: Host, reason: str) -> None:
+        raise errors.Temporary("the database is not available")
+
     def fail(host: Host) -> str:
         raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError):
-        HostTasks(threads=ImmediateExecutor()).run([samples.host()], fail)
-
-
-def test_a_bug_in_the_background_is_raised_by_the_next_pass() -> None:
-    threads = DeferredExecutor()
-    tasks = HostTasks(threads=threads)
-
-    def fail(host: Host) -> str:
-        raise ZeroDivisionError
-
-    assert tasks.run([samples.host()], fail, timeout_s=0) == ""
-    threads.run_pending()
-    with pytest.raises(ZeroDivisionError):
-        tasks.run([], fail)
+    tasks = HostTasks(threads=ImmediateExecutor(), suspect=refuse)
+    assert tasks.run([samples.host()], fail) == ""
 
 
 def test_a_host_that_is_still_busy_is_skipped() -> None:

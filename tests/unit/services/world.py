@@ -67,6 +67,7 @@ class World:
     board: BoardInMemory = field(default_factory=BoardInMemory)
     policy: Policy = field(default_factory=lambda: Policy(can_generate=True, model="claude-test"))
     image: str = samples.IMAGE
+    free_bytes: int = 20 * 1024**3  # of the disk with the state folder
 
     def __post_init__(self) -> None:
         self.engines = EnginesByHost(self.engine)
@@ -90,6 +91,7 @@ class World:
             image=lambda: self.image,
             spread=lambda: 0.0,
             policy=self.policy,
+            free_storage=lambda: self.free_bytes,
         )
 
     # Hosts and sandboxes

@@ -23,6 +23,7 @@ from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.sessions.session import SessionState
 from orchestrator.entrypoints.api.context import Context, context_of
 from orchestrator.ports import LinkGauges
+from orchestrator.services import storage
 from orchestrator.services.deps import Deps
 
 router = APIRouter(tags=["health"])
@@ -69,6 +70,7 @@ def checks(context: Context) -> dict[str, dict[str, Any]]:
         results["redis"] = {"ok": True, "detail": "answers"}
     except errors.QueueUnavailable as error:
         results["redis"] = {"ok": False, "detail": str(error)}
+    results["storage"] = _storage(context)
     results["docker"] = _docker(context)
     results["proxy"] = _proxy(context)
     results["daemon"] = _daemon(context)
@@ -86,6 +88,14 @@ def _claude(context: Context) -> dict[str, Any]:
     if refused:
         return {"ok": False, "detail": "; ".join(refused.values()), "settings": sorted(refused)}
     return {"ok": True, "detail": "a key is configured"}
+
+
+def _storage(context: Context) -> dict[str, Any]:
+    """Whether the disk of the state folder has room for new sessions."""
+    shortage = storage.find_shortage(context.deps)
+    if shortage:
+        return {"ok": False, "detail": shortage}
+    return {"ok": True, "detail": f"{context.deps.free_storage() // 1024**2} MiB free"}
 
 
 def _docker(context: Context) -> dict[str, Any]:
@@ -139,6 +149,7 @@ class _StoreCollector:
             "spawn_warm_target", "Warm sandboxes wanted", value=deps.policy.warm_target
         )
         yield from _queue_metrics(deps)
+        yield from _storage_metrics(deps)
 
 
 def _session_metrics(deps: Deps) -> Iterable[Metric]:
@@ -208,6 +219,21 @@ def _link_metrics(links: Sequence[LinkGauges]) -> Iterable[Metric]:
             if value is not None:
                 family.add_metric([link.host], float(value))
         yield family
+
+
+def _storage_metrics(deps: Deps) -> Iterable[Metric]:
+    try:
+        free_bytes = deps.free_storage()
+    except errors.StorageUnavailable:
+        return
+    yield GaugeMetricFamily(
+        "spawn_storage_free_bytes", "Free bytes on the disk of the state folder", value=free_bytes
+    )
+    yield GaugeMetricFamily(
+        "spawn_storage_low",
+        "Whether that disk is too full to take in anything new",
+        value=float(free_bytes < deps.policy.storage_floor_bytes),
+    )
 
 
 def _queue_metrics(deps: Deps) -> Iterable[Metric]:

@@ -36,6 +36,7 @@ class Requirements:
     runtime: str  # OCI runtime of the sandboxes, "" for Docker's own
     disk_floor_bytes: int
     memory_floor_bytes: int
+    proxies_known: bool = False  # SPAWN_PROXY_ADDRESSES names who may reach the apps
 
 
 def check_host(survey: Survey, requirements: Requirements) -> Iterator[Finding]:
@@ -43,6 +44,7 @@ def check_host(survey: Survey, requirements: Requirements) -> Iterator[Finding]:
     facts = survey.facts
     yield _system(facts)
     yield _user(facts)
+    yield from _our_address(facts, requirements)
     yield _forwarding(survey)
     yield from _sshd(facts)
     yield from _docker(facts, requirements)
@@ -78,6 +80,23 @@ def _user(facts: HostFacts) -> Finding:
         " /etc/sudoers.d/spawnai; or log in as root",
         "not_root",
     )
+
+
+def _our_address(facts: HostFacts, requirements: Requirements) -> Iterator[Finding]:
+    """A problem if the firewall there can't tell our address: it knows IPv4 only."""
+    if requirements.proxies_known:
+        return
+    try:
+        IPv4Address(facts.our_address.removeprefix("::ffff:"))
+    except ValueError:
+        seen = f"as {facts.our_address}" if facts.our_address else "without an address"
+        yield problem(
+            "address",
+            f"the machine sees us {seen}: apps are published over IPv4 only",
+            "Add it by its IPv4 address, or set SPAWN_PROXY_ADDRESSES to the IPv4 address from"
+            " which this machine reaches it",
+            "ipv4_only",
+        )
 
 
 def _forwarding(survey: Survey) -> Finding:

@@ -8,7 +8,7 @@ import typer
 
 from orchestrator.config import Settings
 from orchestrator.entrypoints.cli import local, output
-from orchestrator.entrypoints.cli.checks import control_plane, engine, machine, pool
+from orchestrator.entrypoints.cli.checks import control_plane, database, engine, machine, pool
 from orchestrator.entrypoints.cli.client import Api
 from orchestrator.entrypoints.cli.exits import Exit
 from orchestrator.entrypoints.cli.findings import Finding, Level
@@ -46,6 +46,8 @@ def run_checks(settings: Settings) -> Iterator[Finding]:
         yield from machine.check_programs(settings)
         yield from machine.check_ports(settings, running=running)
         yield from engine.check_engine(settings, running=running)
+        if not running:  # a running one reports its database itself
+            yield database.check_database(settings)
         yield from control_plane.check_control_plane(api, settings, running=running)
         yield control_plane.check_claude_key(api, settings, running=running)
     if running:

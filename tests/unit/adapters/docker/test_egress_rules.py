@@ -8,9 +8,13 @@ import pytest
 
 from orchestrator.adapters.docker import egress
 from orchestrator.adapters.docker.egress import CommandOutcome
+from orchestrator.domain import errors
 
 BRIDGE = "spn0123456789"
 MATCH = f"-i {BRIDGE} -m conntrack ! --ctstate RELATED,ESTABLISHED -j DROP"
+
+
+LED_TO = "-j DOCKER-USER"
 
 
 class ListFirewall:
@@ -27,6 +31,8 @@ class ListFirewall:
             **{("iptables", chain): ["-j RETURN"] for chain in ipv4},
             **{("ip6tables", chain): ["-j RETURN"] for chain in ipv6},
         }
+        if ("iptables", "DOCKER-USER") in self.chains:
+            self.chains["iptables", "FORWARD"].insert(0, LED_TO)  # as Docker does
         self.bridged_traffic = bridged_traffic
         self.restored = 0  # how often rules were replaced in one transaction
 
@@ -42,6 +48,9 @@ class ListFirewall:
         if action in {"-S", "-F", "-X"}:
             return self._on_chain(action, program, chain, rules)
         rule = " ".join(match)
+        target = match[-1]
+        if action == "-I" and target.isupper() and not self._has_target(program, target):
+            return CommandOutcome(code=2, output=f"iptables: no chain named {target}\n")
         if action == "-I":
             rules.insert(0, rule)
             return CommandOutcome(code=0, output="")
@@ -50,6 +59,9 @@ class ListFirewall:
         if action == "-D":
             rules.remove(rule)
         return CommandOutcome(code=0, output="")
+
+    def _has_target(self, program: str, target: str) -> bool:
+        return target in {"DROP", "RETURN", "ACCEPT"} or (program, target) in self.chains
 
     def _on_chain(self, action: str, program: str, chain: str, rules: list[str]) -> CommandOutcome:
         if action == "-S":
@@ -92,7 +104,7 @@ def test_forwarded_and_local_packets_are_dropped_before_any_other_rule() -> None
     assert egress.install(BRIDGE, firewall) == []
     assert firewall.chains["iptables", "DOCKER-USER"] == [MATCH, "-j RETURN"]
     assert firewall.chains["iptables", "INPUT"] == [MATCH, "-j RETURN"]
-    assert firewall.chains["iptables", "FORWARD"] == ["-j RETURN"]
+    assert firewall.chains["iptables", "FORWARD"] == [LED_TO, "-j RETURN"]
     assert firewall.chains["ip6tables", "FORWARD"] == [MATCH, "-j RETURN"]
     assert firewall.chains["ip6tables", "INPUT"] == [MATCH, "-j RETURN"]
 
@@ -119,6 +131,23 @@ def test_forward_gets_the_rule_where_docker_made_no_chain_for_users() -> None:
     assert firewall.chains["iptables", "FORWARD"] == [MATCH, "-j RETURN"]
 
 
+def test_a_docker_user_that_nothing_leads_to_is_no_fence_and_is_mended() -> None:
+    firewall = ListFirewall()
+    egress.install(BRIDGE, firewall, ALLOWLIST)
+    firewall.chains["iptables", "FORWARD"].remove(LED_TO)
+    assert egress.install(BRIDGE, firewall, ALLOWLIST) == []
+    assert firewall.chains["iptables", "FORWARD"][0] == LED_TO
+
+
+def test_without_a_chain_for_users_forward_leads_to_the_allowlist() -> None:
+    firewall = ListFirewall(ipv4=("INPUT", "FORWARD"))
+    assert egress.install(BRIDGE, firewall, ALLOWLIST) == []
+    jump = f"-o {BRIDGE} -j {CHAIN}"
+    assert firewall.chains["iptables", "FORWARD"] == [jump, MATCH, "-j RETURN"]
+    egress.withdraw(BRIDGE, firewall)
+    assert firewall.chains["iptables", "FORWARD"] == ["-j RETURN"]
+
+
 def test_withdrawing_deletes_every_copy_and_nothing_else() -> None:
     firewall = ListFirewall()
     egress.install(BRIDGE, firewall)
@@ -131,6 +160,19 @@ def test_withdrawing_deletes_every_copy_and_nothing_else() -> None:
 
 
 # Who may reach published ports
+
+
+@pytest.mark.parametrize("address", ["fe80::1", "2001:db8::7", "", "somewhere"])
+def test_a_host_that_sees_no_ipv4_address_of_ours_is_unfit_with_advice(address: str) -> None:
+    with pytest.raises(errors.HostUnfit, match="SPAWN_PROXY_ADDRESSES") as caught:
+        egress.proxy_addresses((), address)
+    assert caught.value.code == ("ipv4_only" if ":" in address else caught.value.code)
+
+
+def test_addresses_that_the_operator_names_count_more_than_ours() -> None:
+    assert egress.proxy_addresses(("10.0.0.0/8",), "fe80::1") == ("10.0.0.0/8",)
+    assert egress.proxy_addresses((), "10.0.0.1") == ["10.0.0.1"]
+
 
 CHAIN = f"{BRIDGE.upper()}-IN"
 ALLOWLIST = ["10.0.0.1", "192.168.7.0/24"]
@@ -199,6 +241,7 @@ def test_withdrawing_deletes_the_allowlist_too() -> None:
     firewall = ListFirewall()
     before = {chain: list(rules) for chain, rules in firewall.chains.items()}
     egress.install(BRIDGE, firewall, ALLOWLIST)
+    firewall.chains["iptables", "DOCKER-USER"].insert(0, f"-o {BRIDGE} -j {CHAIN}")  # a copy
     egress.withdraw(BRIDGE, firewall)
     assert firewall.chains == before
 

@@ -93,7 +93,7 @@ def test_a_place_that_cannot_be_written_to_is_a_temporary_trouble(tmp_path: Path
     (tmp_path / "bundles").write_text("a file where the folder should be")
     with pytest.raises(errors.Temporary) as caught:
         FolderBundles(tmp_path / "bundles").put(b"one")
-    assert caught.value.code == "disk_full"
+    assert caught.value.code == "storage_unavailable"
 
 
 def test_what_is_wanted_again_is_not_stale(bundles: FolderBundles, tmp_path: Path) -> None:

@@ -119,3 +119,22 @@ def test_an_engine_without_configured_pools_has_the_defaults() -> None:
 )
 def test_a_limit_that_the_kernel_can_not_set_is_named(missing: str, limit: str) -> None:
     assert docker_facts.parse_info({**surveys.INFO, missing: False}).limits_missing == (limit,)
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"docker": '{"ServerVersion": "27.0"}'},
+        {"docker": '{"ServerVersion": "27.0", "Driver": "d", "DockerRootDir": "/", "Runtimes": 5}'},
+        {"docker": surveys.info(DefaultAddressPools=[{"Base": "10.0.0.0/8"}])},
+        {"routes": "Iface Destination\neth0 xyz\nhello"},
+        {"networks": "999.1.1.1/99 hello/1 172.17.0.0/16"},
+        {"cpus": "many", "meminfo": "lots", "disk": "", "clock": "noon"},
+    ],
+    ids=str,
+)
+def test_an_odd_answer_is_an_unknown_fact_and_no_crash(sections: dict[str, str]) -> None:
+    facts = surveys.facts(**sections)
+    if "docker" in sections:
+        assert facts.docker is None
+        assert "oddly" in facts.docker_error

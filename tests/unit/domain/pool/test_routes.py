@@ -25,9 +25,10 @@ def route(slug: str, address: str = "10.0.0.1", port: int = 21000) -> Route:
     ],
     ids=["slug on another port", "slug on another host", "endpoint", "all"],
 )
-def test_a_table_with_a_slug_or_an_endpoint_twice_is_refused(other: Route) -> None:
-    with pytest.raises(ValueError, match="twice"):
-        routes.build_table([route("a"), route("x", port=1), other])
+def test_routes_that_share_a_slug_or_an_endpoint_are_left_out_and_no_others(other: Route) -> None:
+    table = routes.build_table([route("a"), route("x", port=1), other])
+    assert table.routes == (route("x", port=1),)
+    assert set(table.ambiguous) == {route("a"), other}
 
 
 def test_the_same_port_on_two_hosts_is_two_endpoints() -> None:

@@ -170,3 +170,15 @@ def test_the_pool_that_is_advised_is_none_that_the_machine_reaches_already() -> 
     problem = only_problem(surveys.survey(facts))
     assert "10.201" not in problem.fix
     assert '"base": "172.30.0.0/16"' in problem.fix
+
+
+@pytest.mark.parametrize("peer", ["2001:db8::7", "fe80::1%eth0", ""])
+def test_a_machine_that_sees_us_over_ipv6_is_refused_unless_the_proxies_are_named(
+    peer: str,
+) -> None:
+    survey = surveys.survey(surveys.facts(peer=peer))
+    problem = only_problem(survey)
+    assert problem.code == "ipv4_only"
+    assert "SPAWN_PROXY_ADDRESSES" in problem.fix
+    requirements = Requirements(**{**vars(REQUIREMENTS), "proxies_known": True})
+    assert all(finding.level is Level.OK for finding in check(survey, requirements))

@@ -253,6 +253,7 @@ def test_a_stream_cut_anywhere_equals_the_whole_answer(
 )
 def test_an_odd_answer_is_either_translated_or_the_endpoints_failure(odd: Any) -> None:
     try:
-        assert openai_answer.translate_completion(odd, ESTIMATE)["type"] == "message"
+        outcome = openai_answer.translate_completion(odd, ESTIMATE)["type"]
     except errors.Temporary as error:
-        assert "chat completion" in str(error)
+        outcome = str(error)
+    assert outcome == "message" or "chat completion" in outcome

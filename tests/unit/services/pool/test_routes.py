@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from orchestrator.domain import errors
+from orchestrator.domain.pool.host import Drain, HostState, Wish
 from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.sessions.session import Phase
 from orchestrator.services.agents import inbox
@@ -162,3 +165,27 @@ def test_a_port_that_was_given_back_is_the_last_to_be_used_again(world: World) -
     world.publish()
     claims.remove(world.deps, world.sandbox(first.id))
     assert world.add_warm_sandbox().port == first.port + 1
+
+
+def test_an_ambiguous_route_takes_only_its_own_hosts_out(world: World) -> None:
+    shared = "10.0.0.9"
+    leaving = world.add_host(slots=1, publish_address=shared, drain=Drain.LEAVE, state=HostState.UP)
+    good = world.add_host(slots=1, region="good")
+    world.store.hosts.change(leaving.id, lambda host: replace(host, drain=Drain.NONE))
+    first = world.store.sandboxes.place(samples.new_sandbox(wish=Wish(region="")), NOW)
+    second = world.store.sandboxes.place(samples.new_sandbox(), NOW)
+    assert {first.host_id, second.host_id} == {leaving.id, good.id}
+    world.store.hosts.change(leaving.id, lambda host: replace(host, drain=Drain.LEAVE))
+    bad = world.add_host(slots=1, publish_address=shared, labels={"only": "this"})
+    third = world.store.sandboxes.place(samples.new_sandbox(wish=Wish(labels=bad.labels)), NOW)
+    served = first if first.host_id == good.id else second
+
+    assert world.publish().routes == 1
+    assert world.proxy.slugs == {served.slug}
+    assert not world.sandbox(third.id).routed
+    states = {host.id: host.state for host in world.store.hosts.list()}
+    assert states == {
+        leaving.id: HostState.SUSPECT,
+        bad.id: HostState.SUSPECT,
+        good.id: HostState.UP,
+    }

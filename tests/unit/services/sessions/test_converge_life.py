@@ -67,7 +67,7 @@ def test_a_cold_session_gets_a_sandbox_under_its_own_slug(world: World) -> None:
     assert (spec.port, spec.image, spec.publish_address) == (
         sandbox.port,
         sandbox.image,
-        "127.0.0.1",
+        world.store.hosts.get(sandbox.host_id).publish_address,
     )
 
     assert visit(world.deps, sandbox.id, "").assignment is not None

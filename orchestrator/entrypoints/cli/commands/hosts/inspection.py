@@ -63,6 +63,7 @@ def inspect_machine(
         runtime=settings.sandbox.sandbox_runtime,
         disk_floor_bytes=settings.pool.host_disk_floor_mb * _MIB,
         memory_floor_bytes=settings.pool.host_memory_floor_mb * _MIB,
+        proxies_known=bool(settings.pool.proxies),
     )
     try:
         survey = asyncio.run(_survey(settings, address, pinned, publish_address))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orchestrator.domain import errors
 from orchestrator.domain.ids import Sha256
-from orchestrator.services.sessions.storage import UNNAMED_FOR, sweep_bundles
+from orchestrator.services.sessions.quotas import UNNAMED_FOR, sweep_bundles
 from tests.fakes import samples
 from tests.unit.services.world import World, bundle_of
 

@@ -1,0 +1,155 @@
+"""What a Docker engine answers, parsed once into bounded values.
+
+A host is trusted with its own sandboxes and with nothing else. Whatever its engine answers, the
+outcome is a value of ours or errors.EngineUnavailable (docker_answers_oddly), and so it concerns
+that host alone. watch.py and engine.py call this.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.adapters.docker.flags import SANDBOX_LABEL
+from orchestrator.domain import errors, ids
+from orchestrator.domain.ids import SandboxId
+from orchestrator.domain.pool.sandbox_diagnosis import Container
+
+LIST_MAX_BYTES = 32 * 1024**2  # a list of containers; one entry takes about 2 KiB
+EVENT_MAX_BYTES = 256 * 1024  # one event; it has the container's labels
+_CONTAINERS_MAX = 10_000  # of this installation, on one host
+_TEXT_MAX = 4096  # characters of one field
+_NOTE_MAX = 200  # characters of a note for people
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContainerEvent:
+    """A container of ours was created, started, has ended or was removed."""
+
+    action: str  # create, start, die or destroy
+    container: Container  # as it is after the event
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineFacts:
+    """What we need to know of an engine itself."""
+
+    version: str
+    storage_driver: str
+    root: str  # folder that holds images and containers
+    cgroup_version: int
+    memory_bytes: int
+    cpus: int
+    security_options: tuple[str, ...]
+
+
+def parse_json(text: str | bytes, what: str) -> Any:
+    """The value of a JSON text. `what` completes the message "it sent ... that isn't JSON"."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise odd(f"{what} isn't JSON") from error
+
+
+def parse_containers(answer: object) -> Sequence[Container]:
+    """The sandboxes in the answer to GET /containers/json."""
+    if not isinstance(answer, list) or len(answer) > _CONTAINERS_MAX:
+        raise odd(f"its list of containers is no list of at most {_CONTAINERS_MAX}")
+    containers = (_parse_container(_mapping(item, "a container")) for item in answer)
+    return tuple(container for container in containers if container is not None)
+
+
+def parse_event(line: str | bytes) -> ContainerEvent | None:
+    """One line of GET /events; None if it concerns no sandbox."""
+    event = _mapping(parse_json(line, "an event"), "an event")
+    actor = _mapping(event.get("Actor"), "an event's Actor")
+    attributes = _mapping(actor.get("Attributes"), "an event's Attributes")
+    sandbox_id = _sandbox_id(attributes)
+    if sandbox_id is None:
+        return None
+    action = _text(event, "Action")
+    return ContainerEvent(
+        action=action,
+        container=Container(
+            id=_text(actor, "ID"),
+            sandbox_id=sandbox_id,
+            running=action == "start",
+            exited=action == "die",
+            exit_note=_event_note(action, attributes),
+        ),
+    )
+
+
+def parse_info(answer: object) -> EngineFacts:
+    """The answer to GET /info."""
+    info = _mapping(answer, "its description")
+    options = info.get("SecurityOptions") or ()
+    if not isinstance(options, list | tuple):
+        raise odd("SecurityOptions is no list")
+    return EngineFacts(
+        version=_text(info, "ServerVersion"),
+        storage_driver=_text(info, "Driver"),
+        root=_text(info, "DockerRootDir"),
+        cgroup_version=_number({"CgroupVersion": info.get("CgroupVersion") or 1}, "CgroupVersion"),
+        memory_bytes=_number(info, "MemTotal"),
+        cpus=_number(info, "NCPU"),
+        security_options=tuple(str(option)[:_NOTE_MAX] for option in options),
+    )
+
+
+def odd(what: str) -> errors.EngineUnavailable:
+    """The error for an answer that no Docker engine gives."""
+    return errors.EngineUnavailable(
+        f"Docker answers oddly: {what}. Does something else listen on its socket there?",
+        code="docker_answers_oddly",
+    )
+
+
+def _parse_container(item: Mapping[str, Any]) -> Container | None:
+    sandbox_id = _sandbox_id(_mapping(item.get("Labels"), "a container's Labels"))
+    if sandbox_id is None:
+        return None
+    state = _text(item, "State")
+    return Container(
+        id=_text(item, "Id"),
+        sandbox_id=sandbox_id,
+        running=state == "running",
+        exited=state in {"exited", "dead"},
+        exit_note="" if state == "running" else _text(item, "Status")[:_NOTE_MAX],
+    )
+
+
+def _sandbox_id(labels: Mapping[str, Any]) -> SandboxId | None:
+    """The id in the label, or None if the container is no sandbox. It becomes part of URLs."""
+    value = labels.get(SANDBOX_LABEL)
+    return SandboxId(value) if isinstance(value, str) and ids.is_id(value, "sbx") else None
+
+
+def _event_note(action: str, attributes: Mapping[str, Any]) -> str:
+    if action == "start":
+        return ""
+    if action == "die":
+        return f"exit code {str(attributes.get('exitCode', '?'))[:10]}"
+    return "created"
+
+
+def _mapping(value: object, what: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise odd(f"{what} is no object")
+    return value
+
+
+def _text(data: Mapping[str, Any], name: str) -> str:
+    value = data.get(name)
+    if not isinstance(value, str) or len(value) > _TEXT_MAX:
+        raise odd(f"{name} is no text")
+    return value
+
+
+def _number(data: Mapping[str, Any], name: str) -> int:
+    try:
+        return int(data[name])
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise odd(f"{name} is no number") from error

@@ -1,0 +1,54 @@
+"""Connections to Redis, and the names of everything that an installation keeps there.
+
+bootstrap and spawn-api connect through this module.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+TIMEOUT_S = 1.0  # for one command; Redis answers within a millisecond or not at all
+# A firewall or NAT may forget an idle connection without telling either side. With these a dead one
+# is noticed within 25 s, an unanswered command sooner.
+_KEEPALIVE = {
+    socket.TCP_KEEPIDLE: 10,
+    socket.TCP_KEEPINTVL: 5,
+    socket.TCP_KEEPCNT: 3,
+    socket.TCP_USER_TIMEOUT: 10_000,  # milliseconds
+}
+
+
+def connect(url: str, **options: Any) -> redis.Redis:
+    """A client with a pool of connections. It connects at its first use.
+
+    A refused connection is tried once more: Redis may be restarting. A command that times out is
+    not: it would only hold up its caller for longer.
+    """
+    return redis.Redis.from_url(
+        url,
+        socket_connect_timeout=TIMEOUT_S,
+        retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), 2, (redis.ConnectionError,)),
+        **keepalive_of(url),
+        **options,
+    )
+
+
+def keepalive_of(url: str) -> dict[str, Any]:
+    """The options that notice a dead connection. A UNIX socket needs none."""
+    if url.startswith("unix:"):
+        return {}
+    return {"socket_keepalive": True, "socket_keepalive_options": _KEEPALIVE}
+
+
+def prefix_of(installation: str) -> str:
+    """What the name of every key, channel and queue of an installation begins with.
+
+    Two installations may share one Redis. `installation` is the file `instance` of its state
+    folder.
+    """
+    return f"spawn:{installation}:"

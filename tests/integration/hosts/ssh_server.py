@@ -1,0 +1,121 @@
+"""A real SSH server in this process. Its user's shell is bash with a start-up file."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+
+from orchestrator.adapters.ssh.forwarding import LinkTarget
+from orchestrator.domain.pool.host_fields import HostAddress
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShellHost:
+    """A host that our key opens."""
+
+    target: LinkTarget
+
+
+class _Server(asyncssh.SSHServer):
+    def unix_server_requested(self, _path: str) -> bool:
+        return True
+
+    def unix_connection_requested(self, _path: str) -> bool:
+        return True
+
+
+@asynccontextmanager
+async def shell_host(
+    folder: Path, start_up: str, *, connection: str | None = "192.0.2.1 40000 192.0.2.2 22"
+) -> AsyncIterator[ShellHost]:
+    """A host whose shell runs the script `start_up` before each command.
+
+    `connection`: what sshd puts into SSH_CONNECTION; None for nothing.
+    """
+    profile = folder / "bashrc"
+    profile.write_text(start_up + "\n")
+    env = {"PATH": os.environ["PATH"], "BASH_ENV": str(profile)}
+    if connection is not None:
+        env["SSH_CONNECTION"] = connection
+
+    shells: set[asyncio.Task[None]] = set()
+
+    async def run_shell(process: asyncssh.SSHServerProcess[bytes]) -> None:
+        pipe = asyncio.subprocess.PIPE
+        shell = await asyncio.create_subprocess_exec(
+            "bash",
+            "-c",
+            process.command or "true",
+            env=env,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            start_new_session=True,
+        )
+        assert shell.stdin is not None
+        feeding = asyncio.create_task(_copy(process.stdin, shell.stdin))
+        try:
+            await asyncio.gather(
+                _copy(shell.stdout, process.stdout), _copy(shell.stderr, process.stderr)
+            )
+            process.exit(await shell.wait())
+        except (OSError, asyncssh.Error):
+            pass  # the client has gone
+        finally:
+            feeding.cancel()
+            await asyncio.gather(feeding, return_exceptions=True)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(shell.pid, signal.SIGKILL)
+            await shell.communicate()
+
+    def start_shell(process: asyncssh.SSHServerProcess[bytes]) -> None:
+        shells.add(asyncio.create_task(run_shell(process)))
+
+    host_key = asyncssh.generate_private_key("ssh-ed25519")
+    our_key = asyncssh.generate_private_key("ssh-ed25519")
+    our_key.write_private_key(folder / "key")
+    (folder / "authorized_keys").write_bytes(our_key.export_public_key())
+    server = await asyncssh.create_server(
+        _Server,
+        "127.0.0.1",
+        0,
+        server_host_keys=[host_key],
+        authorized_client_keys=str(folder / "authorized_keys"),
+        process_factory=start_shell,
+        encoding=None,
+    )
+    try:
+        yield ShellHost(
+            target=LinkTarget(
+                name="vps1",
+                address=HostAddress(user="root", host="127.0.0.1", port=server.get_port()),
+                pinned=host_key.export_public_key().decode().strip(),
+                key=folder / "key",
+                local_socket=folder / "links" / "docker.sock",
+                agent_socket=folder / "agent.sock",
+                agent_folder=str(folder / "agent"),
+            )
+        )
+    finally:
+        server.close()
+        for shell in shells:
+            shell.cancel()
+        await asyncio.gather(*shells, return_exceptions=True)
+        await server.wait_closed()
+
+
+async def _copy(reader: Any, writer: Any) -> None:
+    while data := await reader.read(4096):
+        writer.write(data)
+        await writer.drain()
+    if isinstance(writer, asyncio.StreamWriter):
+        writer.write_eof()
