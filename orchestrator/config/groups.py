@@ -9,6 +9,11 @@ from pathlib import Path
 from pydantic import Field, SecretStr, field_validator
 
 from orchestrator.config.base import Group
+from orchestrator.domain import host_names
+
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+# "Listen on every address", and where we reach a server that does.
+_EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def default_state_dir() -> Path:
@@ -17,6 +22,11 @@ def default_state_dir() -> Path:
         return Path("/var/lib/spawnai")  # the proxy's workers can't read root's home
     base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     return Path(base) / "spawnai"
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    """The parts of a comma-separated setting."""
+    return tuple(filter(None, map(str.strip, text.split(","))))
 
 
 class Places(Group):
@@ -107,6 +117,33 @@ class Addresses(Group):
         default="apps.localhost",
         description="Apps answer at <slug>.<apps_domain>; browsers resolve *.localhost themselves.",
     )
+    extra_hosts: str = Field(
+        default="",
+        description="More names and IP addresses of the web page, comma-separated. Any other name"
+        " is refused: a page of somebody else could have led it to this machine.",
+    )
+
+    @field_validator("public_host", "apps_domain")
+    @classmethod
+    def _check_name(cls, value: str) -> str:
+        return host_names.parse(value)
+
+    @field_validator("http_address")
+    @classmethod
+    def _check_http_address(cls, value: str) -> str:
+        return host_names.parse(value).removeprefix("[").removesuffix("]")
+
+    @field_validator("extra_hosts")
+    @classmethod
+    def _check_extra_hosts(cls, value: str) -> str:
+        return ",".join(map(host_names.parse, _parts(value)))
+
+    @property
+    def page_hosts(self) -> tuple[str, ...]:
+        """Every name under which the page and the API answer, each once."""
+        listening = () if self.http_address in _EVERY_ADDRESS else (self.http_address,)
+        names = (self.public_host, *_LOOPBACK, *listening, *_parts(self.extra_hosts))
+        return tuple(dict.fromkeys(map(host_names.parse, names)))
 
     @property
     def page_url(self) -> str:
@@ -115,7 +152,7 @@ class Addresses(Group):
     @property
     def probe_address(self) -> str:
         """The address at which our own processes reach the proxy."""
-        return "127.0.0.1" if self.http_address == "0.0.0.0" else self.http_address
+        return _EVERY_ADDRESS.get(self.http_address, self.http_address)
 
     def app_url(self, slug: str) -> str:
         """The public URL of an app."""
@@ -177,7 +214,7 @@ class PoolSettings(Group):
     @field_validator("proxy_addresses")
     @classmethod
     def _check_proxy_addresses(cls, value: str) -> str:
-        for address in filter(None, (part.strip() for part in value.split(","))):
+        for address in _parts(value):
             ipaddress.IPv4Network(address)  # raises ValueError, which names what is wrong
         return value
 
@@ -190,8 +227,7 @@ class PoolSettings(Group):
     @property
     def proxies(self) -> tuple[str, ...]:
         """The addresses, or networks, in `proxy_addresses`."""
-        parts = (part.strip() for part in self.proxy_addresses.split(","))
-        return tuple(part for part in parts if part)
+        return _parts(self.proxy_addresses)
 
 
 class SandboxSettings(Group):

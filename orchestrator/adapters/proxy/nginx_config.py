@@ -40,6 +40,7 @@ class NginxSettings:
     listen_address: str = "127.0.0.1"
     listen_port: int = 8080
     control_port: int = 8082  # always on 127.0.0.1; kill -9 would leave a stale UNIX socket
+    page_hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "[::1]")  # other names are refused
     apps_domain: str = "apps.localhost"
     api_address: str = "127.0.0.1:8081"  # or unix:/path
     binary: str = "/usr/sbin/nginx"
@@ -121,6 +122,7 @@ def render_base(
         folder=folder or settings.folder,
         listen=listen or settings.listen,
         open_files=open_files,
+        page_hosts=settings.page_hosts,
         temp_kinds=temp_kinds,
         trusted_proxies=settings.trusted_proxies,
         worker_connections=settings.worker_connections,

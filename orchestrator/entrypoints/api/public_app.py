@@ -33,7 +33,7 @@ def build(context: Context) -> Starlette:
             Route(sessions.STATUS_PATH, sessions.status),
             Mount("/", _api(context)),
         ],
-        middleware=[Middleware(Guard)],
+        middleware=[Middleware(Guard, hosts=context.settings.addresses.page_hosts)],
         exception_handlers=problems.HANDLERS,
     )
     app.state.context = context

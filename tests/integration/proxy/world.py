@@ -203,7 +203,8 @@ class World:
 
     def ask(self, host: str, target: str = "/", method: str = "GET", **more: Any) -> Response:
         """Send one request through nginx, on its own connection."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.settings.listen_port, timeout=10)
+        address = more.pop("address", "127.0.0.1")
+        connection = http.client.HTTPConnection(address, self.settings.listen_port, timeout=10)
         with contextlib.closing(connection):
             headers = {"Host": host, **more.pop("headers", {})}
             connection.request(method, target, headers=headers, **more)

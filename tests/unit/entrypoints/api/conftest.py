@@ -49,7 +49,7 @@ def client(world: World, tmp_path: Path) -> Iterator[TestClient]:
         hub=Hub(unreachable),
         started_at=NOW,
     )
-    with TestClient(public_app.build(context)) as test_client:
+    with TestClient(public_app.build(context), base_url="http://localhost") as test_client:
         yield test_client
     context.threads.shutdown()
 
