@@ -23,6 +23,7 @@ log = structlog.get_logger()
 # The first match wins, so subclasses stand before their base class.
 STATUS_OF: Sequence[tuple[type[errors.SpawnError], int]] = (
     (errors.InvalidInput, 422),
+    (errors.AmbiguousCookie, 400),
     (errors.Unauthorized, 401),
     (errors.BudgetExhausted, 402),
     (errors.Forbidden, 403),

@@ -8,7 +8,7 @@ import typer
 
 from orchestrator.config import Settings
 from orchestrator.entrypoints.cli import local, output
-from orchestrator.entrypoints.cli.checks import control_plane, engine, machine, pool
+from orchestrator.entrypoints.cli.checks import control_plane, engine, machine, names, pool
 from orchestrator.entrypoints.cli.client import Api
 from orchestrator.entrypoints.cli.exits import Exit
 from orchestrator.entrypoints.cli.findings import Finding, Level
@@ -45,6 +45,7 @@ def run_checks(settings: Settings) -> Iterator[Finding]:
         yield from machine.check_state_folder(settings)
         yield from machine.check_programs(settings)
         yield from machine.check_ports(settings, running=running)
+        yield names.check_names(settings)
         yield from engine.check_engine(settings, running=running)
         yield from control_plane.check_control_plane(api, settings, running=running)
         yield control_plane.check_claude_key(api, settings, running=running)
