@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 
@@ -29,6 +30,17 @@ def _parts(text: str) -> tuple[str, ...]:
     return tuple(filter(None, map(str.strip, text.split(","))))
 
 
+def _is_redis_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        port = parts.port  # parsed only now
+    except ValueError:
+        return False
+    if parts.scheme == "unix":
+        return bool(parts.path)
+    return parts.scheme in {"redis", "rediss"} and port != 0
+
+
 class Places(Group):
     """The state folder, the database, Redis and the local engine."""
 
@@ -38,10 +50,12 @@ class Places(Group):
     )
     database_url: str = Field(
         default="",
+        repr=False,
         description="URL of PostgreSQL, for production; empty: SQLite in the state folder.",
     )
     redis_url: str = Field(
         default="",
+        repr=False,
         description="URL of Redis, for nudges; empty: a private server in the state folder.",
     )
     docker_url: str = Field(
@@ -54,6 +68,16 @@ class Places(Group):
         schemes = ("sqlite:", "postgresql:", "postgresql+psycopg:", "postgres:")
         if value and not value.startswith(schemes):
             raise ValueError("must start with postgresql:// or sqlite:///")
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis_url(cls, value: str) -> str:
+        if value and not _is_redis_url(value):
+            raise ValueError(
+                "must be as redis://user:password@host:6379/0, rediss://... or unix:///path;"
+                " write special characters in the password as %XX"
+            )
         return value
 
     @property
@@ -215,7 +239,12 @@ class PoolSettings(Group):
     @classmethod
     def _check_proxy_addresses(cls, value: str) -> str:
         for address in _parts(value):
-            ipaddress.IPv4Network(address)  # raises ValueError, which names what is wrong
+            try:
+                ipaddress.IPv4Network(address)
+            except ValueError:
+                raise ValueError(
+                    "must be IPv4 addresses or networks, comma-separated, e.g. 10.0.0.5,10.1.0.0/16"
+                ) from None
         return value
 
     @property

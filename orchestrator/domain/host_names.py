@@ -12,9 +12,9 @@ import re
 _HEADER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::\d*)?")
 _ORIGIN = re.compile(r"https?://(.+)", re.IGNORECASE)  # RFC 6454, 6.2
 _NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", re.IGNORECASE)
-_NO_NAME = (
-    "{!r} is no host name: write it as in spawn.example.com, 192.168.1.5 or [fd00::7],"
-    " without scheme and port; names in other alphabets as xn--..."
+_NO_NAME = (  # without the text: it may come from the wrong variable, and be a secret
+    "must be host names or IP addresses, such as spawn.example.com or 192.168.1.5, without scheme"
+    " and port; write names in other alphabets as xn--..."
 )
 
 
@@ -26,9 +26,9 @@ def parse(text: str) -> str:
         try:
             return f"[{ipaddress.IPv6Address(address)}]"
         except ValueError:
-            raise ValueError(_NO_NAME.format(text)) from None
+            raise ValueError(_NO_NAME) from None
     if not _NAME.fullmatch(name):
-        raise ValueError(_NO_NAME.format(text))
+        raise ValueError(_NO_NAME)
     return name
 
 
