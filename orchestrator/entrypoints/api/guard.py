@@ -22,8 +22,11 @@ _CSP = (
     b"default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none';"
     b" form-action 'self'",
 )
-_SECURITY_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
-_DOCS = ("/docs", "/openapi.json")
+_SECURITY_HEADERS = (
+    _CSP,
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
 _WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _OTHER_SITES = frozenset({"cross-site", "same-site"})
 _NAMES = "names are added with SPAWN_EXTRA_HOSTS"
@@ -125,13 +128,10 @@ def _limit_size(receive: Receive) -> Receive:
 
 
 def _add_headers(scope: Scope, send: Send) -> Send:
-    path = scope["path"]
     added = [*_SECURITY_HEADERS]
-    if path.startswith("/static/"):
+    if scope["path"].startswith("/static/"):
         # Browsers revalidate (mostly 304), so that an upgrade never mixes files of two versions.
         added.append((b"cache-control", b"no-cache"))
-    if not path.startswith(_DOCS):
-        added.append(_CSP)
 
     async def extended_send(message: Message) -> None:
         if message["type"] == "http.response.start":
