@@ -148,4 +148,6 @@ def nginx_settings(settings: Settings) -> NginxSettings:
         api_address=f"127.0.0.1:{settings.addresses.api_port}",
         templates=config.PROJECT_ROOT / "proxy" / "nginx",
         pages=config.PROJECT_ROOT / "proxy" / "pages",
+        apps_log=settings.places.state_dir / "log" / "apps.log",
+        logged_requests=settings.processes.access_log,
     )

@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, field_validator
 
 from orchestrator.config.base import Group
 from orchestrator.domain import host_names
+from orchestrator.domain.logged_requests import LoggedRequests
 
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 # "Listen on every address", and where we reach a server that does.
@@ -327,4 +328,9 @@ class ProcessSettings(Group):
     )
     log_level: str = Field(
         default="info", description="Lowest level that is logged: debug, info, warning or error."
+    )
+    access_log: LoggedRequests = Field(
+        default=LoggedRequests.WRITES,
+        description="Which requests are logged, each with its address and status, at level info:"
+        " off, errors, writes (and errors: enough to trace abuse, and polls cost nothing) or all.",
     )

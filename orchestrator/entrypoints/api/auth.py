@@ -30,11 +30,11 @@ def principal(request: Request) -> Principal:
     """
     context = context_of(request)
     caller = _from_key(context, request) or _from_cookie(context, request)
-    if caller is not None:
-        return caller
-    visitor = Principal(user_id=ids.new_user_id(), tier=Tier.FREE)
-    request.state.new_cookie = _make_cookie(context, visitor)  # Guard puts it into the answer
-    return visitor
+    if caller is None:
+        caller = Principal(user_id=ids.new_user_id(), tier=Tier.FREE)
+        request.state.new_cookie = _make_cookie(context, caller)  # Guard puts it into the answer
+    request.state.user_id = caller.user_id  # AccessLog names it
+    return caller
 
 
 def operator(request: Request) -> Principal:
@@ -45,6 +45,7 @@ def operator(request: Request) -> Principal:
     caller = _from_key(context_of(request), request)
     if caller is None:
         raise errors.Unauthorized("this needs an operator's API key, as a Bearer token")
+    request.state.user_id = caller.user_id
     if caller.role is not Role.OPERATOR:
         raise errors.Forbidden("this needs an operator's key; yours is a user's")
     return caller

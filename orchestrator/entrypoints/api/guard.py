@@ -14,6 +14,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orchestrator.domain import host_names
+from orchestrator.domain.logged_requests import WRITES
 from orchestrator.entrypoints.api.problems import problem
 
 BODY_MAX_BYTES = 1024 * 1024
@@ -27,7 +28,6 @@ _SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 )
-_WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _OTHER_SITES = frozenset({"cross-site", "same-site"})
 _NAMES = "names are added with SPAWN_EXTRA_HOSTS"
 
@@ -50,7 +50,7 @@ class Guard:
             return
         headers = Headers(scope=scope)
         error = _check_host(headers, self._hosts)
-        if error is None and scope["method"] in _WRITES:
+        if error is None and scope["method"] in WRITES:
             error = _check_origin(headers, self._hosts) or _check_body(headers)
         if error is not None:
             await error(scope, receive, send)

@@ -19,6 +19,7 @@ from starlette.routing import Mount, Route
 
 import orchestrator
 from orchestrator.entrypoints.api import problems
+from orchestrator.entrypoints.api.access_log import AccessLog
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.guard import Guard
 from orchestrator.entrypoints.api.operators import admin, health, hosts
@@ -36,7 +37,10 @@ def build(context: Context) -> Starlette:
             Route(sessions.STATUS_PATH, sessions.status),
             Mount("/", _api(context)),
         ],
-        middleware=[Middleware(Guard, hosts=context.settings.addresses.page_hosts)],
+        middleware=[
+            Middleware(AccessLog, logs=context.settings.processes.access_log),
+            Middleware(Guard, hosts=context.settings.addresses.page_hosts),
+        ],
         exception_handlers=problems.HANDLERS,
     )
     app.state.context = context

@@ -205,7 +205,7 @@ def test_nginx_neither_shows_its_version_nor_logs_requests(world: World) -> None
     response = world.ask(world.host("a" * 16))
 
     assert response.headers["server"] == "nginx"
-    assert not list(world.settings.folder.rglob("*access*"))
+    assert not world.apps_log.exists()
 
 
 def test_two_thousand_routes_are_served(world: World) -> None:
