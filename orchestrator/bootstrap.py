@@ -11,6 +11,7 @@ from orchestrator.adapters.docker.flags import SandboxLimits
 from orchestrator.adapters.files.bundle_store import FolderBundles
 from orchestrator.adapters.files.catalog import FolderCatalog
 from orchestrator.adapters.files.state_folder import StateFolder
+from orchestrator.adapters.proxy import nginx_config
 from orchestrator.adapters.proxy.http_probe import HttpProbe
 from orchestrator.adapters.proxy.nginx import NginxSettings
 from orchestrator.adapters.redis import connection as redis_connection
@@ -59,7 +60,7 @@ def build(settings: Settings, engines: ports.Engines) -> Deps:
         queue=RqNudgeQueue(connection, sender, installation),
         events=RedisEvents(connection, sender, installation),
         probe=HttpProbe(
-            f"{settings.addresses.probe_address}:{settings.addresses.http_port}",
+            nginx_config.endpoint(settings.addresses.probe_address, settings.addresses.http_port),
             settings.addresses.apps_domain,
         ),
         bundles=FolderBundles(settings.places.state_dir / "bundles"),
@@ -146,8 +147,11 @@ def nginx_settings(settings: Settings) -> NginxSettings:
         listen_address=settings.addresses.http_address,
         listen_port=settings.addresses.http_port,
         control_port=settings.addresses.control_port,
+        page_hosts=settings.addresses.page_hosts,
         apps_domain=settings.addresses.apps_domain,
         api_address=f"127.0.0.1:{settings.addresses.api_port}",
         templates=config.PROJECT_ROOT / "proxy" / "nginx",
         pages=config.PROJECT_ROOT / "proxy" / "pages",
+        apps_log=settings.places.state_dir / "log" / "apps.log",
+        logged_requests=settings.processes.access_log,
     )

@@ -85,5 +85,5 @@ def make(*, env_file: Path | None = None, **values: Any) -> Settings:
     if values:
         raise TypeError(f"no such settings: {', '.join(values)}")
     if wrong:
-        raise ValidationError.from_exception_data("Settings", wrong)
+        raise ValidationError.from_exception_data("Settings", wrong, hide_input=True)
     return Settings(**groups)  # type: ignore[arg-type]  # each is of the class that GROUPS names

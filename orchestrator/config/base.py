@@ -9,5 +9,9 @@ class Group(BaseSettings):
     """Settings of one topic. Secrets are SecretStr, so that printing a group doesn't leak them."""
 
     model_config = SettingsConfigDict(
-        env_prefix="SPAWN_", extra="ignore", frozen=True, populate_by_name=True
+        env_prefix="SPAWN_",
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        hide_input_in_errors=True,  # processes log these errors, and a wrong URL has its password
     )

@@ -5,10 +5,17 @@ from __future__ import annotations
 import ipaddress
 import os
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 
 from orchestrator.config.base import Group
+from orchestrator.domain import host_names
+from orchestrator.domain.logged_requests import LoggedRequests
+
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+# "Listen on every address", and where we reach a server that does.
+_EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def default_state_dir() -> Path:
@@ -17,6 +24,22 @@ def default_state_dir() -> Path:
         return Path("/var/lib/spawnai")  # the proxy's workers can't read root's home
     base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     return Path(base) / "spawnai"
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    """The parts of a comma-separated setting."""
+    return tuple(filter(None, map(str.strip, text.split(","))))
+
+
+def _is_redis_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        port = parts.port  # parsed only now
+    except ValueError:
+        return False
+    if parts.scheme == "unix":
+        return bool(parts.path)
+    return parts.scheme in {"redis", "rediss"} and port != 0
 
 
 class Places(Group):
@@ -28,10 +51,12 @@ class Places(Group):
     )
     database_url: str = Field(
         default="",
+        repr=False,
         description="URL of PostgreSQL, for production; empty: SQLite in the state folder.",
     )
     redis_url: str = Field(
         default="",
+        repr=False,
         description="URL of Redis, for nudges; empty: a private server in the state folder.",
     )
     docker_url: str = Field(
@@ -51,6 +76,16 @@ class Places(Group):
         schemes = ("sqlite:", "postgresql:", "postgresql+psycopg:", "postgres:")
         if value and not value.startswith(schemes):
             raise ValueError("must start with postgresql:// or sqlite:///")
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis_url(cls, value: str) -> str:
+        if value and not _is_redis_url(value):
+            raise ValueError(
+                "must be as redis://user:password@host:6379/0, rediss://... or unix:///path;"
+                " write special characters in the password as %XX"
+            )
         return value
 
     @property
@@ -114,6 +149,33 @@ class Addresses(Group):
         default="apps.localhost",
         description="Apps answer at <slug>.<apps_domain>; browsers resolve *.localhost themselves.",
     )
+    extra_hosts: str = Field(
+        default="",
+        description="More names and IP addresses of the web page, comma-separated. Any other name"
+        " is refused: a page of somebody else could have led it to this machine.",
+    )
+
+    @field_validator("public_host", "apps_domain")
+    @classmethod
+    def _check_name(cls, value: str) -> str:
+        return host_names.parse(value)
+
+    @field_validator("http_address")
+    @classmethod
+    def _check_http_address(cls, value: str) -> str:
+        return host_names.parse(value).removeprefix("[").removesuffix("]")
+
+    @field_validator("extra_hosts")
+    @classmethod
+    def _check_extra_hosts(cls, value: str) -> str:
+        return ",".join(map(host_names.parse, _parts(value)))
+
+    @property
+    def page_hosts(self) -> tuple[str, ...]:
+        """Every name under which the page and the API answer, each once."""
+        listening = () if self.http_address in _EVERY_ADDRESS else (self.http_address,)
+        names = (self.public_host, *_LOOPBACK, *listening, *_parts(self.extra_hosts))
+        return tuple(dict.fromkeys(map(host_names.parse, names)))
 
     @property
     def page_url(self) -> str:
@@ -122,7 +184,7 @@ class Addresses(Group):
     @property
     def probe_address(self) -> str:
         """The address at which our own processes reach the proxy."""
-        return "127.0.0.1" if self.http_address == "0.0.0.0" else self.http_address
+        return _EVERY_ADDRESS.get(self.http_address, self.http_address)
 
     def app_url(self, slug: str) -> str:
         """The public URL of an app."""
@@ -184,8 +246,13 @@ class PoolSettings(Group):
     @field_validator("proxy_addresses")
     @classmethod
     def _check_proxy_addresses(cls, value: str) -> str:
-        for address in filter(None, (part.strip() for part in value.split(","))):
-            ipaddress.IPv4Network(address)  # raises ValueError, which names what is wrong
+        for address in _parts(value):
+            try:
+                ipaddress.IPv4Network(address)
+            except ValueError:
+                raise ValueError(
+                    "must be IPv4 addresses or networks, comma-separated, e.g. 10.0.0.5,10.1.0.0/16"
+                ) from None
         return value
 
     @property
@@ -197,8 +264,7 @@ class PoolSettings(Group):
     @property
     def proxies(self) -> tuple[str, ...]:
         """The addresses, or networks, in `proxy_addresses`."""
-        parts = (part.strip() for part in self.proxy_addresses.split(","))
-        return tuple(part for part in parts if part)
+        return _parts(self.proxy_addresses)
 
 
 class SandboxSettings(Group):
@@ -295,4 +361,9 @@ class ProcessSettings(Group):
     )
     log_level: str = Field(
         default="info", description="Lowest level that is logged: debug, info, warning or error."
+    )
+    access_log: LoggedRequests = Field(
+        default=LoggedRequests.WRITES,
+        description="Which requests are logged, each with its address and status, at level info:"
+        " off, errors, writes (and errors: enough to trace abuse, and polls cost nothing) or all.",
     )

@@ -63,6 +63,12 @@ class Unauthorized(Permanent):
     code = "unauthorized"
 
 
+class AmbiguousCookie(Permanent):
+    """The visitor's cookie comes twice, and so could be somebody else's."""
+
+    code = "cookie_ambiguous"
+
+
 class Forbidden(Permanent):
     """The caller is known, but may not do this."""
 

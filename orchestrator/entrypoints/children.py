@@ -48,7 +48,7 @@ def all_children(settings: Settings) -> Sequence[Child]:
         _python(
             "api",
             "orchestrator.entrypoints.api.server",
-            _health_check(settings.addresses.api_port),
+            _health_check("127.0.0.1", settings.addresses.api_port),
             20,
             True,
         ),
@@ -60,7 +60,7 @@ def all_children(settings: Settings) -> Sequence[Child]:
                 f"{settings.places.state_dir}/nginx/nginx.conf",
                 *_FOREGROUND,
             ],
-            ready=_health_check(settings.addresses.http_port),
+            ready=_health_check(settings.addresses.probe_address, settings.addresses.http_port),
             ready_within_s=10,
             stop_within_s=5,
         ),
@@ -170,9 +170,9 @@ def _is_listening(port: int) -> bool:
     return True
 
 
-def _health_check(port: int) -> Callable[[], bool]:
-    """A check that the server on this port is healthy."""
-    return lambda: _get(port, "/health") == {"status": "ok"}
+def _health_check(address: str, port: int) -> Callable[[], bool]:
+    """A check that the server there is healthy."""
+    return lambda: _get(address, port, "/health") == {"status": "ok"}
 
 
 def _daemon_check(settings: Settings) -> Callable[[], bool]:
@@ -182,15 +182,16 @@ def _daemon_check(settings: Settings) -> Callable[[], bool]:
     def is_ready() -> bool:
         if not (settings.places.state_dir / "warnings").exists():
             return False
-        report = _get(settings.addresses.http_port, "/ready") or {}
+        addresses = settings.addresses
+        report = _get(addresses.probe_address, addresses.http_port, "/ready") or {}
         return bool(report.get("checks", {}).get("daemon", {}).get("ok", False))
 
     return is_ready
 
 
-def _get(port: int, path: str) -> dict[str, Any] | None:
+def _get(address: str, port: int, path: str) -> dict[str, Any] | None:
     """The JSON answer of our own server, whatever its status. None if there is no answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_CHECK_TIMEOUT_S)
+    connection = http.client.HTTPConnection(address, port, timeout=_CHECK_TIMEOUT_S)
     try:
         connection.request("GET", path, headers={"Host": "localhost"})
         return dict(json.loads(connection.getresponse().read()))

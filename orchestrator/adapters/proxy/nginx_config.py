@@ -23,6 +23,7 @@ from typing import IO
 import jinja2
 
 from orchestrator.domain import errors, ids
+from orchestrator.domain.logged_requests import WRITES, LoggedRequests
 from orchestrator.domain.pool.routes import Route, RouteTable, build_table
 
 _FORBIDDEN = re.compile(r"""["'\\$;{}\s]""")  # ends a quoted string or starts a variable
@@ -37,9 +38,12 @@ class NginxSettings:
     folder: Path  # its state; an absolute path that workers can enter
     templates: Path  # proxy/nginx
     pages: Path  # proxy/pages
+    apps_log: Path  # where requests for apps are logged, if any are
+    logged_requests: LoggedRequests = LoggedRequests.OFF
     listen_address: str = "127.0.0.1"
     listen_port: int = 8080
     control_port: int = 8082  # always on 127.0.0.1; kill -9 would leave a stale UNIX socket
+    page_hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "[::1]")  # other names are refused
     apps_domain: str = "apps.localhost"
     api_address: str = "127.0.0.1:8081"  # or unix:/path
     binary: str = "/usr/sbin/nginx"
@@ -115,16 +119,21 @@ def render_base(
     template = _environment(settings.templates).get_template("nginx.conf.j2")
     return template.render(
         api_address=settings.api_address,
+        # A copy must not write into the log either.
+        apps_log=folder / "apps.log" if folder else settings.apps_log,
         apps_domain_pattern=re.escape(settings.apps_domain),
         control=control or settings.control,
         control_port=settings.control_port,
         folder=folder or settings.folder,
         listen=listen or settings.listen,
+        logged_requests=settings.logged_requests,
         open_files=open_files,
+        page_hosts=settings.page_hosts,
         temp_kinds=temp_kinds,
         trusted_proxies=settings.trusted_proxies,
         worker_connections=settings.worker_connections,
         worker_shutdown_timeout_s=settings.worker_shutdown_timeout_s,
+        writes=sorted(WRITES),
         worker_user=settings.worker_user if os.geteuid() == 0 else None,
     )
 

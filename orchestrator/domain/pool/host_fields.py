@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from orchestrator.domain import errors
+from orchestrator.domain import errors, urls
 
 _SLOT_MEMORY_BYTES = 256 * 1024**2
 _SLOTS_PER_CPU = 16
@@ -35,7 +35,7 @@ class HostAddress:
 
 def parse_address(text: str) -> HostAddress:
     """Parse "ssh://user@host[:port]". Raises errors.InvalidInput, which says what is wrong."""
-    problem = f"{text!r} is not an address like ssh://root@10.0.0.5 or ssh://root@10.0.0.5:2222"
+    problem = f"{urls.without_secrets(text)!r} is not an address like ssh://root@10.0.0.5 or ssh://root@10.0.0.5:2222"
     try:
         parts = urlsplit(text)
         host, port = parts.hostname, parts.port

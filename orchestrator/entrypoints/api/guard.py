@@ -1,13 +1,20 @@
-"""ASGI middleware of the public app: checks size and type of a body, adds headers and the cookie.
+"""ASGI middleware of the public app: checks the name under which a request comes, its origin, size
+and type, and adds headers and the cookie. public_app installs it in front of all routes.
 
-public_app installs it in front of all routes.
+A browser lets a page of any site send requests here. Two checks refuse them: the Host header must
+be one of our names, since anybody can let a name of their own lead to this machine (DNS rebinding);
+and what changes something must come from a page of ours, or from no page at all.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from orchestrator.domain import host_names
+from orchestrator.domain.logged_requests import WRITES
 from orchestrator.entrypoints.api.problems import problem
 
 BODY_MAX_BYTES = 1024 * 1024
@@ -16,8 +23,13 @@ _CSP = (
     b"default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none';"
     b" form-action 'self'",
 )
-_SECURITY_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
-_DOCS = ("/docs", "/openapi.json")
+_SECURITY_HEADERS = (
+    _CSP,
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
+_OTHER_SITES = frozenset({"cross-site", "same-site"})
+_NAMES = "names are added with SPAWN_EXTRA_HOSTS"
 
 
 class _BodyTooLarge(Exception):
@@ -25,16 +37,21 @@ class _BodyTooLarge(Exception):
 
 
 class Guard:
-    """Refuses bodies that are too large before they are parsed, and adds response headers."""
+    """Refuses requests by their head, and bodies that are too large before they are parsed. Adds
+    response headers. `hosts` are our names, as host_names spells them."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, hosts: Collection[str]) -> None:
         self._app = app
+        self._hosts = frozenset(hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        error = _check_headers(scope)
+        headers = Headers(scope=scope)
+        error = _check_host(headers, self._hosts)
+        if error is None and scope["method"] in WRITES:
+            error = _check_origin(headers, self._hosts) or _check_body(headers)
         if error is not None:
             await error(scope, receive, send)
             return
@@ -44,11 +61,36 @@ class Guard:
             await _too_large()(scope, receive, send)
 
 
-def _check_headers(scope: Scope) -> ASGIApp | None:
-    """The error to answer with, or None if the headers of the request are fine."""
-    if scope["method"] not in {"POST", "PUT", "PATCH"}:
+def _check_host(headers: Headers, hosts: Collection[str]) -> ASGIApp | None:
+    """The error to answer with, or None if the request names us, once."""
+    named = headers.getlist("host")
+    if len(named) == 1 and host_names.from_header(named[0]) in hosts:
         return None
-    headers = Headers(scope=scope)
+    return problem(
+        421,
+        "host_refused",
+        f"nothing is served under this name; use the page's own address ({_NAMES})",
+    )
+
+
+def _check_origin(headers: Headers, hosts: Collection[str]) -> ASGIApp | None:
+    """The error to answer with, or None if a page of ours sends this, or a program."""
+    origins = headers.getlist("origin")
+    if (
+        all(host_names.from_origin(origin) in hosts for origin in origins)
+        and headers.get("sec-fetch-site", "").lower() not in _OTHER_SITES
+    ):
+        return None
+    return problem(
+        403,
+        "origin_refused",
+        "a page of another site may not change anything here; use SpawnAI's own page,"
+        f" or send no Origin header ({_NAMES})",
+    )
+
+
+def _check_body(headers: Headers) -> ASGIApp | None:
+    """The error to answer with, or None if the body may be read."""
     length = headers.get("content-length", "0")
     if not length.isdigit() or int(length) > BODY_MAX_BYTES:
         return _too_large()
@@ -86,13 +128,10 @@ def _limit_size(receive: Receive) -> Receive:
 
 
 def _add_headers(scope: Scope, send: Send) -> Send:
-    path = scope["path"]
     added = [*_SECURITY_HEADERS]
-    if path.startswith("/static/"):
+    if scope["path"].startswith("/static/"):
         # Browsers revalidate (mostly 304), so that an upgrade never mixes files of two versions.
         added.append((b"cache-control", b"no-cache"))
-    if not path.startswith(_DOCS):
-        added.append(_CSP)
 
     async def extended_send(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -23,6 +23,7 @@ log = structlog.get_logger()
 # The first match wins, so subclasses stand before their base class.
 STATUS_OF: Sequence[tuple[type[errors.SpawnError], int]] = (
     (errors.InvalidInput, 422),
+    (errors.AmbiguousCookie, 400),
     (errors.Unauthorized, 401),
     (errors.BudgetExhausted, 402),
     (errors.Forbidden, 403),
@@ -43,6 +44,7 @@ _TITLES: Mapping[int, str] = {
     409: "Conflict",
     413: "Too large",
     415: "Unsupported media type",
+    421: "Misdirected request",
     422: "Invalid input",
     429: "Too many",
     500: "Internal error",

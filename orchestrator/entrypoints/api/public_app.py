@@ -6,6 +6,7 @@ front of FastAPI: routing and dependencies there cost more than the answer itsel
 
 from __future__ import annotations
 
+from importlib import resources
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -18,12 +19,15 @@ from starlette.routing import Mount, Route
 
 import orchestrator
 from orchestrator.entrypoints.api import problems
+from orchestrator.entrypoints.api.access_log import AccessLog
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.guard import Guard
 from orchestrator.entrypoints.api.operators import admin, health, hosts
 from orchestrator.entrypoints.api.people import changes, sessions, usage
 
 WEB = Path(__file__).parent / "web"
+# Of the package only these files are used: /docs must load nothing from other servers.
+_SWAGGER = Path(str(resources.files("fastapi_offline"))) / "static"
 
 
 def build(context: Context) -> Starlette:
@@ -33,7 +37,10 @@ def build(context: Context) -> Starlette:
             Route(sessions.STATUS_PATH, sessions.status),
             Mount("/", _api(context)),
         ],
-        middleware=[Middleware(Guard)],
+        middleware=[
+            Middleware(AccessLog, logs=context.settings.processes.access_log),
+            Middleware(Guard, hosts=context.settings.addresses.page_hosts),
+        ],
         exception_handlers=problems.HANDLERS,
     )
     app.state.context = context
@@ -45,6 +52,7 @@ def _api(context: Context) -> FastAPI:
         title="SpawnAI",
         version=orchestrator.__version__,
         description="From a prompt to the link of a running web app.",
+        docs_url=None,  # FastAPI's own page loads its scripts from a CDN
         redoc_url=None,
     )
     app.state.context = context
@@ -58,12 +66,18 @@ def _api(context: Context) -> FastAPI:
     app.include_router(usage.admin_router)
     page = _demo_page if context.settings.llm.demo else _page
     app.add_api_route("/", page, include_in_schema=False)
+    app.add_api_route("/docs", _docs, include_in_schema=False)
+    app.mount("/static/swagger", StaticFiles(directory=_SWAGGER), name="swagger")
     app.mount("/static", StaticFiles(directory=WEB), name="static")
     return app
 
 
 def _page() -> Response:
     return FileResponse(WEB / "index.html", headers={"Cache-Control": "no-cache"})
+
+
+def _docs() -> Response:
+    return FileResponse(WEB / "docs.html", headers={"Cache-Control": "no-cache"})
 
 
 def _demo_page() -> Response:

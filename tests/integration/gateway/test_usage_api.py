@@ -45,7 +45,7 @@ def context(tmp_path: Path, migrated_sqlite: Path) -> Iterator[Context]:
 
 @pytest.fixture
 def api(context: Context) -> TestClient:
-    return TestClient(public_app.build(context))
+    return TestClient(public_app.build(context), base_url="http://localhost")
 
 
 def new_user(deps: Deps, role: Role) -> tuple[dict[str, str], ids.UserId]:

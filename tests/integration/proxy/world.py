@@ -159,10 +159,16 @@ class World:
             listen_port=free_port(),
             control_port=free_port(),
             api_address=f"127.0.0.1:{self.api.port}",
+            apps_log=folder / "apps.log",
         )
         self.settings = replace(self.settings, **settings)
         self.proxy = nginx.NginxProxy(self.settings)
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def apps_log(self) -> Path:
+        """Where nginx logs requests for apps, if the settings say so."""
+        return self.settings.apps_log
 
     def start(self, **popen: Any) -> None:
         """Start nginx like a supervisor, and wait until it answers."""
@@ -203,7 +209,8 @@ class World:
 
     def ask(self, host: str, target: str = "/", method: str = "GET", **more: Any) -> Response:
         """Send one request through nginx, on its own connection."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.settings.listen_port, timeout=10)
+        address = more.pop("address", "127.0.0.1")
+        connection = http.client.HTTPConnection(address, self.settings.listen_port, timeout=10)
         with contextlib.closing(connection):
             headers = {"Host": host, **more.pop("headers", {})}
             connection.request(method, target, headers=headers, **more)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +17,11 @@ from rich.text import Text
 
 from orchestrator import config
 from orchestrator.config import Settings
+from orchestrator.domain import urls
 from orchestrator.entrypoints.cli import local, output
 from orchestrator.entrypoints.cli.output import AsJson
 
 FILE = "spawn.env"
-_PASSWORD = re.compile(r"(?<=://)([^/@\s]*?):([^/@\s]*)(?=@)")
 _HIDDEN = "(set, hidden)"
 
 
@@ -117,12 +116,12 @@ def read_file(path: Path) -> dict[str, str]:
 
 
 def printable(value: object) -> str | int | float | bool:
-    """The value without secrets: neither a secret nor the password in a URL."""
+    """The value without secrets: neither a secret nor what a URL holds of them."""
     if isinstance(value, SecretStr):
         return _HIDDEN if value.get_secret_value() else ""
     if isinstance(value, (bool, int, float)):
         return value
-    return _PASSWORD.sub(r"\1:***", str(value))
+    return urls.without_secrets(str(value))
 
 
 def _table(settings: Sequence[Setting]) -> Table:

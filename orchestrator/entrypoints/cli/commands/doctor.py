@@ -8,7 +8,14 @@ import typer
 
 from orchestrator.config import Settings
 from orchestrator.entrypoints.cli import local, output
-from orchestrator.entrypoints.cli.checks import control_plane, database, engine, machine, pool
+from orchestrator.entrypoints.cli.checks import (
+    control_plane,
+    database,
+    engine,
+    machine,
+    names,
+    pool,
+)
 from orchestrator.entrypoints.cli.client import Api
 from orchestrator.entrypoints.cli.exits import Exit
 from orchestrator.entrypoints.cli.findings import Finding, Level
@@ -45,6 +52,7 @@ def run_checks(settings: Settings) -> Iterator[Finding]:
         yield from machine.check_state_folder(settings)
         yield from machine.check_programs(settings)
         yield from machine.check_ports(settings, running=running)
+        yield names.check_names(settings)
         yield from engine.check_engine(settings, running=running)
         if not running:  # a running one reports its database itself
             yield database.check_database(settings)

@@ -17,6 +17,8 @@ from rich.console import Console
 from orchestrator.config import Settings
 from orchestrator.entrypoints import supervisor
 from orchestrator.entrypoints.cli import local
+from orchestrator.entrypoints.cli.checks.names import check_names
+from orchestrator.entrypoints.cli.findings import Level
 
 _START_TIMEOUT_S = 90.0
 _STOP_TIMEOUT_S = 90.0
@@ -97,6 +99,9 @@ def print_banner(settings: Settings) -> None:
     print(f"Page       {settings.addresses.page_url}/")
     print(f"API docs   {settings.addresses.page_url}/docs")
     print(f"Claude     {_claude_text(settings)}")
+    names = check_names(settings)
+    if names.level is not Level.OK:
+        print(f"WARNING    {names.detail}. {names.fix}")
     for warning in _warnings(settings):
         print(f"WARNING    {warning}")
     print(f'Try        {_spawnctl_path()} run "a kanban board"')

@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator.adapters.proxy import nginx_config
 from orchestrator.domain import errors, ids
+from orchestrator.domain.logged_requests import LoggedRequests
 from orchestrator.domain.pool.routes import Route, RouteTable, build_table
 
 ROOT = Path(__file__).parents[4]
@@ -18,6 +19,8 @@ SETTINGS = nginx_config.NginxSettings(
     folder=Path("/var/lib/spawnai/nginx"),
     templates=ROOT / "proxy" / "nginx",
     pages=ROOT / "proxy" / "pages",
+    apps_log=Path("/var/lib/spawnai/log/apps.log"),
+    logged_requests=LoggedRequests.WRITES,
 )
 TABLE = build_table(
     [
@@ -50,6 +53,14 @@ def test_the_control_listener_is_on_loopback_wherever_the_public_one_is() -> Non
     assert "listen 0.0.0.0:8080 default_server" in text
     assert "listen 127.0.0.1:9 default_server" in text
     assert "0.0.0.0:9" not in text
+
+
+def test_a_copy_that_is_only_validated_does_not_touch_the_log() -> None:
+    copy = nginx_config.render_base(
+        SETTINGS, open_files=1, temp_kinds=(), folder=Path("/tmp/copy"), listen="x", control="y"
+    )
+    assert "/var/lib/spawnai" not in copy
+    assert "/tmp/copy/apps.log" in copy
 
 
 def test_forwarded_headers_are_trusted_only_from_trusted_proxies() -> None:

@@ -163,6 +163,8 @@ def test_an_address_is_parsed_and_printed_alike(text: str, user: str, name: str,
         ("ssh://root@10.0.0.5/var", "is not an address like ssh://"),
         ("ssh://root@10.0.0.5?x=1", "is not an address like ssh://"),
         ("ssh://root:secret@10.0.0.5", "leave the password out"),
+        ("ssh://root:secret@10.0.0.5:notaport", "is not an address like ssh://"),
+        ("tcp://root:secret@10.0.0.5", "is not an address like ssh://"),
         ("unix:///var/run/docker.sock", "is not an address like ssh://"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,18 +41,25 @@ class Api:
         return str(self._client.get(path, headers=self._headers).text)
 
 
-@pytest.fixture
-def client(world: World, tmp_path: Path) -> Iterator[TestClient]:
-    unreachable = redis.asyncio.Redis(unix_socket_path=str(tmp_path / "missing.sock"))
+@contextmanager
+def serving(world: World, folder: Path, **settings: Any) -> Iterator[TestClient]:
+    """A client of the public app with these settings."""
+    unreachable = redis.asyncio.Redis(unix_socket_path=str(folder / "missing.sock"))
     context = Context(
-        settings=config.make(state_dir=tmp_path),
+        settings=config.make(state_dir=folder, **settings),
         deps=world.deps,
         hub=Hub(unreachable),
         started_at=NOW,
     )
-    with TestClient(public_app.build(context)) as test_client:
+    with TestClient(public_app.build(context), base_url="http://localhost") as test_client:
         yield test_client
     context.threads.shutdown()
+
+
+@pytest.fixture
+def client(world: World, tmp_path: Path) -> Iterator[TestClient]:
+    with serving(world, tmp_path) as test_client:
+        yield test_client
 
 
 @pytest.fixture

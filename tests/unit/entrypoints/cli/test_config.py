@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from orchestrator import config
 from orchestrator.entrypoints.cli import local
 from orchestrator.entrypoints.cli.commands.config import (
     Setting,
     explain,
+    printable,
     read_file,
     show,
     variables,
@@ -104,6 +105,65 @@ def test_no_secret_is_shown_in_any_form(
     assert "(set, hidden)" in printed.out
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://spawn:PW@db/spawn", "postgresql://spawn:***@db/spawn"),
+        ("postgresql:///db?user=u&password=PW", "postgresql:///db?user=u&password=***"),
+        ("postgresql:///db?host=/run&p%61ssword=PW", "postgresql:///db?host=/run&p%61ssword=***"),
+        ("postgresql:///db?PASSWORD=PW;x", "postgresql:///db?PASSWORD=***"),
+        ("postgresql://u:p@db/x?sslpassword=PW", "postgresql://u:***@db/x?sslpassword=***"),
+        ("postgresql://u:a/PW@db/x?sslmode=require", "postgresql://u:***@db/x?sslmode=require"),
+        ("postgresql://u:a@PW@db/x", "postgresql://u:***@db/x"),
+        ("postgresql://u:a?PW@db/x", "postgresql://***"),
+        ("postgresql:///db?password=a@PW", "postgresql://***"),
+        ("redis://:PW@cache:6379/0", "redis://:***@cache:6379/0"),
+        (
+            "rediss://cache?db=1&username=u&password=PW",
+            "rediss://cache?db=1&username=u&password=***",
+        ),
+        ("https://PW@llm.example/v1", "https://***@llm.example/v1"),
+        ("https://llm.example/v1?api-key=PW#PW", "https://llm.example/v1?api-key=***"),
+        ("https://llm.example/v1", "https://llm.example/v1"),
+        ("ssh://root@10.0.0.5", "ssh://root@10.0.0.5"),
+        ("sqlite:////var/lib/spawn.db", "sqlite:////var/lib/spawn.db"),
+        ("/var/lib/spawnai", "/var/lib/spawnai"),
+    ],
+)
+def test_a_url_is_shown_without_what_opens_anything(url: str, shown: str) -> None:
+    assert printable(url) == shown
+    assert "PW" not in shown
+
+
+@pytest.mark.parametrize("name", ["SPAWN_DATABASE_URL", "SPAWN_REDIS_URL"])
+def test_neither_a_group_nor_the_error_of_a_process_shows_a_url(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    scheme = "postgresql" if "DATABASE" in name else "redis"
+    monkeypatch.setenv(name, f"{scheme}://u:{SECRET}@db/x")
+    assert SECRET not in f"{config.load()!r} {config.load()}"
+    for wrong in (f"mysql://u:{SECRET}@db/x", f"{scheme}://u:x/{SECRET}@db/x:y"):
+        monkeypatch.setenv(name, wrong)
+        monkeypatch.setenv("SPAWN_HTTP_PORT", SECRET)
+        with pytest.raises(ValidationError) as caught:
+            config.load()
+        assert SECRET not in str(caught.value)
+        assert "http_port" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://x", "localhost:6379", "redis://:p/w@cache", "redis://h:x"]
+)
+def test_what_is_no_url_of_redis_is_refused_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("SPAWN_REDIS_URL", url)
+    with pytest.raises(Problem) as caught:
+        local.settings()
+    assert "SPAWN_REDIS_URL" in caught.value.message
+    assert "redis://" in caught.value.message
+
+
 def test_json_holds_each_setting_once(capsys: pytest.CaptureFixture[str]) -> None:
     show(as_json=True)
     settings = json.loads(capsys.readouterr().out)["settings"]
@@ -120,6 +180,24 @@ def test_a_wrong_setting_is_named_without_its_value(monkeypatch: pytest.MonkeyPa
     assert "SPAWN_HTTP_PORT" in caught.value.message
     assert "SPAWN_PORTS" in caught.value.message
     assert SECRET not in caught.value.message
+
+
+@pytest.mark.parametrize("name", [names[0] for names in all_variables().values()])
+def test_no_wrong_setting_shows_its_value(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    if name == "SPAWN_STATE_DIR":
+        return  # any text is a path
+    monkeypatch.setenv(name, f"{SECRET} :/")
+    message = refusal()
+    assert message is None or (name in message and SECRET not in message)
+
+
+def refusal() -> str | None:
+    """What is wrong with the settings; None if nothing is."""
+    try:
+        local.settings()
+    except Problem as problem:
+        return problem.message
+    return None
 
 
 def test_the_key_is_the_configured_one_else_the_installations_own(
