@@ -1,7 +1,9 @@
 """ports.NudgeQueue over RQ, and the worker pool that executes the nudges.
 
 A job contains one session id and nothing else: RQ keeps no retries, no results and no state for us.
-If Redis loses all its data, some nudges are lost, and the daemon's nudge loop sends them again.
+Its id names session and queue, so that equal nudges are one while it waits. A worker deletes it
+before it runs it: whatever changes from then on needs another look. If Redis loses all its data,
+some nudges are lost, and the daemon's nudge loop sends them again.
 """
 
 from __future__ import annotations
@@ -13,23 +15,33 @@ from typing import Any
 import redis
 from rq import Queue as RqQueue
 from rq import SimpleWorker
+from rq.exceptions import DuplicateJobError
+from rq.job import Job
 from rq.serializers import JSONSerializer
+from rq.timeouts import JobTimeoutException
+from rq.worker import WorkerStatus
 from rq.worker_pool import WorkerPool
 
 from orchestrator.domain import errors
 from orchestrator.domain.ids import SessionId
 from orchestrator.domain.sessions.priority import Queue
+from orchestrator.slim import structlog
 
 JOB = "orchestrator.entrypoints.jobs.converge"
 _JOB_TIMEOUT_S = 120
-_NUDGE_TTL_S = 60  # by then the nudge loop has sent the nudge again
-_FAILURE_TTL_S = 3600  # by default RQ keeps a failed job for a year
+# By then the nudge loop has sent the nudge again. A worker that is killed just after it took a job
+# leaves the job's id behind, which keeps equal nudges out for this long.
+_NUDGE_TTL_S = 20
+
+log = structlog.get_logger()
 
 
 class RqNudgeQueue:
     """The sender. It pools connections and is safe to use from several threads."""
 
-    def __init__(self, connection: redis.Redis) -> None:
+    def __init__(self, connection: redis.Redis, job: str = JOB) -> None:
+        """`job` is the path of the function that workers call with a session id."""
+        self._job = job
         self._queues = {
             queue: RqQueue(
                 queue.value,
@@ -43,13 +55,15 @@ class RqNudgeQueue:
     def nudge(self, session_id: SessionId, queue: Queue) -> None:
         try:
             self._queues[queue].enqueue_call(
-                JOB,
+                self._job,
                 args=(session_id,),
-                result_ttl=0,
                 ttl=_NUDGE_TTL_S,
-                failure_ttl=_FAILURE_TTL_S,
                 description=f"converge {session_id}",
+                job_id=f"{queue.value}-{session_id}",
+                unique=True,
             )
+        except DuplicateJobError:
+            return
         except redis.RedisError as error:
             raise errors.QueueUnavailable(f"Redis does not answer: {error}") from error
 
@@ -64,6 +78,20 @@ class NudgeWorker(SimpleWorker):
     """Runs jobs in its own process: no fork per job, and no scheduler process of RQ."""
 
     at_start: Callable[[], object]
+
+    def execute_job(self, job: Job, queue: RqQueue) -> None:  # noqa: ARG002 - RQ's signature
+        """Forget the job, then run it. RQ's own method keeps it until it has ended, with records of
+        its execution that nobody reads."""
+        with self.connection.pipeline() as pipeline:
+            self.set_state(WorkerStatus.BUSY, pipeline=pipeline)  # else SIGTERM interrupts the job
+            pipeline.delete(job.key)
+            pipeline.execute()
+        try:
+            with self.death_penalty_class(_JOB_TIMEOUT_S, JobTimeoutException, job_id=job.id):
+                job.perform()
+        except Exception:
+            log.exception("nudge_failed", job=job.id)
+        self.set_state(WorkerStatus.IDLE)
 
     def work(self, *args: Any, **options: Any) -> bool:
         type(self).at_start()
