@@ -53,6 +53,7 @@ place         Choose a host for a new sandbox and take a slot there. `ports.Sand
 launch        Start a placed sandbox for the warm pool. `services.pool.refill.launch`
 refill        Start warm sandboxes up to the target. `pool.refill.refill`
 retire        Mark a sandbox STOPPING, so that its route is withdrawn. `services.pool.claims.retire`
+abandon       Leave a sandbox to the pool: its session goes on. `services.pool.claims.abandon`
 publish       Make the proxy use a new route table. `services.pool.routes.publish`
 withdraw      Take a route out of the published table. `ports.Sandboxes.mark_routes`
 remove        Delete a container, and free its slot and port. `services.pool.claims.remove`

@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection
 
 from orchestrator.adapters.sql_store import claims, codec, placements, schema
 from orchestrator.adapters.sql_store.database import Database, Lookup
-from orchestrator.domain import errors
+from orchestrator.domain import errors, ids
 from orchestrator.domain.ids import HostId, SandboxId, Slug
 from orchestrator.domain.pool.routes import Route
 from orchestrator.domain.pool.sandbox import ROUTED_STATES, Sandbox, SandboxState, finish_creating
@@ -61,6 +61,11 @@ _WARM_COUNTS = (
 # sandbox that never had a session.
 _WARMING = select(func.count().filter(_b.session_id.is_(None))).where(
     text(f"sandboxes.{schema.SANDBOX_CREATING}")
+)
+_UNSTARTED = (
+    select(*codec.SANDBOX)
+    .where(text(f"sandboxes.{schema.SANDBOX_CREATING}"), _b.container_id.is_(None))
+    .order_by(_b.created_at, _b.id)
 )
 _BROKEN_OR_STOPPING = (
     select(*codec.SANDBOX).where(text(schema.SANDBOX_BROKEN_OR_STOPPING)).order_by(_b.id)
@@ -109,6 +114,8 @@ class SqlSandboxes:
     def save(self, sandbox: Sandbox, expected: SandboxState) -> Sandbox:
         """As the port says. A container id that the database has stays if `sandbox` has none: the
         caller may have read the sandbox before Docker answered."""
+        is_stopping = sandbox.state is SandboxState.STOPPING
+        is_free = is_stopping and sandbox.session_id is None
         statement = (
             sa.update(schema.sandboxes)
             .where(_b.id == sandbox.id, _b.state == expected.value)
@@ -119,7 +126,8 @@ class SqlSandboxes:
                 state_since=sandbox.state_since,
                 container_id=func.coalesce(sandbox.container_id, _b.container_id),
                 # The route table that is being published right now may hold its route.
-                **({"routed": True} if sandbox.state is SandboxState.STOPPING else {}),
+                **({"routed": True} if is_stopping else {}),
+                **({"slug": ids.new_slug()} if is_free else {}),
             )
             .returning(*codec.SANDBOX)
         )
@@ -177,6 +185,10 @@ class SqlSandboxes:
     def broken_or_stopping(self) -> Sequence[Sandbox]:
         with self._database.read() as connection:
             return [codec.sandbox_of(row) for row in connection.execute(_BROKEN_OR_STOPPING)]
+
+    def unstarted(self) -> Sequence[Sandbox]:
+        with self._database.read() as connection:
+            return [codec.sandbox_of(row) for row in connection.execute(_UNSTARTED)]
 
     def warm_counts(self) -> Mapping[str, int]:
         with self._database.read() as connection:

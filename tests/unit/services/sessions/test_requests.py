@@ -12,7 +12,6 @@ from orchestrator.domain.people.access import (
     HOUR_S,
     LIMITS,
     PROMPT_MAX_BYTES,
-    TTL_DEFAULT_S,
     Principal,
     Role,
 )
@@ -42,7 +41,7 @@ def test_a_session_is_admitted_and_nudged(world: World) -> None:
     assert (session.state, session.wanted) == (SessionState.QUEUED, Wanted.RUNNING)
     assert (session.user_id, session.tier, session.attempt) == (VISITOR.user_id, Tier.FREE, 1)
     assert session.due_at == session.created_at
-    assert session.expires_at == later(TTL_DEFAULT_S, session.created_at)
+    assert session.expires_at == later(Policy().ttl_default_s, session.created_at)
     assert world.queue.nudges == [(session.id, Queue.NORMAL)]
 
 
