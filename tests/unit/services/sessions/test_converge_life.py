@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 
 from orchestrator.domain import ids
@@ -108,6 +110,34 @@ def test_an_app_that_does_not_answer_at_its_url_is_probed_again_soon(world: Worl
     world.clock.jump_to(current.due_at)
     world.converge(session)
     assert world.state(session) is SessionState.READY
+
+
+def test_an_app_that_hangs_is_probed_by_one_worker_and_ever_more_rarely(world: World) -> None:
+    class ProbeThatIsJoined(ProbeThatFails):
+        """While it waits for the app, another worker gets a nudge for the same session."""
+
+        others: ClassVar[list[tuple[str, ...]]] = []
+
+        def _answer(self) -> bool:
+            if len(self.probed) > 1:
+                self.others.append(world.converge(session).steps)
+            return super()._answer()
+
+    world.add_host()
+    world.probe = ProbeThatIsJoined()
+    session = world.create_session()
+    world.add_warm_sandbox()
+    world.converge(session)
+    world.report(session, Phase.READY)
+    pauses = []
+    for _ in range(5):
+        assert world.converge(session).steps == ("Verify",)
+        assert world.converge(session).steps == ("Wait",), "nobody probes before its time"
+        due_at = world.session(session).due_at
+        pauses.append((due_at - world.clock.now()).total_seconds())
+        world.clock.jump_to(due_at)
+    assert pauses == pytest.approx([0.3, 0.6, 1.2, 2.4, 4.8])
+    assert world.probe.others == [("Wait",)] * 4
 
 
 def test_a_generated_app_is_ready_at_its_newest_version(world: World) -> None:

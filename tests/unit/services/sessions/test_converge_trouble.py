@@ -9,6 +9,7 @@ from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.sessions.session import HISTORY_MAX, Phase, Session, SessionState
 from orchestrator.services.agents import bundles, inbox
 from orchestrator.services.pool import host_life
+from orchestrator.services.sessions import starts
 from tests.fakes import samples
 from tests.fakes.engine import EngineThatIsDown, EngineThatRefuses
 from tests.unit.services.world import World, bundle_of
@@ -296,6 +297,25 @@ def test_a_failed_session_does_not_wait_until_its_sandbox_is_removed(world: Worl
     world.report_failure(ready, permanent=True)
     assert world.converge(ready).steps == ("Fail", "Abandon", "Finish")
     assert world.state(ready) is SessionState.FAILED
+
+
+def test_a_start_that_fails_too_late_changes_nothing(world: World) -> None:
+    """The session has ended, or moved on to its next attempt, while Docker was asked."""
+    world.add_host(slots=9)
+    sessions = [world.create_session() for _ in range(2)]
+    for session in sessions:
+        world.converge(session)
+    ending, retrying = sessions
+    placed = [world.sandbox_of(session) for session in sessions]
+    world.request_end(ending)
+    world.converge(ending)
+    world.clock.advance(31)
+    world.converge(retrying)
+    before = [world.session(session) for session in sessions]
+    world.engine = EngineThatRefuses()
+    for sandbox in placed:
+        starts.start(world.deps, sandbox)
+    assert [world.session(session) for session in sessions] == before
 
 
 # Apps that crash again and again
