@@ -357,7 +357,10 @@ class ProcessSettings(Group):
     """Our own processes."""
 
     workers: int = Field(
-        default=2, ge=1, le=32, description="Worker processes; 2, since a worker mostly waits."
+        default=2,
+        ge=1,
+        le=32,
+        description="Worker processes; 2, since a worker never waits for long.",
     )
     log_level: str = Field(
         default="info", description="Lowest level that is logged: debug, info, warning or error."

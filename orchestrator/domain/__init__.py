@@ -34,6 +34,7 @@ Pool          All hosts. `pool.refill.PoolTotals`
 Slot          Room for one sandbox on a host. `pool.host.HostLoad`
 Engine        The Docker engine of one host. `ports.Engine`
 Link          The connection to a host, over SSH to a remote one. `pool.host_liveness.LinkState`
+Bulkhead      It bounds the calls to each host's engine. `loops.bulkhead.Bulkhead`
 Container     What an engine runs for a sandbox. `pool.sandbox_diagnosis.Container`
 Diagnosis     A difference between the store and an engine. `pool.sandbox_diagnosis.Diagnosis`
 Principal     The authenticated sender of a request. `people.access.Principal`
@@ -53,6 +54,7 @@ place         Choose a host for a new sandbox and take a slot there. `ports.Sand
 launch        Start a placed sandbox for the warm pool. `services.pool.refill.launch`
 refill        Start warm sandboxes up to the target. `pool.refill.refill`
 retire        Mark a sandbox STOPPING, so that its route is withdrawn. `services.pool.claims.retire`
+abandon       Leave a sandbox to the pool: its session goes on. `services.pool.claims.abandon`
 publish       Make the proxy use a new route table. `services.pool.routes.publish`
 withdraw      Take a route out of the published table. `ports.Sandboxes.mark_routes`
 remove        Delete a container, and free its slot and port. `services.pool.claims.remove`

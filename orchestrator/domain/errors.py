@@ -160,8 +160,7 @@ class HostUnfit(Temporary):
 class SandboxRefused(Temporary):
     """Docker refused to create or start this sandbox.
 
-    `code` says why: `image_missing`, `port_taken`, `disk_full`, `start_in_progress` or
-    `create_failed`.
+    `code` says why: `image_missing`, `port_taken`, `disk_full` or `create_failed`.
     """
 
     code = "create_failed"

@@ -6,12 +6,9 @@ import functools
 import time
 
 from orchestrator import bootstrap, config, observability
-from orchestrator.adapters.docker import sockets
-from orchestrator.adapters.docker.engine import DockerEngines
 from orchestrator.adapters.files.state_folder import StateFolder
 from orchestrator.adapters.redis import connection as redis_connection
 from orchestrator.adapters.redis import rq_queue
-from orchestrator.config import Settings
 from orchestrator.domain.ids import SessionId
 from orchestrator.services.deps import Deps
 from orchestrator.services.sessions import converge as converging
@@ -51,20 +48,7 @@ def main() -> None:
 def _deps() -> Deps:
     """What the services need. Built once per worker process, after the fork: no connection may be
     shared across a fork."""
-    settings = config.load()
-    return bootstrap.build(settings, _make_engines(settings))
-
-
-def _make_engines(settings: Settings) -> DockerEngines:
-    """Docker engines through this machine's sockets, including those that the daemon forwards. They
-    set no firewall rules: only the leader does.
-
-    This is not in bootstrap: the api process never talks to Docker and need not load its SDK.
-    """
-    return DockerEngines(
-        bootstrap.sandbox_limits(settings),
-        url_of=functools.partial(sockets.docker_url, settings.places.links_folder),
-    )
+    return bootstrap.build(config.load(), bootstrap.NoEngines())
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ Called by spawn-daemon.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 from orchestrator import ports
@@ -15,17 +14,18 @@ from orchestrator.domain.pool.host import STARTS_AT_ONCE
 from orchestrator.domain.pool.refill import SESSIONS_ARRIVING
 from orchestrator.domain.pool.routes import build_table
 from orchestrator.domain.pool.sandbox import Sandbox
+from orchestrator.loops.bulkhead import Bulkhead
 from orchestrator.loops.host_passes import HostPasses, Reconciler
 from orchestrator.loops.loop import LoopSpec
 from orchestrator.services import nudges
 from orchestrator.services.deps import Deps
 from orchestrator.services.pool import reconcile, refill, routes
-from orchestrator.services.sessions import quotas
+from orchestrator.services.sessions import quotas, starts
 from orchestrator.services.sessions.due import RecentNudges, nudge_due_sessions
 from orchestrator.slim import structlog
 
 _LAUNCH_BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
-_LAUNCH_THREADS = 4 * STARTS_AT_ONCE  # for all hosts together; placement limits each host
+_REMOVALS_AT_ONCE = 4  # per host: Docker removes one container after the other anyway
 _PRUNE_AFTER = timedelta(days=30)
 _USAGE_KEPT = timedelta(days=400)  # so that a month can be compared with the year before
 _EXPIRE_PER_PASS = 200
@@ -40,13 +40,18 @@ def loop_specs(
     hosts: HostPasses,
     reconciler: Reconciler,
     warn: Callable[[Sequence[str]], None],
+    spawn: Callable[[Callable[[], None]], object] | None = None,
 ) -> Sequence[LoopSpec]:
     """All loops, in the order in which they stop: those that make sandboxes first, the publisher
-    last. `warn` gets all missing fences of all hosts, each time they are checked."""
-    launcher = Launcher(deps)
+    last. `warn` gets all missing fences of all hosts, each time they are checked. `spawn` runs a
+    call to an engine, by default in a thread."""
+    calls = Bulkhead(deps.clock, per_host=STARTS_AT_ONCE, spawn=spawn)
+    launcher = Launcher(deps, calls)
+    clearer = Clearer(deps, calls, Bulkhead(deps.clock, per_host=_REMOVALS_AT_ONCE, spawn=spawn))
     publisher = Publisher(deps, proxy)
     return (
         LoopSpec(name="refill", every_s=0.5, run=launcher.refill, topics=("pool",)),
+        LoopSpec(name="start", every_s=0.5, run=launcher.start_placed, topics=("routes",)),
         LoopSpec(name="nudge", every_s=0.5, run=_nudger(deps), topics=("pool",)),
         LoopSpec(name="reap", every_s=1.0, run=lambda: _reap(deps)),
         LoopSpec(name="links", every_s=1.0, run=hosts.update_links, topics=("pool", FLEET)),
@@ -54,7 +59,7 @@ def loop_specs(
         LoopSpec(name="drain", every_s=1.0, run=hosts.drain, topics=("pool",)),
         LoopSpec(name="fence", every_s=30.0, run=lambda: hosts.check_fences(warn)),
         LoopSpec(name="reconcile", every_s=2.0, run=reconciler.run, topics=("routes", FLEET)),
-        LoopSpec(name="clear", every_s=2.0, run=lambda: _clear(deps), topics=("routes",)),
+        LoopSpec(name="clear", every_s=2.0, run=clearer.run, topics=("routes", "pool")),
         LoopSpec(name="prune", every_s=60.0, run=lambda: _prune(deps)),
         LoopSpec(
             name="publish",
@@ -67,11 +72,14 @@ def loop_specs(
 
 
 class Launcher:
-    """Refills the warm pool. Starts run in parallel, and back off together after a failure."""
+    """Starts sandboxes: those that sessions wait for, and those that refill the warm pool.
 
-    def __init__(self, deps: Deps, threads: Executor | None = None) -> None:
+    Starts run in parallel. Those of the warm pool back off together after a failure.
+    """
+
+    def __init__(self, deps: Deps, calls: Bulkhead) -> None:
         self._deps = deps
-        self._threads = threads or ThreadPoolExecutor(_LAUNCH_THREADS, thread_name_prefix="launch")
+        self._calls = calls
         self._failures = 0
         self._not_before: datetime | None = None
         self._postponed_since: datetime | None = None
@@ -82,15 +90,28 @@ class Launcher:
         if self._not_before is not None and now < self._not_before:
             return f"retired={retired}" if retired else ""
         postponed_s = (now - (self._postponed_since or now)).total_seconds()
-        decision = refill.start_missing(
-            self._deps, lambda sandbox: self._threads.submit(self._launch, sandbox), postponed_s
-        )
+        decision = refill.start_missing(self._deps, self._begin, postponed_s)
         self._postponed_since = (
             (self._postponed_since or now) if decision.reason == SESSIONS_ARRIVING else None
         )
         if not decision.starts and not retired:
             return ""
         return f"starts={decision.starts} retired={retired}"
+
+    def start_placed(self) -> str:
+        """Start the sandboxes that have no container yet: sessions placed them, or an earlier
+        daemon died before it started them."""
+        begun = [self._begin(sandbox) for sandbox in self._deps.store.sandboxes.unstarted()]
+        return f"begun={sum(begun)}" if any(begun) else ""
+
+    def _begin(self, sandbox: Sandbox) -> bool:
+        return self._calls.offer(sandbox.id, sandbox.host_id, lambda: self._start(sandbox))
+
+    def _start(self, sandbox: Sandbox) -> None:
+        if sandbox.session_id is None:
+            self._launch(sandbox)
+        else:
+            starts.start(self._deps, sandbox)
 
     def _launch(self, sandbox: Sandbox) -> None:
         try:
@@ -108,11 +129,29 @@ class Launcher:
                 error=str(error),
                 retry_in_s=wait_s,
             )
-        except BaseException:
-            log.exception("launch_crashed", sandbox=sandbox.id)
         else:
             self._failures = 0
             self._not_before = None
+
+
+class Clearer:
+    """Advances BROKEN and STOPPING sandboxes. Removals run side by side, each for itself."""
+
+    def __init__(self, deps: Deps, starts_under_way: Bulkhead, removals: Bulkhead) -> None:
+        self._deps = deps
+        self._starts = starts_under_way
+        self._removals = removals
+
+    def run(self) -> str:
+        count = reconcile.clear_loose_ends(self._deps, self._remove)
+        return f"leftovers={count}" if count else ""
+
+    def _remove(self, sandbox: Sandbox) -> bool:
+        if self._starts.is_busy(sandbox.id):
+            return False  # Docker may be about to make its container
+        return self._removals.offer(
+            sandbox.id, sandbox.host_id, lambda: reconcile.remove(self._deps, sandbox)
+        )
 
 
 class Publisher:
@@ -158,11 +197,6 @@ def _reap(deps: Deps) -> str:
         deps.events.session_changed(session.id)
         nudges.nudge(deps, session)
     return f"expired={len(expired)}" if expired else ""
-
-
-def _clear(deps: Deps) -> str:
-    count = reconcile.clear_loose_ends(deps)
-    return f"leftovers={count}" if count else ""
 
 
 def _prune(deps: Deps) -> str:

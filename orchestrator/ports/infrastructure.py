@@ -45,7 +45,10 @@ class NudgeQueue(Protocol):
     """The work queue. Nudges may be lost or repeated."""
 
     def nudge(self, session_id: SessionId, queue: Queue) -> None:
-        """Raises errors.QueueUnavailable."""
+        """Ask for a look at this session, unless one already waits in that queue.
+
+        A look that has begun doesn't count. Raises errors.QueueUnavailable.
+        """
 
     def depth(self) -> dict[Queue, int]:
         """How many nudges wait in each queue. Raises errors.QueueUnavailable."""

@@ -27,14 +27,12 @@ class SandboxSpec:
 class Engine(Protocol):
     """The Docker engine of one host. Raises errors.EngineUnavailable if it does not answer."""
 
-    def start(self, spec: SandboxSpec, *, replace_stale: bool) -> str:
+    def start(self, spec: SandboxSpec) -> str:
         """Create and start the container, and return its id.
 
-        Repeating it is safe: a running container of that sandbox is kept. If a container is created
-        but not started, another process may be about to start it. Then this raises
-        errors.SandboxRefused (start_in_progress), or with `replace_stale` removes that container
-        first. Raises errors.SandboxRefused with code image_missing, port_taken, disk_full or
-        create_failed.
+        Repeating it is safe: a running container of that sandbox is kept, one that was never
+        started is replaced. Only one process at a time may start sandboxes. Raises
+        errors.SandboxRefused with code image_missing, port_taken, disk_full or create_failed.
         """
 
     def remove(self, sandbox_id: SandboxId) -> None:

@@ -177,7 +177,8 @@ class Sandboxes(Protocol):
         """Write state, session_id, reason, state_since and container_id.
 
         A sandbox that becomes STOPPING is also marked `routed`: the table that is being published
-        right now may hold its route, so its withdrawal must be confirmed first. Raises
+        right now may hold its route, so its withdrawal must be confirmed first. If it has no
+        session, it also gets a new slug: its last session needs the old one elsewhere. Raises
         errors.StaleWrite if the stored state is no longer `expected`.
         """
 
@@ -211,6 +212,9 @@ class Sandboxes(Protocol):
         Sandboxes of an earlier generation of their host are left out: what was lost with a host is
         never served again.
         """
+
+    def unstarted(self) -> Sequence[Sandbox]:
+        """The CREATING sandboxes that have no container yet. Oldest first."""
 
     def broken_or_stopping(self) -> Sequence[Sandbox]:
         """All BROKEN and STOPPING sandboxes of all hosts."""

@@ -6,15 +6,15 @@ Called by every service that makes a session due.
 from __future__ import annotations
 
 from orchestrator.domain import errors
-from orchestrator.domain.sessions.priority import queue_for
+from orchestrator.domain.sessions.priority import Queue, queue_for
 from orchestrator.domain.sessions.session import Session
 from orchestrator.services.deps import Deps
 
 
-def nudge(deps: Deps, session: Session) -> bool:
+def nudge(deps: Deps, session: Session, queue: Queue | None = None) -> bool:
     """Ask a worker to converge this session. False if the queue does not answer."""
     try:
-        deps.queue.nudge(session.id, queue_for(session))
+        deps.queue.nudge(session.id, queue or queue_for(session))
     except errors.QueueUnavailable:
         return False
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,7 +21,6 @@ class EngineInMemory:
     def __init__(self) -> None:
         self.containers_by_sandbox: dict[SandboxId, Container] = {}
         self.specs: list[SandboxSpec] = []  # of every start, in order
-        self.replace_stale_flags: list[bool] = []  # of every start
         self.removed: list[SandboxId] = []  # of every remove, in order
         self.images = {IMAGE}
         self.warnings: list[str] = []  # what `prepare` returns
@@ -28,14 +28,11 @@ class EngineInMemory:
         self.dismantled = False
         self.description: dict[str, Any] = {"version": "in memory", "root": "/var/lib/docker"}
 
-    def start(self, spec: SandboxSpec, *, replace_stale: bool) -> str:
+    def start(self, spec: SandboxSpec) -> str:
         self.specs.append(spec)
-        self.replace_stale_flags.append(replace_stale)
         existing = self.containers_by_sandbox.get(spec.sandbox_id)
         if existing is not None and existing.running:
             return existing.id
-        if existing is not None and not replace_stale:
-            raise errors.SandboxRefused("somebody is starting it", code="start_in_progress")
         self.add(spec.sandbox_id)
         return self.containers_by_sandbox[spec.sandbox_id].id
 
@@ -88,9 +85,9 @@ class EngineThatIsDown(EngineInMemory):
 
     down = True
 
-    def start(self, spec: SandboxSpec, *, replace_stale: bool) -> str:
+    def start(self, spec: SandboxSpec) -> str:
         self._check_up()
-        return super().start(spec, replace_stale=replace_stale)
+        return super().start(spec)
 
     def remove(self, sandbox_id: SandboxId) -> None:
         self._check_up()
@@ -129,11 +126,37 @@ class EngineThatRefuses(EngineInMemory):
         self._code = code
         self._times = times
 
-    def start(self, spec: SandboxSpec, *, replace_stale: bool) -> str:
+    def start(self, spec: SandboxSpec) -> str:
         if self._times > 0:
             self._times -= 1
             raise errors.SandboxRefused(f"Docker refused: {self._code}", code=self._code)
-        return super().start(spec, replace_stale=replace_stale)
+        return super().start(spec)
+
+
+class EngineThatHangs(EngineInMemory):
+    """Answers nothing about the sandboxes in `stuck` until `released`. Needs real threads.
+
+    A call that hangs first counts in `hanging`, so that a test can wait for it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stuck: set[SandboxId] = set()
+        self.released = threading.Event()
+        self.hanging = threading.Semaphore(0)
+
+    def start(self, spec: SandboxSpec) -> str:
+        self._hang(spec.sandbox_id)
+        return super().start(spec)
+
+    def remove(self, sandbox_id: SandboxId) -> None:
+        self._hang(sandbox_id)
+        super().remove(sandbox_id)
+
+    def _hang(self, sandbox_id: SandboxId) -> None:
+        if sandbox_id in self.stuck and not self.released.is_set():
+            self.hanging.release()
+            self.released.wait()
 
 
 class EngineWithStaleListing(EngineInMemory):

@@ -119,6 +119,9 @@ def full_session(**changes: Any) -> Session:
         ),
         "turns": Turns(requested=4, finished=1, started=2, tries=1),
         "reused": True,
+        "crashes": (later(-60), later(-30)),
+        "probes": 3,
+        "history_dropped": 7,
         "revision": 4,
     }
     return session(**{**fields, **changes})

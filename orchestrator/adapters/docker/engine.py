@@ -48,18 +48,18 @@ class DockerEngine:
         self._client_lock = threading.Lock()
         self._client: docker.APIClient | None = None
 
-    def start(self, spec: SandboxSpec, *, replace_stale: bool) -> str:
+    def start(self, spec: SandboxSpec) -> str:
         with self._connected(f"start sandbox {spec.sandbox_id}") as api:
             for _ in range(_ATTEMPTS):
                 container_id = _create_container(api, self._limits, spec)
                 if container_id is not None:
                     _start_with_identity(api, container_id, spec.identity)
                     return container_id
-                adopted_id = _adopt_or_remove(api, spec.sandbox_id, replace_stale)
+                adopted_id = _adopt_or_remove(api, spec.sandbox_id)
                 if adopted_id is not None:
                     return adopted_id
         raise errors.SandboxRefused(
-            f"another process keeps creating sandbox {spec.sandbox_id}", code="start_in_progress"
+            f"another process keeps creating sandbox {spec.sandbox_id}", code="create_failed"
         )
 
     def remove(self, sandbox_id: SandboxId) -> None:
@@ -227,7 +227,7 @@ def _start_with_identity(api: docker.APIClient, container_id: str, identity: str
         with docker_client.standard_input(api, container_id) as stdin:
             stdin.sendall(identity.encode() + b"\n")
             api.start(container_id)
-    except BaseException:  # including the timeout that RQ raises inside the waiting job
+    except BaseException:
         # By id: another process may have taken the name by now. If this fails too, the reconcile
         # loop removes the container.
         with contextlib.suppress(errors.SpawnError, docker.errors.DockerException, OSError):
@@ -235,13 +235,11 @@ def _start_with_identity(api: docker.APIClient, container_id: str, identity: str
         raise
 
 
-def _adopt_or_remove(
-    api: docker.APIClient, sandbox_id: SandboxId, replace_stale: bool
-) -> str | None:
+def _adopt_or_remove(api: docker.APIClient, sandbox_id: SandboxId) -> str | None:
     """Deal with the container that already has this sandbox's name.
 
-    Return its id if it runs. Remove it and return None if it has exited, or if it was never
-    started and `replace_stale` is set. Raises errors.SandboxRefused (start_in_progress).
+    Return its id if it runs. Otherwise it has exited, or an earlier daemon died before it started
+    it: remove it and return None.
     """
     try:
         container = api.inspect_container(flags.container_name(sandbox_id))
@@ -249,10 +247,6 @@ def _adopt_or_remove(
         return None
     if container["State"]["Running"]:
         return str(container["Id"])
-    if container["State"]["Status"] == "created" and not replace_stale:
-        raise errors.SandboxRefused(
-            f"another process is starting sandbox {sandbox_id}", code="start_in_progress"
-        )
     _remove_container(api, container["Id"])
     return None
 

@@ -1,12 +1,14 @@
 """ports.NudgeQueue over RQ, and the worker pool that executes the nudges.
 
 A job contains one session id and nothing else: RQ keeps no retries, no results and no state for us.
-If Redis loses all its data, some nudges are lost, and the daemon's nudge loop sends them again.
+Its id names session and queue, so that equal nudges are one while it waits. A worker deletes it
+before it runs it: whatever changes from then on needs another look. If Redis loses all its data,
+some nudges are lost, and the daemon's nudge loop sends them again.
 """
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +16,11 @@ from typing import Any
 import redis
 from rq import Queue as RqQueue
 from rq import SimpleWorker
+from rq.exceptions import DuplicateJobError
+from rq.job import Job
 from rq.serializers import JSONSerializer
+from rq.timeouts import JobTimeoutException
+from rq.worker import WorkerStatus
 from rq.worker_pool import WorkerPool
 
 from orchestrator.adapters.redis.connection import prefix_of
@@ -22,15 +28,19 @@ from orchestrator.adapters.redis.sender import BackgroundSender
 from orchestrator.domain import errors
 from orchestrator.domain.ids import SessionId
 from orchestrator.domain.sessions.priority import Queue
+from orchestrator.slim import structlog
 
 JOB = "orchestrator.entrypoints.jobs.converge"
 _JOB_TIMEOUT_S = 120
-_NUDGE_TTL_S = 60  # by then the nudge loop has sent the nudge again
+# By then the nudge loop has sent the nudge again. A worker that is killed just after it took a job
+# leaves the job's id behind, which keeps equal nudges out for this long.
+_NUDGE_TTL_S = 20
 # RQ waits for a job for 15 s less than this, and for an answer for 10 s longer than that. So a
 # worker whose connection was cut silently hears again after 15 s at most.
 _WORKER_TTL_S = 20
 _RECONNECT_MAX_S = 2.0
-_FAILURE_TTL_S = 3600  # by default RQ keeps a failed job for a year
+
+log = structlog.get_logger()
 
 
 class RqNudgeQueue:
@@ -40,9 +50,15 @@ class RqNudgeQueue:
     """
 
     def __init__(
-        self, connection: redis.Redis, sender: BackgroundSender, installation: str
+        self,
+        connection: redis.Redis,
+        sender: BackgroundSender,
+        installation: str,
+        job: str = JOB,
     ) -> None:
+        """`job` is the path of the function that workers call with a session id."""
         self._sender = sender
+        self._job = job
         self._queues = {
             queue: RqQueue(
                 _queue_name(queue, installation),
@@ -54,15 +70,17 @@ class RqNudgeQueue:
         }
 
     def nudge(self, session_id: SessionId, queue: Queue) -> None:
-        enqueue = functools.partial(
-            self._queues[queue].enqueue_call,
-            JOB,
-            args=(session_id,),
-            result_ttl=0,
-            ttl=_NUDGE_TTL_S,
-            failure_ttl=_FAILURE_TTL_S,
-            description=f"converge {session_id}",
-        )
+        def enqueue() -> None:
+            with contextlib.suppress(DuplicateJobError):  # an equal nudge waits already
+                self._queues[queue].enqueue_call(
+                    self._job,
+                    args=(session_id,),
+                    ttl=_NUDGE_TTL_S,
+                    description=f"converge {session_id}",
+                    job_id=f"{queue.value}-{session_id}",
+                    unique=True,
+                )
+
         if not self._sender.send(f"nudge {queue.value} {session_id}", enqueue):
             raise errors.QueueUnavailable("Redis does not answer, and many nudges wait for it")
 
@@ -81,6 +99,20 @@ class NudgeWorker(SimpleWorker):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **{**options, "worker_ttl": _WORKER_TTL_S})
+
+    def execute_job(self, job: Job, queue: RqQueue) -> None:  # noqa: ARG002 - RQ's signature
+        """Forget the job, then run it. RQ's own method keeps it until it has ended, with records of
+        its execution that nobody reads."""
+        with self.connection.pipeline() as pipeline:
+            self.set_state(WorkerStatus.BUSY, pipeline=pipeline)  # else SIGTERM interrupts the job
+            pipeline.delete(job.key)
+            pipeline.execute()
+        try:
+            with self.death_penalty_class(_JOB_TIMEOUT_S, JobTimeoutException, job_id=job.id):
+                job.perform()
+        except Exception:
+            log.exception("nudge_failed", job=job.id)
+        self.set_state(WorkerStatus.IDLE)
 
     def work(self, *args: Any, **options: Any) -> bool:
         type(self).at_start()

@@ -74,6 +74,9 @@ SESSION = (
     _s.move,
     _s.turns,
     _s.reused,
+    _s.crashes,
+    _s.probes,
+    _s.history_dropped,
 )
 
 _b = schema.sandboxes.c
@@ -133,6 +136,9 @@ def session_of(row: Sequence[Any]) -> Session:
         move=None if row[24] is None else _move_of(row[24]),
         turns=_NO_TURNS if row[25] is None else _turns_of(row[25]),
         reused=row[26],
+        crashes=() if row[27] is None else tuple(map(_time_of, json.loads(row[27]))),
+        probes=row[28],
+        history_dropped=row[29],
     )
 
 
@@ -167,6 +173,11 @@ def session_values(session: Session) -> dict[str, Any]:
         "move": None if session.move is None else _move_text(session.move),
         "turns": None if session.turns == _NO_TURNS else _turns_text(session.turns),
         "reused": session.reused,
+        "crashes": _dump([_microseconds(at) for at in session.crashes])
+        if session.crashes
+        else None,
+        "probes": session.probes,
+        "history_dropped": session.history_dropped,
     }
 
 

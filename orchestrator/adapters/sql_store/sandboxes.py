@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection
 
 from orchestrator.adapters.sql_store import claims, codec, placements, schema, sessions
 from orchestrator.adapters.sql_store.database import Database, Lookup
-from orchestrator.domain import errors
+from orchestrator.domain import errors, ids
 from orchestrator.domain.ids import HostId, SandboxId, Slug
 from orchestrator.domain.pool.routes import Route
 from orchestrator.domain.pool.sandbox import ROUTED_STATES, Sandbox, SandboxState, finish_creating
@@ -61,6 +61,11 @@ _WARM_COUNTS = (
 # sandbox that never had a session.
 _WARMING = select(func.count().filter(_b.session_id.is_(None))).where(
     text(f"sandboxes.{schema.SANDBOX_CREATING}")
+)
+_UNSTARTED = (
+    select(*codec.SANDBOX)
+    .where(text(f"sandboxes.{schema.SANDBOX_CREATING}"), _b.container_id.is_(None))
+    .order_by(_b.created_at, _b.id)
 )
 _BROKEN_OR_STOPPING = (
     select(*codec.SANDBOX).where(text(schema.SANDBOX_BROKEN_OR_STOPPING)).order_by(_b.id)
@@ -162,6 +167,10 @@ class SqlSandboxes:
         with self._database.read() as connection:
             return [codec.sandbox_of(row) for row in connection.execute(_BROKEN_OR_STOPPING)]
 
+    def unstarted(self) -> Sequence[Sandbox]:
+        with self._database.read() as connection:
+            return [codec.sandbox_of(row) for row in connection.execute(_UNSTARTED)]
+
     def warm_counts(self) -> Mapping[str, int]:
         with self._database.read() as connection:
             return dict(connection.execute(_WARM_COUNTS).all())
@@ -180,6 +189,8 @@ def _save(connection: Connection, sandbox: Sandbox, expected: SandboxState) -> S
     """ports.Sandboxes.save, within the caller's transaction."""
     if sandbox.state is SandboxState.GONE:  # lock order: host, then sandbox
         connection.execute(_RELEASE_SLOT, {"the_host": sandbox.host_id})
+    is_stopping = sandbox.state is SandboxState.STOPPING
+    is_free = is_stopping and sandbox.session_id is None
     statement = (
         sa.update(schema.sandboxes)
         .where(_b.id == sandbox.id, _b.state == expected.value)
@@ -190,7 +201,9 @@ def _save(connection: Connection, sandbox: Sandbox, expected: SandboxState) -> S
             state_since=sandbox.state_since,
             container_id=func.coalesce(sandbox.container_id, _b.container_id),
             # The route table that is being published right now may hold its route.
-            **({"routed": True} if sandbox.state is SandboxState.STOPPING else {}),
+            **({"routed": True} if is_stopping else {}),
+            # Its session may go on elsewhere, under the slug that this one had.
+            **({"slug": ids.new_slug()} if is_free else {}),
         )
         .returning(*codec.SANDBOX)
     )

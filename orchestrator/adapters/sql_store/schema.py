@@ -175,7 +175,8 @@ sessions = Table(
     Column("expires_at", UtcTime, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("updated_at", UtcTime, nullable=False),
-    # JSON, see codec. It repeats the events table, so that one read gets the whole session.
+    # JSON, see codec. It repeats the end of the events table, so that one read gets the whole
+    # session.
     Column("history", sa.Text, nullable=False),
     Column("revision", sa.Integer, nullable=False),
     Column("idempotency_key", FreeText),
@@ -185,6 +186,9 @@ sessions = Table(
     Column("move", sa.Text),
     Column("turns", sa.Text),
     Column("reused", sa.Boolean, nullable=False, server_default=sa.false()),
+    Column("crashes", sa.Text),  # JSON, see codec
+    Column("probes", sa.Integer, nullable=False, server_default="0"),
+    Column("history_dropped", sa.Integer, nullable=False, server_default="0"),
     UniqueConstraint("user_id", "idempotency_key"),
     Index("ix_sessions_user", "user_id", "created_at", "id"),
     Index("ix_sessions_created", "created_at", "id"),

@@ -273,9 +273,14 @@ def _parts_after(
 
 
 def _write_events(connection: Connection, session: Session, last_seq: int) -> None:
-    """Write the entries of the history after number `last_seq` as events."""
+    """Write the entries of the history after number `last_seq` as events.
+
+    The first entry has number 1; the history may have dropped it.
+    """
     rows = []
-    for seq, entry in enumerate(session.history[last_seq:], start=last_seq + 1):
+    first_new = max(0, last_seq - session.history_dropped)
+    first_seq = session.history_dropped + first_new + 1
+    for seq, entry in enumerate(session.history[first_new:], start=first_seq):
         past = replace(session, state=entry.state)
         rows.append(
             {

@@ -66,7 +66,7 @@ class Silent:
 
 @dataclass(frozen=True, kw_only=True)
 class Leftover:
-    """A BROKEN or STOPPING sandbox that no session owns: take it one step nearer to GONE."""
+    """A STOPPING sandbox, or a BROKEN one that no session owns: take it one step nearer to GONE."""
 
     sandbox: Sandbox
 
@@ -110,9 +110,9 @@ def diagnose(
 def find_loose_ends(sandboxes: Iterable[Sandbox]) -> Iterator[LooseEnd]:
     """Find what to do about BROKEN and STOPPING sandboxes. Needs no answer from their hosts."""
     for sandbox in sandboxes:
-        if sandbox.session_id is None:
+        if sandbox.session_id is None or sandbox.state is SandboxState.STOPPING:
             yield Leftover(sandbox=sandbox)
-        elif sandbox.state is SandboxState.BROKEN:
+        else:
             yield Unnoticed(sandbox=sandbox)
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from orchestrator.contract import crashes
+from orchestrator.contract.wire.reports import FailureCode
 from orchestrator.domain.pool.host import Drain, Host, HostState
 from orchestrator.domain.pool.host_liveness import LOST_AFTER
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
@@ -23,6 +25,7 @@ from orchestrator.domain.sessions.session import (
     Wanted,
 )
 from orchestrator.domain.sessions.steps import (
+    Abandon,
     Advance,
     BeginChange,
     Claim,
@@ -33,10 +36,8 @@ from orchestrator.domain.sessions.steps import (
     Finish,
     Nothing,
     Relocate,
-    Remove,
     Requeue,
     Retire,
-    Start,
     Step,
     Switch,
     Verify,
@@ -47,6 +48,8 @@ ATTEMPTS_MAX = 3
 CHANGE_TRIES_MAX = 3  # a change that crashes its sandbox is not begun again for ever
 _BACKOFF_S = (1.0, 2.0, 4.0)
 _RECHECK_S = 2.0  # a lost nudge delays an unfinished session by at most about this much
+_END_RECHECK_MAX_S = 60.0  # while a sandbox can't be removed
+_PROBE_PAUSES_S = (0.3, 5.0)  # the first one; it doubles with each failed probe, up to the last
 _ROUTE_RECHECK_S = 0.5  # while the proxy publishes or withdraws a route
 _MOVE_MAX = timedelta(seconds=90)  # from the placement of the successor to its app's first answer
 # After the switch the old sandbox runs a little longer, to answer the requests it already has.
@@ -83,7 +86,7 @@ def plan(observation: Observation, now: datetime) -> Step:
     if session.wanted is Wanted.GONE:
         return _destroy(observation, now)
     if session.failure is not None:
-        return _clean_up(observation, now) or _retry_or_give_up(session, session.failure)
+        return _let_go(observation) or _retry_or_give_up(session, session.failure)
     if session.state is SessionState.QUEUED:
         return Claim() if session.due_at <= now else Wait(until=session.due_at)
     if session.state is SessionState.READY:
@@ -93,14 +96,32 @@ def plan(observation: Observation, now: datetime) -> Step:
     return _make_progress(observation, now)
 
 
-def backoff_s(attempt: int, spread: float) -> float:
-    """Seconds to wait after failed attempt number `attempt`: 1, 2 or 4, plus up to half as much.
+def backoff_s(attempt: int) -> float:
+    """Seconds to wait after failed attempt number `attempt`: 1, 2 or 4."""
+    return _BACKOFF_S[min(attempt, len(_BACKOFF_S)) - 1]
+
+
+def spread_out(pause_s: float, spread: float) -> float:
+    """The pause, plus up to half as much.
 
     `spread` is a uniform random number in [0, 1). The jitter keeps sessions that failed together
     from coming back together.
     """
-    base = _BACKOFF_S[min(attempt, len(_BACKOFF_S)) - 1]
-    return base * (1 + spread / 2)
+    return pause_s * (1 + spread / 2)
+
+
+def probe_pause_s(failed: int) -> float:
+    """Seconds until an app is probed again whose URL has not answered `failed` times in a row.
+
+    0.3, 0.6, 1.2 and so on, at most 5.
+    """
+    first_s, last_s = _PROBE_PAUSES_S
+    return float(min(first_s * 2 ** min(failed - 1, 10), last_s))
+
+
+def gets_cold_sandbox(session: Session) -> bool:
+    """Whether its app has crashed so often that it gets no warm sandbox any more."""
+    return len(session.crashes) > crashes.WARM_RECOVERIES_MAX
 
 
 def recheck_at(now: datetime) -> datetime:
@@ -119,26 +140,41 @@ def deadline_for(state: SessionState, now: datetime, limits: Deadlines) -> datet
 
 
 def _destroy(observation: Observation, now: datetime) -> Step:
-    if observation.session.state is not SessionState.DESTROYING:
+    """End the session. It is over only when its container is gone, which may take its time."""
+    session, sandbox = observation.session, observation.sandbox
+    if session.state is not SessionState.DESTROYING:
         return Destroy()
-    return _clean_up(observation, now) or Finish(state=SessionState.DESTROYED)
-
-
-def _clean_up(observation: Observation, now: datetime) -> Step | None:
-    """Remove the session's sandboxes. None: both are gone."""
-    reason = _clean_up_reason(observation.session)
-    if observation.session.move is not None:
+    reason = _clean_up_reason(session)
+    if session.move is not None:
         return EndMove(sandbox=observation.other_sandbox, reason=reason)
-    sandbox = observation.sandbox
-    if sandbox is None or sandbox.state is SandboxState.GONE:
-        return None
+    if sandbox is None or not _is_held(sandbox, session):
+        return Finish(state=SessionState.DESTROYED)
     if sandbox.state is not SandboxState.STOPPING:
         return Retire(sandbox=sandbox, reason=reason)
-    if sandbox.routed:
-        # The proxy may still send requests to this port, so the sandbox keeps it. The publisher
-        # nudges the session as soon as the proxy confirms that the route is withdrawn.
-        return Wait(until=now + timedelta(seconds=_ROUTE_RECHECK_S))
-    return Remove(sandbox=sandbox)
+    # The clear loop removes the container, and nudges the session once that is done. The longer it
+    # takes, the more rarely we look.
+    waited_s = (now - sandbox.state_since).total_seconds()
+    pause_s = min(max(waited_s, _RECHECK_S), _END_RECHECK_MAX_S)
+    return Wait(until=now + timedelta(seconds=pause_s))
+
+
+def _let_go(observation: Observation) -> Step | None:
+    """Leave the session's sandboxes to the pool. None: the session has none any more.
+
+    A session that goes on doesn't wait until they are removed: that may take for ever.
+    """
+    session, sandbox = observation.session, observation.sandbox
+    reason = _clean_up_reason(session)
+    if session.move is not None:
+        return EndMove(sandbox=observation.other_sandbox, reason=reason)
+    if sandbox is None or not _is_held(sandbox, session):
+        return None
+    return Abandon(sandbox=sandbox, reason=reason)
+
+
+def _is_held(sandbox: Sandbox, session: Session) -> bool:
+    """Whether the sandbox still belongs to the session. The pool takes care of it otherwise."""
+    return sandbox.session_id == session.id and sandbox.state is not SandboxState.GONE
 
 
 def _retry_or_give_up(session: Session, failure: Failure) -> Step:
@@ -146,7 +182,7 @@ def _retry_or_give_up(session: Session, failure: Failure) -> Step:
         return Requeue(attempt=session.attempt)
     if failure.permanent or session.attempt >= ATTEMPTS_MAX:
         return Finish(state=SessionState.FAILED)
-    return Requeue(attempt=session.attempt + 1)
+    return Requeue(attempt=session.attempt + 1, pause_s=backoff_s(session.attempt))
 
 
 def _keep_running(observation: Observation, now: datetime) -> Step:
@@ -193,33 +229,65 @@ def _carry_out_change(observation: Observation, now: datetime) -> Step:
 
 
 def _recover(observation: Observation, now: datetime) -> Step:
-    """The sandbox is lost: start the session's bundle in another one."""
-    if observation.session.bundle is None:
+    """The sandbox is lost: start the session's bundle in another one.
+
+    An app that takes down one sandbox after the other is started ever more rarely, and in the end
+    given up.
+    """
+    session = observation.session
+    if session.bundle is None:
         message = _lost_message(observation.sandbox)
         return Fail(failure=Failure(code="sandbox_lost", message=message))
-    return _clean_up(observation, now) or Requeue(attempt=1)
+    crashed_at = tuple(
+        at for at in session.crashes if (now - at).total_seconds() < crashes.RECOVERY_WINDOW_S
+    )
+    if not _is_lost_with_host(observation):
+        crashed_at = (*crashed_at, now)
+    if len(crashed_at) > crashes.RECOVERIES_MAX:
+        message = (
+            f"The app took down its sandbox {len(crashed_at)} times within an hour."
+            f" {_lost_message(observation.sandbox)}"
+        )
+        return Fail(
+            failure=Failure(code=FailureCode.APP_CRASHED.value, message=message), shows_log=True
+        )
+    pause_s = crashes.recovery_pause_s(len(crashed_at))
+    return _let_go(observation) or Requeue(attempt=1, pause_s=pause_s, crashes=crashed_at)
+
+
+def _is_lost_with_host(observation: Observation) -> bool:
+    """Whether the sandbox was lost because its host was. That is not the app's fault."""
+    host, sandbox = observation.host, observation.sandbox
+    if host is None or sandbox is None:
+        return True
+    return host.state is HostState.LOST or sandbox.generation < host.generation
 
 
 def _continue_move(observation: Observation, move: Move, now: datetime) -> Step:
     if move.switched_at is None:
-        return _start_successor(observation.other_sandbox, move, now)
+        return _start_successor(observation, move, now)
     return _finish_move(observation, move.switched_at, now)
 
 
-def _start_successor(successor: Sandbox | None, move: Move, now: datetime) -> Step:
+def _start_successor(observation: Observation, move: Move, now: datetime) -> Step:
     """The first half of a move: start the app on the new host. The old one still serves it."""
-    report = move.report
+    session, successor, report = observation.session, observation.other_sandbox, move.report
     if successor is None or _is_lost(successor):
         return EndMove(sandbox=successor, reason=_lost_message(successor))
     if report is not None and report.phase is Phase.FAILED:
         return EndMove(sandbox=successor, reason=_reported_failure(report).message)
     if now - successor.state_since > _MOVE_MAX:
         return EndMove(sandbox=successor, reason="the app did not start there in time")
-    if successor.state is SandboxState.CREATING and successor.container_id is None:
-        return Start(sandbox=successor)
     if report is not None and report.phase is Phase.READY and successor.routed:
-        return Switch(sandbox=successor)
+        return _probe_pause(session, now) or Switch(sandbox=successor)
     return Wait(until=recheck_at(now))
+
+
+def _probe_pause(session: Session, now: datetime) -> Wait | None:
+    """Wait until the next probe is due. A worker that probes right now has put that off, too."""
+    if session.probes and session.due_at > now:
+        return Wait(until=session.due_at)
+    return None
 
 
 def _finish_move(observation: Observation, switched_at: datetime, now: datetime) -> Step:
@@ -247,8 +315,6 @@ def _make_progress(observation: Observation, now: datetime) -> Step:
         return Fail(failure=_reported_failure(report))
     if _is_late(observation, now):
         return Fail(failure=_timeout_failure(session))
-    if sandbox.state is SandboxState.CREATING and sandbox.container_id is None:
-        return Start(sandbox=sandbox)
     return _follow_agent(session, sandbox, now)
 
 
@@ -259,7 +325,9 @@ def _follow_agent(session: Session, sandbox: Sandbox, now: datetime) -> Step:
         return Wait(until=recheck_at(now))
     if report.phase is Phase.READY:
         # The URL answers only once the route is live. The publisher nudges the session then.
-        return Verify(sandbox=sandbox) if sandbox.routed else Wait(until=recheck_at(now))
+        if not sandbox.routed:
+            return Wait(until=recheck_at(now))
+        return _probe_pause(session, now) or Verify(sandbox=sandbox)
     state = _STATE_OF_PHASE[report.phase]
     if _FORWARD.index(state) > _FORWARD.index(session.state):
         return Advance(to=state)

@@ -14,6 +14,7 @@ class Queue(enum.StrEnum):
     CRITICAL = "critical"  # sessions under way or to be destroyed: they hold or free slots
     HIGH = "high"  # new sessions of paying users and operators
     NORMAL = "normal"  # new sessions of visitors
+    LOW = "low"  # second looks at sessions under way, in case a nudge was lost
 
 
 def queue_for(session: Session) -> Queue:

@@ -24,7 +24,7 @@ class SessionState(enum.StrEnum):
     READY = "ready"  # the public URL answered
     DESTROYING = "destroying"  # wanted is GONE; its sandboxes are being removed
     DESTROYED = "destroyed"  # only its record and its archived bundles are left
-    FAILED = "failed"  # given up and cleaned up; `failure` says why
+    FAILED = "failed"  # given up; `failure` says why, its sandbox is left to the pool
 
 
 class Wanted(enum.StrEnum):
@@ -90,6 +90,7 @@ TRANSITIONS: Mapping[SessionState, frozenset[SessionState]] = {
 }
 
 ENDED = frozenset({SessionState.DESTROYED, SessionState.FAILED})
+HISTORY_MAX = 50  # states in a session's row, which each look reads and each step writes
 IN_PROGRESS = frozenset(
     {SessionState.PROVISIONING, SessionState.GENERATING, SessionState.DEPLOYING}
 )
@@ -163,12 +164,15 @@ class Session:
     expires_at: datetime  # then the reaper sets wanted = GONE
     created_at: datetime
     updated_at: datetime
-    history: tuple[HistoryEntry, ...]
+    history: tuple[HistoryEntry, ...]  # the last HISTORY_MAX entries
     wish: Wish = field(default_factory=Wish)  # what its host must offer
     refused_by: tuple[HostId, ...] = ()  # hosts whose Docker refused to start this attempt
     move: Move | None = None
     turns: Turns = field(default_factory=Turns)
     reused: bool = False  # an earlier session made its first version, from an equal prompt
+    crashes: tuple[datetime, ...] = ()  # when its app took a sandbox down, within an hour
+    probes: int = 0  # how often in a row its URL has not answered
+    history_dropped: int = 0  # entries that `history` no longer has; the events have them all
     revision: int = 0  # grows with every write; a write of an older one is refused
 
     @property
@@ -199,6 +203,12 @@ class Session:
             raise errors.IllegalTransition(
                 f"session {self.id} can't go from {self.state} to {to}; its history: {states}"
             )
+        history = (*self.history, HistoryEntry(state=to, at=now))
+        kept = history[-HISTORY_MAX:]
         return replace(
-            self, state=to, updated_at=now, history=(*self.history, HistoryEntry(state=to, at=now))
+            self,
+            state=to,
+            updated_at=now,
+            history=kept,
+            history_dropped=self.history_dropped + len(history) - len(kept),
         )

@@ -30,13 +30,6 @@ class Claim:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Start:
-    """Create and start the container of a sandbox that has been placed."""
-
-    sandbox: Sandbox
-
-
-@dataclass(frozen=True, kw_only=True)
 class Advance:
     """Move the session to the state that its agent reports."""
 
@@ -55,6 +48,7 @@ class Fail:
     """Record why this attempt failed. Clean-up follows."""
 
     failure: Failure
+    shows_log: bool = False  # whether the last lines of the app's log belong to the message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,17 +58,18 @@ class Destroy:
 
 @dataclass(frozen=True, kw_only=True)
 class Retire:
-    """Withdraw the sandbox's route: the sandbox becomes STOPPING."""
+    """The session ends: its sandbox becomes STOPPING. The clear loop removes it meanwhile."""
 
     sandbox: Sandbox
     reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class Remove:
-    """The route is withdrawn: remove the container, and free its slot and port."""
+class Abandon:
+    """The session goes on without this sandbox: leave it to the pool, and keep the slug."""
 
     sandbox: Sandbox
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +80,8 @@ class Requeue:
     """
 
     attempt: int
+    pause_s: float = 0.0  # before the session may get a sandbox; converge spreads it
+    crashes: tuple[datetime, ...] | None = None  # what the session remembers; None: as before
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,13 +127,12 @@ Step = (
     Wait
     | Nothing
     | Claim
-    | Start
     | Advance
     | Verify
     | Fail
     | Destroy
     | Retire
-    | Remove
+    | Abandon
     | Requeue
     | Relocate
     | Switch

@@ -19,7 +19,7 @@ from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.domain.sessions.session import Move, Session
 from orchestrator.services.deps import Deps
 
-_REASON_MAX = 200  # characters
+REASON_MAX = 200  # characters
 
 
 def has_turn(store: ports.Store, session: Session, now: datetime) -> bool:
@@ -76,8 +76,8 @@ def place_successor(deps: Deps, session: Session, now: datetime) -> Sandbox:
     return deps.store.sandboxes.place_for(moving, new, now)
 
 
-def start(deps: Deps, sandbox: Sandbox, *, replace_stale: bool) -> None:
-    """Create and start the container of a committed intent.
+def start(deps: Deps, sandbox: Sandbox) -> None:
+    """Create and start the container of a committed intent. Blocks for as long as Docker does.
 
     Raises errors.EngineUnavailable, errors.SandboxRefused.
     """
@@ -93,7 +93,7 @@ def start(deps: Deps, sandbox: Sandbox, *, replace_stale: bool) -> None:
         agent_folder=host.agent_folder,
         identity=json.dumps(identity.as_json()),
     )
-    container_id = deps.engines.for_host(host).start(spec, replace_stale=replace_stale)
+    container_id = deps.engines.for_host(host).start(spec)
     deps.store.sandboxes.set_container(sandbox.id, container_id)
 
 
@@ -109,11 +109,11 @@ def retire(deps: Deps, sandbox: Sandbox, reason: str) -> None:
 
 
 def abandon(deps: Deps, session: Session, sandbox: Sandbox, reason: str) -> None:
-    """Take a sandbox from its session and retire it. The clear loop removes it later.
+    """Take a sandbox and its slug from its session, and retire it. The clear loop removes it later.
 
-    `session` is the session without it; both are saved in one transaction. So a sandbox that a
-    move has given the session's URL to since this was decided is left alone. Raises
-    errors.StaleWrite.
+    Port and slot stay taken until then, however long that is. `session` and the sandbox are saved
+    in one transaction. So a sandbox that a move has given the session's URL to since this was
+    decided is left alone. Raises errors.StaleWrite.
     """
     if sandbox.state is SandboxState.GONE:
         deps.store.sessions.save(session)
@@ -121,7 +121,7 @@ def abandon(deps: Deps, session: Session, sandbox: Sandbox, reason: str) -> None
     abandoned = replace(sandbox, session_id=None)
     if sandbox.state is not SandboxState.STOPPING:
         abandoned = abandoned.transition(
-            SandboxState.STOPPING, deps.clock.now(), reason[:_REASON_MAX]
+            SandboxState.STOPPING, deps.clock.now(), reason[:REASON_MAX]
         )
     deps.store.sandboxes.abandon(abandoned, sandbox.state, session)
     deps.events.routes_changed()

@@ -5,7 +5,7 @@ Each function is one pass. Called by the daemon's loops, and by `spawnctl down`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -66,18 +66,29 @@ def reconcile(
     return ReconcileResult(orphans=orphans, broken=broken, uncertain=uncertain)
 
 
-def clear_loose_ends(deps: Deps) -> int:
+def clear_loose_ends(deps: Deps, remove_later: Callable[[Sandbox], bool]) -> int:
     """Advance BROKEN and STOPPING sandboxes on all hosts by one step.
 
-    Does not look at the containers on a host. Returns how many sandboxes it retired or removed.
+    Asks no engine. Passes each sandbox whose route is withdrawn to `remove_later`, which returns
+    whether its removal begins now. Returns how many sandboxes advanced.
     """
     cleared = 0
     for loose_end in find_loose_ends(deps.store.sandboxes.broken_or_stopping()):
         try:
-            cleared += _clear(deps, loose_end)
+            cleared += _clear(deps, loose_end, remove_later)
         except (errors.Temporary, errors.NotFound):
-            continue  # it changed, or its Docker fails: the next pass tries again
+            continue  # it changed: the next pass tries again
     return cleared
+
+
+def remove(deps: Deps, sandbox: Sandbox) -> None:
+    """Remove the sandbox, and nudge the session that waits for its end.
+
+    Blocks for as long as Docker does. Raises the errors of `claims.remove`.
+    """
+    claims.remove(deps, sandbox)
+    if sandbox.session_id is not None:
+        nudge(deps, deps.store.sessions.get(sandbox.session_id))
 
 
 def remove_all_containers(deps: Deps, host: Host) -> int:
@@ -126,15 +137,14 @@ def _mark_broken(deps: Deps, sandbox: Sandbox, reason: str) -> None:
     wake_session(deps, sandbox)
 
 
-def _clear(deps: Deps, loose_end: LooseEnd) -> int:
+def _clear(deps: Deps, loose_end: LooseEnd, remove_later: Callable[[Sandbox], bool]) -> bool:
     sandbox = loose_end.sandbox
     if isinstance(loose_end, Unnoticed):
         wake_session(deps, sandbox)
-        return 0
+        return False
     if sandbox.state is SandboxState.BROKEN:
         claims.retire(deps, sandbox, sandbox.reason)
-    elif sandbox.routed:
-        return 0  # the publisher has to confirm the withdrawal first
-    else:
-        claims.remove(deps, sandbox)
-    return 1
+        return True
+    if sandbox.routed:
+        return False  # the publisher has to confirm the withdrawal first
+    return remove_later(sandbox)

@@ -56,7 +56,7 @@ def launch(deps: Deps, sandbox: Sandbox) -> None:
     Raises the errors of `claims.start`, so that the caller backs off.
     """
     try:
-        claims.start(deps, sandbox, replace_stale=False)
+        claims.start(deps, sandbox)
     except errors.SpawnError as error:
         broken = sandbox.transition(SandboxState.BROKEN, deps.clock.now(), str(error)[:200])
         deps.store.sandboxes.save(broken, expected=SandboxState.CREATING)

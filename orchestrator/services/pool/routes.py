@@ -57,8 +57,11 @@ def _unrouted_sandboxes(deps: Deps) -> Sequence[Sandbox]:
 
 
 def _wake_waiting(deps: Deps, sandboxes: Sequence[Sandbox]) -> None:
+    is_pool_concerned = False
     for sandbox in sandboxes:
-        if sandbox.session_id is not None:
+        if sandbox.session_id is None or sandbox.state is SandboxState.STOPPING:
+            is_pool_concerned = True  # it can be claimed, or removed
+        else:
             nudge(deps, deps.store.sessions.get(sandbox.session_id))
-    if any(sandbox.session_id is None for sandbox in sandboxes):
+    if is_pool_concerned:
         deps.events.pool_changed()

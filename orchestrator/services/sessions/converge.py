@@ -1,8 +1,9 @@
 """Moves one session: observe it, plan a step, carry the step out, and repeat until nothing is left.
 
-This is the only code that moves a session. Workers call `converge` for every nudge. Several
-processes may converge the same session at once: each write is a compare-and-swap on the session's
-revision or on the sandbox's state, and a process that loses the race observes again.
+This is the only code that moves a session. Workers call `converge` for every nudge. It never waits
+for Docker: the daemon starts and removes containers, and nudges. Several processes may converge the
+same session at once: each write is a compare-and-swap on the session's revision or on the sandbox's
+state, and a process that loses the race observes again.
 """
 
 from __future__ import annotations
@@ -21,13 +22,17 @@ from orchestrator.domain.sessions.session import Failure, Session, SessionState
 from orchestrator.services import writes
 from orchestrator.services.deps import Deps
 from orchestrator.services.pool import claims
-from orchestrator.services.sessions import change_steps, generations, relocation, versions
+from orchestrator.services.sessions import (
+    change_steps,
+    generations,
+    probing,
+    relocation,
+    versions,
+)
 
 _STEPS_MAX = 30  # a whole life has 11; more means that plan and execution disagree
-_STALE_START_S = 10.0  # a worker that has not finished a start by then has died
-_VERIFY_TIMEOUT_S = 3.0
-_VERIFY_RETRY_S = 0.3
-_WISH_RETRY_S = 1.0
+_ROOM_RETRY_S = 1.0  # for sessions that want more than just any sandbox
+_LOG_LINES = 20  # at the end of the message about an app that keeps crashing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,22 +103,20 @@ def _carry_out(deps: Deps, session: Session, step: steps.Step) -> bool:
             return _wait_until(deps, session, step.until, now)
         case steps.Claim():
             return _claim(deps, session, now)
-        case steps.Start():
-            return _start(deps, session, step.sandbox, now)
         case steps.Advance():
             _advance(deps, session, step.to, now)
         case steps.Verify():
             return _verify(deps, session, step.sandbox, now)
         case steps.Fail():
-            writes.save(deps, replace(session, failure=step.failure, updated_at=now))
+            _record_failure(deps, session, step, now)
         case steps.Destroy():
             writes.save(deps, session.transition(SessionState.DESTROYING, now))
         case steps.Retire():
             claims.retire(deps, step.sandbox, step.reason)
-        case steps.Remove():
-            claims.remove(deps, step.sandbox)
+        case steps.Abandon():
+            claims.abandon(deps, session, step.sandbox, step.reason)
         case steps.Requeue():
-            _requeue(deps, session, now, step.attempt)
+            _requeue(deps, session, step, now)
         case steps.Relocate():
             return relocation.start_move(deps, session, now)
         case steps.Switch():
@@ -123,7 +126,7 @@ def _carry_out(deps: Deps, session: Session, step: steps.Step) -> bool:
         case steps.BeginChange():
             change_steps.begin_change(deps, session, now)
         case steps.EndChange():
-            change_steps.end_change(deps, session, step.failure, now)
+            change_steps.end_change(deps, replace(session, probes=0), step.failure, now)
         case steps.Finish():
             _finish(deps, session, step.state, now)
         case steps.Nothing():
@@ -151,29 +154,26 @@ def _claim(deps: Deps, session: Session, now: datetime) -> bool:
         due_at=planner.recheck_at(now),
         deadline_at=planner.deadline_for(SessionState.PROVISIONING, now, deps.policy.deadlines),
     )
-    try:
+    if not planner.gets_cold_sandbox(session):
         claimed = deps.store.sandboxes.claim(provisioning, now)
         if claimed is not None:
             _announce_claim(deps, *claimed)
             return False  # the agent's first report brings us back
+    try:
         claims.place(deps, provisioning, now)
     except errors.NoCapacity:
         return _wait_for_room(deps, session, now)
-    except errors.Conflict as error:
-        # The session's last sandbox was lost. It holds the slug until it is removed.
-        raise errors.Temporary(
-            f"the last sandbox of {session.id} still holds its slug", code="slug_held"
-        ) from error
     deps.events.session_changed(session.id)
-    deps.events.routes_changed()
-    return True
+    deps.events.routes_changed()  # the daemon publishes its route and starts its container
+    return False
 
 
 def _wait_for_room(deps: Deps, session: Session, now: datetime) -> bool:
     """Keep the session in the queue, or fail it if no host of the pool can ever meet its wish.
 
     A session that every remaining host has refused may ask those hosts again. A session with a
-    wish pauses for a moment, so that it doesn't hold up the sessions behind it that have none.
+    wish, or without a right to a warm sandbox, pauses for a moment, so that it doesn't hold up the
+    sessions behind it.
     """
     if session.refused_by and not deps.store.hosts.any_accepts(
         session.wish, without=session.refused_by
@@ -185,8 +185,8 @@ def _wait_for_room(deps: Deps, session: Session, now: datetime) -> bool:
         failure = Failure(code="placement_unknown", message=message)
         writes.save(deps, replace(session, failure=failure, updated_at=now))
         return True
-    if session.wish:
-        due_at = now + timedelta(seconds=_WISH_RETRY_S)
+    if session.wish or planner.gets_cold_sandbox(session):
+        due_at = now + timedelta(seconds=_ROOM_RETRY_S)
         writes.save(deps, replace(session, due_at=due_at), quiet=True)
     return False
 
@@ -199,64 +199,12 @@ def _announce_claim(deps: Deps, session: Session, sandbox: Sandbox) -> None:
         deps.events.routes_changed()
 
 
-def _start(deps: Deps, session: Session, sandbox: Sandbox, now: datetime) -> bool:
-    is_stale = (now - sandbox.created_at).total_seconds() > _STALE_START_S
-    try:
-        claims.start(deps, sandbox, replace_stale=is_stale)
-    except errors.EngineUnavailable as error:
-        claims.mark_suspect(deps, sandbox.host_id, str(error))
-        if sandbox.id == session.sandbox_id:
-            _requeue_unstarted(deps, session, sandbox, now)
-        else:
-            relocation.end_move(deps, session, sandbox, str(error), now)
-    except errors.SandboxRefused as error:
-        if error.code == "start_in_progress":
-            raise
-        claims.record_refusal(deps, sandbox.host_id, error)
-        if sandbox.id == session.sandbox_id:
-            _record_refused_start(deps, session, sandbox, error, now)
-        else:
-            refused = replace(session, refused_by=(*session.refused_by, sandbox.host_id))
-            relocation.end_move(deps, refused, sandbox, str(error), now)
-    return True
-
-
-def _record_refused_start(
-    deps: Deps, session: Session, sandbox: Sandbox, error: errors.SandboxRefused, now: datetime
-) -> None:
-    """Fail the attempt. It is not counted as long as another host may take the session."""
-    refused_by = (*session.refused_by, sandbox.host_id)
-    has_other_host = deps.store.hosts.any_accepts(session.wish, without=refused_by)
-    failure = Failure(
-        code=error.code, message=str(error), permanent=False, counts_as_attempt=not has_other_host
-    )
-    writes.save(
-        deps,
-        replace(
-            session,
-            failure=failure,
-            refused_by=refused_by if has_other_host else (),
-            updated_at=now,
-        ),
-    )
-
-
-def _requeue_unstarted(deps: Deps, session: Session, sandbox: Sandbox, now: datetime) -> None:
-    """Requeue a session whose Docker stopped answering before the start. No attempt is counted.
-
-    Docker may have made the container all the same; the reconcile loop finds that out.
-    """
-    # The sandbox holds the slug until it is removed. An app that has never run can get a new one.
-    queued = replace(
-        session.transition(SessionState.QUEUED, now),
-        sandbox_id=None,
-        slug=session.slug if session.version else None,
-        report=None,
-        deadline_at=None,
-        due_at=now,
-    )
-    claims.abandon(deps, queued, sandbox, "Docker did not answer")
-    deps.events.session_changed(session.id)
+def _record_failure(deps: Deps, session: Session, step: steps.Fail, now: datetime) -> None:
+    failure = step.failure
+    if step.shows_log:
+        lines = [line.text for line in deps.store.logs.tail(session.id, _LOG_LINES)]
+        failure = replace(failure, message="\n".join([failure.message, *lines]))
+    writes.save(deps, replace(session, failure=failure, updated_at=now))
 
 
 def _advance(deps: Deps, session: Session, to: SessionState, now: datetime) -> None:
@@ -267,9 +215,10 @@ def _advance(deps: Deps, session: Session, to: SessionState, now: datetime) -> N
 
 
 def _verify(deps: Deps, session: Session, sandbox: Sandbox, now: datetime) -> bool:
-    if not deps.probe.answers(sandbox.slug, _VERIFY_TIMEOUT_S):
-        writes.reschedule(deps, session, _VERIFY_RETRY_S)
+    session = probing.lease(deps, session, now)
+    if not probing.answers(deps, session, sandbox):
         return False
+    session = replace(session, probes=0)
     if session.is_changing:
         change_steps.end_change(deps, session, None, now)
         return True  # the next change may be waiting
@@ -297,8 +246,8 @@ def _save_first_version(deps: Deps, ready: Session, version: BundleRecord) -> No
     generations.remember(deps, ready, version)
 
 
-def _requeue(deps: Deps, session: Session, now: datetime, attempt: int) -> None:
-    wait_s = planner.backoff_s(session.attempt, deps.spread()) if attempt > session.attempt else 0.0
+def _requeue(deps: Deps, session: Session, step: steps.Requeue, now: datetime) -> None:
+    pause_s = planner.spread_out(step.pause_s, deps.spread())
     was_refused = session.failure is not None and not session.failure.counts_as_attempt
     # A change whose version was kept has succeeded. It ends here, and is not repeated.
     ended = None
@@ -311,10 +260,12 @@ def _requeue(deps: Deps, session: Session, now: datetime, attempt: int) -> None:
         report=None,
         failure=None,
         deadline_at=None,
-        attempt=attempt,
+        attempt=step.attempt,
         turns=session.turns.on_new_sandbox(),
         refused_by=session.refused_by if was_refused else (),
-        due_at=now + timedelta(seconds=wait_s),
+        due_at=now + timedelta(seconds=pause_s),
+        probes=0,
+        crashes=session.crashes if step.crashes is None else step.crashes,
     )
     if ended is None:
         writes.save(deps, queued)

@@ -16,10 +16,9 @@ from orchestrator.domain.sessions.session import Session
 from orchestrator.services import writes
 from orchestrator.services.deps import Deps
 from orchestrator.services.pool import claims
+from orchestrator.services.sessions import probing
 
 _RETRY_S = 2.0  # after no host had room, or the start on the new host failed
-_VERIFY_TIMEOUT_S = 3.0
-_VERIFY_RETRY_S = 0.3
 
 
 def start_move(deps: Deps, session: Session, now: datetime) -> bool:
@@ -40,8 +39,8 @@ def start_move(deps: Deps, session: Session, now: datetime) -> bool:
     except errors.NoCapacity:
         writes.reschedule(deps, replace(session, refused_by=()), _RETRY_S)
         return session.turns.next_number is not None  # a change need not wait for the move
-    deps.events.routes_changed()
-    return True
+    deps.events.routes_changed()  # the daemon publishes its route and starts its container
+    return False
 
 
 def switch_to_successor(deps: Deps, session: Session, successor: Sandbox, now: datetime) -> bool:
@@ -49,8 +48,8 @@ def switch_to_successor(deps: Deps, session: Session, successor: Sandbox, now: d
 
     Returns whether converge has more to do now. Raises errors.StaleWrite.
     """
-    if not deps.probe.answers(successor.slug, _VERIFY_TIMEOUT_S):
-        writes.reschedule(deps, session, _VERIFY_RETRY_S)
+    session = probing.lease(deps, session, now)
+    if not probing.answers(deps, session, successor):
         return False
     assert session.move is not None
     # Each agent numbers its own reports. From here on the successor's reports count.
@@ -60,6 +59,7 @@ def switch_to_successor(deps: Deps, session: Session, successor: Sandbox, now: d
         turns=session.turns.on_new_sandbox(),
         refused_by=(),
         due_at=planner.recheck_at(now),
+        probes=0,
     )
     deps.store.sandboxes.switch(moved, now)
     deps.events.routes_changed()
@@ -71,7 +71,7 @@ def end_move(
 ) -> None:
     """Abandon the other sandbox of a move, and go on without it. Raises errors.StaleWrite."""
     due_at = now + timedelta(seconds=_RETRY_S)
-    settled = replace(session, move=None, due_at=due_at, updated_at=now)
+    settled = replace(session, move=None, due_at=due_at, updated_at=now, probes=0)
     if sandbox is None:
         writes.save(deps, settled, quiet=True)
     else:

@@ -169,6 +169,7 @@ CALLS_IN_LARGE_POOLS: dict[str, Callable[[SqlStore], object]] = {
     "warm counts": lambda store: store.sandboxes.warm_counts(),
     "warming": lambda store: store.sandboxes.count_warming(),
     "loose": lambda store: store.sandboxes.broken_or_stopping(),
+    "unstarted": lambda store: store.sandboxes.unstarted(),
 }
 
 

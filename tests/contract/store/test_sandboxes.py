@@ -145,6 +145,41 @@ def test_a_stopping_sandbox_counts_as_routed_until_its_withdrawal_is_confirmed(
     assert not store.sandboxes.has_unpublished_routes()
 
 
+def test_a_sandbox_that_its_session_abandons_gives_up_the_slug_and_keeps_its_port(
+    store: SqlStore, host_id: ids.HostId
+) -> None:
+    warm_up(store)
+    claim = store.sandboxes.claim(provisioning(add_session(store)), NOW)
+    assert claim is not None
+    session, claimed = claim
+    stopping = claimed.transition(SandboxState.STOPPING, NOW, "it was lost")
+    ending = store.sandboxes.save(stopping, expected=SandboxState.CLAIMED)
+    assert ending.slug == claimed.slug, "its session still has it"
+    abandoned = store.sandboxes.save(
+        replace(ending, session_id=None), expected=SandboxState.STOPPING
+    )
+    assert abandoned.slug != claimed.slug
+    assert (abandoned.port, abandoned.routed) == (claimed.port, True)
+
+    queued = store.sessions.save(session.transition(SessionState.QUEUED, NOW))
+    new = samples.new_sandbox(session_id=session.id, slug=claimed.slug)
+    placed = store.sandboxes.place_for(provisioning(queued), new, NOW)
+    assert placed.slug == claimed.slug
+    assert placed.port != claimed.port
+
+
+def test_sandboxes_without_a_container_are_unstarted_until_they_have_one(
+    store: SqlStore, host_id: ids.HostId
+) -> None:
+    second = store.sandboxes.place(samples.new_sandbox(), later(2))
+    first = store.sandboxes.place(samples.new_sandbox(), later(1))
+    stopping = store.sandboxes.place(samples.new_sandbox(), NOW)
+    retire(store, stopping)
+    assert [sandbox.id for sandbox in store.sandboxes.unstarted()] == [first.id, second.id]
+    store.sandboxes.set_container(first.id, "c" * 64)
+    assert [sandbox.id for sandbox in store.sandboxes.unstarted()] == [second.id]
+
+
 def test_the_container_id_is_recorded_in_any_state(store: SqlStore, host_id: ids.HostId) -> None:
     placed = store.sandboxes.place(samples.new_sandbox(), NOW)
     stopping = walk(store, placed, SandboxState.STOPPING)

@@ -11,7 +11,13 @@ import pytest
 from orchestrator.adapters.sql_store import SqlStore, schema
 from orchestrator.domain import errors, ids
 from orchestrator.domain.sessions.progress import message_of, progress_of
-from orchestrator.domain.sessions.session import HistoryEntry, Session, SessionState, Tier
+from orchestrator.domain.sessions.session import (
+    HISTORY_MAX,
+    HistoryEntry,
+    Session,
+    SessionState,
+    Tier,
+)
 from orchestrator.ports import Idempotency, SessionPosition
 from tests.contract.store.steps import add, add_session, provisioning, run_together
 from tests.fakes import samples
@@ -204,6 +210,21 @@ def test_a_session_that_is_added_with_a_history_has_its_events(store: SqlStore) 
     assert [state for _, _, state, _, _ in events_of(store, session)] == [
         entry.state for entry in session.history
     ]
+
+
+def test_the_events_go_on_when_a_session_has_dropped_the_first_of_its_history(
+    store: SqlStore,
+) -> None:
+    session = add_session(store)
+    for number in range(120):
+        is_even = number % 2 == 0
+        to = SessionState.PROVISIONING if is_even else SessionState.QUEUED
+        session = store.sessions.save(session.transition(to, later(number)))
+    assert store.sessions.get(session.id).history == session.history
+    assert len(session.history) == HISTORY_MAX
+    events = events_of(store, session)
+    assert [seq for seq, *_ in events] == list(range(1, 122))
+    assert [at for _, at, *_ in events[1:]] == [later(number) for number in range(120)]
 
 
 def test_a_long_history_comes_back_to_the_microsecond(store: SqlStore) -> None:

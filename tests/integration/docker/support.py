@@ -167,8 +167,8 @@ class Bench:
         }
         return SandboxSpec(**{**defaults, **fields})
 
-    def start(self, spec: SandboxSpec, *, replace_stale: bool = False) -> str:
-        return self.engine.start(spec, replace_stale=replace_stale)
+    def start(self, spec: SandboxSpec) -> str:
+        return self.engine.start(spec)
 
     def probe(self, spec: SandboxSpec, *arguments: str) -> str:
         """Run the probe inside a sandbox. Return its output, such as "reached" or "failed: ..."."""

@@ -141,23 +141,13 @@ def test_starting_again_adopts_the_running_container(bench: Bench) -> None:
     spec = bench.spec()
     first_id = bench.start(spec)
     assert bench.start(spec) == first_id
-    assert bench.start(spec, replace_stale=True) == first_id
     assert support.wait_for_body(spec) == spec.identity
 
 
-def test_a_container_that_is_only_created_is_left_to_its_creator(bench: Bench) -> None:
-    spec = bench.spec()
-    created_id = create_only(bench, spec)
-    with pytest.raises(errors.SandboxRefused) as refused:
-        bench.start(spec)
-    assert refused.value.code == "start_in_progress"
-    assert inspect(created_id) is not None
-
-
-def test_a_stale_created_container_is_replaced_on_request(bench: Bench) -> None:
+def test_a_container_that_was_never_started_is_replaced(bench: Bench) -> None:
     spec = bench.spec()
     stale_id = create_only(bench, spec)
-    assert bench.start(spec, replace_stale=True) != stale_id
+    assert bench.start(spec) != stale_id
     assert inspect(stale_id) is None
     assert support.wait_for_body(spec) == spec.identity
 

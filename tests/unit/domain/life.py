@@ -129,7 +129,9 @@ class Life:
             self._happen_to_sandboxes(event)
 
     def run(self) -> list[str]:
-        """Plan and carry out steps until there is nothing to do now. Returns their names.
+        """Plan and carry out steps, and let the daemon do its part, until there is nothing to do.
+
+        Returns the names of the steps.
 
         Raises AssertionError if a state recurs, because then it would never stop.
         """
@@ -140,7 +142,7 @@ class Life:
             names.append(type(step).__name__)
             assert self.snapshot not in snapshots, f"a cycle: {names}"
             snapshots.append(self.snapshot)
-            if not self._execute(step):
+            if not self._execute(step) and not self._run_daemon():
                 return names
 
     def end(self) -> None:
@@ -205,8 +207,6 @@ class Life:
                 if self.url is Event.URL_DEAD:
                     return False
                 self._switch(step.sandbox)
-            case steps.Start():
-                self._start(step.sandbox)
             case steps.Verify():
                 assert step.sandbox.routed
                 if self.url is Event.URL_DEAD:
@@ -215,11 +215,10 @@ class Life:
             case steps.Retire(sandbox=sandbox, reason=reason):
                 stopping = sandbox.transition(SandboxState.STOPPING, self.now, reason)
                 self.sandbox = replace(stopping, routed=True)
-            case steps.Remove(sandbox=sandbox):
-                assert not sandbox.routed, "its port is freed while still published"
-                if self.engine is Event.ENGINE_DOWN:
-                    return False
-                self.sandbox = sandbox.transition(SandboxState.GONE, self.now)
+            case steps.Abandon(sandbox=sandbox, reason=reason):
+                if sandbox.state is not SandboxState.STOPPING:
+                    sandbox = sandbox.transition(SandboxState.STOPPING, self.now, reason)
+                self.sandbox = replace(sandbox, session_id=None)
             case _:
                 self._write(step)
         return True
@@ -243,13 +242,17 @@ class Life:
             case steps.EndMove(sandbox=sandbox):
                 assert sandbox is self.other
                 self._end_move()
-            case steps.Requeue(attempt=attempt):
-                is_next_attempt = attempt > self.session.attempt
+            case steps.Requeue(attempt=attempt, pause_s=pause_s, crashes=crashes):
                 self._return_to_queue()
-                due = self.now + timedelta(seconds=1 if is_next_attempt else 0)
-                self.session = replace(self.session, failure=None, attempt=attempt, due_at=due)
+                due = self.now + timedelta(seconds=pause_s)
+                crashes = self.session.crashes if crashes is None else crashes
+                self.session = replace(
+                    self.session, failure=None, attempt=attempt, due_at=due, crashes=crashes
+                )
             case steps.Finish(state=state):
                 self._enter(state)
+                if self.sandbox is not None and self.sandbox.session_id is None:
+                    self.sandbox = None  # the pool has it
                 self.session = replace(self.session, sandbox_id=None)
             case _:
                 raise AssertionError(f"the model doesn't know {step}")
@@ -319,6 +322,22 @@ class Life:
         self.other = None
         self.session = replace(self.session, move=None, due_at=planner.recheck_at(self.now))
 
+    def _run_daemon(self) -> bool:
+        """Start what was placed, remove what is withdrawn. Returns whether anything changed."""
+        before = self.snapshot
+        for sandbox in (self.sandbox, self.other):
+            if sandbox is None:
+                continue
+            if sandbox.state is SandboxState.CREATING and sandbox.container_id is None:
+                self._start(sandbox)
+        sandbox = self.sandbox
+        is_withdrawn = sandbox is not None and not sandbox.routed
+        if is_withdrawn and sandbox.state is SandboxState.STOPPING:
+            if self.engine is Event.ENGINE_DOWN:
+                return self.snapshot != before
+            self.sandbox = sandbox.transition(SandboxState.GONE, self.now)
+        return self.snapshot != before
+
     def _start(self, sandbox: Sandbox) -> None:
         is_other = sandbox is self.other
         if self.engine is Event.ENGINE_UP:
@@ -328,12 +347,16 @@ class Life:
             else:
                 self.sandbox = started
         elif is_other:
-            self._end_move()
-        elif self.engine is Event.START_REFUSED:
-            failure = Failure(code="create_failed", message="refused", permanent=False)
+            self.other = sandbox.transition(SandboxState.BROKEN, self.now, "refused")
+        elif self.session.failure is None:
+            is_refused = self.engine is Event.START_REFUSED
+            failure = Failure(
+                code="create_failed",
+                message="refused",
+                permanent=False,
+                counts_as_attempt=is_refused,
+            )
             self.session = replace(self.session, failure=failure)
-        else:  # back to the queue; the host takes no placements until it answers
-            self._return_to_queue()
         if self.engine is Event.ENGINE_DOWN:
             self.capacity = Event.FULL
 

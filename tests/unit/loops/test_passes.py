@@ -12,6 +12,7 @@ from orchestrator.domain import errors
 from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.sessions.session import Wanted
 from orchestrator.loops import passes
+from orchestrator.loops.bulkhead import Bulkhead
 from orchestrator.loops.host_passes import HostPasses, Reconciler
 from orchestrator.loops.loop import LoopSpec
 from orchestrator.loops.passes import Launcher, Publisher
@@ -32,7 +33,15 @@ def loop_specs(world: World) -> Sequence[LoopSpec]:
     deps, threads = world.deps, ImmediateExecutor()
     hosts = HostPasses(deps, world.fleet, ImagePushesInMemory(), threads=threads)
     reconciler = Reconciler(deps, world.fleet, threads)
-    return passes.loop_specs(deps, world.proxy, hosts, reconciler, warn=lambda _: None)
+    return passes.loop_specs(
+        deps, world.proxy, hosts, reconciler, warn=lambda _: None, spawn=lambda call: call()
+    )
+
+
+def make_launcher(world: World) -> Launcher:
+    """A launcher whose starts have ended when a pass returns."""
+    calls = Bulkhead(world.clock, per_host=3, spawn=lambda call: call())
+    return Launcher(world.deps, calls)
 
 
 def run_pass(world: World, name: str) -> str:
@@ -51,7 +60,7 @@ def test_the_publisher_is_the_last_to_stop_and_refill_the_first(world: World) ->
 
 def test_a_refill_pass_launches_the_missing_sandboxes_and_then_rests(world: World) -> None:
     world.add_host(slots=9)
-    launcher = Launcher(world.deps, ImmediateExecutor())
+    launcher = make_launcher(world)
     assert launcher.refill() == "starts=3 retired=0"
     assert len(world.engine.containers_by_sandbox) == 3
     assert launcher.refill() == ""
@@ -61,7 +70,7 @@ def test_a_refill_pass_retires_before_it_starts(world: World) -> None:
     world.add_host(slots=9)
     world.add_warm_sandbox()
     world.policy = Policy(warm_target=0)
-    launcher = Launcher(world.deps, ImmediateExecutor())
+    launcher = make_launcher(world)
     assert launcher.refill() == "starts=0 retired=1"
     assert launcher.refill() == ""
 
@@ -70,7 +79,7 @@ def test_launches_that_fail_back_off(world: World) -> None:
     world.add_host(slots=90)
     world.engine = engine = EngineThatRefuses(times=2)
     world.policy = Policy(warm_target=1)
-    launcher = Launcher(world.deps, ImmediateExecutor())
+    launcher = make_launcher(world)
 
     for pause_s in (1.0, 2.0):
         assert launcher.refill() == "starts=1 retired=0"
@@ -86,7 +95,7 @@ def test_a_launch_that_works_ends_the_backoff(world: World) -> None:
     world.add_host(slots=90)
     world.engine = EngineThatRefuses(times=1)
     world.policy = Policy(warm_target=2)
-    launcher = Launcher(world.deps, ImmediateExecutor())
+    launcher = make_launcher(world)
     launcher.refill()  # the first fails, the second works
     assert launcher.refill() == "starts=1 retired=0"
 
@@ -98,19 +107,42 @@ def test_a_bug_in_a_launch_is_survived(world: World) -> None:
 
     world.add_host(slots=9)
     world.engine = EngineWithABug()
-    assert Launcher(world.deps, ImmediateExecutor()).refill() == "starts=3 retired=0"
+    assert make_launcher(world).refill() == "starts=3 retired=0"
 
 
 def test_a_refill_gives_way_to_a_burst_but_not_for_ever(world: World) -> None:
     world.add_host(slots=9)
     world.add_warm_sandbox()
     world.converge(world.create_session())
-    launcher = Launcher(world.deps, ImmediateExecutor())
+    launcher = make_launcher(world)
     assert launcher.refill() == ""
     world.clock.advance(1.9)
     assert launcher.refill() == ""
     world.clock.advance(0.2)
     assert launcher.refill() == "starts=3 retired=0"
+
+
+def test_the_start_loop_starts_what_sessions_have_placed(world: World) -> None:
+    world.add_host()
+    session = world.create_session()
+    world.converge(session)
+    assert run_pass(world, "start") == "begun=1"
+    assert world.sandbox_of(session).container_id is not None
+    assert run_pass(world, "start") == ""
+
+
+def test_the_start_loop_goes_on_where_an_earlier_daemon_died(world: World) -> None:
+    """It had created the containers of a session and of the warm pool, and started neither."""
+    world.add_host()
+    session = world.create_session()
+    world.converge(session)
+    spare = world.store.sandboxes.place(samples.new_sandbox(), world.clock.now())
+    for sandbox in (world.sandbox_of(session), spare):
+        world.engine.add(sandbox.id, running=False)
+    assert run_pass(world, "start") == "begun=2"
+    for sandbox in (world.sandbox_of(session), spare):
+        assert world.sandbox(sandbox.id).container_id is not None
+        assert world.engine.containers_by_sandbox[sandbox.id].running
 
 
 # Publish

@@ -8,7 +8,7 @@ from orchestrator.domain.pool.host import Drain, Host
 from orchestrator.domain.pool.sandbox import Sandbox
 from orchestrator.domain.sessions.session import Failure, Phase, Report, Session, SessionState
 from orchestrator.services.agents import inbox, reports
-from orchestrator.services.pool import host_life, hosts, reconcile
+from orchestrator.services.pool import host_life, hosts
 from tests.fakes.engine import EngineInMemory
 from tests.unit.services.world import OPERATOR, World
 
@@ -49,6 +49,7 @@ class Move:
 
     def arrive(self, phase: Phase = Phase.READY, failure: Failure | None = None) -> None:
         """Let the successor's agent fetch the app and report `phase`."""
+        self.world.start_placed()
         other = self.other
         assignment = inbox.visit(self.world.deps, other.id, "").assignment
         assert assignment is not None
@@ -59,5 +60,5 @@ class Move:
     def clear(self) -> None:
         """Let the pool clear a sandbox that was abandoned."""
         for _ in range(2):
-            reconcile.clear_loose_ends(self.world.deps)
+            self.world.clear()
             self.world.publish()

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orchestrator import ports
-from orchestrator.domain import ids
+from orchestrator.domain import errors, ids
 from orchestrator.domain.ids import SandboxId, SessionId
 from orchestrator.domain.people.access import Principal, Role
 from orchestrator.domain.people.tokens import SessionGrant, Tokens
@@ -35,7 +35,7 @@ from orchestrator.services.agents import access, inbox, reports
 from orchestrator.services.agents.bundles import keep_bundle
 from orchestrator.services.deps import Deps, Policy
 from orchestrator.services.pool import claims, host_life, reconcile, routes
-from orchestrator.services.sessions import changes, converge, requests
+from orchestrator.services.sessions import changes, converge, requests, starts
 from tests.fakes import samples
 from tests.fakes.board import BoardInMemory
 from tests.fakes.clock import ManualClock
@@ -110,7 +110,7 @@ class World:
     def add_warm_sandbox(self) -> Sandbox:
         """One more warm sandbox, made as the refill loop makes it."""
         new = self.store.sandboxes.place(samples.new_sandbox(image=self.image), self.clock.now())
-        claims.start(self.deps, new, replace_stale=False)
+        claims.start(self.deps, new)
         self.publish()
         inbox.visit(self.deps, new.id, "")
         sandbox = self.sandbox(new.id)
@@ -133,6 +133,24 @@ class World:
         """Declare a host lost: its link has been down for too long."""
         claims.mark_suspect(self.deps, host.id, "no answer")
         host_life.declare_lost(self.deps, self.store.hosts.get(host.id), "no answer for 15 s")
+
+    def clear(self) -> int:
+        """One pass of the clear loop, with each removal at once. Returns how many advanced."""
+
+        def remove(sandbox: Sandbox) -> bool:
+            try:
+                reconcile.remove(self.deps, sandbox)
+            except errors.Temporary:
+                return False
+            return True
+
+        return reconcile.clear_loose_ends(self.deps, remove)
+
+    def start_placed(self) -> None:
+        """One pass of the start loop, with each start of a session's sandbox at once."""
+        for sandbox in self.store.sandboxes.unstarted():
+            if sandbox.session_id is not None:
+                starts.start(self.deps, sandbox)
 
     def host_of(self, session: Session) -> Host:
         return self.store.hosts.get(self.sandbox_of(session).host_id)
@@ -260,7 +278,9 @@ class World:
         """Run workers, publisher and agents for some rounds, and let time pass in between."""
         for _ in range(rounds):
             self.converge(session)
+            self.start_placed()
             self.publish()
+            self.clear()
             for sandbox in self.sandboxes(SandboxState.CREATING):
                 if sandbox.container_id is not None:
                     inbox.visit(self.deps, sandbox.id, "")

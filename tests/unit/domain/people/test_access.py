@@ -51,4 +51,4 @@ def test_what_is_to_end_frees_room_first(tier: Tier) -> None:
 
 
 def test_workers_empty_the_queues_in_the_order_of_their_names() -> None:
-    assert list(Queue) == [Queue.CRITICAL, Queue.HIGH, Queue.NORMAL]
+    assert list(Queue) == [Queue.CRITICAL, Queue.HIGH, Queue.NORMAL, Queue.LOW]

@@ -136,8 +136,9 @@ def test_a_sandbox_that_is_being_retired_and_belongs_to_nobody_is_a_leftover(
     assert list(find_loose_ends([sandbox])) == [Leftover(sandbox=sandbox)]
 
 
-def test_a_stopping_sandbox_of_a_session_is_left_to_its_session() -> None:
-    assert list(find_loose_ends([samples.sandbox(state=SandboxState.STOPPING, **OWNED)])) == []
+def test_a_stopping_sandbox_is_a_leftover_even_if_a_session_waits_for_its_end() -> None:
+    sandbox = samples.sandbox(state=SandboxState.STOPPING, **OWNED)
+    assert list(find_loose_ends([sandbox])) == [Leftover(sandbox=sandbox)]
 
 
 def test_a_broken_sandbox_that_its_session_still_owns_is_unnoticed() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.domain.pool.host import HostState
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.domain.sessions import planner, steps
 from orchestrator.domain.sessions.planner import Observation
@@ -23,6 +24,7 @@ from tests.fakes import samples
 from tests.fakes.samples import NOW, later
 
 SHA = "b" * 64
+DESTROYED = SessionState.DESTROYED
 TEMPORARY = Failure(code="provider_unavailable", message="busy", permanent=False)
 PERMANENT = Failure(code="app_not_ready", message="it exited")
 PROGRESSING = sorted(IN_PROGRESS)
@@ -78,12 +80,15 @@ def test_the_end_comes_before_everything(state: SessionState, failure: Failure |
 @pytest.mark.parametrize(
     ("sandbox_fields", "step"),
     [
-        (None, steps.Finish(state=SessionState.DESTROYED)),
-        ({"state": SandboxState.GONE}, steps.Finish(state=SessionState.DESTROYED)),
-        ({"state": SandboxState.STOPPING, "routed": True}, steps.Wait(until=later(0.5))),
+        (None, steps.Finish(state=DESTROYED)),
+        ({"state": SandboxState.GONE}, steps.Finish(state=DESTROYED)),
+        ({"state": SandboxState.STOPPING, "session_id": None}, steps.Finish(state=DESTROYED)),
+        ({"state": SandboxState.STOPPING, "state_since": NOW}, steps.Wait(until=later(2))),
+        ({"state": SandboxState.STOPPING, "state_since": later(-9)}, steps.Wait(until=later(9))),
+        ({"state": SandboxState.STOPPING, "state_since": later(-999)}, steps.Wait(until=later(60))),
     ],
 )
-def test_an_ending_session_finishes_when_its_sandbox_is_gone(
+def test_an_ending_session_looks_ever_more_rarely_until_its_sandbox_is_gone(
     sandbox_fields: dict[str, Any] | None, step: steps.Step
 ) -> None:
     assert step_of(SessionState.DESTROYING, sandbox_fields, wanted=Wanted.GONE) == step
@@ -104,21 +109,14 @@ def test_a_session_that_ends_first_retires_its_sandbox(state: SandboxState, rout
     )
 
 
-def test_a_sandbox_is_removed_only_after_its_withdrawal_was_confirmed() -> None:
-    stopping = {"state": SandboxState.STOPPING, "routed": False}
-    observation, sandbox = observe(SessionState.DESTROYING, stopping, wanted=Wanted.GONE)
-    assert sandbox is not None
-    assert planner.plan(observation, NOW) == steps.Remove(sandbox=sandbox)
-
-
 # Failures
 
 
 @pytest.mark.parametrize("state", [*PROGRESSING, SessionState.READY])
-def test_after_a_failure_clean_up_comes_first(state: SessionState) -> None:
+def test_after_a_failure_the_sandbox_is_left_to_the_pool_first(state: SessionState) -> None:
     observation, sandbox = observe(state, {}, failure=TEMPORARY)
     assert sandbox is not None
-    assert planner.plan(observation, NOW) == steps.Retire(
+    assert planner.plan(observation, NOW) == steps.Abandon(
         sandbox=sandbox, reason="its session failed: provider_unavailable"
     )
 
@@ -126,8 +124,8 @@ def test_after_a_failure_clean_up_comes_first(state: SessionState) -> None:
 @pytest.mark.parametrize(
     ("failure", "attempt", "step"),
     [
-        (TEMPORARY, 1, steps.Requeue(attempt=2)),
-        (TEMPORARY, 2, steps.Requeue(attempt=3)),
+        (TEMPORARY, 1, steps.Requeue(attempt=2, pause_s=1)),
+        (TEMPORARY, 2, steps.Requeue(attempt=3, pause_s=2)),
         (TEMPORARY, 3, steps.Finish(state=SessionState.FAILED)),
         (PERMANENT, 1, steps.Finish(state=SessionState.FAILED)),
     ],
@@ -191,11 +189,9 @@ def test_a_queued_session_claims_when_it_is_due(due: float, claims: bool) -> Non
 # Progress
 
 
-def test_a_placed_sandbox_is_started() -> None:
+def test_a_session_waits_while_the_daemon_starts_its_sandbox() -> None:
     creating = {"state": SandboxState.CREATING, "container_id": None, "agent_seen_at": None}
-    observation, sandbox = observe(SessionState.PROVISIONING, creating)
-    assert sandbox is not None
-    assert planner.plan(observation, NOW) == steps.Start(sandbox=sandbox)
+    assert step_of(SessionState.PROVISIONING, creating) == steps.Wait(until=later(2))
 
 
 @pytest.mark.parametrize(
@@ -234,6 +230,17 @@ def test_an_app_that_is_ready_is_verified_once_its_route_is_live(
     assert planner.plan(pending, NOW) == steps.Wait(until=later(2))
 
 
+@pytest.mark.parametrize(("due_s", "probes_now"), [(-1.0, True), (0.0, True), (0.1, False)])
+def test_an_app_that_did_not_answer_is_probed_again_only_when_that_is_due(
+    due_s: float, probes_now: bool
+) -> None:
+    fields = {"report": report(Phase.READY), "probes": 1, "due_at": later(due_s)}
+    step = step_of(SessionState.DEPLOYING, {"routed": True}, **fields)
+    assert isinstance(step, steps.Verify) is probes_now
+    if not probes_now:
+        assert step == steps.Wait(until=later(due_s))
+
+
 # Running, and recovery
 
 
@@ -246,15 +253,72 @@ def test_a_lost_app_comes_back_from_its_bundle_and_uses_up_no_attempt(
     lost: SandboxState | None,
 ) -> None:
     sandbox_fields = None if lost is None else {"state": lost}
-    assert step_of(SessionState.READY, sandbox_fields, bundle=SHA, attempt=2) == steps.Requeue(
-        attempt=1
-    )
+    step = step_of(SessionState.READY, sandbox_fields, bundle=SHA, attempt=2)
+    assert isinstance(step, steps.Requeue)
+    assert (step.attempt, step.pause_s) == (1, 0.0)
 
 
-def test_a_broken_sandbox_is_retired_before_recovery() -> None:
-    observation, sandbox = observe(SessionState.READY, {"state": SandboxState.BROKEN}, bundle=SHA)
+@pytest.mark.parametrize("lost", [SandboxState.BROKEN, SandboxState.STOPPING])
+def test_a_lost_sandbox_is_left_to_the_pool_before_recovery(lost: SandboxState) -> None:
+    observation, sandbox = observe(SessionState.READY, {"state": lost}, bundle=SHA)
     assert sandbox is not None
-    assert planner.plan(observation, NOW) == steps.Retire(sandbox=sandbox, reason="it was lost")
+    assert planner.plan(observation, NOW) == steps.Abandon(sandbox=sandbox, reason="it was lost")
+
+
+# Apps that crash again and again
+
+
+def lost_again(crashes: int, *, host_changes: dict[str, Any] | None = None) -> Observation:
+    """A READY session that the pool has taken a lost sandbox from, after so many crashes."""
+    crashed_at = tuple(later(-1000 + number) for number in range(crashes))
+    fields = {"state": SandboxState.STOPPING, "session_id": None, "reason": "exit code 137"}
+    observation, _ = observe(SessionState.READY, fields, bundle=SHA, crashes=crashed_at)
+    return replace(observation, host=samples.host(**(host_changes or {})))
+
+
+@pytest.mark.parametrize(
+    ("crashes", "pause_s"), [(0, 0), (1, 1), (2, 2), (3, 4), (8, 128), (9, 256)]
+)
+def test_each_recovery_within_an_hour_waits_twice_as_long_as_the_one_before(
+    crashes: int, pause_s: float
+) -> None:
+    step = planner.plan(lost_again(crashes), NOW)
+    assert isinstance(step, steps.Requeue)
+    assert (step.attempt, step.pause_s) == (1, pause_s)
+    assert step.crashes is not None
+    assert (len(step.crashes), step.crashes[-1]) == (crashes + 1, NOW)
+
+
+def test_the_eleventh_crash_within_an_hour_ends_the_session() -> None:
+    step = planner.plan(lost_again(10), NOW)
+    failure = failure_of(step)
+    assert (failure.code, failure.permanent) == ("app_crashed", True)
+    assert "11 times within an hour" in failure.message
+    assert "exit code 137" in failure.message
+    assert isinstance(step, steps.Fail)
+    assert step.shows_log
+
+
+def test_crashes_of_more_than_an_hour_ago_are_forgotten() -> None:
+    step = planner.plan(lost_again(10), later(3600))
+    assert isinstance(step, steps.Requeue)
+    assert (step.pause_s, step.crashes) == (0.0, (later(3600),))
+
+
+@pytest.mark.parametrize("changes", [{"state": HostState.LOST}, {"generation": 2}])
+def test_a_sandbox_that_was_lost_with_its_host_is_no_crash(changes: dict[str, Any]) -> None:
+    step = planner.plan(lost_again(10, host_changes=changes), NOW)
+    assert isinstance(step, steps.Requeue)
+    assert step.crashes is not None
+    assert len(step.crashes) == 10
+
+
+@pytest.mark.parametrize(("crashes", "is_cold"), [(0, False), (2, False), (3, True)])
+def test_an_app_that_crashed_more_than_twice_gets_no_warm_sandbox(
+    crashes: int, is_cold: bool
+) -> None:
+    session = samples.session(crashes=(NOW,) * crashes)
+    assert planner.gets_cold_sandbox(session) is is_cold
 
 
 @pytest.mark.parametrize("lost", [None, *LOST])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from orchestrator.contract.crashes import recovery_pause_s
 from orchestrator.domain.sessions import planner
 from orchestrator.domain.sessions.session import IN_PROGRESS, SessionState
 from tests.fakes.samples import NOW, later
@@ -16,7 +17,21 @@ from tests.fakes.samples import NOW, later
 def test_the_back_off_doubles_is_capped_and_spreads_by_up_to_half(
     attempt: int, spread: float, seconds: float
 ) -> None:
-    assert planner.backoff_s(attempt, spread) == seconds
+    assert planner.spread_out(planner.backoff_s(attempt), spread) == seconds
+
+
+@pytest.mark.parametrize(
+    ("failed", "seconds"), [(1, 0.3), (2, 0.6), (3, 1.2), (5, 4.8), (6, 5.0), (9999, 5.0)]
+)
+def test_an_app_that_does_not_answer_is_probed_ever_more_rarely(
+    failed: int, seconds: float
+) -> None:
+    assert planner.probe_pause_s(failed) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(("crashes", "seconds"), [(0, 0), (1, 0), (2, 1), (10, 256), (12, 300)])
+def test_recoveries_back_off_from_a_second_to_five_minutes(crashes: int, seconds: float) -> None:
+    assert recovery_pause_s(crashes) == seconds
 
 
 @pytest.mark.parametrize(

@@ -117,10 +117,9 @@ def test_a_move_waits_for_the_app_in_the_new_sandbox(phase: Phase | None) -> Non
     assert step(moving(phase and report(phase))) == steps.Wait(until=later(2))
 
 
-def test_a_placed_successor_is_started() -> None:
+def test_a_move_waits_while_the_daemon_starts_the_new_sandbox() -> None:
     observation = moving(state=SandboxState.CREATING, container_id=None, agent_seen_at=None)
-    assert observation.other_sandbox is not None
-    assert step(observation) == steps.Start(sandbox=observation.other_sandbox)
+    assert step(observation) == steps.Wait(until=later(2))
 
 
 def test_an_app_is_switched_to_once_its_own_route_there_is_live() -> None:
@@ -128,6 +127,8 @@ def test_an_app_is_switched_to_once_its_own_route_there_is_live() -> None:
     assert observation.other_sandbox is not None
     assert step(observation) == steps.Switch(sandbox=observation.other_sandbox)
     assert step(moving(report(Phase.READY), routed=False)) == steps.Wait(until=later(2))
+    later_session = replace(observation.session, probes=2, due_at=later(0.3))
+    assert step(replace(observation, session=later_session)) == steps.Wait(until=later(0.3))
 
 
 def test_a_move_goes_on_after_the_drain_is_over() -> None:
@@ -254,20 +255,9 @@ def test_a_refusal_that_does_not_count_is_followed_by_the_same_attempt(attempt: 
     assert step(observation) == steps.Requeue(attempt=attempt)
 
 
-def test_a_sandbox_that_was_refused_is_retired_first() -> None:
+def test_a_sandbox_that_was_refused_is_left_to_the_pool_first() -> None:
     observation = running(failure=REFUSED)
     assert observation.sandbox is not None
-    assert step(observation) == steps.Retire(
+    assert step(observation) == steps.Abandon(
         sandbox=observation.sandbox, reason="its session failed: create_failed"
     )
-
-
-@pytest.mark.parametrize("routed", [False, True])
-def test_a_sandbox_on_a_lost_host_is_withdrawn_and_removed_like_any_other(routed: bool) -> None:
-    sandbox_fields = {"state": SandboxState.STOPPING, "routed": routed}
-    observation = replace(
-        running(Drain.NONE, sandbox_fields), host=samples.host(state=HostState.LOST)
-    )
-    assert observation.sandbox is not None
-    expected = steps.Wait(until=later(0.5)) if routed else steps.Remove(sandbox=observation.sandbox)
-    assert step(observation) == expected

@@ -37,7 +37,7 @@ def test_planning_comes_to_rest_after_any_events(events: list[Event]) -> None:
     before = life.snapshot
     (step,) = life.run()  # it was at rest, so it stays at rest
     assert life.snapshot == before
-    assert step in {"Wait", "Nothing", "Claim", "Verify", "Remove", "Switch"}
+    assert step in {"Wait", "Nothing", "Claim", "Verify", "Switch"}
 
 
 @given(event_lists)
@@ -50,7 +50,7 @@ def test_a_session_that_should_end_ends_and_leaves_no_sandbox(events: list[Event
     last_state = life.session.state
     life.end()
     heal(life)
-    for _ in range(3):  # destroying; withdrawn and confirmed; removed
+    for _ in range(3):  # destroying; withdrawn and confirmed; removed by the daemon
         life.run()
         life.happen(Event.ROUTES)
     expected = SessionState.FAILED if last_state is SessionState.FAILED else SessionState.DESTROYED

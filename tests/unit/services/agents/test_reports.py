@@ -114,7 +114,7 @@ def test_a_session_that_is_to_end_gives_its_sandbox_no_work(world: World, sessio
 def test_the_visit_that_makes_a_sandbox_warm_wakes_the_pool(world: World) -> None:
     world.add_host()
     sandbox = world.store.sandboxes.place(samples.new_sandbox(image=world.image), world.clock.now())
-    claims.start(world.deps, sandbox, replace_stale=False)
+    claims.start(world.deps, sandbox)
     world.publish()
     world.events.sent.clear()
     inbox.visit(world.deps, sandbox.id, "")

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.domain import errors
 from orchestrator.domain.pool.host import Drain, Host, HostState
-from orchestrator.services.pool import host_life, hosts, reconcile
+from orchestrator.services.pool import host_life, hosts
 from tests.fakes.engine import EngineInMemory, EngineThatIsDown
 from tests.fakes.fleet import REACHABLE
 from tests.unit.services.world import OPERATOR, World
@@ -53,9 +53,9 @@ def test_a_host_with_sessions_is_removed_by_force_alone(world: World) -> None:
 def leave(world: World, host: Host) -> bool:
     """One pass of the drain loop, and the passes of other loops after it."""
     has_left = host_life.continue_removal(world.deps, world.fleet, world.store.hosts.get(host.id))
-    reconcile.clear_loose_ends(world.deps)
+    world.clear()
     world.publish()
-    reconcile.clear_loose_ends(world.deps)
+    world.clear()
     return has_left
 
 

@@ -63,7 +63,7 @@ def test_a_broken_sandbox_of_a_session_is_left_to_the_session(world: World) -> N
     world.engine.crash(world.sandbox_of(ready).id)
     world.reconcile(host)
     assert world.reconcile(host) == reconcile.ReconcileResult()
-    assert reconcile.clear_loose_ends(world.deps) == 0
+    assert world.clear() == 0
     assert world.sandbox_of(ready).state is SandboxState.BROKEN
 
 
@@ -80,7 +80,7 @@ def test_a_session_that_missed_its_broken_sandbox_is_woken_by_the_next_pass(
 
     world.store = sound
     world.queue.nudges.clear()
-    assert reconcile.clear_loose_ends(world.deps) == 0
+    assert world.clear() == 0
     assert world.session(ready).due_at <= world.clock.now()
     assert world.queue.nudged == [ready.id]
 
@@ -89,9 +89,7 @@ def test_a_sandbox_that_came_up_while_docker_was_asked_is_not_broken(world: Worl
     """The listing doesn't have its container yet, but the store has it when it is read."""
     host = world.add_host()
     sandbox = world.store.sandboxes.place(samples.new_sandbox(), NOW)
-    world.engine = EngineWithStaleListing(
-        lambda: claims.start(world.deps, sandbox, replace_stale=False)
-    )
+    world.engine = EngineWithStaleListing(lambda: claims.start(world.deps, sandbox))
     assert world.reconcile(host) == reconcile.ReconcileResult(uncertain=1)
     assert world.sandbox(sandbox.id).state is SandboxState.CREATING
     assert world.sandbox(sandbox.id).container_id is not None

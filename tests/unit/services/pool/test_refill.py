@@ -13,7 +13,7 @@ from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.domain.sessions.session import SessionState
 from orchestrator.services.agents import inbox
 from orchestrator.services.deps import Policy
-from orchestrator.services.pool import claims, reconcile, refill
+from orchestrator.services.pool import claims, refill
 from tests.fakes import samples
 from tests.fakes.engine import (
     EngineInMemory,
@@ -219,17 +219,17 @@ def test_a_broken_warm_sandbox_goes_step_by_step_until_its_slot_is_free(world: W
     with pytest.raises(errors.SandboxRefused):
         run_refill(world)
     (broken,) = world.sandboxes()
-    assert reconcile.clear_loose_ends(world.deps) == 1
+    assert world.clear() == 1
     assert world.sandbox(broken.id).state is SandboxState.STOPPING
-    assert reconcile.clear_loose_ends(world.deps) == 0
+    assert world.clear() == 0
     assert world.sandbox(broken.id).state is SandboxState.STOPPING, "its withdrawal isn't confirmed"
     assert world.engine.removed == []
     world.publish()
-    assert reconcile.clear_loose_ends(world.deps) == 1
+    assert world.clear() == 1
     assert world.sandbox(broken.id).state is SandboxState.GONE
     assert world.engine.removed == [broken.id]
     assert world.store.hosts.loads()[0].used == 0
-    assert reconcile.clear_loose_ends(world.deps) == 0
+    assert world.clear() == 0
 
 
 class EngineThatRemovesNothing(EngineInMemory):
@@ -252,7 +252,7 @@ def test_a_host_whose_docker_fails_does_not_delay_the_clearing_of_others(
     for sandbox in sandboxes:
         claims.retire(world.deps, sandbox, "a test said so")
     world.publish()
-    assert reconcile.clear_loose_ends(world.deps) == 1
+    assert world.clear() == 1
     (uncleared,) = world.sandboxes()
     assert (uncleared.host_id, uncleared.state) == (down.id, SandboxState.STOPPING)
 
@@ -284,9 +284,9 @@ def test_sandboxes_of_a_lost_host_are_removed_without_asking_its_engine(world: W
     sandbox = world.add_warm_sandbox()
     world.engine = EngineThatIsDown()
     world.lose_host(host)
-    assert reconcile.clear_loose_ends(world.deps) == 1
+    assert world.clear() == 1
     world.publish()
-    assert reconcile.clear_loose_ends(world.deps) == 1
+    assert world.clear() == 1
     assert world.sandbox(sandbox.id).state is SandboxState.GONE
     assert world.engine.removed == []
 

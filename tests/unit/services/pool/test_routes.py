@@ -11,7 +11,7 @@ from orchestrator.domain.pool.host import Drain, HostState, Wish
 from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.sessions.session import Phase
 from orchestrator.services.agents import inbox
-from orchestrator.services.pool import claims, reconcile, routes
+from orchestrator.services.pool import claims, routes
 from tests.fakes import samples
 from tests.fakes.proxy import ProxyThatIsAway, ProxyThatIsSlow, ProxyThatRejects
 from tests.fakes.samples import NOW
@@ -92,14 +92,14 @@ def test_a_sandbox_that_stops_during_a_publication_is_only_free_after_the_next(
     world.publish()
     assert sandbox.slug in world.proxy.slugs
     assert world.sandbox(sandbox.id).routed
-    reconcile.clear_loose_ends(world.deps)
+    world.clear()
     assert world.sandbox(sandbox.id).state is SandboxState.STOPPING
     assert sandbox.id in world.engine.containers_by_sandbox
 
     assert world.store.sandboxes.has_unpublished_routes()
     world.publish()
     assert sandbox.slug not in world.proxy.slugs
-    reconcile.clear_loose_ends(world.deps)
+    world.clear()
     assert world.sandbox(sandbox.id).state is SandboxState.GONE
 
 
@@ -129,8 +129,6 @@ def test_a_slug_that_changes_during_a_publication_is_not_live_yet(world: World) 
     sandbox = world.sandbox_of(ready)
     world.engine.crash(sandbox.id)
     world.reconcile(world.host_of(ready))
-    world.converge(ready)
-    world.publish()
     spare = world.add_warm_sandbox()
     world.proxy = ProxyThatIsSlow(lambda: void(world.converge(ready)))
     world.publish()

@@ -15,7 +15,7 @@ from tests.unit.services.world import World
 def start(world: World) -> Sandbox:
     """A sandbox for the warm pool whose container runs."""
     sandbox = world.store.sandboxes.place(samples.new_sandbox(), world.clock.now())
-    claims.start(world.deps, sandbox, replace_stale=False)
+    claims.start(world.deps, sandbox)
     return sandbox
 
 

@@ -23,10 +23,13 @@ def add_host(world: World, engine: EngineInMemory, **changes: object) -> Host:
 
 
 def try_again(world: World, session: Session) -> tuple[str, ...]:
-    """Publish, wait until the session is due, and converge it."""
+    """Wait until the session is due, converge it, and start its sandbox if it gets one."""
     world.publish()
+    world.clear()
     world.clock.jump_to(world.session(session).due_at)
-    return world.converge(session).steps
+    steps = world.converge(session).steps
+    world.start_placed()
+    return steps
 
 
 # Refusals
@@ -39,13 +42,13 @@ def test_a_session_refused_by_one_host_is_tried_on_another_and_no_attempt_counts
     bad = add_host(world, EngineThatRefuses(code), slots=9)
     good = add_host(world, EngineInMemory(), slots=2)
     session = world.create_session()
-    assert world.converge(session).steps == ("Claim", "Start", "Retire", "Wait")
+    assert try_again(world, session) == ("Claim",)
     current = world.session(session)
     assert current.failure is not None
     assert (current.failure.code, current.failure.counts_as_attempt) == (code, False)
     assert current.refused_by == (bad.id,)
 
-    assert try_again(world, session) == ("Remove", "Requeue", "Claim", "Start", "Wait")
+    assert try_again(world, session) == ("Abandon", "Requeue", "Claim")
     current = world.session(session)
     assert (current.attempt, current.failure) == (1, None)
     assert world.host_of(session).id == good.id
@@ -58,14 +61,15 @@ def test_a_refusal_by_all_hosts_counts_as_an_attempt_and_all_may_be_asked_again(
     for slots in (9, 5):
         add_host(world, EngineThatRefuses(times=1), slots=slots)
     session = world.create_session()
-    world.converge(session)
-    assert try_again(world, session)[-4:] == ("Claim", "Start", "Retire", "Wait")
+    try_again(world, session)
+    assert try_again(world, session)[-1:] == ("Claim",)
     current = world.session(session)
     assert current.failure is not None
     assert (current.failure.counts_as_attempt, current.refused_by) == (True, ())
-    assert try_again(world, session) == ("Remove", "Requeue", "Wait")
+    assert try_again(world, session) == ("Abandon", "Requeue", "Wait")
     assert world.session(session).attempt == 2
-    assert try_again(world, session) == ("Claim", "Start", "Wait")
+    assert try_again(world, session) == ("Claim",)
+    assert world.session(session).failure is None
 
 
 def test_three_rounds_of_refusals_fail_the_session_with_what_docker_said(world: World) -> None:
@@ -94,6 +98,7 @@ def test_a_refusal_that_concerns_the_host_keeps_the_next_session_away(
 ) -> None:
     bad = add_host(world, EngineThatRefuses(code), slots=9)
     world.converge(world.create_session())
+    world.start_placed()
     after = world.store.hosts.get(bad.id)
     assert (after.state, after.shortage) == (state, shortage)
 
@@ -102,12 +107,12 @@ def test_a_refused_session_waits_for_a_host_that_is_only_full(world: World) -> N
     bad = add_host(world, EngineThatRefuses(), slots=9)
     other = add_host(world, EngineInMemory(), slots=0)
     session = world.create_session()
-    world.converge(session)
-    assert try_again(world, session) == ("Remove", "Requeue", "Claim")
+    try_again(world, session)
+    assert try_again(world, session) == ("Abandon", "Requeue", "Claim")
     current = world.session(session)
     assert (current.state, current.refused_by) == (SessionState.QUEUED, (bad.id,))
     world.store.hosts.change(other.id, lambda host: replace(host, slots=1))
-    assert world.converge(session).steps == ("Claim", "Start", "Wait")
+    assert try_again(world, session) == ("Claim",)
     assert world.host_of(session).id == other.id
 
 
@@ -115,10 +120,10 @@ def test_a_refused_session_asks_the_same_host_again_if_no_other_is_open(world: W
     bad = add_host(world, EngineThatRefuses(times=1), slots=9)
     other = add_host(world, EngineInMemory(), slots=1)
     session = world.create_session()
-    world.converge(session)
+    try_again(world, session)
     world.store.hosts.put(world.add_host(id=other.id, name=other.name, cordoned=True))
     steps = try_again(world, session)
-    assert steps == ("Remove", "Requeue", "Claim", "Claim", "Start", "Wait")
+    assert steps == ("Abandon", "Requeue", "Claim", "Claim")
     current = world.session(session)
     assert (current.attempt, current.refused_by) == (1, ())
     assert world.host_of(session).id == bad.id
@@ -128,7 +133,7 @@ def test_the_next_attempt_after_another_failure_forgets_the_refusals(world: Worl
     add_host(world, EngineThatRefuses(times=1), slots=9)
     add_host(world, EngineInMemory(), slots=2)
     session = world.create_session()
-    world.converge(session)
+    try_again(world, session)
     try_again(world, session)
     assert world.session(session).refused_by
     world.settle(session, rounds=1)

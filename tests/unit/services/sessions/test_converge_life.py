@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 
 from orchestrator.domain import ids
@@ -10,7 +12,6 @@ from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.sessions.session import Phase, SessionState, Wanted
 from orchestrator.services.agents.inbox import visit
 from orchestrator.services.sessions import converge
-from tests.fakes.engine import EngineThatRefuses
 from tests.fakes.probe import ProbeThatFails
 from tests.unit.services.world import World, bundle_of, identity_of
 
@@ -53,14 +54,16 @@ def test_a_warm_session_goes_from_prompt_to_ready(world: World) -> None:
 def test_a_cold_session_gets_a_sandbox_under_its_own_slug(world: World) -> None:
     world.add_host()
     session = world.create_session()
-    assert world.converge(session).steps == ("Claim", "Start", "Wait")
+    assert world.converge(session).steps == ("Claim",)
+    assert world.engine.specs == [], "a worker never waits for Docker"
+    assert "routes" in world.events.sent, "this wakes the loop that starts it"
+    world.start_placed()
     sandbox = world.sandbox_of(session)
     assert (sandbox.state, sandbox.session_id, sandbox.slug) == (
         SandboxState.CREATING,
         session.id,
         world.session(session).slug,
     )
-    assert "routes" in world.events.sent
     (spec,) = world.engine.specs
     token = world.deps.tokens.for_sandbox(sandbox.id)
     assert identity_of(spec) == {"sandbox_id": sandbox.id, "token": token, "slug": sandbox.slug}
@@ -78,6 +81,7 @@ def test_an_app_is_verified_only_when_its_route_is_live(world: World) -> None:
     world.add_host()
     session = world.create_session()
     world.converge(session)
+    world.start_placed()
     visit(world.deps, world.sandbox_of(session).id, "")
     world.report(session, Phase.READY)
     assert world.converge(session).steps == ("Wait",)
@@ -106,6 +110,34 @@ def test_an_app_that_does_not_answer_at_its_url_is_probed_again_soon(world: Worl
     world.clock.jump_to(current.due_at)
     world.converge(session)
     assert world.state(session) is SessionState.READY
+
+
+def test_an_app_that_hangs_is_probed_by_one_worker_and_ever_more_rarely(world: World) -> None:
+    class ProbeThatIsJoined(ProbeThatFails):
+        """While it waits for the app, another worker gets a nudge for the same session."""
+
+        others: ClassVar[list[tuple[str, ...]]] = []
+
+        def _answer(self) -> bool:
+            if len(self.probed) > 1:
+                self.others.append(world.converge(session).steps)
+            return super()._answer()
+
+    world.add_host()
+    world.probe = ProbeThatIsJoined()
+    session = world.create_session()
+    world.add_warm_sandbox()
+    world.converge(session)
+    world.report(session, Phase.READY)
+    pauses = []
+    for _ in range(5):
+        assert world.converge(session).steps == ("Verify",)
+        assert world.converge(session).steps == ("Wait",), "nobody probes before its time"
+        due_at = world.session(session).due_at
+        pauses.append((due_at - world.clock.now()).total_seconds())
+        world.clock.jump_to(due_at)
+    assert pauses == pytest.approx([0.3, 0.6, 1.2, 2.4, 4.8])
+    assert world.probe.others == [("Wait",)] * 4
 
 
 def test_a_generated_app_is_ready_at_the_version_that_its_agent_kept(world: World) -> None:
@@ -194,9 +226,11 @@ def test_the_end_withdraws_the_route_before_it_removes_the_container(world: Worl
     assert world.sandbox(sandbox.id).state is SandboxState.STOPPING
     assert world.engine.removed == []
     assert f"inbox:{sandbox.id}" in world.events.sent
+    assert world.clear() == 0, "the proxy may still send requests there"
     world.publish()
     assert sandbox.slug not in world.proxy.slugs
-    assert world.converge(ready).steps == ("Remove", "Finish")
+    assert world.clear() == 1
+    assert world.converge(ready).steps == ("Finish",)
 
     assert world.engine.removed == [sandbox.id]
     assert world.sandbox(sandbox.id).state is SandboxState.GONE
@@ -247,9 +281,9 @@ def bring_to(world: World, session_id: ids.SessionId, stage: str) -> None:
     if stage == "queued":
         return
     if stage in {"placed", "started"}:
-        if stage == "placed":
-            world.engine = EngineThatRefuses("start_in_progress", times=1)
         world.converge(session)
+        if stage == "started":
+            world.start_placed()
         assert (world.sandbox_of(session).container_id is None) == (stage == "placed")
         return
     if stage in {"ready", "lost"}:

@@ -8,7 +8,6 @@ import pytest
 
 from orchestrator.domain.pool.host import Wish
 from orchestrator.domain.pool.sandbox import SandboxState
-from orchestrator.services.pool import reconcile
 from tests.fakes.probe import ProbeThatFails
 from tests.fakes.proxy import ProxyInMemory
 from tests.unit.services.moves import Move
@@ -61,7 +60,7 @@ def test_a_session_moves_to_a_warm_sandbox_and_keeps_its_url(world: World, move:
 
 def test_without_a_warm_sandbox_one_is_started_for_the_move(world: World, move: Move) -> None:
     move.drain()
-    assert move.converge() == ("Relocate", "Start", "Wait")
+    assert move.converge() == ("Relocate",)
     assert (move.other.host_id, move.other.state) == (move.new.id, SandboxState.CREATING)
     move.arrive()
     assert move.converge() == ("Wait",), "its own route isn't live yet"
@@ -83,7 +82,7 @@ def test_every_table_during_a_move_sends_the_url_to_a_sandbox_that_serves_it(
         if is_moving and move.now.move.report is None:
             move.arrive()
         world.clock.advance(1)
-        reconcile.clear_loose_ends(world.deps)
+        world.clear()
     addresses = [
         {route.slug: route.address for route in table.routes}.get(str(move.session.slug))
         for table in world.proxy.tables
@@ -104,6 +103,8 @@ def test_an_app_that_does_not_answer_on_its_new_host_is_probed_again(
     assert move.converge() == ("Switch",)
     assert move.now.sandbox_id == move.session.sandbox_id
     assert move.now.due_at > world.clock.now()
+    assert move.converge() == ("Wait",)
+    world.clock.jump_to(move.now.due_at)
     world.probe.is_down = False
     assert move.converge() == ("Switch", "Wait")
 

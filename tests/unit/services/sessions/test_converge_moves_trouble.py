@@ -118,7 +118,9 @@ def test_a_move_goes_on_after_its_drain_is_taken_back(world: World, move: Move) 
 def test_a_start_while_docker_is_down_only_ends_the_move(world: World, move: Move) -> None:
     world.engines.special[move.new.id] = EngineThatIsDown()
     move.drain()
-    assert move.converge() == ("Relocate", "Start", "Wait")
+    assert move.converge() == ("Relocate",)
+    world.start_placed()
+    assert move.converge()[0] == "EndMove"
     assert move.now.move is None
     assert move.now.failure is None
 
@@ -130,10 +132,13 @@ def test_a_host_that_refuses_is_not_tried_again_while_another_may_take_it(
     third = move.host("10.0.0.3")
     world.store.hosts.change(third.id, lambda host: replace(host, slots=3))  # less room
     move.drain()
-    assert move.converge() == ("Relocate", "Start", "Wait")
+    assert move.converge() == ("Relocate",)
+    world.start_placed()
+    assert move.converge()[0] == "EndMove"
     assert (move.now.move, move.now.failure) == (None, None)
     world.clock.jump_to(move.now.due_at)
-    assert move.converge() == ("Relocate", "Start", "Wait")
+    assert move.converge() == ("Relocate",)
+    world.start_placed()
     assert move.other.host_id == third.id
     move.arrive()
     world.publish()
@@ -147,6 +152,9 @@ def test_a_host_that_refused_is_asked_again_when_there_is_no_other(
     world.engines.special[move.new.id] = EngineThatRefuses(times=1)
     move.drain()
     move.converge()
+    world.start_placed()
+    move.converge()
+    assert move.now.move is None
     for _ in range(3):
         if move.now.move is not None:
             break
@@ -195,7 +203,7 @@ def test_a_move_survives_lost_races(world: World, move: Move) -> None:
     move.drain()
     sound = world.store
     world.store = RaceToWrite(sound)
-    assert move.converge() == ("Relocate", "Relocate", "Start", "Wait")
+    assert move.converge() == ("Relocate", "Relocate")
     world.store = sound
     move.arrive()
     world.publish()

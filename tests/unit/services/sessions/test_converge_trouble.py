@@ -6,9 +6,11 @@ import pytest
 
 from orchestrator.domain.pool.host import HostState
 from orchestrator.domain.pool.sandbox import SandboxState
-from orchestrator.domain.sessions.session import Phase, Session, SessionState
+from orchestrator.domain.sessions.session import HISTORY_MAX, Phase, Session, SessionState
 from orchestrator.services.agents import bundles, inbox
-from orchestrator.services.pool import host_life, reconcile
+from orchestrator.services.pool import host_life
+from orchestrator.services.sessions import starts
+from tests.fakes import samples
 from tests.fakes.engine import EngineThatIsDown, EngineThatRefuses
 from tests.unit.services.world import World, bundle_of
 
@@ -23,7 +25,7 @@ def fail_every_attempt(world: World, session: Session, *, permanent: bool) -> Se
         world.report_failure(session, permanent=permanent)
         world.converge(session)
         world.publish()
-        world.converge(session)
+        world.clear()
         world.clock.jump_to(world.session(session).due_at)
     return world.session(session)
 
@@ -56,9 +58,8 @@ def test_the_backoff_between_attempts_doubles(world: World) -> None:
         world.add_warm_sandbox()
         world.converge(session)
         world.report_failure(session, permanent=False)
-        world.converge(session)
-        world.publish()
-        assert world.converge(session).steps == ("Remove", "Requeue", "Wait")
+        assert world.converge(session).steps == ("Fail", "Abandon", "Requeue", "Wait")
+        assert world.session(session).state is SessionState.QUEUED
         current = world.session(session)
         assert (current.sandbox_id, current.report, current.failure) == (None, None, None)
         assert current.deadline_at is None
@@ -72,42 +73,14 @@ def test_a_sandbox_that_docker_refuses_counts_as_an_attempt(world: World) -> Non
     world.add_host()
     world.engine = EngineThatRefuses("create_failed")
     session = world.create_session()
-    assert world.converge(session).steps == ("Claim", "Start", "Retire", "Wait")
+    world.converge(session)
+    world.start_placed()
     current = world.session(session)
     assert current.failure is not None
     assert (current.failure.code, current.failure.permanent) == ("create_failed", False)
+    assert world.queue.nudged[-1] == session.id
     failed = world.settle(session, rounds=9)
     assert (failed.state, failed.attempt) == (SessionState.FAILED, 3)
-
-
-def test_a_session_waits_for_another_workers_start(world: World) -> None:
-    world.add_host()
-    world.engine = EngineThatRefuses("start_in_progress", times=1)
-    session = world.create_session()
-    outcome = world.converge(session)
-    assert (outcome.steps, outcome.waits_for) == (("Claim", "Start"), "start_in_progress")
-    current = world.session(session)
-    assert (current.failure, current.attempt) == (None, 1)
-    assert (current.due_at - world.clock.now()).total_seconds() == 1.0
-
-    world.clock.jump_to(current.due_at)
-    assert world.converge(session).steps == ("Start", "Wait")
-    assert world.sandbox_of(session).container_id is not None
-
-
-def test_a_container_that_is_created_and_never_started_is_replaced_after_a_while(
-    world: World,
-) -> None:
-    world.add_host()
-    world.engine = EngineThatRefuses("start_in_progress", times=1)
-    session = world.create_session()
-    world.converge(session)
-    world.engine.add(world.sandbox_of(session).id, running=False)
-    world.clock.advance(10)
-    assert world.converge(session).waits_for == "start_in_progress"
-    world.clock.advance(0.1)
-    assert world.converge(session).steps == ("Start", "Wait")
-    assert world.engine.replace_stale_flags[-1] is True
 
 
 def test_a_session_is_requeued_without_counting_an_attempt_if_the_engine_is_down(
@@ -116,12 +89,15 @@ def test_a_session_is_requeued_without_counting_an_attempt_if_the_engine_is_down
     host = world.add_host()
     world.engine = engine = EngineThatIsDown()
     session = world.create_session()
-    assert world.converge(session).steps == ("Claim", "Start", "Claim")
+    assert world.converge(session).steps == ("Claim",)
+    world.start_placed()
+    assert world.store.hosts.get(host.id).state is HostState.SUSPECT
+    assert world.queue.nudged[-1] == session.id
+    assert world.converge(session).steps == ("Abandon", "Requeue", "Claim")
     requeued = world.session(session)
     assert (requeued.state, requeued.attempt) == (SessionState.QUEUED, 1)
     assert (requeued.sandbox_id, requeued.failure) == (None, None)
     assert requeued.due_at <= world.clock.now()
-    assert world.store.hosts.get(host.id).state is HostState.SUSPECT
     (sandbox,) = world.sandboxes()
     assert (sandbox.state, sandbox.session_id) == (SandboxState.STOPPING, None)
 
@@ -136,7 +112,9 @@ def test_a_requeued_session_goes_to_a_working_host_at_once(world: World) -> None
     world.add_host(slots=2)
     world.engines.special[bad.id] = EngineThatIsDown()
     session = world.create_session()
-    world.converge(session)
+    for _ in range(2):
+        world.converge(session)
+        world.start_placed()
     sandbox = world.sandbox_of(session)
     assert sandbox.host_id != bad.id
     assert sandbox.container_id is not None
@@ -149,20 +127,13 @@ def test_an_app_that_ran_keeps_its_url_even_if_docker_fails_during_its_recovery(
     world.add_host(slots=2)
     ready = world.run_session(world.create_session())
     lose_sandbox(world, ready)
-    world.converge(ready)
-    world.publish()
     bad = world.add_host(slots=9)
-    world.engines.special[bad.id] = engine = EngineThatIsDown()
-    outcome = world.converge(ready)
-    assert outcome.steps == ("Remove", "Requeue", "Claim", "Start", "Claim")
-    assert outcome.waits_for == "slug_held"
-    assert world.session(ready).slug == ready.slug
-    assert world.session(ready).due_at <= world.clock.now()
-
-    engine.down = False
-    world.publish()
-    reconcile.clear_loose_ends(world.deps)
+    world.engines.special[bad.id] = EngineThatIsDown()
     world.converge(ready)
+    assert world.host_of(ready).id == bad.id
+    world.start_placed()
+    assert world.converge(ready).steps == ("Abandon", "Requeue", "Claim")
+    assert world.host_of(ready).id != bad.id
     assert world.sandbox_of(ready).slug == ready.slug
     assert world.session(ready).attempt == 1
 
@@ -180,11 +151,9 @@ def test_a_running_app_that_is_lost_comes_back_under_the_same_slug(world: World)
     ready = world.run_session(world.create_session())
     first = world.sandbox_of(ready)
     lose_sandbox(world, ready)
-    assert world.converge(ready).steps == ("Retire", "Wait")
-    world.publish()
     world.add_warm_sandbox()
     world.events.sent.clear()
-    assert world.converge(ready).steps == ("Remove", "Requeue", "Claim")
+    assert world.converge(ready).steps == ("Abandon", "Requeue", "Claim")
 
     second = world.sandbox_of(ready)
     assert second.id != first.id
@@ -243,7 +212,7 @@ def test_a_sandbox_that_breaks_before_ready_counts_as_an_attempt(world: World) -
 @pytest.mark.parametrize(
     ("phase", "wait_s", "code", "permanent"),
     [
-        (None, 30, "sandbox_not_ready", False),
+        (None, 30, "", False),
         (Phase.GENERATING, 600, "generation_timeout", True),
         (Phase.DEPLOYING, 60, "app_not_ready", True),
     ],
@@ -263,9 +232,12 @@ def test_each_state_has_a_deadline_of_its_own(
     assert world.session(session).failure is None
     world.clock.advance(1)
     world.converge(session)
-    failure = world.session(session).failure
-    assert failure is not None
-    assert (failure.code, failure.permanent) == (code, permanent)
+    current = world.session(session)
+    if permanent:
+        assert current.failure is not None
+        assert (current.state, current.failure.code) == (SessionState.FAILED, code)
+    else:
+        assert (current.state, current.attempt) == (SessionState.QUEUED, 2)
 
 
 def test_slot_and_port_are_not_given_back_while_docker_does_not_answer(world: World) -> None:
@@ -278,11 +250,134 @@ def test_slot_and_port_are_not_given_back_while_docker_does_not_answer(world: Wo
     world.request_end(ready)
     world.converge(ready)
     world.publish()
-    outcome = world.converge(ready)
-    assert outcome.waits_for == "docker_unavailable"
+    assert world.clear() == 0
+    assert world.converge(ready).steps == ("Wait",)
+    assert world.state(ready) is SessionState.DESTROYING
     assert world.sandbox(sandbox.id).state is SandboxState.STOPPING
     assert world.session(ready).due_at > world.clock.now()
 
     down.down = False
-    assert world.settle(ready, rounds=1).state is SessionState.DESTROYED
+    world.queue.nudges.clear()
+    assert world.clear() == 1
+    assert world.queue.nudged == [ready.id]
+    assert world.converge(ready).steps == ("Finish",)
+    assert world.state(ready) is SessionState.DESTROYED
     assert down.containers_by_sandbox == {}
+
+
+def test_an_app_is_back_elsewhere_while_docker_cannot_remove_its_last_sandbox(
+    world: World,
+) -> None:
+    world.add_host(slots=1)
+    ready = world.run_session(world.create_session())
+    corpse = world.sandbox_of(ready)
+    lose_sandbox(world, ready)
+    down = EngineThatIsDown()
+    down.containers_by_sandbox = world.engine.containers_by_sandbox
+    world.engines.special[corpse.host_id] = down
+    other = world.add_host(slots=1, publish_address="10.0.0.2")
+    world.add_warm_sandbox()
+    world.converge(ready)
+    world.publish()
+    world.clear()
+    assert world.sandbox_of(ready).host_id == other.id
+    world.report(ready, Phase.READY)
+    world.converge(ready)
+    session = world.session(ready)
+    assert (session.state, session.slug) == (SessionState.READY, ready.slug)
+    left = world.sandbox(corpse.id)
+    assert (left.state, left.session_id, left.port) == (SandboxState.STOPPING, None, corpse.port)
+    assert left.slug != ready.slug
+
+
+def test_a_failed_session_does_not_wait_until_its_sandbox_is_removed(world: World) -> None:
+    world.add_host()
+    ready = world.run_session(world.create_session())
+    world.engine = EngineThatIsDown()
+    world.report_failure(ready, permanent=True)
+    assert world.converge(ready).steps == ("Fail", "Abandon", "Finish")
+    assert world.state(ready) is SessionState.FAILED
+
+
+def test_a_start_that_fails_too_late_changes_nothing(world: World) -> None:
+    """The session has ended, or moved on to its next attempt, while Docker was asked."""
+    world.add_host(slots=9)
+    sessions = [world.create_session() for _ in range(2)]
+    for session in sessions:
+        world.converge(session)
+    ending, retrying = sessions
+    placed = [world.sandbox_of(session) for session in sessions]
+    world.request_end(ending)
+    world.converge(ending)
+    world.clock.advance(31)
+    world.converge(retrying)
+    before = [world.session(session) for session in sessions]
+    world.engine = EngineThatRefuses()
+    for sandbox in placed:
+        starts.start(world.deps, sandbox)
+    assert [world.session(session) for session in sessions] == before
+
+
+# Apps that crash again and again
+
+
+def crash_once_more(world: World, session: Session) -> None:
+    """Let a READY app take down its sandbox, and come back if it may."""
+    lose_sandbox(world, session)
+    world.settle(session, rounds=3)
+    if world.session(session).ended:
+        return
+    world.report(session, Phase.READY)
+    world.publish()
+    world.converge(session)
+    assert world.state(session) is SessionState.READY
+
+
+def test_an_app_that_crashes_for_ever_is_given_up_with_its_last_lines(world: World) -> None:
+    world.add_host(slots=9)
+    ready = world.run_session(world.create_session())
+    world.store.logs.append(ready.id, ["one", "two"], world.clock.now())
+    began_at = world.clock.now()
+    for _ in range(11):
+        world.publish()
+        crash_once_more(world, ready)
+    failed = world.session(ready)
+    assert failed.state is SessionState.FAILED
+    assert failed.failure is not None
+    assert failed.failure.code == "app_crashed"
+    assert failed.failure.message.endswith("\none\ntwo")
+    paused_s = (world.clock.now() - began_at).total_seconds()
+    assert paused_s >= 1 + 2 + 4 + 8 + 16 + 32 + 64 + 128 + 256
+
+
+def test_an_app_that_crashes_a_third_time_leaves_the_warm_sandboxes_to_others(
+    world: World,
+) -> None:
+    world.add_host(slots=9)
+    ready = world.run_session(world.create_session())
+    for _ in range(4):
+        world.add_warm_sandbox()
+    for _ in range(3):
+        crash_once_more(world, ready)
+    assert len(world.sandboxes(SandboxState.WARM)) == 2
+
+
+def test_an_app_that_gets_no_warm_sandbox_holds_up_nobody_who_may_have_one(world: World) -> None:
+    world.add_host(slots=1)
+    crasher = world.create_session()
+    world.save(crasher, crashes=(world.clock.now(),) * 3)
+    world.add_warm_sandbox()
+    newcomer = world.create_session()
+    assert world.converge(crasher).steps == ("Claim",)
+    world.converge(newcomer)
+    assert world.state(crasher) is SessionState.QUEUED
+    assert world.state(newcomer) is SessionState.PROVISIONING
+
+
+def test_the_history_in_a_sessions_row_stays_short(world: World) -> None:
+    session = samples.session()
+    for number in range(200):
+        to = SessionState.PROVISIONING if number % 2 == 0 else SessionState.QUEUED
+        session = session.transition(to, world.clock.now())
+    assert len(session.history) == HISTORY_MAX
+    assert session.history_dropped == 201 - HISTORY_MAX

@@ -82,6 +82,32 @@ def test_a_session_in_progress_is_not_nudged_again_by_every_event(world: World) 
     assert due.nudge_due_sessions(world.deps, recent) == 3, "the loop's interval does"
 
 
+def test_second_looks_come_after_all_that_is_new(world: World) -> None:
+    world.add_host()
+    session = world.create_session()
+    world.converge(session)
+    world.clock.advance(10)
+    world.queue.nudges.clear()
+    due.nudge_due_sessions(world.deps)
+    assert world.queue.nudges == [(session.id, Queue.LOW)]
+
+
+def test_a_session_at_which_no_worker_looks_is_nudged_ever_more_rarely(world: World) -> None:
+    world.add_host()
+    session = world.create_session()
+    world.converge(session)
+    world.clock.advance(10)
+    recent = due.RecentNudges()
+    world.queue.nudges.clear()
+    for _ in range(600):  # a minute of passes
+        due.nudge_due_sessions(world.deps, recent)
+        world.clock.advance(0.1)
+    assert len(world.queue.nudges) == 15
+
+    world.save(session, due_at=world.clock.now())
+    assert due.nudge_due_sessions(world.deps, recent) == 1, "a look in between starts anew"
+
+
 def test_a_waiting_session_is_nudged_by_every_event(world: World) -> None:
     first = world.create_session()
     recent = due.RecentNudges()
