@@ -47,9 +47,9 @@ def keep_bundle(
     match `claimed` or another version was kept (version_kept), errors.Forbidden (not_generating,
     token_refused) if no app is being written, errors.StorageFull (storage_low).
     """
+    storage.check_room(deps)
     digest = _check_bytes(data, claimed)
     _decide(deps, session, digest, healthy=healthy)  # before any work on the archive
-    storage.check_room(deps)
     manifest = deps.bundles.inspect(data)
     deps.bundles.put(data)
     while True:
