@@ -12,6 +12,7 @@ from redis.retry import Retry
 
 from orchestrator import config, ports
 from orchestrator.adapters import sql_store
+from orchestrator.adapters.agent_socket import AgentSocket
 from orchestrator.adapters.docker.flags import SandboxLimits
 from orchestrator.adapters.files.bundle_store import FolderBundles
 from orchestrator.adapters.files.catalog import FolderCatalog
@@ -75,6 +76,7 @@ def build(settings: Settings, engines: ports.Engines) -> Deps:
         bundles=FolderBundles(settings.places.state_dir / "bundles"),
         catalog=FolderCatalog(config.PROJECT_ROOT / "orchestrator" / "catalog"),
         board=RedisLinkBoard(connection),
+        listener=AgentSocket(settings.places.agent_socket),
         clock=SystemClock(),
         tokens=Tokens(state.secret()),
         image=lambda: settings.pool.runtime_image or state.image(),

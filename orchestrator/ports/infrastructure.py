@@ -66,6 +66,13 @@ class Events(Protocol):
         """A blocking iterator over topics that changed. Yields "" about once a second if idle."""
 
 
+class Listener(Protocol):
+    """The agents' listener, reached as an agent reaches it."""
+
+    def process(self) -> str | None:
+        """The id of the process that answers, new after each start. None: no answer in time."""
+
+
 class Bundles(Protocol):
     """The bytes of bundles, stored under their digest."""
 

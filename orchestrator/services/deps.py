@@ -49,6 +49,7 @@ class Deps:
     bundles: ports.Bundles
     catalog: ports.Catalog
     board: ports.LinkBoard
+    listener: ports.Listener
     clock: ports.Clock
     tokens: Tokens
     image: Callable[[], str]  # returns the reference of today's runtime image

@@ -23,6 +23,7 @@ from orchestrator.domain import errors
 from orchestrator.domain.ids import HostId, SandboxId, Slug
 from orchestrator.domain.pool.routes import Route
 from orchestrator.domain.pool.sandbox import ROUTED_STATES, Sandbox, SandboxState, finish_creating
+from orchestrator.domain.pool.silence import AgentCounts
 from orchestrator.domain.sessions.session import Session
 from orchestrator.ports import NewSandbox
 
@@ -61,6 +62,15 @@ _WARM_COUNTS = (
 # sandbox that never had a session.
 _WARMING = select(func.count().filter(_b.session_id.is_(None))).where(
     text(f"sandboxes.{schema.SANDBOX_CREATING}")
+)
+_AGENT_COUNTS = (
+    select(
+        _b.host_id,
+        func.count(),
+        func.count().filter(_b.agent_seen_at < bindparam("overdue_before")),
+    )
+    .where(_LIVE, _b.state.in_([SandboxState.WARM.value, SandboxState.CLAIMED.value]))
+    .group_by(_b.host_id)
 )
 _BROKEN_OR_STOPPING = (
     select(*codec.SANDBOX).where(text(schema.SANDBOX_BROKEN_OR_STOPPING)).order_by(_b.id)
@@ -186,6 +196,14 @@ class SqlSandboxes:
         with self._database.read() as connection:
             count: int = connection.execute(_WARMING).scalar_one()
             return count
+
+    def agent_counts(self, overdue_before: datetime) -> Mapping[HostId, AgentCounts]:
+        with self._database.read() as connection:
+            rows = connection.execute(_AGENT_COUNTS, {"overdue_before": overdue_before})
+            return {
+                HostId(host_id): AgentCounts(agents=agents, overdue=overdue)
+                for host_id, agents, overdue in rows
+            }
 
     def has_unpublished_routes(self) -> bool:
         with self._database.read() as connection:

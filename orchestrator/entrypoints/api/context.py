@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ class Context:
     deps: Deps
     hub: Hub
     started_at: datetime
+    process: str = field(default_factory=lambda: secrets.token_hex(8))  # new after each start
     metrics: GatewayMetrics = field(default_factory=GatewayMetrics)
     threads: ThreadPoolExecutor = field(
         # One per connection of the store: another thread would only wait for a connection.

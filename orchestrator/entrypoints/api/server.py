@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
-import socket
 from collections.abc import Generator
 
 import redis.asyncio
@@ -22,7 +20,6 @@ from orchestrator.entrypoints.api.agents import app as agent_app
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.gateway.app import Gateway
 from orchestrator.entrypoints.api.hub import Hub
-from orchestrator.services.agents import presence
 from orchestrator.services.deps import Deps
 from orchestrator.services.people import keys
 from orchestrator.slim import structlog
@@ -80,7 +77,6 @@ async def _serve(context: Context, settings: Settings) -> None:
         loop.add_signal_handler(signal_number, stop)
     tasks = [
         asyncio.create_task(context.hub.run(), name="hub"),
-        asyncio.create_task(_report_presence(context), name="presence"),
         asyncio.create_task(gateway.run(), name="gateway"),
     ]
     for task in tasks:
@@ -93,17 +89,6 @@ async def _serve(context: Context, settings: Settings) -> None:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await gateway.close()
-
-
-async def _report_presence(context: Context) -> None:
-    """Tell the daemon, through the database, that this process serves. Runs until cancelled."""
-    process = f"{socket.gethostname()}:{os.getpid()}:{context.started_at.isoformat()}"
-    while True:
-        try:
-            await context.in_thread(presence.renew_presence, context.deps, process)
-        except errors.Temporary as error:
-            log.warning("presence_report_failed", error=str(error))
-        await asyncio.sleep(presence.RENEW_S)
 
 
 class _Server(uvicorn.Server):

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from orchestrator.adapters.agent_socket import HEALTH_PATH
 from orchestrator.adapters.redis.events import INBOX
 from orchestrator.contract import wire
 from orchestrator.contract.bundles import PACKED_MAX_BYTES
@@ -32,6 +33,7 @@ def build(context: Context, gateway: Gateway) -> Starlette:
     """The ASGI app of the agent socket."""
     app = Starlette(
         routes=[
+            Route(HEALTH_PATH, health),
             Route("/agent/inbox", inbox),
             Route("/agent/bundle", get_bundle, methods=["GET"]),
             Route("/agent/bundle", put_bundle, methods=["PUT"]),
@@ -43,6 +45,11 @@ def build(context: Context, gateway: Gateway) -> Starlette:
     )
     app.state.context = context
     return app
+
+
+async def health(request: Request) -> Response:
+    """Which process this is. The daemon asks, to know that agents can be heard."""
+    return JSONResponse({"process": context_of(request).process})
 
 
 async def inbox(request: Request) -> Response:
