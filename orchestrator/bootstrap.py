@@ -12,7 +12,7 @@ from redis.retry import Retry
 
 from orchestrator import config, ports
 from orchestrator.adapters import sql_store
-from orchestrator.adapters.agent_socket import AgentSocket
+from orchestrator.adapters.agent_socket import AgentSocket, GatewaySocket
 from orchestrator.adapters.docker.flags import SandboxLimits
 from orchestrator.adapters.files.bundle_store import FolderBundles
 from orchestrator.adapters.files.catalog import FolderCatalog
@@ -77,6 +77,7 @@ def build(settings: Settings, engines: ports.Engines) -> Deps:
         catalog=FolderCatalog(config.PROJECT_ROOT / "orchestrator" / "catalog"),
         board=RedisLinkBoard(connection),
         listener=AgentSocket(settings.places.agent_socket),
+        gateway=GatewaySocket(settings.places.gateway_socket),
         clock=SystemClock(),
         tokens=Tokens(state.secret()),
         image=lambda: settings.pool.runtime_image or state.image(),

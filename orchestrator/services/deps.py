@@ -50,6 +50,7 @@ class Deps:
     catalog: ports.Catalog
     board: ports.LinkBoard
     listener: ports.Listener
+    gateway: ports.GatewayStatus
     clock: ports.Clock
     tokens: Tokens
     image: Callable[[], str]  # returns the reference of today's runtime image

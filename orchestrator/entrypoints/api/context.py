@@ -1,4 +1,4 @@
-"""What all endpoints of one api process share. server.py builds it, once."""
+"""What all endpoints of one process share: of the api or of agents. Its server builds it, once."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 from starlette.requests import HTTPConnection
 
 from orchestrator.config import Settings
+from orchestrator.entrypoints.api.api_metrics import ApiMetrics
 from orchestrator.entrypoints.api.gateway.metrics import GatewayMetrics
 from orchestrator.entrypoints.api.hub import Hub
 from orchestrator.services.deps import Deps
@@ -30,7 +31,8 @@ class Context:
     hub: Hub
     started_at: datetime
     process: str = field(default_factory=lambda: secrets.token_hex(8))  # new after each start
-    metrics: GatewayMetrics = field(default_factory=GatewayMetrics)
+    metrics: GatewayMetrics = field(default_factory=GatewayMetrics)  # of the process `agents`
+    api_metrics: ApiMetrics = field(default_factory=ApiMetrics)  # of the process `api`
     threads: ThreadPoolExecutor = field(
         # One per connection of the store: another thread would only wait for a connection.
         default_factory=lambda: ThreadPoolExecutor(5, thread_name_prefix="store")

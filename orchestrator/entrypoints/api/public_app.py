@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 
 import orchestrator
-from orchestrator.entrypoints.api import problems
+from orchestrator.entrypoints.api import error_handlers
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.guard import Guard
 from orchestrator.entrypoints.api.operators import admin, health, hosts
@@ -34,7 +34,7 @@ def build(context: Context) -> Starlette:
             Mount("/", _api(context)),
         ],
         middleware=[Middleware(Guard)],
-        exception_handlers=problems.HANDLERS,
+        exception_handlers=error_handlers.HANDLERS,
     )
     app.state.context = context
     return app
@@ -48,7 +48,7 @@ def _api(context: Context) -> FastAPI:
         redoc_url=None,
     )
     app.state.context = context
-    problems.install(app)
+    error_handlers.install(app)
     app.include_router(sessions.router)
     app.include_router(changes.router)
     app.include_router(admin.router)

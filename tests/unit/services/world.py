@@ -43,6 +43,7 @@ from tests.fakes.clock import ManualClock
 from tests.fakes.engine import EngineInMemory, EnginesByHost
 from tests.fakes.events import EventsInMemory
 from tests.fakes.fleet import FleetInMemory
+from tests.fakes.gateway import GatewayStatusInMemory
 from tests.fakes.listener import ListenerInMemory
 from tests.fakes.probe import ProbeThatSucceeds
 from tests.fakes.proxy import ProxyInMemory
@@ -68,6 +69,7 @@ class World:
     probe: ProbeThatSucceeds = field(default_factory=ProbeThatSucceeds)
     board: BoardInMemory = field(default_factory=BoardInMemory)
     listener: ListenerInMemory = field(default_factory=ListenerInMemory)
+    gateway: GatewayStatusInMemory = field(default_factory=GatewayStatusInMemory)
     policy: Policy = field(default_factory=lambda: Policy(can_generate=True, model="claude-test"))
     image: str = samples.IMAGE
 
@@ -89,6 +91,7 @@ class World:
             catalog=self.catalog,
             board=self.board,
             listener=self.listener,
+            gateway=self.gateway,
             clock=self.clock,
             tokens=Tokens(SECRET),
             image=lambda: self.image,

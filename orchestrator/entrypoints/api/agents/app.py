@@ -18,7 +18,7 @@ from orchestrator.domain.ids import SandboxId, SessionId
 from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.sessions.session import Failure, Phase, Report
 from orchestrator.entrypoints.api import problems
-from orchestrator.entrypoints.api.auth import bearer_of
+from orchestrator.entrypoints.api.bearer import bearer_of
 from orchestrator.entrypoints.api.bodies import read_bounded
 from orchestrator.entrypoints.api.context import Context, context_of
 from orchestrator.entrypoints.api.gateway.app import Gateway

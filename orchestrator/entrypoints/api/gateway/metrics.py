@@ -1,6 +1,6 @@
 """The gateway's metrics, and the API keys that a provider refused.
 
-The gateway writes them. The public app reads them for /metrics and /ready.
+The gateway writes them. Its process serves them to the public app, for /metrics and /ready.
 """
 
 from __future__ import annotations
@@ -61,12 +61,6 @@ class GatewayMetrics:
         self.shared_requests = Counter(
             "spawn_llm_shared",
             "Requests by whether they joined an equal one",
-            ["hit"],
-            registry=registry,
-        )
-        self.generations = Counter(
-            "spawn_generation_cache",
-            "Prompts by whether an earlier app was reused",
             ["hit"],
             registry=registry,
         )

@@ -50,11 +50,17 @@ def ready(request: Request) -> Response:
 
 @router.get("/metrics")
 def metrics(request: Request) -> Response:
-    """Pool and sessions, counted in the store at each scrape, and the gateway's own metrics."""
+    """Pool and sessions, counted in the store at each scrape; this process's own metrics, and those
+    of the process that serves agents and gateway."""
+    context = context_of(request)
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_StoreCollector(context_of(request)))
-    gateway = generate_latest(context_of(request).metrics.registry)
-    return Response(generate_latest(registry) + gateway, media_type=CONTENT_TYPE_LATEST)
+    registry.register(_StoreCollector(context))
+    parts = (
+        generate_latest(registry),
+        generate_latest(context.api_metrics.registry),
+        context.deps.gateway.metrics(),
+    )
+    return Response(b"".join(parts), media_type=CONTENT_TYPE_LATEST)
 
 
 def checks(context: Context) -> dict[str, dict[str, Any]]:
@@ -85,7 +91,7 @@ def _claude(context: Context) -> dict[str, Any]:
         return {"ok": False, "detail": "no ANTHROPIC_API_KEY: templates only"}
     if context.settings.llm.demo:
         return {"ok": True, "detail": "demo: answers are canned"}
-    refused = context.metrics.refused_keys
+    refused = context.deps.gateway.refused_keys()
     if refused:
         return {"ok": False, "detail": "; ".join(refused.values()), "settings": sorted(refused)}
     return {"ok": True, "detail": "a key is configured"}

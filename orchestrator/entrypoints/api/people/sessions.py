@@ -76,7 +76,7 @@ def create(
     )
     session = requests.create(context.deps, principal, app_request)
     if session.template is None:
-        context.metrics.generations.labels("yes" if session.reused else "no").inc()
+        context.api_metrics.generations.labels("yes" if session.reused else "no").inc()
     return _answer(context, session, status_code=202, location=f"/api/status/{session.id}")
 
 

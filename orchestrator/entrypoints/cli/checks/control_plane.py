@@ -72,7 +72,7 @@ def _fix(settings: Settings, name: str) -> str:
     if name == "docker":
         return "See what doctor says of Docker; " + _log(settings, "daemon")
     if name == "agents":
-        return "Look at CPU, memory and links of the machines; " + _log(settings, "api")
+        return "Look at CPU, memory and links of the machines; " + _log(settings, "agents")
     return _log(settings, name)
 
 

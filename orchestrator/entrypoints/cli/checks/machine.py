@@ -15,7 +15,7 @@ from pathlib import Path
 
 from orchestrator.config import Settings
 from orchestrator.domain.pool import host_fields
-from orchestrator.entrypoints import children
+from orchestrator.entrypoints import children, descriptors
 from orchestrator.entrypoints.cli import local
 from orchestrator.entrypoints.cli.findings import Finding, ok, problem, warning
 
@@ -31,9 +31,10 @@ _SECRET_FILES = ("secret", local.OPERATOR_KEY, "spawn.env")
 
 
 def check_system() -> Iterator[Finding]:
-    """Python and memory, which depend on no setting."""
+    """Python, memory and descriptors, which depend on no setting."""
     yield _python(sys.version_info[:3])
     yield _memory(_available_bytes())
+    yield _descriptors(descriptors.reachable())
 
 
 def check_programs(settings: Settings) -> Iterator[Finding]:
@@ -124,6 +125,18 @@ def _memory(available_bytes: int | None) -> Finding:
             "End other programs (ps aux --sort=-rss | head), or use a bigger machine",
         )
     return ok("memory", detail)
+
+
+def _descriptors(limit: int) -> Finding:
+    name = "open files"
+    if limit < descriptors.ENOUGH:
+        return warning(
+            name,
+            f"a process may have {limit}; each sandbox and each visitor who waits takes one",
+            f"ulimit -Hn {descriptors.WANTED} before `spawnctl up`; in a systemd unit:"
+            f" LimitNOFILE={descriptors.WANTED}",
+        )
+    return ok(name, f"a process may have {limit}")
 
 
 def _available_bytes() -> int | None:
