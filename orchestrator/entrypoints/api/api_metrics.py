@@ -16,3 +16,8 @@ class ApiMetrics:
             ["hit"],
             registry=registry,
         )
+        self.refused_polls = Counter(
+            "spawn_refused_polls",
+            "Requests that weren't allowed to wait: their user had too many that did",
+            registry=registry,
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from starlette.requests import HTTPConnection
 from orchestrator.config import Settings
 from orchestrator.entrypoints.api.api_metrics import ApiMetrics
 from orchestrator.entrypoints.api.gateway.metrics import GatewayMetrics
+from orchestrator.entrypoints.api.holds import Holds
 from orchestrator.entrypoints.api.hub import Hub
 from orchestrator.services.deps import Deps
 
@@ -37,6 +39,12 @@ class Context:
         # One per connection of the store: another thread would only wait for a connection.
         default_factory=lambda: ThreadPoolExecutor(5, thread_name_prefix="store")
     )
+
+    @functools.cached_property
+    def polls(self) -> Holds:
+        """The requests that wait for a change, by user."""
+        refusals = self.api_metrics.refused_polls
+        return Holds("requests that wait", code="too_many_polls", refusals=refusals)
 
     async def in_thread(
         self, call: Callable[_P, _T], /, *args: _P.args, **options: _P.kwargs

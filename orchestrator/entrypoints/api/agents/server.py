@@ -6,6 +6,8 @@ agents do to it. Only it gets the providers' keys.
 
 from __future__ import annotations
 
+import logging
+
 import redis.asyncio
 import uvloop
 
@@ -13,6 +15,7 @@ from orchestrator import bootstrap, config, observability
 from orchestrator.config import Settings
 from orchestrator.entrypoints.api import serving
 from orchestrator.entrypoints.api.agents import app, status_app
+from orchestrator.entrypoints.api.agents.connections import KEEP_ALIVE_S, Connections
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.gateway.app import Gateway
 from orchestrator.entrypoints.api.hub import Hub
@@ -36,11 +39,16 @@ def main() -> None:
 
 async def _serve(context: Context, settings: Settings) -> None:
     gateway = Gateway(context)
+    connections = Connections(metrics=context.metrics)
+    # Its warnings are about nonsense that a sandbox sends, as often as it likes.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     servers = [
         serving.make_server(
             app.build(context, gateway),
             uds=str(settings.places.agent_socket),
-            timeout_keep_alive=5,  # agents make a connection for each request
+            http=connections.protocol(),
+            ws="none",
+            timeout_keep_alive=KEEP_ALIVE_S,
         ),
         serving.make_server(status_app.build(context), uds=str(settings.places.gateway_socket)),
     ]

@@ -1,4 +1,4 @@
-"""The gateway's metrics, and the API keys that a provider refused.
+"""The metrics of gateway and agents, and the API keys that a provider refused.
 
 The gateway writes them. Its process serves them to the public app, for /metrics and /ready.
 """
@@ -62,6 +62,15 @@ class GatewayMetrics:
             "spawn_llm_shared",
             "Requests by whether they joined an equal one",
             ["hit"],
+            registry=registry,
+        )
+        self.agent_connections = Gauge(
+            "spawn_agent_connections", "Open connections of agents", registry=registry
+        )
+        self.agent_refusals = Counter(
+            "spawn_agent_refusals",
+            "Connections and requests of sandboxes that were refused or cut",
+            ["reason"],
             registry=registry,
         )
         self._breakers = Gauge(
