@@ -6,6 +6,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from typing import Any
 HEALTH_PATH = "/agent/health"
 METRICS_PATH = "/metrics"
 REFUSED_KEYS_PATH = "/refused-keys"
-_TIMEOUT_S = 2.0
+_TIMEOUT_S = 2
+_TIMEVAL = struct.Struct("@ll")  # seconds and microseconds
 
 
 class AgentSocket:
@@ -73,5 +75,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(_TIMEOUT_S)
+        # With a timeout of Python's own, a full queue of the listener is an error at once.
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(_TIMEOUT_S, 0))
         self.sock.connect(str(self._path))
+        self.sock.settimeout(_TIMEOUT_S)

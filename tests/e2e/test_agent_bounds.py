@@ -76,7 +76,9 @@ def test_a_sandbox_that_opens_1100_connections_disturbs_nobody(bounded: Installa
     assert spawn.call("GET", "/").status == 200
     assert spawn.call("GET", "/ready").status == 200, spawn.call("GET", "/ready").text
     assert spawn.call_app(other["url"]).status == 200
-    assert send(spawn, "GET", "/agent/bundle", token_of(spawn, other["session_id"]))[0] == 200
+    token = token_of(spawn, other["session_id"], other["attempt"])
+    answer = send(spawn, "GET", "/agent/bundle", token)
+    assert answer[0] == 200, (answer, spawn.status(other["session_id"]), spawn.logs())
     assert spawn.admin(f"sessions/{other['session_id']}")["sandbox_id"] == sandbox_of_other
     assert metric(spawn, "spawn_agent_connections") < CONNECTIONS
 
@@ -87,8 +89,8 @@ def test_idle_connections_of_anybody_are_closed(bounded: Installation) -> None:
     with contextlib.ExitStack() as stack:
         held = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(CONNECTIONS)]
         for connection in held:
+            connection.connect(path)  # waits while the listener's queue is full
             connection.settimeout(30)
-            connection.connect(path)
         assert bounded.call("GET", "/").status == 200
         assert bounded.call("GET", "/ready").status == 200
         for connection in held:
@@ -104,8 +106,8 @@ def test_unfinished_uploads_without_a_token_are_refused_at_once(bounded: Install
     with contextlib.ExitStack() as stack:
         held = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(200)]
         for connection in held:
-            connection.settimeout(30)
             connection.connect(path)
+            connection.settimeout(30)
             connection.sendall(head)
         for connection in held:
             assert connection.recv(12) == b"HTTP/1.1 401"

@@ -53,6 +53,27 @@ def test_any_other_answer_is_none(tmp_path: Path, answer: bytes) -> None:
         assert AgentSocket(tmp_path / "s").process() is None
 
 
+def test_a_full_queue_is_waited_for(tmp_path: Path) -> None:
+    """Many agents may connect at the same moment."""
+    answer = b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{"process":"a"}'
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen(0)
+        first.connect(str(tmp_path / "s"))  # the queue is full
+        answers: list[str | None] = []
+        asking = threading.Thread(
+            target=lambda: answers.append(AgentSocket(tmp_path / "s").process())
+        )
+        asking.start()
+        listener.accept()[0].close()
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(4096)
+            connection.sendall(answer)
+        asking.join()
+    assert answers == ["a"]
+
+
 def test_a_listener_that_accepts_nothing_does_not_answer(tmp_path: Path) -> None:
     """Its process lives, and connections wait in its queue."""
     assert AgentSocket(tmp_path / "missing").process() is None
