@@ -22,7 +22,7 @@ from orchestrator.entrypoints.cli.findings import Finding, ok, problem, warning
 _GIB = 1024**3
 _MIB = 1024**2
 _PYTHON_MIN = (3, 11)
-_MEMORY_LOW_BYTES = 512 * _MIB  # the control plane takes about 300 MB, one small app 100 MB
+_MEMORY_LOW_BYTES = 512 * _MIB  # the control plane takes about 350 MB, one small app 100 MB
 _DISK_MIN_BYTES = 1 * _GIB  # the runtime image alone is 300 MB
 _DISK_LOW_BYTES = 4 * _GIB
 _INODES_MIN = 20_000  # a Python app with its libraries unpacks to some thousands
