@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from orchestrator import config, ports
 from orchestrator.adapters import sql_store
+from orchestrator.adapters.agent_socket import AgentSocket, GatewaySocket
 from orchestrator.adapters.docker.flags import SandboxLimits
 from orchestrator.adapters.files.bundle_store import FolderBundles
 from orchestrator.adapters.files.catalog import FolderCatalog
@@ -66,6 +67,8 @@ def build(settings: Settings, engines: ports.Engines) -> Deps:
         bundles=FolderBundles(settings.places.state_dir / "bundles"),
         catalog=FolderCatalog(config.PROJECT_ROOT / "orchestrator" / "catalog"),
         board=RedisLinkBoard(connection, installation),
+        listener=AgentSocket(settings.places.agent_socket),
+        gateway=GatewaySocket(settings.places.gateway_socket),
         clock=SystemClock(),
         tokens=Tokens(state.secret()),
         image=lambda: settings.pool.runtime_image or state.image(),

@@ -110,6 +110,11 @@ class Places(Group):
         return self.agent_folder / "agent.sock"
 
     @property
+    def gateway_socket(self) -> Path:
+        """Where the gateway's process tells ours about itself. No sandbox can reach it."""
+        return self.state_dir / "gateway" / "gateway.sock"
+
+    @property
     def ssh_key(self) -> Path:
         """Our private key for all hosts."""
         return self.state_dir / "ssh" / "id_ed25519"

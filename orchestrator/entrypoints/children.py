@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.adapters.agent_socket import AgentSocket
 from orchestrator.config import Settings
 from orchestrator.entrypoints import demo
 
@@ -27,6 +28,7 @@ _SECRETS = (
     "SPAWN_FALLBACK_API_KEY",
     "SPAWN_OPENAI_API_KEY",
 )
+WITHHELD = "withheld"  # in place of a key, for processes that must not have it
 _CHECK_TIMEOUT_S = 5.0
 
 
@@ -46,11 +48,17 @@ def all_children(settings: Settings) -> Sequence[Child]:
     """The children in the order of their start: each may need the ones before it."""
     children = [
         _python(
+            "agents",
+            "orchestrator.entrypoints.api.agents.server",
+            lambda: AgentSocket(settings.places.agent_socket).process() is not None,
+            20,
+            needs_key=True,
+        ),
+        _python(
             "api",
             "orchestrator.entrypoints.api.server",
             _health_check("127.0.0.1", settings.addresses.api_port),
             20,
-            True,
         ),
         Child(
             name="nginx",
@@ -77,19 +85,22 @@ def all_children(settings: Settings) -> Sequence[Child]:
 # 1. daemon: stops making sandboxes, expiring and publishing;
 # 2. worker: finishes the running converges (they need api, nginx and redis);
 # 3. nginx: no more requests from outside;
-# 4. api: closes the streams of agents and of the gateway;
-# 5. demo: its only client, the gateway, has stopped;
-# 6. redis: nobody uses it any more; it writes its file.
-STOP_ORDER = ("daemon", "worker", "nginx", "api", "demo", "redis")
+# 4. api: nobody asks it any more;
+# 5. agents: closes the streams of agents and of the gateway; until here agents could report to
+#    the workers, and the api could show what the gateway counts;
+# 6. demo: its only client, the gateway, has stopped;
+# 7. redis: nobody uses it any more; it writes its file.
+STOP_ORDER = ("daemon", "worker", "nginx", "api", "agents", "demo", "redis")
 
 _FOREGROUND = ("-g", "daemon off;")
 
 
 def environment_of(child: Child, base: Mapping[str, str]) -> dict[str, str]:
-    """`base` for this child: without the providers' keys unless it needs them."""
+    """`base` for this child: the providers' keys only if it needs them. The others learn that
+    there is a key, because that decides what they offer."""
     if child.needs_key:
         return dict(base)
-    return {name: value for name, value in base.items() if name not in _SECRETS}
+    return {name: WITHHELD if value and name in _SECRETS else value for name, value in base.items()}
 
 
 def find_program(name: str) -> str:

@@ -23,6 +23,7 @@ from typing import IO
 
 from orchestrator import config
 from orchestrator.config import Settings
+from orchestrator.entrypoints import descriptors
 from orchestrator.entrypoints.children import STOP_ORDER, Child, all_children, environment_of
 
 LOCK = "supervisor.lock"
@@ -55,6 +56,7 @@ class StartFailed(Exception):
 def main() -> int:
     """Take the lock, then prepare, start, watch and stop. Returns the exit status."""
     settings = config.load()
+    descriptors.raise_limit()
     os.umask(0o077)  # by default, only our user reads the files that we and our children write
     settings.places.state_dir.mkdir(parents=True, exist_ok=True)
     with _lock(settings.places.state_dir / LOCK) as lock:

@@ -285,21 +285,32 @@ class Reconciler:
 
     def run(self) -> str:
         """One pass. Returns a summary for the log."""
-        heard_since = self._listener_watch.heard_since(self._deps)
+        self._look()
         self._due.update(self._fleet.take_changed())
         hosts = self._deps.store.hosts.list()
         in_turn = set(_share([host.id for host in hosts], self._turn % _ROUND))
         self._turn += 1
         due = [host for host in hosts if host.id in self._due or host.id in in_turn]
-        return self._tasks.run(due, lambda host: self._compare(host, heard_since))
+        return self._tasks.run(due, self._compare)
 
-    def _compare(self, host: Host, heard_since: datetime) -> str:
+    def _look(self) -> None:
+        before = self._listener_watch.silence
+        self._listener_watch.look(self._deps)
+        silence = self._listener_watch.silence
+        if silence and not before:
+            total = silence.total
+            log.error("agents_fell_silent", overdue=total.overdue, agents=total.agents)
+        elif before and not silence:
+            log.warning("agents_heard_again", agents=silence.total.agents)
+
+    def _compare(self, host: Host) -> str:
         self._due.discard(host.id)
         containers = self._fleet.containers(host)
         if containers is None:
             return ""  # unreachable isn't unhealthy; the links pass reports it
         try:
-            result = reconcile.reconcile(self._deps, host, containers, heard_since)
+            hearing = self._listener_watch.hearing_of(host)
+            result = reconcile.reconcile(self._deps, host, containers, hearing)
         except errors.Temporary:
             self._due.add(host.id)
             raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -67,6 +67,23 @@ class Events(Protocol):
 
     def subscribe(self, topics: Sequence[str]) -> AbstractContextManager[Iterator[str]]:
         """A blocking iterator over topics that changed. Yields "" about once a second if idle."""
+
+
+class Listener(Protocol):
+    """The agents' listener, reached as an agent reaches it."""
+
+    def process(self) -> str | None:
+        """The id of the process that answers, new after each start. None: no answer in time."""
+
+
+class GatewayStatus(Protocol):
+    """What the gateway's process tells about itself. Lossy: empty while it doesn't answer."""
+
+    def metrics(self) -> bytes:
+        """Its metrics in the text format of Prometheus."""
+
+    def refused_keys(self) -> Mapping[str, str]:
+        """Settings whose key a provider refused at its last use, with the provider's reason."""
 
 
 class Bundles(Protocol):

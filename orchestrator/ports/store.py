@@ -13,6 +13,7 @@ from orchestrator.domain.pool.host import Host, HostLoad, Wish
 from orchestrator.domain.pool.refill import PoolTotals
 from orchestrator.domain.pool.routes import Route
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
+from orchestrator.domain.pool.silence import AgentCounts
 from orchestrator.domain.sessions.bundles import BundleRecord
 from orchestrator.domain.sessions.changes import Change
 from orchestrator.domain.sessions.session import Session, SessionState
@@ -224,6 +225,10 @@ class Sandboxes(Protocol):
 
     def count_warming(self) -> int:
         """How many sandboxes are CREATING for the warm pool."""
+
+    def agent_counts(self, overdue_before: datetime) -> Mapping[HostId, AgentCounts]:
+        """The agents of WARM and CLAIMED sandboxes by host, and how many were last heard before
+        then. Hosts without any are left out."""
 
     def has_unpublished_routes(self) -> bool:
         """Whether a table must be published: a route is missing or not withdrawn yet."""

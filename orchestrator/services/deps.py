@@ -57,6 +57,8 @@ class Deps:
     bundles: ports.Bundles
     catalog: ports.Catalog
     board: ports.LinkBoard
+    listener: ports.Listener
+    gateway: ports.GatewayStatus
     clock: ports.Clock
     tokens: Tokens
     image: Callable[[], str]  # returns the reference of today's runtime image

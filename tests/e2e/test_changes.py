@@ -207,7 +207,7 @@ def test_a_template_can_be_changed_and_restored(
     assert "hello" not in writer.call_app(app["url"]).text
 
 
-def test_a_change_survives_the_death_of_the_api(
+def test_a_change_survives_the_death_of_the_gateway(
     writer: Installation, provider: MessagesApi
 ) -> None:
     app = create_app(writer, provider, "A page that says before", page("before"))
@@ -216,7 +216,7 @@ def test_a_change_survives_the_death_of_the_api(
     calls = len(provider.requests)
     post(writer, app, "messages", {"text": "now say after"})
     provider.wait_for_requests(calls + 1, within_s=60)
-    writer.kill("orchestrator.entrypoints.api.server")
+    writer.kill("orchestrator.entrypoints.api.agents.server")
     message = wait_for_end(writer, app, 1)
     assert (message["state"], message["version"]) == ("done", 2), (message, writer.logs())
     assert "after" in writer.call_app(app["url"]).text

@@ -128,14 +128,15 @@ def test_an_app_that_crashes_at_first_is_repaired_and_answers(
     assert writer.call_app(ready["url"]).status == 200
 
 
-def test_an_api_killed_during_an_answer_costs_no_attempt(
-    writer: Installation, provider: MessagesApi
+@pytest.mark.parametrize("process", ["api.server", "api.agents.server"])
+def test_a_process_killed_during_an_answer_costs_no_attempt(
+    writer: Installation, provider: MessagesApi, process: str
 ) -> None:
     provider.reset()
     provider.play(Drip(delay_s=0.5, turn=TextTurn(text="On and on and on. " * 200)))
-    session = writer.create("A page about the northern lights")
+    session = writer.create(f"A page about the northern lights, seen from {process}")
     provider.wait_for_requests(1, within_s=60)
-    writer.kill("orchestrator.entrypoints.api.server")
+    writer.kill(f"orchestrator.entrypoints.{process}")
     ready = writer.wait_for(session["session_id"], "ready", "failed", within_s=120)
     assert (ready["status"], ready["attempt"]) == ("ready", 1), (ready, writer.logs())
     assert writer.call_app(ready["url"]).status == 200

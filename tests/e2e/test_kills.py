@@ -16,6 +16,7 @@ TEMPLATES = ("todo", "kanban", "snake", "pomodoro", "notes", "shortener")
 
 VICTIMS = {
     "api": ("api.server", 0),
+    "agents": ("agents.server", 0),
     "worker": ("entrypoints.jobs", 1),  # one of the pool's children
     "worker pool": ("entrypoints.jobs", 0),
     "daemon": ("entrypoints.daemon", 0),
@@ -31,7 +32,8 @@ def breakable() -> Iterator[Installation]:
 
 
 @pytest.mark.parametrize(
-    ("first", "second"), [("api", "daemon"), ("worker", "redis"), ("worker pool", "nginx")]
+    ("first", "second"),
+    [("api", "daemon"), ("agents", "agents"), ("worker", "redis"), ("worker pool", "nginx")],
 )
 def test_twenty_sessions_survive_the_death_of(
     breakable: Installation, first: str, second: str

@@ -13,7 +13,8 @@ _LOADED = "import sys, {module}; print(*sorted({{name.partition('.')[0] for name
 @pytest.mark.parametrize(
     ("process", "unneeded"),
     [
-        ("api.server", {"docker", "asyncssh", "paramiko", "rich"}),
+        ("api.server", {"docker", "asyncssh", "paramiko", "rich", "httpx2"}),
+        ("api.agents.server", {"docker", "asyncssh", "paramiko", "rich", "fastapi"}),
         ("jobs", {"asyncssh", "paramiko", "rich", "fastapi"}),
         ("daemon", {"paramiko", "rich", "fastapi"}),
         ("supervisor", {"docker", "asyncssh", "paramiko", "rich", "sqlalchemy", "redis"}),

@@ -23,6 +23,7 @@ from orchestrator.domain import errors, ids
 from orchestrator.domain.ids import HostId, SandboxId, Slug
 from orchestrator.domain.pool.routes import Route
 from orchestrator.domain.pool.sandbox import ROUTED_STATES, Sandbox, SandboxState, finish_creating
+from orchestrator.domain.pool.silence import AgentCounts
 from orchestrator.domain.sessions.session import Session
 from orchestrator.ports import NewSandbox
 
@@ -66,6 +67,15 @@ _UNSTARTED = (
     select(*codec.SANDBOX)
     .where(text(f"sandboxes.{schema.SANDBOX_CREATING}"), _b.container_id.is_(None))
     .order_by(_b.created_at, _b.id)
+)
+_AGENT_COUNTS = (
+    select(
+        _b.host_id,
+        func.count(),
+        func.count().filter(_b.agent_seen_at < bindparam("overdue_before")),
+    )
+    .where(_LIVE, _b.state.in_([SandboxState.WARM.value, SandboxState.CLAIMED.value]))
+    .group_by(_b.host_id)
 )
 _BROKEN_OR_STOPPING = (
     select(*codec.SANDBOX).where(text(schema.SANDBOX_BROKEN_OR_STOPPING)).order_by(_b.id)
@@ -179,6 +189,14 @@ class SqlSandboxes:
         with self._database.read() as connection:
             count: int = connection.execute(_WARMING).scalar_one()
             return count
+
+    def agent_counts(self, overdue_before: datetime) -> Mapping[HostId, AgentCounts]:
+        with self._database.read() as connection:
+            rows = connection.execute(_AGENT_COUNTS, {"overdue_before": overdue_before})
+            return {
+                HostId(host_id): AgentCounts(agents=agents, overdue=overdue)
+                for host_id, agents, overdue in rows
+            }
 
     def has_unpublished_routes(self) -> bool:
         with self._database.read() as connection:

@@ -25,6 +25,7 @@ from orchestrator.slim import structlog
 DOCKER_SOCKET = "/var/run/docker.sock"
 AGENT_SOCKET = "agent.sock"
 _CHUNK_BYTES = 64 * 1024
+_AGENT_STREAMS_MAX = 1000  # of all sandboxes of a host: no host takes the descriptors of others
 _FORWARDING_FORBIDDEN = (
     "its sshd does not allow socket forwarding: set `AllowStreamLocalForwarding yes` (and remove"
     " `DisableForwarding`) in /etc/ssh/sshd_config there, and reload sshd"
@@ -100,6 +101,7 @@ class Forwarder:
     def __init__(self, target: LinkTarget) -> None:
         self.carrier: Carrier | None = None  # None while there is no connection
         self.channels = 0  # streams that are open
+        self._agent_streams = 0
         self._target = target
         self._retired: set[Carrier] = set()
 
@@ -172,13 +174,24 @@ class Forwarder:
                 carrier.idle_writers.discard(writer)
 
     async def _forward_to_agent_app(self, carrier: Carrier, reader: Any, writer: Any) -> None:
-        with carrier.hold(), self._count_channel():
+        if self._agent_streams >= _AGENT_STREAMS_MAX:
+            writer.close()
+            return
+        with carrier.hold(), self._count_channel(), self._count_agent_stream():
             try:
                 local = await asyncio.open_unix_connection(self._target.agent_socket)
-            except OSError:  # the api process is restarting: agents retry
+            except OSError:  # the process `agents` is restarting: agents retry
                 writer.close()
                 return
             await _splice((reader, writer), local)
+
+    @contextlib.contextmanager
+    def _count_agent_stream(self) -> Iterator[None]:
+        self._agent_streams += 1
+        try:
+            yield
+        finally:
+            self._agent_streams -= 1
 
     @contextlib.contextmanager
     def _count_channel(self) -> Iterator[None]:

@@ -51,10 +51,11 @@ class Limits:
 
     ttl_max_s: int
     sessions_max: int  # per user; ended ones don't count
+    polls_max: int  # requests of one user that wait for a change, at a time
 
 
 LIMITS: Mapping[Tier, Limits] = {
-    Tier.FREE: Limits(ttl_max_s=24 * HOUR_S, sessions_max=5),
-    Tier.PRO: Limits(ttl_max_s=72 * HOUR_S, sessions_max=50),
-    Tier.OPERATOR: Limits(ttl_max_s=7 * 24 * HOUR_S, sessions_max=10_000),
+    Tier.FREE: Limits(ttl_max_s=24 * HOUR_S, sessions_max=5, polls_max=20),
+    Tier.PRO: Limits(ttl_max_s=72 * HOUR_S, sessions_max=50, polls_max=100),
+    Tier.OPERATOR: Limits(ttl_max_s=7 * 24 * HOUR_S, sessions_max=10_000, polls_max=1000),
 }

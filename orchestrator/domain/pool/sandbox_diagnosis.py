@@ -13,9 +13,9 @@ from datetime import datetime, timedelta
 
 from orchestrator.domain.ids import SandboxId
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
+from orchestrator.domain.pool.silence import SILENCE_MAX, Hearing
 
 _CREATING_MAX = timedelta(seconds=45)
-_SILENCE_MAX = timedelta(seconds=75)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,12 +89,12 @@ def diagnose(
     containers: Iterable[Container],
     sandboxes: Iterable[Sandbox],
     now: datetime,
-    agents_heard_since: datetime,
+    hearing: Hearing,
 ) -> Iterator[Diagnosis]:
     """Find everything that is wrong on one host. `sandboxes`: all of that host but GONE ones.
 
-    `agents_heard_since` is when agents could first reach us again, for example our own start. If
-    they were silent before that, it was our fault.
+    Only the silence of agents within `hearing` counts. Before it and after it they may have been
+    silent by our fault.
     """
     by_sandbox = {container.sandbox_id: container for container in containers}
     live = {sandbox.id: sandbox for sandbox in sandboxes}
@@ -102,7 +102,7 @@ def diagnose(
         if container.sandbox_id not in live:
             yield Orphan(container=container)
     for sandbox in live.values():
-        diagnosis = _examine(sandbox, by_sandbox.get(sandbox.id), now, agents_heard_since)
+        diagnosis = _examine(sandbox, by_sandbox.get(sandbox.id), now, hearing)
         if diagnosis is not None:
             yield diagnosis
 
@@ -117,7 +117,7 @@ def find_loose_ends(sandboxes: Iterable[Sandbox]) -> Iterator[LooseEnd]:
 
 
 def _examine(
-    sandbox: Sandbox, container: Container | None, now: datetime, agents_heard_since: datetime
+    sandbox: Sandbox, container: Container | None, now: datetime, hearing: Hearing
 ) -> Diagnosis | None:
     if sandbox.state in {SandboxState.BROKEN, SandboxState.STOPPING}:
         return None  # `find_loose_ends` deals with it
@@ -132,10 +132,10 @@ def _examine(
         reason = f"its container stopped ({container.exit_note or 'no reason given'})"
         return Vanished(sandbox=sandbox, reason=reason, sure=container.exited)
     if sandbox.state is SandboxState.CREATING and sandbox.agent_seen_at is None:
-        if now - max(sandbox.created_at, agents_heard_since) > _CREATING_MAX:
+        if hearing.until - max(sandbox.created_at, hearing.since) > _CREATING_MAX:
             return Stuck(sandbox=sandbox, reason="its agent never connected")
         return None
-    heard_at = max(sandbox.agent_seen_at or sandbox.created_at, agents_heard_since)
-    if now - heard_at > _SILENCE_MAX:
+    heard_at = max(sandbox.agent_seen_at or sandbox.created_at, hearing.since)
+    if hearing.until - heard_at > SILENCE_MAX:
         return Silent(sandbox=sandbox, reason="its agent stopped polling")
     return None

@@ -13,6 +13,7 @@ from fastapi import Depends, Request
 from orchestrator.domain import errors, ids
 from orchestrator.domain.people.access import Principal, Role
 from orchestrator.domain.sessions.session import Tier
+from orchestrator.entrypoints.api.bearer import bearer_of
 from orchestrator.entrypoints.api.context import Context, context_of
 from orchestrator.services.people import keys
 
@@ -53,17 +54,6 @@ def operator(request: Request) -> Principal:
 
 Caller = Annotated[Principal, Depends(principal)]
 Operator = Annotated[Principal, Depends(operator)]
-
-
-def bearer_of(request: Request) -> str | None:
-    """The Bearer token of a request, or None. Raises errors.Unauthorized for another scheme."""
-    header = request.headers.get("authorization")
-    if header is None:
-        return None
-    scheme, _, token = header.partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
-        raise errors.Unauthorized("send the key as `Authorization: Bearer …`")
-    return token.strip()
 
 
 def _from_key(context: Context, request: Request) -> Principal | None:

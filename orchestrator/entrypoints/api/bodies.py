@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import IO
+
 from starlette.requests import Request
+
+_CHUNK_BYTES = 1024 * 1024
 
 
 async def read_bounded(request: Request, limit_bytes: int) -> bytes | None:
     """The whole body, or None if it is larger than `limit_bytes`."""
+    if _claims_more(request, limit_bytes):
+        return None
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():
@@ -15,3 +24,41 @@ async def read_bounded(request: Request, limit_bytes: int) -> bytes | None:
             return None
         chunks.append(chunk)
     return b"".join(chunks)
+
+
+async def spool_bounded(
+    request: Request,
+    limit_bytes: int,
+    folder: Path,
+    in_thread: Callable[..., Awaitable[object]],
+) -> IO[bytes] | None:
+    """The body as an unnamed file in `folder`, or None if it is larger than `limit_bytes`.
+
+    The caller closes the file. `in_thread` runs what writes to it.
+    """
+    if _claims_more(request, limit_bytes):
+        return None
+    file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - the caller closes it
+    try:
+        size, chunk = 0, bytearray()
+        async for part in request.stream():
+            size += len(part)
+            if size > limit_bytes:
+                file.close()
+                return None
+            chunk += part
+            if len(chunk) >= _CHUNK_BYTES:
+                await in_thread(file.write, bytes(chunk))
+                chunk.clear()
+        await in_thread(file.write, bytes(chunk))
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _claims_more(request: Request, limit_bytes: int) -> bool:
+    """Whether its head says already that the body is too large."""
+    length = request.headers.get("content-length", "0")
+    return length.isdigit() and int(length) > limit_bytes

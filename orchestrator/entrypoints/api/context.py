@@ -1,8 +1,10 @@
-"""What all endpoints of one api process share. server.py builds it, once."""
+"""What all endpoints of one process share: of the api or of agents. Its server builds it, once."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
+import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -13,7 +15,9 @@ from starlette.requests import HTTPConnection
 
 from orchestrator.config import Settings
 from orchestrator.domain import errors
+from orchestrator.entrypoints.api.api_metrics import ApiMetrics
 from orchestrator.entrypoints.api.gateway.metrics import GatewayMetrics
+from orchestrator.entrypoints.api.holds import Holds
 from orchestrator.entrypoints.api.hub import Hub
 from orchestrator.services.deps import Deps
 
@@ -29,11 +33,19 @@ class Context:
     deps: Deps
     hub: Hub
     started_at: datetime
-    metrics: GatewayMetrics = field(default_factory=GatewayMetrics)
+    process: str = field(default_factory=lambda: secrets.token_hex(8))  # new after each start
+    metrics: GatewayMetrics = field(default_factory=GatewayMetrics)  # of the process `agents`
+    api_metrics: ApiMetrics = field(default_factory=ApiMetrics)  # of the process `api`
     threads: ThreadPoolExecutor = field(
         # One per connection of the store: another thread would only wait for a connection.
         default_factory=lambda: ThreadPoolExecutor(5, thread_name_prefix="store")
     )
+
+    @functools.cached_property
+    def polls(self) -> Holds:
+        """The requests that wait for a change, by user."""
+        refusals = self.api_metrics.refused_polls
+        return Holds("requests that wait", code="too_many_polls", refusals=refusals)
 
     async def in_thread(
         self, call: Callable[_P, _T], /, *args: _P.args, **options: _P.kwargs

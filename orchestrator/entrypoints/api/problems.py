@@ -1,6 +1,6 @@
 """Turns errors into RFC 9457 problem details. The only table from our errors to HTTP statuses.
 
-Both apps install its handlers.
+Both apps use it. error_handlers.py has the handlers of the public app.
 """
 
 from __future__ import annotations
@@ -9,16 +9,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from starlette.exceptions import HTTPException
-from starlette.responses import Response
+from starlette.responses import JSONResponse
 
 from orchestrator.domain import errors
-from orchestrator.slim import structlog
-
-log = structlog.get_logger()
 
 # The first match wins, so subclasses stand before their base class.
 STATUS_OF: Sequence[tuple[type[errors.SpawnError], int]] = (
@@ -49,13 +42,6 @@ _TITLES: Mapping[int, str] = {
     429: "Too many",
     500: "Internal error",
     503: "Not available now",
-}
-_CODES: Mapping[int, str] = {
-    400: "bad_request",
-    404: "not_found",
-    405: "method_not_allowed",
-    413: "body_too_large",
-    415: "unsupported_media_type",
 }
 
 
@@ -96,40 +82,3 @@ def from_error(error: errors.SpawnError) -> JSONResponse:
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return problem(status, error.code, str(error), headers=headers, **error.detail)
-
-
-def install(app: FastAPI) -> None:
-    """Make this app answer every error with a problem."""
-    for error_type, handler in HANDLERS.items():
-        app.add_exception_handler(error_type, handler)
-
-
-async def _handle_spawn_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, errors.SpawnError)
-    return from_error(error)
-
-
-async def _handle_invalid_input(_: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"][1:]) or "body"
-    return problem(422, "invalid_input", f"{field}: {first['msg']}", field=field)
-
-
-async def _handle_http_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    code = _CODES.get(error.status_code, "http_error")
-    return problem(error.status_code, code, str(error.detail), headers=error.headers)
-
-
-async def _handle_unexpected(request: Request, error: Exception) -> Response:
-    log.error("request_failed", path=request.url.path, exc_info=error)
-    return problem(500, "internal", "something went wrong on our side; the log says what")
-
-
-HANDLERS = {
-    errors.SpawnError: _handle_spawn_error,
-    RequestValidationError: _handle_invalid_input,
-    HTTPException: _handle_http_error,
-    Exception: _handle_unexpected,
-}

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 
 import orchestrator
-from orchestrator.entrypoints.api import problems
+from orchestrator.entrypoints.api import error_handlers
 from orchestrator.entrypoints.api.access_log import AccessLog
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.guard import Guard
@@ -41,7 +41,7 @@ def build(context: Context) -> Starlette:
             Middleware(AccessLog, logs=context.settings.processes.access_log),
             Middleware(Guard, hosts=context.settings.addresses.page_hosts),
         ],
-        exception_handlers=problems.HANDLERS,
+        exception_handlers=error_handlers.HANDLERS,
     )
     app.state.context = context
     return app
@@ -56,7 +56,7 @@ def _api(context: Context) -> FastAPI:
         redoc_url=None,
     )
     app.state.context = context
-    problems.install(app)
+    error_handlers.install(app)
     app.include_router(sessions.router)
     app.include_router(changes.router)
     app.include_router(admin.router)

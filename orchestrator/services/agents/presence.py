@@ -1,42 +1,68 @@
-"""Tells whether agents can reach spawn-api at all: spawn-api holds a lease while it listens.
+"""Tells since when agents could be heard. The daemon's reconcile loop and the API's checks ask.
 
-spawn-api renews the lease, and the reconcile loop watches it.
-
-While spawn-api is down no agent can be heard, and their silence is not their fault.
+While agents can't reach us, or many of them are silent together, their silence is not their fault.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import datetime
 
+from orchestrator.domain.ids import HostId
+from orchestrator.domain.pool.host import Host, HostState
+from orchestrator.domain.pool.silence import OVERDUE, AgentCounts, Hearing, Silence, find_silence
 from orchestrator.services.deps import Deps
 
-_LEASE = "api"
-_LEASE_S = 10.0
-RENEW_S = 3.0
 
-
-def renew_presence(deps: Deps, process: str) -> None:
-    """Renew the lease that says that agents are listened to. One api process is enough.
-
-    `process` names the process, and is new after each start.
-    """
-    now = deps.clock.now()
-    deps.store.leases.hold(_LEASE, process, now + timedelta(seconds=_LEASE_S), now)
+def silence_now(deps: Deps) -> Silence:
+    """Which agents are silent together. Hosts that aren't UP don't count: nobody expects to hear
+    their agents. A host that has just come up gets some time."""
+    overdue_before = deps.clock.now() - OVERDUE
+    counts = deps.store.sandboxes.agent_counts(overdue_before)
+    return find_silence(
+        {
+            host.id: _without_excused(counts[host.id], host, overdue_before)
+            for host in deps.store.hosts.list()
+            if host.state is HostState.UP and host.id in counts
+        }
+    )
 
 
 @dataclass(kw_only=True)
 class ListenerWatch:
-    """Watches the lease, and remembers since when it has been held without a break."""
+    """Watches the agents' listener and the agents, and remembers when they could be heard.
+
+    The listener is asked over the socket that agents use: a process that lives but accepts no
+    connection doesn't listen. It may still hear us and not them, so their silence counts too.
+    """
 
     since: datetime
-    holder: str | None = None
+    until: datetime = field(init=False)
+    process: str | None = None
+    silence: Silence = field(default_factory=lambda: find_silence({}))
+    _hosts_since: dict[HostId, datetime] = field(default_factory=dict)
 
-    def heard_since(self, deps: Deps) -> datetime:
-        """The time since which an agent that works would have been heard."""
+    def __post_init__(self) -> None:
+        self.until = self.since
+
+    def look(self, deps: Deps) -> None:
+        """Ask the listener and count the agents. Call it before each comparison of hosts."""
+        process = deps.listener.process()
         now = deps.clock.now()
-        holder = deps.store.leases.holder(_LEASE, now)
-        if holder is None or holder != self.holder:
-            self.since, self.holder = now, holder
-        return self.since
+        self.silence = silence_now(deps)
+        if process is None or process != self.process or self.silence.everywhere:
+            self.since, self.process = now, process
+        self._hosts_since = {
+            host_id: since for host_id, since in self._hosts_since.items() if since > self.since
+        }
+        self._hosts_since.update(dict.fromkeys(self.silence.hosts, now))
+        self.until = now
+
+    def hearing_of(self, host: Host) -> Hearing:
+        """When the agents of this host could be heard, up to the last look."""
+        own_since = self._hosts_since.get(host.id, self.since)
+        return Hearing(since=max(self.since, own_since, host.state_since), until=self.until)
+
+
+def _without_excused(counts: AgentCounts, host: Host, overdue_before: datetime) -> AgentCounts:
+    return AgentCounts(agents=counts.agents) if host.state_since > overdue_before else counts

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 from orchestrator import ports
 from orchestrator.domain import errors
@@ -24,6 +23,7 @@ from orchestrator.domain.pool.sandbox_diagnosis import (
     diagnose,
     find_loose_ends,
 )
+from orchestrator.domain.pool.silence import Hearing
 from orchestrator.services.deps import Deps
 from orchestrator.services.nudges import nudge
 from orchestrator.services.pool import claims
@@ -39,18 +39,17 @@ class ReconcileResult:
 
 
 def reconcile(
-    deps: Deps, host: Host, containers: Sequence[Container], agents_heard_since: datetime
+    deps: Deps, host: Host, containers: Sequence[Container], hearing: Hearing
 ) -> ReconcileResult:
     """Compare the containers of one host with the store, and repair what differs.
 
-    The caller must read `containers` before this call. `agents_heard_since` is when the agents
-    could first reach us again. Raises errors.EngineUnavailable.
+    The caller must read `containers` before this call. `hearing` is when an agent of this host
+    would have been heard. Raises errors.EngineUnavailable.
     """
     sandboxes = deps.store.sandboxes.list(host_id=host.id)
-    heard_since = max(agents_heard_since, host.state_since)
     engine = deps.engines.for_host(host)
     orphans = broken = uncertain = 0
-    for diagnosis in diagnose(containers, sandboxes, deps.clock.now(), heard_since):
+    for diagnosis in diagnose(containers, sandboxes, deps.clock.now(), hearing):
         try:
             match diagnosis:
                 case Orphan():

@@ -12,6 +12,7 @@ from orchestrator.domain import errors, ids
 from orchestrator.domain.pool.host import Drain, HostState
 from orchestrator.domain.pool.routes import Route
 from orchestrator.domain.pool.sandbox import SandboxState
+from orchestrator.domain.pool.silence import AgentCounts
 from orchestrator.domain.sessions.session import SessionState
 from tests.contract.store.steps import add_session, provisioning, retire, walk, warm_up
 from tests.fakes import samples
@@ -287,3 +288,14 @@ def test_a_route_is_not_marked_under_a_slug_that_was_not_published(
     placed = store.sandboxes.place(samples.new_sandbox(), NOW)
     assert store.sandboxes.mark_routes({placed.id: ids.new_slug()}, [], NOW) == []
     assert store.sandboxes.has_unpublished_routes()
+
+
+def test_agents_are_counted_by_host_and_those_that_are_overdue(
+    store: SqlStore, host_id: ids.HostId
+) -> None:
+    warm_up(store, NOW)
+    warm_up(store, later(50))
+    store.sandboxes.place(samples.new_sandbox(), NOW)  # CREATING: its agent hasn't called yet
+    retire(store, warm_up(store, NOW))
+    assert store.sandboxes.agent_counts(later(10)) == {host_id: AgentCounts(agents=2, overdue=1)}
+    assert store.sandboxes.agent_counts(NOW) == {host_id: AgentCounts(agents=2, overdue=0)}

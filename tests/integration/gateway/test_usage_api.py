@@ -21,10 +21,13 @@ from orchestrator.domain.llm.usage import Call, Outcome, Reservation
 from orchestrator.domain.people.access import Role
 from orchestrator.domain.sessions.session import Tier
 from orchestrator.entrypoints.api import public_app
+from orchestrator.entrypoints.api.agents import status_app
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.hub import Hub
+from orchestrator.entrypoints.api.serving import make_server
 from orchestrator.services.deps import Deps
 from orchestrator.services.people import keys
+from tests.integration.serving import serving
 
 BUDGETS = Budgets(user_day=Spend(micro_usd=5_000_000))
 
@@ -34,12 +37,16 @@ def context(tmp_path: Path, migrated_sqlite: Path) -> Iterator[Context]:
     shutil.copy(migrated_sqlite, tmp_path / "spawn.db")
     settings = config.make(state_dir=tmp_path, anthropic_api_key="sk-x")
     deps = bootstrap.build(settings, bootstrap.NoEngines())
-    yield Context(
+    context = Context(
         settings=settings,
         deps=replace(deps, policy=replace(deps.policy, budgets=BUDGETS)),
         hub=Hub(redis.asyncio.Redis()),
         started_at=datetime.now(UTC),
     )
+    socket = settings.places.gateway_socket
+    socket.parent.mkdir()
+    with serving(lambda: make_server(status_app.build(context), uds=str(socket))):
+        yield context
     deps.store.close()
 
 
@@ -158,5 +165,9 @@ def test_the_gateways_counts_are_among_the_metrics(context: Context, api: TestCl
         'spawn_llm_breaker{provider="anthropic",state="open"} 1.0',
         'spawn_llm_breaker{provider="anthropic",state="closed"} 0.0',
         "spawn_llm_queue_length 0.0",
+        "spawn_warm_target 3.0",
     ):
         assert line in text
+    families = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
+    assert len(families) == len(set(families)), "no family may be written twice"
+    assert "spawn_generation_cache_total" in families or "spawn_generation_cache" in families

@@ -1,56 +1,43 @@
-"""When a child counts as ready: it is asked where it listens, under a name that it answers to."""
+"""The supervised processes: their order, their environment, their descriptors."""
 
 from __future__ import annotations
 
-import http.server
-import json
-import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import subprocess
+import sys
 from pathlib import Path
 
-import pytest
-
 from orchestrator import config
-from orchestrator.entrypoints import children
+from orchestrator.entrypoints import children, descriptors
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers like a healthy control plane, and keeps the names by which it was asked."""
-
-    hosts: list[str]
-
-    def do_GET(self) -> None:
-        self.hosts.append(self.headers["Host"])
-        body = json.dumps({"status": "ok"}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Keep quiet."""
+def test_the_agents_are_served_before_anything_needs_them_and_stop_after_it(
+    tmp_path: Path,
+) -> None:
+    names = [child.name for child in children.all_children(config.make(state_dir=tmp_path))]
+    assert names == ["redis", "agents", "api", "nginx", "worker", "daemon"]
+    assert set(names) < set(children.STOP_ORDER)
 
 
-@contextmanager
-def healthy_server(address: str) -> Iterator[tuple[int, list[str]]]:
-    class Server(http.server.HTTPServer):
-        address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
-
-    handler = type("Recorder", (Handler,), {"hosts": []})
-    with Server((address, 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server.server_address[1], handler.hosts  # type: ignore[attr-defined]
-        server.shutdown()
-        thread.join()
+def test_only_the_process_of_the_gateway_gets_the_keys(tmp_path: Path) -> None:
+    """The others learn that there is a key: it decides what the page offers."""
+    base = {"ANTHROPIC_API_KEY": "sk-secret", "SPAWN_OPENAI_API_KEY": "", "HOME": "/root"}
+    for child in children.all_children(config.make(state_dir=tmp_path)):
+        environment = children.environment_of(child, base)
+        if child.name == "agents":
+            assert environment == base
+        else:
+            assert environment == {**base, "ANTHROPIC_API_KEY": children.WITHHELD}
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.9", "::1", "0.0.0.0", "::"])
-def test_the_proxy_is_asked_where_it_listens(tmp_path: Path, address: str) -> None:
-    with healthy_server(address) as (port, hosts):
-        settings = config.make(state_dir=tmp_path, http_address=address, http_port=port)
-        (nginx,) = (child for child in children.all_children(settings) if child.name == "nginx")
-        assert nginx.ready()
-    assert hosts == ["localhost"]
+def test_the_supervisor_raises_the_limit_of_descriptors() -> None:
+    code = (
+        "import resource; from orchestrator.entrypoints import descriptors\n"
+        "hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))\n"
+        "descriptors.raise_limit()\n"
+        "print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+    assert int(result.stdout) == descriptors.reachable() or int(result.stdout) >= descriptors.WANTED

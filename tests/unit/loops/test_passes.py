@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from orchestrator.domain import errors
-from orchestrator.domain.pool.sandbox import SandboxState
+from orchestrator.domain.pool.host import Host
+from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.domain.sessions.session import Wanted
 from orchestrator.loops import passes
 from orchestrator.loops.bulkhead import Bulkhead
@@ -17,13 +19,13 @@ from orchestrator.loops.host_passes import HostPasses, Reconciler
 from orchestrator.loops.loop import LoopSpec
 from orchestrator.loops.passes import Launcher, Publisher
 from orchestrator.ports import AuditEntry
-from orchestrator.services.agents import presence
+from orchestrator.services.agents import inbox
 from orchestrator.services.deps import Policy
 from orchestrator.services.pool import claims
 from orchestrator.services.sessions import requests
 from tests.fakes import samples
 from tests.fakes.engine import EngineInMemory, EngineThatRefuses
-from tests.fakes.fleet import ImagePushesInMemory
+from tests.fakes.fleet import REACHABLE, ImagePushesInMemory
 from tests.fakes.proxy import ProxyThatRejects
 from tests.fakes.threads import ImmediateExecutor
 from tests.unit.services.world import VISITOR, World, bundle_of
@@ -234,25 +236,101 @@ def test_a_broken_sandbox_without_a_session_is_cleared_step_by_step(world: World
     assert world.sandboxes() == []
 
 
+def reconcile_for(world: World, seconds: int, silent: Collection[Sandbox] = ()) -> list[str]:
+    """Let time pass in steps of 5 s. All agents but the silent ones call home at each step.
+    Returns the summaries of the reconcile passes that had something to tell."""
+    spec = {spec.name: spec for spec in loop_specs(world)}["reconcile"]
+    silent_ids = {sandbox.id for sandbox in silent}
+    summaries = []
+    for _ in range(0, seconds, 5):
+        world.clock.advance(5)
+        for sandbox in world.sandboxes(SandboxState.WARM, SandboxState.CLAIMED):
+            if sandbox.id not in silent_ids:
+                inbox.visit(world.deps, sandbox.id, "")
+        world.fleet.changed.update(host.id for host in world.store.hosts.list())
+        summaries.append(spec.run())
+    return list(filter(None, summaries))
+
+
+def add_two_hosts(world: World, *slots: int) -> list[Host]:
+    """Hosts with an engine and an address each."""
+    hosts = [
+        world.add_host(slots=count, publish_address=f"10.0.0.{count + number}")
+        for number, count in enumerate(slots)
+    ]
+    for host in hosts:
+        world.engines.special[host.id] = EngineInMemory()
+    return hosts
+
+
 def test_agents_get_time_to_call_after_our_own_start(world: World) -> None:
     host = world.add_host()
     sandbox = world.add_warm_sandbox()
     world.clock.advance(3600)  # we were down, and no agent could call
-    specs = {spec.name: spec for spec in loop_specs(world)}
-
-    def reconcile() -> str:
-        world.fleet.changed.add(host.id)
-        return specs["reconcile"].run()
-
-    world.clock.advance(76)  # spawn-api isn't up yet: no agent can be heard
-    assert reconcile() == ""
-    presence.renew_presence(world.deps, "spawn-api")
-    assert reconcile() == ""
-    for _ in range(9):  # it goes on listening
-        world.clock.advance(9)
-        presence.renew_presence(world.deps, "spawn-api")
-    assert reconcile() == f"{host.name}: orphans=0 broken=1"
+    assert reconcile_for(world, 75, [sandbox]) == []
+    assert reconcile_for(world, 10, [sandbox]) == []  # a daemon that starts looks afresh
+    assert reconcile_for(world, 85, [sandbox]) == [f"{host.name}: orphans=0 broken=1"]
     assert world.sandbox(sandbox.id).reason == "its agent stopped polling"
+
+
+def test_no_silence_counts_while_the_listener_does_not_answer(world: World) -> None:
+    world.add_host()
+    sandbox = world.add_warm_sandbox()
+    world.listener.running = None
+    assert reconcile_for(world, 600, [sandbox]) == []
+
+
+def test_one_silent_agent_of_eight_has_failed(world: World) -> None:
+    host = world.add_host(slots=9)
+    sandboxes = [world.add_warm_sandbox() for _ in range(8)]
+    assert reconcile_for(world, 85, sandboxes[:1]) == [f"{host.name}: orphans=0 broken=1"]
+    assert world.sandbox(sandboxes[0].id).state is SandboxState.BROKEN
+
+
+@pytest.mark.parametrize(("silent", "agents"), [(4, 4), (8, 8), (3, 8)])
+def test_nothing_is_destroyed_while_many_agents_are_silent_together(
+    world: World, silent: int, agents: int
+) -> None:
+    world.add_host(slots=9)
+    sandboxes = [world.add_warm_sandbox() for _ in range(agents)]
+    assert reconcile_for(world, 600, sandboxes[:silent]) == []
+    assert len(world.sandboxes(SandboxState.WARM)) == agents
+
+
+def test_agents_that_come_back_one_by_one_after_a_common_silence_get_time(world: World) -> None:
+    world.add_host(slots=9)
+    sandboxes = [world.add_warm_sandbox() for _ in range(8)]
+    assert reconcile_for(world, 300, sandboxes) == []
+    assert reconcile_for(world, 40, sandboxes[:1]) == []
+    assert reconcile_for(world, 100) == []
+    assert len(world.sandboxes(SandboxState.WARM)) == 8
+
+
+def test_the_one_that_stays_silent_after_a_common_silence_has_failed(world: World) -> None:
+    host = world.add_host(slots=9)
+    sandboxes = [world.add_warm_sandbox() for _ in range(8)]
+    assert reconcile_for(world, 300, sandboxes) == []
+    assert reconcile_for(world, 100, sandboxes[:1]) == [f"{host.name}: orphans=0 broken=1"]
+
+
+def test_a_common_silence_of_one_host_spares_that_host_alone(world: World) -> None:
+    """Its link may carry Docker's answers and not the agents' calls."""
+    quiet, other = add_two_hosts(world, 4, 20)
+    sandboxes = [world.add_warm_sandbox() for _ in range(24)]
+    on_quiet = [sandbox for sandbox in sandboxes if sandbox.host_id == quiet.id]
+    alone = next(sandbox for sandbox in sandboxes if sandbox.host_id == other.id)
+    assert reconcile_for(world, 120, [*on_quiet, alone]) == [f"{other.name}: orphans=0 broken=1"]
+    assert world.sandbox(alone.id).state is SandboxState.BROKEN
+
+
+def test_agents_of_hosts_that_are_away_do_not_count(world: World) -> None:
+    away, host = add_two_hosts(world, 9, 9)
+    sandboxes = [world.add_warm_sandbox() for _ in range(18)]
+    on_host = [sandbox for sandbox in sandboxes if sandbox.host_id == host.id]
+    on_away = [sandbox for sandbox in sandboxes if sandbox.host_id == away.id]
+    claims.mark_suspect(world.deps, away.id, "no answer")
+    world.fleet.link_states[away.id] = replace(REACHABLE, up=False)
+    assert reconcile_for(world, 85, [*on_away, on_host[0]]) == [f"{host.name}: orphans=0 broken=1"]
 
 
 def test_bundles_and_records_go_when_their_time_is_up(world: World) -> None:

@@ -31,10 +31,7 @@ def session(world: World) -> Session:
 REQUESTS: dict[str, Callable[[World, Session], object]] = {
     "session": lambda world, _session: world.create_session(),
     "bundle": lambda world, session: keep_bundle(
-        world.deps,
-        replace(session, state=SessionState.GENERATING),
-        bundle_of(),
-        digest_of(bundle_of()),
+        world.deps, session, bundle_of(), digest_of(bundle_of())
     ),
     "change": lambda world, session: changes.send_message(
         world.deps, VISITOR, session.id, "make it blue"
@@ -50,6 +47,8 @@ def test_a_request_for_more_is_refused_with_the_reason_and_a_pause(
         session = world.store.sessions.save(
             replace(session, state=SessionState.READY, bundle=digest_of(bundle_of()))
         )
+    if name == "bundle":
+        session = world.store.sessions.save(replace(session, state=SessionState.GENERATING))
     fill(world)
     with pytest.raises(errors.StorageFull, match="100 MiB free, of the 512") as caught:
         REQUESTS[name](world, session)

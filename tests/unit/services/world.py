@@ -20,6 +20,7 @@ from orchestrator.domain.people.access import Principal, Role
 from orchestrator.domain.people.tokens import SessionGrant, Tokens
 from orchestrator.domain.pool.host import Host
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
+from orchestrator.domain.pool.silence import Hearing
 from orchestrator.domain.sessions.changes import Change
 from orchestrator.domain.sessions.session import (
     Failure,
@@ -42,6 +43,8 @@ from tests.fakes.clock import ManualClock
 from tests.fakes.engine import EngineInMemory, EnginesByHost
 from tests.fakes.events import EventsInMemory
 from tests.fakes.fleet import FleetInMemory
+from tests.fakes.gateway import GatewayStatusInMemory
+from tests.fakes.listener import ListenerInMemory
 from tests.fakes.probe import ProbeThatSucceeds
 from tests.fakes.proxy import ProxyInMemory
 from tests.fakes.queue import QueueInMemory
@@ -65,6 +68,8 @@ class World:
     events: EventsInMemory = field(default_factory=EventsInMemory)
     probe: ProbeThatSucceeds = field(default_factory=ProbeThatSucceeds)
     board: BoardInMemory = field(default_factory=BoardInMemory)
+    listener: ListenerInMemory = field(default_factory=ListenerInMemory)
+    gateway: GatewayStatusInMemory = field(default_factory=GatewayStatusInMemory)
     policy: Policy = field(default_factory=lambda: Policy(can_generate=True, model="claude-test"))
     image: str = samples.IMAGE
     free_bytes: int = 20 * 1024**3  # of the disk with the state folder
@@ -86,6 +91,8 @@ class World:
             bundles=self.bundles,
             catalog=self.catalog,
             board=self.board,
+            listener=self.listener,
+            gateway=self.gateway,
             clock=self.clock,
             tokens=Tokens(SECRET),
             image=lambda: self.image,
@@ -127,7 +134,12 @@ class World:
     def reconcile(self, host: Host) -> reconcile.ReconcileResult:
         """Compare a host with the store, as if its agents could always reach us."""
         containers = self.deps.engines.for_host(host).containers()
-        return reconcile.reconcile(self.deps, host, containers, samples.NOW)
+        return reconcile.reconcile(self.deps, host, containers, self.hearing)
+
+    @property
+    def hearing(self) -> Hearing:
+        """Agents could always reach us."""
+        return Hearing(since=samples.NOW, until=self.clock.now())
 
     def lose_host(self, host: Host) -> None:
         """Declare a host lost: its link has been down for too long."""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
+from typing import IO
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
+from orchestrator.adapters.agent_socket import HEALTH_PATH
 from orchestrator.adapters.redis.events import INBOX
 from orchestrator.contract import wire
 from orchestrator.contract.bundles import PACKED_MAX_BYTES
@@ -17,8 +23,10 @@ from orchestrator.domain.ids import SandboxId, SessionId
 from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.sessions.session import Failure, Phase, Report
 from orchestrator.entrypoints.api import problems
-from orchestrator.entrypoints.api.auth import bearer_of
-from orchestrator.entrypoints.api.bodies import read_bounded
+from orchestrator.entrypoints.api.agents.door import BUNDLE_PATH, INBOX_PATH, Door
+from orchestrator.entrypoints.api.agents.limits import SenderLimits, Senders
+from orchestrator.entrypoints.api.bearer import bearer_of
+from orchestrator.entrypoints.api.bodies import read_bounded, spool_bounded
 from orchestrator.entrypoints.api.context import Context, context_of
 from orchestrator.entrypoints.api.gateway.app import Gateway
 from orchestrator.services.agents import access, bundles, reports
@@ -26,23 +34,35 @@ from orchestrator.services.agents.inbox import Inbox, peek, visit
 
 _INBOX_WAIT_MAX_S = 30.0
 _REPORT_MAX_BYTES = 1024 * 1024
+_INSPECTIONS = 2  # uploads that are in memory at a time
+_DEFAULT_LIMITS = SenderLimits()
 
 
-def build(context: Context, gateway: Gateway) -> Starlette:
-    """The ASGI app of the agent socket."""
+def build(context: Context, gateway: Gateway, limits: SenderLimits = _DEFAULT_LIMITS) -> Starlette:
+    """The ASGI app of the agent socket. `limits` bound each sandbox."""
+    senders = Senders(context.metrics, time.monotonic, limits)
     app = Starlette(
         routes=[
-            Route("/agent/inbox", inbox),
-            Route("/agent/bundle", get_bundle, methods=["GET"]),
-            Route("/agent/bundle", put_bundle, methods=["PUT"]),
+            Route(HEALTH_PATH, health),
+            Route(INBOX_PATH, inbox),
+            Route(BUNDLE_PATH, get_bundle, methods=["GET"]),
+            Route(BUNDLE_PATH, put_bundle, methods=["PUT"]),
             Route("/sessions/{session_id}/progress", progress, methods=["POST"]),
             Route("/v1/messages", gateway.forward, methods=["POST"]),
             Route("/v1/messages/count_tokens", gateway.forward, methods=["POST"]),
         ],
+        middleware=[Middleware(Door, tokens=context.deps.tokens, senders=senders)],
         exception_handlers={errors.SpawnError: _problem},
     )
     app.state.context = context
+    app.state.senders = senders
+    app.state.inspections = asyncio.Semaphore(_INSPECTIONS)
     return app
+
+
+async def health(request: Request) -> Response:
+    """Which process this is. The daemon asks, to know that agents can be heard."""
+    return JSONResponse({"process": context_of(request).process})
 
 
 async def inbox(request: Request) -> Response:
@@ -51,11 +71,11 @@ async def inbox(request: Request) -> Response:
     sandbox_id = context.deps.tokens.read_sandbox(_token(request))
     have = request.query_params.get("have", "")
     ends = time.monotonic() + min(_wait_of(request), _INBOX_WAIT_MAX_S)
-    with context.hub.watch(INBOX + sandbox_id) as watch:
+    with _senders(request).poll(sandbox_id), context.hub.watch(INBOX + sandbox_id) as watch:
         answer = await context.in_thread(_visit, context, sandbox_id, have)
         while answer.assignment is None:
             left = ends - time.monotonic()
-            if left <= 0 or context.hub.closed:
+            if left <= 0 or context.hub.closed or await request.is_disconnected():
                 return Response(status_code=204)
             await watch.wait(min(left, context.hub.recheck_s))
             answer = await context.look_up(_look, context, sandbox_id, have)
@@ -68,33 +88,57 @@ async def progress(request: Request) -> Response:
     session_id = SessionId(request.path_params["session_id"])
     if not ids.is_id(session_id, "ses"):
         raise errors.NotFound("there is no such session", code="session_unknown")
+    token = _token(request)
+    await context.in_thread(access.authorize, context.deps, token, session_id)
     raw = await read_bounded(request, _REPORT_MAX_BYTES)
     if raw is None:
         raise errors.TooLarge("a report has at most 1 MiB", limit_bytes=_REPORT_MAX_BYTES)
-    accepted = await context.in_thread(_report, context, _token(request), session_id, raw)
+    accepted = await context.in_thread(_report, context, token, session_id, raw)
     return JSONResponse({"accepted": accepted})
 
 
 async def get_bundle(request: Request) -> Response:
     """The bundle of the present assignment."""
     context = context_of(request)
-    digest, data = await context.in_thread(_bundle, context, _token(request))
-    return Response(data, media_type="application/gzip", headers={"ETag": f'"{digest}"'})
+    token = _token(request)
+    sandbox_id = context.deps.tokens.read_session(token).sandbox_id
+    with contextlib.ExitStack() as held:
+        held.enter_context(_senders(request).transfer(sandbox_id))
+        digest, data = await context.in_thread(_bundle, context, token)
+        return _BundleResponse(digest, data, held.pop_all())
 
 
 async def put_bundle(request: Request) -> Response:
     """What the sandbox runs, to be kept as the session's next version."""
     context = context_of(request)
     token = _token(request)
-    data = await read_bounded(request, PACKED_MAX_BYTES)
-    if data is None:
-        raise errors.TooLarge(
-            f"a bundle is at most {PACKED_MAX_BYTES} bytes large", limit_bytes=PACKED_MAX_BYTES
-        )
+    await context.in_thread(access.authorize, context.deps, token)
+    sandbox_id = context.deps.tokens.read_session(token).sandbox_id
+    folder = context.settings.places.state_dir
     claimed = request.headers.get("x-spawn-sha256", "")
     healthy = request.headers.get("x-spawn-healthy", "1") != "0"
-    version = await context.in_thread(_keep, context, token, data, claimed, healthy)
+    with _senders(request).transfer(sandbox_id):
+        file = await spool_bounded(request, PACKED_MAX_BYTES, folder, context.in_thread)
+        if file is None:
+            raise errors.TooLarge(
+                f"a bundle is at most {PACKED_MAX_BYTES} bytes large", limit_bytes=PACKED_MAX_BYTES
+            )
+        with file:
+            async with request.app.state.inspections:
+                version = await context.in_thread(_keep, context, token, file, claimed, healthy)
     return JSONResponse({"version": version}, status_code=201)
+
+
+class _BundleResponse(Response):
+    """A bundle. Its sandbox gets no other one before it has taken this one."""
+
+    def __init__(self, digest: str, data: bytes, held: contextlib.ExitStack) -> None:
+        super().__init__(data, media_type="application/gzip", headers={"ETag": f'"{digest}"'})
+        self._held = held
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._held:
+            await super().__call__(scope, receive, send)
 
 
 def _visit(context: Context, sandbox_id: SandboxId, have: str) -> Inbox:
@@ -145,8 +189,9 @@ def _bundle(context: Context, token: str) -> tuple[str, bytes]:
     return bundles.bundle_for(context.deps, found, sender)
 
 
-def _keep(context: Context, token: str, data: bytes, claimed: str, healthy: bool) -> int:
-    found = access.authorize(context.deps, token)
+def _keep(context: Context, token: str, file: IO[bytes], claimed: str, healthy: bool) -> int:
+    found = access.authorize(context.deps, token)  # it may have ended during the upload
+    data = file.read()
     return bundles.keep_bundle(context.deps, found, data, claimed, healthy=healthy).version
 
 
@@ -155,6 +200,11 @@ def _token(request: Request) -> str:
     if token is None:
         raise errors.Unauthorized("agents send their token as `Authorization: Bearer …`")
     return token
+
+
+def _senders(request: Request) -> Senders:
+    senders: Senders = request.app.state.senders
+    return senders
 
 
 def _wait_of(request: Request) -> float:

@@ -1,4 +1,4 @@
-"""The gateway's two endpoints. The agent app serves them; server.py builds one Gateway."""
+"""The gateway's two endpoints. The agent app serves them; agents/server.py builds one Gateway."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The gateway's metrics, and the API keys that a provider refused.
+"""The metrics of gateway and agents, and the API keys that a provider refused.
 
-The gateway writes them. The public app reads them for /metrics and /ready.
+The gateway writes them. Its process serves them to the public app, for /metrics and /ready.
 """
 
 from __future__ import annotations
@@ -70,10 +70,13 @@ class GatewayMetrics:
             ["hit"],
             registry=registry,
         )
-        self.generations = Counter(
-            "spawn_generation_cache",
-            "Prompts by whether an earlier app was reused",
-            ["hit"],
+        self.agent_connections = Gauge(
+            "spawn_agent_connections", "Open connections of agents", registry=registry
+        )
+        self.agent_refusals = Counter(
+            "spawn_agent_refusals",
+            "Connections and requests of sandboxes that were refused or cut",
+            ["reason"],
             registry=registry,
         )
         self._breakers = Gauge(

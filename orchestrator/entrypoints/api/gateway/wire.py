@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 
 from orchestrator.domain import errors
 
@@ -113,7 +113,7 @@ def headers_for_client(headers: Mapping[str, str]) -> dict[str, str]:
     return {"request-id": f"req_{secrets.token_hex(12)}", **forwarded}
 
 
-def session_token(request: Request) -> str:
+def session_token(request: HTTPConnection) -> str:
     """The client's token: from `x-api-key`, or else a Bearer token. "" if there is neither."""
     api_key = request.headers.get("x-api-key")
     if api_key:

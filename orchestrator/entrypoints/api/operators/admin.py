@@ -141,7 +141,8 @@ def overview(request: Request) -> dict[str, Any]:
             f"{load.host.name}: {load.host.reason}"
             for load in context.deps.store.hosts.loads()
             if load.host.reason
-        ],
+        ]
+        + list(health.silence_warnings(context.deps)),
     }
 
 

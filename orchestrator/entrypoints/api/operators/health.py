@@ -20,10 +20,12 @@ from orchestrator.domain import errors
 from orchestrator.domain.pool.host import HostState
 from orchestrator.domain.pool.refill import missing_slots
 from orchestrator.domain.pool.sandbox import SandboxState
+from orchestrator.domain.pool.silence import AgentCounts
 from orchestrator.domain.sessions.session import SessionState
 from orchestrator.entrypoints.api.context import Context, context_of
 from orchestrator.ports import LinkGauges
 from orchestrator.services import storage
+from orchestrator.services.agents import presence
 from orchestrator.services.deps import Deps
 
 router = APIRouter(tags=["health"])
@@ -49,11 +51,17 @@ def ready(request: Request) -> Response:
 
 @router.get("/metrics")
 def metrics(request: Request) -> Response:
-    """Pool and sessions, counted in the store at each scrape, and the gateway's own metrics."""
+    """Pool and sessions, counted in the store at each scrape; this process's own metrics, and those
+    of the process that serves agents and gateway."""
+    context = context_of(request)
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_StoreCollector(context_of(request)))
-    gateway = generate_latest(context_of(request).metrics.registry)
-    return Response(generate_latest(registry) + gateway, media_type=CONTENT_TYPE_LATEST)
+    registry.register(_StoreCollector(context))
+    parts = (
+        generate_latest(registry),
+        generate_latest(context.api_metrics.registry),
+        context.deps.gateway.metrics(),
+    )
+    return Response(b"".join(parts), media_type=CONTENT_TYPE_LATEST)
 
 
 def checks(context: Context) -> dict[str, dict[str, Any]]:
@@ -74,6 +82,7 @@ def checks(context: Context) -> dict[str, dict[str, Any]]:
     results["docker"] = _docker(context)
     results["proxy"] = _proxy(context)
     results["daemon"] = _daemon(context)
+    results["agents"] = _agents(context)
     results["claude"] = _claude(context)
     return results
 
@@ -84,7 +93,7 @@ def _claude(context: Context) -> dict[str, Any]:
         return {"ok": False, "detail": "no ANTHROPIC_API_KEY: templates only"}
     if context.settings.llm.demo:
         return {"ok": True, "detail": "demo: answers are canned"}
-    refused = context.metrics.refused_keys
+    refused = context.deps.gateway.refused_keys()
     if refused:
         return {"ok": False, "detail": "; ".join(refused.values()), "settings": sorted(refused)}
     return {"ok": True, "detail": "a key is configured"}
@@ -132,6 +141,35 @@ def _daemon(context: Context) -> dict[str, Any]:
     return {"ok": True, "detail": f"the daemon on {holder.partition(':')[0]} leads"}
 
 
+def _agents(context: Context) -> dict[str, Any]:
+    """Whether agents can be heard: their listener answers, and not too many of them are silent."""
+    if context.deps.listener.process() is None:
+        return {"ok": False, "detail": "the agents' listener doesn't answer"}
+    silence = presence.silence_now(context.deps)
+    if silence.everywhere:
+        return {"ok": False, "detail": _describe_silence(silence.total)}
+    return {"ok": True, "detail": f"{silence.total.agents} agent(s), heard"}
+
+
+def silence_warnings(deps: Deps) -> Sequence[str]:
+    """For operators: where many agents are silent together."""
+    silence = presence.silence_now(deps)
+    if silence.everywhere:
+        return [_describe_silence(silence.total)]
+    return [
+        f"{host.name}: many of its agents are silent; nothing is removed there until they are heard"
+        for host in deps.store.hosts.list()
+        if host.id in silence.hosts
+    ]
+
+
+def _describe_silence(total: AgentCounts) -> str:
+    return (
+        f"{total.overdue} of {total.agents} agents are silent together, so we probably don't hear"
+        " them; no sandbox is removed for its silence until they are heard"
+    )
+
+
 class _StoreCollector:
     """Gauges that are read from the store at each scrape."""
 
@@ -143,6 +181,7 @@ class _StoreCollector:
         yield from _session_metrics(deps)
         yield from _sandbox_metrics(deps)
         yield from _host_metrics(deps)
+        yield from _agent_metrics(deps)
         yield from _slot_metrics(deps)
         yield from _link_metrics(deps.board.read())
         yield GaugeMetricFamily(
@@ -185,6 +224,23 @@ def _host_metrics(deps: Deps) -> Iterable[Metric]:
     yield slots
     yield up
     yield states
+
+
+def _agent_metrics(deps: Deps) -> Iterable[Metric]:
+    silence = presence.silence_now(deps)
+    yield GaugeMetricFamily(
+        "spawn_agents", "Agents that we should hear", value=silence.total.agents
+    )
+    yield GaugeMetricFamily(
+        "spawn_agents_overdue",
+        "Agents that we haven't heard for 40 s",
+        value=silence.total.overdue,
+    )
+    yield GaugeMetricFamily(
+        "spawn_agents_silent_together",
+        "1 if so many are silent, on a host or everywhere, that no sandbox is removed for it",
+        value=float(bool(silence)),
+    )
 
 
 def _slot_metrics(deps: Deps) -> Iterable[Metric]:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from orchestrator.adapters.files import bundle_store
 from orchestrator.adapters.redis.events import SESSION
 from orchestrator.domain import duration, errors
-from orchestrator.domain.people.access import Principal
+from orchestrator.domain.people.access import LIMITS, Principal
 from orchestrator.domain.pool.host import Wish
 from orchestrator.domain.sessions.session import Session, SessionState
 from orchestrator.entrypoints.api import auth, paging, views
@@ -76,7 +76,7 @@ def create(
     )
     session = requests.create(context.deps, principal, app_request)
     if session.template is None:
-        context.metrics.generations.labels("yes" if session.reused else "no").inc()
+        context.api_metrics.generations.labels("yes" if session.reused else "no").inc()
     return _answer(context, session, status_code=202, location=f"/api/status/{session.id}")
 
 
@@ -255,13 +255,14 @@ async def _wait_for_change(
         first = await context.look_up(_changed_status, context, principal, session_id, None)
         etag = first.headers["etag"] if first is not None else None
     deadline_s = time.monotonic() + wait_s
-    with context.hub.watch(SESSION + session_id) as watch:
+    own_poll = context.polls.hold(principal.user_id, LIMITS[principal.tier].polls_max)
+    with own_poll, context.hub.watch(SESSION + session_id) as watch:
         while True:
             changed = await context.look_up(_changed_status, context, principal, session_id, etag)
             if changed is not None:
                 return changed
             remaining_s = deadline_s - time.monotonic()
-            if remaining_s <= 0 or context.hub.closed:
+            if remaining_s <= 0 or context.hub.closed or await request.is_disconnected():
                 break
             await watch.wait(min(remaining_s, context.hub.recheck_s))
     if request.headers.get("if-none-match") is not None:

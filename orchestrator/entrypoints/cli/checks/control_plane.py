@@ -71,6 +71,8 @@ def _fix(settings: Settings, name: str) -> str:
         return _log(settings, "redis")
     if name == "docker":
         return "See what doctor says of Docker; " + _log(settings, "daemon")
+    if name == "agents":
+        return "Look at CPU, memory and links of the machines; " + _log(settings, "agents")
     return _log(settings, name)
 
 

@@ -15,14 +15,14 @@ from pathlib import Path
 
 from orchestrator.config import Settings
 from orchestrator.domain.pool import host_fields
-from orchestrator.entrypoints import children
+from orchestrator.entrypoints import children, descriptors
 from orchestrator.entrypoints.cli import local
 from orchestrator.entrypoints.cli.findings import Finding, ok, problem, warning
 
 _GIB = 1024**3
 _MIB = 1024**2
 _PYTHON_MIN = (3, 11)
-_MEMORY_LOW_BYTES = 512 * _MIB  # the control plane takes about 300 MB, one small app 100 MB
+_MEMORY_LOW_BYTES = 512 * _MIB  # the control plane takes about 350 MB, one small app 100 MB
 _DISK_MIN_BYTES = 1 * _GIB  # the runtime image alone is 300 MB
 _DISK_LOW_BYTES = 4 * _GIB
 _INODES_MIN = 20_000  # a Python app with its libraries unpacks to some thousands
@@ -31,9 +31,10 @@ _SECRET_FILES = ("secret", local.OPERATOR_KEY, "spawn.env")
 
 
 def check_system() -> Iterator[Finding]:
-    """Python and memory, which depend on no setting."""
+    """Python, memory and descriptors, which depend on no setting."""
     yield _python(sys.version_info[:3])
     yield _memory(_available_bytes())
+    yield _descriptors(descriptors.reachable())
 
 
 def check_programs(settings: Settings) -> Iterator[Finding]:
@@ -124,6 +125,18 @@ def _memory(available_bytes: int | None) -> Finding:
             "End other programs (ps aux --sort=-rss | head), or use a bigger machine",
         )
     return ok("memory", detail)
+
+
+def _descriptors(limit: int) -> Finding:
+    name = "open files"
+    if limit < descriptors.ENOUGH:
+        return warning(
+            name,
+            f"a process may have {limit}; each sandbox and each visitor who waits takes one",
+            f"ulimit -Hn {descriptors.WANTED} before `spawnctl up`; in a systemd unit:"
+            f" LimitNOFILE={descriptors.WANTED}",
+        )
+    return ok(name, f"a process may have {limit}")
 
 
 def _available_bytes() -> int | None:

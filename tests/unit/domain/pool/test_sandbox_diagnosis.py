@@ -20,6 +20,7 @@ from orchestrator.domain.pool.sandbox_diagnosis import (
     diagnose,
     find_loose_ends,
 )
+from orchestrator.domain.pool.silence import Hearing
 from tests.fakes import samples
 from tests.fakes.samples import later
 
@@ -39,7 +40,8 @@ def diagnoses(
     after_s: float = 0,
     heard_since_s: float = -9999,
 ) -> list[Diagnosis]:
-    return list(diagnose(containers, sandboxes, later(after_s), later(heard_since_s)))
+    hearing = Hearing(since=later(heard_since_s), until=later(after_s))
+    return list(diagnose(containers, sandboxes, later(after_s), hearing))
 
 
 @pytest.mark.parametrize("state", [SandboxState.WARM, SandboxState.CLAIMED])

@@ -1,4 +1,4 @@
-"""An agent's silence counts only while spawn-api listens."""
+"""An agent's silence counts only while its calls could reach us."""
 
 from __future__ import annotations
 
@@ -7,26 +7,41 @@ from tests.unit.services.world import World
 
 
 def test_silence_counts_from_the_start_of_the_process_that_listens(world: World) -> None:
+    host = world.add_host()
     watch = presence.ListenerWatch(since=world.clock.now())
-    presence.renew_presence(world.deps, "first")
-    since = watch.heard_since(world.deps)
+    watch.look(world.deps)
+    start = world.clock.now()
     world.clock.advance(5)
-    presence.renew_presence(world.deps, "first")
-    assert watch.heard_since(world.deps) == since
+    watch.look(world.deps)
+    assert watch.hearing_of(host).since == start
+    assert watch.hearing_of(host).until == world.clock.now()
 
 
 def test_while_nobody_listens_no_silence_counts(world: World) -> None:
+    host = world.add_host()
     watch = presence.ListenerWatch(since=world.clock.now())
-    presence.renew_presence(world.deps, "first")
-    watch.heard_since(world.deps)
+    watch.look(world.deps)
     world.clock.advance(300)
-    assert watch.heard_since(world.deps) == world.clock.now()
+    world.listener.running = None
+    watch.look(world.deps)
+    assert watch.hearing_of(host).since == world.clock.now()
+
+
+def test_silence_after_the_last_look_does_not_count(world: World) -> None:
+    """A comparison may begin long after the look, if other hosts are slow."""
+    host = world.add_host()
+    watch = presence.ListenerWatch(since=world.clock.now())
+    watch.look(world.deps)
+    looked_at = world.clock.now()
+    world.clock.advance(300)
+    assert watch.hearing_of(host).until == looked_at
 
 
 def test_after_a_restart_the_agents_get_time_to_call(world: World) -> None:
+    host = world.add_host()
     watch = presence.ListenerWatch(since=world.clock.now())
-    presence.renew_presence(world.deps, "first")
-    watch.heard_since(world.deps)
+    watch.look(world.deps)
     world.clock.advance(20)
-    presence.renew_presence(world.deps, "second")
-    assert watch.heard_since(world.deps) == world.clock.now()
+    world.listener.running = "agents-2"
+    watch.look(world.deps)
+    assert watch.hearing_of(host).since == world.clock.now()

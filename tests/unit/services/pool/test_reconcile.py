@@ -104,9 +104,9 @@ def test_an_exited_container_breaks_its_sandbox_even_if_a_later_list_has_it_runn
     world.engine.crash(sandbox.id)
     listing = world.engine.containers()
     world.engine.add(sandbox.id)
-    assert reconcile.reconcile(world.deps, host, listing, NOW) == reconcile.ReconcileResult(
-        broken=1
-    )
+    assert reconcile.reconcile(
+        world.deps, host, listing, world.hearing
+    ) == reconcile.ReconcileResult(broken=1)
 
 
 def test_a_sandbox_that_changed_meanwhile_is_left_for_the_next_pass(world: World) -> None:

@@ -1,0 +1,82 @@
+"""ASGI middleware of the agent app: nobody without a valid token gets in, and nobody too often.
+
+It reads the head alone. A body of somebody who may not send one is never read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+from starlette.requests import ClientDisconnect, HTTPConnection
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from orchestrator.adapters.agent_socket import HEALTH_PATH
+from orchestrator.domain import errors
+from orchestrator.domain.ids import SandboxId
+from orchestrator.domain.people.tokens import Tokens
+from orchestrator.entrypoints.api import problems
+from orchestrator.entrypoints.api.agents.limits import Senders
+from orchestrator.entrypoints.api.bearer import bearer_of
+from orchestrator.entrypoints.api.gateway import wire
+
+INBOX_PATH = "/agent/inbox"
+BUNDLE_PATH = "/agent/bundle"
+_GATEWAY = "/v1/"
+
+
+class Door:
+    """Wraps the agent app."""
+
+    def __init__(self, app: ASGIApp, tokens: Tokens, senders: Senders) -> None:
+        self._app = app
+        self._tokens = tokens
+        self._senders = senders
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] == HEALTH_PATH:
+            await self._app(scope, receive, send)
+            return
+        with contextlib.ExitStack() as held:
+            try:
+                sandbox_id = self._sender(scope)
+                held.enter_context(self._senders.request(sandbox_id))
+            except errors.SpawnError as error:
+                await _refusal(scope["path"], error)(scope, receive, send)
+                return
+            if scope["path"] != BUNDLE_PATH:  # that one doesn't stay in memory
+                count = held.enter_context(self._senders.body(sandbox_id))
+                receive = _counted(receive, count)
+            with contextlib.suppress(ClientDisconnect):  # it went away, or it was too slow
+                await self._app(scope, receive, send)
+
+    def _sender(self, scope: Scope) -> SandboxId:
+        connection = HTTPConnection(scope)
+        if scope["path"].startswith(_GATEWAY):
+            return self._tokens.read_session(wire.session_token(connection)).sandbox_id
+        token = bearer_of(connection)
+        if token is None:
+            raise errors.Unauthorized("agents send their token as `Authorization: Bearer …`")
+        if scope["path"] == INBOX_PATH:
+            return self._tokens.read_sandbox(token)
+        return self._tokens.read_session(token).sandbox_id
+
+
+def _counted(receive: Receive, count: Callable[[int], None]) -> Receive:
+    """Passes on a body, and tells `count` of each part. `count` may refuse it."""
+
+    async def counted_receive() -> Message:
+        message = await receive()
+        count(len(message.get("body", b"")))
+        return message
+
+    return counted_receive
+
+
+def _refusal(path: str, error: errors.SpawnError) -> Response:
+    """The error, in the terms of the API that the sender speaks."""
+    if not path.startswith(_GATEWAY):
+        return problems.from_error(error)
+    response = wire.error_response_for(error)
+    return Response(response.body, response.head.status, dict(response.head.headers))

@@ -1,0 +1,105 @@
+"""What one sandbox may ask of the agents' process at a time. door.py and app.py apply it.
+
+A sandbox is known by its token.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+
+from orchestrator.domain import errors
+from orchestrator.domain.ids import SandboxId
+from orchestrator.entrypoints.api.gateway.metrics import GatewayMetrics
+from orchestrator.entrypoints.api.holds import Holds
+
+_CODE = "too_many_requests"
+_BODIES_MAX_BYTES = 512 * 1024**2  # of all sandboxes together
+_REMEMBERED = 10_000  # buckets of sandboxes; a forgotten one is full again
+
+
+@dataclass(frozen=True, kw_only=True)
+class SenderLimits:
+    """The bounds of one sandbox."""
+
+    polls: int = 2  # the one that its agent holds, and one that it has given up
+    requests: int = 16  # at a time, polls included
+    transfers: int = 1  # of bundles, in either direction
+    body_bytes: int = 40 * 1024**2  # of its requests that are held in memory; one has 32 MiB
+    rate_per_s: float = 50.0
+    burst: float = 100.0
+
+
+class Senders:
+    """Counts what each sandbox holds, and how fast it asks. Use it from one event loop only."""
+
+    def __init__(
+        self, metrics: GatewayMetrics, now_s: Callable[[], float], limits: SenderLimits
+    ) -> None:
+        self._metrics = metrics
+        self._now_s = now_s
+        self._limits = limits
+        self._buckets: OrderedDict[SandboxId, tuple[float, float]] = OrderedDict()
+        self._bodies: Counter[SandboxId] = Counter()  # bytes in memory
+        self._requests = self._holds("requests")
+        self._polls = self._holds("polls")
+        self._transfers = self._holds("transfers")
+
+    def request(self, sandbox_id: SandboxId) -> contextlib.AbstractContextManager[None]:
+        """Hold one request. Raises errors.LimitReached (too_many_requests), also if the sandbox
+        asks too fast."""
+        self._take_token(sandbox_id)
+        return self._requests.hold(sandbox_id, self._limits.requests)
+
+    def poll(self, sandbox_id: SandboxId) -> contextlib.AbstractContextManager[None]:
+        """Hold one poll of the inbox. Raises errors.LimitReached (too_many_requests)."""
+        return self._polls.hold(sandbox_id, self._limits.polls)
+
+    def transfer(self, sandbox_id: SandboxId) -> contextlib.AbstractContextManager[None]:
+        """Hold the transfer of one bundle. Raises errors.LimitReached (too_many_requests)."""
+        return self._transfers.hold(sandbox_id, self._limits.transfers)
+
+    @contextlib.contextmanager
+    def body(self, sandbox_id: SandboxId) -> Generator[Callable[[int], None]]:
+        """Hold a body in memory. Yields what counts each part of it, and raises
+        errors.LimitReached (too_many_requests) if the sandbox, or all together, hold too much."""
+        size = 0
+
+        def count(part_bytes: int) -> None:
+            nonlocal size
+            size += part_bytes
+            self._bodies[sandbox_id] += part_bytes
+            if self._bodies[sandbox_id] > self._limits.body_bytes:
+                raise self._refusal("bytes", "you send too many bytes at a time")
+            if self._bodies.total() > _BODIES_MAX_BYTES:
+                raise self._refusal("all_bytes", "too many bytes arrive at the moment")
+
+        try:
+            yield count
+        finally:
+            self._bodies[sandbox_id] -= size
+            if not self._bodies[sandbox_id]:
+                del self._bodies[sandbox_id]
+
+    def _take_token(self, sandbox_id: SandboxId) -> None:
+        """Take one of the tokens that come at the allowed rate."""
+        now_s = self._now_s()
+        tokens, filled_at = self._buckets.pop(sandbox_id, (self._limits.burst, now_s))
+        tokens = min(self._limits.burst, tokens + (now_s - filled_at) * self._limits.rate_per_s)
+        is_allowed = tokens >= 1
+        self._buckets[sandbox_id] = (tokens - is_allowed, now_s)
+        if len(self._buckets) > _REMEMBERED:
+            self._buckets.popitem(last=False)
+        if not is_allowed:
+            raise self._refusal(
+                "rate", f"you may make {self._limits.rate_per_s:g} requests a second"
+            )
+
+    def _holds(self, kind: str) -> Holds:
+        return Holds(kind, code=_CODE, refusals=self._metrics.agent_refusals.labels(kind))
+
+    def _refusal(self, reason: str, message: str) -> errors.LimitReached:
+        self._metrics.agent_refusals.labels(reason).inc()
+        return errors.LimitReached(message, code=_CODE)

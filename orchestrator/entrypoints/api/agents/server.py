@@ -1,0 +1,66 @@
+"""The process `agents`: serves agents and their gateway on the agent socket.
+
+The supervisor starts it. It is apart from page and API, so that visitors don't notice what
+agents do to it. Only it gets the providers' keys.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import redis.asyncio
+import uvloop
+
+from orchestrator import bootstrap, config, observability
+from orchestrator.adapters.files.state_folder import StateFolder
+from orchestrator.adapters.redis import connection as redis_connection
+from orchestrator.config import Settings
+from orchestrator.entrypoints.api import serving
+from orchestrator.entrypoints.api.agents import app, status_app
+from orchestrator.entrypoints.api.agents.connections import KEEP_ALIVE_S, Connections
+from orchestrator.entrypoints.api.context import Context
+from orchestrator.entrypoints.api.gateway.app import Gateway
+from orchestrator.entrypoints.api.hub import Hub
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    settings = config.load()
+    observability.configure(settings.processes.log_level, "agents")
+    deps = bootstrap.build(settings, bootstrap.NoEngines())
+    places = settings.places
+    places.agent_folder.mkdir(mode=0o755, exist_ok=True)
+    places.agent_folder.chmod(0o755)  # every sandbox may enter it
+    places.gateway_socket.parent.mkdir(mode=0o700, exist_ok=True)
+    places.gateway_socket.parent.chmod(0o700)
+    redis_url = places.effective_redis_url
+    listening = redis.asyncio.Redis.from_url(redis_url, **redis_connection.keepalive_of(redis_url))
+    hub = Hub(listening, StateFolder(places.state_dir).instance())
+    context = Context(settings=settings, deps=deps, hub=hub, started_at=deps.clock.now())
+    uvloop.run(_serve(context, settings))
+    deps.store.close()
+
+
+async def _serve(context: Context, settings: Settings) -> None:
+    gateway = Gateway(context)
+    connections = Connections(metrics=context.metrics)
+    # Its warnings are about nonsense that a sandbox sends, as often as it likes.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    servers = [
+        serving.make_server(
+            app.build(context, gateway),
+            uds=str(settings.places.agent_socket),
+            http=connections.protocol(),
+            ws="none",
+            timeout_keep_alive=KEEP_ALIVE_S,
+        ),
+        serving.make_server(status_app.build(context), uds=str(settings.places.gateway_socket)),
+    ]
+    try:
+        await serving.serve(servers, context.hub, [gateway.run()])
+    finally:
+        await gateway.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""The public app's own metrics: counts since its process started. Its endpoints write them."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter
+
+
+class ApiMetrics:
+    """What only the process `api` can count. Everything else at /metrics is in the store."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry(auto_describe=False)
+        self.generations = Counter(
+            "spawn_generation_cache",
+            "Prompts by whether an earlier app was reused",
+            ["hit"],
+            registry=registry,
+        )
+        self.refused_polls = Counter(
+            "spawn_refused_polls",
+            "Requests that weren't allowed to wait: their user had too many that did",
+            registry=registry,
+        )

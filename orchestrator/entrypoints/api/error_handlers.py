@@ -1,0 +1,61 @@
+"""Makes the public app answer every error with a problem. public_app.py installs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from orchestrator.domain import errors
+from orchestrator.entrypoints.api import problems
+from orchestrator.slim import structlog
+
+log = structlog.get_logger()
+
+_CODES: Mapping[int, str] = {
+    400: "bad_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+}
+
+
+def install(app: FastAPI) -> None:
+    """Make this app answer every error with a problem."""
+    for error_type, handler in HANDLERS.items():
+        app.add_exception_handler(error_type, handler)
+
+
+async def _handle_spawn_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, errors.SpawnError)
+    return problems.from_error(error)
+
+
+async def _handle_invalid_input(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"][1:]) or "body"
+    return problems.problem(422, "invalid_input", f"{field}: {first['msg']}", field=field)
+
+
+async def _handle_http_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = _CODES.get(error.status_code, "http_error")
+    return problems.problem(error.status_code, code, str(error.detail), headers=error.headers)
+
+
+async def _handle_unexpected(request: Request, error: Exception) -> Response:
+    log.error("request_failed", path=request.url.path, exc_info=error)
+    return problems.problem(500, "internal", "something went wrong on our side; the log says what")
+
+
+HANDLERS = {
+    errors.SpawnError: _handle_spawn_error,
+    RequestValidationError: _handle_invalid_input,
+    HTTPException: _handle_http_error,
+    Exception: _handle_unexpected,
+}
