@@ -38,12 +38,6 @@ class GatewayMetrics:
             ["scope"],
             registry=registry,
         )
-        self.agent_refusals = Counter(
-            "spawn_agent_refusals",
-            "Requests of agents that were refused, by the code of the error",
-            ["code"],
-            registry=registry,
-        )
         self.failed_attempts = Counter(
             "spawn_llm_retries", "Attempts that failed", ["provider"], registry=registry
         )
@@ -75,7 +69,7 @@ class GatewayMetrics:
         )
         self.agent_refusals = Counter(
             "spawn_agent_refusals",
-            "Connections and requests of sandboxes that were refused or cut",
+            "Connections and requests of agents that were refused or cut",
             ["reason"],
             registry=registry,
         )

@@ -39,7 +39,7 @@ async def _exceed_the_limit(world: World, context: Context) -> None:
     cookie = {"Cookie": f"spawn_user={world.deps.tokens.for_visitor(VISITOR.user_id)}"}
     operator = keys.create(world.deps, "ops", Tier.OPERATOR, Role.OPERATOR)
     transport = httpx2.ASGITransport(public_app.build(context))
-    async with httpx2.AsyncClient(transport=transport, base_url="http://spawn") as client:
+    async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
         polls = [
             asyncio.create_task(client.get(path, headers=cookie)) for _ in range(POLLS_MAX + 1)
         ]
