@@ -135,12 +135,18 @@ def head(method: str, path: str, token: str, **headers: str) -> bytes:
 
 def answer(connection: socket.socket) -> tuple[int, dict[str, str]]:
     """Status and headers of the next answer. Also reads its body."""
+    status, headers, _ = whole_answer(connection)
+    return status, headers
+
+
+def whole_answer(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body of the next answer."""
     with connection.makefile("rb") as stream:
         status = int(stream.readline().split()[1])
         lines = [line.decode().strip() for line in iter(stream.readline, b"\r\n")]
         headers = dict(line.lower().split(": ", 1) for line in lines)
-        stream.read(int(headers.get("content-length", "0")))
-    return status, headers
+        body = stream.read(int(headers.get("content-length", "0")))
+    return status, headers, body
 
 
 def wait_until_closed(connection: socket.socket) -> None:
@@ -331,10 +337,9 @@ def test_the_gateway_says_it_in_its_own_terms(start: Start) -> None:
     token = listener.token(listener.session())
     with listener.connect() as connection:
         connection.sendall(head("POST", "/v1/messages", token, Content_Length="2") + b"{}")
-        raw = connection.recv(65536)
-    body = json.loads(raw.partition(b"\r\n\r\n")[2])
-    assert raw.startswith(b"HTTP/1.1 429")
-    assert body["error"]["type"] == "rate_limit_error"
+        status, _, body = whole_answer(connection)
+    assert status == 429
+    assert json.loads(body)["error"]["type"] == "rate_limit_error"
 
 
 def test_a_sandbox_holds_at_most_so_many_bytes_of_bodies(start: Start) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,7 @@ def test_what_is_there_can_be_read_and_deleted_on_a_full_disk(disk: SmallDisk) -
     disk.fill()
     assert bundles.put(b"b" * 100_000) == digest, "it is kept already"
     assert bundles.get(digest) == b"b" * 100_000
-    bundles.discard(digest)
+    assert bundles.discard(digest, datetime.now(UTC) + timedelta(hours=1))
     bundles.put(b"c" * 50_000)
 
 

@@ -12,12 +12,23 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 from rq.serializers import JSONSerializer
 
+from orchestrator.adapters.redis.connection import prefix_of
 from orchestrator.adapters.redis.rq_queue import NudgeWorker, RqNudgeQueue
+from orchestrator.adapters.redis.sender import BackgroundSender
 from orchestrator.domain import ids
 from orchestrator.domain.sessions.priority import Queue
 from tests.integration.redis import looks
 
+INSTALLATION = "an-installation"
 SESSION, OTHER = ids.new_session_id(), ids.new_session_id()
+
+
+class NudgesAtOnce(RqNudgeQueue):
+    """Waits until each nudge is in Redis, so that a test knows their order."""
+
+    def nudge(self, session_id: ids.SessionId, queue: Queue) -> None:
+        super().nudge(session_id, queue)
+        assert self._sender.flush(20)
 
 
 class Worker(NudgeWorker):
@@ -44,12 +55,14 @@ def connection(tmp_path: Path) -> Iterator[redis.Redis]:
 def queue(connection: redis.Redis) -> RqNudgeQueue:
     looks.taken.clear()
     looks.on_look.clear()
-    return RqNudgeQueue(connection, "tests.integration.redis.looks.look")
+    return NudgesAtOnce(
+        connection, BackgroundSender(), INSTALLATION, "tests.integration.redis.looks.look"
+    )
 
 
 def work(connection: redis.Redis) -> list[str]:
     """Let one worker empty the queues. Returns the sessions that it looked at, in order."""
-    names = [queue.value for queue in Queue]
+    names = [prefix_of(INSTALLATION) + queue.value for queue in Queue]
     worker = Worker(names, connection=connection, serializer=JSONSerializer)
     worker.work(burst=True, logging_level="WARNING")
     return looks.taken
