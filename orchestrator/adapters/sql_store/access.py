@@ -4,26 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import bindparam, select, text
 
-from orchestrator.adapters.sql_store import codec, schema
+from orchestrator.adapters.sql_store import schema
 from orchestrator.adapters.sql_store.database import Database, Lookup, insert
 from orchestrator.domain import errors
 from orchestrator.domain.ids import KeyId
-from orchestrator.domain.people.access import ApiKey
+from orchestrator.domain.people.access import ApiKey, Role
+from orchestrator.domain.sessions.session import Tier
 from orchestrator.ports import AuditEntry
 
 _BATCH = 1000  # rows that one call of `prune` deletes
 
 _k = schema.api_keys.c
+_API_KEY = tuple(_k)
 _a = schema.audit.c
 _e = schema.leases.c
 
 # Runs at every request that carries a key.
 _BY_HASH = Lookup(
-    select(*codec.API_KEY).where(_k.key_hash == bindparam("key_hash"), text("revoked_at IS NULL"))
+    select(*_API_KEY).where(_k.key_hash == bindparam("key_hash"), text("revoked_at IS NULL"))
 )
 
 
@@ -36,7 +39,7 @@ class SqlKeys:
     def add(self, key: ApiKey) -> None:
         try:
             with self._database.write() as connection:
-                connection.execute(sa.insert(schema.api_keys), codec.key_values(key))
+                connection.execute(sa.insert(schema.api_keys), _key_values(key))
         except errors.Conflict as error:
             raise errors.Conflict(
                 f"there is already a key named {key.name}: revoke it or choose another name",
@@ -45,13 +48,13 @@ class SqlKeys:
 
     def by_hash(self, key_hash: str) -> ApiKey | None:
         row = self._database.first(_BY_HASH, key_hash)
-        return None if row is None else codec.key_of(row)
+        return None if row is None else _key_of(row)
 
     def list(self) -> Sequence[ApiKey]:
         """Oldest first, including revoked keys."""
-        query = select(*codec.API_KEY).order_by(_k.created_at, _k.id)
+        query = select(*_API_KEY).order_by(_k.created_at, _k.id)
         with self._database.read() as connection:
-            return [codec.key_of(row) for row in connection.execute(query)]
+            return [_key_of(row) for row in connection.execute(query)]
 
     def revoke(self, key_id: KeyId, now: datetime) -> None:
         """As the port says. A key that is revoked already keeps its time of revocation."""
@@ -63,6 +66,20 @@ class SqlKeys:
             )
             if connection.execute(statement).rowcount == 0:
                 raise errors.NotFound(f"there is no key {key_id}")
+
+
+def _key_of(row: Sequence[Any]) -> ApiKey:
+    """The ApiKey in a row of the _API_KEY columns."""
+    fields = {column.name: value for column, value in zip(_API_KEY, row, strict=True)}
+    return ApiKey(**{**fields, "tier": Tier(fields["tier"]), "role": Role(fields["role"])})
+
+
+def _key_values(key: ApiKey) -> dict[str, Any]:
+    return {
+        **{column.name: getattr(key, column.name) for column in _API_KEY},
+        "tier": key.tier.value,
+        "role": key.role.value,
+    }
 
 
 class SqlAudit:

@@ -15,7 +15,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from orchestrator.adapters.sql_store import schema
-from orchestrator.domain.people.access import ApiKey, Role
 from orchestrator.domain.pool.host import STARTS_AT_ONCE, Drain, Host, HostState, StartCurve, Wish
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.domain.sessions.bundles import BundleRecord
@@ -103,7 +102,6 @@ _STORE_ONLY = frozenset({"port_cursor", "used"})
 HOST = tuple(column for column in schema.hosts.c if column.name not in _STORE_ONLY)
 BUNDLE = tuple(schema.bundles.c)
 CHANGE = tuple(column for column in schema.changes.c if column.name != "idempotency_key")
-API_KEY = tuple(schema.api_keys.c)
 
 
 def session_of(row: Sequence[Any]) -> Session:
@@ -252,20 +250,6 @@ def change_values(change: Change) -> dict[str, Any]:
     return {
         **{column.name: getattr(change, column.name) for column in CHANGE},
         "failure": _failure_text(change.failure),
-    }
-
-
-def key_of(row: Sequence[Any]) -> ApiKey:
-    """The ApiKey in a row of the API_KEY columns."""
-    fields = {column.name: value for column, value in zip(API_KEY, row, strict=True)}
-    return ApiKey(**{**fields, "tier": Tier(fields["tier"]), "role": Role(fields["role"])})
-
-
-def key_values(key: ApiKey) -> dict[str, Any]:
-    return {
-        **{column.name: getattr(key, column.name) for column in API_KEY},
-        "tier": key.tier.value,
-        "role": key.role.value,
     }
 
 

@@ -26,9 +26,9 @@ from orchestrator.entrypoints.api import problems
 from orchestrator.entrypoints.api.agents.door import BUNDLE_PATH, INBOX_PATH, Door
 from orchestrator.entrypoints.api.agents.limits import SenderLimits, Senders
 from orchestrator.entrypoints.api.bearer import bearer_of
-from orchestrator.entrypoints.api.bodies import read_bounded, spool_bounded
 from orchestrator.entrypoints.api.context import Context, context_of
 from orchestrator.entrypoints.api.gateway.app import Gateway
+from orchestrator.entrypoints.api.gateway.bodies import read_bounded, spool_bounded
 from orchestrator.services.agents import access, bundles, reports
 from orchestrator.services.agents.inbox import Inbox, peek, visit
 

@@ -15,9 +15,9 @@ from orchestrator.domain import errors
 from orchestrator.domain.llm import requests
 from orchestrator.domain.llm.requests import ModelRequest
 from orchestrator.domain.sessions.session import Session
-from orchestrator.entrypoints.api.bodies import read_bounded
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.gateway import providers, wire
+from orchestrator.entrypoints.api.gateway.bodies import read_bounded
 from orchestrator.entrypoints.api.gateway.call import CallRunner
 from orchestrator.entrypoints.api.gateway.exchange import InFlight, Relay, Subscription
 from orchestrator.entrypoints.api.gateway.limiter import Limiter
