@@ -48,6 +48,8 @@ async def shell_host(
         env["SSH_CONNECTION"] = connection
 
     shells: set[asyncio.Task[None]] = set()
+    pids: set[int] = set()
+    closing = asyncio.Event()
 
     async def run_shell(process: asyncssh.SSHServerProcess[bytes]) -> None:
         pipe = asyncio.subprocess.PIPE
@@ -61,21 +63,28 @@ async def shell_host(
             stderr=pipe,
             start_new_session=True,
         )
+        pids.add(shell.pid)
+        if closing.is_set():
+            _kill(shell.pid)
         assert shell.stdin is not None
         feeding = asyncio.create_task(_copy(process.stdin, shell.stdin))
+        printing = [
+            asyncio.create_task(_copy(shell.stdout, process.stdout)),
+            asyncio.create_task(_copy(shell.stderr, process.stderr)),
+        ]
         try:
-            await asyncio.gather(
-                _copy(shell.stdout, process.stdout), _copy(shell.stderr, process.stderr)
-            )
+            await asyncio.gather(*printing)
             process.exit(await shell.wait())
         except (OSError, asyncssh.Error):
             pass  # the client has gone
         finally:
-            feeding.cancel()
-            await asyncio.gather(feeding, return_exceptions=True)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(shell.pid, signal.SIGKILL)
+            # None of them may still read when the rest is read below.
+            for copying in (feeding, *printing):
+                copying.cancel()
+            await asyncio.gather(feeding, *printing, return_exceptions=True)
+            _kill(shell.pid)
             await shell.communicate()
+            pids.discard(shell.pid)
 
     def start_shell(process: asyncssh.SSHServerProcess[bytes]) -> None:
         shells.add(asyncio.create_task(run_shell(process)))
@@ -107,10 +116,17 @@ async def shell_host(
         )
     finally:
         server.close()
-        for shell in shells:
-            shell.cancel()
-        await asyncio.gather(*shells, return_exceptions=True)
+        # A shell that is cancelled while it ends would leave its pipes open: end it from below.
+        closing.set()
+        for pid in pids:
+            _kill(pid)
+        await asyncio.gather(*shells)
         await server.wait_closed()
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 async def _copy(reader: Any, writer: Any) -> None:
