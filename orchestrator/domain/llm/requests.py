@@ -24,7 +24,7 @@ _PER_TYPED_TOOL = 4_000  # the provider's own description of bash, text editor, 
 _PER_IMAGE = 8_000  # the provider scales images down to fewer than 5,000 tokens
 
 _CLIENT_TOOLS = ("bash_", "text_editor_", "memory_", "computer_2")
-_FIELDS = {
+FIELDS = {
     *("model", "messages", "max_tokens", "stream", "system", "prefill", "stop_sequences"),
     *("tools", "tool_choice", "thinking", "temperature", "top_p", "top_k", "speed"),
     *("cache_control", "context_management", "output_config", "output_format", "metadata"),
@@ -96,24 +96,27 @@ def _unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_fields(body: Mapping[str, Any]) -> None:
-    unknown = sorted(set(body) - _FIELDS)
+    unknown = sorted(set(body) - FIELDS)
     if unknown:
         raise _bad(f"{unknown[0]}: not offered here, its cost can't be bounded", unknown[0])
-    if body.get("speed") not in {None, "standard"}:
+    if body.get("speed") not in (None, "standard"):
         raise _bad("speed: only standard is offered here", "speed")
-    if body.get("inference_geo") not in {None, "global", "not_available"}:
+    if body.get("inference_geo") not in (None, "global", "not_available"):
         raise _bad("inference_geo: only global is offered here", "inference_geo")
     for name, kind in (("messages", list), ("tools", list), ("context_management", dict)):
         if body.get(name) is not None and not isinstance(body[name], kind):
             raise _bad(f"{name}: Input should be a {kind.__name__}", name)
-    for edit in (body.get("context_management") or {}).get("edits") or ():
+    edits = (body.get("context_management") or {}).get("edits")
+    if edits is not None and not isinstance(edits, list):
+        raise _bad("context_management.edits: Input should be a list", "edits")
+    for edit in edits or ():
         if isinstance(edit, dict) and str(edit.get("type", "")).startswith("compact"):
             raise _bad(
                 "context_management: compaction by the provider is not offered here", "edits"
             )
     for tool in body.get("tools") or ():
         tool_type = tool.get("type") if isinstance(tool, dict) else None
-        if tool_type not in {None, "custom"} and not str(tool_type).startswith(_CLIENT_TOOLS):
+        if tool_type not in (None, "custom") and not str(tool_type).startswith(_CLIENT_TOOLS):
             raise _bad(f"tools: {tool_type} runs at the provider and is not offered here", "tools")
 
 
@@ -129,7 +132,7 @@ def _max_tokens(body: Mapping[str, Any]) -> int:
 def _input_bound(raw: bytes, body: Mapping[str, Any]) -> int:
     bound = len(raw) + _FIXED_TOKENS
     for tool in body.get("tools") or ():
-        if isinstance(tool, dict) and tool.get("type") not in {None, "custom"}:
+        if isinstance(tool, dict) and tool.get("type") not in (None, "custom"):
             bound += _PER_TYPED_TOOL
     for block in _blocks(body.get("messages") or ()):
         kind, source = block.get("type"), block.get("source")
@@ -164,7 +167,7 @@ def _base64(source: Mapping[str, Any]) -> str:
 
 
 def _is_text(source: object) -> bool:
-    return isinstance(source, dict) and source.get("type") in {"text", "content"}
+    return isinstance(source, dict) and source.get("type") in ("text", "content")
 
 
 def _cache_write(value: object) -> CacheWrite:

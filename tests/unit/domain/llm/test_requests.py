@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 from typing import Any
 
@@ -26,6 +27,36 @@ def test_a_request_is_parsed() -> None:
     request = requests.parse(raw(stream=True))
     assert (request.model, request.max_tokens, request.stream) == ("claude-sonnet-5-5", 100, True)
     assert request.cache_write is CacheWrite.NONE
+
+
+KINDS = ("document", "image", "tool_result", "container_upload", "custom", "base64", "text", "1h")
+ODD = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(("type", "source", "content", "edits", "data", "cache_control", "ttl")),
+            inner | st.sampled_from(KINDS),
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(requests.FIELDS)), ODD, max_size=5))
+def test_a_field_of_a_wrong_kind_is_an_error_of_the_request(fields: dict[str, Any]) -> None:
+    with contextlib.suppress(errors.InvalidInput):
+        requests.parse(json.dumps({"model": "m", "max_tokens": 1, **fields}).encode())
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"speed": []}, {"inference_geo": {}}, {"context_management": {"edits": 5}}],
+)
+def test_a_field_of_a_wrong_kind_is_named(fields: dict[str, Any]) -> None:
+    with pytest.raises(errors.InvalidInput, match=r"speed|inference_geo|edits"):
+        requests.parse(raw(**fields))
 
 
 @given(st.text())
