@@ -11,7 +11,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -27,7 +27,7 @@ from orchestrator.adapters.files.catalog import FolderCatalog
 from orchestrator.adapters.sql_store import codec, schema, upgrade
 from orchestrator.adapters.sql_store.database import engine_for, parse
 from orchestrator.domain import ids
-from orchestrator.domain.ids import HostId
+from orchestrator.domain.ids import HostId, SandboxId
 from orchestrator.domain.people.access import Principal
 from orchestrator.domain.pool.host import Host
 from orchestrator.domain.pool.host_liveness import LinkState
@@ -159,6 +159,14 @@ class SimulatedFleet:
 
     def set_hosts(self, hosts: Sequence[Host]) -> None:
         """There are no links to open."""
+
+    def sandboxes(self) -> Collection[SandboxId]:
+        return ()
+
+    def set_sandboxes(
+        self, living: Mapping[SandboxId, HostId], ended: Collection[SandboxId]
+    ) -> None:
+        """There are no sockets to offer."""
 
     def link_state(self, host: Host) -> LinkState | None:
         return LinkState(up=True, since=self._since)

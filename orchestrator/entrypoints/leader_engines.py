@@ -25,7 +25,7 @@ def make_fleet(settings: Settings) -> SshFleet:
             instance=bootstrap.sandbox_limits(settings).instance,
             key=settings.places.ssh_key,
             links=settings.places.links_folder,
-            agent_socket=settings.places.agent_socket,
+            agent_folder=settings.places.agent_folder,
         )
     )
 
@@ -46,4 +46,5 @@ def make_engines(settings: Settings, fleet: SshFleet) -> DockerEngines:
         url_of=functools.partial(sockets.docker_url, settings.places.links_folder),
         runner_of=runner_of,
         allowlist_of=allowlist_of,
+        sockets_of=fleet.sockets_of,
     )

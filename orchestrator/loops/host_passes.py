@@ -159,6 +159,7 @@ class HostPasses:
         """Connect to all hosts, record the state of their links, admit the hosts that answer."""
         before = self._deps.store.hosts.list()
         self._fleet.set_hosts(before)
+        self._update_sockets()
         after = [self._record_link_state(host) for host in before]
         self._images.ensure([host for host in after if self._lacks_image(host)])
         waiting = [host for host in after if self._can_be_admitted(host)]
@@ -171,6 +172,15 @@ class HostPasses:
             if old.state is not new.state
         )
         return "; ".join(changes)
+
+    def _update_sockets(self) -> None:
+        """Keep an agent socket for every living sandbox on a host over SSH.
+
+        What the links have is read first: a row is committed before its socket is offered.
+        """
+        offered = self._fleet.sandboxes()
+        living = self._deps.store.sandboxes.living()
+        self._fleet.set_sandboxes(living, ended=set(offered) - living.keys())
 
     def _publish(self, hosts: Sequence[Host]) -> None:
         """Hand on the hosts. On a full disk the next pass tries again: the links come first."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,7 +20,7 @@ class SandboxSpec:
     image: str
     publish_address: str  # on the host
     port: int  # on the host; 3000 inside
-    agent_folder: str  # on the host; mounted read-only at /run/spawn
+    agent_folder: str  # on the host, of this sandbox alone; mounted read-only at /run/spawn
     identity: str  # one line of JSON for the agent's standard input; it holds the agent's token
 
 
@@ -90,6 +90,17 @@ class Fleet(Protocol):
 
     def set_hosts(self, hosts: Sequence[Host]) -> None:
         """Connect to these hosts, and close the links to all others."""
+
+    def sandboxes(self) -> Collection[SandboxId]:
+        """The sandboxes that have an agent socket on a host over SSH, or get one."""
+
+    def set_sandboxes(
+        self, living: Mapping[SandboxId, HostId], ended: Collection[SandboxId]
+    ) -> None:
+        """Have agent sockets on the hosts for these sandboxes, and none for those that ended.
+
+        Doesn't wait for the hosts.
+        """
 
     def link_state(self, host: Host) -> LinkState | None:
         """Whether that host answers. None: too early to say, because we have only just started."""

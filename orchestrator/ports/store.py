@@ -226,6 +226,9 @@ class Sandboxes(Protocol):
     def count_warming(self) -> int:
         """How many sandboxes are CREATING for the warm pool."""
 
+    def living(self) -> Mapping[SandboxId, HostId]:
+        """Every sandbox but GONE ones, with its host. Cheap: the loops ask it all the time."""
+
     def agent_counts(self, overdue_before: datetime) -> Mapping[HostId, AgentCounts]:
         """The agents of WARM and CLAIMED sandboxes by host, and how many were last heard before
         then. Hosts without any are left out."""

@@ -66,9 +66,9 @@ def test_a_sandbox_that_opens_1100_connections_disturbs_nobody(bounded: Installa
     container = container_of(spawn, attacker)
     container.exec_run(["python3", "-c", HOLD], detach=True)
     until(
-        lambda: metric(spawn, 'spawn_agent_refusals_total{reason="connections"}') >= CONNECTIONS,
+        lambda: metric(spawn, 'spawn_agent_refusals_total{reason="connections"}') >= 1,
         60,
-        f"connections to be refused\n{spawn.logs()}",
+        "connections to wait",
     )
     for template in ("todo", "snake"):  # these need their agents' polls and reports
         session = spawn.create(template=template)
@@ -80,11 +80,11 @@ def test_a_sandbox_that_opens_1100_connections_disturbs_nobody(bounded: Installa
     answer = send(spawn, "GET", "/agent/bundle", token)
     assert answer[0] == 200, (answer, spawn.status(other["session_id"]), spawn.logs())
     assert spawn.admin(f"sessions/{other['session_id']}")["sandbox_id"] == sandbox_of_other
-    assert metric(spawn, "spawn_agent_connections") < CONNECTIONS
+    assert metric(spawn, "spawn_agent_connections") < 100
 
 
 def test_idle_connections_of_anybody_are_closed(bounded: Installation) -> None:
-    """Whoever can't be told apart, such as the sandboxes of another host, has to send a head."""
+    """Also who shares a socket, such as our own processes, has to send a head."""
     path = str(bounded.state_dir / "agent" / "agent.sock")
     with contextlib.ExitStack() as stack:
         held = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(CONNECTIONS)]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from orchestrator.domain import errors
-from orchestrator.domain.ids import HostId
+from orchestrator.domain.ids import HostId, SandboxId
 from orchestrator.domain.pool.host import Host
 from orchestrator.domain.pool.host_liveness import LinkState
 from orchestrator.domain.pool.sandbox_diagnosis import Container
@@ -36,9 +36,18 @@ class FleetInMemory:
         self.measured: dict[HostId, str] = {}  # output of hosts that are short of something
         self.commands: list[tuple[str, tuple[str, ...]]] = []  # a host's name, and its argv
         self.changed: set[HostId] = set()
+        self.offered: set[SandboxId] = set()  # sandboxes that have an agent socket
 
     def set_hosts(self, hosts: Sequence[Host]) -> None:
         self.hosts = hosts
+
+    def sandboxes(self) -> Collection[SandboxId]:
+        return self.offered
+
+    def set_sandboxes(
+        self, living: Mapping[SandboxId, HostId], ended: Collection[SandboxId]
+    ) -> None:
+        self.offered = (self.offered | living.keys()) - set(ended)
 
     def link_state(self, host: Host) -> LinkState | None:
         return self.link_states.get(host.id, REACHABLE)

@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from orchestrator.adapters.docker import answers, egress, flags
 from orchestrator.adapters.docker import client as docker_client
@@ -25,6 +25,26 @@ from orchestrator.ports import Engine, SandboxSpec
 _ATTEMPTS = 3
 
 
+class AgentSockets(Protocol):
+    """The agent sockets of one host."""
+
+    def offer(self, sandbox_id: SandboxId) -> None:
+        """Make the sandbox's agent folder, before it is mounted. Raises errors.Temporary."""
+
+    def withdraw(self, sandbox_id: SandboxId) -> None:
+        """Remove the folder and its socket, if it can be reached now."""
+
+
+class NoAgentSockets:
+    """For engines whose sandboxes need none: who starts them makes the folders."""
+
+    def offer(self, sandbox_id: SandboxId) -> None:
+        """Nothing to make."""
+
+    def withdraw(self, sandbox_id: SandboxId) -> None:
+        """Nothing to remove."""
+
+
 class DockerEngine:
     """One Docker engine, as one installation of ours uses it. See ports.Engine for each method."""
 
@@ -35,20 +55,24 @@ class DockerEngine:
         *,
         run: egress.Runner = egress.run_locally,
         allowlist: Callable[[], Sequence[str] | None] = lambda: None,
+        sockets: AgentSockets | None = None,
     ) -> None:
         """Connect on first use, not here.
 
         `run` executes firewall commands on the engine's host. `allowlist` returns the addresses
-        that may reach its published ports; None allows everybody.
+        that may reach its published ports; None allows everybody. `sockets` are offered before a
+        sandbox starts and withdrawn after it is removed.
         """
         self._base_url = base_url
         self._limits = limits
         self._run = run
         self._allowlist = allowlist
+        self._sockets = sockets or NoAgentSockets()
         self._client_lock = threading.Lock()
         self._client: docker.APIClient | None = None
 
     def start(self, spec: SandboxSpec) -> str:
+        self._sockets.offer(spec.sandbox_id)
         with self._connected(f"start sandbox {spec.sandbox_id}") as api:
             for _ in range(_ATTEMPTS):
                 container_id = _create_container(api, self._limits, spec)
@@ -65,6 +89,7 @@ class DockerEngine:
     def remove(self, sandbox_id: SandboxId) -> None:
         with self._connected(f"remove sandbox {sandbox_id}") as api:
             _remove_container(api, flags.container_name(sandbox_id))
+        self._sockets.withdraw(sandbox_id)
 
     def containers(self) -> Sequence[Container]:
         filters = {"label": [f"{flags.INSTANCE_LABEL}={self._limits.instance}"]}
@@ -153,17 +178,20 @@ class DockerEngines:
         url_of: Callable[[Host], str] = lambda host: host.docker_url,
         runner_of: Callable[[Host], egress.Runner] = lambda _host: egress.run_locally,
         allowlist_of: Callable[[Host], Sequence[str] | None] = lambda _host: None,
+        sockets_of: Callable[[Host], AgentSockets] = lambda _host: NoAgentSockets(),
     ) -> None:
         """The defaults suit engines of this machine only.
 
         `url_of` returns the URL of the local socket at which a host's Docker is reached.
         `runner_of` returns what executes firewall commands on a host. `allowlist_of` returns the
-        addresses that may reach a host's published ports; None allows everybody.
+        addresses that may reach a host's published ports; None allows everybody. `sockets_of`
+        returns what makes the agent sockets on a host.
         """
         self._limits = limits
         self._url_of = url_of
         self._runner_of = runner_of
         self._allowlist_of = allowlist_of
+        self._sockets_of = sockets_of
         self._lock = threading.Lock()
         self._engines: dict[HostId, DockerEngine] = {}
 
@@ -175,6 +203,7 @@ class DockerEngines:
                     self._limits,
                     run=self._runner_of(host),
                     allowlist=lambda: self._allowlist_of(host),
+                    sockets=self._sockets_of(host),
                 )
             return self._engines[host.id]
 

@@ -8,9 +8,11 @@ other threads read them. Each field is replaced as a whole, so no reader ever se
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +23,8 @@ from orchestrator.adapters.docker.watch import DockerView, DockerWatch
 from orchestrator.adapters.ssh.forwarding import LinkTarget
 from orchestrator.adapters.ssh.link import Link, LinkView
 from orchestrator.domain import errors
-from orchestrator.domain.ids import HostId
+from orchestrator.domain.ids import HostId, SandboxId
+from orchestrator.domain.pool import agent_sockets
 from orchestrator.domain.pool.host import Host
 from orchestrator.domain.pool.host_liveness import LinkState
 from orchestrator.domain.pool.sandbox_diagnosis import Container
@@ -47,7 +50,7 @@ class FleetSettings:
     instance: str
     key: Path  # our private SSH key
     links: Path  # folder of the forwarded sockets, with one folder per host
-    agent_socket: Path  # of our agent app, on this machine
+    agent_folder: Path  # of our agent app's sockets, on this machine
 
 
 @dataclass(kw_only=True)
@@ -91,6 +94,15 @@ class SshFleet:
     def set_hosts(self, hosts: Sequence[Host]) -> None:
         self._call(self._follow_exactly(hosts), _STOP_TIMEOUT_S)
 
+    def sandboxes(self) -> Collection[SandboxId]:
+        links = [followed.link for followed in list(self._followed.values()) if followed.link]
+        return frozenset().union(*(list(link.sockets.wanted) for link in links))
+
+    def set_sandboxes(
+        self, living: Mapping[SandboxId, HostId], ended: Collection[SandboxId]
+    ) -> None:
+        self._call(self._follow_sandboxes(living, ended), _STOP_TIMEOUT_S)
+
     def link_state(self, host: Host) -> LinkState | None:
         followed = self._followed.get(host.id)
         if followed is None:
@@ -112,12 +124,9 @@ class SshFleet:
         )
 
     def run(self, host: Host, argv: Sequence[str]) -> CommandOutcome:
-        followed = self._followed.get(host.id)
-        if followed is None or followed.link is None:
-            if host.is_remote:
-                raise errors.LinkDown(f"there is no link to {host.name}")
+        if not host.is_remote:
             return egress.run_locally(argv)
-        command = followed.link.run_command(tuple(argv), _COMMAND_TIMEOUT_S)
+        command = self._link_to(host).run_command(tuple(argv), _COMMAND_TIMEOUT_S)
         result = self._call(command, _COMMAND_TIMEOUT_S + 5)
         return CommandOutcome(code=result.code, output=result.output)
 
@@ -132,6 +141,36 @@ class SshFleet:
         return changed
 
     # --- beside the port --------------------------------------------------------------------------
+
+    def sockets_of(self, host: Host) -> HostSockets:
+        """Return what an engine needs to offer and withdraw agent sockets on that host."""
+        return HostSockets(self, host)
+
+    def offer_socket(self, host: Host, sandbox_id: SandboxId) -> None:
+        """Make a sandbox's agent folder on its host. Over SSH also its socket.
+
+        On this machine the agents' process binds the socket. Raises errors.EngineUnavailable,
+        errors.StorageUnavailable.
+        """
+        if not host.is_remote:
+            with errors.storage("make the folder of an agent socket"):
+                folder = Path(agent_sockets.folder_of(host.agent_folder, sandbox_id))
+                folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+                folder.chmod(0o755)
+            return
+        try:
+            self._call(self._link_to(host).offer_socket(sandbox_id), _COMMAND_TIMEOUT_S)
+        except errors.Temporary as error:
+            raise errors.EngineUnavailable(f"no agent socket on {host.name}: {error}") from error
+
+    def withdraw_socket(self, host: Host, sandbox_id: SandboxId) -> None:
+        """Remove a sandbox's agent socket from its host. What can't be reached is removed later.
+
+        On this machine the agents' process removes it.
+        """
+        if host.is_remote:
+            with contextlib.suppress(errors.Temporary):
+                self._call(self._link_to(host).withdraw_socket(sandbox_id), _COMMAND_TIMEOUT_S)
 
     def our_address(self, host: Host) -> str:
         """Return our address as that host sees it; "" while it is unknown."""
@@ -153,6 +192,13 @@ class SshFleet:
             if followed.link is not None
         ]
 
+    def _link_to(self, host: Host) -> Link:
+        """Raises errors.LinkDown."""
+        followed = self._followed.get(host.id)
+        if followed is None or followed.link is None:
+            raise errors.LinkDown(f"there is no link to {host.name}")
+        return followed.link
+
     # --- in the loop's thread ---------------------------------------------------------------------
 
     def _run_loop(self) -> None:
@@ -170,6 +216,16 @@ class SshFleet:
         for host in hosts:
             if host.id not in self._followed:
                 self._follow(host)
+
+    async def _follow_sandboxes(
+        self, living: Mapping[SandboxId, HostId], ended: Collection[SandboxId]
+    ) -> None:
+        by_host: defaultdict[HostId, list[SandboxId]] = defaultdict(list)
+        for sandbox_id, host_id in living.items():
+            by_host[host_id].append(sandbox_id)
+        for host_id, followed in self._followed.items():
+            if followed.link is not None:
+                followed.link.follow_sandboxes(by_host[host_id], ended)
 
     def _follow(self, host: Host) -> None:
         settings = self._settings
@@ -218,7 +274,7 @@ class SshFleet:
             pinned=host.host_key,
             key=self._settings.key,
             local_socket=Path(url.removeprefix("unix://")),
-            agent_socket=self._settings.agent_socket,
+            local_agent_folder=self._settings.agent_folder,
             agent_folder=host.agent_folder,
         )
         return Link(target, self._gate, lambda: self._on_link_change(host.id))
@@ -264,6 +320,20 @@ class SshFleet:
             raise errors.Temporary(
                 f"the links did not answer within {timeout_s:g} s", code="links_busy"
             ) from error
+
+
+@dataclass(frozen=True)
+class HostSockets:
+    """The agent sockets of one host, as its engine uses them."""
+
+    fleet: SshFleet
+    host: Host
+
+    def offer(self, sandbox_id: SandboxId) -> None:
+        self.fleet.offer_socket(self.host, sandbox_id)
+
+    def withdraw(self, sandbox_id: SandboxId) -> None:
+        self.fleet.withdraw_socket(self.host, sandbox_id)
 
 
 def _is_reached_differently(before: Host, after: Host) -> bool:

@@ -68,6 +68,7 @@ _UNSTARTED = (
     .where(text(f"sandboxes.{schema.SANDBOX_CREATING}"), _b.container_id.is_(None))
     .order_by(_b.created_at, _b.id)
 )
+_LIVING = select(_b.id, _b.host_id).where(_LIVE)
 _AGENT_COUNTS = (
     select(
         _b.host_id,
@@ -189,6 +190,10 @@ class SqlSandboxes:
         with self._database.read() as connection:
             count: int = connection.execute(_WARMING).scalar_one()
             return count
+
+    def living(self) -> Mapping[SandboxId, HostId]:
+        with self._database.read() as connection:
+            return dict(connection.execute(_LIVING).all())
 
     def agent_counts(self, overdue_before: datetime) -> Mapping[HostId, AgentCounts]:
         with self._database.read() as connection:

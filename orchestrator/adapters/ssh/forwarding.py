@@ -1,15 +1,13 @@
-"""The byte streams that a link forwards, in both directions. Link (link.py) owns a Forwarder.
+"""The streams from our processes to a host's Docker. Link (link.py) owns a Forwarder.
 
-Our processes connect to a local socket and reach the host's Docker. Agents on the host connect to
-a socket there and reach our agent app. The local socket is bound once and outlives each SSH
-connection: every new stream goes over whichever connection is current.
+Our processes connect to a local socket. It is bound once and outlives each SSH connection: every
+new stream goes over whichever connection is current. agent_sockets.py forwards the other way.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,19 +15,12 @@ from typing import Any, Protocol
 
 import asyncssh
 
-from orchestrator.adapters.ssh import connection as ssh
-from orchestrator.domain import errors
+from orchestrator.domain.ids import SandboxId
 from orchestrator.domain.pool.host_fields import HostAddress
 from orchestrator.slim import structlog
 
 DOCKER_SOCKET = "/var/run/docker.sock"
-AGENT_SOCKET = "agent.sock"
 _CHUNK_BYTES = 64 * 1024
-_AGENT_STREAMS_MAX = 1000  # of all sandboxes of a host: no host takes the descriptors of others
-_FORWARDING_FORBIDDEN = (
-    "its sshd does not allow socket forwarding: set `AllowStreamLocalForwarding yes` (and remove"
-    " `DisableForwarding`) in /etc/ssh/sshd_config there, and reload sshd"
-)
 
 log = structlog.get_logger()
 
@@ -53,8 +44,8 @@ class LinkTarget:
     pinned: str  # the host key's line
     key: Path  # our private key
     local_socket: Path  # on this machine, leads to the host's Docker: 0600 in a folder of mode 0700
-    agent_socket: Path  # of our agent app, on this machine
-    agent_folder: str  # on the host: where agents look for the agent socket
+    local_agent_folder: Path  # on this machine: where our agents' process has its sockets
+    agent_folder: str  # on the host: where agents look for theirs
 
 
 @dataclass(eq=False, kw_only=True)
@@ -68,6 +59,9 @@ class Carrier:
     # Local connections to Docker on which each request is answered. Clients keep these open and
     # use them for their next call.
     idle_writers: set[asyncio.StreamWriter] = field(default_factory=set)
+    # The agent sockets that this connection has bound. `binding` is held while that changes.
+    listeners: dict[SandboxId, asyncssh.SSHListener] = field(default_factory=dict)
+    binding: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def retire(self) -> None:
         """Close the connection once the last stream on it has ended.
@@ -100,8 +94,7 @@ class Forwarder:
 
     def __init__(self, target: LinkTarget) -> None:
         self.carrier: Carrier | None = None  # None while there is no connection
-        self.channels = 0  # streams that are open
-        self._agent_streams = 0
+        self.channels = 0  # streams to Docker that are open
         self._target = target
         self._retired: set[Carrier] = set()
 
@@ -114,27 +107,6 @@ class Forwarder:
         server = await asyncio.start_unix_server(self._forward_to_docker, path, backlog=256)
         path.chmod(0o600)
         return server
-
-    async def offer_agent_socket(self, carrier: Carrier) -> None:
-        """Bind the agent socket on the host.
-
-        Bind it under a draft name and move it into place. So an agent finds either the earlier
-        socket or this one: never none, and never one with the permissions that sshd sets.
-        Raises errors.HostUnfit, errors.LinkDown.
-        """
-        folder = self._target.agent_folder
-        draft = f"{folder}/{secrets.token_hex(4)}.new"
-        try:
-            await carrier.connection.start_unix_server(
-                lambda: lambda reader, writer: self._forward_to_agent_app(carrier, reader, writer),
-                draft,
-            )
-        except asyncssh.ChannelListenError as error:
-            raise errors.HostUnfit(_FORWARDING_FORBIDDEN, code="forwarding_refused") from error
-        place = f"chmod 0666 '{draft}' && mv -f '{draft}' '{folder}/{AGENT_SOCKET}'"
-        result = await ssh.run(carrier.connection, ("sh", "-c", place))
-        if result.code != 0:
-            raise errors.HostUnfit(f"the agent socket can't be placed in {folder}: {result.output}")
 
     def retire(self, carrier: Carrier) -> None:
         """Give this carrier no new streams, but let those that it has finish."""
@@ -164,7 +136,7 @@ class Forwarder:
                 writer.close()
                 return
             try:
-                await _splice(
+                await splice(
                     (reader, writer),
                     remote,
                     on_request=lambda: carrier.idle_writers.discard(writer),
@@ -172,26 +144,6 @@ class Forwarder:
                 )
             finally:
                 carrier.idle_writers.discard(writer)
-
-    async def _forward_to_agent_app(self, carrier: Carrier, reader: Any, writer: Any) -> None:
-        if self._agent_streams >= _AGENT_STREAMS_MAX:
-            writer.close()
-            return
-        with carrier.hold(), self._count_channel(), self._count_agent_stream():
-            try:
-                local = await asyncio.open_unix_connection(self._target.agent_socket)
-            except OSError:  # the process `agents` is restarting: agents retry
-                writer.close()
-                return
-            await _splice((reader, writer), local)
-
-    @contextlib.contextmanager
-    def _count_agent_stream(self) -> Iterator[None]:
-        self._agent_streams += 1
-        try:
-            yield
-        finally:
-            self._agent_streams -= 1
 
     @contextlib.contextmanager
     def _count_channel(self) -> Iterator[None]:
@@ -202,7 +154,7 @@ class Forwarder:
             self.channels -= 1
 
 
-async def _splice(
+async def splice(
     client: tuple[Any, Any],
     server: tuple[Any, Any],
     on_request: Callable[[], object] = lambda: None,

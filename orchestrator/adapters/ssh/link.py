@@ -1,6 +1,7 @@
 """One host's link: an SSH connection that is made, watched, and replaced when it fails.
 
-Runs in the event loop of hosts/fleet.py. forwarding.py carries the streams over the connection.
+Runs in the event loop of hosts/fleet.py. forwarding.py and agent_sockets.py carry the streams over
+the connection.
 
 A connection that falls silent is not cut. The link tries a second one beside it. If that succeeds
 first, new streams go over it, while the streams of the first one may still finish there.
@@ -13,14 +14,16 @@ import ipaddress
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 import asyncssh
 
 from orchestrator.adapters.ssh import connection as ssh
+from orchestrator.adapters.ssh.agent_sockets import AgentSockets
 from orchestrator.adapters.ssh.forwarding import Carrier, Forwarder, LinkTarget
 from orchestrator.domain import errors
+from orchestrator.domain.ids import SandboxId
 from orchestrator.slim import structlog
 
 _HEARTBEAT_INTERVAL_S = 2.0
@@ -30,13 +33,16 @@ _BACKOFF_FIRST_S = 0.5
 _SUCCESSOR_RETRY_S = 1.0  # between attempts to replace a silent connection
 _STABLE_S = 30.0  # a connection that lasted this long resets the backoff
 # What our connection needs on the host. $1: the agent folder. Prints our user id and our address,
-# which `parse_login` reads. Removes the draft sockets that an earlier connection left behind.
+# which `parse_login` reads, then the names of the folders of sandboxes. Nobody but root can list
+# these folders. Removes the draft sockets that an earlier connection left behind.
 _SET_UP = """
 set -e
 if [ "$(id -u)" = 0 ]; then install -d -m 0755 "$1"
 else sudo -n install -d -m 0755 -o "$(id -un)" "$1"; fi
-rm -f "$1"/*.new
+install -d -m 0711 "$1/sandboxes"
+rm -f "$1"/*.new "$1"/sandboxes/*.new
 echo "$(id -u) ${SSH_CONNECTION%% *}"
+ls "$1/sandboxes"
 """
 
 _LOGIN = re.compile(r"(\d{1,10})(?: (\S{1,60}))?")
@@ -100,11 +106,12 @@ class Link:
         self._gate = gate
         self._changed = changed
         self._forwarder = Forwarder(target)
+        self.sockets = AgentSockets(target)
 
     @property
     def channels(self) -> int:
         """The number of streams that are open."""
-        return self._forwarder.channels
+        return self._forwarder.channels + self.sockets.streams
 
     async def run_forever(self) -> None:
         """Connect, stay connected, and reconnect with a full-jitter backoff."""
@@ -138,6 +145,18 @@ class Link:
         with carrier.hold():
             return await ssh.run(carrier.connection, root_argv, timeout_s=timeout_s)
 
+    async def offer_socket(self, sandbox_id: SandboxId) -> None:
+        """Make the agent socket of a sandbox. Raises errors.LinkDown, errors.HostUnfit."""
+        await self.sockets.offer(sandbox_id, self._forwarder.carrier)
+
+    async def withdraw_socket(self, sandbox_id: SandboxId) -> None:
+        """Remove the agent socket of a sandbox, now or with the next connection."""
+        await self.sockets.withdraw(sandbox_id, self._forwarder.carrier)
+
+    def follow_sandboxes(self, living: Collection[SandboxId], ended: Collection[SandboxId]) -> None:
+        """Have agent sockets for these sandboxes, and none for those. Doesn't wait for it."""
+        self.sockets.follow(living, ended, self._forwarder.carrier)
+
     def fail(self, reason: str) -> None:
         """Count the host as unreachable: a bug has ended `run_forever`."""
         self._mark_down(errors.LinkDown(reason, code="link_crashed"))
@@ -169,10 +188,11 @@ class Link:
                 f" ({result.output[:200]}): log in as root, or give that user passwordless sudo",
                 code="not_root",
             )
-        login = parse_login(result.stdout)
+        facts, *folders = result.stdout.strip().split("\n")
+        login = parse_login(facts)
         self.view.our_address = login.our_address
         carrier = Carrier(connection=connection, is_root=login.is_root)
-        await self._forwarder.offer_agent_socket(carrier)
+        await self.sockets.restore(carrier, folders)
         return carrier
 
     # --- monitoring -------------------------------------------------------------------------------

@@ -81,7 +81,7 @@ class Host:
     name: str
     docker_url: str  # unix:///... on this machine, ssh://user@host[:port] on another one
     publish_address: str  # where the proxy reaches its published ports
-    agent_folder: str  # folder on the host that holds the agent socket
+    agent_folder: str  # folder on the host that holds the agent sockets
     state: HostState
     slots: int
     created_at: datetime

@@ -99,21 +99,33 @@ def has_sandbox(session: Session, sandbox_id: SandboxId) -> bool:
     return move is not None and move.switched_at is None and move.sandbox_id == sandbox_id
 
 
+def audit_foreign(deps: Deps, sender: SandboxId, owner: SandboxId) -> errors.Forbidden:
+    """The error for a sandbox that sends a token of another sandbox. Writes it down."""
+    _audit(deps, sender, owner, "a token of another sandbox")
+    return errors.Forbidden("that token is of another sandbox", code="token_refused")
+
+
 def _audit_refusal(
     deps: Deps, grant: SessionGrant, subject: SessionId, reason: str
 ) -> errors.Forbidden:
-    """The error for a refusal. Writes it down, but not every time: a sandbox repeats at will."""
+    """The error for a refusal. Writes it down."""
+    detail = f"{reason} (token of {grant.session_id}, attempt {grant.attempt})"
+    _audit(deps, grant.sandbox_id, subject, reason, detail)
+    return errors.Forbidden(f"that token is of {reason}", code="token_refused")
+
+
+def _audit(deps: Deps, actor: SandboxId, subject: str, reason: str, detail: str = "") -> None:
+    """Write a refusal down, but not every time: a sandbox repeats at will."""
     now = deps.clock.now()
-    skipped = deps.refusals.take(f"{grant.sandbox_id} {reason}", now.timestamp())
+    skipped = deps.refusals.take(f"{actor} {reason}", now.timestamp())
     if skipped is not None:
-        detail = f"{reason} (token of {grant.session_id}, attempt {grant.attempt})"
+        detail = detail or reason
         deps.store.audit.add(
             ports.AuditEntry(
                 at=now,
-                actor=grant.sandbox_id,
+                actor=actor,
                 action="agent_refused",
                 subject=subject,
                 detail=f"{detail}, and {skipped} more since the last entry" if skipped else detail,
             )
         )
-    return errors.Forbidden(f"that token is of {reason}", code="token_refused")

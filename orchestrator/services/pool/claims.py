@@ -14,6 +14,7 @@ from orchestrator import ports
 from orchestrator.contract.wire import Identity
 from orchestrator.domain import errors, ids
 from orchestrator.domain.ids import HostId
+from orchestrator.domain.pool import agent_sockets
 from orchestrator.domain.pool.host import Host, HostState
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.domain.sessions.session import Move, Session
@@ -90,7 +91,7 @@ def start(deps: Deps, sandbox: Sandbox) -> None:
         image=sandbox.image,
         publish_address=host.publish_address,
         port=sandbox.port,
-        agent_folder=host.agent_folder,
+        agent_folder=agent_sockets.folder_of(host.agent_folder, sandbox.id),
         identity=json.dumps(identity.as_json()),
     )
     container_id = deps.engines.for_host(host).start(spec)

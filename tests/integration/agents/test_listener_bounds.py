@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import resource
 import shutil
 import socket
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,15 +21,21 @@ from orchestrator import bootstrap, config
 from orchestrator.adapters.agent_socket import AgentSocket
 from orchestrator.domain import ids
 from orchestrator.domain.people.tokens import SessionGrant
+from orchestrator.domain.pool import agent_sockets
+from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.domain.sessions.session import Session, SessionState, Wanted
-from orchestrator.entrypoints.api.agents import app
-from orchestrator.entrypoints.api.agents.connections import Connections, Deadlines
+from orchestrator.entrypoints.api.agents import server
+from orchestrator.entrypoints.api.agents.connections import (
+    Connections,
+    Deadlines,
+    is_our_process,
+)
 from orchestrator.entrypoints.api.agents.limits import SenderLimits
-from orchestrator.entrypoints.api.agents.peers import Peers
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.gateway.app import Gateway
 from orchestrator.entrypoints.api.hub import Hub
-from orchestrator.entrypoints.api.serving import make_server
+from orchestrator.entrypoints.api.serving import Server
+from tests.contract.store.steps import walk
 from tests.e2e.installation import until
 from tests.fakes import samples
 from tests.integration.serving import serving
@@ -37,25 +45,41 @@ MIB = 1024**2
 SHORT = Deadlines(head_s=0.5, body_s=0.5, refused_s=0.5, unread_s=0.5)
 
 
-class PeersInOneContainer(Peers):
-    """Takes every connection for one of the same container."""
-
-    def container(self, connection: socket.socket) -> str | None:
-        return "a" * 64
-
-
 @dataclass(kw_only=True)
 class Listener:
     """The agents' process, in a thread of the test."""
 
     context: Context
-    path: Path
+
+    @property
+    def path(self) -> Path:
+        """The socket that our own processes use."""
+        return self.context.settings.places.agent_socket
 
     def connect(self) -> socket.socket:
-        connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(20)
-        connection.connect(str(self.path))
-        return connection
+        return connect(self.path)
+
+    def socket_of(self, sandbox: Sandbox) -> Path:
+        folder = self.context.settings.places.agent_folder / agent_sockets.SANDBOXES / sandbox.id
+        return folder / agent_sockets.SOCKET
+
+    def connect_as(self, sandbox: Sandbox) -> socket.socket:
+        """Connect over the sandbox's own socket, once there is one."""
+        wait_for(self.socket_of(sandbox).exists)
+        return connect(self.socket_of(sandbox))
+
+    def sandbox(self) -> Sandbox:
+        """A WARM sandbox."""
+        deps = self.context.deps
+        deps.store.hosts.put(samples.host())
+        now = deps.clock.now()
+        sandbox = deps.store.sandboxes.place(samples.new_sandbox(), now)
+        deps.store.sandboxes.agent_seen(sandbox.id, now)
+        deps.store.sandboxes.mark_routes({sandbox.id: sandbox.slug}, [], now)
+        return sandbox
+
+    def token_of(self, sandbox: Sandbox) -> str:
+        return self.context.deps.tokens.for_sandbox(sandbox.id)
 
     def session(self, **changes: object) -> Session:
         fields = {"state": SessionState.GENERATING, "sandbox_id": ids.new_sandbox_id(), **changes}
@@ -69,13 +93,7 @@ class Listener:
 
     def sandbox_token(self) -> str:
         """The token of a WARM sandbox."""
-        deps = self.context.deps
-        deps.store.hosts.put(samples.host())
-        now = deps.clock.now()
-        sandbox = deps.store.sandboxes.place(samples.new_sandbox(), now)
-        deps.store.sandboxes.agent_seen(sandbox.id, now)
-        deps.store.sandboxes.mark_routes({sandbox.id: sandbox.slug}, [], now)
-        return deps.tokens.for_sandbox(sandbox.id)
+        return self.token_of(self.sandbox())
 
     def refusals(self, reason: str) -> float:
         registry = self.context.metrics.registry
@@ -87,19 +105,23 @@ Start = Callable[..., Listener]
 
 
 @pytest.fixture
-def start(tmp_path: Path, migrated_sqlite: Path) -> Iterator[Start]:
+def start(migrated_sqlite: Path) -> Iterator[Start]:
     """Starts a listener."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    background: list[asyncio.Task[None]] = []
     with contextlib.ExitStack() as stack:
+        # Short, because of the limit for the path of a socket.
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="spawn-")))
 
         def run(
             deadlines: Deadlines = SHORT,
             limits: SenderLimits | None = None,
-            peers: Peers | None = None,
+            is_ours: Callable[[socket.socket], bool] = is_our_process,
         ) -> Listener:
-            shutil.copy(migrated_sqlite, tmp_path / "spawn.db")
-            settings = config.make(state_dir=tmp_path, anthropic_api_key="sk-x")
+            shutil.copy(migrated_sqlite, folder / "spawn.db")
+            settings = config.make(state_dir=folder, anthropic_api_key="sk-x")
+            settings.places.agent_folder.mkdir()
             context = Context(
                 settings=settings,
                 deps=bootstrap.build(settings, bootstrap.NoEngines()),
@@ -108,22 +130,25 @@ def start(tmp_path: Path, migrated_sqlite: Path) -> Iterator[Start]:
             )
             stack.callback(context.deps.store.close)
             stack.callback(context.threads.shutdown)
-            connections = Connections(
-                metrics=context.metrics, deadlines=deadlines, peers=peers or Peers()
-            )
-            agent_app = app.build(context, Gateway(context), limits or SenderLimits())
-            path = tmp_path / "agent.sock"
-            stack.enter_context(
-                serving(
-                    lambda: make_server(
-                        agent_app, uds=str(path), http=connections.protocol(), ws="none"
-                    )
-                )
-            )
-            return Listener(context=context, path=path)
+
+            def make() -> Server:
+                connections = Connections(context.metrics, deadlines, is_ours)
+                made, sockets = server.listen(context, Gateway(context), connections, limits)
+                background.append(asyncio.create_task(sockets.run()))
+                return made
+
+            stack.enter_context(serving(make))
+            return Listener(context=context)
 
         yield run
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def connect(path: Path) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(20)
+    connection.connect(str(path))
+    return connection
 
 
 def head(method: str, path: str, token: str, **headers: str) -> bytes:
@@ -190,23 +215,104 @@ def test_a_head_without_end_is_cut_at_64_kib(start: Start) -> None:
     assert listener.refusals("large_head") == 1
 
 
-def test_a_container_has_at_most_32_connections(start: Start) -> None:
-    listener = start(deadlines=Deadlines(), peers=PeersInOneContainer())
-    held = [listener.connect() for _ in range(32)]
-    try:
-        with listener.connect() as refused:
-            wait_until_closed(refused)
-        assert listener.refusals("connections") == 1
-        held.pop().close()
-        wait_for(lambda: AgentSocket(listener.path).process() is not None)
-    finally:
-        for connection in held:
-            connection.close()
-
-
-def test_our_own_processes_are_in_no_container(start: Start) -> None:
+def test_a_sandbox_with_32_connections_waits_for_one_to_end(start: Start) -> None:
     listener = start(deadlines=Deadlines())
-    held = [listener.connect() for _ in range(40)]
+    sandbox, other = listener.sandbox(), listener.sandbox()
+    held = [listener.connect_as(sandbox) for _ in range(32)]
+    with listener.connect_as(sandbox) as waiting:
+        request = head("GET", "/agent/inbox", listener.token_of(sandbox))
+        waiting.sendall(request)
+        wait_for(lambda: listener.refusals("connections") == 1)
+        assert inbox_status(listener, other) == 204
+        waiting.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            waiting.recv(1)
+        waiting.settimeout(20)
+        held.pop().close()
+        assert answer(waiting)[0] == 204
+    for connection in held:
+        connection.close()
+
+
+def test_a_sandbox_that_connects_1100_times_disturbs_no_other_one(start: Start) -> None:
+    listener = start(deadlines=Deadlines())
+    sandbox, other = listener.sandbox(), listener.sandbox()
+    with contextlib.ExitStack() as stack:
+        for _ in range(IDLE):
+            connection = stack.enter_context(socket.socket(socket.AF_UNIX))
+            connection.setblocking(False)
+            wait_for(listener.socket_of(sandbox).exists)
+            with contextlib.suppress(BlockingIOError):  # the queue of its socket is full
+                connection.connect(str(listener.socket_of(sandbox)))
+        wait_for(lambda: listener.refusals("connections") >= 1)
+        assert inbox_status(listener, other) == 204
+        open_connections = listener.context.metrics.registry.get_sample_value(
+            "spawn_agent_connections"
+        )
+        assert open_connections is not None
+        assert open_connections <= 34
+
+
+def test_over_the_socket_of_a_sandbox_no_token_of_another_one_is_valid(start: Start) -> None:
+    listener = start(deadlines=Deadlines())
+    sandbox, other = listener.sandbox(), listener.sandbox()
+    assert inbox_status(listener, sandbox) == 204
+    with listener.connect_as(sandbox) as connection:
+        connection.sendall(head("GET", "/agent/inbox", listener.token_of(other)))
+        assert answer(connection)[0] == 403
+    (entry,) = listener.context.deps.store.audit.list()
+    assert (entry.actor, entry.action, entry.subject) == (sandbox.id, "agent_refused", other.id)
+    with listener.connect_as(sandbox) as connection:
+        token = listener.token(listener.session())
+        connection.sendall(head("POST", "/v1/messages", token, Content_Length="2") + b"{}")
+        assert answer(connection)[0] == 403
+
+
+def test_a_sandbox_has_a_socket_until_it_is_gone(start: Start) -> None:
+    listener = start()
+    sandbox = listener.sandbox()
+    wait_for(listener.socket_of(sandbox).exists)
+    store, now = listener.context.deps.store.sandboxes, listener.context.deps.clock.now()
+    walk(listener.context.deps.store, store.get(sandbox.id), SandboxState.STOPPING)
+    store.mark_routes({}, [sandbox.id], now)
+    assert listener.socket_of(sandbox).exists(), "its agent has to hear that it is to end"
+    walk(listener.context.deps.store, store.get(sandbox.id), SandboxState.GONE)
+    wait_for(lambda: not listener.socket_of(sandbox).parent.exists())
+
+
+def test_a_folder_that_was_left_over_is_removed(start: Start) -> None:
+    listener = start()
+    sandbox = listener.sandbox()
+    folder = listener.socket_of(sandbox).parent.parent / ids.new_sandbox_id()
+    wait_for(listener.socket_of(sandbox).exists)
+    folder.mkdir()
+    wait_for(lambda: not folder.exists())
+    assert inbox_status(listener, sandbox) == 204
+
+
+def test_a_sandbox_cant_list_the_folders_of_others(start: Start) -> None:
+    """One that has the earlier layout reaches their parent folder."""
+    listener = start()
+    sandbox = listener.sandbox()
+    wait_for(listener.socket_of(sandbox).exists)
+    assert listener.socket_of(sandbox).parent.parent.stat().st_mode & 0o777 == 0o711
+
+
+def test_sandboxes_that_share_a_socket_have_1000_connections_together(start: Start) -> None:
+    listener = start(deadlines=Deadlines(), is_ours=lambda _: False)
+    held = [listener.connect() for _ in range(1000)]
+    with listener.connect() as refused:
+        wait_until_closed(refused)
+    assert listener.refusals("connections") == 1
+    held.pop().close()
+    wait_for(lambda: AgentSocket(listener.path).process() is not None)
+    for connection in held:
+        connection.close()
+
+
+def test_our_own_processes_may_connect_as_often_as_they_like(start: Start) -> None:
+    listener = start(deadlines=Deadlines())
+    held = [listener.connect() for _ in range(IDLE)]
     assert AgentSocket(listener.path).process() is not None
     for connection in held:
         connection.close()
@@ -312,6 +418,13 @@ def test_a_poll_that_was_given_up_makes_room(start: Start) -> None:
         connection.sendall(head("GET", "/agent/inbox?wait=25", token))
         wait_for(lambda: poll_status(listener, token) == 429)
     wait_for(lambda: poll_status(listener, token) == 204)
+
+
+def inbox_status(listener: Listener, sandbox: Sandbox) -> int:
+    """The status of a request that this sandbox makes over its own socket."""
+    with listener.connect_as(sandbox) as connection:
+        connection.sendall(head("GET", "/agent/inbox", listener.token_of(sandbox)))
+        return answer(connection)[0]
 
 
 def poll_status(listener: Listener, token: str) -> int:

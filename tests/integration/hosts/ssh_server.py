@@ -110,7 +110,7 @@ async def shell_host(
                 pinned=host_key.export_public_key().decode().strip(),
                 key=folder / "key",
                 local_socket=folder / "links" / "docker.sock",
-                agent_socket=folder / "agent.sock",
+                local_agent_folder=folder / "local",
                 agent_folder=str(folder / "agent"),
             )
         )

@@ -55,7 +55,7 @@ def two_hosts(folder: Path, odd: OddEngine) -> Iterator[tuple[str, str]]:
     changed = threading.Event()
     fleet = SshFleet(
         FleetSettings(
-            instance="0123456789", key=folder / "key", links=folder, agent_socket=folder / "agent"
+            instance="0123456789", key=folder / "key", links=folder, agent_folder=folder / "agent"
         )
     )
     fleet.on_change = changed.set

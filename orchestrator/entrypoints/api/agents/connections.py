@@ -1,4 +1,4 @@
-"""The connections of agents: how many a container may have, and the deadlines of head and body.
+"""The connections of agents: whose they are, and the deadlines of head and body.
 
 agents/server.py gives it to uvicorn, which has a time limit only between two requests.
 """
@@ -6,17 +6,23 @@ agents/server.py gives it to uvicorn, which has a time limit only between two re
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+import os
+import socket
+import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from orchestrator.entrypoints.api.agents.peers import Peers
+from orchestrator.domain.ids import SandboxId
 from orchestrator.entrypoints.api.gateway.metrics import GatewayMetrics
 
+SANDBOX = "sandbox_id"  # in the state of a request: whose socket it came over
 _HEAD_MAX_BYTES = 64 * 1024
+_SHARING_MAX = 1000  # connections of all sandboxes without a socket of their own
+_CREDENTIALS = struct.Struct("3i")  # process, user, group
 KEEP_ALIVE_S = 5  # between two requests; agents make a connection for each
 
 
@@ -30,73 +36,74 @@ class Deadlines:
     unread_s: float = 60.0  # while the other end takes nothing of an answer
 
 
-@dataclass(kw_only=True)
+def is_our_process(connection: socket.socket) -> bool:
+    """Whether a process of our user is at the other end, as the kernel says: see SO_PEERCRED in
+    unix(7). Sandboxes have another user."""
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    _, user_id, _ = _CREDENTIALS.unpack(raw)
+    return bool(user_id == os.geteuid())
+
+
 class Connections:
-    """All connections of the agent socket."""
+    """All connections of agents: those to the sockets of sandboxes, and to the shared one.
 
-    metrics: GatewayMetrics
-    deadlines: Deadlines = field(default_factory=Deadlines)
-    per_container: int = 32  # an agent and its generator need three
-    peers: Peers = field(default_factory=Peers)
-    _open: Counter[str] = field(default_factory=Counter)
+    At the shared one are our own processes, and sandboxes that were made before each had a socket.
+    """
 
-    def protocol(self) -> Callable[..., asyncio.Protocol]:
-        """What uvicorn calls for each new connection."""
+    def __init__(
+        self,
+        metrics: GatewayMetrics,
+        deadlines: Deadlines | None = None,
+        is_ours: Callable[[socket.socket], bool] = is_our_process,
+    ) -> None:
+        """`is_ours` tells our own processes at the shared socket from sandboxes."""
+        self.metrics = metrics
+        self.deadlines = deadlines or Deadlines()
+        self.is_ours = is_ours
+        self.sharing = 0  # connections of sandboxes to the shared socket
 
-        def make(**options: Any) -> asyncio.Protocol:
-            return AgentConnection(self, **options)
+    def shared(self, **options: Any) -> asyncio.Protocol:
+        """What uvicorn calls for each connection to the shared socket."""
+        return SharedConnection(self, lambda: None, **options)
 
-        return make
-
-    def enter(self, container: str | None) -> bool:
-        """Count a connection. False, and nothing is counted, if its container has too many."""
-        if container is not None:
-            if self._open[container] >= self.per_container:
-                self.metrics.agent_refusals.labels("connections").inc()
-                return False
-            self._open[container] += 1
-        self.metrics.agent_connections.inc()
-        return True
-
-    def leave(self, container: str | None) -> None:
-        """Count a connection that `enter` counted as closed."""
-        self.metrics.agent_connections.dec()
-        if container is not None:
-            self._open[container] -= 1
-            if not self._open[container]:
-                del self._open[container]
+    def of_sandbox(
+        self, server: uvicorn.Server, sandbox_id: SandboxId, ended: Callable[[], None]
+    ) -> asyncio.Protocol:
+        """What serves a connection to the socket of a sandbox. It ends with that server."""
+        return AgentConnection(
+            self,
+            ended,
+            config=server.config,
+            server_state=server.server_state,
+            app_state={SANDBOX: sandbox_id},
+        )
 
 
 class AgentConnection(HttpToolsProtocol):
     """One connection. It is closed when it exceeds a deadline."""
 
-    def __init__(self, connections: Connections, **options: Any) -> None:
+    def __init__(self, connections: Connections, ended: Callable[[], None], **options: Any) -> None:
         super().__init__(**options)
         self._connections = connections
+        self._ended = ended
         self._deadlines = connections.deadlines
         self._deadline: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
-        self._container: str | None = None
-        self._is_counted = False
         self._has_head = False
         self._has_whole_request = True
         self._head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._container = self._connections.peers.container(transport.get_extra_info("socket"))
-        self._is_counted = self._connections.enter(self._container)
-        if self._is_counted:
-            self._expect("slow_head", self._deadlines.head_s)
-        else:
-            transport.abort()
+        self._connections.metrics.agent_connections.inc()
+        self._expect("slow_head", self._deadlines.head_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel()
         self.resume_writing()
-        if self._is_counted:
-            self._connections.leave(self._container)
+        self._connections.metrics.agent_connections.dec()
         super().connection_lost(exc)
+        self._ended()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -158,3 +165,25 @@ class AgentConnection(HttpToolsProtocol):
         if not self.transport.is_closing():
             self._connections.metrics.agent_refusals.labels(reason).inc()
             self.transport.abort()
+
+
+class SharedConnection(AgentConnection):
+    """A connection to the shared socket. Sandboxes have at most _SHARING_MAX of them together."""
+
+    _is_counted = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        connections = self._connections
+        if connections.is_ours(transport.get_extra_info("socket")):
+            return
+        if connections.sharing >= _SHARING_MAX:
+            self._close("connections")
+            return
+        self._is_counted = True
+        connections.sharing += 1
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._is_counted:
+            self._connections.sharing -= 1
+        super().connection_lost(exc)

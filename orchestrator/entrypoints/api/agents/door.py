@@ -1,6 +1,7 @@
 """ASGI middleware of the agent app: nobody without a valid token gets in, and nobody too often.
 
-It reads the head alone. A body of somebody who may not send one is never read.
+It reads the head alone. A body of somebody who may not send one is never read. Over the socket of a
+sandbox only the tokens of that sandbox are valid.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ from orchestrator.domain import errors
 from orchestrator.domain.ids import SandboxId
 from orchestrator.domain.people.tokens import Tokens
 from orchestrator.entrypoints.api import problems
+from orchestrator.entrypoints.api.agents.connections import SANDBOX
 from orchestrator.entrypoints.api.agents.limits import Senders
 from orchestrator.entrypoints.api.bearer import bearer_of
+from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.gateway import wire
+from orchestrator.services.agents import access
 
 INBOX_PATH = "/agent/inbox"
 BUNDLE_PATH = "/agent/bundle"
@@ -40,7 +44,7 @@ class Door:
             return
         with contextlib.ExitStack() as held:
             try:
-                sandbox_id = self._sender(scope)
+                sandbox_id = await self._sender(scope)
                 held.enter_context(self._senders.request(sandbox_id))
             except errors.SpawnError as error:
                 await _refusal(scope["path"], error)(scope, receive, send)
@@ -51,7 +55,16 @@ class Door:
             with contextlib.suppress(ClientDisconnect):  # it went away, or it was too slow
                 await self._app(scope, receive, send)
 
-    def _sender(self, scope: Scope) -> SandboxId:
+    async def _sender(self, scope: Scope) -> SandboxId:
+        """The sandbox that sends this. Raises errors.Unauthorized, errors.Forbidden."""
+        sandbox_id = self._owner_of_token(scope)
+        own_id = scope["state"].get(SANDBOX, sandbox_id)
+        if own_id != sandbox_id:
+            context: Context = scope["app"].state.context
+            raise await context.in_thread(access.audit_foreign, context.deps, own_id, sandbox_id)
+        return sandbox_id
+
+    def _owner_of_token(self, scope: Scope) -> SandboxId:
         connection = HTTPConnection(scope)
         if scope["path"].startswith(_GATEWAY):
             return self._tokens.read_session(wire.session_token(connection)).sandbox_id

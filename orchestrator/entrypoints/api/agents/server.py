@@ -1,4 +1,4 @@
-"""The process `agents`: serves agents and their gateway on the agent socket.
+"""The process `agents`: serves agents and their gateway on the agent sockets.
 
 The supervisor starts it. It is apart from page and API, so that visitors don't notice what
 agents do to it. Only it gets the providers' keys.
@@ -6,6 +6,7 @@ agents do to it. Only it gets the providers' keys.
 
 from __future__ import annotations
 
+import functools
 import logging
 
 import redis.asyncio
@@ -18,6 +19,8 @@ from orchestrator.config import Settings
 from orchestrator.entrypoints.api import serving
 from orchestrator.entrypoints.api.agents import app, status_app
 from orchestrator.entrypoints.api.agents.connections import KEEP_ALIVE_S, Connections
+from orchestrator.entrypoints.api.agents.limits import SenderLimits
+from orchestrator.entrypoints.api.agents.sandbox_sockets import SandboxSockets
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.gateway.app import Gateway
 from orchestrator.entrypoints.api.hub import Hub
@@ -30,7 +33,7 @@ def main() -> None:
     deps = bootstrap.build(settings, bootstrap.NoEngines())
     places = settings.places
     places.agent_folder.mkdir(mode=0o755, exist_ok=True)
-    places.agent_folder.chmod(0o755)  # every sandbox may enter it
+    places.agent_folder.chmod(0o755)  # sandboxes of the earlier layout may enter it
     places.gateway_socket.parent.mkdir(mode=0o700, exist_ok=True)
     places.gateway_socket.parent.chmod(0o700)
     redis_url = places.effective_redis_url
@@ -41,23 +44,32 @@ def main() -> None:
     deps.store.close()
 
 
+def listen(
+    context: Context, gateway: Gateway, connections: Connections, limits: SenderLimits | None = None
+) -> tuple[serving.Server, SandboxSockets]:
+    """What serves the shared socket, and the sockets of sandboxes. Neither is started yet."""
+    server = serving.make_server(
+        app.build(context, gateway, limits or SenderLimits()),
+        uds=str(context.settings.places.agent_socket),
+        http=connections.shared,
+        ws="none",
+        timeout_keep_alive=KEEP_ALIVE_S,
+    )
+    return server, SandboxSockets(context, functools.partial(connections.of_sandbox, server))
+
+
 async def _serve(context: Context, settings: Settings) -> None:
     gateway = Gateway(context)
-    connections = Connections(metrics=context.metrics)
+    agent_server, sockets = listen(context, gateway, Connections(context.metrics))
     # Its warnings are about nonsense that a sandbox sends, as often as it likes.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-    servers = [
-        serving.make_server(
-            app.build(context, gateway),
-            uds=str(settings.places.agent_socket),
-            http=connections.protocol(),
-            ws="none",
-            timeout_keep_alive=KEEP_ALIVE_S,
-        ),
-        serving.make_server(status_app.build(context), uds=str(settings.places.gateway_socket)),
-    ]
+    status_server = serving.make_server(
+        status_app.build(context), uds=str(settings.places.gateway_socket)
+    )
     try:
-        await serving.serve(servers, context.hub, [gateway.run()])
+        await serving.serve(
+            [agent_server, status_server], context.hub, [gateway.run(), sockets.run()]
+        )
     finally:
         await gateway.close()
 

@@ -1,0 +1,287 @@
+"""The agent sockets that a link keeps on its host: one for each sandbox. Link (link.py) owns them.
+
+sshd binds each socket and tells us of every connection to it. So a connection belongs to a sandbox
+before its first byte. It goes on to the socket that the agents' process has for the same sandbox on
+this machine. A new SSH connection gets all sockets again before the link is up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+
+from orchestrator.adapters.ssh import connection as ssh
+from orchestrator.adapters.ssh.forwarding import Carrier, LinkTarget, splice
+from orchestrator.domain import errors, ids
+from orchestrator.domain.ids import SandboxId
+from orchestrator.domain.pool import agent_sockets
+from orchestrator.slim import structlog
+
+_STREAMS_MAX = 1000  # of all sandboxes of a host; its sshd has 1,024 descriptors
+_STREAMS_SCARCE = 500  # from here on, each sandbox gets few
+_FEW = 4
+_SHARED_STREAMS_MAX = 250  # of all sandboxes without a socket of their own
+_REFUSALS_MAX = 100  # then the socket rests: refusing costs us and the host's sshd more than asking
+_REST_S = 5.0
+# Moves sockets from their drafts into place. $1: the agent folder. Reads a draft and a folder, both
+# below it, from each line.
+_PLACE = """
+set -e
+cd "$1"
+while read -r draft place; do
+  mkdir -p -m 0755 "$place"
+  chmod 0666 "$draft"
+  mv -f "$draft" "$place/agent.sock"
+done
+"""
+# Removes folders of sandboxes. $1: the agent folder. Reads one id from each line.
+_REMOVE = """
+cd "$1/sandboxes" || exit 0
+while read -r place; do rm -rf -- "./$place"; done
+"""
+_FORWARDING_FORBIDDEN = (
+    "its sshd does not allow socket forwarding: set `AllowStreamLocalForwarding yes` (and remove"
+    " `DisableForwarding`) in /etc/ssh/sshd_config there, and reload sshd"
+)
+_SHARED = SandboxId("")  # stands for the sandboxes that share a socket
+
+log = structlog.get_logger()
+
+
+@dataclass(kw_only=True)
+class _Use:
+    """What one sandbox holds of the link, and how often it was refused more."""
+
+    streams: int = 0
+    refusals: int = 0  # since its socket rested last
+    rests_until: float = 0.0  # of the event loop's clock
+
+
+class AgentSockets:
+    """The agent sockets of one host. Use it from the loop of the links only."""
+
+    def __init__(self, target: LinkTarget) -> None:
+        self.streams = 0  # that are open
+        self.wanted: set[SandboxId] = set()  # have a socket, or get one as soon as possible
+        self._target = target
+        self._is_told = False  # whether `wanted` is complete: a folder of another sandbox is stale
+        self._uses: defaultdict[SandboxId, _Use] = defaultdict(_Use)
+        self._syncing: asyncio.Task[None] | None = None
+
+    async def restore(self, carrier: Carrier, present: Collection[str]) -> None:
+        """Bind all sockets on a new connection, and remove folders of sandboxes that are gone.
+
+        `present`: the names of the folders that there are. Raises errors.HostUnfit,
+        errors.LinkDown.
+        """
+        async with carrier.binding:
+            await self._bind(carrier, [_SHARED, *self._missing(carrier)])
+        if self._is_told:
+            stale = [SandboxId(name) for name in present if ids.is_id(name, "sbx")]
+            await _remove(
+                carrier, self._target, [name for name in stale if name not in self.wanted]
+            )
+
+    async def offer(self, sandbox_id: SandboxId, carrier: Carrier | None) -> None:
+        """Make the folder and the socket of a sandbox that is about to start.
+
+        Raises errors.HostUnfit, errors.LinkDown.
+        """
+        self.wanted.add(sandbox_id)
+        if carrier is None:
+            raise errors.LinkDown(f"no link to {self._target.name}")
+        await self._sync(carrier)
+
+    async def withdraw(self, sandbox_id: SandboxId, carrier: Carrier | None) -> None:
+        """Remove the socket of a sandbox that is gone. Without a connection the next one does."""
+        self.wanted.discard(sandbox_id)
+        self._uses.pop(sandbox_id, None)
+        if carrier is not None:
+            async with carrier.binding:
+                self._close(carrier, sandbox_id)
+                await _remove(carrier, self._target, [sandbox_id])
+
+    def follow(
+        self,
+        living: Collection[SandboxId],
+        ended: Collection[SandboxId],
+        carrier: Carrier | None,
+    ) -> None:
+        """Have sockets for these sandboxes, and none for those that ended. Doesn't wait for it."""
+        self.wanted.update(living)
+        self.wanted.difference_update(ended)
+        self._is_told = True
+        for sandbox_id in self._uses.keys() & set(ended):
+            del self._uses[sandbox_id]
+        is_busy = self._syncing is not None and not self._syncing.done()
+        if carrier is not None and not is_busy and self._differs(carrier):
+            self._syncing = asyncio.create_task(self._try_sync(carrier))
+
+    def _differs(self, carrier: Carrier) -> bool:
+        surplus = carrier.listeners.keys() - self.wanted - {_SHARED}
+        return bool(surplus or self._missing(carrier))
+
+    def _missing(self, carrier: Carrier) -> Sequence[SandboxId]:
+        now = asyncio.get_running_loop().time()
+        return [
+            sandbox_id
+            for sandbox_id in sorted(self.wanted - carrier.listeners.keys())
+            if sandbox_id not in self._uses or self._uses[sandbox_id].rests_until <= now
+        ]
+
+    async def _try_sync(self, carrier: Carrier) -> None:
+        """Sync, and leave what fails to the next call of `follow`."""
+        try:
+            await self._sync(carrier)
+        except errors.Temporary as error:
+            log.warning("agent_sockets_failed", host=self._target.name, error=str(error))
+
+    async def _sync(self, carrier: Carrier) -> None:
+        """Make the sockets on this connection equal to the wanted ones."""
+        async with carrier.binding:
+            missing = self._missing(carrier)
+            if missing:
+                await self._bind(carrier, missing)
+            surplus = sorted(carrier.listeners.keys() - self.wanted - {_SHARED})
+            for sandbox_id in surplus:
+                self._close(carrier, sandbox_id)
+            if surplus:
+                await _remove(carrier, self._target, surplus)
+
+    async def _bind(self, carrier: Carrier, sandbox_ids: Sequence[SandboxId]) -> None:
+        """Bind sockets under draft names and move them into place.
+
+        So an agent finds either the earlier socket or this one: never none, and never one with the
+        permissions that sshd sets.
+        """
+        token = secrets.token_hex(4)
+        drafts = [
+            f"{agent_sockets.SANDBOXES}/{token}-{number}.new" for number in range(len(sandbox_ids))
+        ]
+        listening = [
+            self._listen(carrier, sandbox_id, f"{self._target.agent_folder}/{draft}")
+            for sandbox_id, draft in zip(sandbox_ids, drafts, strict=True)
+        ]
+        try:
+            async with asyncio.timeout(ssh.COMMAND_TIMEOUT_S):
+                listeners = await asyncio.gather(*listening)
+        except asyncssh.ChannelListenError as error:
+            if carrier.connection.is_closed():
+                raise errors.LinkDown("the connection ended") from error
+            raise errors.HostUnfit(_FORWARDING_FORBIDDEN, code="forwarding_refused") from error
+        except (OSError, asyncssh.Error, TimeoutError) as error:
+            raise ssh.connection_lost(error) from error
+        places = [
+            f"{agent_sockets.SANDBOXES}/{sandbox_id}" if sandbox_id else "."
+            for sandbox_id in sandbox_ids
+        ]
+        lines = "".join(f"{draft} {place}\n" for draft, place in zip(drafts, places, strict=True))
+        argv = ("sh", "-c", _PLACE, "sh", self._target.agent_folder)
+        result = await ssh.run(carrier.connection, argv, stdin=lines)
+        if result.code != 0:
+            for listener in listeners:
+                listener.close()
+            raise errors.HostUnfit(
+                f"the agent sockets can't be placed in {self._target.agent_folder}:"
+                f" {result.output[:200]}"
+            )
+        carrier.listeners.update(zip(sandbox_ids, listeners, strict=True))
+
+    async def _listen(
+        self, carrier: Carrier, sandbox_id: SandboxId, draft: str
+    ) -> asyncssh.SSHListener:
+        def accept() -> Any:
+            """Called for each connection, before it is accepted."""
+            if not self._has_room(sandbox_id):
+                self._refuse(carrier, sandbox_id)
+                raise asyncssh.ChannelOpenError(
+                    asyncssh.OPEN_RESOURCE_SHORTAGE, "this sandbox has too many connections"
+                )
+            return lambda reader, writer: self._forward(carrier, sandbox_id, reader, writer)
+
+        return await carrier.connection.start_unix_server(accept, draft)
+
+    def _has_room(self, sandbox_id: SandboxId) -> bool:
+        if sandbox_id == _SHARED:
+            limit = _SHARED_STREAMS_MAX
+        else:
+            limit = agent_sockets.CONNECTIONS_MAX if self.streams < _STREAMS_SCARCE else _FEW
+        use = self._uses.get(sandbox_id)
+        return self.streams < _STREAMS_MAX and (use is None or use.streams < limit)
+
+    def _refuse(self, carrier: Carrier, sandbox_id: SandboxId) -> None:
+        """Count a refusal. A sandbox that goes on and on finds nobody at its socket for a while."""
+        use = self._uses[sandbox_id]
+        use.refusals += 1
+        if use.refusals < _REFUSALS_MAX or sandbox_id == _SHARED:
+            return
+        loop = asyncio.get_running_loop()
+        use.refusals, use.rests_until = 0, loop.time() + _REST_S
+        log.warning("agent_socket_rests", host=self._target.name, sandbox=sandbox_id)
+        self._close(carrier, sandbox_id)
+
+    def _close(self, carrier: Carrier, sandbox_id: SandboxId) -> None:
+        listener = carrier.listeners.pop(sandbox_id, None)
+        if listener is not None:
+            listener.close()
+
+    async def _forward(
+        self, carrier: Carrier, sandbox_id: SandboxId, reader: Any, writer: Any
+    ) -> None:
+        if not self._has_room(sandbox_id):  # many were accepted since
+            writer.close()
+            return
+        with carrier.hold(), self._count(sandbox_id):
+            try:
+                local = await _connect(self._upstream_of(sandbox_id))
+            except OSError:  # the process `agents` is restarting: agents retry
+                writer.close()
+                return
+            await splice((reader, writer), local)
+
+    def _upstream_of(self, sandbox_id: SandboxId) -> Path:
+        folder = self._target.local_agent_folder
+        if sandbox_id == _SHARED:
+            return folder / agent_sockets.SOCKET
+        return Path(agent_sockets.folder_of(str(folder), sandbox_id)) / agent_sockets.SOCKET
+
+    @contextlib.contextmanager
+    def _count(self, sandbox_id: SandboxId) -> Iterator[None]:
+        use = self._uses[sandbox_id]
+        use.streams += 1
+        self.streams += 1
+        try:
+            yield
+        finally:
+            use.streams -= 1
+            self.streams -= 1
+
+
+async def _remove(carrier: Carrier, target: LinkTarget, sandbox_ids: Sequence[SandboxId]) -> None:
+    """Remove folders. What stays, because the connection ends, the next connection removes."""
+    if not sandbox_ids:
+        return
+    argv = ("sh", "-c", _REMOVE, "sh", target.agent_folder)
+    try:
+        lines = "".join(f"{sandbox_id}\n" for sandbox_id in sandbox_ids)
+        await ssh.run(carrier.connection, argv, stdin=lines)
+    except errors.Temporary as error:
+        log.info("agent_folders_kept", host=target.name, error=str(error))
+
+
+async def _connect(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect to a socket of this machine, however long its path is: the kernel takes 107 bytes."""
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return await asyncio.open_unix_connection(f"/proc/self/fd/{folder}/{path.name}")
+    finally:
+        os.close(folder)
