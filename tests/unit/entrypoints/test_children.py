@@ -14,7 +14,7 @@ def test_the_agents_are_served_before_anything_needs_them_and_stop_after_it(
     tmp_path: Path,
 ) -> None:
     names = [child.name for child in children.all_children(config.make(state_dir=tmp_path))]
-    assert names == ["redis", "agents", "api", "nginx", "worker", "daemon"]
+    assert names == ["redis", "agents", "api-1", "api-2", "nginx", "worker", "daemon"]
     assert set(names) < set(children.STOP_ORDER)
 
 
