@@ -13,7 +13,7 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,14 +24,6 @@ from orchestrator.config import Settings
 from orchestrator.config.groups import API_PROCESSES_MAX
 from orchestrator.entrypoints import demo
 
-_SECRETS = (
-    "ANTHROPIC_API_KEY",
-    "ANTHROPIC_AUTH_TOKEN",
-    "SPAWN_ANTHROPIC_API_KEY",
-    "SPAWN_FALLBACK_API_KEY",
-    "SPAWN_OPENAI_API_KEY",
-)
-WITHHELD = "withheld"  # in place of a key, for processes that must not have it
 _CHECK_TIMEOUT_S = 5.0
 
 
@@ -44,6 +36,8 @@ class Child:
     ready: Callable[[], bool]  # polled until it is true; must not block for long
     ready_within_s: float
     stop_within_s: float  # after SIGTERM; then SIGKILL to its whole group
+    module: str = ""  # of ours, that a fork of the supervisor runs; "": argv is started
+    arguments: Sequence[str] = ()  # of the module
     needs_key: bool = False  # only such a child gets the providers' keys in its environment
 
 
@@ -101,14 +95,6 @@ STOP_ORDER = (
 _FOREGROUND = ("-g", "daemon off;")
 
 
-def environment_of(child: Child, base: Mapping[str, str]) -> dict[str, str]:
-    """`base` for this child: the providers' keys only if it needs them. The others learn that
-    there is a key, because that decides what they offer."""
-    if child.needs_key:
-        return dict(base)
-    return {name: WITHHELD if value and name in _SECRETS else value for name, value in base.items()}
-
-
 def find_program(name: str) -> str:
     """The absolute path of a program. Also looks where Debian keeps some programs that aren't in an
     ordinary user's PATH. Raises FileNotFoundError with how to install it."""
@@ -131,6 +117,8 @@ def _python(
     return Child(
         name=name,
         argv=[sys.executable, "-m", module, *arguments],
+        module=module,
+        arguments=arguments,
         ready=ready,
         ready_within_s=within_s,
         stop_within_s=20,

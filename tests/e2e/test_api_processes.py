@@ -18,8 +18,10 @@ from typing import Any
 import pytest
 
 from tests.e2e.installation import Installation, Response, installed, until
+from tests.memory import memory_of
 
 MARKER = "orchestrator.entrypoints.api.server"
+KEY = "sk-" + "known-to-one-process"
 PROCESSES = 2
 ROUNDS = 5  # of each kind of end
 
@@ -27,7 +29,7 @@ ROUNDS = 5  # of each kind of end
 @pytest.fixture(scope="module")
 def queueing() -> Iterator[Installation]:
     """An installation without hosts: sessions are taken in, and stay in the queue."""
-    with installed(ready=False, SPAWN_LOCAL_HOST="false") as spawn:
+    with installed(ready=False, SPAWN_LOCAL_HOST="false", ANTHROPIC_API_KEY=KEY) as spawn:
         yield spawn
 
 
@@ -38,8 +40,8 @@ class Clients:
         self._spawn = spawn
         self._status = f"/api/status/{session_id}"
         self._stop = threading.Event()
-        names = secrets.token_hex(4)  # another test's clients have other prompts
-        self._prompts = (f"{names} {number}" for number in itertools.count())
+        self._name = secrets.token_hex(4)  # another test's clients have other prompts
+        self._numbers = itertools.count()
         self._threads = [
             threading.Thread(target=self._repeat, args=(ask,))
             for ask in (self._get, self._get, *[self._poll] * 3, self._post, self._post_without_key)
@@ -86,7 +88,7 @@ class Clients:
 
     def _post(self) -> None:
         """With a key the proxy may repeat it: no client sees that a process has died."""
-        body = {"prompt": f"keyed {next(self._prompts)}", "template": "todo"}
+        body = {"prompt": f"keyed {self._name} {next(self._numbers)}", "template": "todo"}
         headers = {"Idempotency-Key": body["prompt"]}
         answer = self._call("POST", "/api/sessions", body, headers=headers)
         self._check("post", answer, 202)
@@ -95,7 +97,7 @@ class Clients:
 
     def _post_without_key(self) -> None:
         """Without a key it may fail while its process dies, but never run twice."""
-        prompt = f"without {next(self._prompts)}"
+        prompt = f"without {self._name} {next(self._numbers)}"
         answer = self._call("POST", "/api/sessions", {"prompt": prompt, "template": "todo"})
         self.counts["post without key"] += 1
         if answer is not None and answer.status == 202:
@@ -134,6 +136,15 @@ def test_nobody_is_refused_while_processes_of_the_api_end_in_turn(
         assert clients.refused_without_key == 0
     assert clients.refused_without_key <= ROUNDS
     assert_each_created_once(spawn, clients)
+
+
+def test_only_the_process_of_the_gateway_has_the_providers_key(queueing: Installation) -> None:
+    spawn = queueing
+    pids = [spawn.supervisor_pid(), *spawn.pids("")]
+    knowing = [pid for pid in pids if KEY.encode() in memory_of(pid)]
+    assert knowing == spawn.pids("agents.server")
+    for pid in pids:
+        assert KEY.encode() not in Path(f"/proc/{pid}/environ").read_bytes()
 
 
 def has_replaced(spawn: Installation, victim: int) -> bool:
