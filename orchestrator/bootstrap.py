@@ -152,7 +152,10 @@ def nginx_settings(settings: Settings) -> NginxSettings:
         control_port=settings.addresses.control_port,
         page_hosts=settings.addresses.page_hosts,
         apps_domain=settings.addresses.apps_domain,
-        api_address=f"127.0.0.1:{settings.addresses.api_port}",
+        api_addresses=tuple(
+            f"unix:{settings.places.api_socket(number)}"
+            for number in range(1, settings.processes.api_processes + 1)
+        ),
         templates=config.PROJECT_ROOT / "proxy" / "nginx",
         pages=config.PROJECT_ROOT / "proxy" / "pages",
         apps_log=settings.places.state_dir / "log" / "apps.log",

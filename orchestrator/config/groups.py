@@ -13,6 +13,7 @@ from orchestrator.config.base import Group
 from orchestrator.domain import host_names
 from orchestrator.domain.logged_requests import LoggedRequests
 
+API_PROCESSES_MAX = 16
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 # "Listen on every address", and where we reach a server that does.
 _EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
@@ -115,6 +116,15 @@ class Places(Group):
         return self.state_dir / "gateway" / "gateway.sock"
 
     @property
+    def api_folder(self) -> Path:
+        """The folder of the sockets on which the proxy reaches the api processes."""
+        return self.state_dir / "api"
+
+    def api_socket(self, number: int) -> Path:
+        """The socket of one api process. They are numbered from 1."""
+        return self.api_folder / f"{number}.sock"
+
+    @property
     def ssh_key(self) -> Path:
         """Our private key for all hosts."""
         return self.state_dir / "ssh" / "id_ed25519"
@@ -131,7 +141,7 @@ class Places(Group):
 
 
 class Addresses(Group):
-    """The addresses and names on which the proxy and spawn-api listen."""
+    """The addresses and names on which the proxy listens."""
 
     http_address: str = Field(
         default="127.0.0.1",
@@ -139,9 +149,6 @@ class Addresses(Group):
     )
     http_port: int = Field(
         default=8080, ge=1, le=65535, description="Port on which the proxy listens."
-    )
-    api_port: int = Field(
-        default=8081, ge=1, le=65535, description="Port of spawn-api on loopback, for the proxy."
     )
     control_port: int = Field(
         default=8082,
@@ -361,6 +368,12 @@ class PeopleSettings(Group):
 class ProcessSettings(Group):
     """Our own processes."""
 
+    api_processes: int = Field(
+        default=2,
+        ge=1,
+        le=API_PROCESSES_MAX,
+        description="Processes that serve page and API; 2, so that the end of one refuses nobody.",
+    )
     workers: int = Field(
         default=2,
         ge=1,

@@ -6,29 +6,24 @@ processes that create work must stop before those that do the work.
 
 from __future__ import annotations
 
+import functools
 import http.client
 import json
 import os
 import shutil
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.adapters import api_socket
 from orchestrator.adapters.agent_socket import AgentSocket
 from orchestrator.config import Settings
+from orchestrator.config.groups import API_PROCESSES_MAX
 from orchestrator.entrypoints import demo
 
-_SECRETS = (
-    "ANTHROPIC_API_KEY",
-    "ANTHROPIC_AUTH_TOKEN",
-    "SPAWN_ANTHROPIC_API_KEY",
-    "SPAWN_FALLBACK_API_KEY",
-    "SPAWN_OPENAI_API_KEY",
-)
-WITHHELD = "withheld"  # in place of a key, for processes that must not have it
 _CHECK_TIMEOUT_S = 5.0
 
 
@@ -41,6 +36,8 @@ class Child:
     ready: Callable[[], bool]  # polled until it is true; must not block for long
     ready_within_s: float
     stop_within_s: float  # after SIGTERM; then SIGKILL to its whole group
+    module: str = ""  # of ours, that a fork of the supervisor runs; "": argv is started
+    arguments: Sequence[str] = ()  # of the module
     needs_key: bool = False  # only such a child gets the providers' keys in its environment
 
 
@@ -54,12 +51,7 @@ def all_children(settings: Settings) -> Sequence[Child]:
             20,
             needs_key=True,
         ),
-        _python(
-            "api",
-            "orchestrator.entrypoints.api.server",
-            _health_check("127.0.0.1", settings.addresses.api_port),
-            20,
-        ),
+        *_api_processes(settings),
         Child(
             name="nginx",
             argv=[
@@ -85,22 +77,22 @@ def all_children(settings: Settings) -> Sequence[Child]:
 # 1. daemon: stops making sandboxes, expiring and publishing;
 # 2. worker: finishes the running converges (they need api, nginx and redis);
 # 3. nginx: no more requests from outside;
-# 4. api: nobody asks it any more;
+# 4. the api processes: nobody asks them any more;
 # 5. agents: closes the streams of agents and of the gateway; until here agents could report to
 #    the workers, and the api could show what the gateway counts;
 # 6. demo: its only client, the gateway, has stopped;
 # 7. redis: nobody uses it any more; it writes its file.
-STOP_ORDER = ("daemon", "worker", "nginx", "api", "agents", "demo", "redis")
+STOP_ORDER = (
+    "daemon",
+    "worker",
+    "nginx",
+    *(f"api-{number}" for number in range(1, API_PROCESSES_MAX + 1)),
+    "agents",
+    "demo",
+    "redis",
+)
 
 _FOREGROUND = ("-g", "daemon off;")
-
-
-def environment_of(child: Child, base: Mapping[str, str]) -> dict[str, str]:
-    """`base` for this child: the providers' keys only if it needs them. The others learn that
-    there is a key, because that decides what they offer."""
-    if child.needs_key:
-        return dict(base)
-    return {name: WITHHELD if value and name in _SECRETS else value for name, value in base.items()}
 
 
 def find_program(name: str) -> str:
@@ -114,16 +106,38 @@ def find_program(name: str) -> str:
 
 
 def _python(
-    name: str, module: str, ready: Callable[[], bool], within_s: float, needs_key: bool = False
+    name: str,
+    module: str,
+    ready: Callable[[], bool],
+    within_s: float,
+    *,
+    arguments: Sequence[str] = (),
+    needs_key: bool = False,
 ) -> Child:
     return Child(
         name=name,
-        argv=[sys.executable, "-m", module],
+        argv=[sys.executable, "-m", module, *arguments],
+        module=module,
+        arguments=arguments,
         ready=ready,
         ready_within_s=within_s,
         stop_within_s=20,
         needs_key=needs_key,
     )
+
+
+def _api_processes(settings: Settings) -> Sequence[Child]:
+    """They start one after the other: the first one prepares the store for all."""
+    return [
+        _python(
+            f"api-{number}",
+            "orchestrator.entrypoints.api.server",
+            functools.partial(api_socket.is_healthy, settings.places.api_socket(number)),
+            20,
+            arguments=(str(number),),
+        )
+        for number in range(1, settings.processes.api_processes + 1)
+    ]
 
 
 def _demo(settings: Settings) -> Child:

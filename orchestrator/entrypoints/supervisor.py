@@ -1,8 +1,9 @@
 """The supervisor starts the processes of one machine, restarts those that die, and stops them in
 order. `spawnctl up` starts it as `python -m orchestrator.entrypoints.supervisor`.
 
-It stays small: it imports nothing that only its children need. SIGTERM and SIGINT stop everything
-and remove the sandboxes. SIGUSR1 stops everything and keeps the sandboxes. A second signal forces.
+Our own programs run in forks of it, and share the memory of what it has imported for them.
+SIGTERM and SIGINT stop everything and remove the sandboxes. SIGUSR1 stops everything and keeps the
+sandboxes. A second signal forces.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from typing import IO
 
 from orchestrator import config
 from orchestrator.config import Settings
-from orchestrator.entrypoints import descriptors
-from orchestrator.entrypoints.children import STOP_ORDER, Child, all_children, environment_of
+from orchestrator.entrypoints import descriptors, forks, provider_keys
+from orchestrator.entrypoints.children import STOP_ORDER, Child, all_children
 
 LOCK = "supervisor.lock"
 READY = "supervisor.ready"
@@ -43,7 +44,7 @@ class SupervisedChild:
     """A child, its process, and how often it died in a row."""
 
     child: Child
-    process: subprocess.Popen[bytes] | None = None
+    process: subprocess.Popen[bytes] | forks.ForkedProcess | None = None
     started_at: float = 0.0
     deaths: int = 0
     restart_at: float = field(default=0.0)
@@ -54,7 +55,16 @@ class StartFailed(Exception):
 
 
 def main() -> int:
-    """Take the lock, then prepare, start, watch and stop. Returns the exit status."""
+    """Supervise, or run the program of a fork. Returns the exit status."""
+    keys = provider_keys.set_aside()
+    try:
+        return _supervise(keys)
+    except forks.Forked as fork:
+        return fork.run()
+
+
+def _supervise(keys: int) -> int:
+    """Take the lock, then prepare, start, watch and stop."""
     settings = config.load()
     descriptors.raise_limit()
     os.umask(0o077)  # by default, only our user reads the files that we and our children write
@@ -64,7 +74,7 @@ def main() -> int:
             print("SpawnAI is already running here", file=sys.stderr)
             return 1
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        supervisor = Supervisor(settings)
+        supervisor = Supervisor(settings, keys)
         try:
             supervisor.start()
             (settings.places.state_dir / READY).write_text(str(os.getpid()))
@@ -73,8 +83,6 @@ def main() -> int:
             print(f"SpawnAI could not start: {error}", file=sys.stderr)
             supervisor.stop(keep_apps=True)
             return 1
-        finally:
-            (settings.places.state_dir / READY).unlink(missing_ok=True)
         supervisor.stop(keep_apps=keep_apps)
     return 0
 
@@ -82,8 +90,10 @@ def main() -> int:
 class Supervisor:
     """Starts, watches and stops the children of one machine."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, keys: int) -> None:
+        """`keys` is the file of the providers' keys."""
         self._settings = settings
+        self._keys = keys
         self._logs = settings.places.state_dir / "log"
         self._supervised: list[SupervisedChild] = []
 
@@ -92,6 +102,7 @@ class Supervisor:
         and FileNotFoundError for a program that is not installed."""
         self._logs.mkdir(exist_ok=True)
         self._run_once("prepare", "orchestrator.entrypoints.prepare")
+        forks.preload()
         for child in all_children(self._settings):
             supervised = SupervisedChild(child=child)
             self._supervised.append(supervised)
@@ -116,6 +127,7 @@ class Supervisor:
     def stop(self, *, keep_apps: bool) -> None:
         """Stop the children in the order of children.STOP_ORDER. A child that exceeds its time is
         killed. Remove the sandboxes afterwards, unless they are kept."""
+        (self._settings.places.state_dir / READY).unlink(missing_ok=True)
         by_name = {supervised.child.name: supervised for supervised in self._supervised}
         forced = False
         for name in STOP_ORDER:
@@ -140,16 +152,27 @@ class Supervisor:
     def _spawn(self, supervised: SupervisedChild) -> None:
         child = supervised.child
         with self._open_log(child.name) as log:
-            supervised.process = subprocess.Popen(
-                child.argv,
-                env=environment_of(child, os.environ),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # its own group, so that we can kill its children with it
-                preexec_fn=_in_child,  # noqa: PLW1509 - this process has one thread
-            )
+            if child.module:
+                supervised.process = self._fork(child, log)
+            else:
+                supervised.process = subprocess.Popen(
+                    child.argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,  # its own group, so that we can kill its children too
+                    preexec_fn=_in_child,  # noqa: PLW1509 - this process has one thread
+                )
         supervised.started_at = time.monotonic()
+
+    def _fork(self, child: Child, log: IO[bytes]) -> forks.ForkedProcess:
+        def prepare() -> None:
+            _in_child()
+            if child.needs_key:
+                os.environ.update(provider_keys.read(self._keys))
+            os.close(self._keys)
+
+        return forks.start(child.module, child.arguments, log.fileno(), prepare)
 
     def _wait_until_ready(self, supervised: SupervisedChild) -> None:
         child, process = supervised.child, supervised.process

@@ -230,13 +230,12 @@ def installed(*options: str, ready: bool = True, **settings: str) -> Iterator[In
     # Not in pytest's temporary folder: the proxy's workers can't read that one.
     folder = Path(tempfile.mkdtemp(prefix="spawn-e2e-"))
     folder.chmod(0o711)
-    http_port, api_port, control_port = free_ports(3)
+    http_port, control_port = free_ports(2)
     low = _port_block()
     env = {
         **{name: value for name, value in os.environ.items() if not _is_our_setting(name)},
         "SPAWN_STATE_DIR": str(folder / "s"),
         "SPAWN_HTTP_PORT": str(http_port),
-        "SPAWN_API_PORT": str(api_port),
         "SPAWN_CONTROL_PORT": str(control_port),
         "SPAWN_PORTS": f"{low}-{low + 99}",
         "SPAWN_RUNTIME_IMAGE": runtime_image(),

@@ -45,7 +45,7 @@ class NginxSettings:
     control_port: int = 8082  # always on 127.0.0.1; kill -9 would leave a stale UNIX socket
     page_hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "[::1]")  # other names are refused
     apps_domain: str = "apps.localhost"
-    api_address: str = "127.0.0.1:8081"  # or unix:/path
+    api_addresses: tuple[str, ...] = ("127.0.0.1:8081",)  # of the api processes; or unix:/path
     binary: str = "/usr/sbin/nginx"
     worker_user: str | None = None  # applies only as root; None is nginx's default (nobody)
     trusted_proxies: tuple[str, ...] = ()  # trust X-Forwarded-* from these addresses or networks
@@ -118,7 +118,7 @@ def render_base(
     """
     template = _environment(settings.templates).get_template("nginx.conf.j2")
     return template.render(
-        api_address=settings.api_address,
+        api_addresses=settings.api_addresses,
         # A copy must not write into the log either.
         apps_log=folder / "apps.log" if folder else settings.apps_log,
         apps_domain_pattern=re.escape(settings.apps_domain),

@@ -33,6 +33,7 @@ class Context:
     deps: Deps
     hub: Hub
     started_at: datetime
+    number: int = 1  # of an api process; they count from 1
     process: str = field(default_factory=lambda: secrets.token_hex(8))  # new after each start
     metrics: GatewayMetrics = field(default_factory=GatewayMetrics)  # of the process `agents`
     api_metrics: ApiMetrics = field(default_factory=ApiMetrics)  # of the process `api`

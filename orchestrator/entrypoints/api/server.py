@@ -1,6 +1,12 @@
-"""The process `api`: serves the page and the public API on loopback. The supervisor starts it."""
+"""A process of the API: serves page and public API on a socket of its own, for the proxy.
+
+The supervisor starts several, each with its number as the argument. They share nothing but the
+store and Redis.
+"""
 
 from __future__ import annotations
+
+import sys
 
 import redis.asyncio
 import uvloop
@@ -21,8 +27,9 @@ log = structlog.get_logger()
 
 def main() -> None:
     """Serve until SIGTERM."""
+    number = int(sys.argv[1])
     settings = config.load()
-    observability.configure(settings.processes.log_level, "api")
+    observability.configure(settings.processes.log_level, f"api-{number}")
     deps = bootstrap.build(settings, bootstrap.NoEngines())
     state = StateFolder(settings.places.state_dir)
     _ensure_operator(deps, state)
@@ -35,15 +42,21 @@ def main() -> None:
     redis_url = settings.places.effective_redis_url
     listening = redis.asyncio.Redis.from_url(redis_url, **redis_connection.keepalive_of(redis_url))
     hub = Hub(listening, state.instance())
-    context = Context(settings=settings, deps=deps, hub=hub, started_at=deps.clock.now())
+    context = Context(
+        settings=settings, deps=deps, hub=hub, started_at=deps.clock.now(), number=number
+    )
+    path = settings.places.api_socket(number)
+    path.parent.mkdir(mode=0o711, exist_ok=True)
+    path.parent.chmod(0o711)  # the proxy's workers enter it
     server = serving.make_server(
         public_app.build(context),
-        host="127.0.0.1",
-        port=settings.addresses.api_port,
+        uds=str(path),
+        ws="none",
         timeout_keep_alive=75,  # longer than the proxy keeps its connections
         proxy_headers=True,
+        forwarded_allow_ips="*",  # whoever may use the socket, the proxy for example
     )
-    uvloop.run(serving.serve([server], hub, []))
+    uvloop.run(serving.serve([server], hub, [], drained=path))
     deps.store.close()
 
 

@@ -1,4 +1,4 @@
-"""Runs uvicorn servers in one event loop, and stops them in order. Both processes use it."""
+"""Runs uvicorn servers in one event loop, and stops them in order. All our servers use it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Coroutine, Generator, Sequence
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -13,6 +14,9 @@ import uvicorn
 from orchestrator.entrypoints.api.hub import Hub
 
 _DRAIN_S = 5
+_LEAVE_S = 6.0  # the proxy closes a connection that it hasn't used for 4 s
+_TICK_S = 0.05
+_CLOSE = (b"connection", b"close")
 
 
 class Server(uvicorn.Server):
@@ -21,6 +25,22 @@ class Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
         yield
+
+    async def leave(self, path: Path) -> None:
+        """Let the clients of the socket `path` go elsewhere, so that none is cut off.
+
+        No new client finds the socket. Those that are connected are told to close at their next
+        answer, and have closed by themselves if they ask nothing. Ends at `_LEAVE_S` at the latest.
+        """
+        path.unlink(missing_ok=True)
+        self.config.encoded_headers.append(_CLOSE)  # uvicorn takes its headers from here
+        self.server_state.default_headers.append(_CLOSE)
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + _LEAVE_S
+        # At least one tick: connections that wait to be accepted don't count yet.
+        await asyncio.sleep(_TICK_S)
+        while self.server_state.connections and loop.time() < deadline_s:
+            await asyncio.sleep(_TICK_S)
 
 
 def make_server(app: object, **options: object) -> Server:
@@ -39,17 +59,33 @@ def make_server(app: object, **options: object) -> Server:
 
 
 async def serve(
-    servers: Sequence[Server], hub: Hub, background: Sequence[Coroutine[Any, Any, None]]
+    servers: Sequence[Server],
+    hub: Hub,
+    background: Sequence[Coroutine[Any, Any, None]],
+    *,
+    drained: Path | None = None,
 ) -> None:
-    """Serve until SIGTERM. `background` runs meanwhile: if a part of it ends, everything stops."""
+    """Serve until SIGTERM. `background` runs meanwhile: if a part of it ends, everything stops.
+
+    `drained` is the socket whose clients can go elsewhere: they are given the time to do so.
+    """
     loop = asyncio.get_running_loop()
+    leaving: list[asyncio.Task[None]] = []
+
+    async def leave() -> None:
+        if drained is not None:
+            started = [server for server in servers if server.started]
+            await asyncio.gather(*(server.leave(drained) for server in started))
+        # 3. Then the servers. They finish the requests in progress.
+        for server in servers:
+            server.should_exit = True
 
     def stop() -> None:
         # 1. Long polls first: servers wait for open requests, and a long poll takes half a minute.
         hub.close()
-        # 2. Then the servers. They finish the requests in progress.
-        for server in servers:
-            server.should_exit = True
+        # 2. Clients that can go elsewhere do so.
+        if not leaving:
+            leaving.append(asyncio.create_task(leave()))
 
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_number, stop)
@@ -59,7 +95,7 @@ async def serve(
     try:
         await asyncio.gather(*(server.serve() for server in servers))
     finally:
-        # 3. Last, what the servers used.
-        for task in tasks:
+        # 4. Last, what the servers used.
+        for task in (*tasks, *leaving):
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, *leaving, return_exceptions=True)

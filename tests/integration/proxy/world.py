@@ -158,7 +158,7 @@ class World:
             pages=ROOT / "proxy" / "pages",
             listen_port=free_port(),
             control_port=free_port(),
-            api_address=f"127.0.0.1:{self.api.port}",
+            api_addresses=(f"127.0.0.1:{self.api.port}",),
             apps_log=folder / "apps.log",
         )
         self.settings = replace(self.settings, **settings)

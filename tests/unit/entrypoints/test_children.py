@@ -7,26 +7,29 @@ import sys
 from pathlib import Path
 
 from orchestrator import config
-from orchestrator.entrypoints import children, descriptors
+from orchestrator.entrypoints import children, descriptors, provider_keys
 
 
 def test_the_agents_are_served_before_anything_needs_them_and_stop_after_it(
     tmp_path: Path,
 ) -> None:
     names = [child.name for child in children.all_children(config.make(state_dir=tmp_path))]
-    assert names == ["redis", "agents", "api", "nginx", "worker", "daemon"]
+    assert names == ["redis", "agents", "api-1", "api-2", "nginx", "worker", "daemon"]
     assert set(names) < set(children.STOP_ORDER)
 
 
 def test_only_the_process_of_the_gateway_gets_the_keys(tmp_path: Path) -> None:
-    """The others learn that there is a key: it decides what the page offers."""
+    all_children = children.all_children(config.make(state_dir=tmp_path))
+    assert [child.name for child in all_children if child.needs_key] == ["agents"]
+
+
+def test_the_others_learn_that_there_is_a_key_because_it_decides_what_the_page_offers() -> None:
     base = {"ANTHROPIC_API_KEY": "sk-secret", "SPAWN_OPENAI_API_KEY": "", "HOME": "/root"}
-    for child in children.all_children(config.make(state_dir=tmp_path)):
-        environment = children.environment_of(child, base)
-        if child.name == "agents":
-            assert environment == base
-        else:
-            assert environment == {**base, "ANTHROPIC_API_KEY": children.WITHHELD}
+    assert provider_keys.without_keys(base) == {
+        **base,
+        "ANTHROPIC_API_KEY": provider_keys.WITHHELD,
+    }
+    assert provider_keys.keys_of(base) == {"ANTHROPIC_API_KEY": "sk-secret"}
 
 
 def test_the_supervisor_raises_the_limit_of_descriptors() -> None:

@@ -53,7 +53,6 @@ def check_ports(settings: Settings, *, running: bool) -> Iterator[Finding]:
     """Each port is free, or SpawnAI's own. `running`: whether our control plane answers."""
     ports = {
         "http_port": (settings.addresses.http_address, settings.addresses.http_port),
-        "api_port": ("127.0.0.1", settings.addresses.api_port),
         "control_port": ("127.0.0.1", settings.addresses.control_port),
     }
     for name, (address, number) in ports.items():

@@ -82,7 +82,7 @@ def test_the_user_of_workers_is_set_only_if_nginx_runs_as_root() -> None:
     [
         {"folder": Path("/tmp/a b")},
         {"apps_domain": "apps.localhost; include /etc/passwd"},
-        {"api_address": "$host"},
+        {"api_addresses": ("127.0.0.1:1", "$host")},
         {"trusted_proxies": ("10.0.0.1", "10.0.0.2;")},
         {"control_port": 8080},
     ],

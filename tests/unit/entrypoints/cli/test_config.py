@@ -56,7 +56,7 @@ def test_the_environment_goes_before_the_file_and_the_file_before_the_default(
     settings = explain_by_field({"SPAWN_HTTP_PORT": "9002"}, read_file(file))
     assert (settings["http_port"].value, settings["http_port"].source) == (9002, "environment")
     assert (settings["workers"].value, settings["workers"].source) == (5, "spawn.env")
-    assert (settings["api_port"].value, settings["api_port"].source) == (8081, "default")
+    assert (settings["control_port"].value, settings["control_port"].source) == (8082, "default")
 
 
 @pytest.mark.parametrize("name", ["ANTHROPIC_API_KEY", "SPAWN_ANTHROPIC_API_KEY", "spawn_api_key"])

@@ -32,15 +32,13 @@ def free_port() -> int:
 def test_a_port_that_somebody_else_has_is_a_problem_that_names_the_setting(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         number = taken.getsockname()[1]
-        loaded = settings(
-            tmp_path, http_port=number, api_port=free_port(), control_port=free_port()
-        )
+        loaded = settings(tmp_path, http_port=number, control_port=free_port())
         findings = list(machine.check_ports(loaded, running=False))
         while_running = list(machine.check_ports(loaded, running=True))
-    assert [finding.level for finding in findings] == [Level.PROBLEM, Level.OK, Level.OK]
+    assert [finding.level for finding in findings] == [Level.PROBLEM, Level.OK]
     assert "SPAWN_HTTP_PORT" in findings[0].fix
     assert str(number) in findings[0].fix
-    assert [finding.level for finding in while_running] == [Level.OK] * 3
+    assert [finding.level for finding in while_running] == [Level.OK] * 2
 
 
 def test_an_address_that_this_machine_has_not_is_a_problem(tmp_path: Path) -> None:
@@ -102,9 +100,7 @@ def test_versions_of_docker_compare_as_numbers(text: str, version: tuple[int, ..
 
 
 def test_every_problem_and_warning_of_a_bare_machine_says_what_to_do(tmp_path: Path) -> None:
-    loaded = settings(
-        tmp_path / "none", http_port=free_port(), api_port=free_port(), control_port=free_port()
-    )
+    loaded = settings(tmp_path / "none", http_port=free_port(), control_port=free_port())
     findings = list(doctor.run_checks(loaded))
     without_fix = [
         finding for finding in findings if finding.level is not Level.OK and not finding.fix
