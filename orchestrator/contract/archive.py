@@ -11,6 +11,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import itertools
 import os
 import shutil
 import tarfile
@@ -36,8 +37,8 @@ from orchestrator.contract.manifest import (
     check_entry,
     read_manifest,
 )
+from orchestrator.contract.trees import open_plain, remove_tree, walk_files
 
-SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules", ".git"})
 # Room for tar's own headers and padding on top of the contents.
 _STREAM_MAX_BYTES = UNPACKED_MAX_BYTES + FILES_MAX * 4 * tarfile.BLOCKSIZE
 _READ_BYTES = 64 * 1024
@@ -86,7 +87,7 @@ def unpack(packed: bytes, folder: str) -> Manifest:
     contents are still there.
     """
     incoming = folder + ".incoming"
-    shutil.rmtree(incoming, ignore_errors=True)
+    remove_tree(incoming)
 
     def make_folder(path: str) -> None:
         os.makedirs(os.path.join(incoming, path), exist_ok=True)
@@ -102,12 +103,12 @@ def unpack(packed: bytes, folder: str) -> Manifest:
     try:
         os.makedirs(incoming)
         manifest = _read(packed, make_folder, write_file)
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder)
         os.rename(incoming, folder)
     except OSError as error:
         raise BundleInvalid(f"the bundle can't be unpacked: {error.strerror}") from error
     finally:
-        shutil.rmtree(incoming, ignore_errors=True)
+        remove_tree(incoming)
     return manifest
 
 
@@ -122,9 +123,9 @@ def pack(folder: str) -> bytes:
         gzip.GzipFile(fileobj=output, mode="wb", mtime=0, filename="") as compressed,
         tarfile.open(fileobj=compressed, mode="w|", format=tarfile.PAX_FORMAT) as archive,
     ):
-        for path in sorted(files_below(folder)):
+        for path in _paths_to_pack(folder):
             try:
-                with open(os.path.join(folder, path), "rb") as source:
+                with open_plain(os.path.join(folder, path)) as source:
                     member = tarfile.TarInfo(path)
                     member.size = os.fstat(source.fileno()).st_size
                     member.mode = 0o644
@@ -138,14 +139,14 @@ def pack(folder: str) -> bytes:
     return packed
 
 
-def files_below(folder: str) -> Iterator[str]:
-    """Relative paths of the regular files, without what no bundle holds: links and caches."""
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(set(folders) - SKIPPED_FOLDERS)
-        for name in names:
-            path = os.path.join(parent, name)
-            if os.path.isfile(path) and not os.path.islink(path):
-                yield os.path.relpath(path, folder)
+def _paths_to_pack(folder: str) -> list[str]:
+    """The paths of all files in order, at most one more than a bundle holds."""
+
+    def refuse(path: str, reason: str) -> None:
+        raise BundleInvalid(f"{shown(path or '.')}: {reason}")
+
+    files = itertools.islice(walk_files(folder, refuse), FILES_MAX + 1)
+    return sorted(path for path, _ in files)
 
 
 def _read(

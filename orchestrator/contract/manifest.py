@@ -15,6 +15,7 @@ START_WORDS_MAX = 32
 START_WORD_MAX_CHARS = 500
 TITLE_MAX_CHARS = 200
 DEFAULT_TITLE = "App"
+_JOINERS = "\u200c\u200d"  # within words and emoji
 _SCRIPTS = (".py", ".js", ".mjs", ".cjs")
 
 
@@ -73,8 +74,14 @@ def parse_manifest(document: object) -> Manifest:
     return Manifest(
         kind=AppKind(kind),
         start=() if kind == AppKind.STATIC else tuple(words),
-        title=title[:TITLE_MAX_CHARS],
+        title=_plain(title[:TITLE_MAX_CHARS]),
     )
+
+
+def _plain(title: str) -> str:
+    """The title on one line: a text that each database, terminal and page can take."""
+    plain = "".join(char if char.isprintable() or char in _JOINERS else " " for char in title)
+    return plain.strip() or DEFAULT_TITLE
 
 
 def check_entry(manifest: Manifest, files: Collection[str]) -> None:
@@ -105,6 +112,8 @@ def _check_start(words: list[str]) -> None:
     if words[0] not in STARTERS:
         raise _invalid(f"start must begin with one of {', '.join(STARTERS)}", "start")
     for word in words[1:]:
+        if not word.isprintable():
+            raise _invalid(f"start: {shown(word)} holds control characters", "start")
         # `--option=value` hides a path behind the sign.
         value = word.split("=", 1)[1] if word.startswith("-") and "=" in word else word
         try:

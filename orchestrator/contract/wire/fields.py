@@ -8,17 +8,19 @@ from enum import StrEnum
 from typing import TypeVar
 
 Choice = TypeVar("Choice", bound=StrEnum)
+_NUMBER_MAX = 2**53
 
 
 class ProtocolError(ValueError):
     """The other side sent something that this side doesn't take.
 
-    `field` names the field, as in `error.code`; the message begins with it.
+    `field` names the field, as in `error.code`; the message begins with it. `problem` is the rest.
     """
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field}: {problem}")
         self.field = field
+        self.problem = problem
 
 
 def decode(raw: bytes, field: str) -> object:
@@ -73,12 +75,14 @@ class Fields:
         return int(value)
 
     def number(self, name: str) -> float:
-        """A number that is not negative."""
+        """A number that is not negative, and that a float holds exactly if it is whole."""
         value = self._values.get(name)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.wrong(name, "is missing or not a number")
         if value < 0 or (isinstance(value, float) and not math.isfinite(value)):
             raise self.wrong(name, "must be a finite number that is not negative")
+        if value > _NUMBER_MAX:
+            raise self.wrong(name, "is too large")
         return value
 
     def flag(self, name: str, *, default: bool | None = None) -> bool:

@@ -15,9 +15,9 @@ from agent.apps.loglines import TAIL_LINES, clean
 from agent.failures import AssignmentFailed
 from agent.layout import APP_PATH
 from agent.serving.site import Serving, Site, Slot
-from orchestrator.contract.archive import files_below
 from orchestrator.contract.crashes import CrashHistory
 from orchestrator.contract.manifest import AppKind, Manifest
+from orchestrator.contract.trees import walk_files
 from orchestrator.contract.wire import LOG_LINE_MAX_CHARS, FailureCode
 
 PROBE_INTERVAL_S = 0.025
@@ -51,7 +51,8 @@ class App:
         self._start_timeout_s = start_timeout_s
         self._good_below = good_below
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
-        self.sources = frozenset(files_below(slot.folder))  # later files come from the app itself
+        # Later files come from the app itself.
+        self.sources = frozenset(path for path, _ in walk_files(slot.folder))
         self._has_output = True  # since the last look of `wait_until_quiet`
         self._child: Child | None = None
 

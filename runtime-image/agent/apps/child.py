@@ -70,16 +70,17 @@ class Child:
         environment: Mapping[str, str],
         on_line: Callable[[str], None],
         fence: Fence | None = None,
+        line_max_chars: int = LOG_LINE_MAX_CHARS,
         is_trusted: bool = False,
     ) -> None:
-        """Start the program. Raises OSError if that fails.
+        """Start the program. Raises OSError if that fails, whatever the command is.
 
-        `is_trusted` is for our own generator: it shares our standard error, its lines of any length
-        are kept whole, and `write` reaches its standard input.
+        `is_trusted` is for our own generator: it shares our standard error, all of its output is
+        read, and `write` reaches its standard input.
         """
         self._loop = asyncio.get_running_loop()
         self._on_line = on_line
-        self._splitter = LineSplitter(max_chars=None if is_trusted else LOG_LINE_MAX_CHARS)
+        self._splitter = LineSplitter(max_chars=line_max_chars)
         self._meter = None if is_trusted else OutputMeter()
         self.exited: asyncio.Future[int] = self._loop.create_future()
         argv = command if fence is None else fence.command(command)
@@ -122,10 +123,13 @@ class Child:
                 start_new_session=True,
             )
             self._wait_in_thread()
-        except OSError:
+        except (OSError, ValueError) as error:
             os.close(output_fd)
             os.close(input_fd)
-            raise
+            if isinstance(error, OSError):
+                raise
+            # A NUL, or a character that no bytes stand for: no program can be started with it.
+            raise OSError(errno.EINVAL, str(error)) from error
         finally:
             os.close(child_output_fd)
             os.close(child_input_fd)
@@ -184,7 +188,7 @@ class Child:
             return False
         admission = Admission.KEEP
         if self._meter is not None:
-            admission = self._meter.admit(len(chunk), self._loop.time())
+            admission = self._meter.admit(chunk, self._loop.time())
         if admission is Admission.KEEP:
             for line in self._splitter.feed(chunk):
                 self._on_line(line)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import codecs
+import json
 import re
 from collections import deque
 from enum import StrEnum
@@ -14,38 +15,67 @@ from orchestrator.contract.wire import LOG_LINE_MAX_CHARS
 
 RATE_LINES_PER_S = 100.0
 BURST_LINES = 200.0
-PENDING_LINES = 1_000
+RATE_BYTES_PER_S = 32 * 1024.0
+BURST_BYTES = 512 * 1024.0
+"""As JSON, in which a byte that is no text takes six."""
+PENDING_BYTES = 1024 * 1024
+"""While home takes none. Then the oldest lines go first."""
 TAIL_LINES = 50
 READ_BYTES_PER_S = 256 * 1024
 DROP_BYTES_PER_S = 8 * 1024 * 1024
+LINE_COST_BYTES = 64
+"""What a line counts besides its bytes: to handle one costs time even if it is empty."""
+
+CUT = " [...]"
 
 # PostgreSQL can't store NUL, and terminals obey the others.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f]")
 
 
-def clean(line: str) -> str:
-    """The line without control characters, cut to LOG_LINE_MAX_CHARS."""
-    return _CONTROL.sub("", line)[:LOG_LINE_MAX_CHARS]
+def clean(text: str, max_chars: int = LOG_LINE_MAX_CHARS) -> str:
+    """The text without control characters and without what can't be encoded; cut, with a mark."""
+    text = _CONTROL.sub("", text[: 2 * max_chars]).encode("utf-8", "replace").decode()
+    return text if len(text) <= max_chars else text[: max_chars - len(CUT)] + CUT
 
 
 class LineSplitter:
     """Turns chunks of a pipe into lines, whatever the bytes. A line too long becomes several."""
 
-    def __init__(self, *, max_chars: int | None = LOG_LINE_MAX_CHARS) -> None:
+    def __init__(self, *, max_chars: int = LOG_LINE_MAX_CHARS) -> None:
         self._max_chars = max_chars
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._rest = ""
+        self._rest: list[str] = []  # pieces of the line that hasn't ended
+        self._rest_chars = 0
 
     def feed(self, chunk: bytes) -> list[str]:
-        *lines, self._rest = (self._rest + self._decoder.decode(chunk)).split("\n")
-        while self._max_chars is not None and len(self._rest) > self._max_chars:
-            lines.append(self._rest[: self._max_chars])
-            self._rest = self._rest[self._max_chars :]
+        *ended, rest = self._decoder.decode(chunk).split("\n")
+        lines: list[str] = []
+        for end in ended:
+            self._add(end, lines)
+            lines.append(self._take())
+        self._add(rest, lines)
         return lines
 
     def finish(self) -> list[str]:
-        rest, self._rest = self._rest + self._decoder.decode(b"", final=True), ""
-        return [rest] if rest else []
+        lines: list[str] = []
+        self._add(self._decoder.decode(b"", final=True), lines)
+        return [*lines, self._take()] if self._rest_chars else lines
+
+    def _add(self, text: str, lines: list[str]) -> None:
+        """Continue the line with `text`; as soon as it is too long, its beginning is a line."""
+        while self._rest_chars + len(text) > self._max_chars:
+            room = self._max_chars - self._rest_chars
+            self._rest.append(text[:room])
+            text = text[room:]
+            lines.append(self._take())
+        if text:
+            self._rest.append(text)
+            self._rest_chars += len(text)
+
+    def _take(self) -> str:
+        line = "".join(self._rest)
+        self._rest, self._rest_chars = [], 0
+        return line
 
 
 class Admission(StrEnum):
@@ -62,45 +92,79 @@ class OutputMeter:
     def __init__(self) -> None:
         self._second = -1
         self._bytes = 0
+        self._cost = 0
 
-    def admit(self, size_bytes: int, now_s: float) -> Admission:
+    def admit(self, chunk: bytes, now_s: float) -> Admission:
         """Count a chunk that was just read, and decide about it."""
         if int(now_s) != self._second:
-            self._second, self._bytes = int(now_s), 0
-        self._bytes += size_bytes
-        if self._bytes <= READ_BYTES_PER_S:
+            self._second, self._bytes, self._cost = int(now_s), 0, 0
+        self._bytes += len(chunk)
+        self._cost += len(chunk) + LINE_COST_BYTES * chunk.count(b"\n")
+        if self._cost <= READ_BYTES_PER_S:
             return Admission.KEEP
         return Admission.DROP if self._bytes <= DROP_BYTES_PER_S else Admission.WAIT
 
 
 class LogBuffer:
-    """Keeps lines until a report takes them. Drops lines beyond the rate, and says how many."""
+    """Keeps lines until a report takes them. Drops what is beyond the rate, and says how much."""
 
     def __init__(self) -> None:
-        self._pending: deque[str] = deque(maxlen=PENDING_LINES)
-        self._allowance = BURST_LINES
-        self._allowance_at_s = 0.0
-        self._dropped = 0
+        self._pending: deque[tuple[str, int]] = deque()  # with their bytes as JSON
+        self._lines = BURST_LINES
+        self._bytes = BURST_BYTES
+        self._at_s = 0.0
+        self._pending_bytes = 0
+        self._dropped = 0  # since the last line that was kept
+        self._outdated = 0  # since lines were taken
 
     def __bool__(self) -> bool:
         return bool(self._pending)
 
     def add(self, line: str, now_s: float) -> None:
-        allowance = self._allowance + (now_s - self._allowance_at_s) * RATE_LINES_PER_S
-        self._allowance = min(BURST_LINES, allowance)
-        self._allowance_at_s = now_s
-        if self._allowance < 1:
+        seconds, self._at_s = now_s - self._at_s, now_s
+        self._lines = min(BURST_LINES, self._lines + seconds * RATE_LINES_PER_S)
+        self._bytes = min(BURST_BYTES, self._bytes + seconds * RATE_BYTES_PER_S)
+        if self._lines < 1:
             self._dropped += 1
             return
-        self._allowance -= 1
+        line = clean(line)
+        size = _json_bytes(line)
+        if self._bytes < size:
+            self._dropped += 1
+            return
+        self._lines -= 1
+        self._bytes -= size
         self._mention_dropped()
-        self._pending.append(clean(line))
+        self._append(line, size)
 
-    def take(self, count: int) -> tuple[str, ...]:
+    def take(self, most: int, most_bytes: int) -> tuple[str, ...]:
+        """The oldest lines, at most so many of them and of their bytes as JSON."""
         self._mention_dropped()
-        return tuple(self._pending.popleft() for _ in range(min(count, len(self._pending))))
+        lines: list[str] = []
+        if self._outdated:
+            lines.append(f"[{self._outdated} lines dropped: nobody took them in time]")
+            self._outdated = 0
+        while self._pending and len(lines) < most and self._pending[0][1] <= most_bytes:
+            line, size = self._pending.popleft()
+            lines.append(line)
+            most_bytes -= size
+            self._pending_bytes -= size
+        return tuple(lines)
 
     def _mention_dropped(self) -> None:
         if self._dropped:
-            self._pending.append(f"[{self._dropped} lines dropped: more than the log rate allows]")
+            line = f"[{self._dropped} lines dropped: more than the log rate allows]"
+            self._append(line, _json_bytes(line))
             self._dropped = 0
+
+    def _append(self, line: str, size: int) -> None:
+        self._pending.append((line, size))
+        self._pending_bytes += size
+        while self._pending_bytes > PENDING_BYTES:
+            _, size = self._pending.popleft()
+            self._pending_bytes -= size
+            self._outdated += 1
+
+
+def _json_bytes(line: str) -> int:
+    return len(json.dumps(line)) + len(", ")

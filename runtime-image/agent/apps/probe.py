@@ -30,11 +30,12 @@ class Page:
 
 async def get(app: App, path: str, *, max_bytes: int) -> Page:
     """GET a path that begins with a slash; at most `max_bytes` of the body."""
-    if path.startswith(LIBRARIES_PREFIX):
-        return _from_files(BROWSER_LIBRARIES, path, path[len(LIBRARIES_PREFIX) - 1 :], max_bytes)
-    if app.static:
-        return _from_files(app.slot.folder, path, path, max_bytes)
     try:
+        if path.startswith(LIBRARIES_PREFIX):
+            below = path[len(LIBRARIES_PREFIX) - 1 :]
+            return _from_files(BROWSER_LIBRARIES, path, below, max_bytes)
+        if app.static:
+            return _from_files(app.slot.folder, path, path, max_bytes)
         async with asyncio.timeout(LIMIT_S):
             return await _from_process(app.slot.port, path, max_bytes)
     except TimeoutError:
@@ -47,7 +48,7 @@ def _from_files(root: str, path: str, target: str, max_bytes: int) -> Page:
     answer = static_files.answer(root, "GET", target, if_none_match=None, cache_control=REVALIDATE)
     body = answer.body
     if answer.path is not None:
-        with open(answer.path, "rb") as source:
+        with static_files.open_file(answer.path) as source:
             body = source.read(max_bytes)
     headers = tuple((name.lower(), value) for name, value in answer.headers)
     return Page(path=path, status=answer.status, headers=headers, body=body[:max_bytes])

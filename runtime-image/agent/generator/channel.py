@@ -12,7 +12,15 @@ import json
 from typing import Any, TextIO
 
 from agent.failures import AssignmentFailed
+from agent.jobs.messages import MESSAGE_MAX_CHARS
 from orchestrator.contract.wire import FailureCode
+
+QUESTION_MAX_CHARS = MESSAGE_MAX_CHARS // 12 - 1_000
+"""As JSON a character takes up to twelve. A longer line would arrive in pieces."""
+
+
+class Refused(Exception):
+    """The agent doesn't take a question. The message says why."""
 
 
 class Channel:
@@ -31,10 +39,14 @@ class Channel:
         print(json.dumps({"event": event, **fields}), file=self._outgoing, flush=True)
 
     def ask(self, question: str, **fields: object) -> dict[str, Any]:
-        """Ask and wait for the answer. The agent limits how long that takes."""
+        """Ask and wait for the answer. The agent limits how long that takes. Raises Refused."""
+        if sum(len(str(value)) for value in fields.values()) > QUESTION_MAX_CHARS:
+            raise Refused(f"a call may have {QUESTION_MAX_CHARS} characters at most")
         self.send("ask", ask=question, **fields)
         answer = self._incoming.readline()
         if not answer:
             raise AssignmentFailed(FailureCode.GENERATION_FAILED, "the agent hung up")
         decoded: dict[str, Any] = json.loads(answer)
+        if "refused" in decoded:
+            raise Refused(str(decoded["refused"]))
         return decoded

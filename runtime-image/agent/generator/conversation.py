@@ -13,6 +13,7 @@ from agent.generator.progress import Progress
 from agent.generator.reply import CUT_OFF, Reply
 from agent.generator.toolbox import Result, Toolbox
 from orchestrator.contract.bundles import MANIFEST_NAME
+from orchestrator.contract.trees import open_plain, walk_files
 from orchestrator.contract.wire import FailureCode
 
 EXISTING_LIMIT_CHARS = 120_000
@@ -140,24 +141,21 @@ def first_content(order: Order) -> list[Message]:
 
 def _existing_files(folder: str) -> Iterator[str]:
     left = EXISTING_LIMIT_CHARS
-    for parent, folders, names in os.walk(folder):
-        folders.sort()
-        for name in sorted(names):
-            path = os.path.join(parent, name)
-            content = _content_of(path)
-            shown = os.path.relpath(path, folder)
-            if content is None or len(content) > left:
-                yield f'<file path="{shown}">(not shown: binary or too large)</file>\n'
-                continue
-            left -= len(content)
-            note = " (the manifest)" if shown == MANIFEST_NAME else ""
-            yield f'<file path="{shown}"{note}>\n{content}\n</file>\n'
+    for path in sorted(path for path, _ in walk_files(folder)):
+        content = _content_of(os.path.join(folder, path))
+        if content is None or len(content) > left:
+            yield f'<file path="{path}">(not shown: binary or too large)</file>\n'
+            continue
+        left -= len(content)
+        note = " (the manifest)" if path == MANIFEST_NAME else ""
+        yield f'<file path="{path}"{note}>\n{content}\n</file>\n'
 
 
 def _content_of(path: str) -> str | None:
     try:
-        with open(path, encoding="utf-8") as source:
-            return source.read(EXISTING_LIMIT_CHARS + 1)
+        with open_plain(path) as source:
+            # A character has up to four bytes.
+            return source.read(EXISTING_LIMIT_CHARS * 4 + 1).decode()
     except (OSError, UnicodeDecodeError):
         return None
 

@@ -34,6 +34,7 @@ FAILURES_WHEN_RETRIED = 3
 """What a failure counts that home has already retried itself."""
 BACKOFF = Backoff(first_s=1.0, cap_s=15.0)
 """Half of each pause is fixed, so that all pauses together outlast a restart of home (15 s)."""
+MALFORMED = "the model's answer makes no sense"
 CACHED = {"type": "ephemeral"}
 AUTH_ERRORS = frozenset({"authentication_error", "permission_error", "billing_error"})
 PASSING_ERRORS = frozenset({"rate_limit_error", "overloaded_error", "api_error", "timeout_error"})
@@ -149,10 +150,13 @@ class Model:
                     raise Interrupted(f"the model said nothing for {STALL_LIMIT_S:g} s")
                 continue
             last_event_at_s = now_s
-            if event["type"] == "error":
-                raise translate_event(event)
-            reply.feed(event)
-            self._follow(event)
+            try:
+                if event["type"] == "error":
+                    raise translate_event(event)
+                reply.feed(event)
+                self._follow(event)
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise Interrupted(MALFORMED) from error
             if event["type"] == "message_stop":
                 return
         raise Interrupted("the model's answer broke off")
@@ -168,10 +172,16 @@ class Model:
 
 
 def events(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """The objects in a stream of server-sent events. Each names its type."""
+    """The objects in a stream of server-sent events. Each names its type. Raises Interrupted."""
     for line in lines:
         if line.startswith("data:"):
-            yield json.loads(line[5:])
+            try:
+                event = json.loads(line[5:])
+            except (ValueError, RecursionError) as error:
+                raise Interrupted(MALFORMED) from error
+            if not isinstance(event, dict) or not isinstance(event.get("type"), str):
+                raise Interrupted(MALFORMED)
+            yield event
 
 
 def with_cache_marks(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

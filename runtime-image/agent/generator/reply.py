@@ -8,6 +8,8 @@ from typing import Any
 
 CUT_OFF = frozenset({"max_tokens", "model_context_window_exceeded"})
 """Stop reasons after which the last block may be incomplete."""
+ARGUMENTS_MAX_DEPTH = 8
+"""Of lists and objects in each other. Our tools take two; the next request repeats all."""
 Block = dict[str, Any]
 
 
@@ -34,10 +36,13 @@ class Reply:
         self._malformed: set[str] = set()
 
     def feed(self, event: dict[str, Any]) -> None:
-        """Add one event of the Messages API's stream. It asks clients to ignore unknown events."""
+        """Add one event of the Messages API's stream. It asks clients to ignore unknown events.
+
+        Raises KeyError, TypeError, ValueError or AttributeError if the event makes no sense.
+        """
         kind = event["type"]
         if kind == "content_block_start":
-            self._blocks[event["index"]] = dict(event["content_block"])
+            self._blocks[int(event["index"])] = _block(event["content_block"])
         elif kind == "content_block_delta":
             self._feed_delta(event["index"], event["delta"])
         elif kind == "content_block_stop":
@@ -112,12 +117,31 @@ class Reply:
         text = "".join(self._json.pop(index, []))
         try:
             arguments = json.loads(text) if text else block.get("input") or {}
-        except ValueError:
+        except (ValueError, RecursionError):
             arguments = None
-        if not isinstance(arguments, dict):
+        if not isinstance(arguments, dict) or _is_deeper(arguments, ARGUMENTS_MAX_DEPTH):
             self._malformed.add(block["id"])
             arguments = {}
         block["input"] = _encodable(arguments)
+
+
+def _block(given: dict[str, Any]) -> Block:
+    """A block at its start, with the fields that are read later."""
+    block = {**given, "type": str(given["type"])}
+    if block["type"] == "tool_use":
+        block |= {"id": str(given["id"]), "name": str(given["name"])}
+    elif block["type"] == "text":
+        block["text"] = str(given.get("text") or "")
+    return block
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    if not levels:
+        return True
+    values = value.values() if isinstance(value, dict) else value
+    return any(_is_deeper(below, levels - 1) for below in values)
 
 
 def _encodable(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from agent.generator.channel import Channel
+from agent.generator.channel import Channel, Refused
 from agent.generator.checker import Checker, Verdict
 from agent.generator.progress import Progress
 from agent.generator.reply import Call
@@ -76,7 +76,7 @@ class Toolbox:
             return Result(text=text, error=True)
         try:
             return tool(call.input)
-        except ToolError as error:
+        except (ToolError, Refused) as error:
             return Result(text=str(error), error=True)
 
     def finish(self, summary: str) -> Result:

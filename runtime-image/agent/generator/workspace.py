@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
 
-from orchestrator.contract.archive import SKIPPED_FOLDERS
 from orchestrator.contract.bundles import MANIFEST_NAME, BundleInvalid, safe_relative
 from orchestrator.contract.manifest import read_manifest
+from orchestrator.contract.trees import open_plain, walk_files
 from orchestrator.contract.wire import Limits
 
 LISTED_FILES = 300
@@ -34,16 +33,17 @@ class Workspace:
     def fingerprint(self) -> frozenset[tuple[str, int, int]]:
         """Changes when a file is written, created or deleted."""
         return frozenset(
-            (path, details.st_size, details.st_mtime_ns) for path, details in self._walk()
+            (path, details.st_size, details.st_mtime_ns)
+            for path, details in walk_files(self._folder)
         )
 
     @property
     def empty(self) -> bool:
-        return next(self._walk(), None) is None
+        return next(walk_files(self._folder), None) is None
 
     def listing(self) -> str:
         """All paths and sizes, for the model."""
-        files = sorted((path, details.st_size) for path, details in self._walk())
+        files = sorted((path, details.st_size) for path, details in walk_files(self._folder))
         if not files:
             return "There are no files yet."
         lines = [f"{path} ({size} bytes)" for path, size in files[:LISTED_FILES]]
@@ -51,15 +51,17 @@ class Workspace:
         return "\n".join([*lines, *([f"... and {more} more"] if more > 0 else [])])
 
     def read(self, path: str) -> str:
-        target = self._existing(path)
-        size = os.lstat(target).st_size
+        target, size = self._existing(path)
         if size > self._limits.file_bytes:
             raise ToolError(
                 f"{path} has {size} bytes, too much to read at once. Look at a part of it with run,"
                 f" such as `sed -n 1,100p {path}`."
             )
-        with open(target, "rb") as source:
-            raw = source.read()
+        try:
+            with open_plain(target) as source:
+                raw = source.read(size + 1)
+        except OSError as error:
+            raise ToolError(f"{path} can't be read: {error.strerror}.") from error
         try:
             text = raw.decode()
         except UnicodeDecodeError as error:
@@ -104,22 +106,26 @@ class Workspace:
         self.write(path, text.replace(old, new))
 
     def delete(self, path: str) -> None:
-        target = self._existing(path)
-        os.unlink(target)
+        target, _ = self._existing(path)
+        try:
+            os.unlink(target)
+        except OSError as error:
+            raise ToolError(f"{path} can't be deleted: {error.strerror}.") from error
 
-    def _existing(self, path: str) -> str:
+    def _existing(self, path: str) -> tuple[str, int]:
+        """Where a plain file is, and its size in bytes."""
         clean = self._clean(path)
         self._check_parents(clean)
         target = os.path.join(self._folder, clean)
         try:
-            mode = os.lstat(target).st_mode
+            details = os.lstat(target)
         except OSError as error:
             raise ToolError(f"There is no file {clean}. list_files shows all files.") from error
-        if stat.S_ISDIR(mode):
+        if stat.S_ISDIR(details.st_mode):
             raise ToolError(f"{clean} is a folder. list_files shows the files in it.")
-        if not stat.S_ISREG(mode):
+        if not stat.S_ISREG(details.st_mode):
             raise ToolError(f"{clean} is a link or a device, not a plain file. Leave it alone.")
-        return target
+        return target, details.st_size
 
     def _clean(self, path: str) -> str:
         try:
@@ -145,21 +151,11 @@ class Workspace:
                 f"{clean} would have {size} bytes; a file may have {limits.file_bytes}. Write less,"
                 " or have the app make it when it starts."
             )
-        others = [details.st_size for path, details in self._walk() if path != clean]
+        others = [details.st_size for path, details in walk_files(self._folder) if path != clean]
         if len(others) >= limits.files:
             raise ToolError(f"The app may have {limits.files} files. Delete or join some first.")
         if sum(others) + size > limits.total_bytes:
             raise ToolError(f"All files together may have {limits.total_bytes} bytes. Write less.")
-
-    def _walk(self) -> Iterator[tuple[str, os.stat_result]]:
-        """Relative path and details of each regular file."""
-        for parent, folders, names in os.walk(self._folder):
-            folders[:] = set(folders) - SKIPPED_FOLDERS
-            for name in names:
-                path = os.path.join(parent, name)
-                details = os.lstat(path)
-                if stat.S_ISREG(details.st_mode):
-                    yield os.path.relpath(path, self._folder), details
 
 
 def _check_manifest(raw: bytes) -> None:

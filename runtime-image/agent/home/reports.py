@@ -10,12 +10,13 @@ import asyncio
 import json
 from dataclasses import dataclass, replace
 
-from agent.apps.loglines import LogBuffer
+from agent.apps.loglines import LogBuffer, clean
 from agent.console import log
 from agent.home.client import HomeClient
 from orchestrator.contract.wire import (
     FAILURE_MAX_CHARS,
     LOG_LINES_MAX,
+    LOGS_MAX_BYTES,
     MESSAGE_MAX_CHARS,
     SUMMARY_MAX_CHARS,
     Assignment,
@@ -64,9 +65,9 @@ class ReportQueue:
         step = replace(
             step,
             progress=max(step.progress, newest.progress if newest is not None else 0),
-            message=step.message[:MESSAGE_MAX_CHARS],
+            message=clean(step.message, MESSAGE_MAX_CHARS),
             failure=_cut(step.failure),
-            summary=None if step.summary is None else step.summary[:SUMMARY_MAX_CHARS],
+            summary=None if step.summary is None else clean(step.summary, SUMMARY_MAX_CHARS),
             outcome=None if outcome is None else replace(outcome, failure=_cut(outcome.failure)),
         )
         if self._waiting and self._waiting[-1].phase is step.phase:
@@ -98,7 +99,7 @@ class ReportQueue:
             phase=step.phase,
             progress=step.progress,
             message=step.message,
-            logs=self._logs.take(LOG_LINES_MAX),
+            logs=self._logs.take(LOG_LINES_MAX, LOGS_MAX_BYTES),
             failure=step.failure,
             summary=step.summary,
             outcome=step.outcome,
@@ -108,7 +109,7 @@ class ReportQueue:
 def _cut(failure: Failure | None) -> Failure | None:
     if failure is None:
         return None
-    return replace(failure, message=failure.message[:FAILURE_MAX_CHARS])
+    return replace(failure, message=clean(failure.message, FAILURE_MAX_CHARS))
 
 
 class ReportSender:

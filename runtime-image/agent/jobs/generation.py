@@ -10,17 +10,27 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from typing import Any
 
 from agent.apps.child import Child, describe_exit
+from agent.console import log
 from agent.failures import AssignmentFailed
+from agent.jobs.messages import (
+    MESSAGE_MAX_CHARS,
+    Failed,
+    Finished,
+    Progressed,
+    QuestionInvalid,
+    parse_message,
+)
 from agent.jobs.workshop import Workshop
 from agent.layout import APP_PATH, APP_PYTHON, HOME_SOCKET, LAUNCHER
-from orchestrator.contract.wire import Assignment, FailureCode
+from orchestrator.contract.wire import Assignment, FailureCode, ProtocolError
 
 MARGIN_S = 60.0
 """The generator ends by itself at its time limit. We stop it this much later."""
-
-Message = dict[str, object]
+LINES_MAX = 1_000
+"""That wait to be read. The generator itself sends a few, then waits for an answer."""
 
 
 async def generate(
@@ -30,24 +40,30 @@ async def generate(
 
     Raises AssignmentFailed: with the generator's error, or GENERATION_FAILED if it sent none.
     """
-    messages: asyncio.Queue[Message | None] = asyncio.Queue()
+    lines: asyncio.Queue[str | None] = asyncio.Queue()
+
+    def add_line(line: str) -> None:
+        if lines.qsize() < LINES_MAX:
+            lines.put_nowait(line)
+
     try:
         child = Child(
             [APP_PYTHON, "-I", LAUNCHER, "generator"],
             folder=workshop.folder,
             environment={"PATH": APP_PATH, "HOME": "/tmp", "LANG": "C.UTF-8"},  # noqa: S108  # the sandbox's own tmpfs
-            on_line=lambda line: messages.put_nowait(_decode(line)),
+            on_line=add_line,
+            line_max_chars=MESSAGE_MAX_CHARS,
             is_trusted=True,
         )
     except OSError as error:
         message = f"the generator can't be started: {error.strerror}"
         raise AssignmentFailed(FailureCode.GENERATION_FAILED, message) from error
-    child.exited.add_done_callback(lambda _: messages.put_nowait(None))
+    child.exited.add_done_callback(lambda _: lines.put_nowait(None))
     child.write(order(assignment, workshop.folder))
     limit_s = assignment.limits.seconds + MARGIN_S
     try:
         async with asyncio.timeout(limit_s):
-            outcome = await _follow(messages, child, workshop, on_progress)
+            outcome = await _follow(lines, child, workshop, on_progress)
     except TimeoutError as error:
         message = f"the model took longer than {limit_s:g} s"
         raise AssignmentFailed(FailureCode.PROVIDER_UNAVAILABLE, message) from error
@@ -73,36 +89,37 @@ def order(assignment: Assignment, folder: str) -> bytes:
 
 
 async def _follow(
-    messages: asyncio.Queue[Message | None],
+    lines: asyncio.Queue[str | None],
     child: Child,
     workshop: Workshop,
     on_progress: Callable[[int, str], None],
-) -> Message | None:
-    outcome: Message | None = None
-    while (message := await messages.get()) is not None:
-        event = message.get("event")
-        if event == "progress":
-            on_progress(int(str(message["progress"])), str(message["message"]))
-        elif event == "ask":
-            answer = await workshop.answer(message)
-            child.write(json.dumps(answer).encode() + b"\n")
-        elif event in ("result", "error"):
-            outcome = message
+) -> Finished | Failed | None:
+    outcome: Finished | Failed | None = None
+    while (line := await lines.get()) is not None:
+        try:
+            message = parse_message(line)
+        except QuestionInvalid as error:
+            _answer(child, {"refused": str(error)})
+        except ProtocolError as error:
+            log("message_rejected", error=str(error))
+        else:
+            if isinstance(message, Progressed):
+                on_progress(message.percent, message.message)
+            elif isinstance(message, Finished | Failed):
+                outcome = message
+            else:
+                _answer(child, await workshop.answer(message))
     return outcome
 
 
-def _summary(outcome: Message | None, status: int) -> str:
+def _answer(child: Child, answer: dict[str, Any]) -> None:
+    child.write(json.dumps(answer).encode() + b"\n")
+
+
+def _summary(outcome: Finished | Failed | None, status: int) -> str:
     if outcome is None:
         message = f"the generator {describe_exit(status)} without a result"
         raise AssignmentFailed(FailureCode.GENERATION_FAILED, message)
-    if outcome["event"] == "error":
-        raise AssignmentFailed(FailureCode(str(outcome["code"])), str(outcome["message"]))
-    return str(outcome["summary"])
-
-
-def _decode(line: str) -> Message:
-    try:
-        message = json.loads(line)
-    except ValueError:
-        return {}
-    return message if isinstance(message, dict) else {}
+    if isinstance(outcome, Failed):
+        raise AssignmentFailed(outcome.code, outcome.message)
+    return outcome.summary

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,6 +19,7 @@ from agent.threads import in_thread
 from orchestrator.contract import archive
 from orchestrator.contract.bundles import PACKED_MAX_BYTES, BundleInvalid
 from orchestrator.contract.manifest import Manifest
+from orchestrator.contract.trees import remove_tree
 from orchestrator.contract.wire import Assignment, BundleRef, FailureCode, Kind, Phase
 
 FETCH_LIMIT_S = 60.0
@@ -73,7 +73,7 @@ class Job:
             return await self._generate(workshop)
         finally:
             await workshop.close()
-            await in_thread(shutil.rmtree, workshop.folder, ignore_errors=True)
+            await in_thread(remove_tree, workshop.folder)
 
     async def start_bundle(self, slot: Slot) -> App:
         """Start the assignment's bundle as it is. Raises AssignmentFailed."""

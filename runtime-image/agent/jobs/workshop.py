@@ -13,7 +13,9 @@ from typing import Any
 from agent.apps import probe
 from agent.apps.app import App, environment
 from agent.apps.commands import run_command
+from agent.apps.probe import Page
 from agent.jobs.app_data import carry_over
+from agent.jobs.messages import Get, Question, Run
 from agent.layout import WORK_FOLDER
 from agent.serving.site import Slot
 from agent.threads import in_thread
@@ -21,7 +23,8 @@ from orchestrator.contract import archive
 from orchestrator.contract.bundles import BundleInvalid
 from orchestrator.contract.wire import Limits
 
-MAX_PATHS = 60
+ANSWER_MAX_BYTES = 2 * 1024 * 1024
+"""Of all bodies in one answer. As JSON a byte that is no text takes six."""
 ANY_STATUS = 600
 """An app that answers 500 counts as started: its answer says more than a timeout."""
 
@@ -49,15 +52,13 @@ class Workshop:
         self._current = current
         self.packed = b""  # the bundle that `app` was started from
 
-    async def answer(self, question: dict[str, Any]) -> dict[str, Any]:
+    async def answer(self, question: Question) -> dict[str, Any]:
         """Do what the question asks for; return the answer as JSON."""
-        if question.get("ask") == "start":
-            return await self._start()
-        if question.get("ask") == "get":
-            return await self._get(question["paths"], int(question["max_bytes"]))
-        if question.get("ask") == "run":
-            return await self._run(question["command"], float(question["limit_s"]))
-        return {"error": "unknown question"}
+        if isinstance(question, Get):
+            return await self._get(question)
+        if isinstance(question, Run):
+            return await self._run(question)
+        return await self._start()
 
     async def close(self) -> None:
         """Stop the app, unless `release` gave it away."""
@@ -99,34 +100,40 @@ class Workshop:
             return f"can't get the data of the version before: {error.strerror}"
         return ""
 
-    async def _get(self, paths: list[str], max_bytes: int) -> dict[str, Any]:
+    async def _get(self, question: Get) -> dict[str, Any]:
         app = self.app
         if app is None:
             return {"ended": "was not started", "console": "", "pages": []}
-        pages = [await probe.get(app, path, max_bytes=max_bytes) for path in paths[:MAX_PATHS]]
+        left = ANSWER_MAX_BYTES
+        pages = []
         # One after the other: with half a CPU, all at once would be no faster.
+        for path in question.paths:
+            page = await probe.get(app, path, max_bytes=min(question.max_bytes, left))
+            left -= len(page.body)
+            pages.append(page)
         if any(page.problem or page.status >= 500 for page in pages):
             await app.wait_until_quiet()
         return {
             "ended": app.ended,
             "console": app.console,
-            "pages": [
-                {
-                    "path": page.path,
-                    "status": page.status,
-                    "headers": dict(page.headers),
-                    "body": page.body.decode("utf-8", "replace"),
-                    "problem": page.problem,
-                }
-                for page in pages
-            ],
+            "pages": [_page_json(page) for page in pages],
         }
 
-    async def _run(self, command: list[str], limit_s: float) -> dict[str, Any]:
+    async def _run(self, question: Run) -> dict[str, Any]:
         result = await run_command(
-            command,
+            question.command,
             folder=self.folder,
             environment=environment(self._slot.port),
-            limit_s=min(limit_s, self._limits.run_seconds),
+            limit_s=min(question.limit_s, self._limits.run_seconds),
         )
         return {"ended": result.ended, "status": result.status, "output": result.output}
+
+
+def _page_json(page: Page) -> dict[str, Any]:
+    return {
+        "path": page.path,
+        "status": page.status,
+        "headers": dict(page.headers),
+        "body": page.body.decode("utf-8", "replace"),
+        "problem": page.problem,
+    }

@@ -131,7 +131,7 @@ async def _write(writer: asyncio.StreamWriter, answer: Answer, *, head_only: boo
 
 async def _write_file(writer: asyncio.StreamWriter, path: str) -> None:
     # Blocking reads: the folder is a tmpfs, so they are copies within memory.
-    with open(path, "rb") as source:
+    with static_files.open_file(path) as source:
         while chunk := source.read(CHUNK_BYTES):
             writer.write(chunk)
             await writer.drain()

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 from collections.abc import Callable
 
 from agent.apps.app import App
 from agent.failures import AssignmentFailed
 from agent.serving.site import SLOTS, Serving, Site, Slot
 from agent.threads import in_thread
+from orchestrator.contract.trees import remove_tree
 
 GRACE_S = 5.0
 """For the requests of a replaced app. Longer ones, and WebSockets, are cut off."""
@@ -85,4 +85,4 @@ class Stage:
             async with asyncio.timeout(GRACE_S):
                 await self._site.wait_until_drained(app.slot)
         await app.stop()
-        await in_thread(shutil.rmtree, app.slot.folder, ignore_errors=True)
+        await in_thread(remove_tree, app.slot.folder)

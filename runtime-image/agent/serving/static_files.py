@@ -6,10 +6,12 @@ writes it to the client.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from agent.serving import pages
 
@@ -100,6 +102,15 @@ def answer(
     if if_none_match is not None and _matches(if_none_match, etag):
         return Answer(status=304, headers=caching)
     return _file(200, path, details.st_size, caching)
+
+
+def open_file(path: str) -> BinaryIO:
+    """Open an answer's file. Raises OSError, also if it has become a pipe: that may never open."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "it is not a plain file", path)
+    return open(fd, "rb")
 
 
 def text_answer(status: int, body: bytes, headers: tuple[tuple[str, str], ...] = ()) -> Answer:

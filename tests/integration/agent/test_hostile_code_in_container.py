@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.fakes.agents.home import FakeHome, wait_for
@@ -22,6 +24,9 @@ HIDDEN_BOMB = "import os\nwhile True:\n try: os.fork() or os.setsid()\n except O
 ESCAPE = "import os,time\nif not os.fork():\n os.setsid()\n if not os.fork(): time.sleep(999)\n"
 
 
+DEEP = 'import os\nfor _ in range(1500): os.mkdir("ddd"); os.chdir("ddd")\n'
+
+
 def command(text: str, limit_s: float = 5) -> ToolTurn:
     return ToolTurn(name="run", input={"command": text, "limit_s": limit_s})
 
@@ -39,6 +44,8 @@ def command(text: str, limit_s: float = 5) -> ToolTurn:
         ("head -c 200M /dev/zero > /tmp/big", ""),
         (f"python3 -c '{ESCAPE}'; echo gone", "gone"),
         ("ln -s /etc/passwd index.html && mkfifo pipe && echo made", "made"),
+        ("echo a\0b", "holds a NUL character"),
+        ('echo \'{"event": "progress", "progress": []}\' | tee /proc/*/fd/1', "progress"),
     ],
 )
 def test_a_hostile_command_is_stopped_and_the_app_is_made_all_the_same(
@@ -55,6 +62,35 @@ def test_a_hostile_command_is_stopped_and_the_app_is_made_all_the_same(
     commands = sandbox.commands()
     assert b"sleep" not in commands
     assert b"999" not in commands
+
+
+def test_no_limit_of_a_command_ends_more_than_the_call(
+    home: FakeHome, sandbox: Sandbox, model: MessagesApi
+) -> None:
+    model.play(command("true", limit_s=10**400), PAGE, FINISH)
+    home.assign("g1", kind="generate", prompt="a page")
+    home.wait_for_phase("ready", deadline_s=120)
+
+    assert "limit_s: is too large" in json.dumps(model.requests[1].body["messages"][-1])
+
+
+@pytest.mark.parametrize(
+    ("makes", "removes", "says"),
+    [
+        (f"python3 -c '{DEEP}'", "rm -rf ddd", "the folders are too deep"),
+        ("mkdir no && touch no/x && chmod 444 no", "chmod 755 no", "'no/x': it can't be read"),
+    ],
+)
+def test_a_folder_that_can_not_be_walked_is_named_and_the_work_goes_on(
+    home: FakeHome, sandbox: Sandbox, model: MessagesApi, makes: str, removes: str, says: str
+) -> None:
+    model.play(command(makes), ToolTurn(name="list_files", input={}), PAGE, FINISH)
+    model.play(command(removes), FINISH)
+    home.assign("g1", kind="generate", prompt="a page")
+    home.wait_for_phase("ready", deadline_s=120)
+
+    assert sandbox.get()[2] == "still here"
+    assert says in json.dumps(model.requests[4].body["messages"][-1])
 
 
 APPS = {

@@ -33,7 +33,6 @@ from orchestrator.services.agents import access, bundles, reports
 from orchestrator.services.agents.inbox import Inbox, peek, visit
 
 _INBOX_WAIT_MAX_S = 30.0
-_REPORT_MAX_BYTES = 1024 * 1024
 _INSPECTIONS = 2  # uploads that are in memory at a time
 _DEFAULT_LIMITS = SenderLimits()
 
@@ -90,9 +89,9 @@ async def progress(request: Request) -> Response:
         raise errors.NotFound("there is no such session", code="session_unknown")
     token = _token(request)
     await context.in_thread(access.authorize, context.deps, token, session_id)
-    raw = await read_bounded(request, _REPORT_MAX_BYTES)
+    raw = await read_bounded(request, wire.REPORT_MAX_BYTES)
     if raw is None:
-        raise errors.TooLarge("a report has at most 1 MiB", limit_bytes=_REPORT_MAX_BYTES)
+        raise errors.TooLarge("a report has at most 1 MiB", limit_bytes=wire.REPORT_MAX_BYTES)
     accepted = await context.in_thread(_report, context, token, session_id, raw)
     return JSONResponse({"accepted": accepted})
 

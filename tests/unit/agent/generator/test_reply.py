@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from agent.generator.reply import Reply
 
 Event = dict[str, Any]
@@ -99,3 +100,29 @@ def test_an_answer_that_is_nothing_but_thought_can_not_go_back() -> None:
     answer = reply(THOUGHT, block(1, "text", text=""), stop("end_turn"))
 
     assert answer.content == []
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"a": ' + "[" * 100_000, '{"a":' * 9 + "1" + "}" * 9]
+)
+def test_an_input_too_deep_for_anybody_is_no_input(text: str) -> None:
+    (first,) = reply(call(0, text), stop("tool_use")).calls
+
+    assert first.input is None
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": "content_block_start", "index": 0, "content_block": {}},
+        {"type": "content_block_start", "index": [], "content_block": {"type": "text"}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "tool_use"}},
+        {"type": "content_block_delta", "index": 9, "delta": {"type": "text_delta", "text": "x"}},
+        {"type": "content_block_delta", "index": 0},
+        {"type": "content_block_stop", "index": 9},
+        {"type": "message_delta", "delta": None},
+    ],
+)
+def test_an_event_that_makes_no_sense_is_refused_when_it_arrives(event: Event) -> None:
+    with pytest.raises((KeyError, TypeError, ValueError, AttributeError)):
+        reply([event])

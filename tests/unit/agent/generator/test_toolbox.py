@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import pytest
+from agent.generator.channel import Channel
 from agent.generator.checker import Checker
 from agent.generator.progress import Progress
 from agent.generator.reply import Call
@@ -141,3 +143,17 @@ def test_a_command_is_run_by_a_shell_and_what_it_says_is_shown(bench: Bench) -> 
 
     assert result.text == "The command exited with status 2.\nno such file"
     assert bench.agent.questions[-1]["command"] == ["/bin/sh", "-c", "ls nowhere"]
+
+
+def test_a_question_that_the_agent_refuses_is_an_answer_to_the_model(tmp_path: Path) -> None:
+    outgoing = io.StringIO()
+    channel = Channel(io.StringIO('{"refused": "command: holds a NUL character"}\n'), outgoing)
+    progress = Progress(expected_tokens=100, on_change=lambda _, __: None)
+    workspace = Workspace(str(tmp_path), Limits())
+    toolbox = Toolbox(workspace, Checker(channel, progress), channel, progress, Limits())
+
+    result = toolbox.carry_out(Call(id="t", name="run", input={"command": "a\0b"}))
+    assert result == Result(text="command: holds a NUL character", error=True)
+    result = toolbox.carry_out(Call(id="t", name="run", input={"command": "x" * 200_000}))
+    assert "characters at most" in result.text
+    assert outgoing.getvalue().count("\n") == 1

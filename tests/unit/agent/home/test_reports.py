@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-from agent.apps.loglines import BURST_LINES, Admission, LineSplitter, LogBuffer, OutputMeter
+from agent.apps.loglines import (
+    BURST_LINES,
+    PENDING_BYTES,
+    Admission,
+    LineSplitter,
+    LogBuffer,
+    OutputMeter,
+    clean,
+)
 from agent.home.reports import LOGS_INTERVAL_S, PROGRESS_INTERVAL_S, ReportQueue, Step
 
-from orchestrator.contract.wire import Failure, Outcome, Phase, Report, parse_report
+from orchestrator.contract.wire import (
+    LOGS_MAX_BYTES,
+    REPORT_MAX_BYTES,
+    Failure,
+    Outcome,
+    Phase,
+    Report,
+    parse_report,
+)
 
 
 def queue() -> tuple[ReportQueue, LogBuffer]:
@@ -119,7 +136,7 @@ def test_a_flood_of_lines_is_dropped_and_counted() -> None:
     logs = LogBuffer()
     for number in range(int(BURST_LINES) + 50):
         logs.add(f"line {number}", 1.0)
-    taken = logs.take(1000)
+    taken = logs.take(1000, LOGS_MAX_BYTES)
 
     assert len(taken) == BURST_LINES + 1
     assert taken[-1] == "[50 lines dropped: more than the log rate allows]"
@@ -128,7 +145,7 @@ def test_a_flood_of_lines_is_dropped_and_counted() -> None:
 def test_lines_are_cut_and_control_characters_removed() -> None:
     logs = LogBuffer()
     logs.add("\x1b[31mred\x00 " + "x" * 5000, 1.0)
-    (line,) = logs.take(10)
+    (line,) = logs.take(10, LOGS_MAX_BYTES)
 
     assert line.startswith("[31mred x")
     assert len(line) == 2000
@@ -148,12 +165,12 @@ def test_a_line_without_end_is_handed_on_in_pieces() -> None:
 
 
 def test_a_line_of_one_of_ours_is_kept_whole() -> None:
-    assert LineSplitter(max_chars=None).feed(b"x" * 10_000 + b"\n") == ["x" * 10_000]
+    assert LineSplitter(max_chars=20_000).feed(b"x" * 10_000 + b"\n") == ["x" * 10_000]
 
 
 def test_output_is_read_then_dropped_then_left_waiting_until_the_next_second() -> None:
     meter = OutputMeter()
-    chunk = 64 * 1024
+    chunk = bytes(64 * 1024)
     admissions = [meter.admit(chunk, 7.5) for _ in range(200)]
 
     assert admissions == [Admission.KEEP] * 4 + [Admission.DROP] * 124 + [Admission.WAIT] * 72
@@ -177,3 +194,59 @@ def test_a_long_failure_is_cut_to_what_home_takes() -> None:
 
     for report in drain(reports):
         assert parse_report(report.as_json()) == report
+
+
+def test_binary_output_is_bounded_by_bytes_and_no_report_is_too_large_for_home() -> None:
+    reports, logs = queue()
+    splitter = LineSplitter()
+    for number in range(200):
+        for line in splitter.feed(b"\xff\xf0" * 1000 + b"\n"):
+            logs.add(line, number / 100)
+    failure = Failure(code="app_crashed", message="\U0001f600" * 4000)
+    text = "\U0001f600" * 5000
+    reports.push(
+        step(
+            Phase.READY, 100, text, summary=text, failure=failure, outcome=Outcome(failure=failure)
+        )
+    )
+    taken = drain(reports)
+
+    assert all(len(json.dumps(report.as_json())) <= REPORT_MAX_BYTES for report in taken)
+    assert all(len(json.dumps(report.logs)) <= LOGS_MAX_BYTES for report in taken)
+    lines = [line for report in taken for line in report.logs]
+    assert any("lines dropped: more than the log rate allows" in line for line in lines)
+    assert "\ufffd" * 1000 in lines[0]
+
+
+def test_lines_that_nobody_takes_do_not_pile_up_and_the_newest_are_kept() -> None:
+    logs = LogBuffer()
+    for number in range(3_000):
+        logs.add(f"{number} " + "x" * 1900, float(number))
+    taken = logs.take(10_000, 10**9)
+
+    assert "lines dropped: nobody took them in time" in taken[0]
+    assert sum(map(len, taken)) <= PENDING_BYTES
+    assert taken[-1].startswith("2999 ")
+
+
+def test_what_can_not_be_encoded_never_reaches_a_report() -> None:
+    reports, _ = queue()
+    failure = Failure(code="generation_failed", message="no\x00\ud800")
+    reports.push(step(Phase.READY, 100, "a\ud800\x00b", summary="c\udfff", outcome=Outcome()))
+    reports.push(step(Phase.FAILED, 100, "over", failure=failure))
+
+    for report in drain(reports):
+        assert parse_report(report.as_json()) == report
+        assert "\x00" not in json.dumps(report.as_json(), ensure_ascii=False)
+
+
+def test_what_is_cut_ends_in_a_mark() -> None:
+    assert clean("x" * 3000) == "x" * 1994 + " [...]"
+    assert clean("x" * 2000) == "x" * 2000
+
+
+def test_empty_lines_without_end_are_bounded_like_long_ones() -> None:
+    meter = OutputMeter()
+    admissions = [meter.admit(b"\n" * 4096, 7.5) for _ in range(2)]
+
+    assert admissions == [Admission.DROP, Admission.DROP]

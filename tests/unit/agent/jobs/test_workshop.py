@@ -1,0 +1,85 @@
+"""The workshop answers, whatever the app's files and the model's commands are."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agent.jobs.messages import BODY_MAX_BYTES, Get, Question, Run, Start
+from agent.jobs.workshop import ANSWER_MAX_BYTES, Workshop
+from agent.serving.site import Slot
+from agent.serving.static_files import open_file
+
+from orchestrator.contract.wire import Limits
+
+
+class Shop:
+    """A workshop with a static app in its work folder, and questions to it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.work, self.slot = folder / "work", folder / "slot"
+        self.work.mkdir()
+        (self.work / "spawn.json").write_text('{"kind": "static"}')
+        (self.work / "index.html").write_text("app")
+
+    def ask(self, *questions: Question) -> dict[str, Any]:
+        """The answer to the last question."""
+
+        async def run() -> dict[str, Any]:
+            workshop = Workshop(
+                Slot(folder=str(self.slot), port=1),
+                limits=Limits(run_seconds=20),
+                start_timeout_s=20,
+                add_log=lambda _: None,
+                folder=str(self.work),
+            )
+            for question in questions[:-1]:
+                await workshop.answer(question)
+            return await workshop.answer(questions[-1])
+
+        return asyncio.run(run())
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    return Shop(tmp_path)
+
+
+@pytest.mark.parametrize("word", ["a\0b", "\ud800"])
+def test_a_command_that_no_program_can_get_is_not_started_and_leaves_no_pipe_open(
+    shop: Shop, word: str
+) -> None:
+    before = open_files()
+    answer = shop.ask(Run(command=("/bin/sh", "-c", word), limit_s=5))
+
+    assert answer["ended"].startswith("can't be started: ")
+    assert answer["status"] is None
+    assert open_files() == before
+
+
+def test_a_limit_beyond_all_others_is_the_one_of_the_assignment(shop: Shop) -> None:
+    assert shop.ask(Run(command=("/bin/sh", "-c", "echo hi"), limit_s=2**53))["output"] == "hi"
+
+
+def test_a_file_that_became_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+
+    with pytest.raises(OSError, match="not a plain file"):
+        open_file(str(tmp_path / "pipe"))
+
+
+def test_an_answer_has_a_bound_for_all_of_its_pages_together(shop: Shop) -> None:
+    for number in range(8):
+        (shop.work / f"{number}.png").write_bytes(b"\xff" * BODY_MAX_BYTES)
+    paths = tuple(f"/{number}.png" for number in range(8))
+    answer = shop.ask(Start(), Get(paths=paths, max_bytes=BODY_MAX_BYTES))
+
+    assert [page["status"] for page in answer["pages"]] == [200] * 8
+    assert sum(len(page["body"]) for page in answer["pages"]) == ANSWER_MAX_BYTES
