@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -48,7 +48,7 @@ class Cost:
     polls: int  # open at that moment
     bytes_per_agent: float
     descriptors: int  # of the process, all together
-    refused: int  # answers that weren't "nothing new", and connections that were lost
+    refusals: Mapping[str, int]  # answers other than "nothing new", and lost connections
     late_p50_s: float  # how long after its time a poll was answered
     late_p95_s: float
 
@@ -56,12 +56,13 @@ class Cost:
         late = f"{self.late_p50_s * 1000:.0f} ms / {self.late_p95_s * 1000:.0f} ms"
         return Row(
             name=f"{self.polls} open polls of {COUNT} agents, in the process `agents`: memory (PSS)"
-            f" for each, descriptors for all; polls were answered {late} late (p50 / p95)",
+            f" for each, descriptors for all; polls were answered {late} late (p50 / p95)"
+            + "".join(f"; {count} x {reason}" for reason, count in self.refusals.items()),
             p50=f"{self.bytes_per_agent / 1024:.1f} KiB",
             p95=f"{self.descriptors} fd",
             ratio="",
             target=f"none of {COUNT} refused",
-            met=self.refused == 0,
+            met=not self.refusals,
         )
 
 
@@ -83,7 +84,7 @@ def open_polls() -> Cost:
         polls=polls,
         bytes_per_agent=(after - before) / polls,
         descriptors=opened,
-        refused=seen["refused"],
+        refusals=seen["refusals"],
         late_p50_s=seen["late_p50_s"],
         late_p95_s=seen["late_p95_s"],
     )
@@ -215,7 +216,7 @@ def _simulate(socket: str, file: str) -> None:
     agents = Agents(socket, json.loads(Path(file).read_text()))
     asyncio.run(agents.run())
     seen = {
-        "refused": agents.refusals.total(),
+        "refusals": agents.refusals,
         "late_p50_s": percentile(agents.late_s, 0.5),
         "late_p95_s": percentile(agents.late_s, 0.95),
     }

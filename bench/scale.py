@@ -95,7 +95,7 @@ class Simulation:
 
     @classmethod
     def of(cls, url: str, folder: Path, size: int) -> Simulation:
-        hosts = fill(url, size, warm=WARM)
+        hosts = fill(url, size, warm=WARM, heard=timedelta(days=1))  # so that no agent is silent
         world = World(
             store=sql_store.open_store(url, port_range=(21000, 21999)),
             bundles=FolderBundles(folder / "bundles"),
@@ -204,11 +204,13 @@ def _median(call: Callable[[], object], count: int = SAMPLES) -> float:
     return statistics.median(durations)
 
 
-def fill(url: str, size: int, *, warm: int) -> dict[HostId, Sequence[Container]]:
+def fill(
+    url: str, size: int, *, warm: int, heard: timedelta = timedelta()
+) -> dict[HostId, Sequence[Container]]:
     """Insert the rows of all hosts at once: through the store's calls this would take an hour.
 
     Each host has HELD sandboxes with a session; `warm` others are spread over all hosts. Their
-    agents count as heard until tomorrow.
+    agents were heard last so long from now.
     """
     now = datetime.now(UTC)
     later = now + timedelta(days=1)
@@ -228,7 +230,7 @@ def fill(url: str, size: int, *, warm: int) -> dict[HostId, Sequence[Container]]
                 session_id=session.id if is_claimed else None,
                 state=SandboxState.CLAIMED if is_claimed else SandboxState.WARM,
                 port=21000 + index,
-                agent_seen_at=later,  # so that no agent counts as silent
+                agent_seen_at=now + heard,
                 created_at=now,
                 state_since=now,
             )

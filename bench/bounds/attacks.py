@@ -155,7 +155,7 @@ ALL = (
     Attack(
         key="g",
         name="a host whose shell greets",
-        seconds=60,
+        seconds=50,
         bound="facts are read between markers; that host alone is SUSPECT",
         run=troubles.greeting_host,
     ),
@@ -178,7 +178,7 @@ ALL = (
     Attack(
         key="j",
         name="the clock 3 minutes forward",
-        seconds=120,
+        seconds=60,
         bound="intervals by the monotonic clock",
         run=troubles.clock_jump,
         kind=Kind.OUTSIDE,

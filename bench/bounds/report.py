@@ -57,7 +57,7 @@ class Result:
 
     def ratio(self, quiet: Mapping[Kind, Sequence[Starts]]) -> float:
         """The p95 by the quiet one."""
-        if self.measured is None:
+        if self.measured is None or not quiet[self.attack.kind]:
             return math.inf
         return self.measured.p95_s / quiet_p95_s(quiet[self.attack.kind])
 

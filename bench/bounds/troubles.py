@@ -18,6 +18,7 @@ from tests.e2e.test_hanging import hanging_shim
 from tests.fleet import Vps
 
 _ENDED_S = 120
+_JUMP_S = 180
 _GREETINGS = (
     "echo Welcome to this machine",
     "echo 1000",
@@ -113,7 +114,7 @@ def black_hole(world: World, seconds: float) -> Iterator[Callable[[], str]]:
 def clock_jump(world: World, seconds: float) -> Iterator[Callable[[], str]]:
     """The wall clock of the control plane jumps, and stays there."""
     assert world.clock is not None
-    world.clock.write_text("+180\n")
+    world.clock.set_to(_JUMP_S)
     yield lambda: ""
 
 

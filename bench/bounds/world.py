@@ -1,7 +1,7 @@
 """The installation on which the attacks run, with its twenty witnesses.
 
 There are two kinds. ORDINARY has everything in its state folder, on a small disk. OUTSIDE takes
-Redis from a port, as over a network, and its clock from a file: an attack can change both.
+Redis from a port, as over a network, and has a clock of its own: an attack can change both.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import os
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from bench.bounds.witnesses import COUNT, Witnesses
 from bench.folders import passable_folder
@@ -22,13 +21,13 @@ from tests.disks import SmallDisk, small_disk
 from tests.e2e.installation import Installation, installed, until
 from tests.fakes.llm.messages_api import MessagesApi
 from tests.integration.redis.server import running_redis
+from tests.machine_clock import MachineClock, machine_clock
 
 WARM = 6
 _SLOTS = 80
 _DISK_MIB = 512
 _WELL_S = 180
 _KEY = "a-key-for-the-provider"
-_FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
 _SETTINGS = {
     "SPAWN_SLOTS": str(_SLOTS),
     "SPAWN_WARM_TARGET": str(WARM),
@@ -52,12 +51,13 @@ class Kind(enum.Enum):
 class World:
     """An installation, and what an attack may take hold of."""
 
+    kind: Kind
     spawn: Installation
     provider: MessagesApi
     witnesses: Witnesses
     disk: SmallDisk | None = None
     redis_port: int = 0
-    clock: Path | None = None
+    clock: MachineClock | None = None
     known: frozenset[str] = frozenset()  # problems of this machine, found before any attack
 
     def await_well(self) -> str:
@@ -118,37 +118,24 @@ def _ordinary(provider: MessagesApi) -> Iterator[World]:
             "SPAWN_STATE_DIR": str(disk.folder),
         }
         with installed(**settings) as spawn:
-            yield World(spawn, provider, Witnesses(spawn, provider), disk=disk)
+            yield World(Kind.ORDINARY, spawn, provider, Witnesses(spawn, provider), disk=disk)
 
 
 @contextlib.contextmanager
 def _outside(provider: MessagesApi) -> Iterator[World]:
-    with passable_folder() as folder, running_redis(folder) as redis:
-        clock = folder / "clock"
-        clock.write_text("+0\n")
+    with passable_folder() as folder, running_redis(folder) as redis, machine_clock() as clock:
         settings = {
             **_SETTINGS,
             "ANTHROPIC_BASE_URL": provider.url,
             "SPAWN_PORTS": "19200-19399",
             "SPAWN_REDIS_URL": redis.url,
-            **clock_settings(clock),
+            **clock.env,
         }
         with installed(**settings) as spawn:
             witnesses = Witnesses(spawn, provider)
-            yield World(spawn, provider, witnesses, redis_port=redis.port, clock=clock)
-
-
-def clock_settings(clock: Path) -> dict[str, str]:
-    """What makes a process take the wall clock's offset from a file. Intervals stay right."""
-    if not Path(_FAKETIME).exists():
-        raise SystemExit("faketime is not installed: apt-get install faketime")
-    return {
-        "LD_PRELOAD": _FAKETIME,
-        "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_CACHE_DURATION": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "DONT_FAKE_MONOTONIC": "1",
-    }
+            yield World(
+                Kind.OUTSIDE, spawn, provider, witnesses, redis_port=redis.port, clock=clock
+            )
 
 
 def as_root(*argv: str) -> None:
