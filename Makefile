@@ -11,10 +11,10 @@ SCRIPTS = .ci/run $(shell find deploy runtime-image -name '*.sh')
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help up demo down fleet fleet-down venv check fmt test e2e bench fresh
+.PHONY: help up demo down fleet fleet-down venv check fmt test e2e bench bench-bounds fresh
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 up: ## Install what is missing and start SpawnAI on this machine
 	@deploy/install.sh up
@@ -61,6 +61,10 @@ e2e: ## Only the end-to-end tests
 bench: ## Measure this machine and print the table
 	@deploy/install.sh bench
 	$(RUN) $(PY) -m bench
+
+bench-bounds: ## Attack an installation and measure what others notice (35 minutes)
+	@deploy/install.sh bench
+	$(RUN) $(PY) -m bench.bounds
 
 fresh: ## Test `make up` inside a bare Debian 12 container
 	@deploy/fresh.sh

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import docker
 
-from bench import fleet, gateway, links, load
+from bench import agents, fleet, gateway, links, load
 from bench.measure import Row, ms, percentile, table
 from tests.e2e.installation import installed
 
@@ -33,6 +33,7 @@ def main() -> None:
     bursts = _burst()
     direct, through = gateway.first_bytes()
     local, remote = fleet.warm_sessions()
+    polls_of_agents = agents.open_polls()
     base = percentile(bare, 0.5)
     rows = [
         _latency("bare `docker run`, same image and flags, to first 200", bare, base, "", None),
@@ -57,6 +58,7 @@ def main() -> None:
             target="< 300 MB",
             met=sum(memory.values()) < 300,
         ),
+        polls_of_agents.row(),
     ]
     text = _report(rows, memory, time.perf_counter() - started_at)
     RESULTS.write_text(text)

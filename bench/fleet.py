@@ -37,7 +37,7 @@ def _on_a_fleet() -> Iterator[Installation]:
     """An installation whose hosts are a fleet."""
     project = f"spawn-bench-{os.getpid()}"
     try:
-        machines.script("up", "--project", project, "--authorized-key", "-", stdin=_NOBODY)
+        machines.script("up", "--project", project, "--authorized-key", "-", stdin=NOBODY)
         with (
             tempfile.TemporaryDirectory() as folder,
             installed(ready=False, SPAWN_LOCAL_HOST="false") as spawn,
@@ -49,6 +49,4 @@ def _on_a_fleet() -> Iterator[Installation]:
 
 
 # `up` needs a key to authorize. `add_fleet` authorizes the real one afterwards.
-_NOBODY = (
-    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA nobody\n"
-)
+NOBODY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA nobody\n"

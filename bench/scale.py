@@ -95,7 +95,7 @@ class Simulation:
 
     @classmethod
     def of(cls, url: str, folder: Path, size: int) -> Simulation:
-        hosts = _fill(url, size)
+        hosts = fill(url, size, warm=WARM, heard=timedelta(days=1))  # so that no agent is silent
         world = World(
             store=sql_store.open_store(url, port_range=(21000, 21999)),
             bundles=FolderBundles(folder / "bundles"),
@@ -212,17 +212,23 @@ def _median(call: Callable[[], object], count: int = SAMPLES) -> float:
     return statistics.median(durations)
 
 
-def _fill(url: str, size: int) -> dict[HostId, Sequence[Container]]:
-    """Insert the rows of all hosts at once: through the store's calls this would take an hour."""
+def fill(
+    url: str, size: int, *, warm: int, heard: timedelta = timedelta()
+) -> dict[HostId, Sequence[Container]]:
+    """Insert the rows of all hosts at once: through the store's calls this would take an hour.
+
+    Each host has HELD sandboxes with a session; `warm` others are spread over all hosts. Their
+    agents were heard last so long from now.
+    """
     now = datetime.now(UTC)
     later = now + timedelta(days=1)
     hosts, sessions, sandboxes = [], [], []
     containers_by_host: dict[HostId, Sequence[Container]] = {}
     for number in range(size):
         host = samples.host(slots=SLOTS, created_at=now, state_since=now, seen_at=now)
-        warm = WARM // size + (number < WARM % size)
+        own_warm = warm // size + (number < warm % size)
         containers = []
-        for index in range(HELD + warm):
+        for index in range(HELD + own_warm):
             is_claimed = index < HELD
             session = samples.session(
                 state=SessionState.READY, created_at=now, due_at=later, expires_at=later
@@ -232,7 +238,7 @@ def _fill(url: str, size: int) -> dict[HostId, Sequence[Container]]:
                 session_id=session.id if is_claimed else None,
                 state=SandboxState.CLAIMED if is_claimed else SandboxState.WARM,
                 port=21000 + index,
-                agent_seen_at=later,  # so that no agent counts as silent
+                agent_seen_at=now + heard,
                 created_at=now,
                 state_since=now,
             )
@@ -243,7 +249,7 @@ def _fill(url: str, size: int) -> dict[HostId, Sequence[Container]]:
             if is_claimed:
                 owner = replace(session, slug=sandbox.slug, sandbox_id=sandbox.id)
                 sessions.append(codec.session_values(owner))
-        hosts.append({**codec.host_values(host), "used": HELD + warm})
+        hosts.append({**codec.host_values(host), "used": HELD + own_warm})
         containers_by_host[host.id] = containers
     _insert(url, hosts, sessions, sandboxes)
     return containers_by_host

@@ -25,7 +25,7 @@ _FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 _SPAN = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _SETTING = re.compile(r"\b(?:SPAWN|ANTHROPIC)_[A-Z0-9_]+\b")
-_MAKE = re.compile(r"(?:^|[\s;&])make ((?:[a-z0-9]+ ?)+)", re.MULTILINE)
+_MAKE = re.compile(r"(?:^|[\s;&])make ((?:[a-z0-9-]+ ?)+)", re.MULTILINE)
 _SPAWNCTL = re.compile(r"(?:^|[\s/(;])spawnctl ((?:\\\||[^`|;)#])+)", re.MULTILINE)
 
 every_document = pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_every_setting_that_is_named_exists(document: Path) -> None:
 
 @every_document
 def test_every_make_target_that_is_named_exists(document: Path) -> None:
-    targets = set(re.findall(r"^([a-z0-9]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = {
         word
         for code in code_of(document)
