@@ -35,6 +35,23 @@ class SmallDisk:
     def free(self) -> None:
         self._ballast.unlink(missing_ok=True)
 
+    @contextlib.contextmanager
+    def full(self) -> Iterator[None]:
+        self.fill()
+        try:
+            yield
+        finally:
+            self.free()
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Hold up everybody who writes, until the end. Only on a `loop_disk`."""
+        _as_root("fsfreeze", "--freeze", str(self.folder))
+        try:
+            yield
+        finally:
+            _as_root("fsfreeze", "--unfreeze", str(self.folder))
+
 
 @contextlib.contextmanager
 def small_disk(folder: Path, size_mib: int) -> Iterator[SmallDisk]:
@@ -45,6 +62,22 @@ def small_disk(folder: Path, size_mib: int) -> Iterator[SmallDisk]:
         yield SmallDisk(folder=folder)
     finally:
         _as_root("umount", "--lazy", str(folder))
+
+
+@contextlib.contextmanager
+def loop_disk(folder: Path, size_mib: int) -> Iterator[SmallDisk]:
+    """Like `small_disk`, but ext4 on a file, below the folder: a disk that can hang."""
+    image, mount_point = folder / "disk.ext4", folder / "disk"
+    with image.open("wb") as file:
+        file.truncate(size_mib * 1024**2)
+    subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], check=True, timeout=30)
+    mount_point.mkdir()
+    _as_root("mount", "-o", "loop", str(image), str(mount_point))
+    try:
+        mount_point.chmod(0o711)
+        yield SmallDisk(folder=mount_point)
+    finally:
+        _as_root("umount", "--lazy", str(mount_point))
 
 
 def _as_root(*argv: str) -> None:

@@ -1,0 +1,118 @@
+"""What an installation has at rest: nothing else may be left after a fault."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.installation import Installation, until
+
+_BACK_S = 60
+Check = Callable[[], str]  # what is wrong; "": nothing
+_CHILDREN = ("agents.server", "api.server", "nginx: master", "entrypoints.daemon")
+_WORKERS = "entrypoints.jobs"
+
+
+def await_rest(
+    spawn: Installation,
+    sessions: Sequence[str],
+    *others: Check,
+    containers: Callable[[], set[str]] | None = None,
+) -> None:
+    """Wait until all is well and only these sessions, with their apps, and warm sandboxes are left.
+
+    `others` are more checks: each returns what is wrong, or "". `containers` returns the sandboxes
+    that have one, on hosts that aren't this machine.
+    """
+    problems: list[str] = []
+
+    def is_at_rest() -> bool:
+        problems[:] = filter(None, [_readiness(spawn)])
+        if not problems:
+            labels = containers() if containers else _containers(spawn)
+            problems[:] = filter(
+                None,
+                [_pool(spawn, sessions, labels), _routes(spawn), _processes(spawn)]
+                + [check() for check in others],
+            )
+        return not problems
+
+    try:
+        until(is_at_rest, _BACK_S, "rest")
+    except AssertionError:
+        raise AssertionError(f"left after {_BACK_S} s: {problems}\n{spawn.logs()}") from None
+
+
+def end_others(spawn: Installation, *kept: str) -> None:
+    """End all sessions but these: a test that failed may have left some."""
+    listed = spawn.call_patiently("GET", "/api/admin/sessions", key=spawn.operator_key).json
+    for session in listed["sessions"]:
+        if session["session_id"] not in kept:
+            path = f"/api/sessions/{session['session_id']}"
+            spawn.call_patiently("DELETE", path, key=spawn.operator_key)
+
+
+def _readiness(spawn: Installation) -> str:
+    response = spawn.call("GET", "/ready")
+    return "" if response.status == 200 else response.text
+
+
+def _pool(spawn: Installation, sessions: Sequence[str], labels: set[str]) -> str:
+    pool = spawn.call_patiently("GET", "/api/admin/pool", key=spawn.operator_key).json
+    sandboxes = pool["sandboxes"]
+    states = Counter(sandbox["state"] for sandbox in sandboxes)
+    expected = {"claimed": len(sessions), "warm": pool["warm_target"]}
+    if states != Counter(expected):
+        return f"sandboxes {dict(states)}, not {expected}"
+    owners = {sandbox["session_id"] for sandbox in sandboxes} - {None}
+    if owners != set(sessions):
+        return f"sandboxes of {owners}"
+    ids = {sandbox["sandbox_id"] for sandbox in sandboxes}
+    if ids != labels:
+        return f"containers {labels}, not {ids}"
+    if any((pool["queues"] or {"none": 1}).values()):
+        return f"nudges {pool['queues']}"
+    return ""
+
+
+def _containers(spawn: Installation) -> set[str]:
+    return {container.labels["ai.spawn.sandbox"] for container in spawn.containers()}
+
+
+def _routes(spawn: Installation) -> str:
+    """Every route leads to a sandbox of the store, and each of those has one."""
+    text = (spawn.state_dir / "nginx" / "routes.conf").read_text()
+    slugs = {sandbox["slug"] for sandbox in spawn.admin("pool")["sandboxes"]}
+    published = set(re.findall(r"^\s*\"?([a-z0-9]{16})\b", text, re.MULTILINE))
+    return "" if published == slugs else f"routes {published}, not {slugs}"
+
+
+def _processes(spawn: Installation) -> str:
+    """Each process once (the workers as many as are wanted), and none that waits to be buried."""
+    counts = {name: len(spawn.pids(name)) for name in (*_CHILDREN, _WORKERS)}
+    wanted = {**dict.fromkeys(_CHILDREN, 1), _WORKERS: 1 + int(spawn.env.get("SPAWN_WORKERS", "2"))}
+    if counts != wanted:
+        return f"processes {counts}, not {wanted}"
+    zombies = [pid for pid in spawn.pids("") if state_of(pid) == "Z"]
+    return f"zombies {zombies}" if zombies else ""
+
+
+def state_of(pid: int) -> str:
+    """As in `ps`: R, S, D, Z and so on. "" if the process has gone."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return ""
+
+
+def redis_keys(client: Any) -> Check:
+    """A check that no nudge and nothing of unknown kind is left in Redis."""
+
+    def check() -> str:
+        left = [key.decode() for key in client.keys("rq:job:*")]
+        return f"keys {left}" if left else ""
+
+    return check

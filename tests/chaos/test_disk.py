@@ -1,0 +1,100 @@
+"""The control plane's own disk is broken: no app notices, and sessions go on once it is well."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.chaos import leftovers
+from tests.chaos.people import Neighbour, settle_neighbour
+from tests.disks import SmallDisk, loop_disk
+from tests.e2e.installation import Installation, installed, until
+from tests.fakes.llm.messages_api import MessagesApi
+
+_SIZE_MIB = 192
+_NOTICED_S = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """An installation whose state folder lies on a disk of its own."""
+
+    spawn: Installation
+    disk: SmallDisk
+    neighbour: Neighbour
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Scene]:
+    # Not in pytest's temporary folder: the proxy's workers can't read that one.
+    folder = Path(tempfile.mkdtemp(prefix="spawn-disk-"))
+    folder.chmod(0o711)
+    try:
+        with (
+            loop_disk(folder, size_mib=_SIZE_MIB) as disk,
+            MessagesApi() as model,
+            installed(
+                SPAWN_STATE_DIR=str(disk.folder / "s"),
+                SPAWN_DISK_FLOOR_MB="32",
+                SPAWN_WARM_TARGET="1",
+                ANTHROPIC_API_KEY="not-a-key",
+                ANTHROPIC_BASE_URL=model.url,
+            ) as spawn,
+        ):
+            yield Scene(spawn=spawn, disk=disk, neighbour=settle_neighbour(spawn, model))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def scene(stage: Scene) -> Iterator[Scene]:
+    """All is well before the test, and has to be afterwards."""
+    yield stage
+    leftovers.await_rest(stage.spawn, [stage.neighbour.session_id])
+    stage.neighbour.check_app()
+
+
+def test_apps_go_on_and_newcomers_wait_while_the_disk_is_full(scene: Scene) -> None:
+    neighbour = scene.neighbour
+    with ThreadPoolExecutor(1) as asker:
+        with scene.disk.full():
+            asked = asker.submit(neighbour.user.ask)
+            until(lambda: is_refused(scene), _NOTICED_S, "a refusal")
+            neighbour.check_app()
+            assert scene.spawn.call("GET", "/").status == 200
+            assert not asked.done()
+        session_id = asked.result()
+    neighbour.user.await_app(session_id)
+    neighbour.user.end(session_id)
+
+
+def test_apps_go_on_and_newcomers_wait_while_the_disk_hangs(scene: Scene) -> None:
+    neighbour = scene.neighbour
+    with ThreadPoolExecutor(1) as asker:
+        with scene.disk.frozen():
+            asked = asker.submit(neighbour.user.ask)
+            until(lambda: is_stuck(scene), _NOTICED_S, "a process to wait for the disk")
+            neighbour.check_app()
+            assert not asked.done()
+        session_id = asked.result()
+    neighbour.user.await_app(session_id)
+    neighbour.user.end(session_id)
+
+
+def is_refused(scene: Scene) -> bool:
+    response = scene.spawn.call(
+        "POST", "/api/sessions", {"template": "todo"}, key=scene.neighbour.user.key
+    )
+    assert response.status == 503, (response.status, response.text)
+    return bool(response.json["code"] == "storage_low")
+
+
+def is_stuck(scene: Scene) -> bool:
+    """Whether one of our processes is in an uninterruptible wait."""
+    return any(leftovers.state_of(pid) == "D" for pid in scene.spawn.pids(""))
