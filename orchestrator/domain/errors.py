@@ -87,6 +87,12 @@ class StaleWrite(Temporary):
     code = "stale_write"
 
 
+class TermOver(StaleWrite):
+    """Our lease has run out and another daemon may lead, so what we decided as the leader is stale."""
+
+    code = "term_over"
+
+
 class IllegalTransition(Permanent):
     """A state machine doesn't have this transition. That is a bug; the message has its history."""
 

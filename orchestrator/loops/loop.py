@@ -17,6 +17,7 @@ from orchestrator.domain import errors
 from orchestrator.slim import structlog
 
 _BACKOFF_MAX_S = 10.0
+_TERM_OVER_WAIT_S = 1.0
 _DOUBLINGS_MAX = 10  # the cap applies long before; without it 2**n would overflow a float
 
 log = structlog.get_logger()
@@ -36,9 +37,15 @@ class LoopSpec:
 class Loop:
     """Runs one LoopSpec until stopped."""
 
-    def __init__(self, spec: LoopSpec, on_death: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self,
+        spec: LoopSpec,
+        on_death: Callable[[BaseException], None],
+        check_term: Callable[[], None] = lambda: None,
+    ) -> None:
         self.spec = spec
         self._on_death = on_death
+        self._check_term = check_term
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._failures = 0
@@ -73,7 +80,12 @@ class Loop:
         """Run one pass. Returns the seconds until the next one."""
         started_at = time.perf_counter()
         try:
+            self._check_term()
             summary = self.spec.run()
+        except errors.TermOver as error:
+            # The daemon's main thread ends the process. Until then nothing more is done.
+            log.error("pass_refused", loop=self.spec.name, error=str(error))
+            return _TERM_OVER_WAIT_S
         except errors.StaleWrite:
             return 0.0  # another process wrote first: run the pass again at once
         except (errors.Temporary, errors.ProxyRejected, errors.NotFound) as error:

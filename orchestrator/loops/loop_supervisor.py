@@ -20,11 +20,17 @@ log = structlog.get_logger()
 class LoopSupervisor:
     """Starts loops, wakes them by event, and stops them. One per daemon process."""
 
-    def __init__(self, specs: Sequence[LoopSpec], events: ports.Events) -> None:
+    def __init__(
+        self,
+        specs: Sequence[LoopSpec],
+        events: ports.Events,
+        check_term: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Before each pass `check_term` is called. It raises errors.TermOver if we must not act."""
         self._events = events
         self.stopping = threading.Event()
         self.error: BaseException | None = None
-        self._loops = [Loop(spec, self._on_death) for spec in specs]
+        self._loops = [Loop(spec, self._on_death, check_term) for spec in specs]
         self._listener = threading.Thread(target=self._listen, name="events", daemon=True)
 
     def run(self, until_stopped: Callable[[], None]) -> None:

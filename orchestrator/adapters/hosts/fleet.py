@@ -48,6 +48,8 @@ class FleetSettings:
     key: Path  # our private SSH key
     links: Path  # folder of the forwarded sockets, with one folder per host
     agent_socket: Path  # of our agent app, on this machine
+    # Called before anything is changed; raises errors.TermOver if we must not act any more.
+    check_term: Callable[[], None] = lambda: None
 
 
 @dataclass(kw_only=True)
@@ -112,6 +114,7 @@ class SshFleet:
         )
 
     def run(self, host: Host, argv: Sequence[str]) -> CommandOutcome:
+        self._settings.check_term()
         followed = self._followed.get(host.id)
         if followed is None or followed.link is None:
             if host.is_remote:
@@ -220,6 +223,7 @@ class SshFleet:
             local_socket=Path(url.removeprefix("unix://")),
             agent_socket=self._settings.agent_socket,
             agent_folder=host.agent_folder,
+            check_term=self._settings.check_term,
         )
         return Link(target, self._gate, lambda: self._on_link_change(host.id))
 

@@ -55,6 +55,8 @@ class LinkTarget:
     local_socket: Path  # on this machine, leads to the host's Docker: 0600 in a folder of mode 0700
     agent_socket: Path  # of our agent app, on this machine
     agent_folder: str  # on the host: where agents look for the agent socket
+    # Called before the link changes anything; raises errors.TermOver if we must not act any more.
+    check_term: Callable[[], None] = lambda: None
 
 
 @dataclass(eq=False, kw_only=True)
@@ -102,18 +104,27 @@ class Forwarder:
         self.carrier: Carrier | None = None  # None while there is no connection
         self.channels = 0  # streams that are open
         self._agent_streams = 0
+        self._socket_inode = 0
         self._target = target
         self._retired: set[Carrier] = set()
 
     async def listen(self) -> asyncio.AbstractServer:
         """Bind the local socket that leads to the host's Docker."""
         path = self._target.local_socket
+        self._target.check_term()
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.parent.chmod(0o700)
         path.unlink(missing_ok=True)  # a killed process leaves its socket behind
         server = await asyncio.start_unix_server(self._forward_to_docker, path, backlog=256)
         path.chmod(0o600)
+        self._socket_inode = path.stat().st_ino
         return server
+
+    def unlink_socket(self) -> None:
+        """Remove the local socket, unless another process has put its own there meanwhile."""
+        with contextlib.suppress(FileNotFoundError):
+            if self._target.local_socket.stat().st_ino == self._socket_inode:
+                self._target.local_socket.unlink()
 
     async def offer_agent_socket(self, carrier: Carrier) -> None:
         """Bind the agent socket on the host.
@@ -131,6 +142,7 @@ class Forwarder:
             )
         except asyncssh.ChannelListenError as error:
             raise errors.HostUnfit(_FORWARDING_FORBIDDEN, code="forwarding_refused") from error
+        self._target.check_term()
         place = f"chmod 0666 '{draft}' && mv -f '{draft}' '{folder}/{AGENT_SOCKET}'"
         result = await ssh.run(carrier.connection, ("sh", "-c", place))
         if result.code != 0:
