@@ -88,7 +88,7 @@ class StaleWrite(Temporary):
 
 
 class TermOver(StaleWrite):
-    """Our lease has run out and another daemon may lead, so what we decided as the leader is stale."""
+    """Our lease has run out: another daemon may lead, and what we decided is stale."""
 
     code = "term_over"
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
-import sqlalchemy as sa
 
 from orchestrator.adapters import sql_store
 from orchestrator.adapters.sql_store import SqlStore, upgrade
@@ -120,13 +120,12 @@ def test_a_leader_ends_when_its_lease_does_however_slow_the_database_is(
     """Nobody can write the lease while its table is locked, so nobody else leads meanwhile. But
     the leader can't know this: the next one may have renewed just before."""
     upgrade.migrate(empty_postgres_url)
-    engine = sa.create_engine(empty_postgres_url.replace("postgresql:", "postgresql+psycopg:"))
-    with leading(tmp_path, empty_postgres_url) as leader, engine.begin() as connection:
-        connection.exec_driver_sql("LOCK TABLE leases")
+    with (
+        leading(tmp_path, empty_postgres_url) as leader,
+        psycopg.connect(empty_postgres_url.replace("+psycopg", "")) as connection,
+    ):
+        connection.execute("LOCK TABLE leases")
         assert leader.end() == exits.TERM_OVER
-        acts = len(leader.acts)
-        assert acts >= 3
-    engine.dispose()
 
 
 def test_the_next_leader_on_this_machine_ends_one_that_is_stopped(
