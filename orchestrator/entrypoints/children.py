@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.adapters.agent_socket import AgentSocket
+from orchestrator.adapters.agent_socket import REFUSED_KEYS_PATH, AgentSocket
 from orchestrator.config import Settings
 from orchestrator.entrypoints import demo
+from orchestrator.entrypoints.liveness import pings
+from orchestrator.entrypoints.liveness.pings import Ping
 
 _SECRETS = (
     "ANTHROPIC_API_KEY",
@@ -41,6 +43,8 @@ class Child:
     ready: Callable[[], bool]  # polled until it is true; must not block for long
     ready_within_s: float
     stop_within_s: float  # after SIGTERM; then SIGKILL to its whole group
+    ping: Ping | None = None  # by whose answers it shows that it lives; None: by heartbeats
+    members_beat: bool = False  # whether the processes that it starts send heartbeats, too
     needs_key: bool = False  # only such a child gets the providers' keys in its environment
 
 
@@ -52,6 +56,7 @@ def all_children(settings: Settings) -> Sequence[Child]:
             "orchestrator.entrypoints.api.agents.server",
             lambda: AgentSocket(settings.places.agent_socket).process() is not None,
             20,
+            ping=pings.http(settings.places.gateway_socket, REFUSED_KEYS_PATH),
             needs_key=True,
         ),
         _python(
@@ -59,6 +64,7 @@ def all_children(settings: Settings) -> Sequence[Child]:
             "orchestrator.entrypoints.api.server",
             _health_check("127.0.0.1", settings.addresses.api_port),
             20,
+            ping=pings.http(("127.0.0.1", settings.addresses.api_port), "/health"),
         ),
         Child(
             name="nginx",
@@ -71,8 +77,10 @@ def all_children(settings: Settings) -> Sequence[Child]:
             ready=_health_check(settings.addresses.probe_address, settings.addresses.http_port),
             ready_within_s=10,
             stop_within_s=5,
+            # It answers this one itself. "/health" would have to come from the api.
+            ping=pings.http(("127.0.0.1", settings.addresses.control_port), "/routes"),
         ),
-        _python("worker", "orchestrator.entrypoints.jobs", lambda: True, 10),
+        _python("worker", "orchestrator.entrypoints.jobs", lambda: True, 10, members_beat=True),
         _python("daemon", "orchestrator.entrypoints.daemon", _daemon_check(settings), 30),
     ]
     if settings.llm.demo:
@@ -114,7 +122,7 @@ def find_program(name: str) -> str:
 
 
 def _python(
-    name: str, module: str, ready: Callable[[], bool], within_s: float, needs_key: bool = False
+    name: str, module: str, ready: Callable[[], bool], within_s: float, **options: Any
 ) -> Child:
     return Child(
         name=name,
@@ -122,7 +130,7 @@ def _python(
         ready=ready,
         ready_within_s=within_s,
         stop_within_s=20,
-        needs_key=needs_key,
+        **options,
     )
 
 
@@ -134,6 +142,7 @@ def _demo(settings: Settings) -> Child:
         ready=lambda: _is_listening(settings.llm.demo_port),
         ready_within_s=20,
         stop_within_s=5,
+        ping=pings.http(("127.0.0.1", settings.llm.demo_port), "/"),
     )
 
 
@@ -159,6 +168,7 @@ def _redis(settings: Settings) -> Child:
         ready=lambda: _is_redis_up(settings.places.redis_socket),
         ready_within_s=10,
         stop_within_s=10,
+        ping=pings.redis(settings.places.redis_socket),
     )
 
 

@@ -21,8 +21,10 @@ from orchestrator.config import Settings
 from orchestrator.domain import errors, ids
 from orchestrator.domain.pool.host import Drain, Host, HostState
 from orchestrator.domain.pool.host_fields import default_slots
-from orchestrator.entrypoints import exits, leader_engines
+from orchestrator.entrypoints import leader_engines
 from orchestrator.entrypoints.lease import Lease
+from orchestrator.entrypoints.liveness import exits
+from orchestrator.entrypoints.liveness.daemon_watch import DaemonWatch
 from orchestrator.loops import passes
 from orchestrator.loops.host_passes import CrashPauses, HostPasses, Reconciler
 from orchestrator.loops.loop import LoopSpec
@@ -43,6 +45,8 @@ def main() -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    watch = DaemonWatch(limit_s=settings.processes.pass_limit_s)
+    watch.start()
     deps = bootstrap.build(settings, bootstrap.NoEngines())
     lease = Lease(deps, stop)
     fleet = leader_engines.make_fleet(settings, lease.check)
@@ -57,14 +61,16 @@ def main() -> None:
             # Another host has its publish address. That is no reason to lead no host at all.
             log.error("local_host_refused", code=error.code, error=str(error))
         with fleet:
-            lead(deps, settings, fleet, lease)
+            watch.links_sign = fleet.last_sign
+            lead(deps, settings, fleet, lease, watch)
+            watch.links_sign = None
     finally:
         lease.release()
         engines.close()
         deps.store.close()
 
 
-def lead(deps: Deps, settings: Settings, fleet: SshFleet, lease: Lease) -> None:
+def lead(deps: Deps, settings: Settings, fleet: SshFleet, lease: Lease, watch: DaemonWatch) -> None:
     """Run the loops until the process must stop, a loop dies, or the lease is lost."""
     pushes = PushProcesses()
     pauses = CrashPauses()
@@ -89,6 +95,7 @@ def lead(deps: Deps, settings: Settings, fleet: SshFleet, lease: Lease) -> None:
         deps.events,
         lease.check,
     )
+    watch.loops = loops
     fleet.on_change = functools.partial(loops.wake, passes.FLEET)
     try:
         loops.run(until_stopped=lambda: keep_or_exit(lease, loops))

@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
@@ -25,9 +26,13 @@ from orchestrator import config
 from orchestrator.config import Settings
 from orchestrator.entrypoints import descriptors
 from orchestrator.entrypoints.children import STOP_ORDER, Child, all_children, environment_of
+from orchestrator.entrypoints.liveness import exits, hangs, heartbeats
+from orchestrator.entrypoints.liveness.heartbeats import HeartbeatSocket
+from orchestrator.entrypoints.liveness.processes import Hung, ProcessWatch
 
 LOCK = "supervisor.lock"
 READY = "supervisor.ready"
+HEARTBEATS = "heartbeat.sock"
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGCHLD}
 _BACKOFF_S = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)  # before the first restart, the second, ...
 _STEADY_S = 20.0  # a child that ran for longer starts again at the first backoff
@@ -64,7 +69,11 @@ def main() -> int:
             print("SpawnAI is already running here", file=sys.stderr)
             return 1
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        supervisor = Supervisor(settings)
+        try:
+            supervisor = Supervisor(settings)
+        except OSError as error:
+            print(f"SpawnAI could not start: {error}", file=sys.stderr)
+            return 1
         try:
             supervisor.start()
             (settings.places.state_dir / READY).write_text(str(os.getpid()))
@@ -83,9 +92,12 @@ class Supervisor:
     """Starts, watches and stops the children of one machine."""
 
     def __init__(self, settings: Settings) -> None:
+        """Raises OSError if the socket of the heartbeats can't be made."""
         self._settings = settings
         self._logs = settings.places.state_dir / "log"
         self._supervised: list[SupervisedChild] = []
+        self._heartbeats = HeartbeatSocket(settings.places.state_dir / HEARTBEATS)
+        self._watch = ProcessWatch(self._heartbeats, settings.processes.hang_limit_s)
 
     def start(self) -> None:
         """Start the children one by one, each when the previous one is ready. Raises StartFailed,
@@ -99,14 +111,16 @@ class Supervisor:
             self._wait_until_ready(supervised)
 
     def watch(self) -> bool:
-        """Restart children that die, until a signal to stop. Returns whether to keep the
-        sandboxes."""
+        """Restart children that die, and end those that hang, until a signal to stop. Returns
+        whether to keep the sandboxes."""
         rotate_at = time.monotonic() + _ROTATE_S
         while True:
             info = signal.sigtimedwait(_SIGNALS, self._wait_s())
             if info is not None and info.si_signo != signal.SIGCHLD:
                 return info.si_signo == signal.SIGUSR1
             now = time.monotonic()
+            for hung in self._watch.look(now):
+                self._end_hung(hung)
             for supervised in self._supervised:
                 self._restart_if_dead(supervised, now)
             if now >= rotate_at:
@@ -121,6 +135,7 @@ class Supervisor:
         for name in STOP_ORDER:
             if name in by_name:
                 forced = self._stop_child(by_name[name], forced=forced)
+        self._watch.close()
         if not keep_apps:
             with contextlib.suppress(StartFailed):
                 self._run_once("sweep", "orchestrator.entrypoints.sweep")
@@ -142,7 +157,8 @@ class Supervisor:
         with self._open_log(child.name) as log:
             supervised.process = subprocess.Popen(
                 child.argv,
-                env=environment_of(child, os.environ),
+                env=environment_of(child, os.environ)
+                | {heartbeats.VARIABLE: str(self._heartbeats.path)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -150,6 +166,7 @@ class Supervisor:
                 preexec_fn=_in_child,  # noqa: PLW1509 - this process has one thread
             )
         supervised.started_at = time.monotonic()
+        self._watch.begin(child, supervised.process.pid, supervised.started_at)
 
     def _wait_until_ready(self, supervised: SupervisedChild) -> None:
         child, process = supervised.child, supervised.process
@@ -176,7 +193,12 @@ class Supervisor:
             supervised.deaths = 1 if was_steady else supervised.deaths + 1
             supervised.restart_at = now + _backoff_s(supervised.deaths)
             supervised.process = None
-            self._print(f"{supervised.child.name} ended with {process.returncode}; restarting it")
+            name, status = supervised.child.name, process.returncode
+            self._watch.end(name)
+            reason = exits.REASONS.get(status, "")
+            self._print(f"{name} ended with {status}{reason and f' ({reason})'}; restarting it")
+            if status == exits.STUCK:
+                self._record_hang(name, f"{reason}; see loop_stuck in its log")
         if supervised.process is None and now >= supervised.restart_at:
             try:
                 self._spawn(supervised)
@@ -186,12 +208,30 @@ class Supervisor:
                 supervised.restart_at = now + _backoff_s(supervised.deaths)
                 self._print(f"{supervised.child.name} could not be started: {error}")
 
+    def _end_hung(self, hung: Hung) -> None:
+        """Kill a process that gives no sign of life. A child is restarted then; one of a child's
+        own processes is replaced by that child."""
+        reason = f"no sign of life for {hung.silence_s:.0f} s"
+        self._print(f"{hung.name} (process {hung.pid}): {reason}; killing it")
+        if hung.is_child:
+            _signal_group(hung.pid, signal.SIGKILL)
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(hung.pid, signal.SIGKILL)
+        self._record_hang(hung.name, reason)
+
+    def _record_hang(self, name: str, reason: str) -> None:
+        try:
+            hangs.record(self._settings.places.state_dir, name, reason, datetime.now(UTC))
+        except OSError as error:  # on a full disk
+            self._print(f"the hang of {name} could not be recorded: {error}")
+
     def _wait_s(self) -> float:
-        """Seconds until the next restart is due, or a tick if none is."""
+        """Seconds until the next restart is due, at most a tick."""
         due = [
             supervised.restart_at for supervised in self._supervised if supervised.process is None
         ]
-        return max(0.0, min(due) - time.monotonic()) if due else _TICK_S
+        return min(_TICK_S, max(0.0, min(due) - time.monotonic())) if due else _TICK_S
 
     def _stop_child(self, supervised: SupervisedChild, *, forced: bool) -> bool:
         """Stop one child: kill it at once if `forced`. Returns whether to kill the next ones too:

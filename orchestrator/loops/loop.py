@@ -8,8 +8,10 @@ supervisor starts a new one.
 from __future__ import annotations
 
 import random
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -32,6 +34,7 @@ class LoopSpec:
     run: Callable[[], str]  # one pass; returns a summary for the log, "" if it did nothing
     topics: tuple[str, ...] = ()  # topics of the events that wake the loop
     gather_s: float = 0.0  # wait this long after a wake-up, so that a burst causes one pass
+    patience: float = 1.0  # a pass may take so many times the limit of all loops
 
 
 class Loop:
@@ -49,6 +52,7 @@ class Loop:
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._failures = 0
+        self._pass_began_at: float | None = None  # of the monotonic clock; None between passes
         self._thread = threading.Thread(target=self._run, name=f"loop-{spec.name}", daemon=True)
 
     def start(self) -> None:
@@ -57,6 +61,16 @@ class Loop:
     def wake(self) -> None:
         """Run a pass now, or right after the pass that is running."""
         self._wake.set()
+
+    def last_sign(self, now: float) -> float:
+        """When it last finished something: now, unless a pass is running."""
+        began_at = self._pass_began_at
+        return now if began_at is None else began_at
+
+    def stack(self) -> str:
+        """Where its thread is at the moment, for people."""
+        frame = sys._current_frames().get(self._thread.ident or 0)  # noqa: SLF001 - documented
+        return "".join(traceback.format_stack(frame)) if frame else ""
 
     def stop(self, timeout_s: float) -> bool:
         """Stop after the running pass. False if it does not end within `timeout_s`."""
@@ -69,7 +83,9 @@ class Loop:
         try:
             while not self._stopping.is_set():
                 self._wake.clear()
+                self._pass_began_at = time.monotonic()
                 wait_s = self._pass()
+                self._pass_began_at = None
                 if self._wake.wait(wait_s) and not self._stopping.is_set():
                     self._stopping.wait(self.spec.gather_s)
         except BaseException as error:  # a task that dies takes the process down

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from orchestrator import ports
+from orchestrator.domain.watchdog import Watchdog
 from orchestrator.loops.loop import Loop, LoopSpec
 from orchestrator.slim import structlog
 
@@ -45,6 +46,14 @@ class LoopSupervisor:
         self._stop()
         if self.error is not None:
             raise self.error
+
+    def find_stuck(self, watchdog: Watchdog, limit_s: float, now: float) -> Sequence[Loop]:
+        """The loops whose pass takes longer than they may."""
+        return [
+            loop
+            for loop in self._loops
+            if watchdog.silence_s(loop.last_sign(now), now) > limit_s * loop.spec.patience
+        ]
 
     def wake(self, topic: str) -> None:
         """Wake the loops of a topic. For events that never leave this process."""
