@@ -380,6 +380,18 @@ class ProcessSettings(Group):
         le=32,
         description="Worker processes; 2, since a worker never waits for long.",
     )
+    hang_limit_s: float = Field(
+        default=20,
+        ge=2,
+        description="A process of ours that gave no sign of life for so long is killed and started"
+        " again, seconds; busy machines have made us wait for 5.",
+    )
+    pass_limit_s: float = Field(
+        default=120,
+        ge=2,
+        description="With a pass of a loop that takes longer, the daemon is started again, seconds;"
+        " a database in trouble may hold one up for a minute.",
+    )
     log_level: str = Field(
         default="info", description="Lowest level that is logged: debug, info, warning or error."
     )

@@ -87,6 +87,12 @@ class StaleWrite(Temporary):
     code = "stale_write"
 
 
+class TermOver(StaleWrite):
+    """Our lease has run out: another daemon may lead, and what we decided is stale."""
+
+    code = "term_over"
+
+
 class IllegalTransition(Permanent):
     """A state machine doesn't have this transition. That is a bug; the message has its history."""
 

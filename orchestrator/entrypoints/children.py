@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.adapters import api_socket
-from orchestrator.adapters.agent_socket import AgentSocket
+from orchestrator.adapters.agent_socket import REFUSED_KEYS_PATH, AgentSocket
 from orchestrator.config import Settings
 from orchestrator.config.groups import API_PROCESSES_MAX
 from orchestrator.entrypoints import demo
+from orchestrator.entrypoints.liveness import pings
+from orchestrator.entrypoints.liveness.pings import Ping
 
 _CHECK_TIMEOUT_S = 5.0
 
@@ -38,6 +40,8 @@ class Child:
     stop_within_s: float  # after SIGTERM; then SIGKILL to its whole group
     module: str = ""  # of ours, that a fork of the supervisor runs; "": argv is started
     arguments: Sequence[str] = ()  # of the module
+    ping: Ping | None = None  # by whose answers it shows that it lives; None: by heartbeats
+    members_beat: bool = False  # whether the processes that it starts send heartbeats, too
     needs_key: bool = False  # only such a child gets the providers' keys in its environment
 
 
@@ -49,6 +53,7 @@ def all_children(settings: Settings) -> Sequence[Child]:
             "orchestrator.entrypoints.api.agents.server",
             lambda: AgentSocket(settings.places.agent_socket).process() is not None,
             20,
+            ping=pings.http(settings.places.gateway_socket, REFUSED_KEYS_PATH),
             needs_key=True,
         ),
         *_api_processes(settings),
@@ -63,8 +68,10 @@ def all_children(settings: Settings) -> Sequence[Child]:
             ready=_health_check(settings.addresses.probe_address, settings.addresses.http_port),
             ready_within_s=10,
             stop_within_s=5,
+            # It answers this one itself. "/health" would have to come from the api.
+            ping=pings.http(("127.0.0.1", settings.addresses.control_port), "/routes"),
         ),
-        _python("worker", "orchestrator.entrypoints.jobs", lambda: True, 10),
+        _python("worker", "orchestrator.entrypoints.jobs", lambda: True, 10, members_beat=True),
         _python("daemon", "orchestrator.entrypoints.daemon", _daemon_check(settings), 30),
     ]
     if settings.llm.demo:
@@ -112,7 +119,7 @@ def _python(
     within_s: float,
     *,
     arguments: Sequence[str] = (),
-    needs_key: bool = False,
+    **options: Any,
 ) -> Child:
     return Child(
         name=name,
@@ -122,7 +129,7 @@ def _python(
         ready=ready,
         ready_within_s=within_s,
         stop_within_s=20,
-        needs_key=needs_key,
+        **options,
     )
 
 
@@ -135,6 +142,7 @@ def _api_processes(settings: Settings) -> Sequence[Child]:
             functools.partial(api_socket.is_healthy, settings.places.api_socket(number)),
             20,
             arguments=(str(number),),
+            ping=pings.http(settings.places.api_socket(number), "/health"),
         )
         for number in range(1, settings.processes.api_processes + 1)
     ]
@@ -148,6 +156,7 @@ def _demo(settings: Settings) -> Child:
         ready=lambda: _is_listening(settings.llm.demo_port),
         ready_within_s=20,
         stop_within_s=5,
+        ping=pings.http(("127.0.0.1", settings.llm.demo_port), "/"),
     )
 
 
@@ -173,6 +182,7 @@ def _redis(settings: Settings) -> Child:
         ready=lambda: _is_redis_up(settings.places.redis_socket),
         ready_within_s=10,
         stop_within_s=10,
+        ping=pings.redis(settings.places.redis_socket),
     )
 
 

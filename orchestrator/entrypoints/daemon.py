@@ -23,6 +23,8 @@ from orchestrator.domain.pool.host import Drain, Host, HostState
 from orchestrator.domain.pool.host_fields import default_slots
 from orchestrator.entrypoints import leader_engines
 from orchestrator.entrypoints.lease import Lease
+from orchestrator.entrypoints.liveness import exits
+from orchestrator.entrypoints.liveness.daemon_watch import DaemonWatch
 from orchestrator.loops import passes
 from orchestrator.loops.host_passes import CrashPauses, HostPasses, Reconciler
 from orchestrator.loops.loop import LoopSpec
@@ -43,10 +45,13 @@ def main() -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    fleet = leader_engines.make_fleet(settings)
-    engines = leader_engines.make_engines(settings, fleet)
-    deps = bootstrap.build(settings, engines)
+    watch = DaemonWatch(limit_s=settings.processes.pass_limit_s)
+    watch.start()
+    deps = bootstrap.build(settings, bootstrap.NoEngines())
     lease = Lease(deps, stop)
+    fleet = leader_engines.make_fleet(settings, lease.check)
+    engines = leader_engines.make_engines(settings, fleet, lease.check)
+    deps = replace(deps, engines=engines)
     if not lease.acquire():
         return
     try:
@@ -56,14 +61,16 @@ def main() -> None:
             # Another host has its publish address. That is no reason to lead no host at all.
             log.error("local_host_refused", code=error.code, error=str(error))
         with fleet:
-            lead(deps, settings, fleet, lease)
+            watch.links_sign = fleet.last_sign
+            lead(deps, settings, fleet, lease, watch)
+            watch.links_sign = None
     finally:
         lease.release()
         engines.close()
         deps.store.close()
 
 
-def lead(deps: Deps, settings: Settings, fleet: SshFleet, lease: Lease) -> None:
+def lead(deps: Deps, settings: Settings, fleet: SshFleet, lease: Lease, watch: DaemonWatch) -> None:
     """Run the loops until the process must stop, a loop dies, or the lease is lost."""
     pushes = PushProcesses()
     pauses = CrashPauses()
@@ -78,7 +85,7 @@ def lead(deps: Deps, settings: Settings, fleet: SshFleet, lease: Lease) -> None:
         [
             *passes.loop_specs(
                 deps,
-                NginxProxy(bootstrap.nginx_settings(settings)),
+                NginxProxy(bootstrap.nginx_settings(settings), lease),
                 hosts,
                 Reconciler(deps, fleet, pauses=pauses),
                 warn=StateFolder(settings.places.state_dir).write_warnings,
@@ -86,12 +93,21 @@ def lead(deps: Deps, settings: Settings, fleet: SshFleet, lease: Lease) -> None:
             LoopSpec(name="gauges", every_s=2.0, run=lambda: _post_gauges(deps, fleet)),
         ],
         deps.events,
+        lease.check,
     )
+    watch.loops = loops
     fleet.on_change = functools.partial(loops.wake, passes.FLEET)
     try:
-        loops.run(until_stopped=lambda: lease.keep(stop_early=loops.stopping.is_set))
+        loops.run(until_stopped=lambda: keep_or_exit(lease, loops))
     finally:
         pushes.stop()
+
+
+def keep_or_exit(lease: Lease, loops: LoopSupervisor) -> None:
+    """Wait until the loops must stop. End this process if another daemon may lead."""
+    if not lease.keep(stop_early=loops.stopping.is_set):
+        # At once: an orderly stop would end links and pushes, and a later leader has its own.
+        os._exit(exits.TERM_OVER)
 
 
 def _post_gauges(deps: Deps, fleet: SshFleet) -> str:

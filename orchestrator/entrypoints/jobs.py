@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from orchestrator import bootstrap, config, observability
 from orchestrator.adapters.files.state_folder import StateFolder
 from orchestrator.adapters.redis import connection as redis_connection
 from orchestrator.adapters.redis import rq_queue
 from orchestrator.domain.ids import SessionId
+from orchestrator.entrypoints.liveness import heartbeats
 from orchestrator.services.deps import Deps
 from orchestrator.services.sessions import converge as converging
 from orchestrator.slim import structlog
+
+_JOB_LIMIT_S = rq_queue.JOB_TIMEOUT_S + 10
 
 log = structlog.get_logger()
 
@@ -20,7 +26,8 @@ log = structlog.get_logger()
 def converge(session_id: str) -> None:
     """Converge one session. RQ calls this function by its name: see adapters/redis/rq_queue.py."""
     started_at = time.perf_counter()
-    outcome = converging.converge(_deps(), SessionId(session_id))
+    with _job.timed():
+        outcome = converging.converge(_deps(), SessionId(session_id))
     log.info(
         "session_converged",
         session=session_id,
@@ -40,8 +47,38 @@ def main() -> None:
         redis_connection.connect(settings.places.effective_redis_url),
         settings.processes.workers,
         StateFolder(settings.places.state_dir).instance(),
-        at_start=_deps,
+        at_start=_start_worker,
+        at_check=_pool_heart.beat,
     )
+
+
+@dataclass
+class _Job:
+    """The job that this worker runs at the moment."""
+
+    begun_at: float | None = None
+
+    @contextlib.contextmanager
+    def timed(self) -> Iterator[None]:
+        self.begun_at = time.monotonic()
+        try:
+            yield
+        finally:
+            self.begun_at = None
+
+    def is_well(self) -> bool:
+        """Whether RQ would not have ended it long ago, if it could."""
+        begun_at = self.begun_at
+        return begun_at is None or time.monotonic() - begun_at < _JOB_LIMIT_S
+
+
+_job = _Job()
+_pool_heart = heartbeats.Heart()
+
+
+def _start_worker() -> None:
+    heartbeats.beat_forever(_job.is_well)
+    _deps()
 
 
 @functools.cache

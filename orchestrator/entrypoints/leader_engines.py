@@ -7,7 +7,7 @@ Workers have their own in jobs.py, so that they need not load an SSH library.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from orchestrator import bootstrap
 from orchestrator.adapters.docker import egress, sockets
@@ -18,19 +18,25 @@ from orchestrator.config import Settings
 from orchestrator.domain.pool.host import Host
 
 
-def make_fleet(settings: Settings) -> SshFleet:
-    """The links to all hosts, not opened yet. Only one process at a time may open them."""
+def make_fleet(settings: Settings, check_term: Callable[[], None] = lambda: None) -> SshFleet:
+    """The links to all hosts, not opened yet. Only one process at a time may open them.
+
+    `check_term` raises errors.TermOver if that is another one now.
+    """
     return SshFleet(
         FleetSettings(
             instance=bootstrap.sandbox_limits(settings).instance,
             key=settings.places.ssh_key,
             links=settings.places.links_folder,
             agent_folder=settings.places.agent_folder,
+            check_term=check_term,
         )
     )
 
 
-def make_engines(settings: Settings, fleet: SshFleet) -> DockerEngines:
+def make_engines(
+    settings: Settings, fleet: SshFleet, check_term: Callable[[], None] = lambda: None
+) -> DockerEngines:
     """Docker engines of all hosts. They set firewall rules on each host through its link."""
 
     def runner_of(host: Host) -> Runner:
@@ -47,4 +53,5 @@ def make_engines(settings: Settings, fleet: SshFleet) -> DockerEngines:
         runner_of=runner_of,
         allowlist_of=allowlist_of,
         sockets_of=fleet.sockets_of,
+        check_term=check_term,
     )

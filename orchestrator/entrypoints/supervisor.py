@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
@@ -26,9 +27,13 @@ from orchestrator import config
 from orchestrator.config import Settings
 from orchestrator.entrypoints import descriptors, forks, provider_keys
 from orchestrator.entrypoints.children import STOP_ORDER, Child, all_children
+from orchestrator.entrypoints.liveness import exits, hangs, heartbeats
+from orchestrator.entrypoints.liveness.heartbeats import HeartbeatSocket
+from orchestrator.entrypoints.liveness.processes import Hung, ProcessWatch
 
 LOCK = "supervisor.lock"
 READY = "supervisor.ready"
+HEARTBEATS = "heartbeat.sock"
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGCHLD}
 _BACKOFF_S = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)  # before the first restart, the second, ...
 _STEADY_S = 20.0  # a child that ran for longer starts again at the first backoff
@@ -74,7 +79,11 @@ def _supervise(keys: int) -> int:
             print("SpawnAI is already running here", file=sys.stderr)
             return 1
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        supervisor = Supervisor(settings, keys)
+        try:
+            supervisor = Supervisor(settings, keys)
+        except OSError as error:
+            print(f"SpawnAI could not start: {error}", file=sys.stderr)
+            return 1
         try:
             supervisor.start()
             (settings.places.state_dir / READY).write_text(str(os.getpid()))
@@ -91,11 +100,16 @@ class Supervisor:
     """Starts, watches and stops the children of one machine."""
 
     def __init__(self, settings: Settings, keys: int) -> None:
-        """`keys` is the file of the providers' keys."""
+        """`keys` is the file of the providers' keys.
+
+        Raises OSError if the socket of the heartbeats can't be made.
+        """
         self._settings = settings
         self._keys = keys
         self._logs = settings.places.state_dir / "log"
         self._supervised: list[SupervisedChild] = []
+        self._heartbeats = HeartbeatSocket(settings.places.state_dir / HEARTBEATS)
+        self._watch = ProcessWatch(self._heartbeats, settings.processes.hang_limit_s)
 
     def start(self) -> None:
         """Start the children one by one, each when the previous one is ready. Raises StartFailed,
@@ -110,14 +124,16 @@ class Supervisor:
             self._wait_until_ready(supervised)
 
     def watch(self) -> bool:
-        """Restart children that die, until a signal to stop. Returns whether to keep the
-        sandboxes."""
+        """Restart children that die, and end those that hang, until a signal to stop. Returns
+        whether to keep the sandboxes."""
         rotate_at = time.monotonic() + _ROTATE_S
         while True:
             info = signal.sigtimedwait(_SIGNALS, self._wait_s())
             if info is not None and info.si_signo != signal.SIGCHLD:
                 return info.si_signo == signal.SIGUSR1
             now = time.monotonic()
+            for hung in self._watch.look(now):
+                self._end_hung(hung)
             for supervised in self._supervised:
                 self._restart_if_dead(supervised, now)
             if now >= rotate_at:
@@ -133,6 +149,7 @@ class Supervisor:
         for name in STOP_ORDER:
             if name in by_name:
                 forced = self._stop_child(by_name[name], forced=forced)
+        self._watch.close()
         if not keep_apps:
             with contextlib.suppress(StartFailed):
                 self._run_once("sweep", "orchestrator.entrypoints.sweep")
@@ -164,6 +181,7 @@ class Supervisor:
                     preexec_fn=_in_child,  # noqa: PLW1509 - this process has one thread
                 )
         supervised.started_at = time.monotonic()
+        self._watch.begin(child, supervised.process.pid, supervised.started_at)
 
     def _fork(self, child: Child, log: IO[bytes]) -> forks.ForkedProcess:
         def prepare() -> None:
@@ -171,6 +189,8 @@ class Supervisor:
             if child.needs_key:
                 os.environ.update(provider_keys.read(self._keys))
             os.close(self._keys)
+            os.environ[heartbeats.VARIABLE] = str(self._heartbeats.path)
+            self._heartbeats.release()
 
         return forks.start(child.module, child.arguments, log.fileno(), prepare)
 
@@ -199,7 +219,12 @@ class Supervisor:
             supervised.deaths = 1 if was_steady else supervised.deaths + 1
             supervised.restart_at = now + _backoff_s(supervised.deaths)
             supervised.process = None
-            self._print(f"{supervised.child.name} ended with {process.returncode}; restarting it")
+            name, status = supervised.child.name, process.returncode
+            self._watch.end(name)
+            reason = exits.REASONS.get(status, "")
+            self._print(f"{name} ended with {status}{reason and f' ({reason})'}; restarting it")
+            if status == exits.STUCK:
+                self._record_hang(name, f"{reason}; see loop_stuck in its log")
         if supervised.process is None and now >= supervised.restart_at:
             try:
                 self._spawn(supervised)
@@ -209,12 +234,30 @@ class Supervisor:
                 supervised.restart_at = now + _backoff_s(supervised.deaths)
                 self._print(f"{supervised.child.name} could not be started: {error}")
 
+    def _end_hung(self, hung: Hung) -> None:
+        """Kill a process that gives no sign of life. A child is restarted then; one of a child's
+        own processes is replaced by that child."""
+        reason = f"no sign of life for {hung.silence_s:.0f} s"
+        self._print(f"{hung.name} (process {hung.pid}): {reason}; killing it")
+        if hung.is_child:
+            _signal_group(hung.pid, signal.SIGKILL)
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(hung.pid, signal.SIGKILL)
+        self._record_hang(hung.name, reason)
+
+    def _record_hang(self, name: str, reason: str) -> None:
+        try:
+            hangs.record(self._settings.places.state_dir, name, reason, datetime.now(UTC))
+        except OSError as error:  # on a full disk
+            self._print(f"the hang of {name} could not be recorded: {error}")
+
     def _wait_s(self) -> float:
-        """Seconds until the next restart is due, or a tick if none is."""
+        """Seconds until the next restart is due, at most a tick."""
         due = [
             supervised.restart_at for supervised in self._supervised if supervised.process is None
         ]
-        return max(0.0, min(due) - time.monotonic()) if due else _TICK_S
+        return min(_TICK_S, max(0.0, min(due) - time.monotonic())) if due else _TICK_S
 
     def _stop_child(self, supervised: SupervisedChild, *, forced: bool) -> bool:
         """Stop one child: kill it at once if `forced`. Returns whether to kill the next ones too:

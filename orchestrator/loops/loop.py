@@ -8,8 +8,10 @@ supervisor starts a new one.
 from __future__ import annotations
 
 import random
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,6 +19,7 @@ from orchestrator.domain import errors
 from orchestrator.slim import structlog
 
 _BACKOFF_MAX_S = 10.0
+_TERM_OVER_WAIT_S = 1.0
 _DOUBLINGS_MAX = 10  # the cap applies long before; without it 2**n would overflow a float
 
 log = structlog.get_logger()
@@ -31,17 +34,25 @@ class LoopSpec:
     run: Callable[[], str]  # one pass; returns a summary for the log, "" if it did nothing
     topics: tuple[str, ...] = ()  # topics of the events that wake the loop
     gather_s: float = 0.0  # wait this long after a wake-up, so that a burst causes one pass
+    patience: float = 1.0  # a pass may take so many times the limit of all loops
 
 
 class Loop:
     """Runs one LoopSpec until stopped."""
 
-    def __init__(self, spec: LoopSpec, on_death: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self,
+        spec: LoopSpec,
+        on_death: Callable[[BaseException], None],
+        check_term: Callable[[], None] = lambda: None,
+    ) -> None:
         self.spec = spec
         self._on_death = on_death
+        self._check_term = check_term
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._failures = 0
+        self._pass_began_at: float | None = None  # of the monotonic clock; None between passes
         self._thread = threading.Thread(target=self._run, name=f"loop-{spec.name}", daemon=True)
 
     def start(self) -> None:
@@ -50,6 +61,16 @@ class Loop:
     def wake(self) -> None:
         """Run a pass now, or right after the pass that is running."""
         self._wake.set()
+
+    def last_sign(self, now: float) -> float:
+        """When it last finished something: now, unless a pass is running."""
+        began_at = self._pass_began_at
+        return now if began_at is None else began_at
+
+    def stack(self) -> str:
+        """Where its thread is at the moment, for people."""
+        frame = sys._current_frames().get(self._thread.ident or 0)  # noqa: SLF001 - documented
+        return "".join(traceback.format_stack(frame)) if frame else ""
 
     def stop(self, timeout_s: float) -> bool:
         """Stop after the running pass. False if it does not end within `timeout_s`."""
@@ -62,7 +83,9 @@ class Loop:
         try:
             while not self._stopping.is_set():
                 self._wake.clear()
+                self._pass_began_at = time.monotonic()
                 wait_s = self._pass()
+                self._pass_began_at = None
                 if self._wake.wait(wait_s) and not self._stopping.is_set():
                     self._stopping.wait(self.spec.gather_s)
         except BaseException as error:  # a task that dies takes the process down
@@ -73,7 +96,12 @@ class Loop:
         """Run one pass. Returns the seconds until the next one."""
         started_at = time.perf_counter()
         try:
+            self._check_term()
             summary = self.spec.run()
+        except errors.TermOver as error:
+            # The daemon's main thread ends the process. Until then nothing more is done.
+            log.error("pass_refused", loop=self.spec.name, error=str(error))
+            return _TERM_OVER_WAIT_S
         except errors.StaleWrite:
             return 0.0  # another process wrote first: run the pass again at once
         except (errors.Temporary, errors.ProxyRejected, errors.NotFound) as error:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from orchestrator import ports
+from orchestrator.domain.watchdog import Watchdog
 from orchestrator.loops.loop import Loop, LoopSpec
 from orchestrator.slim import structlog
 
@@ -20,11 +21,17 @@ log = structlog.get_logger()
 class LoopSupervisor:
     """Starts loops, wakes them by event, and stops them. One per daemon process."""
 
-    def __init__(self, specs: Sequence[LoopSpec], events: ports.Events) -> None:
+    def __init__(
+        self,
+        specs: Sequence[LoopSpec],
+        events: ports.Events,
+        check_term: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Before each pass `check_term` is called. It raises errors.TermOver if we must not act."""
         self._events = events
         self.stopping = threading.Event()
         self.error: BaseException | None = None
-        self._loops = [Loop(spec, self._on_death) for spec in specs]
+        self._loops = [Loop(spec, self._on_death, check_term) for spec in specs]
         self._listener = threading.Thread(target=self._listen, name="events", daemon=True)
 
     def run(self, until_stopped: Callable[[], None]) -> None:
@@ -39,6 +46,14 @@ class LoopSupervisor:
         self._stop()
         if self.error is not None:
             raise self.error
+
+    def find_stuck(self, watchdog: Watchdog, limit_s: float, now: float) -> Sequence[Loop]:
+        """The loops whose pass takes longer than they may."""
+        return [
+            loop
+            for loop in self._loops
+            if watchdog.silence_s(loop.last_sign(now), now) > limit_s * loop.spec.patience
+        ]
 
     def wake(self, topic: str) -> None:
         """Wake the loops of a topic. For events that never leave this process."""

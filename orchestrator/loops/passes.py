@@ -60,7 +60,7 @@ def loop_specs(
         LoopSpec(name="fence", every_s=30.0, run=lambda: hosts.check_fences(warn)),
         LoopSpec(name="reconcile", every_s=2.0, run=reconciler.run, topics=("routes", FLEET)),
         LoopSpec(name="clear", every_s=2.0, run=clearer.run, topics=("routes", "pool")),
-        LoopSpec(name="prune", every_s=60.0, run=lambda: _prune(deps)),
+        LoopSpec(name="prune", every_s=60.0, run=lambda: _prune(deps), patience=10),
         LoopSpec(
             name="publish",
             every_s=1.0,

@@ -16,6 +16,7 @@ from orchestrator.ports.infrastructure import (
     Probe,
     Proxy,
     Template,
+    Term,
 )
 from orchestrator.ports.machines import (
     CommandOutcome,
@@ -33,6 +34,7 @@ from orchestrator.ports.records import (
     BundleRecords,
     Generations,
     Keys,
+    LeaseRecord,
     Leases,
     LogLine,
     Logs,
@@ -68,6 +70,7 @@ __all__ = [
     "Idempotency",
     "ImagePushes",
     "Keys",
+    "LeaseRecord",
     "Leases",
     "LinkBoard",
     "LinkGauges",
@@ -84,5 +87,6 @@ __all__ = [
     "Sessions",
     "Store",
     "Template",
+    "Term",
     "Usage",
 ]

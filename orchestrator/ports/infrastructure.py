@@ -20,14 +20,25 @@ class Clock(Protocol):
     def now(self) -> datetime: ...
 
 
+class Term(Protocol):
+    """One daemon's time as the leader. What a leader does outside the database asks it first."""
+
+    @property
+    def number(self) -> int:
+        """Greater than that of every earlier leader."""
+
+    def check(self) -> None:
+        """Raises errors.TermOver as soon as another daemon may lead."""
+
+
 class Proxy(Protocol):
     """Leads requests for public names to sandboxes."""
 
     def publish(self, table: RouteTable) -> None:
         """Put this table in force. Returns once no request can be routed by an earlier table.
 
-        Raises errors.ProxyRejected, and then the last good table stays in force, or
-        errors.ProxyUnavailable.
+        Raises errors.ProxyRejected, and then the last good table stays in force,
+        errors.ProxyUnavailable, or errors.TermOver if a later leader has published.
         """
 
     def published(self) -> str | None:

@@ -107,16 +107,30 @@ class Audit(Protocol):
         """Delete entries older than `before`, at most a batch. Returns how many."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class LeaseRecord:
+    """A lease as it was last written."""
+
+    holder: str
+    until: datetime
+    term: int  # counts the holders of this lease
+
+
 class Leases(Protocol):
     """Named leases. Each has at most one holder at a time."""
 
-    def hold(self, name: str, holder: str, until: datetime, now: datetime) -> bool:
-        """Take or renew a lease. False: another holder's has not expired."""
+    def hold(self, name: str, holder: str, until: datetime, now: datetime) -> int | None:
+        """Take or renew a lease. Returns the number of the holder's term, which is greater than
+        that of every earlier holder. None: another holder's has not expired."""
 
-    def release(self, name: str, holder: str) -> None: ...
+    def release(self, name: str, holder: str) -> None:
+        """End the lease now. The record stays, because its number must never decrease."""
 
     def holder(self, name: str, now: datetime) -> str | None:
         """The holder; None if there is none or the lease has expired."""
+
+    def last(self, name: str) -> LeaseRecord | None:
+        """The record, even of a lease that has expired; None if nobody ever held it."""
 
 
 class Usage(Protocol):

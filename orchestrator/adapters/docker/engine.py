@@ -56,18 +56,21 @@ class DockerEngine:
         run: egress.Runner = egress.run_locally,
         allowlist: Callable[[], Sequence[str] | None] = lambda: None,
         sockets: AgentSockets | None = None,
+        check_term: Callable[[], None] = lambda: None,
     ) -> None:
         """Connect on first use, not here.
 
         `run` executes firewall commands on the engine's host. `allowlist` returns the addresses
         that may reach its published ports; None allows everybody. `sockets` are offered before a
-        sandbox starts and withdrawn after it is removed.
+        sandbox starts and withdrawn after it is removed. `check_term` is called before each call to
+        Docker, and raises errors.TermOver if we must not act any more.
         """
         self._base_url = base_url
         self._limits = limits
         self._run = run
         self._allowlist = allowlist
         self._sockets = sockets or NoAgentSockets()
+        self._check_term = check_term
         self._client_lock = threading.Lock()
         self._client: docker.APIClient | None = None
 
@@ -75,9 +78,10 @@ class DockerEngine:
         self._sockets.offer(spec.sandbox_id)
         with self._connected(f"start sandbox {spec.sandbox_id}") as api:
             for _ in range(_ATTEMPTS):
+                self._check_term()
                 container_id = _create_container(api, self._limits, spec)
                 if container_id is not None:
-                    _start_with_identity(api, container_id, spec.identity)
+                    _start_with_identity(api, container_id, spec.identity, self._check_term)
                     return container_id
                 adopted_id = _adopt_or_remove(api, spec.sandbox_id)
                 if adopted_id is not None:
@@ -156,12 +160,14 @@ class DockerEngine:
     @contextlib.contextmanager
     def _connected(self, action: str) -> Iterator[docker.APIClient]:
         """Yield the connected client, and turn its errors in this block into ours."""
+        self._check_term()
         try:
             with docker_client.translate_errors(action, self._base_url):
                 with self._client_lock:
                     if self._client is None:
                         self._client = docker_client.connect(self._base_url)
                     client = self._client
+                self._check_term()  # connecting may have taken long
                 yield client
         except errors.EngineUnavailable:
             self.close()  # the engine may return with another version: the next call asks again
@@ -179,15 +185,17 @@ class DockerEngines:
         runner_of: Callable[[Host], egress.Runner] = lambda _host: egress.run_locally,
         allowlist_of: Callable[[Host], Sequence[str] | None] = lambda _host: None,
         sockets_of: Callable[[Host], AgentSockets] = lambda _host: NoAgentSockets(),
+        check_term: Callable[[], None] = lambda: None,
     ) -> None:
-        """The defaults suit engines of this machine only.
+        """The defaults suit engines of this machine only, of a process that needs no lease.
 
         `url_of` returns the URL of the local socket at which a host's Docker is reached.
         `runner_of` returns what executes firewall commands on a host. `allowlist_of` returns the
         addresses that may reach a host's published ports; None allows everybody. `sockets_of`
-        returns what makes the agent sockets on a host.
+        returns what makes the agent sockets on a host. `check_term` is DockerEngine's.
         """
         self._limits = limits
+        self._check_term = check_term
         self._url_of = url_of
         self._runner_of = runner_of
         self._allowlist_of = allowlist_of
@@ -204,6 +212,7 @@ class DockerEngines:
                     run=self._runner_of(host),
                     allowlist=lambda: self._allowlist_of(host),
                     sockets=self._sockets_of(host),
+                    check_term=self._check_term,
                 )
             return self._engines[host.id]
 
@@ -250,11 +259,14 @@ def _create_container(
         raise
 
 
-def _start_with_identity(api: docker.APIClient, container_id: str, identity: str) -> None:
+def _start_with_identity(
+    api: docker.APIClient, container_id: str, identity: str, check_term: Callable[[], None]
+) -> None:
     """Start a container with the identity on its standard input. Remove it if that fails."""
     try:
         with docker_client.standard_input(api, container_id) as stdin:
             stdin.sendall(identity.encode() + b"\n")
+            check_term()
             api.start(container_id)
     except BaseException:
         # By id: another process may have taken the name by now. If this fails too, the reconcile

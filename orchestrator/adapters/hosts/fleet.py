@@ -35,6 +35,7 @@ _CONCURRENT_CONNECTS = 10
 _GRACE_S = 5.0  # after we begin to follow a host, no answer does not yet mean unreachable
 _COMMAND_TIMEOUT_S = 20.0
 _STOP_TIMEOUT_S = 5.0
+_SIGN_EVERY_S = 1.0
 _STABLE_S = 60.0  # a link or watch that ran for this long starts again after the first pause
 _CRASH_PAUSE_MAX_S = 60.0
 
@@ -51,6 +52,8 @@ class FleetSettings:
     key: Path  # our private SSH key
     links: Path  # folder of the forwarded sockets, with one folder per host
     agent_folder: Path  # of our agent app's sockets, on this machine
+    # Called before anything is changed; raises errors.TermOver if we must not act any more.
+    check_term: Callable[[], None] = lambda: None
 
 
 @dataclass(kw_only=True)
@@ -76,6 +79,7 @@ class SshFleet:
         self._changed_lock = threading.Lock()
         self._gate = asyncio.Semaphore(_CONCURRENT_CONNECTS)
         self._loop = asyncio.new_event_loop()
+        self._sign_at = time.monotonic()  # when the loop last ran
         self._thread = threading.Thread(target=self._run_loop, name="fleet", daemon=True)
 
     def __enter__(self) -> SshFleet:
@@ -124,6 +128,7 @@ class SshFleet:
         )
 
     def run(self, host: Host, argv: Sequence[str]) -> CommandOutcome:
+        self._settings.check_term()
         if not host.is_remote:
             return egress.run_locally(argv)
         command = self._link_to(host).run_command(tuple(argv), _COMMAND_TIMEOUT_S)
@@ -177,6 +182,10 @@ class SshFleet:
         followed = self._followed.get(host.id)
         return followed.link.view.our_address if followed and followed.link else ""
 
+    def last_sign(self) -> float:
+        """When the event loop of the links last ran, by the monotonic clock."""
+        return self._sign_at
+
     def gauges(self) -> Sequence[LinkGauges]:
         """Return the state of each link, for people and metrics."""
         return [
@@ -203,10 +212,15 @@ class SshFleet:
 
     def _run_loop(self) -> None:
         asyncio.set_event_loop(self._loop)
+        self._give_signs()
         try:
             self._loop.run_forever()
         finally:
             self._loop.close()
+
+    def _give_signs(self) -> None:
+        self._sign_at = time.monotonic()
+        self._loop.call_later(_SIGN_EVERY_S, self._give_signs)
 
     async def _follow_exactly(self, hosts: Sequence[Host]) -> None:
         wanted = {host.id: host for host in hosts}
@@ -276,6 +290,7 @@ class SshFleet:
             local_socket=Path(url.removeprefix("unix://")),
             local_agent_folder=self._settings.agent_folder,
             agent_folder=host.agent_folder,
+            check_term=self._settings.check_term,
         )
         return Link(target, self._gate, lambda: self._on_link_change(host.id))
 

@@ -24,6 +24,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from orchestrator import ports
 from orchestrator.adapters.proxy import nginx_config, nginx_workers
 from orchestrator.adapters.proxy.nginx_config import NginxSettings, write_base
 from orchestrator.domain import errors
@@ -37,8 +38,10 @@ _POLL_INTERVAL_S = 0.004  # nginx itself waits 100 ms in a reload: polling faste
 class NginxProxy:
     """One nginx on this machine and in this pid namespace. A supervisor starts it."""
 
-    def __init__(self, settings: NginxSettings) -> None:
+    def __init__(self, settings: NginxSettings, term: ports.Term | None = None) -> None:
+        """`term` is the caller's, if it is a leader: only the latest leader may publish."""
         self._settings = settings
+        self._term = term
         self._folder = settings.folder
         self._routes_path = settings.folder / "routes.conf"
         self._log_path = settings.folder / "error.log"
@@ -48,10 +51,11 @@ class NginxProxy:
 
         Do nothing if that is so already. Takes at most `reload_deadline_s`. Raises
         errors.ProxyRejected (the last good table stays in force), errors.ProxyUnavailable,
-        errors.StorageUnavailable.
+        errors.StorageUnavailable, errors.TermOver.
         """
         deadline = _Deadline(self._settings.reload_deadline_s)
         with errors.storage("publish the routes"), self._publish_lock(deadline):
+            self._claim_term()
             master = nginx_workers.find_master(self._folder / "nginx.pid")
             generations = nginx_config.list_generations(self._folder)
             if generations == {table.digest} and self.published() == table.digest:
@@ -59,7 +63,9 @@ class NginxProxy:
             text = nginx_config.render_routes(self._settings, table)
             self._validate(text, deadline)
             old_workers = nginx_workers.list_children(master)
+            self._check_term()
             self._reload(master, old_workers, table.digest, text, deadline)
+            self._check_term()
             nginx_config.withdraw_generations(self._folder, generations - {table.digest})
             while busy := [worker for worker in old_workers if not nginx_workers.is_idle(worker)]:
                 deadline.pause(f"nginx's old workers {_pids(busy)} to become idle")
@@ -68,6 +74,24 @@ class NginxProxy:
         """Ask the running nginx for the digest of the table in force; None if it doesn't answer."""
         status, body = self._query_control()
         return body if status == 200 else None
+
+    def _claim_term(self) -> None:
+        """Write down that our term has begun to publish. Raises errors.TermOver if a later one has:
+        then we were stopped for so long that another daemon leads."""
+        if self._term is None:
+            return
+        self._check_term()
+        latest = nginx_config.read_term(self._folder)
+        if latest > self._term.number:
+            raise errors.TermOver(
+                f"the leader of term {latest} publishes, and this is term {self._term.number}"
+            )
+        if latest < self._term.number:
+            nginx_config.write_term(self._folder, self._term.number)
+
+    def _check_term(self) -> None:
+        if self._term is not None:
+            self._term.check()
 
     def _validate(self, text: str, deadline: _Deadline) -> None:
         """Run `nginx -t` on a copy that shares no file and no socket with the running nginx."""

@@ -3,8 +3,8 @@
 NginxProxy uses this. Supervisors call `write_base` and then run `nginx -c <folder>/nginx.conf`.
 
 The folder contains `nginx.conf`, `routes.conf` (the table in force), `generations/<digest>` (an
-empty file for each table that a worker may still route by), `pages/`, `temp/`, `nginx.pid` and
-`error.log`.
+empty file for each table that a worker may still route by), `term` (the number of the leader that
+published last), `pages/`, `temp/`, `nginx.pid` and `error.log`.
 """
 
 from __future__ import annotations
@@ -199,6 +199,19 @@ def temp_kinds(binary: str) -> tuple[str, ...]:
 def open_lock(folder: Path) -> IO[str]:
     """Open the lock file. Hold its flock to change routes.conf or the generations."""
     return (folder / "publish.lock").open("w")
+
+
+def read_term(folder: Path) -> int:
+    """The number of the latest leader that has published here; 0 if none has."""
+    try:
+        return int((folder / "term").read_text("ascii"))
+    except (FileNotFoundError, ValueError):
+        return 0
+
+
+def write_term(folder: Path, number: int) -> None:
+    """Keep out all earlier leaders. Hold the lock."""
+    write_atomically(folder / "term", f"{number}\n")
 
 
 def list_generations(folder: Path) -> set[str]:

@@ -31,7 +31,7 @@ from orchestrator.domain.sessions.priority import Queue
 from orchestrator.slim import structlog
 
 JOB = "orchestrator.entrypoints.jobs.converge"
-_JOB_TIMEOUT_S = 120
+JOB_TIMEOUT_S = 120
 # By then the nudge loop has sent the nudge again. A worker that is killed just after it took a job
 # leaves the job's id behind, which keeps equal nudges out for this long.
 _NUDGE_TTL_S = 20
@@ -64,7 +64,7 @@ class RqNudgeQueue:
                 _queue_name(queue, installation),
                 connection=connection,
                 serializer=JSONSerializer,
-                default_timeout=_JOB_TIMEOUT_S,
+                default_timeout=JOB_TIMEOUT_S,
             )
             for queue in Queue
         }
@@ -108,7 +108,7 @@ class NudgeWorker(SimpleWorker):
             pipeline.delete(job.key)
             pipeline.execute()
         try:
-            with self.death_penalty_class(_JOB_TIMEOUT_S, JobTimeoutException, job_id=job.id):
+            with self.death_penalty_class(JOB_TIMEOUT_S, JobTimeoutException, job_id=job.id):
                 job.perform()
         except Exception:
             log.exception("nudge_failed", job=job.id)
@@ -124,16 +124,32 @@ def _queue_name(queue: Queue, installation: str) -> str:
     return prefix_of(installation) + queue.value
 
 
+class NudgePool(WorkerPool):
+    """Calls `at_check` at each look at its workers."""
+
+    at_check: Callable[[], object]
+
+    def check_workers(self, respawn: bool = True) -> None:
+        type(self).at_check()
+        super().check_workers(respawn=respawn)
+
+
 def run_workers(
-    connection: redis.Redis, count: int, installation: str, at_start: Callable[[], object]
+    connection: redis.Redis,
+    count: int,
+    installation: str,
+    at_start: Callable[[], object],
+    at_check: Callable[[], object] = lambda: None,
 ) -> None:
     """Run `count` workers until SIGTERM, and replace a worker that dies within about a second.
 
-    Each new worker calls `at_start` before its first job, to open what jobs need.
+    Each new worker calls `at_start` before its first job, to open what jobs need. `at_check` is
+    called each second: the pool looks after its workers.
     """
     logging.getLogger("rq").setLevel(logging.WARNING)
     worker_class = type("NudgeWorker", (NudgeWorker,), {"at_start": staticmethod(at_start)})
-    pool = WorkerPool(
+    pool_class = type("NudgePool", (NudgePool,), {"at_check": staticmethod(at_check)})
+    pool = pool_class(
         [_queue_name(queue, installation) for queue in Queue],
         connection=connection,
         num_workers=count,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,8 +15,9 @@ from orchestrator.domain import errors
 from orchestrator.domain.ids import KeyId
 from orchestrator.domain.people.access import ApiKey, Role
 from orchestrator.domain.sessions.session import Tier
-from orchestrator.ports import AuditEntry
+from orchestrator.ports import AuditEntry, LeaseRecord
 
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 _BATCH = 1000  # rows that one call of `prune` deletes
 
 _k = schema.api_keys.c
@@ -125,27 +126,39 @@ class SqlLeases:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def hold(self, name: str, holder: str, until: datetime, now: datetime) -> bool:
+    def hold(self, name: str, holder: str, until: datetime, now: datetime) -> int | None:
         with self._database.write() as connection:
             # One statement: of two concurrent calls the second sees what the first wrote.
+            term = sa.case((_e.holder == holder, _e.term), else_=_e.term + 1)
             statement = (
                 insert(connection, schema.leases)
                 .on_conflict_do_update(
                     index_elements=["name"],
-                    set_={"holder": holder, "until": until},
+                    set_={"holder": holder, "until": until, "term": term},
                     where=sa.or_(_e.holder == holder, _e.until <= now),
                 )
-                .returning(_e.name)
+                .returning(_e.term)
             )
-            values = {"name": name, "holder": holder, "until": until}
-            return connection.execute(statement, values).first() is not None
+            values = {"name": name, "holder": holder, "until": until, "term": 1}
+            number: int | None = connection.execute(statement, values).scalar()
+            return number
 
     def release(self, name: str, holder: str) -> None:
         with self._database.write() as connection:
-            connection.execute(sa.delete(schema.leases).where(_e.name == name, _e.holder == holder))
+            connection.execute(
+                sa.update(schema.leases)
+                .where(_e.name == name, _e.holder == holder)
+                .values(until=_LONG_AGO)
+            )
 
     def holder(self, name: str, now: datetime) -> str | None:
         query = select(_e.holder).where(_e.name == name, _e.until > now)
         with self._database.read() as connection:
             holder: str | None = connection.execute(query).scalar()
             return holder
+
+    def last(self, name: str) -> LeaseRecord | None:
+        query = select(_e.holder, _e.until, _e.term).where(_e.name == name)
+        with self._database.read() as connection:
+            row = connection.execute(query).first()
+        return None if row is None else LeaseRecord(holder=row[0], until=row[1], term=row[2])

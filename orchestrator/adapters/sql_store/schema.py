@@ -326,6 +326,7 @@ leases = Table(
     Column("name", sa.Text, primary_key=True),
     Column("holder", sa.Text, nullable=False),
     Column("until", UtcTime, nullable=False),
+    Column("term", sa.BigInteger, nullable=False, server_default="0"),  # counts the holders
 )
 
 # What is spent or reserved against each budget.

@@ -46,6 +46,8 @@ class LinkTarget:
     local_socket: Path  # on this machine, leads to the host's Docker: 0600 in a folder of mode 0700
     local_agent_folder: Path  # on this machine: where our agents' process has its sockets
     agent_folder: str  # on the host: where agents look for theirs
+    # Called before the link changes anything; raises errors.TermOver if we must not act any more.
+    check_term: Callable[[], None] = lambda: None
 
 
 @dataclass(eq=False, kw_only=True)
@@ -95,18 +97,27 @@ class Forwarder:
     def __init__(self, target: LinkTarget) -> None:
         self.carrier: Carrier | None = None  # None while there is no connection
         self.channels = 0  # streams to Docker that are open
+        self._socket_inode = 0
         self._target = target
         self._retired: set[Carrier] = set()
 
     async def listen(self) -> asyncio.AbstractServer:
         """Bind the local socket that leads to the host's Docker."""
         path = self._target.local_socket
+        self._target.check_term()
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.parent.chmod(0o700)
         path.unlink(missing_ok=True)  # a killed process leaves its socket behind
         server = await asyncio.start_unix_server(self._forward_to_docker, path, backlog=256)
         path.chmod(0o600)
+        self._socket_inode = path.stat().st_ino
         return server
+
+    def unlink_socket(self) -> None:
+        """Remove the local socket, unless another process has put its own there meanwhile."""
+        with contextlib.suppress(FileNotFoundError):
+            if self._target.local_socket.stat().st_ino == self._socket_inode:
+                self._target.local_socket.unlink()
 
     def retire(self, carrier: Carrier) -> None:
         """Give this carrier no new streams, but let those that it has finish."""

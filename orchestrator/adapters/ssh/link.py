@@ -134,10 +134,11 @@ class Link:
             # 3. Remove the socket: without it, clients fail at once instead of waiting.
             server.close()
             self._forwarder.abort()
-            self.target.local_socket.unlink(missing_ok=True)
+            self._forwarder.unlink_socket()
 
     async def run_command(self, argv: tuple[str, ...], timeout_s: float) -> ssh.CommandResult:
         """Run a command as root on the host. Raises errors.LinkDown, errors.Temporary."""
+        self.target.check_term()
         carrier = self._forwarder.carrier
         if carrier is None:
             raise errors.LinkDown(f"no link to {self.target.name}: {self.view.reason}")
@@ -169,6 +170,7 @@ class Link:
         Raises errors.LinkDown, errors.HostUnfit.
         """
         target = self.target
+        target.check_term()
         async with self._gate:
             connection = await ssh.connect(target.address, key=target.key, pinned=target.pinned)
         try:

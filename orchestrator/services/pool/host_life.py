@@ -103,6 +103,8 @@ def admit(deps: Deps, fleet: ports.Fleet, host: Host) -> Host:
         if warnings and host.is_remote:
             raise errors.HostUnfit("; ".join(warnings), code="fences_missing")
         shortage = find_shortage(deps, fleet, host)
+    except errors.StaleWrite:
+        raise  # somebody else decides about it now
     except errors.SpawnError as error:
         return _record_unfit(deps, host, error)
     now = deps.clock.now()

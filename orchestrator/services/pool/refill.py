@@ -57,6 +57,8 @@ def launch(deps: Deps, sandbox: Sandbox) -> None:
     """
     try:
         claims.start(deps, sandbox)
+    except errors.StaleWrite:
+        raise  # somebody else decides about it now
     except errors.SpawnError as error:
         broken = sandbox.transition(SandboxState.BROKEN, deps.clock.now(), str(error)[:200])
         deps.store.sandboxes.save(broken, expected=SandboxState.CREATING)

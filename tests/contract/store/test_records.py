@@ -115,13 +115,26 @@ def test_a_lease_is_released_by_its_holder_only(store: SqlStore) -> None:
     assert store.leases.hold("leader", "b", later(20), NOW)
 
 
+def test_every_holder_of_a_lease_has_a_greater_number_than_the_one_before(store: SqlStore) -> None:
+    assert store.leases.last("leader") is None
+    assert store.leases.hold("leader", "a", later(10), NOW) == 1
+    assert store.leases.hold("leader", "a", later(15), later(5)) == 1, "it renews its lease"
+    assert store.leases.hold("leader", "b", later(25), later(15)) == 2
+    store.leases.release("leader", "b")
+    assert store.leases.hold("leader", "a", later(30), later(16)) == 3, "a release forgets nothing"
+    assert store.leases.hold("another", "a", later(30), later(16)) == 1
+    record = store.leases.last("leader")
+    assert record is not None
+    assert (record.holder, record.until, record.term) == ("a", later(30), 3)
+
+
 def test_of_concurrent_candidates_one_gets_the_lease(store: SqlStore) -> None:
     start = threading.Barrier(4)
     outcomes: list[bool] = []
 
     def candidate(name: str) -> None:
         start.wait()
-        outcomes.append(store.leases.hold("leader", name, later(10), NOW))
+        outcomes.append(store.leases.hold("leader", name, later(10), NOW) is not None)
 
     run_together([lambda name=name: candidate(name) for name in "abcd"])
     assert sorted(outcomes) == [False, False, False, True]

@@ -15,6 +15,7 @@ from orchestrator.adapters.docker.engine import DockerEngine
 from orchestrator.adapters.docker.flags import SandboxLimits, container_name, create_body
 from orchestrator.domain import errors, ids
 from orchestrator.ports import SandboxSpec
+from tests.fakes.terms import TermThatEnds
 from tests.integration.docker import support
 from tests.integration.docker.support import Bench, docker_cli, inspect
 
@@ -283,3 +284,30 @@ def test_twenty_starts_leave_no_file_descriptor_open(bench: Bench) -> None:
 
     before = start_and_remove()
     assert [start_and_remove() for _ in range(20)] == [before] * 20
+
+
+def test_an_engine_of_an_earlier_leader_does_nothing(bench: Bench) -> None:
+    spec = bench.spec()
+    bench.start(spec)
+    term = TermThatEnds()
+    term.is_over = True
+    engine = DockerEngine(support.DOCKER_URL, bench.limits, check_term=term.check)
+    for act in (lambda: engine.remove(spec.sandbox_id), lambda: engine.start(bench.spec())):
+        with pytest.raises(errors.TermOver):
+            act()
+    with pytest.raises(errors.TermOver):
+        engine.prepare()
+    (container,) = bench.engine.containers()
+    assert container.sandbox_id == spec.sandbox_id
+    assert container.running
+
+
+def test_a_term_that_ends_between_create_and_start_leaves_no_container(bench: Bench) -> None:
+    term = TermThatEnds()
+    engine = DockerEngine(support.DOCKER_URL, bench.limits, check_term=term.check)
+    engine.containers()
+    term.checks_left = 3  # the call, the connection, the creation
+    with pytest.raises(errors.TermOver):
+        engine.start(bench.spec())
+    assert list(bench.engine.containers()) == []
+    engine.close()

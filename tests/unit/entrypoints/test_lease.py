@@ -6,9 +6,15 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
-from orchestrator.entrypoints.lease import LEASE, Lease, has_died, holder_of
+import pytest
+
+from orchestrator.domain import errors
+from orchestrator.entrypoints.lease import LEASE, LEASE_S, Lease, has_died, holder_of
+from tests.fakes.terms import LeasesThatTakeLong, Seconds, StoreWithLeases
 from tests.unit.services.conftest import catalog, world
 from tests.unit.services.world import World
 
@@ -72,3 +78,42 @@ def test_a_live_daemon_is_waited_for(world: World) -> None:
     hold_lease(world, living)
     assert not Lease(world.deps, StopAtFirstWait()).acquire()
     assert world.store.leases.holder(LEASE, world.clock.now()) == living
+
+
+def test_a_term_counts_from_when_the_database_was_asked(world: World) -> None:
+    seconds = Seconds()
+    lease = slow_lease(world, seconds, takes_s=4)
+    assert lease.acquire()
+    lease.check()
+    seconds.value += LEASE_S - 4
+    with pytest.raises(errors.TermOver):
+        lease.check()
+
+
+def test_a_daemon_that_got_its_answer_too_late_does_not_lead_for_a_moment(world: World) -> None:
+    seconds = Seconds()
+    lease = slow_lease(world, seconds, takes_s=LEASE_S + 1)
+    assert lease.acquire()
+    with pytest.raises(errors.TermOver):
+        lease.check()
+    assert not lease.keep(stop_early=lambda: False)
+    lease.release()
+
+
+def test_before_it_has_the_lease_and_after_its_release_a_daemon_may_do_nothing(
+    world: World,
+) -> None:
+    lease = Lease(world.deps, threading.Event())
+    with pytest.raises(errors.TermOver):
+        lease.check()
+    assert lease.acquire()
+    lease.check()
+    lease.release()
+    with pytest.raises(errors.TermOver):
+        lease.check()
+
+
+def slow_lease(world: World, seconds: Seconds, takes_s: float) -> Lease:
+    leases = LeasesThatTakeLong(world.store.leases, seconds, takes_s)
+    store: Any = StoreWithLeases(world.store, leases)
+    return Lease(replace(world.deps, store=store), threading.Event(), seconds)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from orchestrator.domain import errors
 from orchestrator.loops import loop as loops
 from orchestrator.loops.loop import Loop, LoopSpec
+from tests.fakes.terms import TermThatEnds
 
 DEADLINE_S = 10
 NEVER_S = 3600.0  # so long that only a wake-up can explain a second pass
@@ -205,3 +206,19 @@ def test_the_backoff_grows_with_the_failures_in_a_row() -> None:
     assert longest[0] <= 1.0
     assert longest[1] <= 4.0
     assert longest == sorted(longest)
+
+
+def test_a_loop_makes_no_pass_once_another_daemon_may_lead() -> None:
+    passes, term, errors_of_loop = Passes(), TermThatEnds(), Errors()
+    spec = LoopSpec(name="test", every_s=0.001, run=passes)
+    loop = Loop(spec, errors_of_loop, term.check)
+    loop.start()
+    passes.wait(3)
+    term.is_over = True
+    checks = term.checks
+    while term.checks < checks + 2:  # the second check follows whatever pass was running
+        loop.wake()
+    count = passes.count
+    assert loop.stop(DEADLINE_S)
+    assert passes.count == count
+    assert errors_of_loop.raised == []

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import http.client
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
@@ -23,6 +25,7 @@ from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.pool.silence import AgentCounts
 from orchestrator.domain.sessions.session import SessionState
 from orchestrator.entrypoints.api.context import Context, context_of
+from orchestrator.entrypoints.liveness import hangs
 from orchestrator.ports import LinkGauges
 from orchestrator.services import storage
 from orchestrator.services.agents import presence
@@ -31,6 +34,7 @@ from orchestrator.services.deps import Deps
 router = APIRouter(tags=["health"])
 
 _PROXY_S = 2.0
+_HANG_SHOWN = timedelta(hours=1)
 
 
 @router.get("/health")
@@ -83,6 +87,7 @@ def checks(context: Context) -> dict[str, dict[str, Any]]:
     results["proxy"] = _proxy(context)
     results["daemon"] = _daemon(context)
     results["agents"] = _agents(context)
+    results["processes"] = _processes(context)
     results["claude"] = _claude(context)
     return results
 
@@ -151,6 +156,17 @@ def _agents(context: Context) -> dict[str, Any]:
     return {"ok": True, "detail": f"{silence.total.agents} agent(s), heard"}
 
 
+def _processes(context: Context) -> dict[str, Any]:
+    """What hung lately. That is no reason not to be ready: it was started again at once."""
+    now = context.deps.clock.now()
+    recent = [
+        f"{name} hung at {hang.at} and was started again: {hang.reason}"
+        for name, hang in hangs.read(context.settings.places.state_dir).items()
+        if now - hang.at < _HANG_SHOWN
+    ]
+    return {"ok": True, "detail": "; ".join(recent) or "none hung within the last hour"}
+
+
 def silence_warnings(deps: Deps) -> Sequence[str]:
     """For operators: where many agents are silent together."""
     silence = presence.silence_now(deps)
@@ -189,6 +205,7 @@ class _StoreCollector:
         )
         yield from _queue_metrics(deps)
         yield from _storage_metrics(deps)
+        yield from _hang_metrics(self._context.settings.places.state_dir)
 
 
 def _session_metrics(deps: Deps) -> Iterable[Metric]:
@@ -290,6 +307,15 @@ def _storage_metrics(deps: Deps) -> Iterable[Metric]:
         "Whether that disk is too full to take in anything new",
         value=float(free_bytes < deps.policy.storage_floor_bytes),
     )
+
+
+def _hang_metrics(state_dir: Path) -> Iterable[Metric]:
+    family = CounterMetricFamily(
+        "spawn_process_hangs", "Processes of ours that hung and were ended", labels=["process"]
+    )
+    for name, hang in hangs.read(state_dir).items():
+        family.add_metric([name], hang.count)
+    yield family
 
 
 def _queue_metrics(deps: Deps) -> Iterable[Metric]:

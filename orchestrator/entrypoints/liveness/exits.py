@@ -1,0 +1,11 @@
+"""The exit statuses by which our processes tell the supervisor why they ended by themselves."""
+
+from __future__ import annotations
+
+STUCK = 70  # EX_SOFTWARE of sysexits.h
+TERM_OVER = 75  # EX_TEMPFAIL
+
+REASONS = {
+    STUCK: "a part of it hung",
+    TERM_OVER: "its lease ran out before it could be renewed",
+}

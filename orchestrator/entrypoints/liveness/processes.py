@@ -1,0 +1,121 @@
+"""Which supervised processes have given no sign of life for too long. The supervisor ends those.
+
+A sign of a child is an answer to its ping, or a heartbeat. Of the processes that it has started
+itself (nginx's and RQ's workers) a sign is a heartbeat too, or just that they are not stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from orchestrator.domain.watchdog import Watchdog
+from orchestrator.entrypoints.children import Child
+from orchestrator.entrypoints.liveness.heartbeats import HeartbeatSocket
+from orchestrator.entrypoints.liveness.pings import OpenPing
+
+LATE_S = 5.0  # without a look of ours: several ticks, or the copy of a large log
+_STOPPED = "T"  # by a signal. A debugger's stop is "t": that is somebody's wish
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hung:
+    """A process that has to be ended."""
+
+    name: str  # of the child
+    pid: int
+    is_child: bool  # else it is one of the child's own processes
+    silence_s: float
+
+
+@dataclass(kw_only=True)
+class _Watched:
+    """A running child, and when it and each of its processes gave the last sign."""
+
+    child: Child
+    pid: int
+    ping: OpenPing | None
+    sign_at: float
+    members: dict[int, float] = field(default_factory=dict)
+
+
+class ProcessWatch:
+    """All supervised processes of this machine. `look` never blocks."""
+
+    def __init__(self, heartbeats: HeartbeatSocket, limit_s: float) -> None:
+        """`limit_s`: the longest silence of a process that is well."""
+        self._heartbeats = heartbeats
+        self._limit_s = limit_s
+        self._watchdog = Watchdog(LATE_S)
+        self._watched: dict[str, _Watched] = {}
+
+    def begin(self, child: Child, pid: int, now: float) -> None:
+        """Watch this process of the child from now on. Its first sign may take longer."""
+        self.end(child.name)
+        patience_s = max(0.0, child.ready_within_s - self._limit_s)
+        ping = None if child.ping is None else OpenPing(child.ping)
+        self._watched[child.name] = _Watched(
+            child=child, pid=pid, ping=ping, sign_at=now + patience_s
+        )
+
+    def end(self, name: str) -> None:
+        """The child's process has ended."""
+        watched = self._watched.pop(name, None)
+        if watched is not None and watched.ping is not None:
+            watched.ping.close()
+
+    def close(self) -> None:
+        """Watch nothing any more."""
+        for name in list(self._watched):
+            self.end(name)
+        self._heartbeats.close()
+
+    def look(self, now: float) -> Sequence[Hung]:
+        """Look at all processes. Call this at each tick; `now` is of the monotonic clock."""
+        self._watchdog.look(now)
+        beats = self._heartbeats.read()
+        hung: list[Hung] = []
+        for watched in self._watched.values():
+            answers = watched.pid in beats if watched.ping is None else watched.ping.advance(now)
+            if answers and not _is_stopped(watched.pid):
+                watched.sign_at = max(watched.sign_at, now)
+            members = _children_of(watched.pid)
+            watched.members = {
+                pid: now
+                if not _is_stopped(pid) and (pid in beats or not watched.child.members_beat)
+                else watched.members.get(pid, now)
+                for pid in members
+            }
+            hung += self._find_hung(watched, now)
+        return hung
+
+    def _find_hung(self, watched: _Watched, now: float) -> Sequence[Hung]:
+        signs = {watched.pid: watched.sign_at, **watched.members}
+        silences = {pid: self._watchdog.silence_s(at, now) for pid, at in signs.items()}
+        return [
+            Hung(
+                name=watched.child.name,
+                pid=pid,
+                is_child=pid == watched.pid,
+                silence_s=silence_s,
+            )
+            for pid, silence_s in silences.items()
+            if silence_s > self._limit_s
+        ]
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether a signal has stopped it. See proc(5), field 3 of stat."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[:1] == [_STOPPED]
+
+
+def _children_of(pid: int) -> Sequence[int]:
+    with contextlib.suppress(OSError):
+        return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
