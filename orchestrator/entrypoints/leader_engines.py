@@ -26,7 +26,8 @@ def make_fleet(settings: Settings) -> SshFleet:
             key=settings.places.ssh_key,
             links=settings.places.links_folder,
             agent_socket=settings.places.agent_socket,
-        )
+        ),
+        bootstrap.make_clock(settings),
     )
 
 

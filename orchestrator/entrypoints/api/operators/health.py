@@ -23,6 +23,7 @@ from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.pool.silence import AgentCounts
 from orchestrator.domain.sessions.session import SessionState
 from orchestrator.entrypoints.api.context import Context, context_of
+from orchestrator.entrypoints.api.operators import machine_clock
 from orchestrator.ports import LinkGauges
 from orchestrator.services import storage
 from orchestrator.services.agents import presence
@@ -84,6 +85,7 @@ def checks(context: Context) -> dict[str, dict[str, Any]]:
     results["daemon"] = _daemon(context)
     results["agents"] = _agents(context)
     results["claude"] = _claude(context)
+    results["clock"] = machine_clock.check(deps)
     return results
 
 
@@ -189,6 +191,7 @@ class _StoreCollector:
         )
         yield from _queue_metrics(deps)
         yield from _storage_metrics(deps)
+        yield from machine_clock.metrics(deps)
 
 
 def _session_metrics(deps: Deps) -> Iterable[Metric]:
