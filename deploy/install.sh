@@ -56,6 +56,7 @@ missing_packages() {
     has chromium || echo chromium
     has sshd || echo openssh-server
     has ip || echo iproute2
+    has cc || printf '%s\n' gcc libc6-dev
     [[ $what == bench ]] || return 0
     has wrk || echo wrk
     has cc || printf '%s\n' gcc libc6-dev

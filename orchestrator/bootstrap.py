@@ -51,6 +51,7 @@ def build(settings: Settings, engines: ports.Engines) -> Deps:
     redis_url = settings.places.effective_redis_url
     connection = redis_connection.connect(redis_url, socket_timeout=redis_connection.TIMEOUT_S)
     sender = BackgroundSender()
+    clock = make_clock(settings)
     return Deps(
         store=sql_store.open_store(
             settings.places.effective_database_url,
@@ -64,18 +65,25 @@ def build(settings: Settings, engines: ports.Engines) -> Deps:
             nginx_config.endpoint(settings.addresses.probe_address, settings.addresses.http_port),
             settings.addresses.apps_domain,
         ),
-        bundles=FolderBundles(settings.places.state_dir / "bundles"),
+        bundles=FolderBundles(
+            settings.places.state_dir / "bundles", lambda: clock.now().timestamp()
+        ),
         catalog=FolderCatalog(config.PROJECT_ROOT / "orchestrator" / "catalog"),
         board=RedisLinkBoard(connection, installation),
         listener=AgentSocket(settings.places.agent_socket),
         gateway=GatewaySocket(settings.places.gateway_socket),
-        clock=SystemClock(),
+        clock=clock,
         tokens=Tokens(state.secret()),
         image=lambda: settings.pool.runtime_image or state.image(),
         spread=random.random,
         policy=_policy(settings, installation),
         free_storage=state.free_bytes,
     )
+
+
+def make_clock(settings: Settings) -> SystemClock:
+    """The application's time. All processes of this machine share it by a file."""
+    return SystemClock(settings.places.state_dir / "clock")
 
 
 def _policy(settings: Settings, instance: str) -> Policy:

@@ -17,6 +17,7 @@ from orchestrator.adapters.hosts import inventory
 from orchestrator.adapters.hosts.fleet import SshFleet
 from orchestrator.adapters.hosts.push_processes import PushProcesses
 from orchestrator.adapters.proxy.nginx import NginxProxy
+from orchestrator.adapters.system_clock import SystemClock
 from orchestrator.config import Settings
 from orchestrator.domain import errors, ids
 from orchestrator.domain.pool.host import Drain, Host, HostState
@@ -73,6 +74,7 @@ def main() -> None:
 def lead(deps: Deps, settings: Settings, fleet: SshFleet, lease: Lease, watch: DaemonWatch) -> None:
     """Run the loops until the process must stop, a loop dies, or the lease is lost."""
     pushes = PushProcesses()
+    clock = bootstrap.make_clock(settings)
     pauses = CrashPauses()
     hosts = HostPasses(
         deps,
@@ -91,6 +93,7 @@ def lead(deps: Deps, settings: Settings, fleet: SshFleet, lease: Lease, watch: D
                 warn=StateFolder(settings.places.state_dir).write_warnings,
             ),
             LoopSpec(name="gauges", every_s=2.0, run=lambda: _post_gauges(deps, fleet)),
+            LoopSpec(name="clock", every_s=1.0, run=lambda: _watch_clock(clock)),
         ],
         deps.events,
         lease.check,
@@ -112,6 +115,11 @@ def keep_or_exit(lease: Lease, loops: LoopSupervisor) -> None:
 
 def _post_gauges(deps: Deps, fleet: SshFleet) -> str:
     deps.board.post(fleet.gauges())
+    return ""
+
+
+def _watch_clock(clock: SystemClock) -> str:
+    clock.look()
     return ""
 
 

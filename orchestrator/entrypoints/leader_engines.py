@@ -30,7 +30,8 @@ def make_fleet(settings: Settings, check_term: Callable[[], None] = lambda: None
             links=settings.places.links_folder,
             agent_folder=settings.places.agent_folder,
             check_term=check_term,
-        )
+        ),
+        bootstrap.make_clock(settings),
     )
 
 

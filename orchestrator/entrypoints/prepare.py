@@ -29,6 +29,7 @@ def main() -> int:
         with errors.storage("prepare the state folder"):
             settings.places.redis_socket.parent.mkdir(exist_ok=True)
             (settings.places.state_dir / "warnings").unlink(missing_ok=True)  # of an earlier start
+        bootstrap.make_clock(settings).start()
         upgrade.migrate(settings.places.effective_database_url, state.instance())
         with errors.storage("write the proxy's files"):
             nginx.write_base(bootstrap.nginx_settings(settings))

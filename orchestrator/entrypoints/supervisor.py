@@ -221,7 +221,7 @@ class Supervisor:
             supervised.process = None
             name, status = supervised.child.name, process.returncode
             self._watch.end(name)
-            reason = exits.REASONS.get(status, "")
+            reason = exits.REASONS.get(status or 0, "")
             self._print(f"{name} ended with {status}{reason and f' ({reason})'}; restarting it")
             if status == exits.STUCK:
                 self._record_hang(name, f"{reason}; see loop_stuck in its log")

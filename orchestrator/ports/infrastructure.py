@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from orchestrator.contract.manifest import Manifest
@@ -15,9 +15,17 @@ from orchestrator.domain.sessions.priority import Queue
 
 
 class Clock(Protocol):
-    """Tells services the time."""
+    """Tells services the time of the application.
+
+    All processes of this machine have the same. It never jumps: when somebody sets the machine's
+    clock, it runs on evenly, and the two differ from then on.
+    """
 
     def now(self) -> datetime: ...
+
+    def offset(self) -> timedelta:
+        """How far the machine's clock is ahead of `now`, in whole seconds. People are shown the
+        sum of both."""
 
 
 class Term(Protocol):

@@ -12,9 +12,13 @@ class ManualClock:
 
     def __init__(self, start: datetime = NOW) -> None:
         self._now = start
+        self.ahead = timedelta()  # the machine's clock, of this one
 
     def now(self) -> datetime:
         return self._now
+
+    def offset(self) -> timedelta:
+        return self.ahead
 
     def advance(self, seconds: float) -> datetime:
         """Let `seconds` pass; returns the new time."""

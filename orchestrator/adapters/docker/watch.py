@@ -37,7 +37,7 @@ class DockerView:
 
     up: bool = False
     reason: str = "not asked yet"
-    since: float = field(default_factory=time.time)  # of `up`, seconds since 1970
+    since: float = field(default_factory=time.monotonic)  # of `up`
     has_outcome: bool = False  # whether any attempt has succeeded or failed yet
     containers: Sequence[Container] | None = None  # None: unknown at the moment
 
@@ -127,7 +127,7 @@ class DockerWatch:
         containers = answers.parse_containers(answers.parse_json(body, "its list of containers"))
         self._containers = {container.id: container for container in containers}
         if not self.view.up:
-            self.view.since = time.time()
+            self.view.since = time.monotonic()
         self.view.containers = tuple(self._containers.values())
         self.view.up, self.view.reason, self.view.has_outcome = True, "", True
         self._changed(True)
@@ -151,7 +151,7 @@ class DockerWatch:
         view = self.view
         was_up, old_reason = view.up, view.reason
         if was_up or not view.has_outcome:
-            view.since = time.time()
+            view.since = time.monotonic()
         view.up, view.reason, view.containers, view.has_outcome = False, reason, None, True
         if was_up or old_reason != reason:
             self._changed(True)

@@ -10,7 +10,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from orchestrator.contract import archive
@@ -32,7 +32,7 @@ class FolderBundles:
     """
 
     def __init__(self, folder: Path, now_s: Callable[[], float] = time.time) -> None:
-        """`now_s`: seconds since 1970."""
+        """`now_s` returns the application's time, in seconds since 1970."""
         self._folder = folder
         self._now_s = now_s
 
@@ -68,12 +68,10 @@ class FolderBundles:
             for path in sorted(self._folder.glob("??/*")):
                 if path.suffix == _ASIDE:
                     path.replace(path.with_suffix(_ENDING))
-                elif not _is_older(path, before):
-                    continue
-                elif path.name.endswith(_ENDING):
+                elif not path.name.endswith(_ENDING):
+                    self._clear_draft(path, before)
+                elif _is_older(path, before):
                     digests.append(Sha256(path.parent.name + path.name.removesuffix(_ENDING)))
-                else:
-                    path.unlink(missing_ok=True)
         return digests
 
     def discard(self, digest: Sha256, before: datetime) -> bool:
@@ -92,6 +90,13 @@ class FolderBundles:
 
     def inspect(self, data: bytes) -> Manifest:
         return inspect(data)
+
+    def _clear_draft(self, path: Path, before: datetime) -> None:
+        """Delete a file that a process left half written. Its time is from the machine's clock,
+        which may have been set: it must be old by both clocks."""
+        machine_is_ahead = timedelta(seconds=time.time() - self._now_s())
+        if _is_older(path, min(before, before + machine_is_ahead)):
+            path.unlink(missing_ok=True)
 
     def _freshen(self, path: Path) -> None:
         now_s = self._now_s()

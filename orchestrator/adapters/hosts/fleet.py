@@ -14,7 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,7 +28,7 @@ from orchestrator.domain.pool import agent_sockets
 from orchestrator.domain.pool.host import Host
 from orchestrator.domain.pool.host_liveness import LinkState
 from orchestrator.domain.pool.sandbox_diagnosis import Container
-from orchestrator.ports import CommandOutcome, LinkGauges
+from orchestrator.ports import Clock, CommandOutcome, LinkGauges
 from orchestrator.slim import structlog
 
 _CONCURRENT_CONNECTS = 10
@@ -70,8 +70,9 @@ class _FollowedHost:
 class SshFleet:
     """The links to all hosts. Use it as a context manager: at its end, thread and links end."""
 
-    def __init__(self, settings: FleetSettings) -> None:
+    def __init__(self, settings: FleetSettings, clock: Clock) -> None:
         self._settings = settings
+        self._clock = clock
         # The loop's thread calls this when a host's state or containers change. It must not block.
         self.on_change: Callable[[], None] = lambda: None
         self._followed: dict[HostId, _FollowedHost] = {}
@@ -116,16 +117,20 @@ class SshFleet:
             views.insert(0, followed.link.view)
         down = next((view for view in views if not view.up), None)
         if down is None:
-            return LinkState(up=True, since=_to_datetime(max(view.since for view in views)))
+            return LinkState(up=True, since=self._time_of(max(view.since for view in views)))
         in_grace = time.monotonic() - followed.followed_since < _GRACE_S
         if in_grace and not down.has_outcome:
             return None
         return LinkState(
             up=False,
-            since=_to_datetime(down.since),
+            since=self._time_of(down.since),
             reason=down.reason,
             code=getattr(down, "code", ""),
         )
+
+    def _time_of(self, monotonic_s: float) -> datetime:
+        """The application's time at that moment of the monotonic clock."""
+        return self._clock.now() - timedelta(seconds=time.monotonic() - monotonic_s)
 
     def run(self, host: Host, argv: Sequence[str]) -> CommandOutcome:
         self._settings.check_term()
@@ -358,7 +363,3 @@ def _is_reached_differently(before: Host, after: Host) -> bool:
         after.host_key,
         after.agent_folder,
     )
-
-
-def _to_datetime(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)

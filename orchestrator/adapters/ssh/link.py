@@ -86,7 +86,7 @@ class LinkView:
     up: bool = False
     reason: str = "connecting"
     code: str = ""
-    since: float = field(default_factory=time.time)  # of `up`, seconds since 1970
+    since: float = field(default_factory=time.monotonic)  # of `up`
     has_outcome: bool = False  # whether any attempt has succeeded or failed yet
     rtt_s: float | None = None
     connects: int = 0  # connections made so far
@@ -293,7 +293,7 @@ class Link:
         if not view.up:
             log.info("link_up", host=self.target.name, connects=view.connects)
             view.up, view.reason, view.code = True, "", ""
-            view.since, view.has_outcome = time.time(), True
+            view.since, view.has_outcome = time.monotonic(), True
             self._changed()
 
     def _mark_down(self, error: errors.SpawnError) -> None:
@@ -301,7 +301,7 @@ class Link:
         if view.up or str(error) != view.reason or not view.has_outcome:
             log.warning("link_down", host=self.target.name, code=error.code, error=str(error))
             if view.up or not view.has_outcome:
-                view.since = time.time()
+                view.since = time.monotonic()
             view.up, view.reason, view.code = False, str(error), error.code
             view.has_outcome = True
             self._changed()

@@ -42,6 +42,10 @@ class Context:
         default_factory=lambda: ThreadPoolExecutor(5, thread_name_prefix="store")
     )
 
+    def shown(self, at: datetime) -> str:
+        """A time of the application as people see it: by this machine's clock, as text."""
+        return (at + self.deps.clock.offset()).isoformat()
+
     @functools.cached_property
     def polls(self) -> Holds:
         """The requests that wait for a change, by user."""

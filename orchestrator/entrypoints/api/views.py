@@ -5,7 +5,7 @@ The endpoints of users and operators use it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,6 +18,8 @@ from orchestrator.domain.sessions.progress import message_of, phase_seconds, pro
 from orchestrator.domain.sessions.session import Failure, Session, SessionState
 from orchestrator.ports import Template
 
+Shown = Callable[[datetime], str]  # a time as people see it: Context.shown
+
 
 @dataclass(frozen=True, kw_only=True)
 class SessionDetails:
@@ -29,7 +31,7 @@ class SessionDetails:
 
 
 def status(
-    session: Session, details: SessionDetails, now: datetime, settings: Settings
+    session: Session, details: SessionDetails, now: datetime, settings: Settings, shown: Shown
 ) -> dict[str, Any]:
     """A session as its owner sees it.
 
@@ -58,8 +60,8 @@ def status(
         "reused": session.reused,
         "prompt": session.prompt,
         "tier": session.tier,
-        "created_at": session.created_at.isoformat(),
-        "expires_at": session.expires_at.isoformat(),
+        "created_at": shown(session.created_at),
+        "expires_at": shown(session.expires_at),
         "error": _error(session.failure),
         "offer": None
         if details.offer is None
@@ -68,19 +70,17 @@ def status(
 
 
 def operator_status(
-    session: Session, details: SessionDetails, now: datetime, settings: Settings
+    session: Session, details: SessionDetails, now: datetime, settings: Settings, shown: Shown
 ) -> dict[str, Any]:
     """A session as operators see it: `status` and more."""
     return {
-        **status(session, details, now, settings),
+        **status(session, details, now, settings, shown),
         "user_id": session.user_id,
         "sandbox_id": session.sandbox_id,
         "wanted": session.wanted,
         "slug": session.slug,
         "revision": session.revision,
-        "history": [
-            {"state": entry.state, "at": entry.at.isoformat()} for entry in session.history
-        ],
+        "history": [{"state": entry.state, "at": shown(entry.at)} for entry in session.history],
     }
 
 
@@ -89,7 +89,7 @@ def etag(session: Session, position: int | None) -> str:
     return f'"{session.revision}-{position or 0}"'
 
 
-def message(change: Change, session: Session) -> dict[str, Any]:
+def message(change: Change, session: Session, shown: Shown) -> dict[str, Any]:
     """A change as the session's owner sees it. In a session that ended, an open one has failed."""
     error, ended_at = _error(change.failure), change.ended_at
     if ended_at is None and session.ended:
@@ -101,22 +101,22 @@ def message(change: Change, session: Session) -> dict[str, Any]:
     return {
         **_change(change),
         "state": state_of(change, session.turns, session_ended=session.ended),
-        "created_at": change.created_at.isoformat(),
-        "ended_at": None if ended_at is None else ended_at.isoformat(),
+        "created_at": shown(change.created_at),
+        "ended_at": None if ended_at is None else shown(ended_at),
         "version": change.version,
         "summary": change.summary,
         "error": error,
     }
 
 
-def version(record: BundleRecord, running: BundleRecord | None) -> dict[str, Any]:
+def version(record: BundleRecord, running: BundleRecord | None, shown: Shown) -> dict[str, Any]:
     """A version of a session's app."""
     return {
         "version": record.version,
         "title": record.title,
         "kind": record.kind,
         "size_bytes": record.size_bytes,
-        "created_at": record.created_at.isoformat(),
+        "created_at": shown(record.created_at),
         "healthy": record.healthy,
         "running": running is not None and running.version == record.version,
         "message": record.change or None,
@@ -137,15 +137,15 @@ def template(entry: Template) -> dict[str, Any]:
     }
 
 
-def key(api_key: ApiKey) -> dict[str, Any]:
+def key(api_key: ApiKey, shown: Shown) -> dict[str, Any]:
     return {
         "key_id": api_key.id,
         "name": api_key.name,
         "user_id": api_key.user_id,
         "tier": api_key.tier,
         "role": api_key.role,
-        "created_at": api_key.created_at.isoformat(),
-        "revoked_at": api_key.revoked_at.isoformat() if api_key.revoked_at else None,
+        "created_at": shown(api_key.created_at),
+        "revoked_at": shown(api_key.revoked_at) if api_key.revoked_at else None,
     }
 
 

@@ -6,12 +6,16 @@ While agents can't reach us, or many of them are silent together, their silence 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from orchestrator.domain.ids import HostId
 from orchestrator.domain.pool.host import Host, HostState
 from orchestrator.domain.pool.silence import OVERDUE, AgentCounts, Hearing, Silence, find_silence
 from orchestrator.services.deps import Deps
+
+# Looks follow each other within seconds. After a longer time the machine was suspended, or this
+# process was stopped: agents on this machine have slept too, or nobody could be heard.
+LOOK_MAX = timedelta(seconds=15)
 
 
 def silence_now(deps: Deps) -> Silence:
@@ -50,7 +54,8 @@ class ListenerWatch:
         process = deps.listener.process()
         now = deps.clock.now()
         self.silence = silence_now(deps)
-        if process is None or process != self.process or self.silence.everywhere:
+        has_slept = now - self.until > LOOK_MAX
+        if process is None or process != self.process or self.silence.everywhere or has_slept:
             self.since, self.process = now, process
         self._hosts_since = {
             host_id: since for host_id, since in self._hosts_since.items() if since > self.since

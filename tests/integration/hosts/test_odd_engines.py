@@ -15,6 +15,7 @@ from orchestrator.adapters.docker.flags import SandboxLimits
 from orchestrator.adapters.hosts.fleet import FleetSettings, SshFleet
 from orchestrator.domain import errors
 from tests.fakes import samples
+from tests.fakes.clock import ManualClock
 from tests.integration.hosts.odd_engine import OddEngine
 
 _DEADLINE_S = 30
@@ -56,7 +57,8 @@ def two_hosts(folder: Path, odd: OddEngine) -> Iterator[tuple[str, str]]:
     fleet = SshFleet(
         FleetSettings(
             instance="0123456789", key=folder / "key", links=folder, agent_folder=folder / "agent"
-        )
+        ),
+        ManualClock(),
     )
     fleet.on_change = changed.set
     good = OddEngine(list=b"[]")

@@ -20,7 +20,7 @@ from orchestrator.domain.sessions.session import Session, SessionState, Tier
 from orchestrator.entrypoints.api import auth, paging, views
 from orchestrator.entrypoints.api.auth import Operator
 from orchestrator.entrypoints.api.context import Context, context_of
-from orchestrator.entrypoints.api.operators import health, hosts
+from orchestrator.entrypoints.api.operators import health, hosts, machine_clock
 from orchestrator.entrypoints.api.paging import Cursor, Limit
 from orchestrator.entrypoints.api.people import sessions as own_sessions
 from orchestrator.entrypoints.api.people.sessions import Extension, load_details
@@ -85,7 +85,7 @@ def session(request: Request, principal: Operator, session_id: str) -> dict[str,
     return {
         **_describe(context, session),
         "host": host_names.get(sandbox.host_id) if sandbox is not None else None,
-        "sandbox": None if sandbox is None else _sandbox(sandbox, host_names),
+        "sandbox": None if sandbox is None else _sandbox(sandbox, host_names, context.shown),
     }
 
 
@@ -122,7 +122,7 @@ def pool_view(request: Request) -> dict[str, Any]:
     sandboxes = context.deps.store.sandboxes.list()
     return {
         **_pool(context, sandboxes),
-        "sandboxes": [_sandbox(sandbox, host_names) for sandbox in sandboxes],
+        "sandboxes": [_sandbox(sandbox, host_names, context.shown) for sandbox in sandboxes],
     }
 
 
@@ -133,7 +133,7 @@ def overview(request: Request) -> dict[str, Any]:
     counts = context.deps.store.sessions.counts()
     return {
         "version": orchestrator.__version__,
-        "started_at": context.started_at.isoformat(),
+        "started_at": context.shown(context.started_at),
         "sessions": {state.value: counts.get(state, 0) for state in SessionState},
         "pool": _pool(context, context.deps.store.sandboxes.list()),
         "checks": health.checks(context),
@@ -142,22 +142,24 @@ def overview(request: Request) -> dict[str, Any]:
             for load in context.deps.store.hosts.loads()
             if load.host.reason
         ]
-        + list(health.silence_warnings(context.deps)),
+        + [*health.silence_warnings(context.deps), *machine_clock.warnings(context.deps)],
     }
 
 
 @router.get("/keys")
 def list_keys(request: Request) -> dict[str, Any]:
     """All keys, without their secrets: only hashes are stored."""
-    api_keys = context_of(request).deps.store.keys.list()
-    return {"keys": [views.key(api_key) for api_key in api_keys]}
+    context = context_of(request)
+    api_keys = context.deps.store.keys.list()
+    return {"keys": [views.key(api_key, context.shown) for api_key in api_keys]}
 
 
 @router.post("/keys", status_code=201)
 def create_key(request: Request, body: NewKey) -> dict[str, Any]:
     """Create a key. Only this answer ever shows its secret."""
-    new_key = keys.create(context_of(request).deps, body.name, body.tier, body.role)
-    return {**views.key(new_key.key), "key": new_key.secret}
+    context = context_of(request)
+    new_key = keys.create(context.deps, body.name, body.tier, body.role)
+    return {**views.key(new_key.key, context.shown), "key": new_key.secret}
 
 
 @router.delete("/keys/{key_id}", status_code=204)
@@ -171,13 +173,12 @@ def revoke_key(request: Request, key_id: str) -> Response:
 @router.get("/audit")
 def audit(request: Request, cursor: Cursor = None, limit: Limit = 100) -> dict[str, Any]:
     """Who did what, newest first."""
-    listed = context_of(request).deps.store.audit.list(
-        before=paging.audit_position(cursor), limit=limit
-    )
+    context = context_of(request)
+    listed = context.deps.store.audit.list(before=paging.audit_position(cursor), limit=limit)
     return {
         "entries": [
             {
-                "at": entry.at.isoformat(),
+                "at": context.shown(entry.at),
                 "actor": entry.actor,
                 "action": entry.action,
                 "subject": entry.subject,
@@ -192,7 +193,7 @@ def audit(request: Request, cursor: Cursor = None, limit: Limit = 100) -> dict[s
 def _describe(context: Context, session: Session) -> dict[str, Any]:
     now = context.deps.clock.now()
     details = load_details(context, session)
-    return views.operator_status(session, details, now, context.settings)
+    return views.operator_status(session, details, now, context.settings, context.shown)
 
 
 def _pool(context: Context, sandboxes: Sequence[Sandbox]) -> dict[str, Any]:
@@ -218,11 +219,11 @@ def _pool(context: Context, sandboxes: Sequence[Sandbox]) -> dict[str, Any]:
         "free_slots_short": missing_slots(level.totals, level.reserve),
         "waiting": level.waiting,
         "queues": queues,
-        "hosts": [hosts.view(load, links) for load in loads],
+        "hosts": [hosts.view(load, links, context.shown) for load in loads],
     }
 
 
-def _sandbox(sandbox: Sandbox, host_names: dict[str, str]) -> dict[str, Any]:
+def _sandbox(sandbox: Sandbox, host_names: dict[str, str], shown: views.Shown) -> dict[str, Any]:
     return {
         "sandbox_id": sandbox.id,
         "state": sandbox.state,
@@ -232,7 +233,7 @@ def _sandbox(sandbox: Sandbox, host_names: dict[str, str]) -> dict[str, Any]:
         "slug": sandbox.slug,
         "routed": sandbox.routed,
         "container_id": sandbox.container_id,
-        "created_at": sandbox.created_at.isoformat(),
+        "created_at": shown(sandbox.created_at),
         "reason": sandbox.reason,
     }
 

@@ -25,6 +25,7 @@ from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.pool.silence import AgentCounts
 from orchestrator.domain.sessions.session import SessionState
 from orchestrator.entrypoints.api.context import Context, context_of
+from orchestrator.entrypoints.api.operators import machine_clock
 from orchestrator.entrypoints.liveness import hangs
 from orchestrator.ports import LinkGauges
 from orchestrator.services import storage
@@ -89,6 +90,7 @@ def checks(context: Context) -> dict[str, dict[str, Any]]:
     results["agents"] = _agents(context)
     results["processes"] = _processes(context)
     results["claude"] = _claude(context)
+    results["clock"] = machine_clock.check(deps)
     return results
 
 
@@ -206,6 +208,7 @@ class _StoreCollector:
         yield from _queue_metrics(deps)
         yield from _storage_metrics(deps)
         yield from _hang_metrics(self._context.settings.places.state_dir)
+        yield from machine_clock.metrics(deps)
 
 
 def _session_metrics(deps: Deps) -> Iterable[Metric]:

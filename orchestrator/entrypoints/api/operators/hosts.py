@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.domain.pool.host import Drain, Host, HostLoad
-from orchestrator.entrypoints.api import auth
+from orchestrator.entrypoints.api import auth, views
 from orchestrator.entrypoints.api.auth import Operator
 from orchestrator.entrypoints.api.context import Context, context_of
 from orchestrator.ports import LinkGauges
@@ -50,7 +50,9 @@ def hosts(request: Request) -> dict[str, Any]:
     """All hosts, with their use and the state of their links."""
     context = context_of(request)
     links = links_by_host(context)
-    return {"hosts": [view(load, links) for load in context.deps.store.hosts.loads()]}
+    return {
+        "hosts": [view(load, links, context.shown) for load in context.deps.store.hosts.loads()]
+    }
 
 
 @router.get("/{name}")
@@ -100,7 +102,7 @@ def remove(request: Request, principal: Operator, name: str, force: bool = False
     return {"name": name, "drain": Drain.LEAVE}
 
 
-def view(load: HostLoad, links: Mapping[str, LinkGauges]) -> dict[str, Any]:
+def view(load: HostLoad, links: Mapping[str, LinkGauges], shown: views.Shown) -> dict[str, Any]:
     """A host as JSON."""
     host = load.host
     link = links.get(host.name)
@@ -109,7 +111,7 @@ def view(load: HostLoad, links: Mapping[str, LinkGauges]) -> dict[str, Any]:
         "host_id": host.id,
         "state": host.state,
         "reason": host.reason,
-        "since": host.state_since.isoformat(),
+        "since": shown(host.state_since),
         "cordoned": host.cordoned,
         "drain": host.drain,
         "draining": host.drain is not Drain.NONE,
@@ -126,7 +128,7 @@ def view(load: HostLoad, links: Mapping[str, LinkGauges]) -> dict[str, Any]:
         "shortage": host.shortage,
         "starts_at_once": host.starts.at_once,
         "generation": host.generation,
-        "seen_at": host.seen_at.isoformat() if host.seen_at else None,
+        "seen_at": shown(host.seen_at) if host.seen_at else None,
         "link": None if link is None else _link_view(link),
     }
 
@@ -150,7 +152,7 @@ def _host_with_sandboxes(context: Context, host: Host) -> dict[str, Any]:
     sandboxes = context.deps.store.sandboxes.list(host_id=host.id)
     load = next(load for load in context.deps.store.hosts.loads() if load.host.id == host.id)
     return {
-        **view(load, links_by_host(context)),
+        **view(load, links_by_host(context), context.shown),
         "sandboxes": [
             {
                 "sandbox_id": sandbox.id,
@@ -158,7 +160,7 @@ def _host_with_sandboxes(context: Context, host: Host) -> dict[str, Any]:
                 "session_id": sandbox.session_id,
                 "port": sandbox.port,
                 "image": sandbox.image,
-                "created_at": sandbox.created_at.isoformat(),
+                "created_at": context.shown(sandbox.created_at),
                 "reason": sandbox.reason,
             }
             for sandbox in sandboxes

@@ -46,23 +46,20 @@ def say(
 @router.get("/messages")
 def messages(request: Request, principal: Caller, session_id: str) -> dict[str, Any]:
     """The changes that were asked for since the first prompt, and their results; oldest first."""
-    deps = context_of(request).deps
-    session = requests.get(deps, principal, session_id)
-    return {
-        "messages": [
-            views.message(change, session) for change in deps.store.changes.list(session.id)
-        ]
-    }
+    context = context_of(request)
+    session = requests.get(context.deps, principal, session_id)
+    listed = context.deps.store.changes.list(session.id)
+    return {"messages": [views.message(change, session, context.shown) for change in listed]}
 
 
 @router.get("/versions")
 def versions(request: Request, principal: Caller, session_id: str) -> dict[str, Any]:
     """The versions of the app, oldest first. `/bundle?version=N` returns the source of one."""
-    deps = context_of(request).deps
-    session = requests.get(deps, principal, session_id)
-    running = find_running(deps, session)
-    records = list_versions(deps, session)
-    return {"versions": [views.version(record, running) for record in records]}
+    context = context_of(request)
+    session = requests.get(context.deps, principal, session_id)
+    running = find_running(context.deps, session)
+    records = list_versions(context.deps, session)
+    return {"versions": [views.version(record, running, context.shown) for record in records]}
 
 
 @router.post("/versions/{version}/restore", status_code=202)
@@ -82,14 +79,16 @@ def restore(
 @router.get("/usage", summary="Cost of a session")
 def cost(request: Request, principal: Caller, session_id: str) -> dict[str, Any]:
     """What Claude's work on this app has cost so far."""
-    deps = context_of(request).deps
-    session = requests.get(deps, principal, session_id)
-    by_provider = usage.sums_as_json(deps.store.usage.session_sums(session.id))
+    context = context_of(request)
+    session = requests.get(context.deps, principal, session_id)
+    sums = context.deps.store.usage.session_sums(session.id)
+    by_provider = usage.sums_as_json(sums, context.shown)
     return {**usage.add_up(by_provider), "by_provider": by_provider}
 
 
 def _added_change(request: Request, added: AddedChange) -> dict[str, Any]:
+    context = context_of(request)
     return {
-        "message": views.message(added.change, added.session),
-        "session": sessions.describe(context_of(request), added.session),
+        "message": views.message(added.change, added.session, context.shown),
+        "session": sessions.describe(context, added.session),
     }

@@ -164,7 +164,7 @@ def logs(
     context = context_of(request)
     session = requests.get(context.deps, principal, session_id)
     lines = context.deps.store.logs.tail(session.id, limit)
-    return {"lines": [{"at": line.at.isoformat(), "text": line.text} for line in lines]}
+    return {"lines": [{"at": context.shown(line.at), "text": line.text} for line in lines]}
 
 
 @router.get("/sessions/{session_id}/bundle")
@@ -214,7 +214,8 @@ def load_details(context: Context, session: Session) -> views.SessionDetails:
 
 
 def _describe(context: Context, session: Session, details: views.SessionDetails) -> dict[str, Any]:
-    return views.status(session, details, context.deps.clock.now(), context.settings)
+    now = context.deps.clock.now()
+    return views.status(session, details, now, context.settings, context.shown)
 
 
 def _answer(

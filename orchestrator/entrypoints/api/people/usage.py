@@ -15,6 +15,7 @@ from orchestrator.domain.llm.usage import GroupBy, UsageSum
 from orchestrator.entrypoints.api import auth
 from orchestrator.entrypoints.api.auth import Caller
 from orchestrator.entrypoints.api.context import context_of
+from orchestrator.entrypoints.api.views import Shown
 from orchestrator.services.llm import spending
 
 router = APIRouter(prefix="/api", tags=["usage"])
@@ -31,15 +32,18 @@ def own(request: Request, principal: Caller, days: Days = 30) -> dict[str, Any]:
     now = context.deps.clock.now()
     since = now - timedelta(days=days)
     account, spent = spending.get_user_budget(context.deps, principal.user_id, now)
-    sums = context.deps.store.usage.sums
+
+    def sums(by: GroupBy, limit: int) -> list[dict[str, Any]]:
+        usage = context.deps.store.usage
+        of_user = usage.sums(by, since=since, user_id=principal.user_id, limit=limit)
+        return sums_as_json(of_user, context.shown)
+
     return {
-        "since": since.isoformat(),
-        "by_day": sums_as_json(
-            sums(GroupBy.DAY, since=since, user_id=principal.user_id, limit=days + 1)
-        ),
-        "by_model": sums_as_json(sums(GroupBy.MODEL, since=since, user_id=principal.user_id)),
-        "by_session": sums_as_json(sums(GroupBy.SESSION, since=since, user_id=principal.user_id)),
-        "budget": _budget(account, spent),
+        "since": context.shown(since),
+        "by_day": sums(GroupBy.DAY, days + 1),
+        "by_model": sums(GroupBy.MODEL, 100),
+        "by_session": sums(GroupBy.SESSION, 100),
+        "budget": _budget(account, spent, context.shown),
     }
 
 
@@ -51,16 +55,17 @@ def everybodys(
     context = context_of(request)
     since = context.deps.clock.now() - timedelta(days=days)
     sums = context.deps.store.usage.sums
+    by_day = sums(GroupBy.DAY, since=since, limit=1000)
     return {
         "by": by,
-        "since": since.isoformat(),
+        "since": context.shown(since),
         "prices_of": context.deps.policy.prices.date,
-        "rows": sums_as_json(sums(by, since=since, limit=limit)),
-        "total": add_up(sums_as_json(sums(GroupBy.DAY, since=since, limit=1000))),
+        "rows": sums_as_json(sums(by, since=since, limit=limit), context.shown),
+        "total": add_up(sums_as_json(by_day, context.shown)),
     }
 
 
-def sums_as_json(sums: Sequence[UsageSum]) -> list[dict[str, Any]]:
+def sums_as_json(sums: Sequence[UsageSum], shown: Shown) -> list[dict[str, Any]]:
     """Sums of calls as JSON. `cost_usd` is exact to the micro-dollar."""
     return [
         {
@@ -71,7 +76,7 @@ def sums_as_json(sums: Sequence[UsageSum]) -> list[dict[str, Any]]:
             "cache_write_tokens": group.counts.cache_write_5m + group.counts.cache_write_1h,
             "cache_read_tokens": group.counts.cache_read,
             "cost_usd": group.micro_usd / MICRO,
-            "last_at": group.last_at.isoformat(),
+            "last_at": shown(group.last_at),
         }
         for group in sums
     ]
@@ -84,7 +89,7 @@ def add_up(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {**totals, "cost_usd": round(sum(row["cost_usd"] for row in rows), 6)}
 
 
-def _budget(account: Account, spent: Spend) -> dict[str, Any]:
+def _budget(account: Account, spent: Spend, shown: Shown) -> dict[str, Any]:
     """Today's budget. `null` means no limit. What running calls have reserved counts as spent."""
     tokens, micro_usd = budgets.remaining(spent, account.limit)
     return {
@@ -92,5 +97,5 @@ def _budget(account: Account, spent: Spend) -> dict[str, Any]:
         "left_usd": None if micro_usd is None else micro_usd / MICRO,
         "limit_tokens": account.limit.tokens or None,
         "left_tokens": tokens,
-        "renews_at": None if account.renews_at is None else account.renews_at.isoformat(),
+        "renews_at": None if account.renews_at is None else shown(account.renews_at),
     }

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import tarfile
+import time
 import zipfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -124,6 +125,18 @@ def test_what_a_dead_process_left_is_cleared_up_and_nothing_is_lost(
     assert bundles.stale(YESTERDAY) == []
     assert bundles.get(digest) == b"one"
     assert [path.name for path in place.parent.iterdir()] == [place.name]
+
+
+@pytest.mark.parametrize("jump_s", [-7200, 0, 40 * 86400])
+def test_what_is_being_written_is_kept_when_the_clock_is_set(tmp_path: Path, jump_s: int) -> None:
+    """The kernel stamps what is being written by the machine's clock."""
+    now_s = time.time() - jump_s
+    bundles = FolderBundles(tmp_path, lambda: now_s)
+    draft = tmp_path / "ab" / "tmphalf"
+    draft.parent.mkdir()
+    draft.write_bytes(b"o")
+    bundles.stale(datetime.fromtimestamp(now_s - 3600, UTC))
+    assert draft.exists()
 
 
 def test_a_folder_that_fails_is_a_temporary_trouble(tmp_path: Path) -> None:

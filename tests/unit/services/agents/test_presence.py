@@ -37,6 +37,16 @@ def test_silence_after_the_last_look_does_not_count(world: World) -> None:
     assert watch.hearing_of(host).until == looked_at
 
 
+def test_what_happened_while_nobody_looked_does_not_count(world: World) -> None:
+    """The machine was suspended, and so were the agents on it."""
+    host = world.add_host()
+    watch = presence.ListenerWatch(since=world.clock.now())
+    watch.look(world.deps)
+    world.clock.advance(300)
+    watch.look(world.deps)
+    assert watch.hearing_of(host).since == world.clock.now()
+
+
 def test_after_a_restart_the_agents_get_time_to_call(world: World) -> None:
     host = world.add_host()
     watch = presence.ListenerWatch(since=world.clock.now())

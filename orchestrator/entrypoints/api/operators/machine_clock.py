@@ -1,0 +1,44 @@
+"""What operators learn about this machine's clock: whether it differs from the application's time.
+
+Called by `health` and `admin`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from orchestrator.domain import duration
+from orchestrator.services.deps import Deps
+
+
+def check(deps: Deps) -> dict[str, Any]:
+    """For /ready. A clock that was set stops nothing, so it is no reason not to be ready."""
+    return {"ok": True, "detail": _describe(deps) or "agrees with the time that SpawnAI counts"}
+
+
+def warnings(deps: Deps) -> Sequence[str]:
+    """For the overview."""
+    description = _describe(deps)
+    return [description] if description else []
+
+
+def metrics(deps: Deps) -> Iterable[Metric]:
+    yield GaugeMetricFamily(
+        "spawn_clock_offset_seconds",
+        "How far this machine's clock is ahead of the time that SpawnAI counts",
+        value=deps.clock.offset().total_seconds(),
+    )
+
+
+def _describe(deps: Deps) -> str:
+    offset_s = deps.clock.offset().total_seconds()
+    if not offset_s:
+        return ""
+    direction = "ahead of" if offset_s > 0 else "behind"
+    return (
+        f"this machine's clock was set: it is {duration.to_text(abs(offset_s))} {direction} the"
+        " time that SpawnAI counts; nothing expires or is deleted because of that"
+    )

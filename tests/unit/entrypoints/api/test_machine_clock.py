@@ -1,0 +1,58 @@
+"""How people see time when this machine's clock was set, and how operators learn of it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from tests.unit.entrypoints.api.conftest import Api
+from tests.unit.services.world import World
+
+AHEAD = "this machine's clock was set: it is 40 d ahead of"
+
+
+def test_times_are_shown_as_the_machines_clock_has_them(world: World, operator: Api) -> None:
+    world.add_host()
+    status, session = operator("POST", "/api/sessions", {"template": "todo", "ttl": "1h"})
+    assert status == 202, session
+    before = operator("GET", f"/api/admin/sessions/{session['session_id']}")[1]
+    world.clock.ahead = timedelta(days=40)
+    after = operator("GET", f"/api/admin/sessions/{session['session_id']}")[1]
+    assert shifts(before, after) == {timedelta(days=40)}
+    hosts = operator("GET", "/api/admin/hosts")[1]["hosts"]
+    assert datetime.fromisoformat(hosts[0]["since"]) > world.clock.now() + timedelta(days=39)
+
+
+@pytest.mark.parametrize(("days", "text"), [(40, AHEAD), (-1, "1 d behind")])
+def test_ready_overview_and_metrics_say_that_the_clock_was_set(
+    world: World, operator: Api, days: int, text: str
+) -> None:
+    world.add_host()
+    world.clock.ahead = timedelta(days=days)
+    check = operator("GET", "/ready")[1]["checks"]["clock"]
+    assert check["ok"] is True
+    assert text in check["detail"]
+    (warning,) = operator("GET", "/api/admin/overview")[1]["warnings"]
+    assert text in warning
+    assert f"spawn_clock_offset_seconds {days * 86400.0:.0f}" in operator.text("/metrics").replace(
+        ".0\n", "\n"
+    ).replace("3.456e+06", "3456000")
+
+
+def test_a_clock_that_agrees_is_no_warning(world: World, operator: Api) -> None:
+    world.add_host()
+    assert operator("GET", "/ready")[1]["checks"]["clock"]["detail"].startswith("agrees")
+    assert operator("GET", "/api/admin/overview")[1]["warnings"] == []
+
+
+def shifts(before: object, after: object) -> set[timedelta]:
+    """By how much the times in the second JSON value differ from those in the first."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        return set().union(*(shifts(before[key], after[key]) for key in before))
+    if isinstance(before, list) and isinstance(after, list):
+        return set().union(*(shifts(*pair) for pair in zip(before, after, strict=True)))
+    try:
+        return {datetime.fromisoformat(str(after)) - datetime.fromisoformat(str(before))}
+    except ValueError:
+        return set()
