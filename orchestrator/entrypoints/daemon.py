@@ -24,9 +24,12 @@ from orchestrator.domain.pool.host_fields import default_slots
 from orchestrator.entrypoints import leader_engines
 from orchestrator.entrypoints.lease import Lease
 from orchestrator.loops import passes
-from orchestrator.loops.host_passes import CrashPauses, HostPasses, Reconciler
+from orchestrator.loops.engine_calls import EngineCalls
+from orchestrator.loops.host_passes import HostPasses
+from orchestrator.loops.host_tasks import CrashPauses
 from orchestrator.loops.loop import LoopSpec
 from orchestrator.loops.loop_supervisor import LoopSupervisor
+from orchestrator.loops.reconciler import Reconciler
 from orchestrator.services.deps import Deps
 from orchestrator.slim import structlog
 
@@ -67,6 +70,7 @@ def lead(deps: Deps, settings: Settings, fleet: SshFleet, lease: Lease) -> None:
     """Run the loops until the process must stop, a loop dies, or the lease is lost."""
     pushes = PushProcesses()
     pauses = CrashPauses()
+    calls = EngineCalls(deps)
     hosts = HostPasses(
         deps,
         fleet,
@@ -80,7 +84,8 @@ def lead(deps: Deps, settings: Settings, fleet: SshFleet, lease: Lease) -> None:
                 deps,
                 NginxProxy(bootstrap.nginx_settings(settings)),
                 hosts,
-                Reconciler(deps, fleet, pauses=pauses),
+                Reconciler(deps, fleet, calls, pauses),
+                calls,
                 warn=StateFolder(settings.places.state_dir).write_warnings,
             ),
             LoopSpec(name="gauges", every_s=2.0, run=lambda: _post_gauges(deps, fleet)),

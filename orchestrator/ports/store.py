@@ -223,8 +223,8 @@ class Sandboxes(Protocol):
     def warm_counts(self) -> Mapping[str, int]:
         """How many sandboxes a claim could get now, by image."""
 
-    def count_warming(self) -> int:
-        """How many sandboxes are CREATING for the warm pool."""
+    def count_warming(self, placed_since: datetime) -> int:
+        """How many sandboxes are CREATING for the warm pool, of those placed since then."""
 
     def agent_counts(self, overdue_before: datetime) -> Mapping[HostId, AgentCounts]:
         """The agents of WARM and CLAIMED sandboxes by host, and how many were last heard before
