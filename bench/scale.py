@@ -12,7 +12,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,11 +33,14 @@ from orchestrator.domain.pool.host_liveness import LinkState
 from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.pool.sandbox_diagnosis import Container
 from orchestrator.domain.sessions.session import SessionState
-from orchestrator.loops.host_passes import HostPasses, Reconciler
+from orchestrator.loops.engine_calls import EngineCalls
+from orchestrator.loops.host_passes import HostPasses
+from orchestrator.loops.reconciler import Reconciler
 from orchestrator.ports import CommandOutcome
 from orchestrator.services.deps import Policy
 from orchestrator.services.pool import refill
 from tests.fakes import samples
+from tests.fakes.threads import run_at_once
 from tests.unit.services.world import VISITOR, World
 
 SIZES = (10, 100, 1000)
@@ -107,8 +109,10 @@ class Simulation:
 
     def figures(self) -> dict[str, float]:
         """The median seconds of each measurement, by its name."""
-        hosts = HostPasses(self.world.deps, self.fleet, NoPushes(), threads=ImmediateExecutor())
-        reconciler = Reconciler(self.world.deps, self.fleet, threads=ImmediateExecutor())
+        deps = self.world.deps
+        calls = EngineCalls(deps, run_at_once)
+        hosts = HostPasses(deps, self.fleet, NoPushes(), spawn=run_at_once)
+        reconciler = Reconciler(deps, self.fleet, calls, spawn=run_at_once)
         hosts.update_links()
         try:
             return {
@@ -187,15 +191,6 @@ class NoPushes:
 
     def ensure(self, hosts: Sequence[Host]) -> None:
         assert not hosts
-
-
-class ImmediateExecutor(Executor):
-    """Runs work in the caller's thread, so that a measured pass includes all of it."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        future.set_result(fn(*args, **kwargs))
-        return future
 
 
 def _new_user() -> Principal:

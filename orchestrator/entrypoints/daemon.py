@@ -27,9 +27,12 @@ from orchestrator.entrypoints.lease import Lease
 from orchestrator.entrypoints.liveness import exits
 from orchestrator.entrypoints.liveness.daemon_watch import DaemonWatch
 from orchestrator.loops import passes
-from orchestrator.loops.host_passes import CrashPauses, HostPasses, Reconciler
+from orchestrator.loops.engine_calls import EngineCalls
+from orchestrator.loops.host_passes import HostPasses
+from orchestrator.loops.host_tasks import CrashPauses
 from orchestrator.loops.loop import LoopSpec
 from orchestrator.loops.loop_supervisor import LoopSupervisor
+from orchestrator.loops.reconciler import Reconciler
 from orchestrator.services.deps import Deps
 from orchestrator.slim import structlog
 
@@ -76,6 +79,7 @@ def lead(deps: Deps, settings: Settings, fleet: SshFleet, lease: Lease, watch: D
     pushes = PushProcesses()
     clock = bootstrap.make_clock(settings)
     pauses = CrashPauses()
+    calls = EngineCalls(deps)
     hosts = HostPasses(
         deps,
         fleet,
@@ -89,7 +93,8 @@ def lead(deps: Deps, settings: Settings, fleet: SshFleet, lease: Lease, watch: D
                 deps,
                 NginxProxy(bootstrap.nginx_settings(settings), lease),
                 hosts,
-                Reconciler(deps, fleet, pauses=pauses),
+                Reconciler(deps, fleet, calls, pauses),
+                calls,
                 warn=StateFolder(settings.places.state_dir).write_warnings,
             ),
             LoopSpec(name="gauges", every_s=2.0, run=lambda: _post_gauges(deps, fleet)),

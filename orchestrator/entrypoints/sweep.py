@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from orchestrator import bootstrap, config
 from orchestrator.adapters.hosts.fleet import SshFleet
 from orchestrator.domain import errors
 from orchestrator.domain.pool.host import Host, HostState
 from orchestrator.entrypoints import leader_engines
+from orchestrator.services.deps import Deps
 from orchestrator.services.pool import reconcile
 
 _LINKS_TIMEOUT_S = 8.0
@@ -31,18 +33,37 @@ def main() -> int:
         with fleet:
             fleet.set_hosts(hosts)
             linked = _wait_for_links(fleet, hosts)
-            count = sum(reconcile.remove_all_containers(deps, host) for host in linked)
+            failures = _sweep(deps, linked)
     except errors.SpawnError as error:
         print(f"the sandboxes could not be removed: {error}", file=sys.stderr)
         return 1
     finally:
         engines.close()
         deps.store.close()
-    print(f"removed {count} sandboxes", file=sys.stderr)
+    for name, failure in failures.items():
+        print(f"{name}: the sandboxes could not all be removed: {failure}", file=sys.stderr)
     for host in hosts:
         if host not in linked:
             print(f"{host.name} did not answer: it is cleaned when it returns", file=sys.stderr)
-    return 0
+    return 1 if failures else 0
+
+
+def _sweep(deps: Deps, hosts: Sequence[Host]) -> Mapping[str, str]:
+    """Clean the hosts side by side, so that a slow one keeps no other. Returns the failures, by the
+    hosts' names."""
+    counts: list[int] = []
+    failures: dict[str, str] = {}
+
+    def sweep_host(host: Host) -> None:
+        try:
+            counts.append(reconcile.remove_all_containers(deps, host))
+        except errors.SpawnError as error:
+            failures[host.name] = str(error)
+
+    with ThreadPoolExecutor(max(1, len(hosts))) as threads:
+        list(threads.map(sweep_host, hosts))
+    print(f"removed {sum(counts)} sandboxes", file=sys.stderr)
+    return failures
 
 
 def _wait_for_links(fleet: SshFleet, hosts: Sequence[Host]) -> Sequence[Host]:

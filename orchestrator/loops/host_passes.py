@@ -1,124 +1,30 @@
-"""Passes over the hosts: links, admission, measuring, drains, fences, reconciling.
+"""Passes over the hosts: links, admission, measuring, drains, fences.
 
-The daemon's loops call them. Hosts are worked on in parallel, but each host by only one pass of a
-kind at a time. So a slow host delays no other host.
+The daemon's loops call them. No pass waits for a host: each begins work on the hosts that aren't
+busy, and tells what has ended meanwhile.
 """
 
 from __future__ import annotations
 
 import functools
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from orchestrator import ports
 from orchestrator.domain import errors
 from orchestrator.domain.ids import HostId
 from orchestrator.domain.pool.host import Drain, Host, HostState
-from orchestrator.services.agents import presence
+from orchestrator.loops.bulkhead import Spawn
+from orchestrator.loops.host_tasks import CrashPauses, HostTasks, Work
 from orchestrator.services.deps import Deps
-from orchestrator.services.pool import host_life, reconcile
+from orchestrator.services.pool import host_life
 from orchestrator.slim import structlog
 
-_THREADS = 16
 _REFRESH_S = 10.0
-_REFRESHES_PER_S = 20  # over all hosts: the larger the pool, the less often each host is measured
-_ROUND = 10  # passes within which every host is compared at least once
-_FENCES_TIMEOUT_S = 20.0
-_CRASH_PAUSE_FIRST_S = 5.0
-_CRASH_PAUSE_MAX_S = 300.0
-_TIMEOUT_S = 2.0  # how long a pass waits for its hosts; slower work goes on in the background
+_FENCES_S = 30.0
+_HOSTS_PER_S = 20  # over all hosts: the larger the pool, the less often each is looked at
 
 log = structlog.get_logger()
-
-
-@dataclass(kw_only=True)
-class CrashPauses:
-    """The hosts that are left alone for a while, because our work on them crashed.
-
-    All passes of a daemon share one. So a host on which one kind of work crashes is not admitted
-    again meanwhile, and keeps its reason.
-    """
-
-    monotonic: Callable[[], float] = time.monotonic
-    _crashes: dict[HostId, int] = field(default_factory=dict)  # in a row
-    _until: dict[HostId, float] = field(default_factory=dict)
-
-    def begin(self, host_id: HostId) -> float:
-        """Count a crash. Returns for how many seconds the host is left alone now."""
-        now = self.monotonic()
-        is_in_a_row = now - self._until.get(host_id, now) < _CRASH_PAUSE_MAX_S
-        crashes = self._crashes.get(host_id, 0) + 1 if is_in_a_row else 1
-        pause_s = min(_CRASH_PAUSE_MAX_S, _CRASH_PAUSE_FIRST_S * 2.0 ** min(crashes - 1, 10))
-        self._crashes[host_id], self._until[host_id] = crashes, now + pause_s
-        return pause_s
-
-    def is_paused(self, host_id: HostId) -> bool:
-        return self._until.get(host_id, 0.0) > self.monotonic()
-
-
-@dataclass(kw_only=True)
-class HostTasks:
-    """Runs one kind of work on many hosts, in threads. Skips a host that is still busy.
-
-    A host is responsible for what it answers: whatever its work raises, no other host and no pass
-    is affected.
-    """
-
-    threads: Executor = field(
-        default_factory=lambda: ThreadPoolExecutor(_THREADS, thread_name_prefix="hosts")
-    )
-    pauses: CrashPauses = field(default_factory=CrashPauses)
-    # Takes a host whose work crashed out of placement, with the reason.
-    suspect: Callable[[Host, str], None] = lambda _host, _reason: None
-    _busy: set[HostId] = field(default_factory=set)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def run(
-        self, hosts: Sequence[Host], work: Callable[[Host], str], timeout_s: float = _TIMEOUT_S
-    ) -> str:
-        """Run `work` on all hosts, and return the summaries that arrived within `timeout_s`.
-
-        A Temporary error of a host is logged and dropped: the links pass finds out whether that
-        host answers at all. Any other error makes the host SUSPECT and pauses all work on it.
-        """
-        awake = [host for host in hosts if not self.pauses.is_paused(host.id)]
-        started = [(host, self._start(host, work)) for host in awake]
-        running = {future: host for host, future in started if future is not None}
-        finished, _ = wait(running, timeout=timeout_s)
-        summaries = [(running[future].name, future.result()) for future in finished]
-        return "; ".join(f"{name}: {summary}" for name, summary in sorted(summaries) if summary)
-
-    def _start(self, host: Host, work: Callable[[Host], str]) -> Future[str] | None:
-        with self._lock:
-            if host.id in self._busy:
-                return None
-            self._busy.add(host.id)
-        return self.threads.submit(self._run_one, host, work)
-
-    def _run_one(self, host: Host, work: Callable[[Host], str]) -> str:
-        try:
-            return work(host)
-        except (errors.Temporary, errors.NotFound) as error:
-            log.warning("host_task_failed", host=host.name, code=error.code, error=str(error))
-        except Exception as error:  # a loop that must survive: other hosts depend on it
-            pause_s = self.pauses.begin(host.id)
-            log.exception("host_task_crashed", host=host.name, retry_in_s=pause_s)
-            self._suspect(host, f"our work on it failed: {type(error).__name__}: {error!s:.150}")
-        finally:
-            with self._lock:
-                self._busy.discard(host.id)
-        return ""
-
-    def _suspect(self, host: Host, reason: str) -> None:
-        try:
-            self.suspect(host, reason)
-        except (errors.Temporary, errors.NotFound) as error:
-            # The store is away, or the host has left. After the pause its work is tried again.
-            log.warning("host_suspect_failed", host=host.name, error=str(error))
 
 
 class HostPasses:
@@ -130,29 +36,30 @@ class HostPasses:
         fleet: ports.Fleet,
         images: ports.ImagePushes,
         on_change: Callable[[Sequence[Host]], None] = lambda _hosts: None,
-        threads: Executor | None = None,
         pauses: CrashPauses | None = None,
+        spawn: Spawn | None = None,
     ) -> None:
         """`on_change` gets all hosts whenever one of them has changed: it writes the inventory.
 
-        `pauses` is shared with the Reconciler.
+        `pauses` is shared with the Reconciler. `spawn` runs work on a host, by default in a thread.
         """
         self._deps = deps
         self._fleet = fleet
         self._images = images
         self._on_change = on_change
-        workers = threads or ThreadPoolExecutor(_THREADS, thread_name_prefix="hosts")
         make_tasks = functools.partial(
             HostTasks,
-            threads=workers,
+            deps.clock,
             pauses=pauses or CrashPauses(),
             suspect=functools.partial(host_life.set_aside, deps),
+            spawn=spawn,
         )
         self._admissions = make_tasks()
-        self._refreshes = make_tasks()
-        self._fences = make_tasks()
         self._drains = make_tasks()
-        self._refreshed_at: dict[HostId, datetime] = {}
+        self._refreshes = _Rounds(make_tasks(), _REFRESH_S)
+        self._fences = _Rounds(make_tasks(), _FENCES_S)
+        self._missing_fences: dict[HostId, Sequence[str]] = {}
+        self._warnings: Sequence[str] | None = None  # what `warn` got last
         self._published: Sequence[Host] = ()  # the hosts that `on_change` got last
 
     def update_links(self) -> str:
@@ -163,7 +70,7 @@ class HostPasses:
         after = [self._record_link_state(host) for host in before]
         self._images.ensure([host for host in after if self._lacks_image(host)])
         waiting = [host for host in after if self._can_be_admitted(host)]
-        self._admissions.run(waiting, self._admit, timeout_s=0)
+        self._admissions.run(waiting, self._admit)
         if self._published != after:
             self._publish(after)
         changes = (
@@ -193,15 +100,7 @@ class HostPasses:
 
     def refresh(self) -> str:
         """Measure the hosts that are UP, each every few seconds."""
-        now = self._deps.clock.now()
-        hosts = self._reachable_hosts()
-        interval = timedelta(seconds=max(_REFRESH_S, len(hosts) / _REFRESHES_PER_S))
-        self._refreshed_at = {
-            host.id: self._refreshed_at.get(host.id, host.created_at) for host in hosts
-        }
-        due = [host for host in hosts if now - self._refreshed_at[host.id] >= interval]
-        self._refreshed_at.update({host.id: now for host in due})
-        return self._refreshes.run(due, self._refresh)
+        return self._refreshes.run(self._reachable_hosts(), self._refresh, self._deps.clock.now())
 
     def drain(self) -> str:
         """Bring the hosts that drain or leave one step further."""
@@ -210,23 +109,35 @@ class HostPasses:
         return self._drains.run(draining, self._drain)
 
     def check_fences(self, warn: Callable[[Sequence[str]], None]) -> str:
-        """Restore networks and egress rules that somebody flushed.
+        """Restore networks and egress rules that somebody flushed, on each host every 30 seconds.
 
-        `warn` gets all that could not be restored, on all hosts, in each pass.
+        `warn` gets all that could not be restored, on all hosts, whenever that changes.
         """
-        by_host: dict[str, Sequence[str]] = {}
+        hosts = self._reachable_hosts()
+        summary = self._fences.run(hosts, self._check_fences, self._deps.clock.now())
+        missing = dict(self._missing_fences)
+        warnings = [
+            f"{host.name}: {warning}"
+            for host in sorted(hosts, key=lambda host: host.name)
+            for warning in missing.get(host.id, ())
+        ]
+        if warnings != self._warnings:
+            self._warn(warnings, warn)
+        return summary
 
-        def prepare(host: Host) -> str:
-            by_host[host.name] = self._deps.engines.for_host(host).prepare()
-            return ""
+    def _check_fences(self, host: Host) -> str:
+        warnings = self._deps.engines.for_host(host).prepare()
+        self._missing_fences[host.id] = warnings
+        return "; ".join(warnings)
 
-        self._fences.run(self._reachable_hosts(), prepare, timeout_s=_FENCES_TIMEOUT_S)
-        warnings = [f"{name}: {warning}" for name in sorted(by_host) for warning in by_host[name]]
+    def _warn(self, warnings: Sequence[str], warn: Callable[[Sequence[str]], None]) -> None:
+        """Hand on the warnings. On a full disk the next pass tries again."""
         try:
             warn(warnings)
         except errors.StorageUnavailable as error:
             log.warning("warnings_not_written", code=error.code, error=str(error))
-        return "; ".join(warnings)
+        else:
+            self._warnings = warnings
 
     def _reachable_hosts(self) -> Sequence[Host]:
         """The hosts that are UP and answer right now."""
@@ -268,69 +179,20 @@ class HostPasses:
         return ""
 
 
-class Reconciler:
-    """Compares hosts with the store.
+class _Rounds:
+    """Work that each host gets again and again, at an interval."""
 
-    A host whose containers changed is compared at once. All hosts take turns, so that a difference
-    that no event told is found within _ROUND passes.
-    """
+    def __init__(self, tasks: HostTasks, every_s: float) -> None:
+        self._tasks = tasks
+        self._every_s = every_s
+        self._begun_at: Mapping[HostId, datetime] = {}
 
-    def __init__(
-        self,
-        deps: Deps,
-        fleet: ports.Fleet,
-        threads: Executor | None = None,
-        pauses: CrashPauses | None = None,
-    ) -> None:
-        self._deps = deps
-        self._fleet = fleet
-        self._listener_watch = presence.ListenerWatch(since=deps.clock.now())
-        self._tasks = HostTasks(
-            threads=threads or ThreadPoolExecutor(_THREADS, thread_name_prefix="reconcile"),
-            pauses=pauses or CrashPauses(),
-            suspect=functools.partial(host_life.set_aside, deps),
-        )
-        self._turn = 0
-        self._due: set[HostId] = set()  # hosts that no comparison has begun on since they changed
-
-    def run(self) -> str:
-        """One pass. Returns a summary for the log."""
-        self._look()
-        self._due.update(self._fleet.take_changed())
-        hosts = self._deps.store.hosts.list()
-        in_turn = set(_share([host.id for host in hosts], self._turn % _ROUND))
-        self._turn += 1
-        due = [host for host in hosts if host.id in self._due or host.id in in_turn]
-        return self._tasks.run(due, self._compare)
-
-    def _look(self) -> None:
-        before = self._listener_watch.silence
-        self._listener_watch.look(self._deps)
-        silence = self._listener_watch.silence
-        if silence and not before:
-            total = silence.total
-            log.error("agents_fell_silent", overdue=total.overdue, agents=total.agents)
-        elif before and not silence:
-            log.warning("agents_heard_again", agents=silence.total.agents)
-
-    def _compare(self, host: Host) -> str:
-        self._due.discard(host.id)
-        containers = self._fleet.containers(host)
-        if containers is None:
-            return ""  # unreachable isn't unhealthy; the links pass reports it
-        try:
-            hearing = self._listener_watch.hearing_of(host)
-            result = reconcile.reconcile(self._deps, host, containers, hearing)
-        except errors.Temporary:
-            self._due.add(host.id)
-            raise
-        if result.uncertain:
-            self._due.add(host.id)
-        if not (result.orphans or result.broken):
-            return ""
-        return f"orphans={result.orphans} broken={result.broken}"
-
-
-def _share(host_ids: Sequence[HostId], turn: int) -> Iterator[HostId]:
-    """The hosts whose turn it is, in rounds of _ROUND passes."""
-    return (host_id for index, host_id in enumerate(host_ids) if index % _ROUND == turn)
+    def run(self, hosts: Sequence[Host], work: Work, now: datetime) -> str:
+        """Begin `work` on the hosts that are due. Returns what the work that has ended did."""
+        interval = timedelta(seconds=max(self._every_s, len(hosts) / _HOSTS_PER_S))
+        begun_at = {host.id: self._begun_at.get(host.id, now - interval) for host in hosts}
+        for host in hosts:
+            if now - begun_at[host.id] >= interval and self._tasks.offer(host, work):
+                begun_at[host.id] = now
+        self._begun_at = begun_at
+        return self._tasks.take_summary()

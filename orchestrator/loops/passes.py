@@ -10,13 +10,15 @@ from datetime import datetime, timedelta
 
 from orchestrator import ports
 from orchestrator.domain import errors
-from orchestrator.domain.pool.host import STARTS_AT_ONCE
+from orchestrator.domain.ids import HostId
 from orchestrator.domain.pool.refill import SESSIONS_ARRIVING
 from orchestrator.domain.pool.routes import build_table
 from orchestrator.domain.pool.sandbox import Sandbox
-from orchestrator.loops.bulkhead import Bulkhead
-from orchestrator.loops.host_passes import HostPasses, Reconciler
+from orchestrator.loops.backoff import Backoff
+from orchestrator.loops.engine_calls import EngineCalls
+from orchestrator.loops.host_passes import HostPasses
 from orchestrator.loops.loop import LoopSpec
+from orchestrator.loops.reconciler import Reconciler
 from orchestrator.services import nudges
 from orchestrator.services.deps import Deps
 from orchestrator.services.pool import reconcile, refill, routes
@@ -24,8 +26,6 @@ from orchestrator.services.sessions import quotas, starts
 from orchestrator.services.sessions.due import RecentNudges, nudge_due_sessions
 from orchestrator.slim import structlog
 
-_LAUNCH_BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
-_REMOVALS_AT_ONCE = 4  # per host: Docker removes one container after the other anyway
 _PRUNE_AFTER = timedelta(days=30)
 _USAGE_KEPT = timedelta(days=400)  # so that a month can be compared with the year before
 _EXPIRE_PER_PASS = 200
@@ -39,15 +39,13 @@ def loop_specs(
     proxy: ports.Proxy,
     hosts: HostPasses,
     reconciler: Reconciler,
+    calls: EngineCalls,
     warn: Callable[[Sequence[str]], None],
-    spawn: Callable[[Callable[[], None]], object] | None = None,
 ) -> Sequence[LoopSpec]:
     """All loops, in the order in which they stop: those that make sandboxes first, the publisher
-    last. `warn` gets all missing fences of all hosts, each time they are checked. `spawn` runs a
-    call to an engine, by default in a thread."""
-    calls = Bulkhead(deps.clock, per_host=STARTS_AT_ONCE, spawn=spawn)
+    last. `calls` starts and removes containers. `warn` gets all missing fences of all hosts
+    whenever they change."""
     launcher = Launcher(deps, calls)
-    clearer = Clearer(deps, calls, Bulkhead(deps.clock, per_host=_REMOVALS_AT_ONCE, spawn=spawn))
     publisher = Publisher(deps, proxy)
     return (
         LoopSpec(name="refill", every_s=0.5, run=launcher.refill, topics=("pool",)),
@@ -57,9 +55,11 @@ def loop_specs(
         LoopSpec(name="links", every_s=1.0, run=hosts.update_links, topics=("pool", FLEET)),
         LoopSpec(name="refresh", every_s=2.0, run=hosts.refresh),
         LoopSpec(name="drain", every_s=1.0, run=hosts.drain, topics=("pool",)),
-        LoopSpec(name="fence", every_s=30.0, run=lambda: hosts.check_fences(warn)),
+        LoopSpec(name="fence", every_s=2.0, run=lambda: hosts.check_fences(warn)),
         LoopSpec(name="reconcile", every_s=2.0, run=reconciler.run, topics=("routes", FLEET)),
-        LoopSpec(name="clear", every_s=2.0, run=clearer.run, topics=("routes", "pool")),
+        LoopSpec(
+            name="clear", every_s=2.0, run=lambda: _clear(deps, calls), topics=("routes", "pool")
+        ),
         LoopSpec(name="prune", every_s=60.0, run=lambda: _prune(deps), patience=10),
         LoopSpec(
             name="publish",
@@ -74,23 +74,21 @@ def loop_specs(
 class Launcher:
     """Starts sandboxes: those that sessions wait for, and those that refill the warm pool.
 
-    Starts run in parallel. Those of the warm pool back off together after a failure.
+    Starts run in parallel. A host on which a warm one failed gets no more of them for a while.
     """
 
-    def __init__(self, deps: Deps, calls: Bulkhead) -> None:
+    def __init__(self, deps: Deps, calls: EngineCalls) -> None:
         self._deps = deps
         self._calls = calls
-        self._failures = 0
-        self._not_before: datetime | None = None
+        self._backoff = Backoff(deps.clock)
         self._postponed_since: datetime | None = None
 
     def refill(self) -> str:
         retired = refill.retire_surplus(self._deps)
         now = self._deps.clock.now()
-        if self._not_before is not None and now < self._not_before:
-            return f"retired={retired}" if retired else ""
         postponed_s = (now - (self._postponed_since or now)).total_seconds()
-        decision = refill.start_missing(self._deps, self._begin, postponed_s)
+        avoid = [HostId(host_id) for host_id in self._backoff.pausing()]
+        decision = refill.start_missing(self._deps, self._begin, postponed_s, avoid)
         self._postponed_since = (
             (self._postponed_since or now) if decision.reason == SESSIONS_ARRIVING else None
         )
@@ -105,7 +103,7 @@ class Launcher:
         return f"begun={sum(begun)}" if any(begun) else ""
 
     def _begin(self, sandbox: Sandbox) -> bool:
-        return self._calls.offer(sandbox.id, sandbox.host_id, lambda: self._start(sandbox))
+        return self._calls.start(sandbox, lambda: self._start(sandbox))
 
     def _start(self, sandbox: Sandbox) -> None:
         if sandbox.session_id is None:
@@ -119,39 +117,16 @@ class Launcher:
         except errors.StaleWrite:
             return  # it was retired meanwhile; the reconcile loop removes the container
         except errors.SpawnError as error:
-            wait_s = _LAUNCH_BACKOFF_S[min(self._failures, len(_LAUNCH_BACKOFF_S) - 1)]
-            self._failures += 1
-            self._not_before = self._deps.clock.now() + timedelta(seconds=wait_s)
             log.warning(
                 "warm_start_failed",
                 sandbox=sandbox.id,
+                host=sandbox.host_id,
                 code=error.code,
                 error=str(error),
-                retry_in_s=wait_s,
+                retry_in_s=self._backoff.fail(sandbox.host_id),
             )
         else:
-            self._failures = 0
-            self._not_before = None
-
-
-class Clearer:
-    """Advances BROKEN and STOPPING sandboxes. Removals run side by side, each for itself."""
-
-    def __init__(self, deps: Deps, starts_under_way: Bulkhead, removals: Bulkhead) -> None:
-        self._deps = deps
-        self._starts = starts_under_way
-        self._removals = removals
-
-    def run(self) -> str:
-        count = reconcile.clear_loose_ends(self._deps, self._remove)
-        return f"leftovers={count}" if count else ""
-
-    def _remove(self, sandbox: Sandbox) -> bool:
-        if self._starts.is_busy(sandbox.id):
-            return False  # Docker may be about to make its container
-        return self._removals.offer(
-            sandbox.id, sandbox.host_id, lambda: reconcile.remove(self._deps, sandbox)
-        )
+            self._backoff.succeed(sandbox.host_id)
 
 
 class Publisher:
@@ -178,6 +153,12 @@ class Publisher:
         """Whether the proxy serves another table than the store's, e.g. after a restart."""
         rows = self._deps.store.sandboxes.routes()
         return self._proxy.published() != build_table(route for _, route in rows).digest
+
+
+def _clear(deps: Deps, calls: EngineCalls) -> str:
+    """Advance BROKEN and STOPPING sandboxes. Each is removed for itself."""
+    count = reconcile.clear_loose_ends(deps, calls.remove)
+    return f"leftovers={count}" if count else ""
 
 
 def _nudger(deps: Deps) -> Callable[[], str]:

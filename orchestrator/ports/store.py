@@ -223,8 +223,8 @@ class Sandboxes(Protocol):
     def warm_counts(self) -> Mapping[str, int]:
         """How many sandboxes a claim could get now, by image."""
 
-    def count_warming(self) -> int:
-        """How many sandboxes are CREATING for the warm pool."""
+    def count_warming(self, placed_since: datetime) -> int:
+        """How many sandboxes are CREATING for the warm pool, of those placed since then."""
 
     def living(self) -> Mapping[SandboxId, HostId]:
         """Every sandbox but GONE ones, with its host. Cheap: the loops ask it all the time."""

@@ -208,7 +208,7 @@ def test_a_removed_host_keeps_nothing_of_ours(pool: Installation, fleet: Fleet) 
     assert vps.containers() == []
     networks = vps.exec("docker", "network", "ls", "--format", "{{.Name}}").split()
     assert [name for name in networks if name.startswith("spawnai-")] == []
-    assert "spn" not in vps.exec("iptables", "-S")
+    assert "spn" not in vps.exec("iptables", "-t", "mangle", "-S")
 
 
 def _arguments_for(vps: Vps) -> tuple[str, ...]:

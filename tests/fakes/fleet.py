@@ -37,6 +37,8 @@ class FleetInMemory:
         self.commands: list[tuple[str, tuple[str, ...]]] = []  # a host's name, and its argv
         self.changed: set[HostId] = set()
         self.offered: set[SandboxId] = set()  # sandboxes that have an agent socket
+        # What Docker's events told, of hosts that must not be asked.
+        self.containers_of: dict[HostId, Sequence[Container]] = {}
 
     def set_hosts(self, hosts: Sequence[Host]) -> None:
         self.hosts = hosts
@@ -63,6 +65,8 @@ class FleetInMemory:
         link = self.link_state(host)
         if link is None or not link.up:
             return None
+        if host.id in self.containers_of:
+            return self.containers_of[host.id]
         return self._engines.for_host(host).containers()
 
     def take_changed(self) -> Collection[HostId]:

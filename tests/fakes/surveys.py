@@ -37,7 +37,8 @@ SECTIONS = {
     "networks": "172.17.0.0/16 \n172.18.0.0/16 fd00:1::/64 ",
     "sshd": "port 22\nmaxsessions 10\nmaxstartups 10:30:100\nallowstreamlocalforwarding yes\n"
     "disableforwarding no",
-    "iptables": "-P INPUT ACCEPT\n0",
+    "iptables": "-P PREROUTING ACCEPT\n0",
+    "tables": "legacy 0\nnft 12",
     "bridged": "1",
     "addresses": "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 0.0.0.0\n        /0 universe UNICAST\n"
     "     |-- 127.0.0.1\n        /32 host LOCAL\n     |-- 203.0.113.7\n        /32 host LOCAL\n"

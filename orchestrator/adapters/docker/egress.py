@@ -2,10 +2,14 @@
 
 Outgoing: a sandbox may answer, but never open a connection. Each packet that enters the host from
 the sandboxes' bridge is dropped, unless it belongs to a connection that was opened from outside.
-Two chains see all these packets: DOCKER-USER sees what is forwarded (to other networks, to
-neighbours, to DNATed ports), INPUT sees what is meant for the host itself.
+The chain PREROUTING of the table mangle sees all these packets before anything is decided about
+them: to the host itself, to other networks, to neighbours, to DNATed ports.
 
-Incoming: only the addresses on an allowlist, those of the proxy, reach published ports.
+Incoming: only the addresses on an allowlist, those of the proxy, reach published ports. The chain
+FORWARD of the same table sees their packets.
+
+A packet that is dropped there is dropped for good, whatever other tables allow. So these rules hold
+beside Docker's own, whichever kind of tables Docker uses (ADR 0036).
 
 Rules are data. A Runner executes the commands on the engine's host.
 """
@@ -27,44 +31,34 @@ _COMMAND_TIMEOUT_S = 15
 _COPIES_MAX = 10
 _RESTORE = 'printf "%s\\n" "$@" | iptables-restore -w 5 --noflush'
 _BRIDGED_TRAFFIC = "/proc/sys/net/bridge/bridge-nf-call-iptables"
-
-_DOCKER_USER, _FORWARD = "DOCKER-USER", "FORWARD"
+_INTERFACES = "/proc/net/dev"
 
 Runner = Callable[[Sequence[str]], CommandOutcome]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """One rule that drops new packets from one bridge."""
+    """The rule that drops new packets from one bridge."""
 
     program: str  # iptables or ip6tables, of whichever kind (nft, legacy) the host uses
-    chains: tuple[str, ...]  # in order of preference: the first that exists gets the rule
     bridge: str
     required: bool  # whether a failure to set it becomes a warning
 
-    def command(self, action: str, chain: str) -> tuple[str, ...]:
+    def command(self, action: str) -> tuple[str, ...]:
         """The argv for one action: -C (check), -I (insert at the top) or -D (delete)."""
         match = ("-i", self.bridge, "-m", "conntrack", "!", "--ctstate", "RELATED,ESTABLISHED")
-        # -w: wait for the lock; dockerd itself uses iptables all the time.
-        return (self.program, "-w", "5", action, chain, *match, "-j", "DROP")
+        return (*_mangle(self.program), action, "PREROUTING", *match, "-j", "DROP")
 
 
 def rules(bridge: str) -> tuple[Rule, ...]:
-    """Return all drop rules for a bridge.
+    """Return the drop rules for a bridge.
 
-    FORWARD is the fallback where Docker has made no DOCKER-USER chain: with its nftables backend,
-    or with IPv6 switched off. A DOCKER-USER to which FORWARD doesn't lead is no fence: somebody
-    restored saved rules, or reloaded a firewall.
-
-    Sandboxes have no IPv6 address, so the two IPv6 rules are only a second line of defence and not
+    Sandboxes have no IPv6 address, so the IPv6 rule is only a second line of defence and not
     required.
     """
-    forwarded = (_DOCKER_USER, _FORWARD)
     return (
-        Rule(program="iptables", chains=forwarded, bridge=bridge, required=True),
-        Rule(program="iptables", chains=("INPUT",), bridge=bridge, required=True),
-        Rule(program="ip6tables", chains=forwarded, bridge=bridge, required=False),
-        Rule(program="ip6tables", chains=("INPUT",), bridge=bridge, required=False),
+        Rule(program="iptables", bridge=bridge, required=True),
+        Rule(program="ip6tables", bridge=bridge, required=False),
     )
 
 
@@ -113,35 +107,37 @@ def install(bridge: str, run: Runner, allowlist: Sequence[str] | None = None) ->
     Only addresses on the `allowlist` may reach published ports; None allows everybody. Safe to
     repeat.
     """
-    failures = [
-        (rule, failure)
-        for rule in rules(bridge)
-        if (failure := _ensure_rule(rule, run)) is not None and rule.required
-    ]
     warnings = list(_neighbour_warnings(run))
+    if not _is_here(bridge, run):
+        return [
+            "Sandboxes can reach the network of their host: its Docker keeps their network"
+            f" {bridge} elsewhere (rootless Docker, Docker Desktop, or an engine of another"
+            " machine), where we can't set firewall rules. Use an engine that runs as root on the"
+            " machine itself."
+        ]
     if allowlist is not None and (failure := _ensure_allowlist(bridge, run, allowlist)):
         warnings.append(
             "Published apps can be reached without the proxy: the firewall rules for"
             f" {bridge} could not be set on that host ({failure})"
         )
-    if failures:
-        commands = "; ".join(shlex.join(rule.command("-I", rule.chains[0])) for rule, _ in failures)
-        warnings.append(
-            "Sandboxes can reach the network of their host: firewall rules could not be checked"
-            f" or set ({failures[0][1]}). As root on that host run: {commands}"
-        )
+    for rule in rules(bridge):
+        failure = _ensure_rule(rule, run)
+        if failure is not None and rule.required:
+            warnings.append(
+                "Sandboxes can reach the network of their host: firewall rules could not be"
+                f" checked or set ({failure}). As root on that host run:"
+                f" {shlex.join(rule.command('-I'))}"
+            )
     return warnings
 
 
 def withdraw(bridge: str, run: Runner) -> None:
     """Delete every copy of the rules. Ignore rules that don't exist or can't be deleted."""
     for rule in rules(bridge):
-        for chain in rule.chains:
-            _delete_copies(run, rule.command("-D", chain))
-    for chain in (_DOCKER_USER, _FORWARD):
-        _delete_copies(run, ("iptables", "-w", "5", "-D", chain, *_jump_to_allowlist(bridge)))
+        _delete_copies(run, rule.command("-D"))
+    _delete_copies(run, (*_mangle("iptables"), "-D", *_jump_to_allowlist(bridge)))
     for action in ("-F", "-X"):
-        run(("iptables", "-w", "5", action, _allowlist_chain(bridge)))
+        run((*_mangle("iptables"), action, _allowlist_chain(bridge)))
 
 
 def _delete_copies(run: Runner, command: Sequence[str]) -> None:
@@ -185,42 +181,42 @@ def run_locally(argv: Sequence[str]) -> CommandOutcome:
     return CommandOutcome(code=result.returncode, output=result.stdout)
 
 
+def _mangle(program: str) -> tuple[str, ...]:
+    # -w: wait for the lock; dockerd itself uses iptables all the time.
+    return (program, "-w", "5", "-t", "mangle")
+
+
+def _is_here(bridge: str, run: Runner) -> bool:
+    """Whether the bridge is on the machine whose firewall we set; True if it can't be told."""
+    outcome = run(("cat", _INTERFACES))
+    names = {line.partition(":")[0].strip() for line in outcome.output.splitlines()}
+    return bridge in names or outcome.code != 0
+
+
 def _ensure_rule(rule: Rule, run: Runner) -> str | None:
-    """Set the rule unless it is set. Return None, or why the first attempt to insert it failed."""
-    failure = None
-    for chain in rule.chains:
-        if chain == _DOCKER_USER and not _ensure_led_to(run, rule.program):
-            continue
-        if run(rule.command("-C", chain)).code == 0:
-            return None
-        outcome = run(rule.command("-I", chain))
-        if outcome.code == 0:
-            return None
-        failure = failure or _describe_failure(outcome)
-    return failure
-
-
-def _ensure_led_to(run: Runner, program: str) -> bool:
-    """Have FORWARD lead to DOCKER-USER, as Docker does. False if there is no such chain."""
-    jump = (_FORWARD, "-j", _DOCKER_USER)
-    return any(run((program, "-w", "5", action, *jump)).code == 0 for action in ("-C", "-I"))
+    """Set the rule unless it is set. Return None, or why it could not be inserted."""
+    if run(rule.command("-C")).code == 0:
+        return None
+    inserted = run(rule.command("-I"))
+    return None if inserted.code == 0 else _describe_failure(inserted)
 
 
 def _ensure_allowlist(bridge: str, run: Runner, addresses: Sequence[str]) -> str | None:
     """Set the allowlist and the jump to it unless both are right. Return None, or the failure."""
     wanted = allowlist_rules(bridge, addresses)
-    chain = run(("iptables", "-w", "5", "-S", _allowlist_chain(bridge)))
-    if chain.code != 0 or chain.output.strip().split("\n") != list(wanted):
+    chain = run((*_mangle("iptables"), "-S", _allowlist_chain(bridge)))
+    # Beside the rules it may print a warning, e.g. that there are tables of the other kind.
+    rules_set = [line for line in chain.output.splitlines() if line.startswith("-")]
+    if chain.code != 0 or rules_set != list(wanted):
         # One transaction: there is no moment without the list, nor with half of it.
-        lines = ("*filter", f":{_allowlist_chain(bridge)} - [0:0]", *wanted[1:], "COMMIT")
+        lines = ("*mangle", f":{_allowlist_chain(bridge)} - [0:0]", *wanted[1:], "COMMIT")
         restored = run(("sh", "-c", _RESTORE, "sh", *lines))
         if restored.code != 0:
             return _describe_failure(restored)
-    first = _DOCKER_USER if _ensure_led_to(run, "iptables") else _FORWARD
-    jump = (first, *_jump_to_allowlist(bridge))
-    if run(("iptables", "-w", "5", "-C", *jump)).code == 0:
+    jump = _jump_to_allowlist(bridge)
+    if run((*_mangle("iptables"), "-C", *jump)).code == 0:
         return None
-    inserted = run(("iptables", "-w", "5", "-I", *jump))
+    inserted = run((*_mangle("iptables"), "-I", *jump))
     return None if inserted.code == 0 else _describe_failure(inserted)
 
 
@@ -233,7 +229,7 @@ def _allowlist_chain(bridge: str) -> str:
 
 
 def _jump_to_allowlist(bridge: str) -> tuple[str, ...]:
-    return ("-o", bridge, "-j", _allowlist_chain(bridge))
+    return ("FORWARD", "-o", bridge, "-j", _allowlist_chain(bridge))
 
 
 def _neighbour_warnings(run: Runner) -> Iterator[str]:

@@ -47,7 +47,11 @@ docker network ls -q 2>/dev/null | xargs docker network inspect \
     --format '{{range .IPAM.Config}}{{.Subnet}} {{end}}' 2>/dev/null
 say sshd
 as_root sshd -T -C "user=$(id -un),host=${SSH_CONNECTION%% *},addr=${SSH_CONNECTION%% *}" 2>&1
-say iptables; as_root iptables -w 5 -S INPUT 2>&1; echo $?
+say iptables; as_root iptables -w 5 -t mangle -S PREROUTING 2>&1; echo $?
+say tables
+for kind in legacy nft; do
+    printf '%s %s\n' "$kind" "$(as_root "iptables-$kind-save" 2>/dev/null | grep -c '^-A')"
+done
 say bridged; cat /proc/sys/net/bridge/bridge-nf-call-iptables
 say addresses; cat /proc/net/fib_trie
 say routes; cat /proc/net/route

@@ -60,9 +60,9 @@ _WARM_COUNTS = (
 )
 # A filter, not a condition: with a condition SQLite uses the index on session_id, and reads every
 # sandbox that never had a session.
-_WARMING = select(func.count().filter(_b.session_id.is_(None))).where(
-    text(f"sandboxes.{schema.SANDBOX_CREATING}")
-)
+_WARMING = select(
+    func.count().filter(_b.session_id.is_(None), _b.created_at >= bindparam("placed_since"))
+).where(text(f"sandboxes.{schema.SANDBOX_CREATING}"))
 _UNSTARTED = (
     select(*codec.SANDBOX)
     .where(text(f"sandboxes.{schema.SANDBOX_CREATING}"), _b.container_id.is_(None))
@@ -186,9 +186,10 @@ class SqlSandboxes:
         with self._database.read() as connection:
             return dict(connection.execute(_WARM_COUNTS).all())
 
-    def count_warming(self) -> int:
+    def count_warming(self, placed_since: datetime) -> int:
+        parameters = {"placed_since": placed_since}
         with self._database.read() as connection:
-            count: int = connection.execute(_WARMING).scalar_one()
+            count: int = connection.execute(_WARMING, parameters).scalar_one()
             return count
 
     def living(self) -> Mapping[SandboxId, HostId]:

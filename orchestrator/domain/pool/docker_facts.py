@@ -42,6 +42,7 @@ class DockerFacts:
     runtimes: frozenset[str]
     root: str  # folder that holds images and containers
     pools: tuple[AddressPool, ...]
+    firewall: str = ""  # what it sets its rules with: iptables or nftables; "" if it doesn't say
 
     @property
     def is_too_old(self) -> bool:
@@ -58,6 +59,7 @@ def parse_info(info: Mapping[str, Any]) -> DockerFacts:
         limits_missing=tuple(name for key, name in _LIMITS.items() if not info.get(key)),
         runtimes=frozenset(info.get("Runtimes") or ()),
         root=str(info["DockerRootDir"]),
+        firewall=str((info.get("FirewallBackend") or {}).get("Driver") or ""),
         pools=tuple(
             AddressPool(base=IPv4Network(base), size=int(size))
             for base, size in pools or _DEFAULT_POOLS

@@ -58,6 +58,7 @@ class HostFacts:
     disk: DiskSpace | None  # where Docker keeps its data
     sshd: Mapping[str, str]  # effective settings of sshd, by lower-case name; {} if unknown
     iptables: str  # "" if it is usable, else its error
+    tables: Mapping[str, int]  # how many rules each kind of iptables has: legacy and nft
     bridged: bool | None  # whether bridged traffic passes the firewall; None: module not loaded
     addresses: tuple[IPv4Address, ...]  # its own
     routes: tuple[Route, ...]
@@ -99,6 +100,7 @@ def parse(text: str) -> HostFacts:
         disk=_disk_space(sections.get("disk", ""), sections.get("inodes", "")),
         sshd=_settings(sections.get("sshd", "")),
         iptables=_error_of(sections.get("iptables", "")),
+        tables=parse_tables(sections.get("tables", "")),
         bridged={"1": True, "0": False}.get(sections.get("bridged", "")),
         addresses=_addresses(sections.get("addresses", "")),
         routes=_routes(sections.get("routes", "")),
@@ -116,6 +118,13 @@ def free_disk_bytes(output: str) -> int | None:
 def free_memory_bytes(output: str) -> int | None:
     """Bytes available without swapping, by the text of `/proc/meminfo`. None: it doesn't say."""
     return _meminfo(output, "MemAvailable")
+
+
+def parse_tables(text: str) -> Mapping[str, int]:
+    """From lines such as `nft 12`: the rules of each kind of iptables."""
+    return {
+        kind: int(count) for kind, count in re.findall(r"^(legacy|nft) (\d+)$", text, re.MULTILINE)
+    }
 
 
 def _sections(text: str) -> Mapping[str, str]:

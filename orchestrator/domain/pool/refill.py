@@ -26,7 +26,7 @@ class WarmLevel:
     reserve: int  # slots that must stay free for sessions
     warm: int  # WARM sandboxes of the current image that a session could claim
     outdated: int  # WARM sandboxes of an older image that a session could claim
-    warming: int  # sandboxes that are CREATING for the warm pool
+    warming: int  # sandboxes that are CREATING for the warm pool, and not for too long
     waiting: int  # sessions that are QUEUED and due
     arriving: int  # sessions that have a sandbox and will soon be READY
     postponed_s: float  # for how long refills have waited for arriving sessions

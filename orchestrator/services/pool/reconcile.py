@@ -33,18 +33,23 @@ from orchestrator.services.pool import claims
 class ReconcileResult:
     """What one reconcile pass did on one host."""
 
-    orphans: int = 0  # containers that were removed
+    orphans: int = 0  # containers whose removal has begun
     broken: int = 0  # sandboxes that were marked BROKEN
     uncertain: int = 0  # sandboxes whose container came up meanwhile: compare this host again soon
 
 
 def reconcile(
-    deps: Deps, host: Host, containers: Sequence[Container], hearing: Hearing
+    deps: Deps,
+    host: Host,
+    containers: Sequence[Container],
+    hearing: Hearing,
+    remove_later: Callable[[Host, Container], bool],
 ) -> ReconcileResult:
     """Compare the containers of one host with the store, and repair what differs.
 
     The caller must read `containers` before this call. `hearing` is when an agent of this host
-    would have been heard. Raises errors.EngineUnavailable.
+    would have been heard. Passes each orphan to `remove_later`, which returns whether its removal
+    begins now. Raises errors.EngineUnavailable.
     """
     sandboxes = deps.store.sandboxes.list(host_id=host.id)
     engine = deps.engines.for_host(host)
@@ -53,8 +58,7 @@ def reconcile(
         try:
             match diagnosis:
                 case Orphan():
-                    engine.remove(diagnosis.container.sandbox_id)
-                    orphans += 1
+                    orphans += remove_later(host, diagnosis.container)
                 case Vanished(sure=False) if _is_running(engine, diagnosis.sandbox):
                     uncertain += 1
                 case Vanished() | Stuck() | Silent():
@@ -95,12 +99,18 @@ def remove_all_containers(deps: Deps, host: Host) -> int:
 
     For `spawnctl down`, when no worker and no loop runs any more. The store is not asked: sessions
     stay in it, and start again from their bundles after the next `spawnctl up`. Returns how many
-    containers there were.
+    containers were removed. Raises errors.Temporary if one couldn't be, once the others are gone.
     """
     engine = deps.engines.for_host(host)
     containers = engine.containers()
+    failures = []
     for container in containers:
-        engine.remove(container.sandbox_id)
+        try:
+            engine.remove(container.sandbox_id)
+        except errors.Temporary as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
     engine.dismantle()
     return len(containers)
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import timedelta
 
 from orchestrator import ports
 from orchestrator.domain import errors, ids
+from orchestrator.domain.ids import HostId
 from orchestrator.domain.pool.refill import Refill, WarmLevel, refill, surplus
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.domain.sessions.session import SessionState
 from orchestrator.services.deps import Deps
 from orchestrator.services.pool import claims
+
+# A start that takes longer is not counted on: its host may hang. A start takes a second or two.
+_START_MAX = timedelta(seconds=10)
 
 
 def measure_level(deps: Deps, postponed_s: float = 0.0) -> WarmLevel:
@@ -23,7 +28,7 @@ def measure_level(deps: Deps, postponed_s: float = 0.0) -> WarmLevel:
         reserve=deps.policy.free_slots,
         warm=warm,
         outdated=sum(warm_counts.values()) - warm,
-        warming=deps.store.sandboxes.count_warming(),
+        warming=deps.store.sandboxes.count_warming(deps.clock.now() - _START_MAX),
         waiting=deps.store.sessions.count_waiting(deps.clock.now()),
         # GENERATING is not counted: while Claude writes, the machine has nothing to do.
         arriving=deps.store.sessions.count_in([SessionState.PROVISIONING, SessionState.DEPLOYING]),
@@ -33,18 +38,28 @@ def measure_level(deps: Deps, postponed_s: float = 0.0) -> WarmLevel:
 
 
 def start_missing(
-    deps: Deps, launch_later: Callable[[Sandbox], object], postponed_s: float = 0.0
+    deps: Deps,
+    launch_later: Callable[[Sandbox], object],
+    postponed_s: float = 0.0,
+    avoid: Sequence[HostId] = (),
 ) -> Refill:
-    """Commit the intents of the missing warm sandboxes, and pass each to `launch_later`."""
+    """Commit the intents of the missing warm sandboxes, and pass each to `launch_later`.
+
+    None is placed on the hosts in `avoid`. Returns how many were placed.
+    """
     decision = refill(measure_level(deps, postponed_s))
-    for _ in range(decision.starts):
+    for count in range(decision.starts):
         new = ports.NewSandbox(
-            id=ids.new_sandbox_id(), session_id=None, slug=ids.new_slug(), image=deps.image()
+            id=ids.new_sandbox_id(),
+            session_id=None,
+            slug=ids.new_slug(),
+            image=deps.image(),
+            avoid=tuple(avoid),
         )
         try:
             sandbox = deps.store.sandboxes.place(new, deps.clock.now())
         except errors.NoCapacity as error:
-            return replace(decision, reason=str(error))
+            return replace(decision, starts=count, reason=str(error))
         deps.events.routes_changed()
         launch_later(sandbox)
     return decision

@@ -168,7 +168,7 @@ CALLS_IN_LARGE_POOLS: dict[str, Callable[[SqlStore], object]] = {
     ),
     "room": lambda store: store.hosts.free_slots(9),
     "warm counts": lambda store: store.sandboxes.warm_counts(),
-    "warming": lambda store: store.sandboxes.count_warming(),
+    "warming": lambda store: store.sandboxes.count_warming(NOW),
     "loose": lambda store: store.sandboxes.broken_or_stopping(),
     "unstarted": lambda store: store.sandboxes.unstarted(),
 }

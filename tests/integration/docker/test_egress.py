@@ -77,10 +77,14 @@ def host_addresses(port: int) -> set[str]:
 
 
 def count_dropped(bench: Bench) -> int:
-    """Return how many packets the rule on forwarded traffic has dropped so far."""
-    listing = egress.run_locally(("iptables", "-w", "-nvxL", "DOCKER-USER")).output
+    """Return how many packets the rule has dropped so far."""
+    listing = egress.run_locally(("iptables", "-w", "-t", "mangle", "-nvxL", "PREROUTING")).output
     (line,) = [line for line in listing.splitlines() if bench.limits.bridge in line]
     return int(line.split()[0])
+
+
+def list_rules(program: str) -> str:
+    return egress.run_locally((program, "-w", "-t", "mangle", "-S")).output
 
 
 def test_the_host_is_out_of_reach_on_all_its_addresses(
@@ -161,18 +165,17 @@ def test_the_published_port_answers_the_host(sandbox: SandboxSpec, neighbour: Sa
 def test_preparing_repeatedly_sets_each_rule_once(bench: Bench) -> None:
     for _ in range(3):
         assert bench.engine.prepare() == []
-    rules = egress.run_locally(("iptables", "-w", "-S")).output
-    assert len(re.findall(f"-A DOCKER-USER -i {bench.limits.bridge} .*-j DROP", rules)) == 1
-    assert len(re.findall(f"-A INPUT -i {bench.limits.bridge} .*-j DROP", rules)) == 1
+    rules = list_rules("iptables")
+    assert len(re.findall(f"-A PREROUTING -i {bench.limits.bridge} .*-j DROP", rules)) == 1
 
 
 def test_dismantling_deletes_every_rule() -> None:
     with support.new_bench() as bench:
         bridge = bench.limits.bridge
-        assert bridge in egress.run_locally(("iptables", "-w", "-S")).output
+        assert bridge in list_rules("iptables")
         bench.engine.dismantle()
         for program in ("iptables", "ip6tables"):
-            assert bridge not in egress.run_locally((program, "-w", "-S")).output
+            assert bridge not in list_rules(program)
 
 
 @contextlib.contextmanager

@@ -81,7 +81,8 @@ def request_from(source: str, spec: SandboxSpec) -> str | None:
 
 def list_chain(bench: Bench) -> list[str]:
     chain = f"{bench.limits.bridge.upper()}-IN"
-    return egress.run_locally(("iptables", "-w", "-S", chain)).output.strip().split("\n")
+    output = egress.run_locally(("iptables", "-w", "-t", "mangle", "-S", chain)).output
+    return [line for line in output.splitlines() if line.startswith("-")]
 
 
 def test_an_allowed_address_reaches_the_app_and_another_does_not(
@@ -110,12 +111,13 @@ def test_iptables_prints_the_chain_as_we_expect_so_it_is_set_once(bench: Bench) 
     for _ in range(2):
         assert bench.engine.prepare() == []
     assert list_chain(bench) == wanted
-    rules = egress.run_locally(("iptables", "-w", "-S", "DOCKER-USER")).output
+    rules = egress.run_locally(("iptables", "-w", "-t", "mangle", "-S", "FORWARD")).output
     assert rules.count(f"-o {bench.limits.bridge} ") == 1
 
 
 def test_a_flushed_allowlist_is_set_again(bench: Bench, sandbox: SandboxSpec) -> None:
-    egress.run_locally(("iptables", "-w", "-F", f"{bench.limits.bridge.upper()}-IN"))
+    chain = f"{bench.limits.bridge.upper()}-IN"
+    egress.run_locally(("iptables", "-w", "-t", "mangle", "-F", chain))
     assert request_from(STRANGER, sandbox) == sandbox.identity
     assert bench.engine.prepare() == []
     assert request_from(STRANGER, sandbox) is None
@@ -125,6 +127,6 @@ def test_dismantling_deletes_the_allowlist(neighbour: None) -> None:
     with support.new_bench(allowlist=[ALLOWED]) as bench:
         assert len(list_chain(bench)) == 4
         bench.engine.dismantle()
-        rules = egress.run_locally(("iptables", "-w", "-S")).output
+        rules = egress.run_locally(("iptables", "-w", "-t", "mangle", "-S")).output
         assert bench.limits.bridge not in rules
         assert bench.limits.bridge.upper() not in rules

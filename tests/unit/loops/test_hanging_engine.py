@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 
 import pytest
 
-from orchestrator.domain.ids import SessionId
+from orchestrator.domain import errors, ids
+from orchestrator.domain.ids import SandboxId, SessionId
+from orchestrator.domain.pool.host import HostState
 from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.sessions.priority import Queue
 from orchestrator.domain.sessions.session import Phase, Session, SessionState
 from orchestrator.loops import passes
-from orchestrator.loops.host_passes import HostPasses, Reconciler
+from orchestrator.loops.engine_calls import EngineCalls
+from orchestrator.loops.host_passes import HostPasses
 from orchestrator.loops.loop import LoopSpec
+from orchestrator.loops.reconciler import Reconciler
+from orchestrator.ports import SandboxSpec
 from orchestrator.services.agents import inbox
 from orchestrator.services.pool import claims
 from orchestrator.services.sessions import converge
-from tests.fakes.engine import EngineThatHangs
+from tests.fakes.engine import EngineInMemory, EngineThatHangs
 from tests.fakes.fleet import ImagePushesInMemory
-from tests.fakes.threads import ImmediateExecutor
 from tests.unit.services.world import World
 
 WORKERS = 2
@@ -35,10 +39,12 @@ class Installation:
         self.world = world
         self.engine = engine
         self.workers = ThreadPoolExecutor(WORKERS)
-        threads = ImmediateExecutor()
-        hosts = HostPasses(world.deps, world.fleet, ImagePushesInMemory(), threads=threads)
-        reconciler = Reconciler(world.deps, world.fleet, threads)
-        specs = passes.loop_specs(world.deps, world.proxy, hosts, reconciler, warn=lambda _: None)
+        calls = EngineCalls(world.deps)
+        hosts = HostPasses(world.deps, world.fleet, ImagePushesInMemory())
+        reconciler = Reconciler(world.deps, world.fleet, calls)
+        specs = passes.loop_specs(
+            world.deps, world.proxy, hosts, reconciler, calls, warn=lambda _: None
+        )
         self.loops: dict[str, LoopSpec] = {spec.name: spec for spec in specs}
 
     def work(self) -> None:
@@ -51,6 +57,14 @@ class Installation:
 
     def _converge(self, session_id: SessionId) -> None:
         converge.converge(self.world.deps, session_id)
+
+    def place(self, sessions: Sequence[Session]) -> bool:
+        """Let the workers look again. Whether each session has a sandbox: two workers that place at
+        once may get into each other's way."""
+        self.world.clock.advance(1)
+        self.run_daemon("nudge")
+        self.work()
+        return all(self.world.session(session).sandbox_id for session in sessions)
 
     def run_daemon(self, *names: str) -> None:
         for name in names:
@@ -123,7 +137,7 @@ def test_other_hosts_start_sandboxes_while_the_starts_of_one_hang(
 ) -> None:
     hanging = world.add_host(slots=3)
     slow = [world.create_session() for _ in range(3)]
-    installation.work()
+    wait_until(lambda: installation.place(slow))
     assert {world.host_of(session).id for session in slow} == {hanging.id}
     installation.engine.stuck.update(world.sandbox_of(session).id for session in slow)
     installation.run_daemon("start")
@@ -160,6 +174,78 @@ def test_a_sandbox_that_is_being_started_is_removed_only_after_that(
     wait_until(lambda: world.sandbox(sandbox.id).container_id is not None)
     wait_until(lambda: installation.run_daemon("clear") or world.sandboxes() == [])
     assert world.engine.containers_by_sandbox == {}
+
+
+def test_an_orphan_that_cannot_be_removed_hides_no_other_fault_of_its_host(
+    world: World, installation: Installation
+) -> None:
+    host = world.add_host()
+    orphan = ids.new_sandbox_id()
+    world.engine.add(orphan)
+    sandbox = world.add_warm_sandbox()
+    world.engine.crash(sandbox.id)
+    installation.engine.stuck.add(orphan)
+    world.fleet.changed = {host.id}
+    installation.run_daemon("reconcile")
+    wait_until(lambda: world.sandbox(sandbox.id).state is SandboxState.BROKEN)
+    assert installation.engine.hanging.acquire(timeout=DEADLINE_S)
+
+
+def test_warm_sandboxes_start_elsewhere_while_the_starts_of_one_host_hang(
+    world: World, installation: Installation
+) -> None:
+    hanging = world.add_host(slots=9)
+    placed: list[SandboxId] = []
+
+    class EngineWhoseStartsHang(EngineThatHangs):
+        def start(self, spec: SandboxSpec) -> str:
+            self.stuck.add(spec.sandbox_id)
+            placed.append(spec.sandbox_id)
+            return super().start(spec)
+
+    engine = EngineWhoseStartsHang()
+    world.engines.special[hanging.id] = engine
+    try:
+        installation.run_daemon("refill")
+        for _ in range(3):
+            assert engine.hanging.acquire(timeout=DEADLINE_S)
+        world.add_host(slots=9, publish_address="10.0.0.2")
+        world.clock.advance(5)
+        installation.run_daemon("refill")
+        assert world.engine.containers_by_sandbox == {}, "they may yet come"
+        world.clock.advance(6)
+        installation.run_daemon("refill")
+        wait_until(lambda: len(world.engine.containers_by_sandbox) == 3)
+        assert len(placed) == 3
+    finally:
+        engine.released.set()
+
+
+def test_hosts_that_hang_in_every_task_leave_others_their_turn(
+    world: World, installation: Installation
+) -> None:
+    """More of them than there ever are threads."""
+    released = threading.Event()
+
+    class SilentEngine(EngineInMemory):
+        def prepare(self) -> Sequence[str]:
+            released.wait()
+            raise errors.EngineUnavailable("no answer")
+
+    silent = SilentEngine()
+    for number in range(100):
+        host = world.add_host(name=f"silent-{number}", publish_address=f"10.0.1.{number}")
+        world.engines.special[host.id] = silent
+    try:
+        installation.run_daemon("fence", "links", "refresh")
+        joining = world.add_host(
+            name="joining", publish_address="10.0.2.1", state=HostState.JOINING
+        )
+        world.clock.advance(2)
+        installation.run_daemon("fence", "links", "refresh")
+        wait_until(lambda: world.store.hosts.get(joining.id).state is HostState.UP)
+    finally:
+        released.set()
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -13,12 +13,14 @@ from orchestrator.domain.pool.host import Drain, Host, HostState
 from orchestrator.domain.pool.host_liveness import LinkState
 from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.sessions.session import SessionState
-from orchestrator.loops.host_passes import HostPasses, Reconciler
+from orchestrator.loops.engine_calls import EngineCalls
+from orchestrator.loops.host_passes import HostPasses
+from orchestrator.loops.reconciler import Reconciler
 from tests.fakes import samples
 from tests.fakes.engine import EngineInMemory, EngineThatIsDown, EngineWithStaleListing
 from tests.fakes.fleet import ImagePushesInMemory
 from tests.fakes.samples import NOW
-from tests.fakes.threads import ImmediateExecutor
+from tests.fakes.threads import run_at_once
 from tests.unit.services.world import World
 
 AWAY = LinkState(up=False, since=NOW, reason="no route to host")
@@ -31,11 +33,11 @@ class Daemon:
     def __init__(self, world: World) -> None:
         self.images = ImagePushesInMemory()
         self.inventories: list[list[str]] = []
-        self.threads = ImmediateExecutor()
         self.hosts = HostPasses(
-            world.deps, world.fleet, self.images, self._write_inventory, self.threads
+            world.deps, world.fleet, self.images, self._write_inventory, spawn=run_at_once
         )
-        self.reconciler = Reconciler(world.deps, world.fleet, self.threads)
+        calls = EngineCalls(world.deps, run_at_once)
+        self.reconciler = Reconciler(world.deps, world.fleet, calls, spawn=run_at_once)
 
     def _write_inventory(self, hosts: Sequence[Host]) -> None:
         self.inventories.append([f"{host.name} {host.state}" for host in hosts])
@@ -157,12 +159,14 @@ def test_the_more_hosts_there_are_the_less_often_each_is_measured(
 ) -> None:
     for number in range(400):
         world.add_host(name=f"host-{number}", created_at=NOW)
-    world.clock.advance(19)
-    daemon.hosts.refresh()
-    assert world.fleet.commands == []
-    world.clock.advance(1)
     daemon.hosts.refresh()
     assert len(world.fleet.commands) == 400
+    world.clock.advance(19)
+    daemon.hosts.refresh()
+    assert len(world.fleet.commands) == 400
+    world.clock.advance(1)
+    daemon.hosts.refresh()
+    assert len(world.fleet.commands) == 800
 
 
 def test_a_host_that_can_not_be_measured_delays_no_other(world: World, daemon: Daemon) -> None:
@@ -211,7 +215,7 @@ def test_a_host_that_can_not_be_cleared_yet_delays_no_other(world: World, daemon
 # Fences
 
 
-def test_every_check_warns_of_all_missing_fences(world: World, daemon: Daemon) -> None:
+def test_a_check_warns_of_all_missing_fences(world: World, daemon: Daemon) -> None:
     warnings: list[Sequence[str]] = []
     world.add_host(name="alpha")
     down = remote(world, "beta")
@@ -220,7 +224,8 @@ def test_every_check_warns_of_all_missing_fences(world: World, daemon: Daemon) -
     world.engine.warnings = ["iptables is missing"]
     for _ in range(2):
         assert daemon.hosts.check_fences(warnings.append) == "alpha: iptables is missing"
-    assert warnings == [["alpha: iptables is missing"]] * 2
+        world.clock.advance(30)
+    assert warnings == [["alpha: iptables is missing"]], "it is written once"
     world.engine.warnings = []
     assert daemon.hosts.check_fences(warnings.append) == ""
     assert warnings[-1] == [], "an old warning has to disappear"

@@ -14,10 +14,11 @@ from orchestrator.domain.pool.host import Host
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.domain.sessions.session import Wanted
 from orchestrator.loops import passes
-from orchestrator.loops.bulkhead import Bulkhead
-from orchestrator.loops.host_passes import HostPasses, Reconciler
+from orchestrator.loops.engine_calls import EngineCalls
+from orchestrator.loops.host_passes import HostPasses
 from orchestrator.loops.loop import LoopSpec
 from orchestrator.loops.passes import Launcher, Publisher
+from orchestrator.loops.reconciler import Reconciler
 from orchestrator.ports import AuditEntry
 from orchestrator.services.agents import inbox
 from orchestrator.services.deps import Policy
@@ -27,23 +28,20 @@ from tests.fakes import samples
 from tests.fakes.engine import EngineInMemory, EngineThatRefuses
 from tests.fakes.fleet import REACHABLE, ImagePushesInMemory
 from tests.fakes.proxy import ProxyThatRejects
-from tests.fakes.threads import ImmediateExecutor
+from tests.fakes.threads import run_at_once
 from tests.unit.services.world import VISITOR, World, bundle_of
 
 
 def loop_specs(world: World) -> Sequence[LoopSpec]:
-    deps, threads = world.deps, ImmediateExecutor()
-    hosts = HostPasses(deps, world.fleet, ImagePushesInMemory(), threads=threads)
-    reconciler = Reconciler(deps, world.fleet, threads)
-    return passes.loop_specs(
-        deps, world.proxy, hosts, reconciler, warn=lambda _: None, spawn=lambda call: call()
-    )
+    deps, calls = world.deps, EngineCalls(world.deps, run_at_once)
+    hosts = HostPasses(deps, world.fleet, ImagePushesInMemory(), spawn=run_at_once)
+    reconciler = Reconciler(deps, world.fleet, calls, spawn=run_at_once)
+    return passes.loop_specs(deps, world.proxy, hosts, reconciler, calls, warn=lambda _: None)
 
 
 def make_launcher(world: World) -> Launcher:
     """A launcher whose starts have ended when a pass returns."""
-    calls = Bulkhead(world.clock, per_host=3, spawn=lambda call: call())
-    return Launcher(world.deps, calls)
+    return Launcher(world.deps, EngineCalls(world.deps, run_at_once))
 
 
 def run_pass(world: World, name: str) -> str:
@@ -100,6 +98,16 @@ def test_a_launch_that_works_ends_the_backoff(world: World) -> None:
     launcher = make_launcher(world)
     launcher.refill()  # the first fails, the second works
     assert launcher.refill() == "starts=1 retired=0"
+
+
+def test_launches_back_off_on_the_host_that_refuses_them_alone(world: World) -> None:
+    refusing = world.add_host(slots=90)
+    world.engines.special[refusing.id] = EngineThatRefuses()
+    launcher = make_launcher(world)
+    assert launcher.refill() == "starts=3 retired=0"
+    world.add_host(slots=90, publish_address="10.0.0.2")
+    assert launcher.refill() == "starts=3 retired=0"
+    assert len(world.engine.containers_by_sandbox) == 3
 
 
 def test_a_bug_in_a_launch_is_survived(world: World) -> None:

@@ -6,13 +6,14 @@ import pytest
 
 from orchestrator.domain import errors
 from orchestrator.domain.pool.host import Host
-from orchestrator.loops.host_passes import CrashPauses, HostTasks
+from orchestrator.loops.host_tasks import CrashPauses, HostTasks
 from tests.fakes import samples
-from tests.fakes.threads import DeferredExecutor, ImmediateExecutor
+from tests.fakes.clock import ManualClock
+from tests.fakes.threads import Deferred, run_at_once
 
 
 def test_the_summary_gives_each_hosts_result_by_name() -> None:
-    tasks = HostTasks(threads=ImmediateExecutor())
+    tasks = HostTasks(ManualClock(), spawn=run_at_once)
     hosts = [samples.host(name=name) for name in ("beta", "alpha", "gamma")]
     summary = tasks.run(hosts, lambda host: "" if host.name == "gamma" else host.name.upper())
     assert summary == "alpha: ALPHA; beta: BETA"
@@ -21,7 +22,7 @@ def test_the_summary_gives_each_hosts_result_by_name() -> None:
 
 @pytest.mark.parametrize("error", [errors.LinkDown("no route"), errors.NotFound("removed")])
 def test_a_host_that_fails_delays_no_other_and_is_tried_again(error: Exception) -> None:
-    tasks = HostTasks(threads=ImmediateExecutor())
+    tasks = HostTasks(ManualClock(), spawn=run_at_once)
     hosts = [samples.host(name=name) for name in ("alpha", "beta")]
 
     def fail_on_alpha(host: Host) -> str:
@@ -37,7 +38,8 @@ def test_whatever_one_host_raises_suspects_and_pauses_that_host_alone() -> None:
     now = [0.0]
     suspected: list[tuple[str, str]] = []
     tasks = HostTasks(
-        threads=ImmediateExecutor(),
+        ManualClock(),
+        spawn=run_at_once,
         pauses=CrashPauses(monotonic=lambda: now[0]),
         suspect=lambda host, reason: suspected.append((host.name, reason)),
     )
@@ -85,24 +87,33 @@ def test_a_store_that_is_away_while_a_host_is_suspected_harms_nobody() -> None:
     def fail(host: Host) -> str:
         raise ZeroDivisionError
 
-    tasks = HostTasks(threads=ImmediateExecutor(), suspect=refuse)
+    tasks = HostTasks(ManualClock(), suspect=refuse, spawn=run_at_once)
     assert tasks.run([samples.host()], fail) == ""
 
 
-def test_a_host_that_is_still_busy_is_skipped() -> None:
-    threads = DeferredExecutor()
-    tasks = HostTasks(threads=threads)
+def test_a_host_that_is_still_busy_is_skipped_and_nobody_waits_for_it() -> None:
+    threads = Deferred()
+    tasks = HostTasks(ManualClock(), spawn=threads)
     slow, other = samples.host(name="slow"), samples.host(name="other")
-    finished: list[str] = []
 
     def finish(host: Host) -> str:
-        finished.append(host.name)
-        return ""
+        return "done"
 
-    assert tasks.run([slow], finish, timeout_s=0) == ""
-    tasks.run([slow, other], finish, timeout_s=0)
-    assert len(threads.pending) == 2
+    assert tasks.run([slow], finish) == ""
+    assert tasks.run([slow, other], finish) == ""
     threads.run_pending()
-    assert finished == ["slow", "other"]
-    tasks.run([slow], finish, timeout_s=0)
+    assert tasks.take_summary() == "other: done; slow: done"
+    assert tasks.run([slow], finish) == ""
     assert len(threads.pending) == 1
+
+
+def test_hosts_that_hang_take_no_turn_from_others() -> None:
+    """However many they are. Only work that has just begun is bounded over all hosts."""
+    clock, threads = ManualClock(), Deferred()
+    tasks = HostTasks(clock, spawn=threads)
+    hanging = [samples.host(name=f"hanging-{number}") for number in range(200)]
+    for _ in range(4):
+        tasks.run(hanging, lambda _host: "")
+        clock.advance(2)
+    assert len(threads.pending) == 200
+    assert tasks.offer(samples.host(name="other"), lambda _host: "")

@@ -20,6 +20,7 @@ from orchestrator.domain.people.access import Principal, Role
 from orchestrator.domain.people.tokens import SessionGrant, Tokens
 from orchestrator.domain.pool.host import Host
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
+from orchestrator.domain.pool.sandbox_diagnosis import Container
 from orchestrator.domain.pool.silence import Hearing
 from orchestrator.domain.sessions.changes import Change
 from orchestrator.domain.sessions.session import (
@@ -132,9 +133,15 @@ class World:
             self.store.hosts.change(host.id, lambda host: replace(host, image=image))
 
     def reconcile(self, host: Host) -> reconcile.ReconcileResult:
-        """Compare a host with the store, as if its agents could always reach us."""
-        containers = self.deps.engines.for_host(host).containers()
-        return reconcile.reconcile(self.deps, host, containers, self.hearing)
+        """Compare a host with the store, as if its agents could always reach us. Orphans are
+        removed at once."""
+        engine = self.deps.engines.for_host(host)
+
+        def remove(_host: Host, container: Container) -> bool:
+            engine.remove(container.sandbox_id)
+            return True
+
+        return reconcile.reconcile(self.deps, host, engine.containers(), self.hearing, remove)
 
     @property
     def hearing(self) -> Hearing:

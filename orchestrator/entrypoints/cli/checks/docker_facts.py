@@ -32,7 +32,8 @@ def _version(facts: DockerFacts) -> Finding:
             "Install Docker 20.10 or newer",
             "docker_too_old",
         )
-    return ok("Docker", f"version {facts.version} answers")
+    firewall = f"; it sets its firewall rules with {facts.firewall}" if facts.firewall else ""
+    return ok("Docker", f"version {facts.version} answers{firewall}")
 
 
 def _storage(facts: DockerFacts) -> Finding:

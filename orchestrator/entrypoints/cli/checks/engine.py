@@ -6,7 +6,7 @@ are set again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from orchestrator.adapters.docker import client, egress
@@ -19,8 +19,8 @@ from orchestrator.domain import errors
 from orchestrator.domain.pool.docker_facts import parse_info
 from orchestrator.entrypoints.cli.checks import machine
 from orchestrator.entrypoints.cli.checks.docker_facts import check_docker_facts
+from orchestrator.entrypoints.cli.checks.firewall import check_firewall
 from orchestrator.entrypoints.cli.findings import Finding, ok, problem
-from orchestrator.ports import CommandOutcome
 
 _START = "Start it: sudo systemctl start docker (without systemd: make up). Or set SPAWN_DOCKER_URL"
 _BUILD = "spawnctl image build"
@@ -66,7 +66,9 @@ def _firewall(settings: Settings, *, running: bool) -> Iterator[Finding]:
     """Whether the egress rules are in force. If our control plane doesn't run there are no rules
     yet: then whether this user could set them."""
     if not running or not (settings.places.state_dir / _INSTANCE).exists():
-        yield _iptables(egress.run_locally(("iptables", "-w", "5", "-S", "INPUT")))
+        outcome = egress.run_locally(("iptables", "-w", "5", "-t", "mangle", "-S", "PREROUTING"))
+        text = " ".join(outcome.output.split())[:_OUTPUT_MAX] or f"exit code {outcome.code}"
+        yield from check_firewall(text if outcome.code else "", _tables())
         return
     limits = SandboxLimits(instance=StateFolder(settings.places.state_dir).instance())
     docker_engine = DockerEngine(settings.places.docker_url, limits)
@@ -84,18 +86,15 @@ def _firewall(settings: Settings, *, running: bool) -> Iterator[Finding]:
         yield ok("egress rules", "in force: sandboxes reach nothing")
 
 
-def _iptables(outcome: CommandOutcome) -> Finding:
-    name = "iptables"
-    if outcome.code == 0:
-        return ok(name, "usable: the rules that keep sandboxes in can be set")
-    if outcome.code == 127:
-        return problem(name, "is not installed", "sudo apt-get install iptables")
-    text = " ".join(outcome.output.split())[:_OUTPUT_MAX]
-    return problem(
-        name,
-        f"this user can't set the rules that keep sandboxes in ({text})",
-        "Run spawnctl up as root, or set the rules that its warning names as root yourself",
-    )
+def _tables() -> Mapping[str, int]:
+    """How many rules each kind of iptables has."""
+    outputs = {
+        kind: egress.run_locally((f"iptables-{kind}-save",)).output for kind in ("legacy", "nft")
+    }
+    return {
+        kind: sum(line.startswith("-A") for line in output.splitlines())
+        for kind, output in outputs.items()
+    }
 
 
 def _fix(error_text: str) -> str:

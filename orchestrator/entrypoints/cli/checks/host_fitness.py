@@ -14,6 +14,7 @@ from orchestrator.domain.pool import host_fields
 from orchestrator.domain.pool.host_facts import HostFacts, Survey
 from orchestrator.entrypoints.cli.checks.address_pools import check_address_pools
 from orchestrator.entrypoints.cli.checks.docker_facts import check_docker_facts
+from orchestrator.entrypoints.cli.checks.firewall import check_firewall
 from orchestrator.entrypoints.cli.findings import Finding, ok, problem, warning
 
 _GIB = 1024**3
@@ -51,7 +52,7 @@ def check_host(survey: Survey, requirements: Requirements) -> Iterator[Finding]:
     yield _memory(facts, requirements)
     yield from _disk(facts, requirements)
     yield _clock(survey)
-    yield _iptables(facts)
+    yield from check_firewall(facts.iptables, facts.tables)
     yield _bridge_filter(facts)
     yield from check_address_pools(facts)
     yield _publishing(survey, requirements)
@@ -225,18 +226,6 @@ def _clock(survey: Survey) -> Finding:
     if abs(skew) > _SKEW_MAX_S:
         return problem("clock", detail, fix, "clock_skewed")
     return warning("clock", detail, fix) if abs(skew) > _SKEW_S else ok("clock", "agrees with ours")
-
-
-def _iptables(facts: HostFacts) -> Finding:
-    if not facts.iptables:
-        return ok("iptables", "usable: the rules that keep sandboxes in can be set")
-    is_missing = "not found" in facts.iptables
-    return problem(
-        "iptables",
-        "is not installed" if is_missing else f"can't be used: {facts.iptables}",
-        "apt-get install iptables" if is_missing else "Log in as root, or as a user with sudo -n",
-        "iptables_unusable",
-    )
 
 
 def _bridge_filter(facts: HostFacts) -> Finding:

@@ -12,36 +12,38 @@ from orchestrator.domain import errors
 
 BRIDGE = "spn0123456789"
 MATCH = f"-i {BRIDGE} -m conntrack ! --ctstate RELATED,ESTABLISHED -j DROP"
-
-
-LED_TO = "-j DOCKER-USER"
+JUMP = f"-o {BRIDGE} -j {BRIDGE.upper()}-IN"
 
 
 class ListFirewall:
-    """Executes the iptables commands that we use, on the chains that a machine has."""
+    """Executes the iptables commands that we use, on the chains of a machine's table mangle."""
 
     def __init__(
         self,
         *,
-        ipv4: Iterable[str] = ("INPUT", "FORWARD", "DOCKER-USER"),
-        ipv6: Iterable[str] = ("INPUT", "FORWARD"),
+        ipv6: Iterable[str] = ("PREROUTING", "FORWARD"),
         bridged_traffic: str = "1\n",
+        interfaces: Iterable[str] = ("lo", BRIDGE, "spnother"),
     ) -> None:
         self.chains: dict[tuple[str, str], list[str]] = {
-            **{("iptables", chain): ["-j RETURN"] for chain in ipv4},
+            **{("iptables", chain): ["-j RETURN"] for chain in ("PREROUTING", "FORWARD")},
             **{("ip6tables", chain): ["-j RETURN"] for chain in ipv6},
         }
-        if ("iptables", "DOCKER-USER") in self.chains:
-            self.chains["iptables", "FORWARD"].insert(0, LED_TO)  # as Docker does
-        self.bridged_traffic = bridged_traffic
+        self.files = {
+            "/proc/sys/net/bridge/bridge-nf-call-iptables": bridged_traffic,
+            "/proc/net/dev": "".join(f"{name:>6}: 0 0\n" for name in interfaces),
+        }
+        self.remarks: list[str] = []  # printed before each listing
         self.restored = 0  # how often rules were replaced in one transaction
 
     def __call__(self, argv: Sequence[str]) -> CommandOutcome:
         if argv[0] == "cat":
-            return CommandOutcome(code=0, output=self.bridged_traffic)
+            return CommandOutcome(code=0, output=self.files[argv[1]])
         if argv[0] == "sh":
             return self._restore(argv[4:])
-        program, _wait, _seconds, action, chain, *match = argv
+        program, *table, action, chain = argv[:7]
+        match = argv[7:]
+        assert table == ["-w", "5", "-t", "mangle"]
         rules = self.chains.get((program, chain))
         if rules is None:
             return CommandOutcome(code=1, output="iptables: No chain/target/match by that name.\n")
@@ -65,7 +67,7 @@ class ListFirewall:
 
     def _on_chain(self, action: str, program: str, chain: str, rules: list[str]) -> CommandOutcome:
         if action == "-S":
-            listing = [f"-N {chain}", *(f"-A {chain} {rule}" for rule in rules)]
+            listing = [*self.remarks, f"-N {chain}", *(f"-A {chain} {rule}" for rule in rules)]
             return CommandOutcome(code=0, output="\n".join(listing) + "\n")
         if action == "-F":
             rules.clear()
@@ -79,7 +81,7 @@ class ListFirewall:
 
     def _restore(self, lines: Sequence[str]) -> CommandOutcome:
         """Like iptables-restore with --noflush: a declared chain is created anew."""
-        assert (lines[0], lines[-1]) == ("*filter", "COMMIT")
+        assert (lines[0], lines[-1]) == ("*mangle", "COMMIT")
         self.restored += 1
         for line in lines[1:-1]:
             if line.startswith(":"):
@@ -95,18 +97,16 @@ class RefusingFirewall:
 
     def __call__(self, argv: Sequence[str]) -> CommandOutcome:
         if argv[0] == "cat":
-            return CommandOutcome(code=0, output="1\n")
+            return ListFirewall()(argv)
         return CommandOutcome(code=4, output="Permission denied\n (you must be root)\n")
 
 
-def test_forwarded_and_local_packets_are_dropped_before_any_other_rule() -> None:
+def test_packets_are_dropped_before_any_other_rule() -> None:
     firewall = ListFirewall()
     assert egress.install(BRIDGE, firewall) == []
-    assert firewall.chains["iptables", "DOCKER-USER"] == [MATCH, "-j RETURN"]
-    assert firewall.chains["iptables", "INPUT"] == [MATCH, "-j RETURN"]
-    assert firewall.chains["iptables", "FORWARD"] == [LED_TO, "-j RETURN"]
-    assert firewall.chains["ip6tables", "FORWARD"] == [MATCH, "-j RETURN"]
-    assert firewall.chains["ip6tables", "INPUT"] == [MATCH, "-j RETURN"]
+    for program in ("iptables", "ip6tables"):
+        assert firewall.chains[program, "PREROUTING"] == [MATCH, "-j RETURN"]
+        assert firewall.chains[program, "FORWARD"] == ["-j RETURN"]
 
 
 def test_installing_again_changes_nothing() -> None:
@@ -120,43 +120,28 @@ def test_installing_again_changes_nothing() -> None:
 def test_a_rule_that_was_flushed_is_set_again() -> None:
     firewall = ListFirewall()
     egress.install(BRIDGE, firewall)
-    firewall.chains["iptables", "DOCKER-USER"].clear()
+    firewall.chains["iptables", "PREROUTING"].clear()
     egress.install(BRIDGE, firewall)
-    assert firewall.chains["iptables", "DOCKER-USER"] == [MATCH]
+    assert firewall.chains["iptables", "PREROUTING"] == [MATCH]
 
 
-def test_forward_gets_the_rule_where_docker_made_no_chain_for_users() -> None:
-    firewall = ListFirewall(ipv4=("INPUT", "FORWARD"))
-    assert egress.install(BRIDGE, firewall) == []
-    assert firewall.chains["iptables", "FORWARD"] == [MATCH, "-j RETURN"]
-
-
-def test_a_docker_user_that_nothing_leads_to_is_no_fence_and_is_mended() -> None:
-    firewall = ListFirewall()
-    egress.install(BRIDGE, firewall, ALLOWLIST)
-    firewall.chains["iptables", "FORWARD"].remove(LED_TO)
-    assert egress.install(BRIDGE, firewall, ALLOWLIST) == []
-    assert firewall.chains["iptables", "FORWARD"][0] == LED_TO
-
-
-def test_without_a_chain_for_users_forward_leads_to_the_allowlist() -> None:
-    firewall = ListFirewall(ipv4=("INPUT", "FORWARD"))
-    assert egress.install(BRIDGE, firewall, ALLOWLIST) == []
-    jump = f"-o {BRIDGE} -j {CHAIN}"
-    assert firewall.chains["iptables", "FORWARD"] == [jump, MATCH, "-j RETURN"]
-    egress.withdraw(BRIDGE, firewall)
-    assert firewall.chains["iptables", "FORWARD"] == ["-j RETURN"]
+def test_a_network_that_is_not_on_this_machine_is_named_and_gets_no_rules() -> None:
+    firewall = ListFirewall(interfaces=("lo", "eth0"))
+    (warning,) = egress.install(BRIDGE, firewall, ALLOWLIST)
+    assert BRIDGE in warning
+    assert "rootless Docker" in warning
+    assert firewall.chains["iptables", "PREROUTING"] == ["-j RETURN"]
 
 
 def test_withdrawing_deletes_every_copy_and_nothing_else() -> None:
     firewall = ListFirewall()
     egress.install(BRIDGE, firewall)
     egress.install("spnother", firewall)
-    firewall.chains["iptables", "INPUT"].insert(0, MATCH)
+    firewall.chains["iptables", "PREROUTING"].insert(0, MATCH)
     egress.withdraw(BRIDGE, firewall)
     remaining = [rule for rules in firewall.chains.values() for rule in rules]
     assert not any(BRIDGE in rule for rule in remaining)
-    assert sum("spnother" in rule for rule in remaining) == 4
+    assert sum("spnother" in rule for rule in remaining) == 2
 
 
 # Who may reach published ports
@@ -188,8 +173,7 @@ def test_only_addresses_on_the_allowlist_reach_published_ports() -> None:
         "-s 192.168.7.0/24 -j RETURN",
         "-j DROP",
     ]
-    jump = f"-o {BRIDGE} -j {CHAIN}"
-    assert firewall.chains["iptables", "DOCKER-USER"] == [jump, MATCH, "-j RETURN"]
+    assert firewall.chains["iptables", "FORWARD"] == [JUMP, "-j RETURN"]
 
 
 def test_without_an_allowlist_everybody_reaches_published_ports() -> None:
@@ -214,6 +198,16 @@ def test_an_allowlist_that_is_set_is_left_alone() -> None:
     assert firewall.restored == 1
 
 
+def test_a_remark_of_iptables_about_other_tables_makes_no_difference() -> None:
+    firewall = ListFirewall()
+    firewall.remarks = [
+        "# Warning: iptables-legacy tables present, use iptables-legacy to see them"
+    ]
+    for _ in range(2):
+        assert egress.install(BRIDGE, firewall, ALLOWLIST) == []
+    assert firewall.restored == 1
+
+
 @pytest.mark.parametrize("allowlist", [["10.0.0.1"], ["10.0.0.2", "192.168.7.0/24"], []], ids=str)
 def test_an_allowlist_that_changed_is_replaced_in_one_transaction(allowlist: list[str]) -> None:
     firewall = ListFirewall()
@@ -232,7 +226,7 @@ def test_an_allowlist_that_was_changed_or_lost_its_jump_is_set_again() -> None:
     firewall.chains["iptables", CHAIN].insert(0, "-j RETURN")
     egress.install(BRIDGE, firewall, ALLOWLIST)
     assert firewall.chains == intact
-    firewall.chains["iptables", "DOCKER-USER"].remove(f"-o {BRIDGE} -j {CHAIN}")
+    firewall.chains["iptables", "FORWARD"].remove(JUMP)
     egress.install(BRIDGE, firewall, ALLOWLIST)
     assert firewall.chains == intact
 
@@ -241,7 +235,7 @@ def test_withdrawing_deletes_the_allowlist_too() -> None:
     firewall = ListFirewall()
     before = {chain: list(rules) for chain, rules in firewall.chains.items()}
     egress.install(BRIDGE, firewall, ALLOWLIST)
-    firewall.chains["iptables", "DOCKER-USER"].insert(0, f"-o {BRIDGE} -j {CHAIN}")  # a copy
+    firewall.chains["iptables", "FORWARD"].insert(0, JUMP)  # a copy
     egress.withdraw(BRIDGE, firewall)
     assert firewall.chains == before
 
@@ -274,12 +268,11 @@ def test_the_name_of_the_allowlist_chain_fits_iptables() -> None:
     assert len(new_chain.removeprefix("-N ")) <= 28
 
 
-def test_without_root_the_warning_says_why_and_names_the_exact_commands() -> None:
+def test_without_root_the_warning_says_why_and_names_the_exact_command() -> None:
     (warning,) = egress.install(BRIDGE, RefusingFirewall())
     assert "Permission denied (you must be root)" in warning
-    for chain in ("DOCKER-USER", "INPUT"):
-        command = f"iptables -w 5 -I {chain} {MATCH}".replace("!", "'!'")
-        assert command in warning
+    command = f"iptables -w 5 -t mangle -I PREROUTING {MATCH}".replace("!", "'!'")
+    assert command in warning
 
 
 def test_missing_ip6tables_causes_no_warning() -> None:

@@ -97,6 +97,18 @@ def test_iptables_is_judged_by_its_exit_code_and_quoted_when_it_fails() -> None:
     assert surveys.facts(iptables="0").iptables == ""
 
 
+def test_the_rules_of_both_kinds_of_iptables_are_counted() -> None:
+    assert surveys.facts().tables == {"legacy": 0, "nft": 12}
+    assert surveys.facts(tables="legacy \nnft 3\nother 4").tables == {"nft": 3}
+
+
+def test_what_docker_sets_its_rules_with_is_known_from_version_29_on() -> None:
+    for backend, firewall in (({"Driver": "nftables"}, "nftables"), (None, ""), ({}, "")):
+        docker = surveys.facts(docker=surveys.info(FirewallBackend=backend)).docker
+        assert docker is not None
+        assert docker.firewall == firewall
+
+
 @pytest.mark.parametrize("inodes", ["", "Filesystem Inodes\n/dev/vda1 0 0 0 - /"])
 def test_a_file_system_without_a_number_of_inodes_has_0(inodes: str) -> None:
     disk = surveys.facts(inodes=inodes).disk

@@ -129,6 +129,7 @@ def test_the_setting_that_forbids_to_forward_is_named() -> None:
         (surveys.survey(clock_skew_s=None), "clock"),
         (surveys.survey(surveys.facts(bridged="0")), "br_netfilter"),
         (surveys.survey(surveys.facts(bridged="")), "br_netfilter"),
+        (surveys.survey(surveys.facts(tables="legacy 3\nnft 12")), "firewall"),
         (surveys.survey(surveys.facts(sshd="")), "sshd"),
         (surveys.survey(surveys.facts(docker=surveys.info(Driver="vfs"))), "storage driver"),
         (surveys.survey(surveys.facts(meminfo="")), "memory"),

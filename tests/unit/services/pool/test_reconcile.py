@@ -105,7 +105,7 @@ def test_an_exited_container_breaks_its_sandbox_even_if_a_later_list_has_it_runn
     listing = world.engine.containers()
     world.engine.add(sandbox.id)
     assert reconcile.reconcile(
-        world.deps, host, listing, world.hearing
+        world.deps, host, listing, world.hearing, lambda _host, _container: False
     ) == reconcile.ReconcileResult(broken=1)
 
 
@@ -142,3 +142,20 @@ def test_removing_all_containers_of_a_host_keeps_the_sessions(world: World) -> N
     assert world.engine.containers_by_sandbox == {}
     assert world.engine.dismantled
     assert world.state(ready) is SessionState.READY
+
+
+def test_a_container_that_can_not_be_removed_keeps_no_other_when_all_are(world: World) -> None:
+    class EngineWithACorpse(EngineInMemory):
+        def remove(self, sandbox_id: ids.SandboxId) -> None:
+            if sandbox_id == corpse.id:
+                raise errors.Temporary("Docker does not finish removing it", code="remove_failed")
+            super().remove(sandbox_id)
+
+    host = world.add_host(slots=9)
+    world.engine = EngineWithACorpse()
+    corpse = world.add_warm_sandbox()
+    world.add_warm_sandbox()
+    with pytest.raises(errors.Temporary, match="does not finish"):
+        reconcile.remove_all_containers(world.deps, host)
+    assert world.engine.containers_by_sandbox.keys() == {corpse.id}
+    assert not world.engine.dismantled
