@@ -174,8 +174,12 @@ def test_a_new_connection_gets_all_sockets_again(folder: Path) -> None:
             world.host.drop_connections()
             await world.wait_until_up(2)
             for sandbox_id in sandbox_ids:
-                assert await world.is_served(sandbox_id)
-            assert not leftover.exists()
+                await world.wait_for(lambda sandbox_id=sandbox_id: world.is_served(sandbox_id))
+
+            async def is_removed() -> bool:
+                return not leftover.exists()
+
+            await world.wait_for(is_removed)
 
     run(folder, story)
 
