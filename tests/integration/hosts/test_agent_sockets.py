@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -158,6 +159,47 @@ def test_a_sandbox_that_asks_for_too_much_loses_its_socket_for_a_while(folder: P
                 return await world.is_served(FIRST)
 
             await world.wait_for(is_served_again)
+
+    run(folder, story)
+
+
+def test_when_streams_get_scarce_each_sandbox_gets_few(folder: Path) -> None:
+    greedy = [ids.new_sandbox_id() for _ in range(16)]
+
+    async def story(world: Linked) -> None:
+        async with upstream(world, FIRST, *greedy):
+            world.link.follow_sandboxes([FIRST, *greedy], [])
+            for sandbox_id in [FIRST, *greedy]:
+                await world.wait_for(lambda sandbox_id=sandbox_id: world.is_served(sandbox_id))
+            for sandbox_id in greedy:
+                for _ in range(agent_sockets.CONNECTIONS_MAX):
+                    await world.is_served(sandbox_id)
+            assert 500 <= world.link.channels < 510
+            served = [await world.is_served(FIRST) for _ in range(5)]
+            assert served == [True, True, True, False, False]  # it has one already
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        run(folder, story)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_sandboxes_from_before_each_had_a_socket_go_on_over_the_shared_one(folder: Path) -> None:
+    async def story(world: Linked) -> None:
+        async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"shared")
+            writer.close()
+
+        target = world.host.target
+        target.local_agent_folder.mkdir()
+        path = target.local_agent_folder / agent_sockets.SOCKET
+        async with await asyncio.start_unix_server(greet, path):
+            shared = Path(target.agent_folder) / agent_sockets.SOCKET
+            reader, writer = await asyncio.open_unix_connection(shared)
+            assert await reader.read() == b"shared"
+            writer.close()
 
     run(folder, story)
 
