@@ -103,11 +103,12 @@ class Places(Group):
 
     @property
     def agent_folder(self) -> Path:
-        """The folder that is mounted into every sandbox. It holds the agent socket alone."""
+        """The folder of the agent sockets: one for each sandbox, and the shared one."""
         return self.state_dir / "agent"
 
     @property
     def agent_socket(self) -> Path:
+        """The shared one. Our processes use it, and sandboxes from before each had its own."""
         return self.agent_folder / "agent.sock"
 
     @property

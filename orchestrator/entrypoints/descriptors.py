@@ -1,7 +1,7 @@
 """How many files and connections a process may have open. The supervisor raises it for all.
 
-A shell or a service manager gives 1,024. Each sandbox holds one connection for its agent's poll,
-and each host several.
+A shell or a service manager gives 1,024. Each sandbox takes a socket and the connection of its
+agent's poll, and each host several.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import resource
 
 WANTED = 65536
-ENOUGH = 8192  # for some 5,000 sandboxes, or 500 hosts
+ENOUGH = 8192  # for some 3,500 sandboxes, or 500 hosts
 
 
 def raise_limit() -> None:

@@ -13,7 +13,7 @@ from orchestrator.domain.pool.host import Host, HostLoad, Wish
 from orchestrator.domain.pool.refill import PoolTotals
 from orchestrator.domain.pool.routes import Route
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
-from orchestrator.domain.pool.silence import AgentCounts
+from orchestrator.domain.pool.silence import AgentGroup
 from orchestrator.domain.sessions.bundles import BundleRecord
 from orchestrator.domain.sessions.changes import Change
 from orchestrator.domain.sessions.session import Session, SessionState
@@ -229,9 +229,9 @@ class Sandboxes(Protocol):
     def living(self) -> Mapping[SandboxId, HostId]:
         """Every sandbox but GONE ones, with its host. Cheap: the loops ask it all the time."""
 
-    def agent_counts(self, overdue_before: datetime) -> Mapping[HostId, AgentCounts]:
-        """The agents of WARM and CLAIMED sandboxes by host, and how many were last heard before
-        then. Hosts without any are left out."""
+    def agent_groups(self, overdue_before: datetime) -> Sequence[AgentGroup]:
+        """The agents of WARM and CLAIMED sandboxes by host and owner. Those that were last heard
+        before then are overdue."""
 
     def has_unpublished_routes(self) -> bool:
         """Whether a table must be published: a route is missing or not withdrawn yet."""

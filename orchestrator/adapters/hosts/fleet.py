@@ -136,8 +136,7 @@ class SshFleet:
         self._settings.check_term()
         if not host.is_remote:
             return egress.run_locally(argv)
-        command = self._link_to(host).run_command(tuple(argv), _COMMAND_TIMEOUT_S)
-        result = self._call(command, _COMMAND_TIMEOUT_S + 5)
+        result = self.on_link(host, lambda link: link.run_command(tuple(argv), _COMMAND_TIMEOUT_S))
         return CommandOutcome(code=result.code, output=result.output)
 
     def containers(self, host: Host) -> Sequence[Container] | None:
@@ -155,32 +154,6 @@ class SshFleet:
     def sockets_of(self, host: Host) -> HostSockets:
         """Return what an engine needs to offer and withdraw agent sockets on that host."""
         return HostSockets(self, host)
-
-    def offer_socket(self, host: Host, sandbox_id: SandboxId) -> None:
-        """Make a sandbox's agent folder on its host. Over SSH also its socket.
-
-        On this machine the agents' process binds the socket. Raises errors.EngineUnavailable,
-        errors.StorageUnavailable.
-        """
-        if not host.is_remote:
-            with errors.storage("make the folder of an agent socket"):
-                folder = Path(agent_sockets.folder_of(host.agent_folder, sandbox_id))
-                folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-                folder.chmod(0o755)
-            return
-        try:
-            self._call(self._link_to(host).offer_socket(sandbox_id), _COMMAND_TIMEOUT_S)
-        except errors.Temporary as error:
-            raise errors.EngineUnavailable(f"no agent socket on {host.name}: {error}") from error
-
-    def withdraw_socket(self, host: Host, sandbox_id: SandboxId) -> None:
-        """Remove a sandbox's agent socket from its host. What can't be reached is removed later.
-
-        On this machine the agents' process removes it.
-        """
-        if host.is_remote:
-            with contextlib.suppress(errors.Temporary):
-                self._call(self._link_to(host).withdraw_socket(sandbox_id), _COMMAND_TIMEOUT_S)
 
     def our_address(self, host: Host) -> str:
         """Return our address as that host sees it; "" while it is unknown."""
@@ -206,12 +179,12 @@ class SshFleet:
             if followed.link is not None
         ]
 
-    def _link_to(self, host: Host) -> Link:
-        """Raises errors.LinkDown."""
+    def on_link(self, host: Host, work: Callable[[Link], Coroutine[object, object, _T]]) -> _T:
+        """Do something over the link to a host. Raises errors.LinkDown, errors.Temporary."""
         followed = self._followed.get(host.id)
         if followed is None or followed.link is None:
             raise errors.LinkDown(f"there is no link to {host.name}")
-        return followed.link
+        return self._call(work(followed.link), _COMMAND_TIMEOUT_S + 5)
 
     # --- in the loop's thread ---------------------------------------------------------------------
 
@@ -344,16 +317,37 @@ class SshFleet:
 
 @dataclass(frozen=True)
 class HostSockets:
-    """The agent sockets of one host, as its engine uses them."""
+    """The agent sockets of one host, as its engine uses them.
+
+    On this machine the agents' process binds the sockets, and removes them with their folders.
+    """
 
     fleet: SshFleet
     host: Host
 
     def offer(self, sandbox_id: SandboxId) -> None:
-        self.fleet.offer_socket(self.host, sandbox_id)
+        """Make a sandbox's agent folder. Over SSH also its socket.
+
+        Raises errors.EngineUnavailable, errors.StorageUnavailable.
+        """
+        if not self.host.is_remote:
+            with errors.storage("make the folder of an agent socket"):
+                folder = Path(agent_sockets.folder_of(self.host.agent_folder, sandbox_id))
+                folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+                folder.chmod(0o755)
+            return
+        try:
+            self.fleet.on_link(self.host, lambda link: link.offer_socket(sandbox_id))
+        except errors.Temporary as error:
+            raise errors.EngineUnavailable(
+                f"no agent socket on {self.host.name}: {error}"
+            ) from error
 
     def withdraw(self, sandbox_id: SandboxId) -> None:
-        self.fleet.withdraw_socket(self.host, sandbox_id)
+        """Remove a sandbox's agent socket and folder. What can't be reached is removed later."""
+        if self.host.is_remote:
+            with contextlib.suppress(errors.Temporary):
+                self.fleet.on_link(self.host, lambda link: link.withdraw_socket(sandbox_id))
 
 
 def _is_reached_differently(before: Host, after: Host) -> bool:

@@ -23,7 +23,7 @@ from orchestrator.domain import errors, ids
 from orchestrator.domain.ids import HostId, SandboxId, Slug
 from orchestrator.domain.pool.routes import Route
 from orchestrator.domain.pool.sandbox import ROUTED_STATES, Sandbox, SandboxState, finish_creating
-from orchestrator.domain.pool.silence import AgentCounts
+from orchestrator.domain.pool.silence import AgentGroup
 from orchestrator.domain.sessions.session import Session
 from orchestrator.ports import NewSandbox
 
@@ -69,14 +69,17 @@ _UNSTARTED = (
     .order_by(_b.created_at, _b.id)
 )
 _LIVING = select(_b.id, _b.host_id).where(_LIVE)
-_AGENT_COUNTS = (
+_OWNER = func.coalesce(schema.sessions.c.user_id, _b.id)
+_AGENT_GROUPS = (
     select(
         _b.host_id,
+        _OWNER,
         func.count(),
         func.count().filter(_b.agent_seen_at < bindparam("overdue_before")),
     )
+    .join(schema.sessions, schema.sessions.c.id == _b.session_id, isouter=True)
     .where(_LIVE, _b.state.in_([SandboxState.WARM.value, SandboxState.CLAIMED.value]))
-    .group_by(_b.host_id)
+    .group_by(_b.host_id, _OWNER)
 )
 _BROKEN_OR_STOPPING = (
     select(*codec.SANDBOX).where(text(schema.SANDBOX_BROKEN_OR_STOPPING)).order_by(_b.id)
@@ -196,13 +199,13 @@ class SqlSandboxes:
         with self._database.read() as connection:
             return dict(connection.execute(_LIVING).all())
 
-    def agent_counts(self, overdue_before: datetime) -> Mapping[HostId, AgentCounts]:
+    def agent_groups(self, overdue_before: datetime) -> Sequence[AgentGroup]:
         with self._database.read() as connection:
-            rows = connection.execute(_AGENT_COUNTS, {"overdue_before": overdue_before})
-            return {
-                HostId(host_id): AgentCounts(agents=agents, overdue=overdue)
-                for host_id, agents, overdue in rows
-            }
+            rows = connection.execute(_AGENT_GROUPS, {"overdue_before": overdue_before})
+            return [
+                AgentGroup(host_id=host_id, owner=owner, agents=agents, overdue=overdue)
+                for host_id, owner, agents, overdue in rows
+            ]
 
     def has_unpublished_routes(self) -> bool:
         with self._database.read() as connection:

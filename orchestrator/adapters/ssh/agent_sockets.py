@@ -2,7 +2,7 @@
 
 sshd binds each socket and tells us of every connection to it. So a connection belongs to a sandbox
 before its first byte. It goes on to the socket that the agents' process has for the same sandbox on
-this machine. A new SSH connection gets all sockets again before the link is up.
+this machine. A new SSH connection gets all sockets again as soon as the link is up: agents retry.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import contextlib
 import os
 import secrets
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,20 +26,20 @@ from orchestrator.domain.ids import SandboxId
 from orchestrator.domain.pool import agent_sockets
 from orchestrator.slim import structlog
 
-_STREAMS_MAX = 1000  # of all sandboxes of a host; its sshd has 1,024 descriptors
+_DESCRIPTORS_MAX = 1000  # of a host's sshd, which has 1,024: one per stream and per socket
 _STREAMS_SCARCE = 500  # from here on, each sandbox gets few
 _FEW = 4
 _SHARED_STREAMS_MAX = 250  # of all sandboxes without a socket of their own
 _REFUSALS_MAX = 100  # then the socket rests: refusing costs us and the host's sshd more than asking
 _REST_S = 5.0
-# Moves sockets from their drafts into place. $1: the agent folder. Reads a draft and a folder, both
-# below it, from each line.
+# Moves sockets from their drafts into place. $1: the agent folder, $2: the start of the drafts'
+# names. Reads a draft and a folder, both below the agent folder, from each line.
 _PLACE = """
 set -e
 cd "$1"
+chmod 0666 "$2"-*.new
 while read -r draft place; do
-  mkdir -p -m 0755 "$place"
-  chmod 0666 "$draft"
+  [ -d "$place" ] || mkdir -m 0755 "$place"
   mv -f "$draft" "$place/agent.sock"
 done
 """
@@ -75,21 +75,22 @@ class AgentSockets:
         self._target = target
         self._is_told = False  # whether `wanted` is complete: a folder of another sandbox is stale
         self._uses: defaultdict[SandboxId, _Use] = defaultdict(_Use)
-        self._syncing: asyncio.Task[None] | None = None
 
-    async def restore(self, carrier: Carrier, present: Collection[str]) -> None:
-        """Bind all sockets on a new connection, and remove folders of sandboxes that are gone.
+    async def prepare(self, carrier: Carrier, present: Collection[str]) -> None:
+        """Bind the shared socket on a new connection. This shows whether its sshd forwards at all.
 
         `present`: the names of the folders that there are. Raises errors.HostUnfit,
         errors.LinkDown.
         """
+        carrier.present = [SandboxId(name) for name in present if ids.is_id(name, "sbx")]
         async with carrier.binding:
-            await self._bind(carrier, [_SHARED, *self._missing(carrier)])
-        if self._is_told:
-            stale = [SandboxId(name) for name in present if ids.is_id(name, "sbx")]
-            await _remove(
-                carrier, self._target, [name for name in stale if name not in self.wanted]
-            )
+            await self._bind(carrier, [_SHARED])
+
+    def resume(self, carrier: Carrier) -> None:
+        """Bind all other sockets on this connection. Doesn't wait for it."""
+        is_busy = carrier.syncing is not None and not carrier.syncing.done()
+        if not is_busy and self._differs(carrier):
+            carrier.syncing = asyncio.create_task(self._try_sync(carrier))
 
     async def offer(self, sandbox_id: SandboxId, carrier: Carrier | None) -> None:
         """Make the folder and the socket of a sandbox that is about to start.
@@ -122,13 +123,16 @@ class AgentSockets:
         self._is_told = True
         for sandbox_id in self._uses.keys() & set(ended):
             del self._uses[sandbox_id]
-        is_busy = self._syncing is not None and not self._syncing.done()
-        if carrier is not None and not is_busy and self._differs(carrier):
-            self._syncing = asyncio.create_task(self._try_sync(carrier))
+        if carrier is not None:
+            self.resume(carrier)
 
     def _differs(self, carrier: Carrier) -> bool:
-        surplus = carrier.listeners.keys() - self.wanted - {_SHARED}
-        return bool(surplus or self._missing(carrier))
+        return bool(self._missing(carrier) or self._surplus(carrier))
+
+    def _surplus(self, carrier: Carrier) -> Sequence[SandboxId]:
+        """Sandboxes that are gone, with a socket or at least a folder."""
+        folders = carrier.present if self._is_told else ()
+        return sorted({*carrier.listeners, *folders} - self.wanted - {_SHARED})
 
     def _missing(self, carrier: Carrier) -> Sequence[SandboxId]:
         now = asyncio.get_running_loop().time()
@@ -151,11 +155,13 @@ class AgentSockets:
             missing = self._missing(carrier)
             if missing:
                 await self._bind(carrier, missing)
-            surplus = sorted(carrier.listeners.keys() - self.wanted - {_SHARED})
+            surplus = self._surplus(carrier)
             for sandbox_id in surplus:
                 self._close(carrier, sandbox_id)
             if surplus:
                 await _remove(carrier, self._target, surplus)
+            if self._is_told:
+                carrier.present = ()
 
     async def _bind(self, carrier: Carrier, sandbox_ids: Sequence[SandboxId]) -> None:
         """Bind sockets under draft names and move them into place.
@@ -163,38 +169,48 @@ class AgentSockets:
         So an agent finds either the earlier socket or this one: never none, and never one with the
         permissions that sshd sets.
         """
-        token = secrets.token_hex(4)
-        drafts = [
-            f"{agent_sockets.SANDBOXES}/{token}-{number}.new" for number in range(len(sandbox_ids))
-        ]
+        prefix = f"{agent_sockets.SANDBOXES}/{secrets.token_hex(4)}"
+        drafts = [f"{prefix}-{number}.new" for number in range(len(sandbox_ids))]
         listening = [
             self._listen(carrier, sandbox_id, f"{self._target.agent_folder}/{draft}")
             for sandbox_id, draft in zip(sandbox_ids, drafts, strict=True)
         ]
         try:
             async with asyncio.timeout(ssh.COMMAND_TIMEOUT_S):
-                listeners = await asyncio.gather(*listening)
-        except asyncssh.ChannelListenError as error:
-            if carrier.connection.is_closed():
-                raise errors.LinkDown("the connection ended") from error
-            raise errors.HostUnfit(_FORWARDING_FORBIDDEN, code="forwarding_refused") from error
-        except (OSError, asyncssh.Error, TimeoutError) as error:
-            raise ssh.connection_lost(error) from error
-        places = [
-            f"{agent_sockets.SANDBOXES}/{sandbox_id}" if sandbox_id else "."
-            for sandbox_id in sandbox_ids
-        ]
-        lines = "".join(f"{draft} {place}\n" for draft, place in zip(drafts, places, strict=True))
-        argv = ("sh", "-c", _PLACE, "sh", self._target.agent_folder)
-        result = await ssh.run(carrier.connection, argv, stdin=lines)
+                outcomes = await asyncio.gather(*listening, return_exceptions=True)
+        except TimeoutError as error:
+            raise errors.LinkDown(f"{self._target.name} binds no agent socket") from error
+        bound = {
+            sandbox_id: (draft, outcome)
+            for sandbox_id, draft, outcome in zip(sandbox_ids, drafts, outcomes, strict=True)
+            if isinstance(outcome, asyncssh.SSHListener)
+        }
+        if bound:
+            try:
+                drafts_of = {key: draft for key, (draft, _) in bound.items()}
+                await self._place(carrier, prefix, drafts_of)
+            except errors.Temporary:
+                for _, listener in bound.values():
+                    listener.close()
+                raise
+        carrier.listeners.update({key: listener for key, (_, listener) in bound.items()})
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise _bind_error(carrier, outcome) from outcome
+
+    async def _place(self, carrier: Carrier, prefix: str, drafts: Mapping[SandboxId, str]) -> None:
+        """Move sockets from their drafts into place. Raises errors.HostUnfit, errors.LinkDown."""
+        folder = self._target.agent_folder
+        lines = (
+            f"{draft} {f'{agent_sockets.SANDBOXES}/{sandbox_id}' if sandbox_id else '.'}\n"
+            for sandbox_id, draft in drafts.items()
+        )
+        argv = ("sh", "-c", _PLACE, "sh", folder, prefix)
+        result = await ssh.run(carrier.connection, argv, stdin="".join(lines))
         if result.code != 0:
-            for listener in listeners:
-                listener.close()
             raise errors.HostUnfit(
-                f"the agent sockets can't be placed in {self._target.agent_folder}:"
-                f" {result.output[:200]}"
+                f"the agent sockets can't be placed in {folder}: {result.output[:200]}"
             )
-        carrier.listeners.update(zip(sandbox_ids, listeners, strict=True))
 
     async def _listen(
         self, carrier: Carrier, sandbox_id: SandboxId, draft: str
@@ -216,7 +232,8 @@ class AgentSockets:
         else:
             limit = agent_sockets.CONNECTIONS_MAX if self.streams < _STREAMS_SCARCE else _FEW
         use = self._uses.get(sandbox_id)
-        return self.streams < _STREAMS_MAX and (use is None or use.streams < limit)
+        taken = self.streams + len(self.wanted)
+        return taken < _DESCRIPTORS_MAX and (use is None or use.streams < limit)
 
     def _refuse(self, carrier: Carrier, sandbox_id: SandboxId) -> None:
         """Count a refusal. A sandbox that goes on and on finds nobody at its socket for a while."""
@@ -264,6 +281,12 @@ class AgentSockets:
         finally:
             use.streams -= 1
             self.streams -= 1
+
+
+def _bind_error(carrier: Carrier, error: BaseException) -> errors.Temporary:
+    if not isinstance(error, asyncssh.ChannelListenError) or carrier.connection.is_closed():
+        return ssh.connection_lost(error)
+    return errors.HostUnfit(_FORWARDING_FORBIDDEN, code="forwarding_refused")
 
 
 async def _remove(carrier: Carrier, target: LinkTarget, sandbox_ids: Sequence[SandboxId]) -> None:

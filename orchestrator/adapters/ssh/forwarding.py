@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -64,6 +64,8 @@ class Carrier:
     # The agent sockets that this connection has bound. `binding` is held while that changes.
     listeners: dict[SandboxId, asyncssh.SSHListener] = field(default_factory=dict)
     binding: asyncio.Lock = field(default_factory=asyncio.Lock)
+    syncing: asyncio.Task[None] | None = None
+    present: Sequence[SandboxId] = ()  # whose folders the host had when we connected
 
     def retire(self) -> None:
         """Close the connection once the last stream on it has ended.

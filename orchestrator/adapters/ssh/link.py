@@ -194,7 +194,7 @@ class Link:
         login = parse_login(facts)
         self.view.our_address = login.our_address
         carrier = Carrier(connection=connection, is_root=login.is_root)
-        await self.sockets.restore(carrier, folders)
+        await self.sockets.prepare(carrier, folders)
         return carrier
 
     # --- monitoring -------------------------------------------------------------------------------
@@ -205,6 +205,7 @@ class Link:
         Return the connection that replaces it, or None when it has ended without a replacement.
         """
         self._forwarder.carrier = carrier
+        self.sockets.resume(carrier)
         try:
             echo = await self._start_echo(carrier)
             closed = asyncio.ensure_future(carrier.connection.wait_closed())

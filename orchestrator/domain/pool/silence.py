@@ -6,7 +6,9 @@ nobody can hear them: then nothing may be destroyed. services.agents.presence de
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -22,16 +24,39 @@ _TOGETHER_SHARE = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
+class AgentGroup:
+    """The agents of one owner on one host whose sandboxes are WARM or CLAIMED."""
+
+    host_id: HostId
+    owner: str  # a user; a sandbox of the warm pool is a group of its own
+    agents: int
+    overdue: int = 0  # not heard for longer than OVERDUE
+
+
+@dataclass(frozen=True, kw_only=True)
 class AgentCounts:
-    """The agents of one host whose sandboxes are WARM or CLAIMED."""
+    """Some agents, and how many of them are overdue."""
 
     agents: int = 0
-    overdue: int = 0  # not heard for longer than OVERDUE
+    overdue: int = 0
+    owners: int = 0
+    overdue_owners: int = 0  # with at least one agent that is overdue
 
     @property
     def are_silent_together(self) -> bool:
-        """Whether too many are overdue for it to be their own fault."""
-        return self.overdue >= _TOGETHER_MIN and self.overdue > self.agents * _TOGETHER_SHARE
+        """Whether too many are overdue for it to be their own fault.
+
+        A user's agents count once: the user may have silenced them.
+        """
+        return (
+            self.overdue_owners >= _TOGETHER_MIN
+            and self.overdue_owners > self.owners * _TOGETHER_SHARE
+        )
+
+    @property
+    def are_all_silent(self) -> bool:
+        """Whether nobody at all is heard."""
+        return self.overdue >= _TOGETHER_MIN and self.overdue == self.agents
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +79,33 @@ class Hearing:
     until: datetime
 
 
-def find_silence(counts: Mapping[HostId, AgentCounts]) -> Silence:
+def find_silence(groups: Iterable[AgentGroup]) -> Silence:
     """Judge the agents of all hosts together, and those of each host."""
-    total = AgentCounts(
-        agents=sum(of_host.agents for of_host in counts.values()),
-        overdue=sum(of_host.overdue for of_host in counts.values()),
+    by_host: defaultdict[HostId, list[AgentGroup]] = defaultdict(list)
+    for group in groups:
+        by_host[group.host_id].append(group)
+    total = _count(itertools.chain.from_iterable(by_host.values()))
+    return Silence(
+        everywhere=total.are_silent_together or total.are_all_silent,
+        hosts=frozenset(
+            host_id for host_id, of_host in by_host.items() if _count(of_host).are_silent_together
+        ),
+        total=total,
     )
-    silent = (host_id for host_id, of_host in counts.items() if of_host.are_silent_together)
-    return Silence(everywhere=total.are_silent_together, hosts=frozenset(silent), total=total)
+
+
+def _count(groups: Iterable[AgentGroup]) -> AgentCounts:
+    agents = overdue = 0
+    owners, overdue_owners = set(), set()
+    for group in groups:
+        agents += group.agents
+        overdue += group.overdue
+        owners.add(group.owner)
+        if group.overdue:
+            overdue_owners.add(group.owner)
+    return AgentCounts(
+        agents=agents,
+        overdue=overdue,
+        owners=len(owners),
+        overdue_owners=len(overdue_owners),
+    )

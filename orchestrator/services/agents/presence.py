@@ -5,12 +5,12 @@ While agents can't reach us, or many of them are silent together, their silence 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from orchestrator.domain.ids import HostId
 from orchestrator.domain.pool.host import Host, HostState
-from orchestrator.domain.pool.silence import OVERDUE, AgentCounts, Hearing, Silence, find_silence
+from orchestrator.domain.pool.silence import OVERDUE, AgentGroup, Hearing, Silence, find_silence
 from orchestrator.services.deps import Deps
 
 # Looks follow each other within seconds. After a longer time the machine was suspended, or this
@@ -22,13 +22,12 @@ def silence_now(deps: Deps) -> Silence:
     """Which agents are silent together. Hosts that aren't UP don't count: nobody expects to hear
     their agents. A host that has just come up gets some time."""
     overdue_before = deps.clock.now() - OVERDUE
-    counts = deps.store.sandboxes.agent_counts(overdue_before)
+    groups = deps.store.sandboxes.agent_groups(overdue_before)
+    hosts = {host.id: host for host in deps.store.hosts.list() if host.state is HostState.UP}
     return find_silence(
-        {
-            host.id: _without_excused(counts[host.id], host, overdue_before)
-            for host in deps.store.hosts.list()
-            if host.state is HostState.UP and host.id in counts
-        }
+        _without_excused(group, hosts[group.host_id], overdue_before)
+        for group in groups
+        if group.host_id in hosts
     )
 
 
@@ -43,7 +42,7 @@ class ListenerWatch:
     since: datetime
     until: datetime = field(init=False)
     process: str | None = None
-    silence: Silence = field(default_factory=lambda: find_silence({}))
+    silence: Silence = field(default_factory=lambda: find_silence(()))
     _hosts_since: dict[HostId, datetime] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -69,5 +68,5 @@ class ListenerWatch:
         return Hearing(since=max(self.since, own_since, host.state_since), until=self.until)
 
 
-def _without_excused(counts: AgentCounts, host: Host, overdue_before: datetime) -> AgentCounts:
-    return AgentCounts(agents=counts.agents) if host.state_since > overdue_before else counts
+def _without_excused(group: AgentGroup, host: Host, overdue_before: datetime) -> AgentGroup:
+    return replace(group, overdue=0) if host.state_since > overdue_before else group

@@ -146,6 +146,7 @@ CALLS: dict[str, Callable[[SqlStore], object]] = {
         {ids.new_sandbox_id(): ids.new_slug()}, [], NOW
     ),
     "sandboxes": lambda store: store.sandboxes.list(),
+    "agents": lambda store: store.sandboxes.agent_groups(NOW),
     "living": lambda store: store.sandboxes.living(),
 }
 

@@ -12,11 +12,11 @@ from orchestrator.domain import errors, ids
 from orchestrator.domain.pool.host import Drain, HostState
 from orchestrator.domain.pool.routes import Route
 from orchestrator.domain.pool.sandbox import SandboxState
-from orchestrator.domain.pool.silence import AgentCounts
+from orchestrator.domain.pool.silence import AgentGroup
 from orchestrator.domain.sessions.session import SessionState
 from tests.contract.store.steps import add_session, provisioning, retire, walk, warm_up
 from tests.fakes import samples
-from tests.fakes.samples import NOW, later
+from tests.fakes.samples import NOW, USER, later
 
 
 @pytest.fixture
@@ -290,12 +290,26 @@ def test_a_route_is_not_marked_under_a_slug_that_was_not_published(
     assert store.sandboxes.has_unpublished_routes()
 
 
-def test_agents_are_counted_by_host_and_those_that_are_overdue(
-    store: SqlStore, host_id: ids.HostId
-) -> None:
-    warm_up(store, NOW)
-    warm_up(store, later(50))
+def test_agents_are_counted_by_host_and_owner(store: SqlStore, host_id: ids.HostId) -> None:
+    for _ in range(2):
+        warm_up(store, NOW)
+        session = add_session(store, slug=ids.new_slug(), state=SessionState.QUEUED)
+        assert store.sandboxes.claim(provisioning(session), NOW) is not None
+    warm = warm_up(store, later(50))
     store.sandboxes.place(samples.new_sandbox(), NOW)  # CREATING: its agent hasn't called yet
     retire(store, warm_up(store, NOW))
-    assert store.sandboxes.agent_counts(later(10)) == {host_id: AgentCounts(agents=2, overdue=1)}
-    assert store.sandboxes.agent_counts(NOW) == {host_id: AgentCounts(agents=2, overdue=0)}
+    groups = store.sandboxes.agent_groups(later(10))
+    assert sorted(groups, key=lambda group: group.agents) == [
+        AgentGroup(host_id=host_id, owner=warm.id, agents=1, overdue=0),
+        AgentGroup(host_id=host_id, owner=USER, agents=2, overdue=2),
+    ]
+    assert sum(group.overdue for group in store.sandboxes.agent_groups(NOW)) == 0
+
+
+def test_the_living_sandboxes_are_all_but_those_that_are_gone(
+    store: SqlStore, host_id: ids.HostId
+) -> None:
+    retire(store, warm_up(store))
+    stopping = walk(store, warm_up(store), SandboxState.STOPPING)
+    creating = store.sandboxes.place(samples.new_sandbox(), NOW)
+    assert store.sandboxes.living() == {stopping.id: host_id, creating.id: host_id}

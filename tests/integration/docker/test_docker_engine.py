@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,10 +16,11 @@ import pytest
 from orchestrator.adapters.docker.engine import DockerEngine
 from orchestrator.adapters.docker.flags import SandboxLimits, container_name, create_body
 from orchestrator.domain import errors, ids
+from orchestrator.domain.ids import SandboxId
 from orchestrator.ports import SandboxSpec
 from tests.fakes.terms import TermThatEnds
 from tests.integration.docker import support
-from tests.integration.docker.support import Bench, docker_cli, inspect
+from tests.integration.docker.support import DOCKER_URL, Bench, docker_cli, inspect
 
 MIB = 1024**2
 
@@ -197,6 +200,32 @@ def test_a_missing_agent_folder_is_refused_and_named(bench: Bench) -> None:
         bench.start(bench.spec(agent_folder=folder))
     assert refused.value.code == "create_failed"
     assert bench.engine.containers() == []
+
+
+class Folders:
+    """Agent folders of sandboxes, without sockets."""
+
+    def __init__(self, parent: Path) -> None:
+        self.parent = parent
+
+    def offer(self, sandbox_id: SandboxId) -> None:
+        (self.parent / sandbox_id).mkdir()
+
+    def withdraw(self, sandbox_id: SandboxId) -> None:
+        (self.parent / sandbox_id).rmdir()
+
+
+def test_a_sandbox_gets_its_agent_folder_before_it_starts_and_loses_it_at_its_end(
+    bench: Bench,
+) -> None:
+    engine = DockerEngine(DOCKER_URL, bench.limits, sockets=Folders(bench.agent_folder))
+    spec = bench.spec()
+    spec = replace(spec, agent_folder=str(bench.agent_folder / spec.sandbox_id))
+    with contextlib.closing(engine):
+        engine.start(spec)
+        assert Path(spec.agent_folder).exists()
+        engine.remove(spec.sandbox_id)
+        assert not Path(spec.agent_folder).exists()
 
 
 def test_a_stopped_engine_is_unavailable_and_usable_again_after_its_return() -> None:

@@ -23,9 +23,25 @@ class ShellHost:
     """A host that our key opens."""
 
     target: LinkTarget
+    connections: set[asyncssh.SSHServerConnection]  # that are open
+
+    def drop_connections(self) -> None:
+        """End all connections, as a host does that restarts its sshd."""
+        for connection in list(self.connections):
+            connection.abort()
 
 
 class _Server(asyncssh.SSHServer):
+    def __init__(self, connections: set[asyncssh.SSHServerConnection]) -> None:
+        self._connections = connections
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        self._connection = conn
+        self._connections.add(conn)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections.discard(self._connection)
+
     def unix_server_requested(self, _path: str) -> bool:
         return True
 
@@ -93,8 +109,9 @@ async def shell_host(
     our_key = asyncssh.generate_private_key("ssh-ed25519")
     our_key.write_private_key(folder / "key")
     (folder / "authorized_keys").write_bytes(our_key.export_public_key())
+    connections: set[asyncssh.SSHServerConnection] = set()
     server = await asyncssh.create_server(
-        _Server,
+        lambda: _Server(connections),
         "127.0.0.1",
         0,
         server_host_keys=[host_key],
@@ -112,7 +129,8 @@ async def shell_host(
                 local_socket=folder / "links" / "docker.sock",
                 local_agent_folder=folder / "local",
                 agent_folder=str(folder / "agent"),
-            )
+            ),
+            connections=connections,
         )
     finally:
         server.close()

@@ -69,6 +69,16 @@ def state(world: World, host: Host) -> HostState:
 # Links and admissions
 
 
+def test_every_living_sandbox_is_offered_a_socket_and_no_other_one(
+    world: World, daemon: Daemon
+) -> None:
+    world.add_host(slots=2)
+    sandboxes = [world.add_warm_sandbox() for _ in range(2)]
+    world.fleet.offered = {sandboxes[0].id, ids.new_sandbox_id()}  # the latter is gone
+    daemon.hosts.update_links()
+    assert world.fleet.offered == {sandbox.id for sandbox in sandboxes}
+
+
 def test_a_host_that_joins_is_linked_admitted_and_written_to_the_inventory(
     world: World, daemon: Daemon
 ) -> None:

@@ -29,7 +29,7 @@ from tests.fakes.engine import EngineInMemory, EngineThatRefuses
 from tests.fakes.fleet import REACHABLE, ImagePushesInMemory
 from tests.fakes.proxy import ProxyThatRejects
 from tests.fakes.threads import run_at_once
-from tests.unit.services.world import VISITOR, World, bundle_of
+from tests.unit.services.world import OPERATOR, VISITOR, World, bundle_of
 
 
 def loop_specs(world: World) -> Sequence[LoopSpec]:
@@ -303,6 +303,19 @@ def test_nothing_is_destroyed_while_many_agents_are_silent_together(
     sandboxes = [world.add_warm_sandbox() for _ in range(agents)]
     assert reconcile_for(world, 600, sandboxes[:silent]) == []
     assert len(world.sandboxes(SandboxState.WARM)) == agents
+
+
+def test_the_silent_agents_of_one_user_count_once(world: World) -> None:
+    """A user may silence them on purpose. That must not keep others from being repaired."""
+    host = world.add_host(slots=9)
+    for _ in range(8):
+        world.add_warm_sandbox()
+    for _ in range(4):
+        world.converge(world.create_session(OPERATOR))
+    theirs = world.sandboxes(SandboxState.CLAIMED)
+    assert len(theirs) == 4
+    warm = world.sandboxes(SandboxState.WARM)[0]
+    assert reconcile_for(world, 85, [*theirs, warm]) == [f"{host.name}: orphans=0 broken=5"]
 
 
 def test_agents_that_come_back_one_by_one_after_a_common_silence_get_time(world: World) -> None:

@@ -58,7 +58,7 @@ class Door:
     async def _sender(self, scope: Scope) -> SandboxId:
         """The sandbox that sends this. Raises errors.Unauthorized, errors.Forbidden."""
         sandbox_id = self._owner_of_token(scope)
-        own_id = scope["state"].get(SANDBOX, sandbox_id)
+        own_id = scope.get("state", {}).get(SANDBOX, sandbox_id)
         if own_id != sandbox_id:
             context: Context = scope["app"].state.context
             raise await context.in_thread(access.audit_foreign, context.deps, own_id, sandbox_id)

@@ -13,7 +13,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from orchestrator.adapters.redis.events import ROUTES
@@ -26,6 +26,7 @@ from orchestrator.slim import structlog
 _ALL_EVERY_S = 5.0  # between looks at all sandboxes, however many events there are
 _GATHER_S = 0.02  # events of one burst are one look
 _BACKLOG = 64
+_BATCH = 50  # sockets that are bound at a time, in a thread
 _EXHAUSTED_PAUSE_S = 1.0  # after an accept for which we lacked a descriptor
 
 log = structlog.get_logger()
@@ -80,9 +81,11 @@ class SandboxSockets:
         except errors.Temporary as error:
             log.warning("sandbox_sockets_not_read", code=error.code, error=str(error))
             return
-        for sandbox_id in living:
-            if sandbox_id not in self._sockets:
-                self._open(sandbox_id)
+        missing = [sandbox_id for sandbox_id in living if sandbox_id not in self._sockets]
+        for start in range(0, len(missing), _BATCH):
+            batch = missing[start : start + _BATCH]
+            for sandbox_id, listening in await self._context.in_thread(self._bind, batch):
+                self._open(sandbox_id, listening)
 
     def _list_folders(self) -> Collection[SandboxId]:
         with errors.storage("list the folders of agent sockets"):
@@ -99,14 +102,20 @@ class SandboxSockets:
                 shutil.rmtree, self._parent / sandbox_id, ignore_errors=True
             )
 
-    def _open(self, sandbox_id: SandboxId) -> None:
-        folder = self._parent / sandbox_id
-        try:
-            with errors.storage("make an agent socket"):
-                listening = bind(folder)
-        except errors.StorageUnavailable as error:
-            log.error("sandbox_socket_not_made", sandbox=sandbox_id, error=str(error))
-            return
+    def _bind(
+        self, sandbox_ids: Collection[SandboxId]
+    ) -> Sequence[tuple[SandboxId, socket.socket]]:
+        """Bind sockets. What fails is left to the next look."""
+        bound = []
+        for sandbox_id in sandbox_ids:
+            try:
+                with errors.storage("make an agent socket"):
+                    bound.append((sandbox_id, bind(self._parent / sandbox_id)))
+            except errors.StorageUnavailable as error:
+                log.error("sandbox_socket_not_made", sandbox=sandbox_id, error=str(error))
+        return bound
+
+    def _open(self, sandbox_id: SandboxId, listening: socket.socket) -> None:
         metrics = self._context.metrics
         self._sockets[sandbox_id] = SandboxSocket(
             listening,

@@ -131,7 +131,7 @@ def _descriptors(limit: int) -> Finding:
     if limit < descriptors.ENOUGH:
         return warning(
             name,
-            f"a process may have {limit}; each sandbox and each visitor who waits takes one",
+            f"a process may have {limit}; each sandbox takes two, each visitor who waits one",
             f"ulimit -Hn {descriptors.WANTED} before `spawnctl up`; in a systemd unit:"
             f" LimitNOFILE={descriptors.WANTED}",
         )
