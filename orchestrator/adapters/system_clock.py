@@ -96,7 +96,8 @@ class SystemClock:
         if jump_s:
             self._timeline = after
             log.warning("clock_jumped", seconds=jump_s, ahead_s=after.offset_s)
-        if jump_s or after.seen_s - self._saved_s >= _SAVE_EVERY_S:
+        is_due = jump_s or after.seen_s - self._saved_s >= _SAVE_EVERY_S
+        if is_due and self._is_still_counted_so(after):
             self._save(after)
 
     def _now_s(self) -> float:
@@ -109,6 +110,12 @@ class SystemClock:
                 saved = self._begin(saved)  # `start` was not called: no other process shares it
             self._timeline = saved
         return self._timeline
+
+    def _is_still_counted_so(self, timeline: Timeline) -> bool:
+        """False if SpawnAI was started again: this process is about to end, and the file is the
+        new one's."""
+        saved = self._read()
+        return saved is None or (saved.boot, saved.epoch_s) == (timeline.boot, timeline.epoch_s)
 
     def _begin(self, last: Timeline | None) -> Timeline:
         machine = self._machine

@@ -179,6 +179,16 @@ def test_a_torn_file_counts_as_none(machine: Machine) -> None:
     assert machine.start().now() == time_of(machine.wall_s)
 
 
+def test_a_daemon_that_outlives_its_supervisor_leaves_the_next_starts_time_alone(
+    machine: Machine,
+) -> None:
+    daemon = machine.start()
+    machine.wall_s += 300  # a start follows so little
+    clock = machine.start()
+    machine.advance(60, daemon)
+    assert machine.process().now() == clock.now() == time_of(machine.wall_s)
+
+
 def test_the_clocks_of_this_machine_agree(tmp_path: Path) -> None:
     clock = SystemClock(tmp_path / "clock")
     clock.start()
