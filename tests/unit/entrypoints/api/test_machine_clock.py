@@ -42,6 +42,15 @@ def test_ready_overview_and_metrics_say_that_the_clock_was_set(
     assert float(offset_s) == days * 86400
 
 
+def test_after_a_day_it_is_no_warning_any_more(world: World, operator: Api) -> None:
+    world.add_host()
+    world.clock.ahead, world.clock.ahead_since = timedelta(days=40), world.clock.now()
+    assert len(operator("GET", "/api/admin/overview")[1]["warnings"]) == 1
+    world.clock.advance(25 * 3600)
+    assert operator("GET", "/api/admin/overview")[1]["warnings"] == []
+    assert AHEAD in operator("GET", "/ready")[1]["checks"]["clock"]["detail"]
+
+
 def test_a_clock_that_agrees_is_no_warning(world: World, operator: Api) -> None:
     world.add_host()
     assert operator("GET", "/ready")[1]["checks"]["clock"]["detail"].startswith("agrees")
