@@ -21,7 +21,7 @@ from orchestrator.slim import structlog
 
 TOLERANCE_S = 2.0  # clocks that differ by less are equal: a leap second is no jump
 _FOLLOWED_MAX_S = 600.0  # a start follows a clock that is ahead by this much, whatever it is
-_CONFIRMED_AFTER_S = 3600.0  # and by more, if it has stayed ahead by as much for this long
+_CONFIRMED_AFTER_S = 3600.0  # a clock that has run evenly for this long is believed
 _SAVE_EVERY_S = 10.0
 _TIMEX_BYTES = 512  # more than struct timex has; all zero, adjtimex() only reads
 _TIME_ERROR = 5  # adjtimex(2): the clock is not synchronised
@@ -40,6 +40,7 @@ class Timeline:
     seen_s: float  # the application's time when this was noted
     offset_s: float  # the machine's clock minus the application's time, then
     offset_since_s: float  # since when they have differed by that much
+    owed_s: float  # for how long the machine was off, if nothing has confirmed it yet
 
 
 def _is_synchronised() -> bool:
@@ -77,6 +78,12 @@ class SystemClock:
     def offset(self) -> timedelta:
         return timedelta(seconds=_difference_s(self._machine.wall_s() - self._now_s()))
 
+    def jumped_at(self) -> datetime | None:
+        saved = self._read()
+        if saved is None or not saved.offset_s:
+            return None
+        return datetime.fromtimestamp(saved.offset_since_s, UTC)
+
     def start(self) -> None:
         """Decide the epoch for this start of SpawnAI: before any other process runs.
 
@@ -96,7 +103,8 @@ class SystemClock:
         if jump_s:
             self._timeline = after
             log.warning("clock_jumped", seconds=jump_s, ahead_s=after.offset_s)
-        if jump_s or after.seen_s - self._saved_s >= _SAVE_EVERY_S:
+        is_due = jump_s or after.seen_s - self._saved_s >= _SAVE_EVERY_S
+        if is_due and self._is_still_counted_so(after):
             self._save(after)
 
     def _now_s(self) -> float:
@@ -109,6 +117,12 @@ class SystemClock:
                 saved = self._begin(saved)  # `start` was not called: no other process shares it
             self._timeline = saved
         return self._timeline
+
+    def _is_still_counted_so(self, timeline: Timeline) -> bool:
+        """False if SpawnAI was started again: this process is about to end, and the file is the
+        new one's."""
+        saved = self._read()
+        return saved is None or (saved.boot, saved.epoch_s) == (timeline.boot, timeline.epoch_s)
 
     def _begin(self, last: Timeline | None) -> Timeline:
         machine = self._machine
@@ -139,28 +153,43 @@ class SystemClock:
 def begin(
     last: Timeline | None, *, boot: str, since_boot_s: float, wall_s: float, is_trusted: bool
 ) -> Timeline:
-    """The timeline of a start, from the one before it.
+    """The timeline of a start, from the one before it. The application's time never goes back.
 
-    The application's time never goes back. It follows a machine's clock that is ahead, because the
-    machine may have been off; but not by long on the word of a clock that nothing confirms: if that
-    clock is wrong, all that is kept for a while would be deleted.
+    What counts is the time that has passed, not what the machine's clock shows. While the machine
+    was off, only that clock knows how much that was. A long time counts only on the word of a clock
+    that something confirms: if it is wrong, all that is kept for a while would be deleted.
     """
     if last is None:
-        now_s = continued_s = wall_s
+        return _timeline(boot, wall_s, since_boot_s=since_boot_s, wall_s=wall_s)
+    went_on = last.boot == boot
+    now_s = went_on_s = last.epoch_s + since_boot_s if went_on else last.seen_s
+    owed_s = last.owed_s
+    if is_trusted or last.seen_s - last.offset_since_s >= _CONFIRMED_AFTER_S:
+        now_s += min(owed_s, max(0.0, wall_s - went_on_s))
+        owed_s = 0.0
+    off_s = 0.0 if went_on else max(0.0, wall_s - (last.seen_s + last.offset_s))
+    if is_trusted or off_s <= _FOLLOWED_MAX_S:
+        now_s += off_s
     else:
-        continued_s = last.epoch_s + since_boot_s if last.boot == boot else last.seen_s
-        is_confirmed = last.seen_s - last.offset_since_s >= _CONFIRMED_AFTER_S
-        known_s = continued_s + (max(0.0, last.offset_s) if is_confirmed else 0.0)
-        follows = is_trusted or wall_s <= known_s + _FOLLOWED_MAX_S
-        now_s = max(continued_s, wall_s) if follows else known_s
-    offset_s = _difference_s(wall_s - now_s)
-    is_unchanged = last is not None and now_s == continued_s and offset_s == last.offset_s
+        owed_s += off_s
+    if 0 < wall_s - now_s <= _FOLLOWED_MAX_S:
+        now_s = wall_s
+    timeline = _timeline(boot, now_s, since_boot_s=since_boot_s, wall_s=wall_s, owed_s=owed_s)
+    if now_s == went_on_s and abs(timeline.offset_s - last.offset_s) < TOLERANCE_S:
+        return replace(timeline, offset_since_s=last.offset_since_s)
+    return timeline
+
+
+def _timeline(
+    boot: str, now_s: float, *, since_boot_s: float, wall_s: float, owed_s: float = 0.0
+) -> Timeline:
     return Timeline(
         boot=boot,
         epoch_s=now_s - since_boot_s,
         seen_s=now_s,
-        offset_s=offset_s,
-        offset_since_s=last.offset_since_s if last is not None and is_unchanged else now_s,
+        offset_s=_difference_s(wall_s - now_s),
+        offset_since_s=now_s,
+        owed_s=owed_s,
     )
 
 
@@ -169,7 +198,8 @@ def look(timeline: Timeline, *, now_s: float, wall_s: float) -> Timeline:
     offset_s = _difference_s(wall_s - now_s)
     if abs(offset_s - timeline.offset_s) < TOLERANCE_S:
         return replace(timeline, seen_s=now_s)
-    return replace(timeline, seen_s=now_s, offset_s=offset_s, offset_since_s=now_s)
+    # A clock that jumps was wrong, or is now: nothing that it told counts.
+    return replace(timeline, seen_s=now_s, offset_s=offset_s, offset_since_s=now_s, owed_s=0.0)
 
 
 def _difference_s(difference_s: float) -> float:

@@ -46,6 +46,7 @@ Call          One request to a model and its cost. `llm.usage.Call`
 Budget        What a session, a user or the installation may spend. `llm.budgets.Budgets`
 Account       What is spent of one budget. `llm.budgets.Account`
 Reservation   What one call can cost at most, taken off before it is sent. `llm.usage.Reservation`
+Time          The application's: nobody who sets the machine's clock moves it. `ports.Clock`
 
 Verbs
 

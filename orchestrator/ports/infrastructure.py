@@ -27,6 +27,12 @@ class Clock(Protocol):
         """How far the machine's clock is ahead of `now`, in whole seconds. People are shown the
         sum of both."""
 
+    def jumped_at(self) -> datetime | None:
+        """Since when the offset is what it is, once the daemon has noted that; None without one.
+
+        Raises errors.StorageUnavailable.
+        """
+
 
 class Term(Protocol):
     """One daemon's time as the leader. What a leader does outside the database asks it first."""

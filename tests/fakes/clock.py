@@ -13,12 +13,16 @@ class ManualClock:
     def __init__(self, start: datetime = NOW) -> None:
         self._now = start
         self.ahead = timedelta()  # the machine's clock, of this one
+        self.ahead_since: datetime | None = None
 
     def now(self) -> datetime:
         return self._now
 
     def offset(self) -> timedelta:
         return self.ahead
+
+    def jumped_at(self) -> datetime | None:
+        return self.ahead_since if self.ahead else None
 
     def advance(self, seconds: float) -> datetime:
         """Let `seconds` pass; returns the new time."""

@@ -110,6 +110,50 @@ def test_the_offset_of_a_jump_does_not_flicker(machine: Machine) -> None:
     assert clock.offset() == offset
 
 
+@JUMPS
+@pytest.mark.parametrize("is_synchronised", [False, True])
+def test_a_start_is_no_reason_to_believe_that_time_has_passed(
+    machine: Machine, jump_s: float, is_synchronised: bool
+) -> None:
+    clock = machine.start()
+    machine.wall_s += jump_s
+    machine.is_synchronised = is_synchronised
+    machine.advance(2 * HOUR_S, clock)
+    before = clock.now()
+    after = machine.start().now()
+    assert timedelta() <= after - before <= timedelta(minutes=10)
+
+
+def test_after_a_jump_a_time_off_counts_as_before(machine: Machine) -> None:
+    clock = machine.start()
+    machine.wall_s += 40 * DAY_S
+    machine.advance(60, clock)
+    before = clock.now()
+    machine.reboot(off_s=300)
+    assert timedelta(minutes=5) <= machine.start().now() - before < timedelta(minutes=7)
+
+
+def test_a_time_off_that_a_jump_disproves_never_counts(machine: Machine) -> None:
+    before = machine.start().now()
+    machine.reboot(off_s=60, wall_error_s=40 * DAY_S)
+    daemon = machine.start()
+    machine.wall_s -= 40 * DAY_S
+    machine.advance(2 * HOUR_S, daemon)
+    assert machine.start().now() - before < timedelta(hours=3)
+
+
+def test_since_when_the_clocks_differ_is_known(machine: Machine) -> None:
+    daemon = machine.start()
+    assert daemon.jumped_at() is None
+    machine.advance(60, daemon)
+    machine.wall_s += 2 * HOUR_S
+    daemon.look()
+    jumped_at = machine.process().now()
+    machine.advance(60, daemon)
+    assert machine.process().jumped_at() == jumped_at
+    assert machine.start().jumped_at() == jumped_at
+
+
 def test_the_time_when_the_machine_was_off_for_minutes_counts(machine: Machine) -> None:
     machine.start()
     machine.reboot(off_s=300)
@@ -177,6 +221,16 @@ def test_a_torn_file_counts_as_none(machine: Machine) -> None:
     machine.start()
     machine.path.write_text('{"boot": "bo')
     assert machine.start().now() == time_of(machine.wall_s)
+
+
+def test_a_daemon_that_outlives_its_supervisor_leaves_the_next_starts_time_alone(
+    machine: Machine,
+) -> None:
+    daemon = machine.start()
+    machine.wall_s += 300  # a start follows so little
+    clock = machine.start()
+    machine.advance(60, daemon)
+    assert machine.process().now() == clock.now() == time_of(machine.wall_s)
 
 
 def test_the_clocks_of_this_machine_agree(tmp_path: Path) -> None:

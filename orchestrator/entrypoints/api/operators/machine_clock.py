@@ -6,12 +6,15 @@ Called by `health` and `admin`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from orchestrator.domain import duration
 from orchestrator.services.deps import Deps
+
+_WARNED_FOR = timedelta(days=1)
 
 
 def check(deps: Deps) -> dict[str, Any]:
@@ -20,9 +23,13 @@ def check(deps: Deps) -> dict[str, Any]:
 
 
 def warnings(deps: Deps) -> Sequence[str]:
-    """For the overview."""
+    """For the overview: for a day after the jump."""
     description = _describe(deps)
-    return [description] if description else []
+    if not description:
+        return []
+    jumped_at = deps.clock.jumped_at()
+    is_recent = jumped_at is None or deps.clock.now() - jumped_at < _WARNED_FOR
+    return [description] if is_recent else []
 
 
 def metrics(deps: Deps) -> Iterable[Metric]:
