@@ -30,6 +30,7 @@ _SECRETS = (
     "SPAWN_FALLBACK_API_KEY",
     "SPAWN_OPENAI_API_KEY",
 )
+STANDBY_FILE = "standby"  # says what a standby waits for; there is no such file otherwise
 WITHHELD = "withheld"  # in place of a key, for processes that must not have it
 _CHECK_TIMEOUT_S = 5.0
 
@@ -90,6 +91,16 @@ def all_children(settings: Settings) -> Sequence[Child]:
     return children
 
 
+def standby(settings: Settings) -> Child:
+    """The only child while another control plane uses our database."""
+    addresses = settings.addresses
+    address = addresses.probe_address, addresses.http_port
+    module = "orchestrator.entrypoints.standby"
+    return _python(
+        "standby", module, _health_check(*address), 20, ping=pings.http(address, "/health")
+    )
+
+
 # 1. daemon: stops making sandboxes, expiring and publishing;
 # 2. worker: finishes the running converges (they need api, nginx and redis);
 # 3. nginx: no more requests from outside;
@@ -98,7 +109,8 @@ def all_children(settings: Settings) -> Sequence[Child]:
 #    the workers, and the api could show what the gateway counts;
 # 6. demo: its only client, the gateway, has stopped;
 # 7. redis: nobody uses it any more; it writes its file.
-STOP_ORDER = ("daemon", "worker", "nginx", "api", "agents", "demo", "redis")
+# 8. standby: runs alone.
+STOP_ORDER = ("daemon", "worker", "nginx", "api", "agents", "demo", "redis", "standby")
 
 _FOREGROUND = ("-g", "daemon off;")
 

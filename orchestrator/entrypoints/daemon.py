@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import signal
+import sys
 import threading
 from dataclasses import replace
 
@@ -48,12 +49,16 @@ def main() -> None:
     watch = DaemonWatch(limit_s=settings.processes.pass_limit_s)
     watch.start()
     deps = bootstrap.build(settings, bootstrap.NoEngines())
-    lease = Lease(deps, stop)
+    lease = Lease(deps, stop, state_dir=settings.places.state_dir)
     fleet = leader_engines.make_fleet(settings, lease.check)
     engines = leader_engines.make_engines(settings, fleet, lease.check)
     deps = replace(deps, engines=engines)
-    if not lease.acquire():
-        return
+    try:
+        if not lease.acquire():
+            return
+    except errors.Conflict as error:
+        log.error("leads_elsewhere", code=error.code, error=str(error))
+        sys.exit(exits.STANDBY)
     try:
         try:
             _update_local_host(deps, settings)

@@ -7,17 +7,16 @@ machine sleeps. So it stops before another daemon may begin, whatever it is that
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
-import socket
 import threading
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from orchestrator.domain import errors
+from orchestrator.entrypoints import holders
+from orchestrator.entrypoints.holders import holder_of
 from orchestrator.services.deps import Deps
 from orchestrator.slim import structlog
 
@@ -43,12 +42,16 @@ class Lease:
         deps: Deps,
         stop: threading.Event,
         clock: Callable[[], float] = seconds_since_boot,
+        state_dir: Path | None = None,
     ) -> None:
-        """`clock` returns seconds, and never jumps."""
+        """`clock` returns seconds, and never jumps. `state_dir` tells our control plane from others
+        on this machine."""
         self._deps = deps
         self._stop = stop
         self._clock = clock
-        self._holder = holder_of(os.getpid())
+        self._place = holder_of(os.getpid(), state_dir)
+        self._holder = str(self._place)
+        self._other_until: datetime | None = None  # of another control plane's lease, first seen
         self._ends_at = float("-inf")  # of our term, by `clock`
         self._is_over = threading.Event()  # never to be renewed again
         self._is_released = threading.Event()
@@ -64,7 +67,10 @@ class Lease:
     # --- as the daemon uses it --------------------------------------------------------------------
 
     def acquire(self) -> bool:
-        """Wait until no other daemon holds the lease, and take it. False if `stop` is set first."""
+        """Wait until no other daemon holds the lease, and take it. False if `stop` is set first.
+
+        Raises errors.Conflict (standby) if a daemon of another control plane holds and renews it.
+        """
         waiting = False
         while not self._stop.is_set():
             reason = "another daemon leads"
@@ -109,7 +115,7 @@ class Lease:
         if not self._renew():
             return False
         if before is not None and before.holder != self._holder:
-            end_stopped(before.holder)
+            holders.parse(before.holder).end_if_stopped()
         return True
 
     def _renew_forever(self) -> None:
@@ -139,62 +145,22 @@ class Lease:
 
     def _release_dead(self) -> bool:
         """Release the lease of a holder that has certainly died. False if it may be alive."""
-        holder = self._deps.store.leases.holder(LEASE, self._deps.clock.now())
-        if holder is None or not has_died(holder):
+        record = self._deps.store.leases.last(LEASE)
+        if record is None or record.until <= self._deps.clock.now():
             return False
-        log.info("leader_died", holder=holder)
-        self._deps.store.leases.release(LEASE, holder)
+        holder = holders.parse(record.holder)
+        if holder.is_elsewhere(self._place):
+            self._note_other(holder.host, record.until)
+            return False  # even if it has died: the supervisor there is about to replace it
+        if not holder.has_died:
+            return False
+        log.info("leader_died", holder=record.holder)
+        self._deps.store.leases.release(LEASE, record.holder)
         return True
 
-
-def end_stopped(holder: str) -> None:
-    """Kill a former leader on this machine that is still there: it was stopped, or hangs.
-
-    Should it go on one day, it would end itself at its next step. But until then it may hold the
-    lock of the routes.
-    """
-    pid = _pid_here(holder)
-    if pid is None or has_died(holder):
-        return
-    log.warning("former_leader_killed", holder=holder)
-    with contextlib.suppress(OSError):  # it has just ended, or belongs to another user
-        os.kill(pid, signal.SIGKILL)
-
-
-def holder_of(pid: int) -> str:
-    """An id of the process that no other process ever has, on any machine."""
-    return f"{socket.gethostname()}:{_pid_namespace()}:{pid}:{_started_at(pid)}"
-
-
-def has_died(holder: str) -> bool:
-    """Whether that process has certainly ended. False if we can't tell: it belongs to another
-    machine, another container, or an earlier boot."""
-    pid = _pid_here(holder)
-    return pid is not None and _started_at(pid) != holder.split(":")[3]
-
-
-def _pid_here(holder: str) -> int | None:
-    """The process number of that holder, if it is or was a process of this boot and namespace."""
-    host, namespace, pid, started_at, *rest = (*holder.split(":"), "", "", "", "")
-    if host != socket.gethostname() or namespace != _pid_namespace():
-        return None
-    if not pid.isdigit() or not started_at or any(rest):
-        return None
-    return int(pid)
-
-
-def _pid_namespace() -> str:
-    """The scope in which a process number is unique: this boot, and the container, if any."""
-    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-    return f"{boot_id}.{Path('/proc/self/ns/pid').stat().st_ino}"
-
-
-def _started_at(pid: int) -> str:
-    """When the process started, in ticks since the boot: process numbers are reused. Empty if there
-    is no such process. See proc(5), field 22 of stat."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
-    except OSError:
-        return ""
-    state, *fields = stat.rpartition(")")[2].split()
-    return "" if state == "Z" else fields[18]
+    def _note_other(self, host: str, until: datetime) -> None:
+        """A lease of another control plane may be what is left of an earlier boot or container of
+        ours. If it is renewed, then somebody lives there."""
+        if self._other_until not in {None, until}:
+            raise errors.Conflict(f"the control plane on {host} leads", code="standby")
+        self._other_until = until

@@ -14,10 +14,13 @@ from orchestrator.adapters.proxy import nginx
 from orchestrator.adapters.sql_store import upgrade
 from orchestrator.adapters.ssh import connection
 from orchestrator.domain import errors
+from orchestrator.entrypoints import other_leader
+from orchestrator.entrypoints.liveness import exits
 from orchestrator.services.people import keys
 
 
 def main() -> int:
+    """Returns the exit status: 0, 1, or exits.STANDBY if another control plane has our database."""
     settings = config.load()
     state = StateFolder(settings.places.state_dir)
     try:
@@ -29,7 +32,12 @@ def main() -> int:
         with errors.storage("prepare the state folder"):
             settings.places.redis_socket.parent.mkdir(exist_ok=True)
             (settings.places.state_dir / "warnings").unlink(missing_ok=True)  # of an earlier start
-        upgrade.migrate(settings.places.effective_database_url, state.instance())
+        url = settings.places.effective_database_url
+        other = other_leader.find_at_start(url, state.instance(), state.folder)
+        if other is not None:
+            print(other.describe(), file=sys.stderr)
+            return exits.STANDBY
+        upgrade.migrate(url, state.instance())
         with errors.storage("write the proxy's files"):
             nginx.write_base(bootstrap.nginx_settings(settings))
     except errors.SpawnError as error:
