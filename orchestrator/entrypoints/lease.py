@@ -3,6 +3,8 @@
 The lease is a row of the database. It lasts 6 s, and its holder renews it every 2 s. The holder
 leads until 6 s after it *sent* the last renewal that succeeded, by a clock that also runs while the
 machine sleeps. So it stops before another daemon may begin, whatever it is that made it late.
+Another one begins when the holder has released the lease or has died, or when it has seen no
+renewal for 6 s.
 """
 
 from __future__ import annotations
@@ -17,11 +19,13 @@ from pathlib import Path
 from orchestrator.domain import errors
 from orchestrator.entrypoints import holders
 from orchestrator.entrypoints.holders import holder_of
+from orchestrator.ports import LeaseRecord
 from orchestrator.services.deps import Deps
 from orchestrator.slim import structlog
 
 LEASE = "daemon"
 LEASE_S = 6.0
+SKEW_MAX = timedelta(seconds=60)  # between the clocks of machines that use one database
 _RENEW_S = 2.0
 _RETRY_S = 0.5
 _CHECK_S = 0.2
@@ -51,7 +55,8 @@ class Lease:
         self._clock = clock
         self._place = holder_of(os.getpid(), state_dir)
         self._holder = str(self._place)
-        self._other_until: datetime | None = None  # of another control plane's lease, first seen
+        self._seen: LeaseRecord | None = None  # another holder's, and when we first saw it so
+        self._seen_at = float("-inf")
         self._ends_at = float("-inf")  # of our term, by `clock`
         self._is_over = threading.Event()  # never to be renewed again
         self._is_released = threading.Event()
@@ -78,8 +83,6 @@ class Lease:
                 if self._take():
                     log.info("lease_acquired", holder=self._holder, term=self.number)
                     return True
-                if self._release_dead():
-                    continue
             except errors.StorageUnavailable as error:
                 reason = str(error)
             if not waiting:
@@ -110,13 +113,32 @@ class Lease:
             log.warning("lease_release_failed", error=str(error))
 
     def _take(self) -> bool:
-        """Try to begin a term."""
-        before = self._deps.store.leases.last(LEASE)
-        if not self._renew():
+        """Try to begin a term. Raises errors.Conflict (standby)."""
+        record = self._deps.store.leases.last(LEASE)
+        if record is None:
+            return self._renew()
+        if not self._is_free(record) or not self._renew(if_unchanged_since=record.until):
             return False
-        if before is not None and before.holder != self._holder:
-            holders.parse(before.holder).end_if_stopped()
+        if record.holder != self._holder:
+            holders.parse(record.holder).end_if_stopped()
         return True
+
+    def _is_free(self, record: LeaseRecord) -> bool:
+        """Whether its holder leads no more. Machines need not agree on the time: a holder that
+        leads renews its lease under our eyes."""
+        if self._deps.clock.now() - record.until > SKEW_MAX:
+            return True
+        holder = holders.parse(record.holder)
+        # Of another control plane even a dead daemon is waited for: its supervisor restarts it.
+        is_elsewhere = holder.is_elsewhere(self._place)
+        if holder.has_died and not is_elsewhere:
+            log.info("leader_died", holder=record.holder)
+            return True
+        if record != self._seen:
+            if self._seen is not None and is_elsewhere:
+                raise errors.Conflict(f"the control plane on {holder.host} leads", code="standby")
+            self._seen, self._seen_at = record, self._clock()
+        return self._clock() - self._seen_at > LEASE_S
 
     def _renew_forever(self) -> None:
         wait_s = _RENEW_S
@@ -133,34 +155,13 @@ class Lease:
                 log.warning("lease_not_renewed", error=str(error))
                 wait_s = _RETRY_S
 
-    def _renew(self) -> bool:
+    def _renew(self, if_unchanged_since: datetime | None = None) -> bool:
         """Take or renew the lease. The term counts from before the database was asked."""
         sent_at, now = self._clock(), self._deps.clock.now()
         until = now + timedelta(seconds=LEASE_S)
-        number = self._deps.store.leases.hold(LEASE, self._holder, until, now)
+        taken_at = max(now, if_unchanged_since or now)
+        number = self._deps.store.leases.hold(LEASE, self._holder, until, taken_at)
         if number is None or (self.number and number != self.number):
             return False  # another daemon holds it, or has held it meanwhile
         self.number, self._ends_at = number, sent_at + LEASE_S
         return True
-
-    def _release_dead(self) -> bool:
-        """Release the lease of a holder that has certainly died. False if it may be alive."""
-        record = self._deps.store.leases.last(LEASE)
-        if record is None or record.until <= self._deps.clock.now():
-            return False
-        holder = holders.parse(record.holder)
-        if holder.is_elsewhere(self._place):
-            self._note_other(holder.host, record.until)
-            return False  # even if it has died: the supervisor there is about to replace it
-        if not holder.has_died:
-            return False
-        log.info("leader_died", holder=record.holder)
-        self._deps.store.leases.release(LEASE, record.holder)
-        return True
-
-    def _note_other(self, host: str, until: datetime) -> None:
-        """A lease of another control plane may be what is left of an earlier boot or container of
-        ours. If it is renewed, then somebody lives there."""
-        if self._other_until not in {None, until}:
-            raise errors.Conflict(f"the control plane on {host} leads", code="standby")
-        self._other_until = until

@@ -14,7 +14,8 @@ from pathlib import Path
 from orchestrator.adapters.sql_store import upgrade
 from orchestrator.domain import errors
 from orchestrator.entrypoints import holders
-from orchestrator.entrypoints.lease import LEASE, LEASE_S
+from orchestrator.entrypoints.lease import LEASE, LEASE_S, SKEW_MAX
+from orchestrator.ports import LeaseRecord
 
 _POLL_S = 0.2
 
@@ -51,30 +52,49 @@ class OtherLeader:
         )
 
 
-def find(url: str, installation: str, state_dir: Path) -> OtherLeader | None:
-    """The other control plane of this database, at the moment. None: there is none.
+@dataclass(kw_only=True)
+class Search:
+    """Looks for the other control plane again and again.
 
-    Raises errors.Temporary when the database is away, errors.Conflict (database_newer).
+    One that lives renews its lease under our eyes, so machines need not agree on the time. What an
+    earlier boot or container of ours has left is not renewed.
     """
-    owner = _find_owner(url, installation)
-    record = upgrade.read_lease(url, LEASE)
-    host = ""
-    if record is not None and record.until > datetime.now(UTC):
-        holder = holders.parse(record.holder)
-        is_elsewhere = holder.is_elsewhere(holders.holder_of(os.getpid(), state_dir))
-        host = holder.host if owner or is_elsewhere else ""
-    return OtherLeader(host=host, owner=owner) if host or owner else None
 
+    url: str
+    installation: str
+    state_dir: Path
+    is_sure: bool = False  # whether the lease was watched for long enough
+    _seen: LeaseRecord | None = None
+    _seen_at: float = 0.0
 
-def find_at_start(url: str, installation: str, state_dir: Path) -> OtherLeader | None:
-    """As `find`, but a leader that has ended without a word is waited for, as long as its lease
-    lasts: it may have been ours, in an earlier boot or container."""
-    deadline = time.monotonic() + LEASE_S + 1
-    while True:
-        other = find(url, installation, state_dir)
-        if other is None or other.owner or time.monotonic() > deadline:
-            return other
-        time.sleep(_POLL_S)
+    def look(self) -> OtherLeader | None:
+        """The other control plane of this database. None: there is none.
+
+        Raises errors.Temporary when the database is away, errors.Conflict (database_newer).
+        """
+        owner = _find_owner(self.url, self.installation)
+        record = upgrade.read_lease(self.url, LEASE)
+        holder = holders.parse("" if record is None else record.holder)
+        ours = holders.holder_of(os.getpid(), self.state_dir)
+        is_theirs = record is not None and (owner or holder.is_elsewhere(ours))
+        self.is_sure = self.is_sure or not is_theirs
+        host = holder.host if record and is_theirs and self._is_alive(record) else ""
+        return OtherLeader(host=host, owner=owner) if host or owner else None
+
+    def look_at_start(self) -> OtherLeader | None:
+        """As `look`, once we are sure: that takes as long as a lease at most."""
+        while True:
+            other = self.look()
+            if other is None or other.owner or self.is_sure:
+                return other
+            time.sleep(_POLL_S)
+
+    def _is_alive(self, record: LeaseRecord) -> bool:
+        if record != self._seen:
+            self.is_sure = self._seen is not None
+            self._seen, self._seen_at = record, time.monotonic()
+        is_old = datetime.now(UTC) - record.until > SKEW_MAX
+        return not is_old and time.monotonic() - self._seen_at < LEASE_S + _POLL_S
 
 
 def _find_owner(url: str, installation: str) -> str:

@@ -14,8 +14,8 @@ from orchestrator.adapters.proxy import nginx
 from orchestrator.adapters.sql_store import upgrade
 from orchestrator.adapters.ssh import connection
 from orchestrator.domain import errors
-from orchestrator.entrypoints import other_leader
 from orchestrator.entrypoints.liveness import exits
+from orchestrator.entrypoints.other_leader import Search
 from orchestrator.services.people import keys
 
 
@@ -33,7 +33,8 @@ def main() -> int:
             settings.places.redis_socket.parent.mkdir(exist_ok=True)
             (settings.places.state_dir / "warnings").unlink(missing_ok=True)  # of an earlier start
         url = settings.places.effective_database_url
-        other = other_leader.find_at_start(url, state.instance(), state.folder)
+        search = Search(url=url, installation=state.instance(), state_dir=state.folder)
+        other = search.look_at_start()
         if other is not None:
             print(other.describe(), file=sys.stderr)
             return exits.STANDBY

@@ -19,11 +19,10 @@ from starlette.routing import Route
 
 from orchestrator import config, observability
 from orchestrator.adapters.files.state_folder import StateFolder
-from orchestrator.config import Settings
 from orchestrator.domain import errors
-from orchestrator.entrypoints import children, other_leader
+from orchestrator.entrypoints import children
 from orchestrator.entrypoints.api import problems, serving
-from orchestrator.entrypoints.other_leader import OtherLeader
+from orchestrator.entrypoints.other_leader import OtherLeader, Search
 from orchestrator.slim import structlog
 
 _POLL_S = 2.0
@@ -36,7 +35,13 @@ def main() -> None:
     """Serve until SIGTERM."""
     settings = config.load()
     observability.configure(settings.processes.log_level, "standby")
-    standby = Standby(settings)
+    places = settings.places
+    search = Search(
+        url=places.effective_database_url,
+        installation=StateFolder(places.state_dir).instance(),
+        state_dir=places.state_dir,
+    )
+    standby = Standby(search=search)
     standby.look()
     server = serving.make_server(
         build(standby),
@@ -51,26 +56,19 @@ def main() -> None:
 class Standby:
     """What we know of the other control plane."""
 
-    settings: Settings
+    search: Search
     text: str = ""
-    owner: str = ""  # the last one that was seen
 
     def look(self) -> None:
         """Ask the database again. Blocks."""
-        places = self.settings.places
         try:
-            other = other_leader.find(
-                places.effective_database_url,
-                StateFolder(places.state_dir).instance(),
-                places.state_dir,
-            )
-            text = (other or OtherLeader(host="")).describe()
+            text = (self.search.look() or OtherLeader(host="")).describe()
         except errors.SpawnError as error:
             text = f"standby: it is unknown who leads, because {error}"
         if text != self.text:
             log.warning("standby_waits", reason=text)
             self.text = text
-            write(places.state_dir, text)
+            write(self.search.state_dir, text)
 
 
 def write(state_dir: Path, text: str) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from orchestrator.domain import errors
 from orchestrator.entrypoints import holders
-from orchestrator.entrypoints.lease import LEASE, LEASE_S, Lease
+from orchestrator.entrypoints.lease import LEASE, LEASE_S, SKEW_MAX, Lease
 from tests.fakes.terms import LeasesThatTakeLong, Seconds, StoreWithLeases
 from tests.unit.services.conftest import catalog, world
 from tests.unit.services.world import World
@@ -168,3 +168,43 @@ def test_a_control_plane_is_another_if_its_machine_boot_or_folder_is(tmp_path: P
     assert replace(ours, namespace="another-boot.1").is_elsewhere(ours)
     assert not replace(ours, folder="").is_elsewhere(ours), "an older release wrote no folder"
     assert holders.parse(str(ours)) == ours
+
+
+class SecondsAtWaits(threading.Event):
+    """A stop event. Each wait takes a second, and the given number of them ends it."""
+
+    def __init__(self, seconds: Seconds, left: int) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._left = left
+
+    def wait(self, timeout: float | None = None) -> bool:
+        del timeout
+        self._seconds.value += 1
+        self._left -= 1
+        if self._left == 0:
+            self.set()
+        return self.is_set()
+
+
+def test_a_lease_that_nobody_renews_is_taken_whatever_the_clocks_say(world: World) -> None:
+    """Its machine's clock was an hour ahead, or ours has been set back."""
+    hold_lease(world, ELSEWHERE)
+    seconds = Seconds()
+    lease = Lease(world.deps, SecondsAtWaits(seconds, left=20), seconds)
+    assert lease.acquire()
+    assert LEASE_S < seconds.value - Seconds().value <= LEASE_S + 1
+    assert lease.number == 2
+    lease.release()
+
+
+def test_a_lease_that_has_just_run_out_by_our_clock_is_watched_first(world: World) -> None:
+    """Its holder's clock may be behind ours, and the holder alive."""
+    hold_lease(world, ELSEWHERE)
+    world.clock.advance(3600 + SKEW_MAX.total_seconds() / 2)
+    assert not Lease(world.deps, StopAtFirstWait()).acquire()
+    world.clock.advance(SKEW_MAX.total_seconds())
+    lease = Lease(world.deps, StopAtFirstWait())
+    assert lease.acquire()
+    lease.release()
+    assert Lease(world.deps, StopAtFirstWait()).acquire(), "a released one is free at once"
