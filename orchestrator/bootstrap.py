@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from decimal import Decimal
 
 from orchestrator import config, ports
@@ -52,11 +53,7 @@ def build(settings: Settings, engines: ports.Engines) -> Deps:
     connection = redis_connection.connect(redis_url, socket_timeout=redis_connection.TIMEOUT_S)
     sender = BackgroundSender()
     return Deps(
-        store=sql_store.open_store(
-            settings.places.effective_database_url,
-            port_range=settings.pool.port_range,
-            log_lines=settings.sessions.log_lines,
-        ),
+        store=open_store(settings),
         engines=engines,
         queue=RqNudgeQueue(connection, sender, installation),
         events=RedisEvents(connection, sender, installation),
@@ -75,6 +72,18 @@ def build(settings: Settings, engines: ports.Engines) -> Deps:
         spread=random.random,
         policy=_policy(settings, installation),
         free_storage=state.free_bytes,
+    )
+
+
+def open_store(
+    settings: Settings, check_term: Callable[[], None] = lambda: None
+) -> sql_store.SqlStore:
+    """The store of one process. `check_term` is a leader's: it may write during its term alone."""
+    return sql_store.open_store(
+        settings.places.effective_database_url,
+        port_range=settings.pool.port_range,
+        log_lines=settings.sessions.log_lines,
+        check_term=check_term,
     )
 
 

@@ -48,11 +48,13 @@ def main() -> None:
         signal.signal(number, lambda *_: stop.set())
     watch = DaemonWatch(limit_s=settings.processes.pass_limit_s)
     watch.start()
-    deps = bootstrap.build(settings, bootstrap.NoEngines())
-    lease = Lease(deps, stop, state_dir=settings.places.state_dir)
+    # The lease has a store of its own: it is written before our term, and never waits for the
+    # connections that the loops hold.
+    unfenced = bootstrap.build(settings, bootstrap.NoEngines())
+    lease = Lease(unfenced, stop, state_dir=settings.places.state_dir)
     fleet = leader_engines.make_fleet(settings, lease.check)
     engines = leader_engines.make_engines(settings, fleet, lease.check)
-    deps = replace(deps, engines=engines)
+    deps = replace(unfenced, engines=engines, store=bootstrap.open_store(settings, lease.check))
     try:
         if not lease.acquire():
             return
@@ -73,11 +75,12 @@ def main() -> None:
         lease.release()
         engines.close()
         deps.store.close()
+        unfenced.store.close()
 
 
 def lead(deps: Deps, settings: Settings, fleet: SshFleet, lease: Lease, watch: DaemonWatch) -> None:
     """Run the loops until the process must stop, a loop dies, or the lease is lost."""
-    pushes = PushProcesses()
+    pushes = PushProcesses(check_term=lease.check)
     pauses = CrashPauses()
     hosts = HostPasses(
         deps,

@@ -144,6 +144,9 @@ class Lease:
         wait_s = _RENEW_S
         while not self._is_released.wait(wait_s):
             sent_at, wait_s = self._clock(), _RENEW_S
+            if sent_at >= self._ends_at:
+                self._is_over.set()  # too late, even if nobody else has begun yet
+                return
             try:
                 if not self._renew():
                     self._is_over.set()
