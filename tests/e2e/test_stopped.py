@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 import pytest
@@ -56,11 +56,9 @@ def test_a_sleep_of_the_whole_machine_ends_nobody(spawn: Installation) -> None:
     before = {name: spawn.pids(marker) for name, (marker, _) in VICTIMS.items()}
     log = spawn.state_dir / "log" / "supervisor.log"
     lines = len(log.read_text().splitlines())
-    for pid in (supervisor, *pids):
-        os.kill(pid, signal.SIGSTOP)
+    _signal((supervisor, *pids), signal.SIGSTOP)
     until(lambda: _lease_age_s(spawn) > 6, WITHIN_S, "longer than a process may be silent")
-    for pid in (*pids, supervisor):
-        os.kill(pid, signal.SIGCONT)
+    _signal((*pids, supervisor), signal.SIGCONT)
     session_id = spawn.create(template="notes")["session_id"]
     assert spawn.wait_for(session_id, "ready", "failed", within_s=WITHIN_S)["status"] == "ready"
     told = log.read_text().splitlines()[lines:]
@@ -68,6 +66,13 @@ def test_a_sleep_of_the_whole_machine_ends_nobody(spawn: Installation) -> None:
     after = {name: spawn.pids(marker) for name, (marker, _) in VICTIMS.items()}
     assert {**after, "daemon": []} == {**before, "daemon": []}
     assert after["daemon"] != before["daemon"]
+
+
+def _signal(pids: Iterable[int], number: signal.Signals) -> None:
+    """Signal each of them. Some are short-lived helpers, and may have ended."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def _lease_age_s(spawn: Installation) -> float:
