@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from decimal import Decimal
 
 from orchestrator import config, ports
@@ -53,11 +54,7 @@ def build(settings: Settings, engines: ports.Engines) -> Deps:
     sender = BackgroundSender()
     clock = make_clock(settings)
     return Deps(
-        store=sql_store.open_store(
-            settings.places.effective_database_url,
-            port_range=settings.pool.port_range,
-            log_lines=settings.sessions.log_lines,
-        ),
+        store=open_store(settings),
         engines=engines,
         queue=RqNudgeQueue(connection, sender, installation),
         events=RedisEvents(connection, sender, installation),
@@ -84,6 +81,18 @@ def build(settings: Settings, engines: ports.Engines) -> Deps:
 def make_clock(settings: Settings) -> SystemClock:
     """The application's time. All processes of this machine share it by a file."""
     return SystemClock(settings.places.state_dir / "clock")
+
+
+def open_store(
+    settings: Settings, check_term: Callable[[], None] = lambda: None
+) -> sql_store.SqlStore:
+    """The store of one process. `check_term` is a leader's: it may write during its term alone."""
+    return sql_store.open_store(
+        settings.places.effective_database_url,
+        port_range=settings.pool.port_range,
+        log_lines=settings.sessions.log_lines,
+        check_term=check_term,
+    )
 
 
 def _policy(settings: Settings, instance: str) -> Policy:

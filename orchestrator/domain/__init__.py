@@ -34,6 +34,7 @@ Pool          All hosts. `pool.refill.PoolTotals`
 Slot          Room for one sandbox on a host. `pool.host.HostLoad`
 Engine        The Docker engine of one host. `ports.Engine`
 Link          The connection to a host, over SSH to a remote one. `pool.host_liveness.LinkState`
+Term          One daemon's time as the leader, with a number. `ports.Term`
 Bulkhead      It bounds the calls to each host's engine. `loops.bulkhead.Bulkhead`
 Container     What an engine runs for a sandbox. `pool.sandbox_diagnosis.Container`
 Diagnosis     A difference between the store and an engine. `pool.sandbox_diagnosis.Diagnosis`

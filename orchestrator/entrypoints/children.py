@@ -26,6 +26,7 @@ from orchestrator.entrypoints import demo
 from orchestrator.entrypoints.liveness import pings
 from orchestrator.entrypoints.liveness.pings import Ping
 
+STANDBY_FILE = "standby"  # says what a standby waits for; there is no such file otherwise
 _CHECK_TIMEOUT_S = 5.0
 
 
@@ -81,6 +82,16 @@ def all_children(settings: Settings) -> Sequence[Child]:
     return children
 
 
+def standby(settings: Settings) -> Child:
+    """The only child while another control plane uses our database."""
+    addresses = settings.addresses
+    address = addresses.probe_address, addresses.http_port
+    module = "orchestrator.entrypoints.standby"
+    return _python(
+        "standby", module, _health_check(*address), 20, ping=pings.http(address, "/health")
+    )
+
+
 # 1. daemon: stops making sandboxes, expiring and publishing;
 # 2. worker: finishes the running converges (they need api, nginx and redis);
 # 3. nginx: no more requests from outside;
@@ -89,6 +100,7 @@ def all_children(settings: Settings) -> Sequence[Child]:
 #    the workers, and the api could show what the gateway counts;
 # 6. demo: its only client, the gateway, has stopped;
 # 7. redis: nobody uses it any more; it writes its file.
+# 8. standby: runs alone.
 STOP_ORDER = (
     "daemon",
     "worker",
@@ -97,6 +109,7 @@ STOP_ORDER = (
     "agents",
     "demo",
     "redis",
+    "standby",
 )
 
 _FOREGROUND = ("-g", "daemon off;")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import signal
+import sys
 import threading
 from dataclasses import replace
 
@@ -51,13 +52,19 @@ def main() -> None:
         signal.signal(number, lambda *_: stop.set())
     watch = DaemonWatch(limit_s=settings.processes.pass_limit_s)
     watch.start()
-    deps = bootstrap.build(settings, bootstrap.NoEngines())
-    lease = Lease(deps, stop)
+    # The lease has a store of its own: it is written before our term, and never waits for the
+    # connections that the loops hold.
+    unfenced = bootstrap.build(settings, bootstrap.NoEngines())
+    lease = Lease(unfenced, stop, state_dir=settings.places.state_dir)
     fleet = leader_engines.make_fleet(settings, lease.check)
     engines = leader_engines.make_engines(settings, fleet, lease.check)
-    deps = replace(deps, engines=engines)
-    if not lease.acquire():
-        return
+    deps = replace(unfenced, engines=engines, store=bootstrap.open_store(settings, lease.check))
+    try:
+        if not lease.acquire():
+            return
+    except errors.Conflict as error:
+        log.error("leads_elsewhere", code=error.code, error=str(error))
+        sys.exit(exits.STANDBY)
     try:
         try:
             _update_local_host(deps, settings)
@@ -72,11 +79,12 @@ def main() -> None:
         lease.release()
         engines.close()
         deps.store.close()
+        unfenced.store.close()
 
 
 def lead(deps: Deps, settings: Settings, fleet: SshFleet, lease: Lease, watch: DaemonWatch) -> None:
     """Run the loops until the process must stop, a loop dies, or the lease is lost."""
-    pushes = PushProcesses()
+    pushes = PushProcesses(check_term=lease.check)
     clock = bootstrap.make_clock(settings)
     pauses = CrashPauses()
     calls = EngineCalls(deps)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from orchestrator.services.deps import Deps
 from orchestrator.services.sessions import converge as converging
 from orchestrator.slim import structlog
 
-_JOB_LIMIT_S = rq_queue.JOB_TIMEOUT_S + 10
+JOB_LIMIT_S = rq_queue.JOB_TIMEOUT_S + 10
 
 log = structlog.get_logger()
 
@@ -53,7 +54,7 @@ def main() -> None:
 
 
 @dataclass
-class _Job:
+class Job:
     """The job that this worker runs at the moment."""
 
     begun_at: float | None = None
@@ -69,10 +70,10 @@ class _Job:
     def is_well(self) -> bool:
         """Whether RQ would not have ended it long ago, if it could."""
         begun_at = self.begun_at
-        return begun_at is None or time.monotonic() - begun_at < _JOB_LIMIT_S
+        return begun_at is None or time.monotonic() - begun_at < JOB_LIMIT_S
 
 
-_job = _Job()
+_job = Job()
 _pool_heart = heartbeats.Heart()
 
 
@@ -89,4 +90,5 @@ def _deps() -> Deps:
 
 
 if __name__ == "__main__":
-    main()
+    # Workers import this module by its name. Run that copy, so that they share what it remembers.
+    importlib.import_module(rq_queue.JOB.rpartition(".")[0]).main()

@@ -3,26 +3,29 @@
 The lease is a row of the database. It lasts 6 s, and its holder renews it every 2 s. The holder
 leads until 6 s after it *sent* the last renewal that succeeded, by a clock that also runs while the
 machine sleeps. So it stops before another daemon may begin, whatever it is that made it late.
+Another one begins when the holder has released the lease or has died, or when it has seen no
+renewal for 6 s.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
-import socket
 import threading
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from orchestrator.domain import errors
+from orchestrator.entrypoints import holders
+from orchestrator.entrypoints.holders import holder_of
+from orchestrator.ports import LeaseRecord
 from orchestrator.services.deps import Deps
 from orchestrator.slim import structlog
 
 LEASE = "daemon"
 LEASE_S = 6.0
+SKEW_MAX = timedelta(seconds=60)  # between the clocks of machines that use one database
 _RENEW_S = 2.0
 _RETRY_S = 0.5
 _CHECK_S = 0.2
@@ -43,12 +46,17 @@ class Lease:
         deps: Deps,
         stop: threading.Event,
         clock: Callable[[], float] = seconds_since_boot,
+        state_dir: Path | None = None,
     ) -> None:
-        """`clock` returns seconds, and never jumps."""
+        """`clock` returns seconds, and never jumps. `state_dir` tells our control plane from others
+        on this machine."""
         self._deps = deps
         self._stop = stop
         self._clock = clock
-        self._holder = holder_of(os.getpid())
+        self._place = holder_of(os.getpid(), state_dir)
+        self._holder = str(self._place)
+        self._seen: LeaseRecord | None = None  # another holder's, and when we first saw it so
+        self._seen_at = float("-inf")
         self._ends_at = float("-inf")  # of our term, by `clock`
         self._is_over = threading.Event()  # never to be renewed again
         self._is_released = threading.Event()
@@ -64,7 +72,10 @@ class Lease:
     # --- as the daemon uses it --------------------------------------------------------------------
 
     def acquire(self) -> bool:
-        """Wait until no other daemon holds the lease, and take it. False if `stop` is set first."""
+        """Wait until no other daemon holds the lease, and take it. False if `stop` is set first.
+
+        Raises errors.Conflict (standby) if a daemon of another control plane holds and renews it.
+        """
         waiting = False
         while not self._stop.is_set():
             reason = "another daemon leads"
@@ -72,8 +83,6 @@ class Lease:
                 if self._take():
                     log.info("lease_acquired", holder=self._holder, term=self.number)
                     return True
-                if self._release_dead():
-                    continue
             except errors.StorageUnavailable as error:
                 reason = str(error)
             if not waiting:
@@ -104,18 +113,40 @@ class Lease:
             log.warning("lease_release_failed", error=str(error))
 
     def _take(self) -> bool:
-        """Try to begin a term."""
-        before = self._deps.store.leases.last(LEASE)
-        if not self._renew():
+        """Try to begin a term. Raises errors.Conflict (standby)."""
+        record = self._deps.store.leases.last(LEASE)
+        if record is None:
+            return self._renew()
+        if not self._is_free(record) or not self._renew(if_unchanged_since=record.until):
             return False
-        if before is not None and before.holder != self._holder:
-            end_stopped(before.holder)
+        if record.holder != self._holder:
+            holders.parse(record.holder).end_if_stopped()
         return True
+
+    def _is_free(self, record: LeaseRecord) -> bool:
+        """Whether its holder leads no more. Machines need not agree on the time: a holder that
+        leads renews its lease under our eyes."""
+        if self._deps.clock.now() - record.until > SKEW_MAX:
+            return True
+        holder = holders.parse(record.holder)
+        # Of another control plane even a dead daemon is waited for: its supervisor restarts it.
+        is_elsewhere = holder.is_elsewhere(self._place)
+        if holder.has_died and not is_elsewhere:
+            log.info("leader_died", holder=record.holder)
+            return True
+        if record != self._seen:
+            if self._seen is not None and is_elsewhere:
+                raise errors.Conflict(f"the control plane on {holder.host} leads", code="standby")
+            self._seen, self._seen_at = record, self._clock()
+        return self._clock() - self._seen_at > LEASE_S
 
     def _renew_forever(self) -> None:
         wait_s = _RENEW_S
         while not self._is_released.wait(wait_s):
             sent_at, wait_s = self._clock(), _RENEW_S
+            if sent_at >= self._ends_at:
+                self._is_over.set()  # too late, even if nobody else has begun yet
+                return
             try:
                 if not self._renew():
                     self._is_over.set()
@@ -127,74 +158,13 @@ class Lease:
                 log.warning("lease_not_renewed", error=str(error))
                 wait_s = _RETRY_S
 
-    def _renew(self) -> bool:
+    def _renew(self, if_unchanged_since: datetime | None = None) -> bool:
         """Take or renew the lease. The term counts from before the database was asked."""
         sent_at, now = self._clock(), self._deps.clock.now()
         until = now + timedelta(seconds=LEASE_S)
-        number = self._deps.store.leases.hold(LEASE, self._holder, until, now)
+        taken_at = max(now, if_unchanged_since or now)
+        number = self._deps.store.leases.hold(LEASE, self._holder, until, taken_at)
         if number is None or (self.number and number != self.number):
             return False  # another daemon holds it, or has held it meanwhile
         self.number, self._ends_at = number, sent_at + LEASE_S
         return True
-
-    def _release_dead(self) -> bool:
-        """Release the lease of a holder that has certainly died. False if it may be alive."""
-        holder = self._deps.store.leases.holder(LEASE, self._deps.clock.now())
-        if holder is None or not has_died(holder):
-            return False
-        log.info("leader_died", holder=holder)
-        self._deps.store.leases.release(LEASE, holder)
-        return True
-
-
-def end_stopped(holder: str) -> None:
-    """Kill a former leader on this machine that is still there: it was stopped, or hangs.
-
-    Should it go on one day, it would end itself at its next step. But until then it may hold the
-    lock of the routes.
-    """
-    pid = _pid_here(holder)
-    if pid is None or has_died(holder):
-        return
-    log.warning("former_leader_killed", holder=holder)
-    with contextlib.suppress(OSError):  # it has just ended, or belongs to another user
-        os.kill(pid, signal.SIGKILL)
-
-
-def holder_of(pid: int) -> str:
-    """An id of the process that no other process ever has, on any machine."""
-    return f"{socket.gethostname()}:{_pid_namespace()}:{pid}:{_started_at(pid)}"
-
-
-def has_died(holder: str) -> bool:
-    """Whether that process has certainly ended. False if we can't tell: it belongs to another
-    machine, another container, or an earlier boot."""
-    pid = _pid_here(holder)
-    return pid is not None and _started_at(pid) != holder.split(":")[3]
-
-
-def _pid_here(holder: str) -> int | None:
-    """The process number of that holder, if it is or was a process of this boot and namespace."""
-    host, namespace, pid, started_at, *rest = (*holder.split(":"), "", "", "", "")
-    if host != socket.gethostname() or namespace != _pid_namespace():
-        return None
-    if not pid.isdigit() or not started_at or any(rest):
-        return None
-    return int(pid)
-
-
-def _pid_namespace() -> str:
-    """The scope in which a process number is unique: this boot, and the container, if any."""
-    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-    return f"{boot_id}.{Path('/proc/self/ns/pid').stat().st_ino}"
-
-
-def _started_at(pid: int) -> str:
-    """When the process started, in ticks since the boot: process numbers are reused. Empty if there
-    is no such process. See proc(5), field 22 of stat."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
-    except OSError:
-        return ""
-    state, *fields = stat.rpartition(")")[2].split()
-    return "" if state == "Z" else fields[18]

@@ -14,10 +14,13 @@ from orchestrator.adapters.proxy import nginx
 from orchestrator.adapters.sql_store import upgrade
 from orchestrator.adapters.ssh import connection
 from orchestrator.domain import errors
+from orchestrator.entrypoints.liveness import exits
+from orchestrator.entrypoints.other_leader import Search
 from orchestrator.services.people import keys
 
 
 def main() -> int:
+    """Returns the exit status: 0, 1, or exits.STANDBY if another control plane has our database."""
     settings = config.load()
     state = StateFolder(settings.places.state_dir)
     try:
@@ -30,7 +33,13 @@ def main() -> int:
             settings.places.redis_socket.parent.mkdir(exist_ok=True)
             (settings.places.state_dir / "warnings").unlink(missing_ok=True)  # of an earlier start
         bootstrap.make_clock(settings).start()
-        upgrade.migrate(settings.places.effective_database_url, state.instance())
+        url = settings.places.effective_database_url
+        search = Search(url=url, installation=state.instance(), state_dir=state.folder)
+        other = search.look_at_start()
+        if other is not None:
+            print(other.describe(), file=sys.stderr)
+            return exits.STANDBY
+        upgrade.migrate(url, state.instance())
         with errors.storage("write the proxy's files"):
             nginx.write_base(bootstrap.nginx_settings(settings))
     except errors.SpawnError as error:

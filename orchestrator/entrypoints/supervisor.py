@@ -26,7 +26,13 @@ from typing import IO
 from orchestrator import config
 from orchestrator.config import Settings
 from orchestrator.entrypoints import descriptors, forks, provider_keys
-from orchestrator.entrypoints.children import STOP_ORDER, Child, all_children
+from orchestrator.entrypoints.children import (
+    STANDBY_FILE,
+    STOP_ORDER,
+    Child,
+    all_children,
+    standby,
+)
 from orchestrator.entrypoints.liveness import exits, hangs, heartbeats
 from orchestrator.entrypoints.liveness.heartbeats import HeartbeatSocket
 from orchestrator.entrypoints.liveness.processes import Hung, ProcessWatch
@@ -108,6 +114,8 @@ class Supervisor:
         self._keys = keys
         self._logs = settings.places.state_dir / "log"
         self._supervised: list[SupervisedChild] = []
+        self._is_standby = False
+        self._must_stand_by = False
         self._heartbeats = HeartbeatSocket(settings.places.state_dir / HEARTBEATS)
         self._watch = ProcessWatch(self._heartbeats, settings.processes.hang_limit_s)
 
@@ -115,9 +123,19 @@ class Supervisor:
         """Start the children one by one, each when the previous one is ready. Raises StartFailed,
         and FileNotFoundError for a program that is not installed."""
         self._logs.mkdir(exist_ok=True)
-        self._run_once("prepare", "orchestrator.entrypoints.prepare")
-        forks.preload()
-        for child in all_children(self._settings):
+        prepared = self._run_once("prepare", "orchestrator.entrypoints.prepare")
+        self._start_all(prepared == exits.STANDBY)
+
+    def _start_all(self, is_standby: bool) -> None:
+        """Start our children; as a standby, the one that says so."""
+        self._is_standby = is_standby
+        (self._settings.places.state_dir / STANDBY_FILE).unlink(missing_ok=True)
+        if is_standby:
+            self._print("another control plane uses our database: this one is a standby")
+        else:
+            forks.preload()
+        children = [standby(self._settings)] if is_standby else all_children(self._settings)
+        for child in children:
             supervised = SupervisedChild(child=child)
             self._supervised.append(supervised)
             self._spawn(supervised)
@@ -136,6 +154,8 @@ class Supervisor:
                 self._end_hung(hung)
             for supervised in self._supervised:
                 self._restart_if_dead(supervised, now)
+            if self._must_stand_by and self._stand_by():
+                return True
             if now >= rotate_at:
                 rotate_at = now + _ROTATE_S
                 self._rotate_logs()
@@ -143,18 +163,35 @@ class Supervisor:
     def stop(self, *, keep_apps: bool) -> None:
         """Stop the children in the order of children.STOP_ORDER. A child that exceeds its time is
         killed. Remove the sandboxes afterwards, unless they are kept."""
-        (self._settings.places.state_dir / READY).unlink(missing_ok=True)
+        self._stop_all()
+        self._watch.close()
+        (self._settings.places.state_dir / STANDBY_FILE).unlink(missing_ok=True)
+        if not (keep_apps or self._is_standby):  # they are not ours to remove then
+            with contextlib.suppress(StartFailed):
+                self._run_once("sweep", "orchestrator.entrypoints.sweep")
+
+    def _stop_all(self) -> bool:
+        """Stop all children in order. Returns whether another signal has arrived meanwhile."""
         by_name = {supervised.child.name: supervised for supervised in self._supervised}
         forced = False
         for name in STOP_ORDER:
             if name in by_name:
                 forced = self._stop_child(by_name[name], forced=forced)
-        self._watch.close()
-        if not keep_apps:
-            with contextlib.suppress(StartFailed):
-                self._run_once("sweep", "orchestrator.entrypoints.sweep")
+                self._watch.end(name)
+        self._supervised.clear()
+        return forced
 
-    def _run_once(self, name: str, module: str) -> None:
+    def _stand_by(self) -> bool:
+        """Replace all children by a standby: our daemon has found that another control plane leads.
+        Returns whether to stop: a signal has arrived meanwhile. Raises StartFailed."""
+        self._must_stand_by, self._is_standby = False, True
+        if self._stop_all():
+            return True
+        self._start_all(is_standby=True)
+        return False
+
+    def _run_once(self, name: str, module: str) -> int:
+        """Run it to its end. Returns 0, or exits.STANDBY. Raises StartFailed for any other end."""
         with self._open_log(name) as log:
             result = subprocess.run(
                 [sys.executable, "-m", module],
@@ -163,8 +200,9 @@ class Supervisor:
                 check=False,
                 preexec_fn=_in_child,
             )
-        if result.returncode != 0:
+        if result.returncode not in {0, exits.STANDBY}:
             raise StartFailed(f"{name} failed:\n{_tail(self._logs / f'{name}.log')}")
+        return result.returncode
 
     def _spawn(self, supervised: SupervisedChild) -> None:
         child = supervised.child
@@ -223,6 +261,7 @@ class Supervisor:
             self._watch.end(name)
             reason = exits.REASONS.get(status or 0, "")
             self._print(f"{name} ended with {status}{reason and f' ({reason})'}; restarting it")
+            self._must_stand_by = self._must_stand_by or status == exits.STANDBY
             if status == exits.STUCK:
                 self._record_hang(name, f"{reason}; see loop_stuck in its log")
         if supervised.process is None and now >= supervised.restart_at:

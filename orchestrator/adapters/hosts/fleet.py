@@ -253,6 +253,8 @@ class SshFleet:
             started_at = time.monotonic()
             try:
                 await runner.run_forever()
+            except errors.TermOver:
+                return  # it says nothing about the host, and our process is about to end
             except Exception as error:  # a loop that must survive: other hosts depend on this one
                 log.exception("host_task_crashed", host=host.name, task=type(runner).__name__)
                 runner.fail(f"our {type(runner).__name__} crashed on it: {error!r:.120}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from orchestrator.domain.ids import HostId
@@ -31,9 +31,17 @@ class _Push:
 class PushProcesses:
     """Run a few pushes at a time, and retry a failed one after a delay."""
 
-    def __init__(self, argv: Sequence[str] = (sys.executable, "-m", MODULE)) -> None:
-        """Each push is a process with this `argv` and the host's name as its last argument."""
+    def __init__(
+        self,
+        argv: Sequence[str] = (sys.executable, "-m", MODULE),
+        check_term: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Each push is a process with this `argv` and the host's name as its last argument.
+
+        `check_term` is called before each, and raises errors.TermOver if we must not act any more.
+        """
         self._argv = tuple(argv)
+        self._check_term = check_term
         self._pushes: dict[HostId, _Push] = {}
 
     def ensure(self, hosts: Sequence[Host]) -> None:
@@ -65,6 +73,7 @@ class PushProcesses:
     def _start(self, push: _Push, host: Host) -> bool:
         """Start a push. Returns False if the system has no process for it now."""
         argv = [*self._argv, host.name]
+        self._check_term()
         try:
             push.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True)
         except OSError as error:

@@ -75,8 +75,10 @@ class _Compiled:
 class Database:
     """Reads and writes on an engine. They raise our errors instead of SQLAlchemy's."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, check_term: Callable[[], None] = lambda: None) -> None:
+        """`check_term` raises errors.TermOver if this process must not write any more."""
         self._engine = engine
+        self._check_term = check_term
         # SQLite has one writer at a time, and the others poll with growing pauses. Within a
         # process this lock admits the next writer at once. Waiting writers hold no connection.
         self._writer_lock = threading.Lock() if engine.dialect.name == "sqlite" else None
@@ -124,11 +126,13 @@ class Database:
         Raises Temporary when the database is away, Conflict and NotFound for broken constraints."""
         self._own.forbid()
         with self._writer_turn():
+            self._check_term()
             try:
                 with self._engine.connect() as connection:
                     connection.exec_driver_sql(self._begin)
                     # An exception skips the commit. The pool then rolls the transaction back.
                     yield connection
+                    self._check_term()
                     connection.exec_driver_sql("COMMIT")
             except exc.SQLAlchemyError as error:
                 raise translated(error) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from sqlalchemy import text
@@ -24,15 +25,18 @@ def open_store(
     port_range: tuple[int, int] = (21000, 28999),
     log_lines: int = 500,
     pool_size: int = 5,
+    check_term: Callable[[], None] = lambda: None,
 ) -> SqlStore:
     """Open the store on the database at `url`. `migrate` must have run on it.
 
     `port_range`: the host ports that sandboxes are published on, both ends included.
     `log_lines`: how many log lines are kept per session.
     `pool_size`: the most connections that this process opens.
+    `check_term`: called before each write begins and before it commits; raises errors.TermOver if
+    we must not act any more.
     The store connects at its first use. Raises InvalidInput for a URL that it doesn't support.
     """
-    database = Database(engine_for(parse(url), pool_size=pool_size))
+    database = Database(engine_for(parse(url), pool_size=pool_size), check_term)
     return SqlStore(database, port_range=port_range, log_lines=log_lines)
 
 

@@ -22,6 +22,7 @@ from sqlalchemy.engine import URL, Connection
 from orchestrator.adapters.sql_store import schema
 from orchestrator.adapters.sql_store.database import engine_for, insert, parse, translated
 from orchestrator.domain import errors
+from orchestrator.ports import LeaseRecord
 
 _FOLDER = Path(__file__).parent / "migrations"
 _ADVISORY_LOCK = 0x5370_6177_6E41_49  # "SpawnAI" in ASCII; no other lock of ours has this number
@@ -58,6 +59,23 @@ def inspect(url: str, installation: str) -> str:
         return check_usable(connection, installation)
 
 
+def read_lease(url: str, name: str) -> LeaseRecord | None:
+    """The lease in a database of any release. None if there is none. Changes nothing.
+
+    Raises errors.Temporary when the database is away.
+    """
+    parsed = parse(url)
+    if parsed.drivername == "sqlite" and not Path(str(parsed.database)).exists():
+        return None
+    leases = schema.leases.c
+    query = sa.select(leases.holder, leases.until).where(leases.name == name)
+    with _connected(parsed) as connection:
+        if not sa.inspect(connection).has_table(schema.leases.name):
+            return None
+        row = connection.execute(query).first()
+    return None if row is None else LeaseRecord(holder=row[0], until=row[1], term=0)
+
+
 def check_usable(connection: Connection, installation: str) -> str:
     """Return the version of the schema, "" for none. Raises errors.Conflict (database_newer,
     database_taken)."""
@@ -78,6 +96,7 @@ def check_usable(connection: Connection, installation: str) -> str:
                 " set SPAWN_DATABASE_URL to a database of its own. If this machine is to replace"
                 " the other one, copy its state folder here first. Nothing was changed",
                 code="database_taken",
+                owner=owner,
             )
     return version
 

@@ -124,6 +124,8 @@ class Link:
                     carrier: Carrier | None = await self._connect()
                     while carrier is not None:
                         carrier = await self._serve(carrier)
+                except errors.TermOver:
+                    pass  # it says nothing about the host, and our process is about to end
                 except errors.SpawnError as error:
                     self._mark_down(error)
                 failures = 0 if time.monotonic() - started_at > _STABLE_S else failures + 1

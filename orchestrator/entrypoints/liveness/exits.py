@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 STUCK = 70  # EX_SOFTWARE of sysexits.h
+STANDBY = 69  # EX_UNAVAILABLE
 TERM_OVER = 75  # EX_TEMPFAIL
 
 REASONS = {
+    STANDBY: "another control plane leads",
     STUCK: "a part of it hung",
     TERM_OVER: "its lease ran out before it could be renewed",
 }

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from orchestrator.adapters import sql_store
 from orchestrator.adapters.sql_store import SqlStore
 from orchestrator.domain import errors, ids
 from orchestrator.domain.people.access import Role
@@ -15,6 +16,7 @@ from orchestrator.ports import AuditEntry, LogLine
 from tests.contract.store.steps import add_session, run_together
 from tests.fakes import samples
 from tests.fakes.samples import NOW, later
+from tests.fakes.terms import TermThatEnds
 
 
 def test_the_log_keeps_the_last_lines_in_order(store: SqlStore) -> None:
@@ -138,3 +140,17 @@ def test_of_concurrent_candidates_one_gets_the_lease(store: SqlStore) -> None:
 
     run_together([lambda name=name: candidate(name) for name in "abcd"])
     assert sorted(outcomes) == [False, False, False, True]
+
+
+def test_a_leader_writes_during_its_term_alone(store_url: str) -> None:
+    term = TermThatEnds()
+    store = sql_store.open_store(store_url, check_term=term.check)
+    host = samples.host()
+    store.hosts.put(host)
+    term.checks_left = 1  # it ends during the transaction
+    with pytest.raises(errors.TermOver):
+        store.hosts.change(host.id, lambda host: replace(host, reason="of an earlier leader"))
+    with pytest.raises(errors.TermOver):
+        store.hosts.put(samples.host())
+    assert store.hosts.list() == [host]
+    store.close()

@@ -20,7 +20,7 @@ from orchestrator.adapters.hosts import inventory
 from orchestrator.adapters.sql_store import SqlStore, upgrade
 from orchestrator.domain import errors
 from orchestrator.entrypoints import supervisor
-from orchestrator.entrypoints.lease import Lease
+from orchestrator.entrypoints.lease import LEASE_S, Lease, seconds_since_boot
 from tests.disks import SmallDisk, small_disk
 from tests.fakes import samples
 from tests.unit.services.world import World
@@ -132,30 +132,20 @@ def test_a_database_on_a_full_disk_is_read_and_its_writes_say_why(disk: SmallDis
         store.hosts.put(samples.host())
 
 
-class StopAfterWaits(threading.Event):
-    """A stop event that is set at the given wait."""
-
-    def __init__(self, waits: int) -> None:
-        super().__init__()
-        self.left = waits
-
-    def wait(self, timeout: float | None = None) -> bool:
-        del timeout
-        self.left -= 1
-        return self.left <= 0
-
-
 def test_a_leader_goes_on_while_nobody_can_write_the_lease(disk: SmallDisk) -> None:
     with opened_store(disk.folder) as store:
         folder = disk.folder
         world = World(
             store=store, bundles=FolderBundles(folder / "b"), catalog=FolderCatalog(folder / "c")
         )
-        stop = StopAfterWaits(10)  # the lease would have run out at the third
-        lease = Lease(world.deps, stop)
+        lease = Lease(world.deps, threading.Event())
         assert lease.acquire()
         disk.fill()
         with pytest.raises(errors.StorageFull):
             fill_with_hosts(store)
-        lease.keep(stop_early=lambda: False)
-        assert stop.left == 0
+        # Its last renewal that succeeded lasts for less.
+        end = seconds_since_boot() + LEASE_S + 1
+        assert lease.keep(stop_early=lambda: seconds_since_boot() > end)
+        lease.check()
+        disk.free()
+        lease.release()

@@ -8,12 +8,14 @@ import sys
 import threading
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orchestrator.domain import errors
-from orchestrator.entrypoints.lease import LEASE, LEASE_S, Lease, has_died, holder_of
+from orchestrator.entrypoints import holders
+from orchestrator.entrypoints.lease import LEASE, LEASE_S, SKEW_MAX, Lease
 from tests.fakes.terms import LeasesThatTakeLong, Seconds, StoreWithLeases
 from tests.unit.services.conftest import catalog, world
 from tests.unit.services.world import World
@@ -24,7 +26,7 @@ __all__ = ["catalog", "world"]
 def dead_holder() -> str:
     """The holder id of a process that has ended."""
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    holder = holder_of(child.pid)
+    holder = str(holders.holder_of(child.pid))
     child.communicate()
     return holder
 
@@ -38,13 +40,17 @@ class StopAtFirstWait(threading.Event):
         return True
 
 
+def has_died(holder: str) -> bool:
+    return holders.parse(holder).has_died
+
+
 def hold_lease(world: World, holder: str) -> None:
     now = world.clock.now()
     assert world.store.leases.hold(LEASE, holder, now + timedelta(hours=1), now)
 
 
 def test_a_live_process_has_not_died() -> None:
-    assert not has_died(holder_of(os.getpid()))
+    assert not has_died(str(holders.holder_of(os.getpid())))
 
 
 def test_an_ended_process_has_died() -> None:
@@ -52,12 +58,12 @@ def test_an_ended_process_has_died() -> None:
 
 
 def test_a_process_has_died_if_another_one_has_its_number() -> None:
-    host, namespace, pid, _ = holder_of(os.getpid()).split(":")
+    host, namespace, pid, *_ = str(holders.holder_of(os.getpid())).split(":")
     assert has_died(":".join((host, namespace, pid, "1")))
 
 
 def test_a_process_of_another_machine_or_boot_may_be_alive() -> None:
-    host, namespace, pid, started_at = dead_holder().split(":")
+    host, namespace, pid, started_at, _ = dead_holder().split(":")
     assert not has_died(":".join(("elsewhere", namespace, pid, started_at)))
     assert not has_died(":".join((host, "another-boot.1", pid, started_at)))
     assert not has_died("vm:4829")
@@ -68,13 +74,15 @@ def test_nobody_waits_for_a_daemon_that_died_on_this_machine(world: World) -> No
     hold_lease(world, dead_holder())
     lease = Lease(world.deps, threading.Event())
     assert lease.acquire()
-    assert world.store.leases.holder(LEASE, world.clock.now()) == holder_of(os.getpid())
+    assert world.store.leases.holder(LEASE, world.clock.now()) == str(
+        holders.holder_of(os.getpid())
+    )
     lease.release()
     assert world.store.leases.holder(LEASE, world.clock.now()) is None
 
 
 def test_a_live_daemon_is_waited_for(world: World) -> None:
-    living = holder_of(os.getppid())
+    living = str(holders.holder_of(os.getppid()))
     hold_lease(world, living)
     assert not Lease(world.deps, StopAtFirstWait()).acquire()
     assert world.store.leases.holder(LEASE, world.clock.now()) == living
@@ -117,3 +125,86 @@ def slow_lease(world: World, seconds: Seconds, takes_s: float) -> Lease:
     leases = LeasesThatTakeLong(world.store.leases, seconds, takes_s)
     store: Any = StoreWithLeases(world.store, leases)
     return Lease(replace(world.deps, store=store), threading.Event(), seconds)
+
+
+class RenewAtWaits(threading.Event):
+    """A stop event. At each wait another control plane renews its lease."""
+
+    def __init__(self, world: World, holder: str) -> None:
+        super().__init__()
+        self._world = world
+        self._holder = holder
+
+    def wait(self, timeout: float | None = None) -> bool:
+        del timeout
+        self._world.clock.advance(1)
+        hold_lease(self._world, self._holder)
+        return False
+
+
+ELSEWHERE = "elsewhere:another-boot.1:7:1:1.2"
+
+
+def test_a_daemon_does_not_wait_for_another_control_plane_that_lives(world: World) -> None:
+    hold_lease(world, ELSEWHERE)
+    lease = Lease(world.deps, RenewAtWaits(world, ELSEWHERE))
+    with pytest.raises(errors.Conflict, match="the control plane on elsewhere leads") as caught:
+        lease.acquire()
+    assert caught.value.code == "standby"
+
+
+def test_what_an_earlier_boot_has_left_is_waited_for(world: World) -> None:
+    hold_lease(world, ELSEWHERE)
+    assert not Lease(world.deps, StopAtFirstWait()).acquire()
+
+
+def test_a_control_plane_is_another_if_its_machine_boot_or_folder_is(tmp_path: Path) -> None:
+    ours = holders.holder_of(os.getpid(), tmp_path)
+    (tmp_path / "copy").mkdir()
+    assert not ours.is_elsewhere(ours)
+    assert not holders.holder_of(os.getppid(), tmp_path).is_elsewhere(ours)
+    assert holders.holder_of(os.getpid(), tmp_path / "copy").is_elsewhere(ours)
+    assert holders.parse(ELSEWHERE).is_elsewhere(ours)
+    assert replace(ours, namespace="another-boot.1").is_elsewhere(ours)
+    assert not replace(ours, folder="").is_elsewhere(ours), "an older release wrote no folder"
+    assert holders.parse(str(ours)) == ours
+
+
+class SecondsAtWaits(threading.Event):
+    """A stop event. Each wait takes a second, and the given number of them ends it."""
+
+    def __init__(self, seconds: Seconds, left: int) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._left = left
+
+    def wait(self, timeout: float | None = None) -> bool:
+        del timeout
+        self._seconds.value += 1
+        self._left -= 1
+        if self._left == 0:
+            self.set()
+        return self.is_set()
+
+
+def test_a_lease_that_nobody_renews_is_taken_whatever_the_clocks_say(world: World) -> None:
+    """Its machine's clock was an hour ahead, or ours has been set back."""
+    hold_lease(world, ELSEWHERE)
+    seconds = Seconds()
+    lease = Lease(world.deps, SecondsAtWaits(seconds, left=20), seconds)
+    assert lease.acquire()
+    assert LEASE_S < seconds.value - Seconds().value <= LEASE_S + 1
+    assert lease.number == 2
+    lease.release()
+
+
+def test_a_lease_that_has_just_run_out_by_our_clock_is_watched_first(world: World) -> None:
+    """Its holder's clock may be behind ours, and the holder alive."""
+    hold_lease(world, ELSEWHERE)
+    world.clock.advance(3600 + SKEW_MAX.total_seconds() / 2)
+    assert not Lease(world.deps, StopAtFirstWait()).acquire()
+    world.clock.advance(SKEW_MAX.total_seconds())
+    lease = Lease(world.deps, StopAtFirstWait())
+    assert lease.acquire()
+    lease.release()
+    assert Lease(world.deps, StopAtFirstWait()).acquire(), "a released one is free at once"

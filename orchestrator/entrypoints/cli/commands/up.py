@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 from orchestrator.config import Settings
-from orchestrator.entrypoints import supervisor
+from orchestrator.entrypoints import children, supervisor
 from orchestrator.entrypoints.cli import local
 from orchestrator.entrypoints.cli.checks.names import check_names
 from orchestrator.entrypoints.cli.findings import Level
@@ -95,7 +95,11 @@ def running_pid(state_dir: Path) -> int | None:
 
 
 def print_banner(settings: Settings) -> None:
-    """Print where everything is, and what to try."""
+    """Print where everything is, and what to try. Of a standby, why it is one."""
+    reason = _standby_reason(settings)
+    if reason:
+        print(f"STANDBY    {reason}")
+        return
     print(f"Page       {settings.addresses.page_url}/")
     print(f"API docs   {settings.addresses.page_url}/docs")
     print(f"Claude     {_claude_text(settings)}")
@@ -105,6 +109,14 @@ def print_banner(settings: Settings) -> None:
     for warning in _warnings(settings):
         print(f"WARNING    {warning}")
     print(f'Try        {_spawnctl_path()} run "a kanban board"')
+
+
+def _standby_reason(settings: Settings) -> str:
+    """Why this control plane does nothing; "" if it works."""
+    try:
+        return (settings.places.state_dir / children.STANDBY_FILE).read_text("utf-8").strip()
+    except FileNotFoundError:
+        return ""
 
 
 def _demo_settings(settings: Settings) -> Settings:
