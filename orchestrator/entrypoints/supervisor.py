@@ -23,11 +23,12 @@ from pathlib import Path
 from typing import IO
 
 from orchestrator import config
+from orchestrator.adapters.files.state_folder import SUPERVISOR_LOCK
 from orchestrator.config import Settings
 from orchestrator.entrypoints import descriptors, forks, provider_keys
 from orchestrator.entrypoints.children import STOP_ORDER, Child, all_children
 
-LOCK = "supervisor.lock"
+LOCK = SUPERVISOR_LOCK
 READY = "supervisor.ready"
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGCHLD}
 _BACKOFF_S = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)  # before the first restart, the second, ...
