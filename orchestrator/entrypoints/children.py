@@ -38,6 +38,7 @@ class Child:
     stop_within_s: float  # after SIGTERM; then SIGKILL to its whole group
     module: str = ""  # of ours, that a fork of the supervisor runs; "": argv is started
     arguments: Sequence[str] = ()  # of the module
+    log: str = ""  # the log that it shares with others, by its name; "": one of its own
     needs_key: bool = False  # only such a child gets the providers' keys in its environment
 
 
@@ -112,6 +113,7 @@ def _python(
     within_s: float,
     *,
     arguments: Sequence[str] = (),
+    log: str = "",
     needs_key: bool = False,
 ) -> Child:
     return Child(
@@ -119,6 +121,7 @@ def _python(
         argv=[sys.executable, "-m", module, *arguments],
         module=module,
         arguments=arguments,
+        log=log,
         ready=ready,
         ready_within_s=within_s,
         stop_within_s=20,
@@ -135,6 +138,7 @@ def _api_processes(settings: Settings) -> Sequence[Child]:
             functools.partial(api_socket.is_healthy, settings.places.api_socket(number)),
             20,
             arguments=(str(number),),
+            log="api",
         )
         for number in range(1, settings.processes.api_processes + 1)
     ]

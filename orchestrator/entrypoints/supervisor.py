@@ -152,7 +152,7 @@ class Supervisor:
 
     def _spawn(self, supervised: SupervisedChild) -> None:
         child = supervised.child
-        with self._open_log(child.name) as log:
+        with self._open_log(child.log or child.name) as log:
             if child.module:
                 supervised.process = self._fork(child, log)
             else:
@@ -181,9 +181,8 @@ class Supervisor:
         deadline = time.monotonic() + child.ready_within_s
         while not child.ready():
             if process.poll() is not None or time.monotonic() > deadline:
-                raise StartFailed(
-                    f"{child.name} is not ready:\n{_tail(self._logs / f'{child.name}.log')}"
-                )
+                log = self._logs / f"{child.log or child.name}.log"
+                raise StartFailed(f"{child.name} is not ready:\n{_tail(log)}")
             if self._is_told_to_stop():
                 raise StartFailed("a signal stopped the start")
             time.sleep(_READY_POLL_S)
