@@ -52,6 +52,7 @@ missing_packages() {
     has redis-server || echo redis-server
     [[ $what != up && $what != fleet ]] || return 0
     compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || echo postgresql
+    has pgbouncer || echo pgbouncer
     has node || echo nodejs
     has chromium || echo chromium
     has sshd || echo openssh-server
@@ -109,7 +110,7 @@ hold_services() {
     draft=$(mktemp)
     # shellcheck disable=SC2016 # $1 belongs to the generated script
     printf '%s\n' '#!/bin/sh' "$POLICY_MARK" 'case $1 in' \
-        'docker* | containerd* | nginx* | redis* | postgresql* | ssh*) exit 101 ;;' 'esac' 'exit 0' >"$draft"
+        'docker* | containerd* | nginx* | redis* | postgresql* | pgbouncer* | ssh*) exit 101 ;;' 'esac' 'exit 0' >"$draft"
     as_root install -m 0755 "$draft" "$POLICY"
     rm -f "$draft"
 }
@@ -128,7 +129,7 @@ release_services() {
         case $package in
             nginx-light) as_root systemctl disable --quiet nginx ;;
             openssh-server) as_root systemctl disable --quiet ssh ;;
-            redis-server | postgresql) as_root systemctl disable --quiet "$package" ;;
+            redis-server | postgresql | pgbouncer) as_root systemctl disable --quiet "$package" ;;
         esac
     done
 }

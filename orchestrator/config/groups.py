@@ -357,6 +357,12 @@ class PeopleSettings(Group):
     audit_retention_days: int = Field(
         default=90, ge=1, description="How long the audit log goes back, days; a quarter."
     )
+    polls_per_address: int = Field(
+        default=200,
+        ge=1,
+        description="Requests of visitors from one address that may wait for a change at a time;"
+        " an office shares an address, and a proxy in front of ours gives all visitors its own.",
+    )
     cookie_secure: bool = Field(
         default=False, description="Mark the visitors' cookies Secure; set this behind TLS."
     )

@@ -41,6 +41,7 @@ class Child:
     stop_within_s: float  # after SIGTERM; then SIGKILL to its whole group
     module: str = ""  # of ours, that a fork of the supervisor runs; "": argv is started
     arguments: Sequence[str] = ()  # of the module
+    log: str = ""  # the log that it shares with others, by its name; "": one of its own
     ping: Ping | None = None  # by whose answers it shows that it lives; None: by heartbeats
     members_beat: bool = False  # whether the processes that it starts send heartbeats, too
     needs_key: bool = False  # only such a child gets the providers' keys in its environment
@@ -156,6 +157,7 @@ def _api_processes(settings: Settings) -> Sequence[Child]:
             20,
             arguments=(str(number),),
             ping=pings.http(settings.places.api_socket(number), "/health"),
+            log="api",
         )
         for number in range(1, settings.processes.api_processes + 1)
     ]

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import IO
 
 from orchestrator import config
+from orchestrator.adapters.files.state_folder import SUPERVISOR_LOCK
 from orchestrator.config import Settings
 from orchestrator.entrypoints import descriptors, forks, provider_keys
 from orchestrator.entrypoints.children import (
@@ -37,7 +38,7 @@ from orchestrator.entrypoints.liveness import exits, hangs, heartbeats
 from orchestrator.entrypoints.liveness.heartbeats import HeartbeatSocket
 from orchestrator.entrypoints.liveness.processes import Hung, ProcessWatch
 
-LOCK = "supervisor.lock"
+LOCK = SUPERVISOR_LOCK
 READY = "supervisor.ready"
 HEARTBEATS = "heartbeat.sock"
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGCHLD}
@@ -163,6 +164,7 @@ class Supervisor:
     def stop(self, *, keep_apps: bool) -> None:
         """Stop the children in the order of children.STOP_ORDER. A child that exceeds its time is
         killed. Remove the sandboxes afterwards, unless they are kept."""
+        (self._settings.places.state_dir / READY).unlink(missing_ok=True)
         self._stop_all()
         self._watch.close()
         (self._settings.places.state_dir / STANDBY_FILE).unlink(missing_ok=True)
@@ -206,7 +208,7 @@ class Supervisor:
 
     def _spawn(self, supervised: SupervisedChild) -> None:
         child = supervised.child
-        with self._open_log(child.name) as log:
+        with self._open_log(child.log or child.name) as log:
             if child.module:
                 supervised.process = self._fork(child, log)
             else:
@@ -238,9 +240,8 @@ class Supervisor:
         deadline = time.monotonic() + child.ready_within_s
         while not child.ready():
             if process.poll() is not None or time.monotonic() > deadline:
-                raise StartFailed(
-                    f"{child.name} is not ready:\n{_tail(self._logs / f'{child.name}.log')}"
-                )
+                log = self._logs / f"{child.log or child.name}.log"
+                raise StartFailed(f"{child.name} is not ready:\n{_tail(log)}")
             if self._is_told_to_stop():
                 raise StartFailed("a signal stopped the start")
             time.sleep(_READY_POLL_S)

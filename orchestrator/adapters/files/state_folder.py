@@ -9,6 +9,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from orchestrator.domain import errors
@@ -17,6 +18,7 @@ _SECRET = "secret"  # noqa: S105 - a file's name
 _OPERATOR_KEY = "operator.key"
 _INSTANCE = "instance"
 _IMAGE = "runtime-image"
+SUPERVISOR_LOCK = "supervisor.lock"  # written once, at the start
 
 
 class StateFolder:
@@ -53,6 +55,14 @@ class StateFolder:
     def operator_key(self, fresh: str) -> str:
         """Return the key that spawnctl uses on this machine. If there is none, store `fresh`."""
         return self._read_or_create(_OPERATOR_KEY, fresh)
+
+    def started_at(self) -> datetime | None:
+        """When the supervisor of this folder started. None if there never was one."""
+        try:
+            stamp_s = (self.folder / SUPERVISOR_LOCK).stat().st_mtime
+        except OSError:
+            return None
+        return datetime.fromtimestamp(stamp_s, UTC)
 
     def delete_operator_key(self) -> None:
         """Delete the revoked key, so that the next call of `operator_key` stores a new one."""

@@ -21,13 +21,13 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Connection, Dialect, Engine, make_url
 from sqlalchemy.pool import NullPool, QueuePool
 
+from orchestrator.adapters.sql_store import postgres
 from orchestrator.domain import errors
 
 WAIT_S = 10  # the longest wait for a connection, for a lock, and to be SQLite's one writer
-_STATEMENT_MS = 15_000
-_IDLE_TRANSACTION_MS = 60_000
 _FOREIGN_KEY_VIOLATION = "23503"  # SQLSTATE
 _DISK_FULL = "53100"
+_STATEMENT_MODE = "statement pooling mode"  # in what PgBouncer says to BEGIN
 
 
 class Lookup:
@@ -129,7 +129,7 @@ class Database:
             self._check_term()
             try:
                 with self._engine.connect() as connection:
-                    connection.exec_driver_sql(self._begin)
+                    begin(connection, self._begin)
                     # An exception skips the commit. The pool then rolls the transaction back.
                     yield connection
                     self._check_term()
@@ -195,6 +195,13 @@ def _connect_reader(url: URL) -> sqlite3.Connection:
     return connection
 
 
+def begin(connection: Connection, statement: str = "BEGIN") -> None:
+    """Begin a transaction by this statement. Behind a pooler it gets its time limits, too."""
+    text = postgres.begin_of(connection.info, statement)
+    # Without parameters the driver sends several statements as one.
+    connection.exec_driver_sql(text, execution_options={"no_parameters": True})
+
+
 def insert(connection: Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
     """An INSERT that can have ON CONFLICT: no standard SQL, but both databases spell it alike."""
     if connection.dialect.name == "postgresql":
@@ -244,22 +251,15 @@ def engine_for(url: URL, *, pool_size: int) -> Engine:
     )
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _set_pragmas)
+    else:
+        postgres.listen(engine)
     return engine
 
 
 def _connect_args(url: URL) -> dict[str, Any]:
     if url.drivername == "sqlite":
         return {"timeout": WAIT_S, "check_same_thread": False, "cached_statements": 256}
-    defaults = {
-        "connect_timeout": 5,
-        "tcp_user_timeout": WAIT_S * 1000,  # for a server that vanished without closing
-        "application_name": "spawnai",
-        "options": (
-            f"-c statement_timeout={_STATEMENT_MS} -c lock_timeout={WAIT_S * 1000}"
-            f" -c idle_in_transaction_session_timeout={_IDLE_TRANSACTION_MS}"
-        ),
-    }
-    return {name: value for name, value in defaults.items() if name not in url.query}
+    return postgres.connect_args(url, WAIT_S)
 
 
 def _set_pragmas(connection: Any, _record: object) -> None:
@@ -277,6 +277,13 @@ def translated(error: exc.SQLAlchemyError) -> Exception:
         if _is_dangling(error):
             return errors.NotFound("this refers to a record that does not exist")
         return errors.Conflict("a record with the same name or number exists already")
+    if isinstance(error, exc.DBAPIError) and _STATEMENT_MODE in str(error.orig):
+        return errors.InvalidInput(
+            "the pooler in front of the database allows no transactions: set pool_mode ="
+            " transaction there, or give the server's own address. Nothing was changed",
+            code="database_pooler",
+            field="database_url",
+        )
     if isinstance(error, exc.DBAPIError) and _is_disk_full(error):
         return errors.StorageFull(f"the database can't be written: {error.orig}", retry_after_s=10)
     if isinstance(error, exc.OperationalError | exc.InterfaceError):

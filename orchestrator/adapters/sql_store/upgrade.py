@@ -20,7 +20,7 @@ from sqlalchemy import exc, text
 from sqlalchemy.engine import URL, Connection
 
 from orchestrator.adapters.sql_store import schema
-from orchestrator.adapters.sql_store.database import engine_for, insert, parse, translated
+from orchestrator.adapters.sql_store.database import begin, engine_for, insert, parse, translated
 from orchestrator.domain import errors
 from orchestrator.ports import LeaseRecord
 
@@ -119,9 +119,9 @@ def _begin(connection: Connection) -> None:
         connection.exec_driver_sql("PRAGMA journal_mode=WAL")
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:
-        connection.exec_driver_sql(f"SET lock_timeout = {_LOCK_WAIT_MS}")
-        connection.exec_driver_sql(f"SET statement_timeout = {_LOCK_WAIT_MS}")
-        connection.exec_driver_sql("BEGIN")
+        begin(connection)
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_LOCK_WAIT_MS}")
+        connection.exec_driver_sql(f"SET LOCAL statement_timeout = {_LOCK_WAIT_MS}")
         connection.execute(text("SELECT pg_advisory_xact_lock(:id)"), {"id": _ADVISORY_LOCK})
 
 

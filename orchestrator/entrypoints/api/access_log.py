@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from orchestrator.domain.logged_requests import LoggedRequests
 from orchestrator.slim import structlog
 
-LINES_PER_S = 100  # of one process; 200 bytes each: a flood fills 20 MB in 17 minutes
+LINES_PER_S = 100  # of all processes; 200 bytes each: a flood fills 20 MB in 17 minutes
 _PATH_MAX = 200
 _METHOD_MAX = 10
 
@@ -28,6 +28,7 @@ log = structlog.get_logger()
 class LineBudget:
     """How many more lines may be logged within this second."""
 
+    lines_per_s: int = LINES_PER_S
     _second: int = -1
     _left: int = 0
     _omitted: int = field(default=0)
@@ -35,7 +36,7 @@ class LineBudget:
     def take(self, now_s: float) -> int | None:
         """Take one line. Returns how many were omitted before it; None if this one is too."""
         if int(now_s) != self._second:
-            self._second, self._left = int(now_s), LINES_PER_S
+            self._second, self._left = int(now_s), self.lines_per_s
         if self._left == 0:
             self._omitted += 1
             return None
@@ -52,12 +53,14 @@ class AccessLog:
         app: ASGIApp,
         *,
         logs: LoggedRequests,
+        processes: int = 1,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`processes` share the lines that may be logged."""
         self._app = app
         self._logs = logs
         self._monotonic = monotonic
-        self._budget = LineBudget()
+        self._budget = LineBudget(lines_per_s=max(1, LINES_PER_S // processes))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -32,7 +32,7 @@ class Context:
     settings: Settings
     deps: Deps
     hub: Hub
-    started_at: datetime
+    started_at: datetime  # the whole installation, as far as we know
     number: int = 1  # of an api process; they count from 1
     process: str = field(default_factory=lambda: secrets.token_hex(8))  # new after each start
     metrics: GatewayMetrics = field(default_factory=GatewayMetrics)  # of the process `agents`
@@ -49,8 +49,22 @@ class Context:
     @functools.cached_property
     def polls(self) -> Holds:
         """The requests that wait for a change, by user."""
-        refusals = self.api_metrics.refused_polls
-        return Holds("requests that wait", code="too_many_polls", refusals=refusals)
+        return self._polls_of("you")
+
+    @functools.cached_property
+    def polls_of_visitors(self) -> Holds:
+        """Those of them that come with no key, by address. Anybody can be as many users as there
+        are cookies."""
+        return self._polls_of("all visitors from your address together")
+
+    def _polls_of(self, who: str) -> Holds:
+        return Holds(
+            "requests that wait",
+            code="too_many_polls",
+            refusals=self.api_metrics.refused_polls,
+            who=who,
+            processes=self.settings.processes.api_processes,
+        )
 
     async def in_thread(
         self, call: Callable[_P, _T], /, *args: _P.args, **options: _P.kwargs

@@ -1,8 +1,13 @@
-"""Counts what each principal holds at a time: polls, requests, transfers. Both apps bound them."""
+"""Counts what each principal holds at a time: polls, requests, transfers. Both apps bound them.
+
+Several processes of the API divide a limit. The proxy asks the next one if one refuses, so that all
+of the limit can be used, whichever process gets a request.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import Counter
 from collections.abc import Generator
 from typing import Protocol
@@ -19,20 +24,32 @@ class RefusalCounter(Protocol):
 class Holds:
     """Holds of one kind. Use it from one event loop only."""
 
-    def __init__(self, unit: str, *, code: str, refusals: RefusalCounter) -> None:
-        """`unit` names the kind in the error, `refusals` counts what is refused."""
+    def __init__(
+        self,
+        unit: str,
+        *,
+        code: str,
+        refusals: RefusalCounter,
+        who: str = "you",
+        processes: int = 1,
+    ) -> None:
+        """`unit` names the kind in the error and `who` the principal, `refusals` counts what is
+        refused. `processes` share each limit."""
         self._unit = unit
         self._code = code
         self._refusals = refusals
+        self._who = who
+        self._processes = processes
         self._held: Counter[str] = Counter()
 
     @contextlib.contextmanager
     def hold(self, principal: str, limit: int) -> Generator[None]:
-        """Hold one. Raises errors.LimitReached if the principal already holds `limit`."""
-        if self._held[principal] >= limit:
+        """Hold one. Raises errors.LimitReached if the principal already holds our share of
+        `limit`."""
+        if self._held[principal] >= math.ceil(limit / self._processes):
             self._refusals.inc()
             raise errors.LimitReached(
-                f"you may have {limit} {self._unit} at a time; end one, or try again later",
+                f"{self._who} may have {limit} {self._unit} at a time; end one, or try again later",
                 code=self._code,
                 limit=limit,
             )

@@ -38,7 +38,11 @@ def build(context: Context) -> Starlette:
             Mount("/", _api(context)),
         ],
         middleware=[
-            Middleware(AccessLog, logs=context.settings.processes.access_log),
+            Middleware(
+                AccessLog,
+                logs=context.settings.processes.access_log,
+                processes=context.settings.processes.api_processes,
+            ),
             Middleware(Guard, hosts=context.settings.addresses.page_hosts),
         ],
         exception_handlers=error_handlers.HANDLERS,

@@ -43,7 +43,11 @@ def main() -> None:
     listening = redis.asyncio.Redis.from_url(redis_url, **redis_connection.keepalive_of(redis_url))
     hub = Hub(listening, state.instance())
     context = Context(
-        settings=settings, deps=deps, hub=hub, started_at=deps.clock.now(), number=number
+        settings=settings,
+        deps=deps,
+        hub=hub,
+        started_at=state.started_at() or deps.clock.now(),
+        number=number,
     )
     path = settings.places.api_socket(number)
     path.parent.mkdir(mode=0o711, exist_ok=True)

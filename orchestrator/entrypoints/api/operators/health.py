@@ -18,6 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
+from orchestrator.adapters import api_socket
 from orchestrator.domain import errors
 from orchestrator.domain.pool.host import HostState
 from orchestrator.domain.pool.refill import missing_slots
@@ -25,7 +26,7 @@ from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.pool.silence import AgentCounts
 from orchestrator.domain.sessions.session import SessionState
 from orchestrator.entrypoints.api.context import Context, context_of
-from orchestrator.entrypoints.api.operators import machine_clock
+from orchestrator.entrypoints.api.operators import machine_clock, process_counts
 from orchestrator.entrypoints.liveness import hangs
 from orchestrator.ports import LinkGauges
 from orchestrator.services import storage
@@ -56,17 +57,21 @@ def ready(request: Request) -> Response:
 
 @router.get("/metrics")
 def metrics(request: Request) -> Response:
-    """Pool and sessions, counted in the store at each scrape; this process's own metrics, and those
-    of the process that serves agents and gateway."""
+    """Pool and sessions, counted in the store at each scrape; the counts of each process of the
+    API, and those of the process that serves agents and gateway."""
     context = context_of(request)
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_StoreCollector(context))
-    parts = (
-        generate_latest(registry),
-        generate_latest(context.api_metrics.registry),
-        context.deps.gateway.metrics(),
-    )
+    registry.register(process_counts.OfAllProcesses(context))
+    parts = (generate_latest(registry), context.deps.gateway.metrics())
     return Response(b"".join(parts), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get(api_socket.COUNTS_PATH, include_in_schema=False)
+def own_metrics(request: Request) -> Response:
+    """What this process counts itself. Its siblings ask for it, over its socket."""
+    counts = generate_latest(context_of(request).api_metrics.registry)
+    return Response(counts, media_type=CONTENT_TYPE_LATEST)
 
 
 def checks(context: Context) -> dict[str, dict[str, Any]]:

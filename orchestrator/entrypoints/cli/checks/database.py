@@ -13,6 +13,7 @@ from orchestrator.entrypoints.cli.findings import Finding, ok, problem
 _FIXES = {
     "database_newer": "Start the newer release, or restore the backup from before the upgrade",
     "database_taken": "Set SPAWN_DATABASE_URL to a database of its own",
+    "database_pooler": "Set pool_mode = transaction in the pooler's settings",
 }
 
 

@@ -1,16 +1,21 @@
-"""How many requests of one user may wait for a change at a time."""
+"""How many requests of one user, and of one address, may wait for a change at a time."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx2
+import pytest
 import redis.asyncio
 
 from orchestrator import config
-from orchestrator.domain.people.access import LIMITS, Role
+from orchestrator.domain import ids
+from orchestrator.domain.people.access import LIMITS, Principal, Role
 from orchestrator.domain.sessions.session import Tier
 from orchestrator.entrypoints.api import public_app
 from orchestrator.entrypoints.api.context import Context
@@ -21,34 +26,53 @@ from tests.unit.services.world import VISITOR, World
 POLLS_MAX = LIMITS[Tier.FREE].polls_max
 
 
-def test_a_user_has_20_polls_and_others_have_theirs(world: World, tmp_path: Path) -> None:
-    nobody = redis.asyncio.Redis(unix_socket_path=str(tmp_path / "missing.sock"))
+@contextmanager
+def context_with(world: World, folder: Path, **settings: Any) -> Iterator[Context]:
+    nobody = redis.asyncio.Redis(unix_socket_path=str(folder / "missing.sock"))
+    url = f"sqlite:///{folder}/store.db"
     context = Context(
-        settings=config.make(state_dir=tmp_path, database_url=f"sqlite:///{tmp_path}/store.db"),
+        settings=config.make(state_dir=folder, database_url=url, **settings),
         deps=world.deps,
         hub=Hub(nobody),
         started_at=datetime.now(UTC),
     )
-    asyncio.run(_exceed_the_limit(world, context))
+    yield context
     context.threads.shutdown()
 
 
-async def _exceed_the_limit(world: World, context: Context) -> None:
+@asynccontextmanager
+async def client_at(context: Context, address: str) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client whose requests come from this address."""
+    transport = httpx2.ASGITransport(public_app.build(context), client=(address, 1234))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        yield client
+
+
+def cookie_of(world: World, user_id: ids.UserId) -> dict[str, str]:
+    return {"Cookie": f"spawn_user={world.deps.tokens.for_visitor(user_id)}"}
+
+
+@pytest.mark.parametrize(("processes", "share"), [(1, POLLS_MAX), (3, 7)])
+def test_a_user_has_20_polls_of_which_each_process_lets_its_share_wait(
+    world: World, tmp_path: Path, processes: int, share: int
+) -> None:
+    with context_with(world, tmp_path, api_processes=processes) as context:
+        asyncio.run(_exceed_the_limit(world, context, share))
+
+
+async def _exceed_the_limit(world: World, context: Context, share: int) -> None:
     session = world.create_session()
     path = f"/api/status/{session.id}?wait=60"
-    cookie = {"Cookie": f"spawn_user={world.deps.tokens.for_visitor(VISITOR.user_id)}"}
+    cookie = cookie_of(world, VISITOR.user_id)
     operator = keys.create(world.deps, "ops", Tier.OPERATOR, Role.OPERATOR)
-    transport = httpx2.ASGITransport(public_app.build(context))
-    async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
-        polls = [
-            asyncio.create_task(client.get(path, headers=cookie)) for _ in range(POLLS_MAX + 1)
-        ]
+    async with client_at(context, "192.0.2.7") as client:
+        polls = [asyncio.create_task(client.get(path, headers=cookie)) for _ in range(share + 1)]
         (refused,), waiting = await asyncio.wait(polls, return_when=asyncio.FIRST_COMPLETED)
         answer = refused.result()
         assert (answer.status_code, answer.json()["code"]) == (429, "too_many_polls")
         assert answer.headers["retry-after"] == "1"
         assert answer.json()["limit"] == POLLS_MAX
-        assert len(waiting) == POLLS_MAX
+        assert len(waiting) == share
         assert (await client.get(path.partition("?")[0], headers=cookie)).status_code == 200
         key = {"Authorization": f"Bearer {operator.secret}"}
         others = asyncio.create_task(client.get(path, headers=key))
@@ -56,3 +80,38 @@ async def _exceed_the_limit(world: World, context: Context) -> None:
         assert {poll.result().status_code for poll in (await asyncio.wait(waiting))[0]} == {200}
         assert (await others).status_code == 200
         assert context.api_metrics.registry.get_sample_value("spawn_refused_polls_total") == 1
+
+
+def test_an_address_has_one_share_however_many_cookies_it_sends(
+    world: World, tmp_path: Path
+) -> None:
+    with context_with(world, tmp_path, api_processes=1, polls_per_address=3) as context:
+        asyncio.run(_exceed_the_limit_of_an_address(world, context))
+
+
+async def _exceed_the_limit_of_an_address(world: World, context: Context) -> None:
+    def start(client: httpx2.AsyncClient) -> asyncio.Task[httpx2.Response]:
+        """Let a user who is new to us wait for a session of theirs."""
+        user = Principal(user_id=ids.new_user_id(), tier=Tier.FREE)
+        path = f"/api/status/{world.create_session(user).id}?wait=60"
+        return asyncio.create_task(client.get(path, headers=cookie_of(world, user.user_id)))
+
+    # The second address is of the same house as the first one.
+    async with (
+        client_at(context, "2001:db8:0:1::1") as client,
+        client_at(context, "2001:db8:0:1:ffff::2") as neighbour,
+        client_at(context, "2001:db8:0:2::1") as stranger,
+    ):
+        polls = [start(each) for each in (client, neighbour, client, neighbour)]
+        (refused,), waiting = await asyncio.wait(polls, return_when=asyncio.FIRST_COMPLETED)
+        answer = refused.result()
+        assert (answer.status_code, answer.json()["code"]) == (429, "too_many_polls")
+        assert answer.json()["limit"] == 3
+        assert "your address" in answer.json()["detail"]
+        operator = keys.create(world.deps, "ops", Tier.OPERATOR, Role.OPERATOR)
+        key = {"Authorization": f"Bearer {operator.secret}"}
+        path = f"/api/status/{world.create_session().id}?wait=60"
+        others = [start(stranger), asyncio.create_task(client.get(path, headers=key))]
+        context.hub.close()
+        answers = await asyncio.gather(*waiting, *others)
+        assert {answer.status_code for answer in answers} == {200}
