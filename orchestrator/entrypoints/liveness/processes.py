@@ -92,18 +92,21 @@ class ProcessWatch:
         return hung
 
     def _find_hung(self, watched: _Watched, now: float) -> Sequence[Hung]:
-        signs = {watched.pid: watched.sign_at, **watched.members}
-        silences = {pid: self._watchdog.silence_s(at, now) for pid, at in signs.items()}
-        return [
-            Hung(
-                name=watched.child.name,
-                pid=pid,
-                is_child=pid == watched.pid,
-                silence_s=silence_s,
-            )
-            for pid, silence_s in silences.items()
-            if silence_s > self._limit_s
-        ]
+        """The processes that are silent for too long. Each is named once: what we make of it takes
+        a moment, and so it gets as long again."""
+        hung = []
+        for pid, sign_at in {watched.pid: watched.sign_at, **watched.members}.items():
+            silence_s = self._watchdog.silence_s(sign_at, now)
+            if silence_s <= self._limit_s:
+                continue
+            is_child = pid == watched.pid
+            if is_child:
+                watched.sign_at = now
+            else:
+                watched.members[pid] = now
+            name = watched.child.name
+            hung.append(Hung(name=name, pid=pid, is_child=is_child, silence_s=silence_s))
+        return hung
 
 
 def _is_stopped(pid: int) -> bool:

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -62,14 +62,16 @@ class Watching:
     watch: ProcessWatch
     heartbeats: HeartbeatSocket
     now: float = 1000.0
+    hung: list[Hung] = field(default_factory=list)  # all that hung so far
 
     def pass_by(self, seconds: float) -> Sequence[Hung]:
-        """Let so much time pass, with a look each second. Returns what hung at its end."""
+        """Let so much time pass, with a look each second. Returns what hung meanwhile."""
         end = self.now + seconds
-        hung: Sequence[Hung] = ()
+        hung: list[Hung] = []
         while self.now < end:
             self.now += 1
-            hung = self.watch.look(self.now)
+            hung += self.watch.look(self.now)
+        self.hung += hung
         return hung
 
     def pass_by_and_hear(self, name: str, seconds: float) -> None:
@@ -84,7 +86,7 @@ class Watching:
         pause = threading.Event()
         while not watched():
             assert time.monotonic() < deadline, "no sign came"
-            self.watch.look(self.now)
+            self.hung += self.watch.look(self.now)
             pause.wait(0.01)
 
 
@@ -166,7 +168,7 @@ def test_only_the_process_of_a_pool_that_hangs_is_named(watching: Watching) -> N
         os.kill(worker, signal.SIGSTOP)
         for _ in range(12):
             watching.pass_by_and_hear("worker", 2)
-        (hung,) = watching.watch.look(watching.now)
+        (hung,) = watching.hung
         assert (hung.name, hung.pid, hung.is_child) == ("worker", worker, False)
 
 
@@ -214,5 +216,5 @@ def test_nobody_else_can_give_a_sign_for_a_process(watching: Watching) -> None:
             for _ in range(int(LIMIT_S) + 2):
                 sender.sendto(b"WATCHDOG=1", str(watching.heartbeats.path))
                 sender.sendto(b"READY=1", str(watching.heartbeats.path))
-                hung = watching.pass_by(1)
-        assert [process.name for process in hung] == ["daemon"]
+                watching.pass_by(1)
+        assert [hung.name for hung in watching.hung] == ["daemon"]
