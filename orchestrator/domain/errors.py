@@ -151,7 +151,7 @@ class LinkDown(EngineUnavailable):
 class HostUnfit(Temporary):
     """A host answers, but can't take sandboxes yet.
 
-    `code` says why: `image_missing` or `fences_missing`.
+    `code` says why: `image_missing`, `fences_missing` or `folder_unseen`, for example.
     """
 
     code = "host_unfit"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -52,6 +53,12 @@ class Engine(Protocol):
         Returns warnings for people: the rules that could not be set, and how to set them.
         """
 
+    def sees(self, image: str, folder: str, name: str) -> bool:
+        """Whether a container that mounts this folder of the host finds the file `name` there.
+
+        Raises errors.SandboxRefused if Docker starts no container at all.
+        """
+
     def dismantle(self) -> None:
         """Remove the network and the rules, unless a container uses them."""
 
@@ -98,6 +105,12 @@ class Fleet(Protocol):
         """Run a command on the host as root, with `sudo -n` if we log in as another user.
 
         Raises errors.LinkDown.
+        """
+
+    def mark(self, host: Host) -> AbstractContextManager[str]:
+        """Leave an empty file in the host's agent folder during the block. Yields its name.
+
+        Raises errors.LinkDown, errors.HostUnfit, errors.StorageUnavailable.
         """
 
     def containers(self, host: Host) -> Sequence[Container] | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import contextlib
+from collections.abc import Collection, Iterator, Sequence
 
 from orchestrator.domain import errors
 from orchestrator.domain.ids import HostId
@@ -51,6 +52,10 @@ class FleetInMemory:
             raise errors.LinkDown(f"no connection to {host.name}")
         self.commands.append((host.name, tuple(argv)))
         return CommandOutcome(code=0, output=self.measured.get(host.id, df_and_meminfo()))
+
+    @contextlib.contextmanager
+    def mark(self, host: Host) -> Iterator[str]:
+        yield "mark"
 
     def containers(self, host: Host) -> Sequence[Container] | None:
         link = self.link_state(host)

@@ -8,9 +8,11 @@ other threads read them. Each field is replaced as a whole, so no reader ever se
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import secrets
 import threading
 import time
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -120,6 +122,26 @@ class SshFleet:
         command = followed.link.run_command(tuple(argv), _COMMAND_TIMEOUT_S)
         result = self._call(command, _COMMAND_TIMEOUT_S + 5)
         return CommandOutcome(code=result.code, output=result.output)
+
+    @contextlib.contextmanager
+    def mark(self, host: Host) -> Iterator[str]:
+        name = f"mark-{secrets.token_hex(8)}"
+        path = f"{host.agent_folder}/{name}"
+        if host.is_remote:
+            outcome = self.run(host, ("touch", path))
+            if outcome.code != 0:
+                raise errors.HostUnfit(f"a file can't be made there: {outcome.output[:200]}")
+        else:
+            with errors.storage("write into the agent folder"):
+                Path(path).touch()
+        try:
+            yield name
+        finally:
+            if host.is_remote:
+                self.run(host, ("rm", "-f", path))
+            else:
+                with errors.storage("delete in the agent folder"):
+                    Path(path).unlink(missing_ok=True)
 
     def containers(self, host: Host) -> Sequence[Container] | None:
         followed = self._followed.get(host.id)
