@@ -160,7 +160,8 @@ class HostUnfit(Temporary):
 class SandboxRefused(Temporary):
     """Docker refused to create or start this sandbox.
 
-    `code` says why: `image_missing`, `port_taken`, `disk_full` or `create_failed`.
+    `code` says why: `image_missing`, `network_missing`, `port_taken`, `disk_full` or
+    `create_failed`.
     """
 
     code = "create_failed"

@@ -33,7 +33,8 @@ class Engine(Protocol):
 
         Repeating it is safe: a running container of that sandbox is kept, one that was never
         started is replaced. Only one process at a time may start sandboxes. Raises
-        errors.SandboxRefused with code image_missing, port_taken, disk_full or create_failed.
+        errors.SandboxRefused with code image_missing, network_missing, port_taken, disk_full or
+        create_failed.
         """
 
     def remove(self, sandbox_id: SandboxId) -> None:
