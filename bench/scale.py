@@ -7,11 +7,12 @@ each pass of the daemon take, and how this grows with the number of hosts. It wr
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -177,6 +178,10 @@ class SimulatedFleet:
 
     def run(self, host: Host, argv: Sequence[str]) -> CommandOutcome:
         return CommandOutcome(code=0, output="")
+
+    @contextlib.contextmanager
+    def mark(self, host: Host) -> Iterator[str]:
+        yield "mark"
 
     def containers(self, host: Host) -> Sequence[Container] | None:
         return self.containers_by_host[host.id]

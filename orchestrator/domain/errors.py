@@ -157,7 +157,7 @@ class LinkDown(EngineUnavailable):
 class HostUnfit(Temporary):
     """A host answers, but can't take sandboxes yet.
 
-    `code` says why: `image_missing` or `fences_missing`.
+    `code` says why: `image_missing`, `fences_missing` or `folder_unseen`, for example.
     """
 
     code = "host_unfit"
@@ -166,7 +166,8 @@ class HostUnfit(Temporary):
 class SandboxRefused(Temporary):
     """Docker refused to create or start this sandbox.
 
-    `code` says why: `image_missing`, `port_taken`, `disk_full` or `create_failed`.
+    `code` says why: `image_missing`, `network_missing`, `port_taken`, `disk_full` or
+    `create_failed`.
     """
 
     code = "create_failed"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -32,7 +33,8 @@ class Engine(Protocol):
 
         Repeating it is safe: a running container of that sandbox is kept, one that was never
         started is replaced. Only one process at a time may start sandboxes. Raises
-        errors.SandboxRefused with code image_missing, port_taken, disk_full or create_failed.
+        errors.SandboxRefused with code image_missing, network_missing, port_taken, disk_full or
+        create_failed.
         """
 
     def remove(self, sandbox_id: SandboxId) -> None:
@@ -50,6 +52,12 @@ class Engine(Protocol):
         """Create the network and the egress rules. Safe to repeat.
 
         Returns warnings for people: the rules that could not be set, and how to set them.
+        """
+
+    def sees(self, image: str, folder: str, name: str) -> bool:
+        """Whether a container that mounts this folder of the host finds the file `name` there.
+
+        Raises errors.SandboxRefused if Docker starts no container at all.
         """
 
     def dismantle(self) -> None:
@@ -109,6 +117,12 @@ class Fleet(Protocol):
         """Run a command on the host as root, with `sudo -n` if we log in as another user.
 
         Raises errors.LinkDown.
+        """
+
+    def mark(self, host: Host) -> AbstractContextManager[str]:
+        """Leave an empty file in the host's agent folder during the block. Yields its name.
+
+        Raises errors.LinkDown, errors.HostUnfit, errors.StorageUnavailable.
         """
 
     def containers(self, host: Host) -> Sequence[Container] | None:

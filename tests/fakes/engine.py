@@ -26,6 +26,7 @@ class EngineInMemory:
         self.warnings: list[str] = []  # what `prepare` returns
         self.prepare_count = 0
         self.dismantled = False
+        self.is_blind = False  # it sees other files than we
         self.description: dict[str, Any] = {"version": "in memory", "root": "/var/lib/docker"}
 
     def start(self, spec: SandboxSpec) -> str:
@@ -49,6 +50,9 @@ class EngineInMemory:
     def prepare(self) -> Sequence[str]:
         self.prepare_count += 1
         return self.warnings
+
+    def sees(self, image: str, folder: str, name: str) -> bool:
+        return not self.is_blind
 
     def dismantle(self) -> None:
         self.dismantled = not self.containers_by_sandbox
@@ -104,6 +108,10 @@ class EngineThatIsDown(EngineInMemory):
     def prepare(self) -> Sequence[str]:
         self._check_up()
         return super().prepare()
+
+    def sees(self, image: str, folder: str, name: str) -> bool:
+        self._check_up()
+        return super().sees(image, folder, name)
 
     def describe(self) -> dict[str, Any]:
         self._check_up()

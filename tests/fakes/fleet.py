@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import contextlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from orchestrator.domain import errors
 from orchestrator.domain.ids import HostId, SandboxId
@@ -60,6 +61,10 @@ class FleetInMemory:
             raise errors.LinkDown(f"no connection to {host.name}")
         self.commands.append((host.name, tuple(argv)))
         return CommandOutcome(code=0, output=self.measured.get(host.id, df_and_meminfo()))
+
+    @contextlib.contextmanager
+    def mark(self, host: Host) -> Iterator[str]:
+        yield "mark"
 
     def containers(self, host: Host) -> Sequence[Container] | None:
         link = self.link_state(host)

@@ -146,6 +146,8 @@ def _refusal_code(message: str) -> str:
     text = message.lower()
     if "no such image" in text:
         return "image_missing"
+    if "network" in text and "not found" in text:
+        return "network_missing"
     if "port is already allocated" in text or "address already in use" in text:
         return "port_taken"
     if "no space left on device" in text:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Protocol
 
-from orchestrator.adapters.docker import answers, egress, flags
+from orchestrator.adapters.docker import answers, egress, flags, visibility
 from orchestrator.adapters.docker import client as docker_client
 from orchestrator.adapters.docker.flags import SandboxLimits
 from orchestrator.adapters.docker.sdk import docker
@@ -131,10 +131,15 @@ class DockerEngine:
         allowlist = self._allowlist()
         return [*warnings, *egress.install(self._limits.bridge, self._run, allowlist)]
 
+    def sees(self, image: str, folder: str, name: str) -> bool:
+        with self._connected(f"start a container that looks into {folder}") as api:
+            return visibility.sees(api, self._limits, image, folder, name)
+
     def dismantle(self) -> None:
         if self.containers():
             return
         with self._connected(f"remove network {self._limits.network}") as api:
+            visibility.remove_probe(api, self._limits)
             try:
                 api.remove_network(self._limits.network)
             except docker.errors.NotFound:

@@ -92,7 +92,7 @@ def create_body(limits: SandboxLimits, spec: SandboxSpec) -> dict[str, Any]:
             },
             "Dns": ["127.0.0.1"],
             "DnsSearch": ["."],  # otherwise resolv.conf shows the host's domain
-            "Mounts": [_agent_mount(spec.agent_folder)],
+            "Mounts": [agent_mount(spec.agent_folder)],
             "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
             "LogConfig": {
                 "Type": limits.log_driver,
@@ -151,7 +151,7 @@ def _tmpfs(size_bytes: int, mode: str) -> str:
     return f"rw,nosuid,nodev,noexec,size={size_bytes},uid={USER_ID},gid={USER_ID},mode={mode}"
 
 
-def _agent_mount(folder: str) -> Mapping[str, Any]:
+def agent_mount(folder: str) -> Mapping[str, Any]:
     """Mount the folder, not the socket in it: after our restart the socket is a new file.
 
     This is a mount and not a `Binds` entry, because Docker creates a missing folder for those,

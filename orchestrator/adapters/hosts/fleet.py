@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -138,6 +139,26 @@ class SshFleet:
             return egress.run_locally(argv)
         result = self.on_link(host, lambda link: link.run_command(tuple(argv), _COMMAND_TIMEOUT_S))
         return CommandOutcome(code=result.code, output=result.output)
+
+    @contextlib.contextmanager
+    def mark(self, host: Host) -> Iterator[str]:
+        name = f"mark-{secrets.token_hex(8)}"
+        path = f"{host.agent_folder}/{name}"
+        if host.is_remote:
+            outcome = self.run(host, ("touch", path))
+            if outcome.code != 0:
+                raise errors.HostUnfit(f"a file can't be made there: {outcome.output[:200]}")
+        else:
+            with errors.storage("write into the agent folder"):
+                Path(path).touch()
+        try:
+            yield name
+        finally:
+            if host.is_remote:
+                self.run(host, ("rm", "-f", path))
+            else:
+                with errors.storage("delete in the agent folder"):
+                    Path(path).unlink(missing_ok=True)
 
     def containers(self, host: Host) -> Sequence[Container] | None:
         followed = self._followed.get(host.id)

@@ -10,11 +10,12 @@ first, new streams go over it, while the streams of the first one may still fini
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import random
 import re
 import time
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass, field
 
 import asyncssh
@@ -31,6 +32,7 @@ _HEARTBEAT_TIMEOUT_S = 3.0
 _BACKOFF_MAX_S = 30.0
 _BACKOFF_FIRST_S = 0.5
 _SUCCESSOR_RETRY_S = 1.0  # between attempts to replace a silent connection
+_GATE_S = 1.0
 _STABLE_S = 30.0  # a connection that lasted this long resets the backoff
 # What our connection needs on the host. $1: the agent folder. Prints our user id and our address,
 # which `parse_login` reads, then the names of the folders of sandboxes. Nobody but root can list
@@ -99,8 +101,8 @@ class Link:
     def __init__(
         self, target: LinkTarget, gate: asyncio.Semaphore, changed: Callable[[], None]
     ) -> None:
-        """`gate` bounds how many links connect at once. The link calls `changed` when `view.up` or
-        its reason changes."""
+        """`gate` bounds how many links begin to connect at once. The link calls `changed` when
+        `view.up` or its reason changes."""
         self.target = target
         self.view = LinkView()
         self._gate = gate
@@ -173,7 +175,7 @@ class Link:
         """
         target = self.target
         target.check_term()
-        async with self._gate:
+        async with _held_briefly(self._gate):
             connection = await ssh.connect(target.address, key=target.key, pinned=target.pinned)
         try:
             carrier = await self._set_up(connection)
@@ -308,3 +310,27 @@ class Link:
             view.up, view.reason, view.code = False, str(error), error.code
             view.has_outcome = True
             self._changed()
+
+
+@contextlib.asynccontextmanager
+async def _held_briefly(gate: asyncio.Semaphore) -> AsyncIterator[None]:
+    """Hold the gate during the block, for `_GATE_S` at most.
+
+    A host that answers is connected within that time, and takes CPU. One that is silent takes none,
+    and must not keep the others waiting.
+    """
+    await gate.acquire()
+    is_held = True
+
+    def release() -> None:
+        nonlocal is_held
+        if is_held:
+            is_held = False
+            gate.release()
+
+    opening = asyncio.get_running_loop().call_later(_GATE_S, release)
+    try:
+        yield
+    finally:
+        opening.cancel()
+        release()

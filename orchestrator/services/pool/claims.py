@@ -21,6 +21,9 @@ from orchestrator.domain.sessions.session import Move, Session
 from orchestrator.services.deps import Deps
 
 REASON_MAX = 200  # characters
+# Refusals for want of what each admission makes sure of. The host is admitted again before it gets
+# another sandbox.
+UNPREPARED = frozenset({"image_missing", "network_missing"})
 
 
 def has_turn(store: ports.Store, session: Session, now: datetime) -> bool:
@@ -161,7 +164,7 @@ def mark_suspect(deps: Deps, host_id: HostId, reason: str) -> None:
 
 def record_refusal(deps: Deps, host_id: HostId, refusal: errors.SandboxRefused) -> None:
     """Record a refusal that concerns the whole host, so that no other session is sent there."""
-    if refusal.code == "image_missing":
+    if refusal.code in UNPREPARED:
         mark_suspect(deps, host_id, str(refusal))
     elif refusal.code == "disk_full":
         shortage = "its disk is full"

@@ -93,7 +93,8 @@ def admit(deps: Deps, fleet: ports.Fleet, host: Host) -> Host:
     """Prepare a host that answers for placements, step by step, until it is UP.
 
     Containers of an earlier generation are removed: a host that returns must not serve apps that
-    have moved. If a step fails, the host's reason says which one.
+    have moved. A container is started to see that this works, and what it sees. If a step fails,
+    the host's reason says which one.
     """
     engine = deps.engines.for_host(host)
     try:
@@ -102,6 +103,7 @@ def admit(deps: Deps, fleet: ports.Fleet, host: Host) -> Host:
         warnings = engine.prepare()
         if warnings and host.is_remote:
             raise errors.HostUnfit("; ".join(warnings), code="fences_missing")
+        _check_sight(fleet, engine, host, image)
         shortage = find_shortage(deps, fleet, host)
     except errors.StaleWrite:
         raise  # somebody else decides about it now
@@ -276,6 +278,27 @@ def _find_image(deps: Deps, engine: ports.Engine, host: Host) -> str:
         raise errors.HostUnfit("no runtime image was built yet: run `spawnctl image build`")
     problem = "is on its way there" if host.is_remote else "is missing: run `spawnctl image build`"
     raise errors.HostUnfit(f"the runtime image {today} {problem}", code="image_missing")
+
+
+def _check_sight(fleet: ports.Fleet, engine: ports.Engine, host: Host, image: str) -> None:
+    """Raises errors.HostUnfit (folder_unseen) if sandboxes wouldn't find the agent socket.
+
+    This starts a container. So a Docker that answers everything but starts nothing is found too.
+    """
+    with fleet.mark(host) as name:
+        if engine.sees(image, host.agent_folder, name):
+            return
+    advice = (
+        "install Docker from a package (apt-get install docker.io) in place of the snap"
+        if host.is_remote
+        else "let SPAWN_DOCKER_URL lead to an engine of this machine that is no snap, or set"
+        " SPAWN_STATE_DIR to a folder that this one sees; `spawnctl doctor` tries it"
+    )
+    raise errors.HostUnfit(
+        f"its Docker doesn't see our folder {host.agent_folder}: it comes from a snap, runs in a"
+        f" container or virtual machine, or on another machine. To repair it, {advice}",
+        code="folder_unseen",
+    )
 
 
 def _is_seen_at_outdated(deps: Deps, host: Host) -> bool:

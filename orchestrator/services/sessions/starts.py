@@ -69,12 +69,14 @@ def _find_session(deps: Deps, sandbox: Sandbox) -> Session | None:
 def _fail_attempt(deps: Deps, session: Session, sandbox: Sandbox, error: errors.Temporary) -> None:
     """Fail the attempt.
 
-    It is not counted if Docker didn't answer, or as long as another host may take the session.
+    It is not counted if Docker didn't answer or the host lacked what it had when it was admitted,
+    or as long as another host may take the session.
     """
     refused_by, counts = session.refused_by, False
     if isinstance(error, errors.SandboxRefused):
         refused_by = (*refused_by, sandbox.host_id)
-        counts = not deps.store.hosts.any_accepts(session.wish, without=refused_by)
+        if not deps.store.hosts.any_accepts(session.wish, without=refused_by):
+            refused_by, counts = (), error.code not in claims.UNPREPARED
     failure = Failure(
         code=error.code, message=str(error), permanent=False, counts_as_attempt=counts
     )
@@ -82,7 +84,7 @@ def _fail_attempt(deps: Deps, session: Session, sandbox: Sandbox, error: errors.
     failed = replace(
         session,
         failure=failure,
-        refused_by=() if counts else refused_by,
+        refused_by=refused_by,
         due_at=now,
         updated_at=now,
     )

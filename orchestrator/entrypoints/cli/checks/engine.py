@@ -1,11 +1,12 @@
 """Checks this machine's Docker engine: version, limits, storage, image, firewall. Used by doctor.
 
-Changes one thing only: if the control plane runs and its network or egress rules are missing, they
-are set again.
+It starts a container for a moment. It changes one thing only: if the control plane runs and its
+network or egress rules are missing, they are set again.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -17,10 +18,11 @@ from orchestrator.adapters.files.state_folder import StateFolder
 from orchestrator.config import Settings
 from orchestrator.domain import errors
 from orchestrator.domain.pool.docker_facts import parse_info
+from orchestrator.entrypoints.cli import local
 from orchestrator.entrypoints.cli.checks import machine
 from orchestrator.entrypoints.cli.checks.docker_facts import check_docker_facts
 from orchestrator.entrypoints.cli.checks.firewall import check_firewall
-from orchestrator.entrypoints.cli.findings import Finding, ok, problem
+from orchestrator.entrypoints.cli.findings import Finding, Level, ok, problem
 
 _START = "Start it: sudo systemctl start docker (without systemd: make up). Or set SPAWN_DOCKER_URL"
 _BUILD = "spawnctl image build"
@@ -47,6 +49,8 @@ def check_engine(settings: Settings, *, running: bool) -> Iterator[Finding]:
     if root.exists():
         yield from machine.check_disk("Docker's disk", root)
     yield image
+    if image.level is Level.OK:
+        yield from _sight(settings, image.detail)
     yield from _firewall(settings, running=running)
 
 
@@ -60,6 +64,40 @@ def _image(api: docker.APIClient, settings: Settings) -> Finding:
     except docker.errors.ImageNotFound:
         return problem(name, f"{reference} is not on this engine", _BUILD)
     return ok(name, reference)
+
+
+def _sight(settings: Settings, image: str) -> Iterator[Finding]:
+    """Whether the engine sees our files: a container looks for one. Nothing if we may make none."""
+    name = "Docker's files"
+    places = settings.places
+    folder = local.existing_parent(places.agent_folder)
+    mark = folder / f"mark-{secrets.token_hex(8)}"
+    engine = DockerEngine(places.docker_url, SandboxLimits(instance="doctor"))
+    try:
+        mark.touch()
+    except OSError:
+        return  # `check_state_folder` says so
+    try:
+        is_seen = engine.sees(image, str(folder), mark.name)
+    except errors.SpawnError as error:
+        yield problem(name, str(error), "See what Docker says: journalctl -u docker")
+        return
+    finally:
+        mark.unlink(missing_ok=True)
+        engine.close()
+    if is_seen:
+        yield ok(name, f"are ours: it sees {folder}")
+    else:
+        yield problem(
+            name,
+            f"are others than ours: it doesn't see {folder}, so no sandbox would find its agent"
+            " socket. It comes from a snap, runs in a container or virtual machine, or on another"
+            " machine",
+            f"Look at SPAWN_DOCKER_URL or DOCKER_HOST (now {places.docker_url}). With a snap:"
+            " sudo snap remove docker && sudo apt-get install docker.io. Or set SPAWN_STATE_DIR to"
+            " a folder that this Docker sees",
+            "folder_unseen",
+        )
 
 
 def _firewall(settings: Settings, *, running: bool) -> Iterator[Finding]:

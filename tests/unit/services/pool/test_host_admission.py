@@ -111,6 +111,24 @@ def test_a_remote_host_without_its_fences_gets_no_sandboxes(world: World) -> Non
     assert admit(world, local).state is HostState.UP
 
 
+@pytest.mark.parametrize(
+    ("url", "advice"),
+    [
+        ("ssh://root@10.0.0.9", "apt-get install docker.io"),
+        ("unix:///run/docker.sock", "SPAWN_STATE_DIR"),
+    ],
+)
+def test_a_host_whose_docker_sees_other_files_stays_out_with_advice(
+    world: World, url: str, advice: str
+) -> None:
+    host = world.add_host(state=HostState.JOINING, docker_url=url)
+    world.engine.is_blind = True
+    after = admit(world, host)
+    assert after.state is HostState.JOINING
+    assert host.agent_folder in after.reason
+    assert advice in after.reason
+
+
 def test_a_host_with_a_shortage_is_up_and_gets_no_new_sandboxes(world: World) -> None:
     host = world.add_host(state=HostState.JOINING)
     world.fleet.measured[host.id] = df_and_meminfo(disk_bytes=512 * 1024**2)

@@ -72,6 +72,17 @@ def test_a_refusal_by_all_hosts_counts_as_an_attempt_and_all_may_be_asked_again(
     assert world.session(session).failure is None
 
 
+@pytest.mark.parametrize("code", ["image_missing", "network_missing"])
+def test_what_the_only_host_lacks_costs_the_session_no_attempt(world: World, code: str) -> None:
+    """The host has to be admitted again first, so this can't go on for ever."""
+    add_host(world, EngineThatRefuses(code, times=1), slots=9)
+    session = world.create_session()
+    try_again(world, session)
+    current = world.session(session)
+    assert current.failure is not None
+    assert (current.failure.counts_as_attempt, current.refused_by) == (False, ())
+
+
 def test_three_rounds_of_refusals_fail_the_session_with_what_docker_said(world: World) -> None:
     for _ in range(2):
         add_host(world, EngineThatRefuses(), slots=9)
@@ -89,6 +100,7 @@ def test_three_rounds_of_refusals_fail_the_session_with_what_docker_said(world: 
     ("code", "state", "shortage"),
     [
         ("image_missing", HostState.SUSPECT, ""),
+        ("network_missing", HostState.SUSPECT, ""),
         ("disk_full", HostState.UP, "its disk is full"),
         ("create_failed", HostState.UP, ""),
     ],
