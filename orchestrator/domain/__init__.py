@@ -24,6 +24,7 @@ Step          The next action for a session, as data. `sessions.steps.Step`
 Sandbox       One container on one host: one slot, slug, port and agent. `pool.sandbox.Sandbox`
 Warm sandbox  One that is ready and belongs to no session. `pool.sandbox.SandboxState.WARM`
 Agent         Our program inside a sandbox. `services.agents.inbox.visit` answers it.
+Agent socket  The way of one sandbox to us, and of no other. `pool.agent_sockets.folder_of`
 Inbox         Where an agent polls for its assignment. `services.agents.inbox.Inbox`
 Report        What an agent tells about its app. `sessions.session.Report`
 Slug          The random public name of an app. `ids.Slug`

@@ -57,7 +57,7 @@ class SandboxSockets:
                     is_due = time.monotonic() - self._compared_at >= _ALL_EVERY_S
                     await self._follow(is_whole=is_due or not has_event)
                     has_event = await watch.wait(hub.recheck_s)
-                    if has_event:
+                    if has_event and not hub.closed:
                         await asyncio.sleep(_GATHER_S)
         finally:
             for sandbox_socket in self._sockets.values():
