@@ -29,6 +29,7 @@ from orchestrator.entrypoints.api.gateway.app import Gateway
 from orchestrator.entrypoints.api.hub import Hub
 from orchestrator.entrypoints.api.serving import make_server
 from tests.e2e.installation import until
+from tests.event_loops import store_calls_on_loops
 from tests.fakes import samples
 from tests.integration.serving import serving
 
@@ -124,6 +125,13 @@ def start(tmp_path: Path, migrated_sqlite: Path) -> Iterator[Start]:
 
         yield run
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture(autouse=True)
+def _no_store_call_on_a_loop() -> Iterator[None]:
+    with store_calls_on_loops() as places:
+        yield
+    assert places == []
 
 
 def head(method: str, path: str, token: str, **headers: str) -> bytes:

@@ -11,7 +11,7 @@ import redis.asyncio
 
 from orchestrator import config
 from orchestrator.domain.people.access import LIMITS, Role
-from orchestrator.domain.sessions.session import Tier
+from orchestrator.domain.sessions.session import Session, Tier
 from orchestrator.entrypoints.api import public_app
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.hub import Hub
@@ -29,15 +29,17 @@ def test_a_user_has_20_polls_and_others_have_theirs(world: World, tmp_path: Path
         hub=Hub(nobody),
         started_at=datetime.now(UTC),
     )
-    asyncio.run(_exceed_the_limit(world, context))
+    session = world.create_session()
+    operator = keys.create(world.deps, "ops", Tier.OPERATOR, Role.OPERATOR)
+    asyncio.run(_exceed_the_limit(world, context, session, operator.secret))
     context.threads.shutdown()
 
 
-async def _exceed_the_limit(world: World, context: Context) -> None:
-    session = world.create_session()
+async def _exceed_the_limit(
+    world: World, context: Context, session: Session, operator_key: str
+) -> None:
     path = f"/api/status/{session.id}?wait=60"
     cookie = {"Cookie": f"spawn_user={world.deps.tokens.for_visitor(VISITOR.user_id)}"}
-    operator = keys.create(world.deps, "ops", Tier.OPERATOR, Role.OPERATOR)
     transport = httpx2.ASGITransport(public_app.build(context))
     async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
         polls = [
@@ -50,7 +52,7 @@ async def _exceed_the_limit(world: World, context: Context) -> None:
         assert answer.json()["limit"] == POLLS_MAX
         assert len(waiting) == POLLS_MAX
         assert (await client.get(path.partition("?")[0], headers=cookie)).status_code == 200
-        key = {"Authorization": f"Bearer {operator.secret}"}
+        key = {"Authorization": f"Bearer {operator_key}"}
         others = asyncio.create_task(client.get(path, headers=key))
         context.hub.close()
         assert {poll.result().status_code for poll in (await asyncio.wait(waiting))[0]} == {200}
