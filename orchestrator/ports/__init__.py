@@ -15,6 +15,7 @@ from orchestrator.ports.infrastructure import (
     NudgeQueue,
     Probe,
     Proxy,
+    Reserve,
     Template,
 )
 from orchestrator.ports.machines import (
@@ -78,6 +79,7 @@ __all__ = [
     "NudgeQueue",
     "Probe",
     "Proxy",
+    "Reserve",
     "SandboxSpec",
     "Sandboxes",
     "SessionPosition",

@@ -20,6 +20,19 @@ class Clock(Protocol):
     def now(self) -> datetime: ...
 
 
+class Reserve(Protocol):
+    """Room on the disk of the state folder that is set aside for what frees room."""
+
+    @property
+    def size_bytes(self) -> int: ...
+
+    def keep(self) -> None:
+        """Set the room aside, unless it is. Raises errors.StorageUnavailable."""
+
+    def release(self) -> bool:
+        """Give the room back. False: none was set aside."""
+
+
 class Proxy(Protocol):
     """Leads requests for public names to sandboxes."""
 
