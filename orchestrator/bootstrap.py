@@ -12,6 +12,7 @@ from orchestrator.adapters.agent_socket import AgentSocket, GatewaySocket
 from orchestrator.adapters.docker.flags import SandboxLimits
 from orchestrator.adapters.files.bundle_store import FolderBundles
 from orchestrator.adapters.files.catalog import FolderCatalog
+from orchestrator.adapters.files.reserve import ReserveFile
 from orchestrator.adapters.files.state_folder import StateFolder
 from orchestrator.adapters.proxy import nginx_config
 from orchestrator.adapters.proxy.http_probe import HttpProbe
@@ -75,6 +76,7 @@ def build(settings: Settings, engines: ports.Engines) -> Deps:
         spread=random.random,
         policy=_policy(settings, installation),
         free_storage=state.free_bytes,
+        reserve=ReserveFile(settings.places.state_dir / "reserve"),
     )
 
 

@@ -69,6 +69,17 @@ class LlmSettings(Group):
         gt=0,
         description="Longest wait in that queue, seconds; clients give up after minutes.",
     )
+    provider_session_s: int = Field(
+        default=3600,
+        ge=60,
+        description="Seconds for which calls of one session may hold a slot within an hour; the"
+        " default is one slot all the time.",
+    )
+    provider_user_s: int = Field(
+        default=10_800,
+        ge=60,
+        description="The same for all sessions of one user; the default is three slots.",
+    )
     provider_retry_s: float = Field(
         default=20,
         gt=0,

@@ -53,6 +53,7 @@ _EXTENDED_TYPES = frozenset(
     }
 )
 _EXTENDED_MAX_BYTES = 64 * 1024
+_EXTENDED_TOTAL_MAX_BYTES = 2 * 1024**2  # of all of them: FILES_MAX of the longest paths
 _UNREADABLE = (
     tarfile.TarError,
     gzip.BadGzipFile,
@@ -182,7 +183,7 @@ def _read(
 def _members(packed: bytes, tree: FileTree) -> Iterator[tuple[str, BinaryIO | None]]:
     """Clean path and contents of each member; None for a folder."""
     stream = _Counting(gzip.GzipFile(fileobj=io.BytesIO(packed)))
-    with tarfile.open(
+    with _Archive.open(
         fileobj=cast(BinaryIO, stream),
         mode="r|",
         bufsize=_READ_BYTES,
@@ -191,6 +192,7 @@ def _members(packed: bytes, tree: FileTree) -> Iterator[tuple[str, BinaryIO | No
         errors="surrogateescape",
     ) as archive:
         for member in archive:
+            archive.members.clear()  # it remembers all, with all that their headers said
             if not member.name:
                 raise BundleInvalid("a member has no name, or is the absolute path '/'")
             path = safe_relative(member.name)
@@ -224,6 +226,12 @@ class _Counting(io.RawIOBase):
         return chunk
 
 
+class _Archive(tarfile.TarFile):
+    """Counts the bytes of headers that only describe others."""
+
+    extended_bytes = 0
+
+
 class _Header(tarfile.TarInfo):
     """Refuses a header before tarfile acts on it: some make it read or remember without bounds.
 
@@ -232,8 +240,8 @@ class _Header(tarfile.TarInfo):
 
     def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
         _check_size(self)
-        if self.type in _EXTENDED_TYPES and self.size > _EXTENDED_MAX_BYTES:
-            raise BundleInvalid(f"a header is larger than {_EXTENDED_MAX_BYTES} bytes")
+        if self.type in _EXTENDED_TYPES:
+            _check_extended(self.size, archive)
         if self.type == tarfile.GNUTYPE_SPARSE:
             raise _not_plain(self.name)
         header: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]  # see above
@@ -242,6 +250,16 @@ class _Header(tarfile.TarInfo):
     def _proc_gnusparse_10(self, *_: object) -> None:
         """A sparse file whose map, of any length, is in its contents."""
         raise _not_plain(self.name)
+
+
+def _check_extended(size: int, archive: tarfile.TarFile) -> None:
+    """Each is parsed line by line, which costs far more time than the file that it describes."""
+    if size > _EXTENDED_MAX_BYTES:
+        raise BundleInvalid(f"a header is larger than {_EXTENDED_MAX_BYTES} bytes")
+    assert isinstance(archive, _Archive)
+    archive.extended_bytes += size
+    if archive.extended_bytes > _EXTENDED_TOTAL_MAX_BYTES:
+        raise BundleInvalid(f"the headers are larger than {_EXTENDED_TOTAL_MAX_BYTES} bytes")
 
 
 def _check_size(member: tarfile.TarInfo) -> None:

@@ -10,6 +10,8 @@ UNPACKED_MAX_BYTES = 100 * 1024**2
 FILES_MAX = 2_000
 """Of regular files and listed folders together."""
 PATH_MAX_CHARS = 240
+FOLDERS_DEEP_MAX = 32
+"""Of the folders in each other that a path names."""
 NAME_MAX_BYTES = 255
 """Of one file or folder. Linux file systems take no longer name (NAME_MAX)."""
 MANIFEST_NAME = "spawn.json"
@@ -48,6 +50,8 @@ def safe_relative(name: str) -> str:
     clean = "/".join(parts)
     if len(clean) > PATH_MAX_CHARS:
         raise BundleInvalid(f"{shown(name)}: longer than {PATH_MAX_CHARS} characters")
+    if len(parts) > FOLDERS_DEEP_MAX + 1:
+        raise BundleInvalid(f"{shown(name)}: more than {FOLDERS_DEEP_MAX} folders in each other")
     if any(len(part.encode()) > NAME_MAX_BYTES for part in parts):
         raise BundleInvalid(f"{shown(name)}: a name in it is longer than {NAME_MAX_BYTES} bytes")
     return clean
@@ -93,10 +97,12 @@ class FileTree:
             raise BundleInvalid(f"{shown(path or '.')} is in the bundle twice")
 
     def _add_parents(self, path: str) -> None:
-        parents = ["/".join(path.split("/")[:depth]) for depth in range(1, path.count("/") + 1)]
-        if not self.files.isdisjoint(parents):
-            raise BundleInvalid(f"a folder above {shown(path)} is also a file")
-        self._folders.update(parents)
+        parent = path.rpartition("/")[0]
+        while parent not in self._folders:  # what is above a known folder is known too
+            if parent in self.files:
+                raise BundleInvalid(f"a folder above {shown(path)} is also a file")
+            self._folders.add(parent)
+            parent = parent.rpartition("/")[0]
 
     def _check_count(self) -> None:
         if len(self.files) + len(self._listed_folders) > FILES_MAX:

@@ -19,7 +19,7 @@ from orchestrator.loops.engine_calls import EngineCalls
 from orchestrator.loops.host_passes import HostPasses
 from orchestrator.loops.loop import LoopSpec
 from orchestrator.loops.reconciler import Reconciler
-from orchestrator.services import nudges
+from orchestrator.services import nudges, storage
 from orchestrator.services.deps import Deps
 from orchestrator.services.pool import reconcile, refill, routes
 from orchestrator.services.sessions import quotas, starts
@@ -51,7 +51,7 @@ def loop_specs(
         LoopSpec(name="refill", every_s=0.5, run=launcher.refill, topics=("pool",)),
         LoopSpec(name="start", every_s=0.5, run=launcher.start_placed, topics=("routes",)),
         LoopSpec(name="nudge", every_s=0.5, run=_nudger(deps), topics=("pool",)),
-        LoopSpec(name="reap", every_s=1.0, run=lambda: _reap(deps)),
+        LoopSpec(name="reap", every_s=1.0, run=_freeing_room(deps, _reap)),
         LoopSpec(name="links", every_s=1.0, run=hosts.update_links, topics=("pool", FLEET)),
         LoopSpec(name="refresh", every_s=2.0, run=hosts.refresh),
         LoopSpec(name="drain", every_s=1.0, run=hosts.drain, topics=("pool",)),
@@ -60,7 +60,7 @@ def loop_specs(
         LoopSpec(
             name="clear", every_s=2.0, run=lambda: _clear(deps, calls), topics=("routes", "pool")
         ),
-        LoopSpec(name="prune", every_s=60.0, run=lambda: _prune(deps), patience=10),
+        LoopSpec(name="prune", every_s=60.0, run=_freeing_room(deps, _prune), patience=10),
         LoopSpec(
             name="publish",
             every_s=1.0,
@@ -171,6 +171,11 @@ def _nudger(deps: Deps) -> Callable[[], str]:
     return run
 
 
+def _freeing_room(deps: Deps, run: Callable[[Deps], str]) -> Callable[[], str]:
+    """A pass that frees room, and so goes on when the disk is full."""
+    return lambda: storage.with_reserve(deps, lambda: run(deps))
+
+
 def _reap(deps: Deps) -> str:
     """Set wanted = GONE for sessions whose time is up. Never touches Docker."""
     expired = deps.store.sessions.expire(deps.clock.now(), _EXPIRE_PER_PASS)
@@ -183,14 +188,17 @@ def _reap(deps: Deps) -> str:
 def _prune(deps: Deps) -> str:
     """Delete what is past its retention. Bytes that no version names any more go by the sweep."""
     now = deps.clock.now()
-    versions = deps.store.bundles.prune(now)
-    swept = quotas.sweep_bundles(deps)
+    try:
+        versions = deps.store.bundles.prune(now)
+    finally:
+        swept = quotas.sweep_bundles(deps)  # this needs no room
     for digest in swept.missing:
         log.error("bundle_missing", sha256=digest)
     entries = deps.store.audit.prune(now - timedelta(seconds=deps.policy.audit_retention_s))
     sessions = deps.store.sessions.prune(now - _PRUNE_AFTER)
     calls = deps.store.usage.prune(now - _USAGE_KEPT)
     deps.store.generations.prune(now)
+    storage.keep_reserve(deps)
     counts = {
         "versions": versions,
         "bundles": swept.deleted,

@@ -15,6 +15,7 @@ from orchestrator.ports.infrastructure import (
     NudgeQueue,
     Probe,
     Proxy,
+    Reserve,
     Template,
     Term,
 )
@@ -81,6 +82,7 @@ __all__ = [
     "NudgeQueue",
     "Probe",
     "Proxy",
+    "Reserve",
     "SandboxSpec",
     "Sandboxes",
     "SessionPosition",

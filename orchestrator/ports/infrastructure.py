@@ -45,6 +45,19 @@ class Term(Protocol):
         """Raises errors.TermOver as soon as another daemon may lead."""
 
 
+class Reserve(Protocol):
+    """Room on the disk of the state folder that is set aside for what frees room."""
+
+    @property
+    def size_bytes(self) -> int: ...
+
+    def keep(self) -> None:
+        """Set the room aside, unless it is. Raises errors.StorageUnavailable."""
+
+    def release(self) -> bool:
+        """Give the room back. False: none was set aside."""
+
+
 class Proxy(Protocol):
     """Leads requests for public names to sandboxes."""
 

@@ -17,6 +17,8 @@ from orchestrator.domain.sessions.planner import Deadlines
 from orchestrator.services.rates import Rate, Rates, Samples
 
 REFUSALS_PERIOD_S = 60.0  # one row in the audit log per sandbox and kind of refusal
+# Of a session's log lines, in bytes; its agent sends half of it at most, as JSON.
+LOG_RATE = Rate(per_s=64 * 1024, burst=1024 * 1024)
 REPORT_RATE = Rate(per_s=20, burst=60)  # of a session; its agent sends five a second at most
 
 
@@ -65,6 +67,8 @@ class Deps:
     spread: Callable[[], float]  # returns a uniform random number in [0, 1), for jitter
     policy: Policy
     free_storage: Callable[[], int]  # returns the free bytes of the disk with our state folder
+    reserve: ports.Reserve
     # What this process remembers of its callers.
     refusals: Samples = field(default_factory=lambda: Samples(REFUSALS_PERIOD_S))
     report_rates: Rates = field(default_factory=lambda: Rates(REPORT_RATE))
+    log_rates: Rates = field(default_factory=lambda: Rates(LOG_RATE))

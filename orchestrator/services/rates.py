@@ -19,7 +19,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, kw_only=True)
 class Rate:
-    """So many per second in the long run, and `burst` at once."""
+    """So many tokens per second in the long run, and `burst` at once."""
 
     per_s: float
     burst: float
@@ -33,16 +33,33 @@ class Rates:
         self._buckets: _Recent[_Bucket] = _Recent(keys_max)
         self._lock = threading.Lock()
 
-    def take(self, key: str, now_s: float) -> float:
-        """Take one token. 0: it may happen now; otherwise in how many seconds it may."""
-        rate = self._rate
+    def take(self, key: str, now_s: float, amount: float = 1.0) -> float:
+        """Take tokens, all or none. 0: they are taken; otherwise in how many seconds they can be.
+
+        `amount` is at most the burst.
+        """
         with self._lock:
-            last = self._buckets.get(key) or _Bucket(tokens=rate.burst, at_s=now_s)
-            tokens = min(rate.burst, last.tokens + max(0.0, now_s - last.at_s) * rate.per_s)
-            is_allowed = tokens >= 1 - _ROUNDING
-            left = max(0.0, tokens - 1) if is_allowed else tokens
+            tokens = self._tokens(key, now_s)
+            is_allowed = tokens >= amount - _ROUNDING
+            left = tokens - amount if is_allowed else tokens
             self._buckets.put(key, _Bucket(tokens=left, at_s=now_s))
-        return 0.0 if is_allowed else (1 - tokens) / rate.per_s
+        return 0.0 if is_allowed else (amount - tokens) / self._rate.per_s
+
+    def charge(self, key: str, now_s: float, amount: float) -> None:
+        """Take tokens for what has been used already, also those that aren't there yet.
+
+        A negative amount gives tokens back.
+        """
+        with self._lock:
+            tokens = min(self._rate.burst, self._tokens(key, now_s) - amount)
+            self._buckets.put(key, _Bucket(tokens=tokens, at_s=now_s))
+
+    def _tokens(self, key: str, now_s: float) -> float:
+        rate = self._rate
+        last = self._buckets.get(key)
+        if last is None:
+            return rate.burst
+        return min(rate.burst, last.tokens + max(0.0, now_s - last.at_s) * rate.per_s)
 
 
 class Samples:
@@ -67,7 +84,7 @@ class Samples:
 
 @dataclass(frozen=True, kw_only=True)
 class _Bucket:
-    tokens: float
+    tokens: float  # below 0: more was used than was there
     at_s: float
 
 

@@ -6,10 +6,16 @@ room (expiry, pruning) and what runs already never asks.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
+from typing import TypeVar
+
 from orchestrator.domain import errors
 from orchestrator.services.deps import Deps
 
 _RETRY_S = 60.0
+
+T = TypeVar("T")
 
 
 def find_shortage(deps: Deps) -> str:
@@ -36,3 +42,24 @@ def check_room(deps: Deps) -> None:
             code="storage_low",
             retry_after_s=_RETRY_S,
         )
+
+
+def with_reserve(deps: Deps, work: Callable[[], T]) -> T:
+    """Do `work`, which frees room, also if not a block is left: then with the room that was set
+    aside. `work` is done again from its beginning.
+
+    Raises errors.StorageFull if there was nothing set aside, or too little.
+    """
+    try:
+        return work()
+    except errors.StorageFull:
+        if not deps.reserve.release():
+            raise
+        return work()
+
+
+def keep_reserve(deps: Deps) -> None:
+    """Set room aside, unless the disk is short of it: what was released is being used then."""
+    with contextlib.suppress(errors.StorageUnavailable):  # the next pass tries again
+        if deps.free_storage() >= deps.policy.storage_floor_bytes + 2 * deps.reserve.size_bytes:
+            deps.reserve.keep()

@@ -30,6 +30,10 @@ class TokenCounts:
     cache_write_1h: int = 0
     cache_read: int = 0
 
+    def __add__(self, other: TokenCounts) -> TokenCounts:
+        mine, theirs = vars(self), vars(other)
+        return TokenCounts(**{kind: mine[kind] + theirs[kind] for kind in mine})
+
     @property
     def prompt(self) -> int:
         """All tokens that were sent, cached or not."""

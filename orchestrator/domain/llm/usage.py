@@ -16,9 +16,9 @@ class Outcome(enum.StrEnum):
 
     SERVED = "served"  # the provider's whole answer arrived
     REFUSED = "refused"  # the provider refused the request; nothing was billed
-    FAILED = "failed"  # no provider answered; nothing was billed
+    FAILED = "failed"  # no provider answered; billed in full if one got the call
     CANCELLED = "cancelled"  # the client disconnected; billed up to there
-    CUT = "cut"  # the provider's answer broke off; billed up to there
+    CUT = "cut"  # the provider's answer broke off; billed in full unless it said how much
     LOST = "lost"  # the process that sent it died; its cost is unknown
 
 

@@ -5,15 +5,18 @@ A report is a fact. It never moves a session; it nudges converge, which does.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from orchestrator.domain import errors
-from orchestrator.domain.ids import SandboxId
+from orchestrator.domain.ids import SandboxId, SessionId
 from orchestrator.domain.sessions.reports import accept_report, accept_successor_report
 from orchestrator.domain.sessions.session import Phase, Report, Session
 from orchestrator.services.agents import access
-from orchestrator.services.deps import REPORT_RATE, Deps
+from orchestrator.services.deps import LOG_RATE, REPORT_RATE, Deps
 from orchestrator.services.nudges import nudge
+
+_LINE_OVERHEAD_BYTES = 100  # of a row of its own
 
 
 def record_report(
@@ -46,7 +49,7 @@ def record_report(
             continue
         break
     if lines:
-        deps.store.logs.append(saved.id, lines, now)
+        deps.store.logs.append(saved.id, _within_rate(deps, saved.id, lines, now), now)
     deps.events.session_changed(saved.id)
     if last_phase is not report.phase:
         nudge(deps, saved)
@@ -62,6 +65,19 @@ def _check_rate(deps: Deps, session: Session, now: datetime) -> None:
             retry_after_s=wait_s,
             limit=REPORT_RATE.per_s,
         )
+
+
+def _within_rate(
+    deps: Deps, session_id: SessionId, lines: Sequence[str], now: datetime
+) -> list[str]:
+    """The lines up to the session's rate. The last one says how many were dropped, if any."""
+    for count, line in enumerate(lines):
+        size = len(line.encode()) + _LINE_OVERHEAD_BYTES
+        if deps.log_rates.take(session_id, now.timestamp(), size):
+            dropped = len(lines) - count
+            limit = f"{LOG_RATE.per_s / 1024:g} KiB a second"
+            return [*lines[:count], f"[{dropped} lines dropped: an app logs at most {limit}]"]
+    return list(lines)
 
 
 def _last_phase(session: Session, sender: SandboxId) -> Phase | None:

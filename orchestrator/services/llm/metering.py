@@ -34,6 +34,7 @@ class StreamMeter:
         self._rest = b""
         self._usage: dict[str, Any] = {}
         self._delta_bytes = 0
+        self._has_final_usage = False
         self._whole = False
 
     def feed(self, chunk: bytes) -> None:
@@ -53,6 +54,15 @@ class StreamMeter:
         streamed = min(self._delta_bytes, self._request.max_tokens)
         return Metered(counts=replace(counts, output=max(counts.output, streamed)), whole=False)
 
+    def result_if_cut(self) -> Metered:
+        """The same if it was the provider that broke off: it may have gone on without us, and
+        thought what it didn't show. Its output counts in full, unless it has said how much it
+        was."""
+        result = self.result()
+        if result.whole or self._has_final_usage:
+            return result
+        return replace(result, counts=replace(result.counts, output=self._request.max_tokens))
+
     def _data(self, line: bytes) -> None:
         if b'"content_block_delta"' in line:
             self._delta_bytes += max(0, len(line) - _FRAME_BYTES)
@@ -62,6 +72,9 @@ class StreamMeter:
             usage = message.get("usage") if isinstance(message, dict) else event.get("usage")
             fields = usage.items() if isinstance(usage, dict) else ()
             self._usage |= {name: value for name, value in fields if value is not None}
+            delta = event.get("delta")
+            if isinstance(delta, dict) and delta.get("stop_reason") and fields:
+                self._has_final_usage = True
         elif b'"message_stop"' in line:
             self._whole = True
 
@@ -82,9 +95,12 @@ class BodyMeter:
             return Metered(counts=worst_case(self._request), whole=False)
         return Metered(counts=_counts(usage, self._request), whole=True)
 
+    def result_if_cut(self) -> Metered:
+        return self.result()
+
 
 def worst_case(request: ModelRequest) -> TokenCounts:
-    """The most tokens that a call can have used if it was sent and never answered.
+    """The most tokens that a call can have used if it was sent and given up before its answer.
 
     A stream that hasn't begun has used its input alone.
     """
@@ -95,6 +111,11 @@ def worst_case(request: ModelRequest) -> TokenCounts:
     }[request.cache_write]
     counts = TokenCounts(**{input_field: request.input_bound})
     return counts if request.stream else replace(counts, output=request.max_tokens)
+
+
+def lost_answer(request: ModelRequest) -> TokenCounts:
+    """The most tokens that a call can have used if the provider worked on it to its end."""
+    return replace(worst_case(request), output=request.max_tokens)
 
 
 def _counts(usage: Mapping[str, Any], request: ModelRequest) -> TokenCounts:

@@ -1,7 +1,7 @@
 """Reserves a call's worst cost before it is forwarded, and settles it afterwards.
 
-Called by the gateway. The reservation is given back if no provider answered, and corrected if one
-did. If our process dies in between, the reservation expires.
+Called by the gateway. The reservation is given back if no provider got the call, and corrected if
+one did. If our process dies in between, the reservation expires.
 """
 
 from __future__ import annotations

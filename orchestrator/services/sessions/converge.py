@@ -13,7 +13,8 @@ from datetime import datetime, timedelta
 
 from orchestrator import ports
 from orchestrator.domain import errors
-from orchestrator.domain.ids import SandboxId, SessionId
+from orchestrator.domain.ids import HostId, SandboxId, SessionId
+from orchestrator.domain.pool.host import Host
 from orchestrator.domain.pool.sandbox import Sandbox
 from orchestrator.domain.sessions import planner, steps
 from orchestrator.domain.sessions.bundles import BundleRecord
@@ -49,10 +50,10 @@ def converge(deps: Deps, session_id: SessionId) -> Outcome:
     taken: list[str] = []
     for _ in range(_STEPS_MAX):
         try:
-            observation = observe(deps.store, session_id)
+            session = deps.store.sessions.get(session_id)
         except errors.NotFound:
             return Outcome(state=None, steps=tuple(taken))
-        session = observation.session
+        observation = observe(deps.store, session)
         step = planner.plan(observation, deps.clock.now())
         if isinstance(step, steps.Nothing):
             return Outcome(state=session.state, steps=tuple(taken))
@@ -68,17 +69,14 @@ def converge(deps: Deps, session_id: SessionId) -> Outcome:
     return Outcome(state=session.state, steps=tuple(taken), waits_for="too_many_steps")
 
 
-def observe(store: ports.Store, session_id: SessionId) -> Observation:
-    """Read the session, its sandbox and host, and the other sandbox of a move.
-
-    Raises errors.NotFound if there is no such session.
-    """
-    session = store.sessions.get(session_id)
+def observe(store: ports.Store, session: Session) -> Observation:
+    """Read the session's sandbox and host, and the other sandbox of a move."""
     sandbox = _find_sandbox(store, session.sandbox_id)
+    host = None if sandbox is None else _find_host(store, sandbox.host_id)
     return Observation(
         session=session,
-        sandbox=sandbox,
-        host=None if sandbox is None else store.hosts.get(sandbox.host_id),
+        sandbox=None if host is None else sandbox,
+        host=host,
         other_sandbox=None
         if session.move is None
         else _find_sandbox(store, session.move.sandbox_id),
@@ -91,6 +89,14 @@ def _find_sandbox(store: ports.Store, sandbox_id: SandboxId | None) -> Sandbox |
         return None
     try:
         return store.sandboxes.get(sandbox_id)
+    except errors.NotFound:
+        return None
+
+
+def _find_host(store: ports.Store, host_id: HostId) -> Host | None:
+    """The host; None if it was deleted with its sandboxes after we had read one of them."""
+    try:
+        return store.hosts.get(host_id)
     except errors.NotFound:
         return None
 

@@ -37,6 +37,7 @@ from orchestrator.entrypoints.api.hub import Hub
 from orchestrator.entrypoints.api.serving import Server
 from tests.contract.store.steps import walk
 from tests.e2e.installation import until
+from tests.event_loops import store_calls_on_loops
 from tests.fakes import samples
 from tests.integration.serving import serving
 
@@ -149,6 +150,13 @@ def connect(path: Path) -> socket.socket:
     connection.settimeout(20)
     connection.connect(str(path))
     return connection
+
+
+@pytest.fixture(autouse=True)
+def _no_store_call_on_a_loop() -> Iterator[None]:
+    with store_calls_on_loops() as places:
+        yield
+    assert places == []
 
 
 def head(method: str, path: str, token: str, **headers: str) -> bytes:

@@ -15,6 +15,7 @@ import pytest
 from orchestrator.adapters import sql_store
 from orchestrator.adapters.files.bundle_store import FolderBundles
 from orchestrator.adapters.files.catalog import FolderCatalog
+from orchestrator.adapters.files.reserve import ReserveFile
 from orchestrator.adapters.files.state_folder import StateFolder
 from orchestrator.adapters.hosts import inventory
 from orchestrator.adapters.sql_store import SqlStore, upgrade
@@ -23,6 +24,7 @@ from orchestrator.entrypoints import supervisor
 from orchestrator.entrypoints.lease import LEASE_S, Lease, seconds_since_boot
 from tests.disks import SmallDisk, small_disk
 from tests.fakes import samples
+from tests.unit.loops.running import run_pass
 from tests.unit.services.world import World
 
 _MIB = 1024**2
@@ -149,3 +151,38 @@ def test_a_leader_goes_on_while_nobody_can_write_the_lease(disk: SmallDisk) -> N
         lease.check()
         disk.free()
         lease.release()
+
+
+def test_sessions_expire_and_rows_are_pruned_with_not_a_block_left(disk: SmallDisk) -> None:
+    with opened_store(disk.folder) as store:
+        world = World(
+            store=store,
+            bundles=FolderBundles(disk.folder / "b"),
+            catalog=FolderCatalog(disk.folder / "c"),
+            reserve=ReserveFile(disk.folder / "reserve", _MIB // 2),
+        )
+        for _ in range(20):
+            store.sessions.add(samples.session(), None, max_active=100)
+        run_pass(world, "prune")
+        disk.fill()
+        with pytest.raises(errors.StorageFull):
+            fill_with_hosts(store)
+        disk.fill()  # what SQLite gave back when it failed
+        world.free_bytes = 0
+        world.clock.advance(100 * 24 * 3600)
+
+        assert run_pass(world, "reap") == "expired=20"
+        run_pass(world, "prune")
+        assert not (disk.folder / "reserve").exists(), "it is in use"
+        disk.free()
+        world.free_bytes = 2 * _MIB
+        run_pass(world, "prune")
+        assert (disk.folder / "reserve").stat().st_blocks * 512 >= _MIB // 2
+
+
+def test_a_reserve_is_all_or_nothing(disk: SmallDisk) -> None:
+    reserve = ReserveFile(disk.folder / "reserve", 8 * _MIB)
+    with pytest.raises(errors.StorageFull):
+        reserve.keep()
+    assert list(disk.folder.iterdir()) == []
+    assert not reserve.release()

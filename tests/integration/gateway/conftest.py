@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from orchestrator.domain.llm.budgets import Budgets
+from tests.event_loops import store_calls_on_loops
 from tests.fakes.llm.providers import ProviderFake
 from tests.integration.gateway.world import GatewayWorld, gateway_for, settings_for
 
@@ -39,3 +40,10 @@ def served(
             return stack.enter_context(gateway_for(settings, migrated_sqlite, budgets))
 
         yield serve
+
+
+@pytest.fixture(autouse=True)
+def _no_store_call_on_a_loop() -> Iterator[None]:
+    with store_calls_on_loops() as places:
+        yield
+    assert places == []

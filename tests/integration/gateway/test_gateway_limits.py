@@ -197,12 +197,12 @@ def test_no_more_calls_than_the_cap_are_made_at_once_and_the_rest_takes_turns(
     world = served(provider_concurrency=2)
     busy, quiet = ids.new_user_id(), ids.new_user_id()
     provider.hold()
-    sessions = {name: world.session(user) for name, user in (("busy", busy), ("quiet", quiet))}
     with ThreadPoolExecutor(8) as pool:
         calls = []
         for number, name in enumerate(["busy"] * 6 + ["quiet"]):
             system = f"{name} {number}"  # all different: equal requests would share an answer
-            calls.append(pool.submit(world.ask, sessions[name], system=system))
+            session = world.session(busy if name == "busy" else quiet)
+            calls.append(pool.submit(world.ask, session, system=system))
             wait_until(lambda n=number: _running_and_waiting(world) == n + 1)
         provider.wait_for(requests=2)
         assert world.metric("spawn_llm_queue_length") == 5
@@ -334,4 +334,40 @@ def test_token_counts_have_a_rate_for_each_session(
     assert refused.json()["error"]["code"] == "too_many_token_counts"
     assert int(refused.headers["retry-after"]) >= 1
     assert world.ask(world.session(), path=path).status_code == 200
+    assert world.ask(session).status_code == 200
+
+
+def test_a_session_whose_slot_time_is_used_up_is_told_so_and_others_are_served(
+    served: Callable[..., GatewayWorld], provider: ProviderFake
+) -> None:
+    world = served(provider_session_s=120)
+    session = world.session()
+    provider.hold()
+    with ThreadPoolExecutor(2) as pool:
+        calls = [pool.submit(world.ask, session, system=f"number {number}") for number in range(2)]
+        provider.wait_for(requests=2)
+        refused = world.ask(session, system="another one")
+        provider.release()
+        assert [call.result().status_code for call in calls] == [200, 200]
+    error = refused.json()["error"]
+    assert (refused.status_code, error["code"]) == (429, "slot_time_exhausted")
+    assert "SPAWN_PROVIDER_SESSION_S" in error["message"]
+    assert int(refused.headers["retry-after"]) >= 1
+    assert len(provider.requests) == 2
+    assert world.ask(world.session()).status_code == 200
+
+
+def test_a_session_makes_few_calls_at_a_time(
+    served: Callable[..., GatewayWorld], provider: ProviderFake
+) -> None:
+    world = served()
+    session = world.session()
+    provider.hold()
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(world.ask, session, system=f"number {number}") for number in range(4)]
+        provider.wait_for(requests=4)
+        refused = world.ask(session, system="another one")
+        provider.release()
+        assert [call.result().status_code for call in calls] == [200] * 4
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_calls")
     assert world.ask(session).status_code == 200

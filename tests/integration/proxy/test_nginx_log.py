@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -103,3 +106,16 @@ def test_the_log_goes_on_after_it_was_moved_away() -> None:
         world.ask(world.host("b" * 16))
         (line,) = log_lines(world, 1)
         assert line["slug"] == "b" * 16
+
+
+def test_one_app_writes_so_many_lines_at_once_and_others_go_on() -> None:
+    with running_world(logged_requests=ERRORS) as world, ThreadPoolExecutor(8) as pool:
+        slug, _ = world.publish_app(respond_with("no", "500 Internal Server Error"))
+        nobody = ["".join(random.choices("abcdef", k=16)) for _ in range(600)]
+        for name in [*nobody, *[slug] * 600]:
+            pool.submit(world.ask, world.host(name))
+        pool.shutdown()
+        wait_until(lambda: slug in world.apps_log.read_text(), "a line of the app")
+        counts = Counter(line["slug"] == slug for line in log_lines(world, 1))
+    for is_app in (True, False):
+        assert 100 <= counts[is_app] < 600

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -13,12 +13,8 @@ from orchestrator.domain import errors
 from orchestrator.domain.pool.host import Host
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.domain.sessions.session import Wanted
-from orchestrator.loops import passes
 from orchestrator.loops.engine_calls import EngineCalls
-from orchestrator.loops.host_passes import HostPasses
-from orchestrator.loops.loop import LoopSpec
 from orchestrator.loops.passes import Launcher, Publisher
-from orchestrator.loops.reconciler import Reconciler
 from orchestrator.ports import AuditEntry
 from orchestrator.services.agents import inbox
 from orchestrator.services.deps import Policy
@@ -26,27 +22,16 @@ from orchestrator.services.pool import claims
 from orchestrator.services.sessions import requests
 from tests.fakes import samples
 from tests.fakes.engine import EngineInMemory, EngineThatRefuses
-from tests.fakes.fleet import REACHABLE, ImagePushesInMemory
+from tests.fakes.fleet import REACHABLE
 from tests.fakes.proxy import ProxyThatRejects
 from tests.fakes.threads import run_at_once
+from tests.unit.loops.running import loop_specs, run_pass
 from tests.unit.services.world import OPERATOR, VISITOR, World, bundle_of
-
-
-def loop_specs(world: World) -> Sequence[LoopSpec]:
-    deps, calls = world.deps, EngineCalls(world.deps, run_at_once)
-    hosts = HostPasses(deps, world.fleet, ImagePushesInMemory(), spawn=run_at_once)
-    reconciler = Reconciler(deps, world.fleet, calls, spawn=run_at_once)
-    return passes.loop_specs(deps, world.proxy, hosts, reconciler, calls, warn=lambda _: None)
 
 
 def make_launcher(world: World) -> Launcher:
     """A launcher whose starts have ended when a pass returns."""
     return Launcher(world.deps, EngineCalls(world.deps, run_at_once))
-
-
-def run_pass(world: World, name: str) -> str:
-    (spec,) = [spec for spec in loop_specs(world) if spec.name == name]
-    return spec.run()
 
 
 def test_the_publisher_is_the_last_to_stop_and_refill_the_first(world: World) -> None:

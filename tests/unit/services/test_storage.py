@@ -71,3 +71,30 @@ def test_a_disk_that_can_not_be_measured_counts_as_full(world: World) -> None:
     assert storage.find_shortage(deps) == "can't measure the disk: Input/output error"
     with pytest.raises(errors.StorageFull):
         storage.check_room(deps)
+
+
+def test_the_reserve_is_kept_only_where_there_is_room_for_more_than_it(world: World) -> None:
+    world.policy = FLOOR
+    world.free_bytes = FLOOR.storage_floor_bytes + world.reserve.size_bytes
+    storage.keep_reserve(world.deps)
+    assert not world.reserve.release()
+    world.free_bytes += world.reserve.size_bytes
+    storage.keep_reserve(world.deps)
+    assert world.reserve.release()
+
+
+def test_what_frees_room_is_repeated_once_with_the_reserve(world: World) -> None:
+    runs: list[int] = []
+
+    def work() -> str:
+        runs.append(1)
+        if len(runs) == 1:
+            raise errors.StorageFull("the database can't be written")
+        return "done"
+
+    with pytest.raises(errors.StorageFull):
+        storage.with_reserve(world.deps, work)
+    world.reserve.keep()
+    runs.clear()
+    assert storage.with_reserve(world.deps, work) == "done"
+    assert not world.reserve.release(), "it is in use"

@@ -49,6 +49,7 @@ from tests.fakes.listener import ListenerInMemory
 from tests.fakes.probe import ProbeThatSucceeds
 from tests.fakes.proxy import ProxyInMemory
 from tests.fakes.queue import QueueInMemory
+from tests.fakes.reserve import ReserveInMemory
 
 SECRET = b"a secret of thirty-two bytes or so"
 VISITOR = Principal(user_id=samples.USER, tier=Tier.FREE)
@@ -74,6 +75,7 @@ class World:
     policy: Policy = field(default_factory=lambda: Policy(can_generate=True, model="claude-test"))
     image: str = samples.IMAGE
     free_bytes: int = 20 * 1024**3  # of the disk with the state folder
+    reserve: ports.Reserve = field(default_factory=ReserveInMemory)
 
     def __post_init__(self) -> None:
         self.engines = EnginesByHost(self.engine)
@@ -100,6 +102,7 @@ class World:
             spread=lambda: 0.0,
             policy=self.policy,
             free_storage=lambda: self.free_bytes,
+            reserve=self.reserve,
         )
 
     # Hosts and sandboxes

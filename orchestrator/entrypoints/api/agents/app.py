@@ -145,10 +145,10 @@ def _visit(context: Context, sandbox_id: SandboxId, have: str) -> Inbox:
 
 
 def _look(context: Context, sandbox_id: SandboxId, have: str) -> Inbox:
-    box = context.deps.store.sandboxes.get(sandbox_id)
-    if box.state is SandboxState.CREATING:
+    sandbox = context.deps.store.sandboxes.get(sandbox_id)
+    if sandbox.state is SandboxState.CREATING:
         return Inbox(assignment=None)
-    return peek(context.deps, box, have)
+    return peek(context.deps, sandbox, have)
 
 
 def _report(context: Context, token: str, session_id: SessionId, raw: bytes) -> bool:
@@ -183,15 +183,15 @@ def _failure(failure: wire.Failure | None) -> Failure | None:
 
 
 def _bundle(context: Context, token: str) -> tuple[str, bytes]:
-    found = access.authorize(context.deps, token)
+    session = access.authorize(context.deps, token)
     sender = context.deps.tokens.read_session(token).sandbox_id
-    return bundles.bundle_for(context.deps, found, sender)
+    return bundles.bundle_for(context.deps, session, sender)
 
 
 def _keep(context: Context, token: str, file: IO[bytes], claimed: str, healthy: bool) -> int:
-    found = access.authorize(context.deps, token)  # it may have ended during the upload
+    session = access.authorize(context.deps, token)  # it may have ended during the upload
     data = file.read()
-    return bundles.keep_bundle(context.deps, found, data, claimed, healthy=healthy).version
+    return bundles.keep_bundle(context.deps, session, data, claimed, healthy=healthy).version
 
 
 def _token(request: Request) -> str:

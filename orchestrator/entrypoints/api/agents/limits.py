@@ -6,7 +6,7 @@ A sandbox is known by its token.
 from __future__ import annotations
 
 import contextlib
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
@@ -14,10 +14,10 @@ from orchestrator.domain import errors
 from orchestrator.domain.ids import SandboxId
 from orchestrator.entrypoints.api.gateway.metrics import GatewayMetrics
 from orchestrator.entrypoints.api.holds import Holds
+from orchestrator.services.rates import Rate, Rates
 
 _CODE = "too_many_requests"
 _BODIES_MAX_BYTES = 512 * 1024**2  # of all sandboxes together
-_REMEMBERED = 10_000  # buckets of sandboxes; a forgotten one is full again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class Senders:
         self._metrics = metrics
         self._now_s = now_s
         self._limits = limits
-        self._buckets: OrderedDict[SandboxId, tuple[float, float]] = OrderedDict()
+        self._rates = Rates(Rate(per_s=limits.rate_per_s, burst=limits.burst))
         self._bodies: Counter[SandboxId] = Counter()  # bytes in memory
         self._requests = self._holds("requests")
         self._polls = self._holds("polls")
@@ -84,22 +84,16 @@ class Senders:
                 del self._bodies[sandbox_id]
 
     def _take_token(self, sandbox_id: SandboxId) -> None:
-        """Take one of the tokens that come at the allowed rate."""
-        now_s = self._now_s()
-        tokens, filled_at = self._buckets.pop(sandbox_id, (self._limits.burst, now_s))
-        tokens = min(self._limits.burst, tokens + (now_s - filled_at) * self._limits.rate_per_s)
-        is_allowed = tokens >= 1
-        self._buckets[sandbox_id] = (tokens - is_allowed, now_s)
-        if len(self._buckets) > _REMEMBERED:
-            self._buckets.popitem(last=False)
-        if not is_allowed:
-            raise self._refusal(
-                "rate", f"you may make {self._limits.rate_per_s:g} requests a second"
-            )
+        wait_s = self._rates.take(sandbox_id, self._now_s())
+        if wait_s:
+            limit = f"you may make {self._limits.rate_per_s:g} requests a second"
+            raise self._refusal("rate", limit, retry_after_s=wait_s)
 
     def _holds(self, kind: str) -> Holds:
         return Holds(kind, code=_CODE, refusals=self._metrics.agent_refusals.labels(kind))
 
-    def _refusal(self, reason: str, message: str) -> errors.LimitReached:
+    def _refusal(
+        self, reason: str, message: str, *, retry_after_s: float = 1.0
+    ) -> errors.LimitReached:
         self._metrics.agent_refusals.labels(reason).inc()
-        return errors.LimitReached(message, code=_CODE)
+        return errors.LimitReached(message, code=_CODE, retry_after_s=retry_after_s)

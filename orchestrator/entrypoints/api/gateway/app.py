@@ -7,6 +7,7 @@ import hashlib
 import os
 import secrets
 import socket
+import time
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,6 +24,7 @@ from orchestrator.entrypoints.api.gateway.exchange import InFlight, Relay, Subsc
 from orchestrator.entrypoints.api.gateway.limiter import Limiter
 from orchestrator.entrypoints.api.gateway.provider_chain import ProviderChain
 from orchestrator.entrypoints.api.gateway.providers import ProviderRequest
+from orchestrator.entrypoints.api.gateway.shares import Shares, SlotLimits
 from orchestrator.services.agents import access
 from orchestrator.services.llm import spending
 from orchestrator.services.rates import Rate, Rates
@@ -48,6 +50,11 @@ class Gateway:
             context,
             ProviderChain(chain, llm.provider_retry_s, context.metrics),
             Limiter(llm.provider_concurrency, llm.provider_queue_s, context.metrics),
+            Shares(
+                SlotLimits(session_s=llm.provider_session_s, user_s=llm.provider_user_s),
+                context.metrics,
+                time.monotonic,
+            ),
             self._holder,
         )
         self._in_flight = InFlight()

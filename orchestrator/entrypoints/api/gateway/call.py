@@ -9,7 +9,7 @@ import asyncio
 import itertools
 from collections.abc import Coroutine
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orchestrator.domain import errors
@@ -28,6 +28,7 @@ from orchestrator.entrypoints.api.gateway.provider_chain import (
     Trace,
 )
 from orchestrator.entrypoints.api.gateway.providers import ProviderRequest
+from orchestrator.entrypoints.api.gateway.shares import Shares
 from orchestrator.entrypoints.api.gateway.wire import ErrorResponse
 from orchestrator.services.llm import metering, spending
 from orchestrator.services.llm.metering import BodyMeter, Metered, StreamMeter
@@ -56,10 +57,16 @@ class CallRunner:
     """Makes calls, and accounts for them."""
 
     def __init__(
-        self, context: Context, chain: ProviderChain, limiter: Limiter, holder: str
+        self,
+        context: Context,
+        chain: ProviderChain,
+        limiter: Limiter,
+        shares: Shares,
+        holder: str,
     ) -> None:
         """`holder` names this process in the reservations that it makes."""
         self._context = context
+        self._shares = shares
         self._chain = chain
         self._limiter = limiter
         self._holder = holder
@@ -69,16 +76,22 @@ class CallRunner:
         """Make one call, and write its answer or its error into `exchange`."""
         state = CallState(meter=_make_meter(request))
         try:
-            reservation = await self._reserve(session, request)
-            started_s = asyncio.get_running_loop().time()
-            try:
-                await self._answer_in_slot(session, request, exchange, state)
-            finally:
-                duration_s = asyncio.get_running_loop().time() - started_s
-                await self._settle(request, reservation, state, round(1000 * duration_s))
+            with self._shares.call(session):
+                await self._run_paid(session, request, exchange, state)
         except errors.SpawnError as error:
             state.error = wire.error_response_for(error)
         _finish(exchange, state)
+
+    async def _run_paid(
+        self, session: Session, request: ProviderRequest, exchange: Exchange, state: CallState
+    ) -> None:
+        reservation = await self._reserve(session, request)
+        started_s = asyncio.get_running_loop().time()
+        try:
+            await self._answer_in_slot(session, request, exchange, state)
+        finally:
+            duration_s = asyncio.get_running_loop().time() - started_s
+            await self._settle(request, reservation, state, round(1000 * duration_s))
 
     async def run_token_count(
         self, session: Session, request: ProviderRequest, exchange: Exchange
@@ -86,7 +99,8 @@ class CallRunner:
         """Make one call that counts tokens. It is free: no reservation, no account."""
         state = CallState(meter=_make_meter(request))
         try:
-            await self._answer_in_slot(session, request, exchange, state)
+            with self._shares.call(session):
+                await self._answer_in_slot(session, request, exchange, state)
         except errors.SpawnError as error:
             state.error = wire.error_response_for(error)
         _finish(exchange, state)
@@ -135,7 +149,8 @@ class CallRunner:
     ) -> None:
         try:
             async with self._limiter.slot(session.user_id):
-                await self._answer(request, exchange, state)
+                with self._shares.slot(session):
+                    await self._answer(request, exchange, state)
         except errors.LimitReached:
             state.outcome = Outcome.FAILED
             raise
@@ -218,11 +233,19 @@ def _summarize(request: ProviderRequest, state: CallState, duration_ms: int) -> 
 
 
 def _measure_usage(request: ProviderRequest, state: CallState) -> Metered:
+    lost = state.trace.lost_answers
     if state.has_answer:
-        return state.meter.result()
-    # Cancelled while a provider may have worked on it. Nobody tells us the cost: assume the most.
-    may_cost = state.outcome is Outcome.CANCELLED and state.trace.provider is not None
-    counts = metering.worst_case(request.parsed) if may_cost else TokenCounts()
+        is_cut = state.outcome is Outcome.CUT
+        metered = state.meter.result_if_cut() if is_cut else state.meter.result()
+        counts = sum([metering.worst_case(request.parsed)] * lost, metered.counts)
+        return replace(metered, counts=counts)
+    # Nobody tells us what it cost that a provider may have worked on it: assume the most.
+    if lost:
+        counts = metering.lost_answer(request.parsed)
+    elif state.outcome is Outcome.CANCELLED and state.trace.provider is not None:
+        counts = metering.worst_case(request.parsed)
+    else:
+        counts = TokenCounts()
     return Metered(counts=counts, whole=False)
 
 

@@ -38,6 +38,12 @@ class GatewayMetrics:
             ["scope"],
             registry=registry,
         )
+        self.slot_refusals = Counter(
+            "spawn_llm_slot_refusals",
+            "Calls refused because a session or user had too many, or had held slots for too long",
+            ["limit"],
+            registry=registry,
+        )
         self.failed_attempts = Counter(
             "spawn_llm_retries", "Attempts that failed", ["provider"], registry=registry
         )

@@ -22,6 +22,7 @@ from orchestrator.domain.llm.requests import ModelRequest
 from orchestrator.entrypoints.api.gateway import wire
 from orchestrator.entrypoints.api.gateway.metrics import GatewayMetrics
 from orchestrator.entrypoints.api.gateway.providers import (
+    AnswerLost,
     Provider,
     ProviderRequest,
     ProviderResponse,
@@ -31,7 +32,16 @@ from orchestrator.slim import structlog
 
 _ERROR_MAX_BYTES = 64 * 1024
 _ERROR_EVENT = b"event: error"
-_STATUS_OF_ERROR_EVENT = {"overloaded_error": 529, "rate_limit_error": 429}
+_STATUS_OF_ERROR_EVENT = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "overloaded_error": 529,
+}  # all others: 500
 # From the error that tells a client most about what to do, to the one that tells least.
 _MOST_INFORMATIVE_FIRST = (Verdict.FINAL, Verdict.RETRY, Verdict.KEY_REFUSED, Verdict.UNFIT)
 
@@ -73,6 +83,7 @@ class Trace:
     """
 
     provider: Provider | None = None
+    lost_answers: int = 0  # attempts that the provider got and may bill, though we got no answer
 
 
 class _Watch:
@@ -143,6 +154,12 @@ class ProviderChain:
             except errors.InvalidInput as error:
                 trace.provider = None
                 return _cannot_translate(provider, error)
+            except AnswerLost as error:
+                trace.provider = None
+                trace.lost_answers += 1
+                if not (error.is_late and _sets_its_own_time(request)):
+                    watch.says(_record_failure_now)
+                return _no_answer(provider, error)
             except errors.Temporary as error:
                 trace.provider = None
                 watch.says(_record_failure_now)
@@ -150,7 +167,7 @@ class ProviderChain:
             self._metrics.first_byte.labels(provider.name).observe(_now_s() - started_s)
             head = _effective_head(response.head, first_chunk)
             verdict = attempts.judge(head.status, head.headers)
-            watch.says(_lesson(verdict, head, request))
+            watch.says(_lesson(verdict, head))
         result = await self._judge(provider, response, first_chunk)
         if isinstance(result, FailedAttempt):
             trace.provider = None
@@ -226,13 +243,18 @@ def _now_s() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _lesson(verdict: Verdict, head: Head, request: ProviderRequest) -> Lesson:
-    """What an answer teaches. An error that one client can cause at will is no outage."""
+def _lesson(verdict: Verdict, head: Head) -> Lesson:
+    """What an answer teaches. An error that a client of ours can cause at will is no outage."""
     if verdict is not Verdict.RETRY:
         return breakers.record_answer
-    if head.status == 429 and request.counts_tokens:
-        return breakers.record_nothing  # it has a rate limit of its own
+    if head.status < 500:
+        return breakers.record_nothing  # such as 429: we ask too much, and it is there
     return _record_failure_now
+
+
+def _sets_its_own_time(request: ProviderRequest) -> bool:
+    """Whether the request decides how long the provider is silent: it asks for a long answer."""
+    return not (request.parsed.stream or request.counts_tokens)
 
 
 def _record_start_now(breaker: Breaker) -> Breaker:
@@ -268,17 +290,21 @@ def _effective_head(head: Head, first_chunk: bytes) -> Head:
     """A stream that starts with an error event counts as an error, even if its status is 200."""
     if head.status >= 400 or not first_chunk.startswith(_ERROR_EVENT):
         return head
-    status = next(
-        (code for kind, code in _STATUS_OF_ERROR_EVENT.items() if kind.encode() in first_chunk),
-        500,
-    )
+    status = _STATUS_OF_ERROR_EVENT.get(_error_type(first_chunk), 500)
     return Head(status=status, headers={**head.headers, "content-type": "application/json"})
+
+
+def _error_type(event: bytes) -> str:
+    try:
+        return str(json.loads(event.partition(b"data:")[2])["error"]["type"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""
 
 
 def _error_message(body: bytes) -> str:
     try:
         return str(json.loads(body)["error"]["message"])[:300]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return "no reason given"
 
 

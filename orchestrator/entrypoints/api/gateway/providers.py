@@ -23,6 +23,17 @@ _CONNECT_TIMEOUT_S = 10.0
 _STREAM_READ_TIMEOUT_S = 120.0  # between two events: the API sends pings far more often
 _WHOLE_READ_TIMEOUT_S = 600.0  # the API's own limit for an answer that isn't streamed
 _BYTES_PER_TOKEN = 3  # a guess, for endpoints that can't count tokens
+# The request didn't arrive, or not all of it.
+_NOT_SENT = (
+    httpx2.ConnectError,
+    httpx2.ConnectTimeout,
+    httpx2.PoolTimeout,
+    httpx2.WriteError,
+    httpx2.WriteTimeout,
+    httpx2.ProxyError,
+    httpx2.UnsupportedProtocol,
+    httpx2.LocalProtocolError,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +66,17 @@ class ProviderResponse:
             await self.http_response.aclose()
 
 
+class AnswerLost(errors.Temporary):
+    """The provider got the request, and its answer didn't arrive: it may have worked, and bill it.
+
+    `is_late`: it took longer than we wait. How long an answer that isn't streamed takes is up to
+    the request.
+    """
+
+    code = "provider_unavailable"
+    is_late = False
+
+
 class Provider(Protocol):
     """One endpoint with one key."""
 
@@ -72,8 +94,8 @@ class Provider(Protocol):
     async def send(self, request: ProviderRequest) -> ProviderResponse:
         """Send the request once, and return when the response starts.
 
-        Raises errors.Temporary if the provider doesn't answer, and errors.InvalidInput if this
-        provider can't take the request.
+        Raises errors.Temporary if the provider doesn't get the request, AnswerLost if it does and
+        doesn't answer, and errors.InvalidInput if this provider can't take the request.
         """
 
 
@@ -277,6 +299,9 @@ def _translated_headers(response: httpx2.Response) -> dict[str, str]:
 
 
 def _unreachable(error: httpx2.HTTPError) -> errors.Temporary:
-    return errors.Temporary(
-        f"the provider does not answer ({type(error).__name__})", code="provider_unavailable"
-    )
+    message = f"the provider does not answer ({type(error).__name__})"
+    if isinstance(error, _NOT_SENT):
+        return errors.Temporary(message, code="provider_unavailable")
+    lost = AnswerLost(message)
+    lost.is_late = isinstance(error, httpx2.ReadTimeout)
+    return lost

@@ -18,6 +18,7 @@ from orchestrator.entrypoints.api import public_app
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.hub import Hub
 from orchestrator.services.people import keys
+from tests.event_loops import store_calls_on_loops
 from tests.fakes.samples import NOW
 from tests.unit.services.conftest import catalog, world
 from tests.unit.services.world import World
@@ -30,15 +31,15 @@ class Api:
 
     def __init__(self, client: TestClient, key: str = "") -> None:
         self._client = client
-        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self.headers = {"Authorization": f"Bearer {key}"} if key else {}
 
     def __call__(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """Make a request; return status and JSON of the answer."""
-        answer = self._client.request(method, path, json=body, headers=self._headers)
+        answer = self._client.request(method, path, json=body, headers=self.headers)
         return answer.status_code, answer.json()
 
     def text(self, path: str) -> str:
-        return str(self._client.get(path, headers=self._headers).text)
+        return str(self._client.get(path, headers=self.headers).text)
 
 
 @contextmanager
@@ -77,3 +78,10 @@ def user(world: World, client: TestClient) -> Api:
 @pytest.fixture
 def visitor(client: TestClient) -> Api:
     return Api(client)
+
+
+@pytest.fixture(autouse=True)
+def _no_store_call_on_a_loop() -> Iterator[None]:
+    with store_calls_on_loops() as places:
+        yield
+    assert places == []

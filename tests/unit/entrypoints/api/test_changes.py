@@ -132,15 +132,13 @@ def test_a_sixth_message_is_refused_with_a_time_to_retry(
 ) -> None:
     for number in range(5):
         assert operator("POST", path(app, "messages"), {"text": f"step {number}"})[0] == 202
-    answer = client.post(
-        path(app, "messages"), json={"text": "one more"}, headers=operator._headers
-    )
+    answer = client.post(path(app, "messages"), json={"text": "one more"}, headers=operator.headers)
     assert (answer.status_code, answer.json()["code"]) == (429, "messages_full")
     assert int(answer.headers["retry-after"]) > 0
 
 
 def test_a_repeated_message_is_added_once(app: Session, operator: Api, client: TestClient) -> None:
-    headers = {**operator._headers, "Idempotency-Key": "one"}
+    headers = {**operator.headers, "Idempotency-Key": "one"}
     first = client.post(path(app, "messages"), json={"text": "blue"}, headers=headers)
     second = client.post(path(app, "messages"), json={"text": "blue"}, headers=headers)
     assert first.json()["message"] == second.json()["message"]
@@ -168,7 +166,7 @@ def test_a_template_is_the_first_version_and_can_be_downloaded(
     app = world.run_session(world.create_session())
     (version,) = operator("GET", path(app, "versions"))[1]["versions"]
     assert (version["version"], version["running"], version["provider"]) == (1, True, "")
-    answer = client.get(path(app, "bundle?version=1"), headers=operator._headers)
+    answer = client.get(path(app, "bundle?version=1"), headers=operator.headers)
     assert answer.headers["content-type"] == "application/zip"
     assert operator("GET", path(app, "usage"))[1]["calls"] == 0
 

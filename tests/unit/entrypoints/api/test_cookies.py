@@ -70,7 +70,7 @@ def test_two_cookies_of_the_same_name_are_refused(client: TestClient, path: str)
 
 def test_a_key_needs_no_cookie(client: TestClient, user: Api) -> None:
     own, foreign = cookie_of_new_visitor(client), cookie_of_new_visitor(client)
-    user._headers["Cookie"] = f"{own}; {foreign}"
+    user.headers["Cookie"] = f"{own}; {foreign}"
     assert user("GET", "/api/sessions")[0] == 200
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ from orchestrator.entrypoints.api.hub import Hub
 from orchestrator.services.people import keys
 from tests.unit.services.world import VISITOR, World
 
+Poll = tuple[str, dict[str, str]]  # path, and headers
 POLLS_MAX = LIMITS[Tier.FREE].polls_max
 
 
@@ -48,8 +49,20 @@ async def client_at(context: Context, address: str) -> AsyncIterator[httpx2.Asyn
         yield client
 
 
-def cookie_of(world: World, user_id: ids.UserId) -> dict[str, str]:
-    return {"Cookie": f"spawn_user={world.deps.tokens.for_visitor(user_id)}"}
+def a_poll(world: World, user: Principal) -> Poll:
+    """How that user waits for a new session of theirs."""
+    path = f"/api/status/{world.create_session(user).id}?wait=60"
+    return path, {"Cookie": f"spawn_user={world.deps.tokens.for_visitor(user.user_id)}"}
+
+
+def polls_of_new_users(world: World, count: int) -> Sequence[Poll]:
+    users = [Principal(user_id=ids.new_user_id(), tier=Tier.FREE) for _ in range(count)]
+    return [a_poll(world, user) for user in users]
+
+
+def operator_headers(world: World) -> dict[str, str]:
+    operator = keys.create(world.deps, "ops", Tier.OPERATOR, Role.OPERATOR)
+    return {"Authorization": f"Bearer {operator.secret}"}
 
 
 @pytest.mark.parametrize(("processes", "share"), [(1, POLLS_MAX), (3, 7)])
@@ -57,14 +70,14 @@ def test_a_user_has_20_polls_of_which_each_process_lets_its_share_wait(
     world: World, tmp_path: Path, processes: int, share: int
 ) -> None:
     with context_with(world, tmp_path, api_processes=processes) as context:
-        asyncio.run(_exceed_the_limit(world, context, share))
+        poll = a_poll(world, VISITOR)
+        asyncio.run(_exceed_the_limit(context, share, poll, operator_headers(world)))
 
 
-async def _exceed_the_limit(world: World, context: Context, share: int) -> None:
-    session = world.create_session()
-    path = f"/api/status/{session.id}?wait=60"
-    cookie = cookie_of(world, VISITOR.user_id)
-    operator = keys.create(world.deps, "ops", Tier.OPERATOR, Role.OPERATOR)
+async def _exceed_the_limit(
+    context: Context, share: int, poll: Poll, operator: dict[str, str]
+) -> None:
+    path, cookie = poll
     async with client_at(context, "192.0.2.7") as client:
         polls = [asyncio.create_task(client.get(path, headers=cookie)) for _ in range(share + 1)]
         (refused,), waiting = await asyncio.wait(polls, return_when=asyncio.FIRST_COMPLETED)
@@ -74,8 +87,7 @@ async def _exceed_the_limit(world: World, context: Context, share: int) -> None:
         assert answer.json()["limit"] == POLLS_MAX
         assert len(waiting) == share
         assert (await client.get(path.partition("?")[0], headers=cookie)).status_code == 200
-        key = {"Authorization": f"Bearer {operator.secret}"}
-        others = asyncio.create_task(client.get(path, headers=key))
+        others = asyncio.create_task(client.get(path, headers=operator))
         context.hub.close()
         assert {poll.result().status_code for poll in (await asyncio.wait(waiting))[0]} == {200}
         assert (await others).status_code == 200
@@ -86,15 +98,17 @@ def test_an_address_has_one_share_however_many_cookies_it_sends(
     world: World, tmp_path: Path
 ) -> None:
     with context_with(world, tmp_path, api_processes=1, polls_per_address=3) as context:
-        asyncio.run(_exceed_the_limit_of_an_address(world, context))
+        polls, by_operator = polls_of_new_users(world, 5), operator_headers(world)
+        asyncio.run(_exceed_the_limit_of_an_address(context, iter(polls), by_operator))
 
 
-async def _exceed_the_limit_of_an_address(world: World, context: Context) -> None:
+async def _exceed_the_limit_of_an_address(
+    context: Context, new: Iterator[Poll], operator: dict[str, str]
+) -> None:
     def start(client: httpx2.AsyncClient) -> asyncio.Task[httpx2.Response]:
         """Let a user who is new to us wait for a session of theirs."""
-        user = Principal(user_id=ids.new_user_id(), tier=Tier.FREE)
-        path = f"/api/status/{world.create_session(user).id}?wait=60"
-        return asyncio.create_task(client.get(path, headers=cookie_of(world, user.user_id)))
+        path, cookie = next(new)
+        return asyncio.create_task(client.get(path, headers=cookie))
 
     # The second address is of the same house as the first one.
     async with (
@@ -108,10 +122,8 @@ async def _exceed_the_limit_of_an_address(world: World, context: Context) -> Non
         assert (answer.status_code, answer.json()["code"]) == (429, "too_many_polls")
         assert answer.json()["limit"] == 3
         assert "your address" in answer.json()["detail"]
-        operator = keys.create(world.deps, "ops", Tier.OPERATOR, Role.OPERATOR)
-        key = {"Authorization": f"Bearer {operator.secret}"}
-        path = f"/api/status/{world.create_session().id}?wait=60"
-        others = [start(stranger), asyncio.create_task(client.get(path, headers=key))]
+        path = answer.request.url.path + "?wait=60"
+        others = [start(stranger), asyncio.create_task(client.get(path, headers=operator))]
         context.hub.close()
         answers = await asyncio.gather(*waiting, *others)
         assert {answer.status_code for answer in answers} == {200}

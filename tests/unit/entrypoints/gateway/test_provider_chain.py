@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
@@ -18,7 +19,11 @@ from orchestrator.entrypoints.api.gateway.provider_chain import (
     ProviderChain,
     Trace,
 )
-from orchestrator.entrypoints.api.gateway.providers import ProviderRequest, ProviderResponse
+from orchestrator.entrypoints.api.gateway.providers import (
+    AnswerLost,
+    ProviderRequest,
+    ProviderResponse,
+)
 from orchestrator.entrypoints.api.gateway.wire import Head
 
 RAW = b'{"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hello"}]}'
@@ -43,7 +48,7 @@ class ScriptedProvider:
     setting = "SCRIPTED_KEY"
 
     def __init__(self) -> None:
-        self.answer: int | BaseException = 200
+        self.answer: int | bytes | BaseException = 200  # bytes: a stream that begins with them
         self.calls = 0
 
     def model_for(self, request: ModelRequest) -> str:
@@ -54,11 +59,15 @@ class ScriptedProvider:
         if isinstance(self.answer, BaseException):
             raise self.answer
 
+        status, first = (
+            (200, self.answer) if isinstance(self.answer, bytes) else (self.answer, b"{}")
+        )
+
         async def body() -> AsyncIterator[bytes]:
-            yield b"{}"
+            yield first
 
         # The last word about retries is the provider's: one try for each call.
-        head = Head(status=self.answer, headers={"x-should-retry": "false"})
+        head = Head(status=status, headers={"x-should-retry": "false"})
         return ProviderResponse(head=head, chunks=body())
 
 
@@ -72,12 +81,12 @@ class Chain:
         self._chain = ProviderChain([self.provider], 0.0, self.metrics)
 
     async def ask(
-        self, answer: int | BaseException, path: str = "/v1/messages"
+        self, answer: int | bytes | BaseException, path: str = "/v1/messages", raw: bytes = RAW
     ) -> OpenedResponse | FailedAttempt:
         self.provider.answer = answer
-        parsed = requests.parse(RAW, counting=False)
+        parsed = requests.parse(raw, counting=False)
         request = ProviderRequest(
-            path=path, query="", headers={}, raw=RAW, parsed=parsed, digest=b""
+            path=path, query="", headers={}, raw=raw, parsed=parsed, digest=b""
         )
         return await self._chain.open_response(request, self.trace)
 
@@ -146,6 +155,8 @@ def test_a_trial_call_that_the_provider_can_not_take_gives_its_trial_back() -> N
     [
         (400, "/v1/messages", False),
         (413, "/v1/messages", False),
+        (409, "/v1/messages", False),
+        (429, "/v1/messages", False),
         (429, "/v1/messages/count_tokens", False),
         (500, "/v1/messages", True),
         (500, "/v1/messages/count_tokens", True),
@@ -158,3 +169,54 @@ def test_what_a_client_causes_opens_no_breaker(status: int, path: str, opens: bo
         return chain.is_open
 
     assert run(scenario) is opens
+
+
+@pytest.mark.parametrize(
+    ("error_type", "opens"),
+    [
+        ("invalid_request_error", False),
+        ("rate_limit_error", False),
+        ("overloaded_error", True),
+        ("api_error", True),
+    ],
+)
+def test_an_error_in_a_stream_teaches_what_its_type_says_and_not_its_words(
+    error_type: str, opens: bool
+) -> None:
+    message = "no rate_limit_error, no overloaded_error, no invalid_request_error"
+    event = {"type": "error", "error": {"type": error_type, "message": message}}
+
+    async def scenario(chain: Chain) -> bool:
+        for _ in range(3 * breakers.FAILURES_TO_OPEN):
+            await chain.ask(f"event: error\ndata: {json.dumps(event)}\n\n".encode())
+        return chain.is_open
+
+    assert run(scenario) is opens
+
+
+def late_answer() -> AnswerLost:
+    late = AnswerLost("no answer in time")
+    late.is_late = True
+    return late
+
+
+@pytest.mark.parametrize(
+    ("lost", "streamed", "opens"),
+    [
+        (late_answer(), False, False),
+        (late_answer(), True, True),
+        (AnswerLost("it hung up"), False, True),
+    ],
+    ids=["late whole answer", "late stream", "hang-up"],
+)
+def test_an_answer_whose_length_the_client_chose_may_come_late_without_opening_the_breaker(
+    lost: AnswerLost, streamed: bool, opens: bool
+) -> None:
+    raw = json.dumps({**json.loads(RAW), "stream": streamed}).encode()
+
+    async def scenario(chain: Chain) -> tuple[bool, int]:
+        for _ in range(breakers.FAILURES_TO_OPEN):
+            await chain.ask(lost, raw=raw)
+        return chain.is_open, chain.trace.lost_answers
+
+    assert run(scenario) == (opens, breakers.FAILURES_TO_OPEN)

@@ -327,3 +327,29 @@ def test_a_report_of_an_earlier_attempt_does_not_count_for_the_next_one(
         world.deps, authorized, sender, make_report(9, Phase.READY), []
     ), OVERTAKEN
     assert world.session(session).report is None
+
+
+def test_lines_beyond_a_sessions_rate_are_dropped_and_counted(
+    world: World, session: Session
+) -> None:
+    flood = ["x" * 4_000] * 500
+    sender, deps = world.sandbox_of(session).id, world.deps
+    seq = 0
+
+    def report() -> None:
+        nonlocal seq
+        seq += 1
+        current = world.session(session)
+        assert reports.record_report(deps, current, sender, make_report(seq), flood)
+
+    report()
+    lines = [line.text for line in world.store.logs.tail(session.id, 1000)]
+    kept = len(lines) - 1
+    assert kept == 1024**2 // 4_100
+    assert lines[-1] == f"[{500 - kept} lines dropped: an app logs at most 64 KiB a second]"
+    report()
+    (last,) = world.store.logs.tail(session.id, 1)
+    assert last.text.startswith("[500 lines dropped")
+    world.clock.advance(60)
+    report()
+    assert len(world.store.logs.tail(session.id, 1000)) > kept + 100

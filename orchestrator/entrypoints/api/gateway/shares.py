@@ -1,0 +1,93 @@
+"""What one session, and one user, may hold of the slots at the providers. `call` asks it.
+
+Turns alone don't bound it: who has a slot may keep it for minutes. So a session makes few calls at
+a time, and the seconds that calls hold a slot are taken from a budget that fills up again. The
+limiter adds that a user never holds the last slot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from orchestrator.domain import errors
+from orchestrator.domain.sessions.session import Session
+from orchestrator.entrypoints.api.gateway.metrics import GatewayMetrics
+from orchestrator.entrypoints.api.holds import Holds
+from orchestrator.services.rates import Rate, Rates
+
+_CALLS_MAX = 4  # of a session at a time; its generator makes one
+_RESERVED_S = 60.0  # of a call that begins; corrected when it has ended
+_PERIOD_S = 3600.0  # in which a used-up budget is full again
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlotLimits:
+    """Seconds of slots within an hour."""
+
+    session_s: float
+    user_s: float
+
+
+class Shares:
+    """Counts the calls that each session makes, and the time that they hold a slot.
+
+    Use it from one event loop only. It is in memory: a new process begins with full budgets.
+    """
+
+    def __init__(
+        self, limits: SlotLimits, metrics: GatewayMetrics, now_s: Callable[[], float]
+    ) -> None:
+        self._metrics = metrics
+        self._now_s = now_s
+        self._calls = Holds(
+            "calls to the model",
+            code="too_many_calls",
+            refusals=metrics.slot_refusals.labels("calls"),
+        )
+        self._budgets = {
+            name: (limit_s, Rates(Rate(per_s=limit_s / _PERIOD_S, burst=limit_s)))
+            for name, limit_s in (("session", limits.session_s), ("user", limits.user_s))
+        }
+
+    def call(self, session: Session) -> contextlib.AbstractContextManager[None]:
+        """Wrap a whole call, its wait for a slot included. Raises errors.LimitReached
+        (too_many_calls)."""
+        return self._calls.hold(session.id, _CALLS_MAX)
+
+    @contextlib.contextmanager
+    def slot(self, session: Session) -> Iterator[None]:
+        """Wrap the time in which a call holds a slot. Raises errors.LimitReached
+        (slot_time_exhausted) if the session, or its user, has used up its seconds."""
+        taken: list[tuple[Rates, str]] = []
+        started_s = self._now_s()
+        try:
+            keys: dict[str, str] = {"session": session.id, "user": session.user_id}
+            for name, key in keys.items():
+                taken.append((self._take(name, key, started_s), key))
+        except errors.LimitReached:
+            for rates, key in taken:
+                rates.charge(key, started_s, -_RESERVED_S)
+            raise
+        try:
+            yield
+        finally:
+            ended_s = self._now_s()
+            for rates, key in taken:
+                rates.charge(key, ended_s, ended_s - started_s - _RESERVED_S)
+
+    def _take(self, name: str, key: str, now_s: float) -> Rates:
+        limit_s, rates = self._budgets[name]
+        wait_s = rates.take(key, now_s, _RESERVED_S)
+        if wait_s:
+            self._metrics.slot_refusals.labels(name).inc()
+            raise errors.LimitReached(
+                f"this {name} has held calls to the model for so long that its time is used up:"
+                f" {limit_s:g} s within an hour (SPAWN_PROVIDER_{name.upper()}_S); try again in"
+                f" {wait_s:.0f} s",
+                code="slot_time_exhausted",
+                retry_after_s=wait_s,
+                limit=limit_s,
+            )
+        return rates
