@@ -84,10 +84,16 @@ def full_disk(world: World, seconds: float) -> Iterator[Callable[[], str]]:
             stop.wait(1)
 
     filling = threading.Thread(target=keep_full)
-    before = world.spawn.pids("")
+    before = _processes(world.spawn)
     filling.start()
+
+    def tell() -> str:
+        now = _processes(world.spawn)
+        ended = [before[pid] for pid in before if pid not in now]
+        return f"processes that ended: {', '.join(ended) or 'none'}"
+
     try:
-        yield lambda: f"processes that ended: {len(set(before) - set(world.spawn.pids('')))}"
+        yield tell
     finally:
         stop.set()
         filling.join()
@@ -116,6 +122,12 @@ def clock_jump(world: World, seconds: float) -> Iterator[Callable[[], str]]:
     assert world.clock is not None
     world.clock.set_to(_JUMP_S)
     yield lambda: ""
+
+
+def _processes(spawn: Installation) -> dict[int, str]:
+    """The lasting processes of the control plane, by pid."""
+    names = ("entrypoints.daemon", "api.server", "agents.server", "jobs", "nginx: master", "redis")
+    return {pid: name for name in names for pid in spawn.pids(name)}
 
 
 def _queued(spawn: Installation) -> str:
