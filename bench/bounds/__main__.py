@@ -98,8 +98,9 @@ class Run:
 def _attack(place: World, attack: Attack, seconds: float) -> Result:
     try:
         with attack.run(place, seconds) as tell, Visits(place.witnesses) as visits:
-            during = starts.steady(place.spawn, STARTS, seconds)
+            asked = starts.ask_steadily(place.spawn, STARTS, seconds)
             seen = tell()
+        during = asked()  # some of them may have waited for the end of the attack
         trouble = place.await_well()
         afterwards = None
         if attack.refusal and not trouble:

@@ -6,7 +6,7 @@ import http.client
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -51,20 +51,27 @@ class Starts:
 
 
 def steady(spawn: Installation, count: int, seconds: float) -> Starts:
-    """`count` starts, evenly over so many seconds. Returns when all have ended.
+    """`count` starts, evenly over so many seconds. Returns when all have ended."""
+    return ask_steadily(spawn, count, seconds)()
 
-    A start that is slow doesn't delay the next one: else few would fall into a bad time.
+
+def ask_steadily(spawn: Installation, count: int, seconds: float) -> Callable[[], Starts]:
+    """Ask for `count` apps, evenly over so many seconds, and return then.
+
+    A start that is slow doesn't delay the next one: else few would fall into a bad time. What is
+    returned waits for those that have not ended.
     """
     interval_s = seconds / count
     begun_at = time.monotonic()
     pause = threading.Event()
-    with ThreadPoolExecutor(count) as visitors:
-        futures = []
-        for number in range(count):
-            pause.wait(begun_at + (number + 0.5) * interval_s - time.monotonic())
-            futures.append(visitors.submit(_start, spawn))
-        pause.wait(begun_at + seconds - time.monotonic())
-        return Starts(all=[future.result() for future in futures])
+    visitors = ThreadPoolExecutor(count)
+    futures = []
+    for number in range(count):
+        pause.wait(begun_at + (number + 0.5) * interval_s - time.monotonic())
+        futures.append(visitors.submit(_start, spawn))
+    pause.wait(begun_at + seconds - time.monotonic())
+    visitors.shutdown(wait=False)
+    return lambda: Starts(all=[future.result() for future in futures])
 
 
 def _start(spawn: Installation) -> Start:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from bench.bounds.visitors import Visitor
 from bench.bounds.witnesses import containers_by_session
-from bench.bounds.world import World, as_root
+from bench.bounds.world import World
 from bench.fleet import NOBODY
 from tests import fleet as machines
 from tests.e2e import hosts
@@ -84,10 +84,16 @@ def full_disk(world: World, seconds: float) -> Iterator[Callable[[], str]]:
             stop.wait(1)
 
     filling = threading.Thread(target=keep_full)
-    before = world.spawn.pids("")
+    before = _processes(world.spawn)
     filling.start()
+
+    def tell() -> str:
+        now = _processes(world.spawn)
+        ended = [before[pid] for pid in before if pid not in now]
+        return f"processes that ended: {', '.join(ended) or 'none'}"
+
     try:
-        yield lambda: f"processes that ended: {len(set(before) - set(world.spawn.pids('')))}"
+        yield tell
     finally:
         stop.set()
         filling.join()
@@ -97,17 +103,9 @@ def full_disk(world: World, seconds: float) -> Iterator[Callable[[], str]]:
 @contextlib.contextmanager
 def black_hole(world: World, seconds: float) -> Iterator[Callable[[], str]]:
     """Every packet from and to Redis is dropped: no connection is refused, and none is closed."""
-    rules = [
-        ("INPUT", "-i", "lo", "-p", "tcp", end, str(world.redis_port), "-j", "DROP")
-        for end in ("--dport", "--sport")
-    ]
-    for rule in rules:
-        as_root("iptables", "--wait", "-I", *rule)
-    try:
-        yield lambda: f"queued nudges: {_queued(world.spawn)}"
-    finally:
-        for rule in rules:
-            as_root("iptables", "--wait", "-D", *rule)
+    assert world.redis is not None
+    with world.redis.behind_a_black_hole():
+        yield lambda: ""
 
 
 @contextlib.contextmanager
@@ -118,9 +116,10 @@ def clock_jump(world: World, seconds: float) -> Iterator[Callable[[], str]]:
     yield lambda: ""
 
 
-def _queued(spawn: Installation) -> str:
-    response = spawn.call("GET", "/api/admin/pool", key=spawn.operator_key)
-    return str(response.json["queues"]) if response.status == 200 else str(response.status)
+def _processes(spawn: Installation) -> dict[int, str]:
+    """The lasting processes of the control plane, by pid."""
+    names = ("entrypoints.daemon", "api.server", "agents.server", "jobs", "nginx: master", "redis")
+    return {pid: name for name in names for pid in spawn.pids(name)}
 
 
 def _only_vps(project: str) -> Vps:

@@ -65,13 +65,19 @@ class Visitor:
         return None
 
     def end(self, session_id: str) -> None:
-        """Delete the app, patiently."""
+        """Delete the app, patiently. Raises AssertionError with the last answer."""
+        answers = [""]
 
         def is_deleted() -> bool:
             try:
-                status = self.call("DELETE", f"/api/sessions/{session_id}").status
-            except (OSError, http.client.HTTPException):
+                response = self.call("DELETE", f"/api/sessions/{session_id}")
+            except (OSError, http.client.HTTPException) as error:
+                answers.append(f"{type(error).__name__}: {error}")
                 return False
-            return status in {202, 404, 409}
+            answers.append(f"{response.status} {response.text}")
+            return response.status in {202, 404, 409}
 
-        until(is_deleted, _READY_S, f"{session_id} to be deleted")
+        try:
+            until(is_deleted, _READY_S, f"{session_id} to be deleted")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {answers[-1][:200]}") from None

@@ -10,8 +10,6 @@ import contextlib
 import enum
 import http.client
 import json
-import os
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -20,7 +18,7 @@ from bench.folders import passable_folder
 from tests.disks import SmallDisk, small_disk
 from tests.e2e.installation import Installation, installed, until
 from tests.fakes.llm.messages_api import MessagesApi
-from tests.integration.redis.server import running_redis
+from tests.integration.redis.server import RedisServer, running_redis
 from tests.machine_clock import MachineClock, machine_clock
 
 WARM = 6
@@ -56,7 +54,7 @@ class World:
     provider: MessagesApi
     witnesses: Witnesses
     disk: SmallDisk | None = None
-    redis_port: int = 0
+    redis: RedisServer | None = None
     clock: MachineClock | None = None
     known: frozenset[str] = frozenset()  # problems of this machine, found before any attack
 
@@ -133,11 +131,4 @@ def _outside(provider: MessagesApi) -> Iterator[World]:
         }
         with installed(**settings) as spawn:
             witnesses = Witnesses(spawn, provider)
-            yield World(
-                Kind.OUTSIDE, spawn, provider, witnesses, redis_port=redis.port, clock=clock
-            )
-
-
-def as_root(*argv: str) -> None:
-    command = list(argv) if os.geteuid() == 0 else ["sudo", "-n", *argv]
-    subprocess.run(command, check=True, timeout=30)
+            yield World(Kind.OUTSIDE, spawn, provider, witnesses, redis=redis, clock=clock)

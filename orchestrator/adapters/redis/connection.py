@@ -31,7 +31,6 @@ def connect(url: str, **options: Any) -> redis.Redis:
     """
     return redis.Redis.from_url(
         url,
-        socket_connect_timeout=TIMEOUT_S,
         retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), 2, (redis.ConnectionError,)),
         **keepalive_of(url),
         **options,
@@ -39,10 +38,11 @@ def connect(url: str, **options: Any) -> redis.Redis:
 
 
 def keepalive_of(url: str) -> dict[str, Any]:
-    """The options that notice a dead connection. A UNIX socket needs none."""
-    if url.startswith("unix:"):
-        return {}
-    return {"socket_keepalive": True, "socket_keepalive_options": _KEEPALIVE}
+    """The options that notice a dead connection, and one that can't be made."""
+    options: dict[str, Any] = {"socket_connect_timeout": TIMEOUT_S}
+    if not url.startswith("unix:"):
+        options.update(socket_keepalive=True, socket_keepalive_options=_KEEPALIVE)
+    return options
 
 
 def prefix_of(installation: str) -> str:

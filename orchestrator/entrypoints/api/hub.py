@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from typing import Any
 
 import redis.asyncio
+from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 from orchestrator.adapters.redis.connection import prefix_of
@@ -18,6 +20,7 @@ from orchestrator.slim import structlog
 _CONNECTED_RECHECK_S = 5.0
 _DISCONNECTED_RECHECK_S = 0.5
 _RECONNECT_S = 0.25
+_SILENCE_S = 1.0  # without a message; then we ask, and wait for so long once more
 
 log = structlog.get_logger()
 
@@ -59,20 +62,39 @@ class Hub:
         self._wake_all()
 
     async def _listen(self) -> None:
-        async with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
+        async with self._redis.pubsub() as pubsub:
             await pubsub.psubscribe(self._prefix + "*")
+            await _next_message(pubsub)  # it confirms that we listen
             self._is_connected = True
             # Events published while we weren't listening are lost: every waiter reads the store.
             self._wake_all()
-            async for message in pubsub.listen():
-                topic = message["channel"].decode().removeprefix(self._prefix)
-                for event in self._waiting.get(topic, ()):
-                    event.set()
+            while True:
+                message = await _next_message(pubsub)
+                if message["type"] == "pmessage":
+                    topic = message["channel"].decode().removeprefix(self._prefix)
+                    for event in self._waiting.get(topic, ()):
+                        event.set()
 
     def _wake_all(self) -> None:
         for events in self._waiting.values():
             for event in events:
                 event.set()
+
+
+async def _next_message(pubsub: PubSub) -> dict[str, Any]:
+    """The next message, an answer to a ping included. Raises RedisError if Redis is silent.
+
+    Without the ping nobody would notice that Redis hangs. And redis-py must not read without a
+    timeout: once the kernel has given up a connection, it would try again for ever, without a
+    pause, and this process would do nothing else.
+    """
+    message = await pubsub.get_message(timeout=_SILENCE_S)
+    if message is None:
+        await pubsub.ping()
+        message = await pubsub.get_message(timeout=_SILENCE_S)
+    if message is None:
+        raise redis.ConnectionError("Redis does not answer")
+    return dict(message)
 
 
 class Watch:

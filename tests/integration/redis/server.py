@@ -37,6 +37,19 @@ class RedisServer:
     def go_on(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
 
+    @contextlib.contextmanager
+    def behind_a_black_hole(self) -> Iterator[None]:
+        """Drop every packet from and to it: nothing is refused, nothing is closed. Needs root."""
+        rules = [
+            ("INPUT", "-i", "lo", "-p", "tcp", end, str(self.port), "-j", "DROP")
+            for end in ("--dport", "--sport")
+        ]
+        with contextlib.ExitStack() as undo:
+            for rule in rules:
+                _as_root("iptables", "--wait", "-I", *rule)
+                undo.callback(_as_root, "iptables", "--wait", "-D", *rule)
+            yield
+
 
 @contextlib.contextmanager
 def running_redis(folder: Path) -> Iterator[RedisServer]:
@@ -50,6 +63,11 @@ def running_redis(folder: Path) -> Iterator[RedisServer]:
         finally:
             server.go_on()
             process.terminate()
+
+
+def _as_root(*argv: str) -> None:
+    command = list(argv) if os.geteuid() == 0 else ["sudo", "-n", *argv]
+    subprocess.run(command, check=True, timeout=_DEADLINE_S)
 
 
 def _answers(server: RedisServer) -> bool:
