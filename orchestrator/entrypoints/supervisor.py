@@ -74,7 +74,8 @@ def main() -> int:
             supervisor.stop(keep_apps=True)
             return 1
         finally:
-            (settings.places.state_dir / READY).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a disk that takes no writes must not keep us here
+                (settings.places.state_dir / READY).unlink(missing_ok=True)
         supervisor.stop(keep_apps=keep_apps)
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import threading
@@ -20,8 +21,9 @@ from orchestrator.adapters.hosts import inventory
 from orchestrator.adapters.sql_store import SqlStore, upgrade
 from orchestrator.domain import errors
 from orchestrator.entrypoints import supervisor
+from orchestrator.entrypoints.cli.commands.up import running_pid
 from orchestrator.entrypoints.lease import Lease
-from tests.disks import SmallDisk, small_disk
+from tests.disks import SmallDisk, loop_disk, small_disk
 from tests.fakes import samples
 from tests.unit.services.world import World
 
@@ -159,3 +161,14 @@ def test_a_leader_goes_on_while_nobody_can_write_the_lease(disk: SmallDisk) -> N
             fill_with_hosts(store)
         lease.keep(stop_early=lambda: False)
         assert stop.left == 0
+
+
+def test_down_finds_the_supervisor_on_a_disk_that_takes_no_writes(tmp_path: Path) -> None:
+    with loop_disk(tmp_path, size_mib=16) as disk, contextlib.ExitStack() as running:
+        lock = disk.folder / supervisor.LOCK
+        assert running_pid(disk.folder) is None
+        running.enter_context(supervisor._lock(lock))
+        disk.fail()
+        with pytest.raises(OSError, match="Read-only"):
+            lock.write_text("")
+        assert running_pid(disk.folder) == os.getpid()
