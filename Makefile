@@ -11,7 +11,7 @@ SCRIPTS = .ci/run $(shell find deploy runtime-image -name '*.sh')
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help up demo down fleet fleet-down venv check fmt test e2e bench bench-bounds fresh
+.PHONY: help up demo down fleet fleet-down venv check fmt test e2e chaos bench bench-bounds fresh
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -57,6 +57,10 @@ test: ## The whole test suite; installs and starts the servers that it needs
 e2e: ## Only the end-to-end tests
 	@deploy/install.sh test
 	$(RUN) $(PY) -m pytest -n 3 --dist loadfile tests/e2e
+
+chaos: ## Break each part in every way, also the slow ones
+	@deploy/install.sh test
+	$(RUN) $(PY) -m pytest -n 2 --dist loadfile -m "chaos or not chaos" tests/chaos
 
 bench: ## Measure this machine and print the table
 	@deploy/install.sh bench

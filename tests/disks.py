@@ -17,6 +17,7 @@ class SmallDisk:
     """A mounted file system."""
 
     folder: Path
+    image: Path | None = None  # the file that holds it; None: it lies in memory
 
     @property
     def _ballast(self) -> Path:
@@ -52,6 +53,20 @@ class SmallDisk:
         finally:
             _as_root("fsfreeze", "--unfreeze", str(self.folder))
 
+    def fail(self) -> None:
+        """Report a fault of the medium: the kernel takes no more writes. What was written before is
+        safe. Only on a `loop_disk`."""
+        _as_root("sync", "--file-system", str(self.folder))
+        device = _as_root("findmnt", "--noheadings", "--output", "SOURCE", str(self.folder))
+        trigger = f"/sys/fs/ext4/{Path(device.strip()).name}/trigger_fs_error"
+        _as_root("sh", "-c", f"echo test >{trigger}")
+
+    def repair(self) -> None:
+        """As an operator does, with nobody using it: check the file system and mount it again."""
+        _as_root("umount", str(self.folder))
+        _as_root("sh", "-c", f"e2fsck -p {self.image} || [ $? -le 1 ]")
+        _mount(self.image, self.folder)
+
 
 @contextlib.contextmanager
 def small_disk(folder: Path, size_mib: int) -> Iterator[SmallDisk]:
@@ -72,14 +87,23 @@ def loop_disk(folder: Path, size_mib: int) -> Iterator[SmallDisk]:
         file.truncate(size_mib * 1024**2)
     subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], check=True, timeout=30)
     mount_point.mkdir()
-    _as_root("mount", "-o", "loop", str(image), str(mount_point))
+    _mount(image, mount_point)
     try:
         mount_point.chmod(0o711)
-        yield SmallDisk(folder=mount_point)
+        yield SmallDisk(folder=mount_point, image=image)
     finally:
         _as_root("umount", "--lazy", str(mount_point))
 
 
-def _as_root(*argv: str) -> None:
+def _mount(image: Path | None, mount_point: Path) -> None:
+    # A device of its own: `mount -o loop` takes the old one, with its fault, if any other mount
+    # namespace still has that. Detached, it goes with its mount.
+    device = _as_root("losetup", "--find", "--show", str(image)).strip()
+    _as_root("mount", "-o", "errors=remount-ro", device, str(mount_point))
+    _as_root("losetup", "--detach", device)
+
+
+def _as_root(*argv: str) -> str:
     command = list(argv) if os.geteuid() == 0 else ["sudo", "-n", *argv]
-    subprocess.run(command, check=True, timeout=30)
+    result = subprocess.run(command, check=True, timeout=30, stdout=subprocess.PIPE, text=True)
+    return result.stdout

@@ -164,13 +164,17 @@ class Supervisor:
     def stop(self, *, keep_apps: bool) -> None:
         """Stop the children in the order of children.STOP_ORDER. A child that exceeds its time is
         killed. Remove the sandboxes afterwards, unless they are kept."""
-        (self._settings.places.state_dir / READY).unlink(missing_ok=True)
+        self._delete(READY)
         self._stop_all()
         self._watch.close()
-        (self._settings.places.state_dir / STANDBY_FILE).unlink(missing_ok=True)
+        self._delete(STANDBY_FILE)
         if not (keep_apps or self._is_standby):  # they are not ours to remove then
             with contextlib.suppress(StartFailed):
                 self._run_once("sweep", "orchestrator.entrypoints.sweep")
+
+    def _delete(self, name: str) -> None:
+        with contextlib.suppress(OSError):  # a disk that takes no writes must not keep us here
+            (self._settings.places.state_dir / name).unlink(missing_ok=True)
 
     def _stop_all(self) -> bool:
         """Stop all children in order. Returns whether another signal has arrived meanwhile."""

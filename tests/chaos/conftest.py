@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -17,14 +18,13 @@ from sqlalchemy.engine import make_url
 
 from orchestrator.adapters.redis import connection
 from tests.chaos import leftovers
-from tests.chaos.faults import Part
+from tests.chaos.faults import DOCKER_SOCKET, Part
 from tests.chaos.people import Neighbour, User, make_user, settle_neighbour
 from tests.conftest import execute, fresh_database
 from tests.e2e.installation import Installation, installed, until
 from tests.fakes.llm.messages_api import MessagesApi
 from tests.integration.redis.server import RedisServer, running_redis
 
-DOCKER_SOCKET = Path("/var/run/docker.sock")
 ROLE = "chaos"  # of the installation at PostgreSQL
 _KEY = "a-test-key"
 TURNS = 3  # calls to the provider at a time
@@ -46,6 +46,7 @@ class Scene:
     database_url: str  # the database, as its superuser
     victim: User
     neighbour: Neighbour
+    processes: Counter[str]  # at rest
 
     def check_that_newcomers_wait(
         self, fault: AbstractContextManager[None], notice: Callable[[Future[str]], bool]
@@ -61,14 +62,6 @@ class Scene:
             session_id = asked.result()
         neighbour.user.await_app(session_id)
         neighbour.user.end(session_id)
-
-    def check_that_newcomers_are_served(
-        self, fault: AbstractContextManager[None], notice: Callable[[], bool] = lambda: True
-    ) -> None:
-        """A part that others don't need is broken: they notice nothing."""
-        with fault:
-            until(notice, _NOTICED_S, "the fault to be noticed")
-            self.neighbour.check_newcomer()
 
     def container_of(self, session_id: str) -> Any:
         """The container of a session; None if it has none now."""
@@ -86,6 +79,11 @@ class Scene:
         return check in checks and not checks[check]["ok"]
 
 
+def cells(faults: Iterable[str], *, slow: Collection[str] = ()) -> list[Any]:
+    """The parameters of a test: one per fault. Those in `slow` run only in `make chaos`."""
+    return [pytest.param(name, marks=pytest.mark.chaos if name in slow else ()) for name in faults]
+
+
 @contextlib.contextmanager
 def staged(postgres_url: str) -> Iterator[Scene]:
     with contextlib.ExitStack() as stack:
@@ -93,11 +91,8 @@ def staged(postgres_url: str) -> Iterator[Scene]:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         model = stack.enter_context(MessagesApi(key=_KEY))
         redis_server = stack.enter_context(running_redis(folder))
-        execute(postgres_url, f"CREATE ROLE {ROLE} LOGIN")
-        stack.callback(execute, postgres_url, f"DROP ROLE {ROLE}")
-        database_url = stack.enter_context(fresh_database(postgres_url, "template0"))
+        database_url = stack.enter_context(_database(postgres_url))
         database = make_url(database_url)
-        execute(postgres_url, f"ALTER DATABASE {database.database} OWNER TO {ROLE}")
         docker = Part(DOCKER_SOCKET, listen=folder / "docker.sock")
         redis = Part(redis_server.port)
         postgres = Part(int(str(database.query["port"])))
@@ -130,7 +125,20 @@ def staged(postgres_url: str) -> Iterator[Scene]:
             database_url=database_url,
             victim=make_user(spawn, "victim"),
             neighbour=settle_neighbour(spawn, model),
+            processes=leftovers.count_processes(spawn),
         )
+
+
+@contextlib.contextmanager
+def _database(postgres_url: str) -> Iterator[str]:
+    """The URL of an empty one for its superuser. It belongs to ROLE, which is none."""
+    execute(postgres_url, f"CREATE ROLE {ROLE} LOGIN")
+    try:
+        with fresh_database(postgres_url, "template0") as url:
+            execute(postgres_url, f"ALTER DATABASE {make_url(url).database} OWNER TO {ROLE}")
+            yield url
+    finally:
+        execute(postgres_url, f"DROP ROLE {ROLE}")
 
 
 @pytest.fixture(scope="session")
@@ -153,6 +161,7 @@ def scene(stage: Scene) -> Iterator[Scene]:
         leftovers.await_rest(
             spawn,
             [neighbour.session_id],
+            stage.processes,
             leftovers.redis_keys(client),
             *(_connections(name, getattr(stage, name)) for name in ("docker", "redis", "postgres")),
         )

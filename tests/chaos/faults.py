@@ -16,11 +16,13 @@ from typing import Any
 
 from tests.chaos.http_lies import read_request
 
+DOCKER_SOCKET = Path("/var/run/docker.sock")
 _DEADLINE_S = 20
 _CHUNK_BYTES = 64 * 1024
 _TRICKLE_S = 0.2  # between two bytes
 
-Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
+Reader = asyncio.StreamReader
+Writer = asyncio.StreamWriter
 # A port of this machine, an address with a port, or the path of a socket.
 Address = int | tuple[str, int] | Path
 # Method and path of a request to the answer in place of the part's own; None: leave it to the part.
@@ -37,13 +39,12 @@ class Part:
         self._loop = asyncio.new_event_loop()
         self._server: asyncio.Server | None = None
         self._writers: set[Writer] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._held = 0
-        self.late = 0  # bytes that have trickled
+        self._tasks: set[asyncio.Task[None]] = set()  # one per connection
         self._moving = asyncio.Event()
         self._in_one_go = asyncio.Event()
         self._liar: Liar | None = None
         self._greeting = b""
+        self.late = 0  # bytes that have trickled so far
 
     @property
     def port(self) -> int:
@@ -59,11 +60,6 @@ class Part:
     def connections(self) -> int:
         """How many clients are connected."""
         return len(self._tasks)
-
-    @property
-    def held(self) -> int:
-        """How many requests, answers and new connections wait while the part hangs."""
-        return self._held
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Part]:
@@ -185,10 +181,10 @@ class Part:
         finally:
             self._tasks.discard(task)
             self._writers.discard(writer)
-            writer.transport.abort()
+            writer.close()  # what is written is still sent, unless it was aborted
 
     async def _connect(self, reader: Reader, writer: Writer) -> None:
-        await self._pass()
+        await self._moving.wait()
         while self._greeting:
             await self._send(writer, self._greeting)
             await asyncio.sleep(_TRICKLE_S)
@@ -198,9 +194,7 @@ class Part:
             lie = self._liar(request.method, request.path)
             if lie is not None:
                 await reader.readexactly(request.length)
-                writer.write(lie)
-                await writer.drain()
-                writer.write_eof()
+                await self._send(writer, lie)
                 return
             head = request.closing
         target_reader, target_writer = await self._dial()
@@ -214,14 +208,7 @@ class Part:
             pass  # one of the two has gone
         finally:
             self._writers.discard(target_writer)
-            target_writer.transport.abort()
-
-    async def _pass(self) -> None:
-        self._held += 1
-        try:
-            await self._moving.wait()
-        finally:
-            self._held -= 1
+            target_writer.close()
 
     async def _dial(self) -> tuple[Reader, Writer]:
         if isinstance(self._target, Path):
@@ -233,9 +220,9 @@ class Part:
         self, reader: Reader, writer: Writer, send: Callable[[Writer, bytes], Awaitable[None]]
     ) -> None:
         while data := await reader.read(_CHUNK_BYTES):
-            await self._pass()
+            await self._moving.wait()
             await send(writer, data)
-        await self._pass()
+        await self._moving.wait()
         writer.write_eof()
 
     async def _send(self, writer: Writer, data: bytes) -> None:

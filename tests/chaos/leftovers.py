@@ -13,20 +13,29 @@ from tests.e2e.installation import Installation, until
 
 _BACK_S = 60
 Check = Callable[[], str]  # what is wrong; "": nothing
-_CHILDREN = ("agents.server", "api.server", "nginx: master", "entrypoints.daemon")
-_WORKERS = "entrypoints.jobs"
+_ENDED = {"destroyed", "failed"}
+_PROCESSES = (  # not nginx's workers: old ones stay until their connections end
+    "agents.server",
+    "api.server",
+    "nginx: master",
+    "entrypoints.jobs",
+    "entrypoints.daemon",
+    "redis-server",
+    "push_image",
+)
 
 
 def await_rest(
     spawn: Installation,
     sessions: Sequence[str],
+    processes: Counter[str],
     *others: Check,
     containers: Callable[[], set[str]] | None = None,
 ) -> None:
     """Wait until all is well and only these sessions, with their apps, and warm sandboxes are left.
 
-    `others` are more checks: each returns what is wrong, or "". `containers` returns the sandboxes
-    that have one, on hosts that aren't this machine.
+    `processes` are those of an earlier rest. `others` are more checks. `containers` returns the
+    sandboxes that have one, on hosts that aren't this machine.
     """
     problems: list[str] = []
 
@@ -36,8 +45,12 @@ def await_rest(
             labels = containers() if containers else _containers(spawn)
             problems[:] = filter(
                 None,
-                [_pool(spawn, sessions, labels), _routes(spawn), _processes(spawn)]
-                + [check() for check in others],
+                [
+                    _pool(spawn, sessions, labels),
+                    _routes(spawn),
+                    _processes(spawn, processes),
+                    *(check() for check in others),
+                ],
             )
         return not problems
 
@@ -51,7 +64,7 @@ def end_others(spawn: Installation, *kept: str) -> None:
     """End all sessions but these: a test that failed may have left some."""
     listed = spawn.call_patiently("GET", "/api/admin/sessions", key=spawn.operator_key).json
     for session in listed["sessions"]:
-        if session["session_id"] not in kept:
+        if session["session_id"] not in kept and session["status"] not in _ENDED:
             path = f"/api/sessions/{session['session_id']}"
             spawn.call_patiently("DELETE", path, key=spawn.operator_key)
 
@@ -91,14 +104,16 @@ def _routes(spawn: Installation) -> str:
     return "" if published == slugs else f"routes {published}, not {slugs}"
 
 
-def _processes(spawn: Installation) -> str:
-    """Each process once (the workers as many as are wanted), and none that waits to be buried."""
-    counts = {name: len(spawn.pids(name)) for name in (*_CHILDREN, _WORKERS)}
-    wanted = {**dict.fromkeys(_CHILDREN, 1), _WORKERS: 1 + int(spawn.env.get("SPAWN_WORKERS", "2"))}
-    if counts != wanted:
-        return f"processes {counts}, not {wanted}"
-    zombies = [pid for pid in spawn.pids("") if state_of(pid) == "Z"]
-    return f"zombies {zombies}" if zombies else ""
+def _processes(spawn: Installation, wanted: Counter[str]) -> str:
+    counts = count_processes(spawn)
+    return "" if counts == wanted else f"processes {counts}, not {wanted}"
+
+
+def count_processes(spawn: Installation) -> Counter[str]:
+    """How many there are of each kind, and of those that wait to be buried."""
+    counts = Counter({name: len(spawn.pids(name)) for name in _PROCESSES})
+    counts["zombies"] = sum(state_of(pid) == "Z" for pid in spawn.pids(""))
+    return counts
 
 
 def state_of(pid: int) -> str:

@@ -9,7 +9,7 @@ from tests.e2e.installation import Installation
 from tests.fakes.llm.messages_api import MessagesApi
 from tests.fakes.llm.messages_scripts import CallsTurn, ToolTurn, Turn
 
-_READY_S = 120
+_READY_S = 480
 # Its value lives in the memory of one process: after a restart it is another one.
 _MEMORY = """
 import http.server, os, secrets

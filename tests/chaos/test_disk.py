@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,10 +30,11 @@ class Scene:
     spawn: Installation
     disk: SmallDisk
     neighbour: Neighbour
+    processes: Counter[str]  # at rest
 
 
-@pytest.fixture(scope="module")
-def stage() -> Iterator[Scene]:
+@contextlib.contextmanager
+def staged() -> Iterator[Scene]:
     # Not in pytest's temporary folder: the proxy's workers can't read that one.
     folder = Path(tempfile.mkdtemp(prefix="spawn-disk-"))
     folder.chmod(0o711)
@@ -47,16 +50,24 @@ def stage() -> Iterator[Scene]:
                 ANTHROPIC_BASE_URL=model.url,
             ) as spawn,
         ):
-            yield Scene(spawn=spawn, disk=disk, neighbour=settle_neighbour(spawn, model))
+            neighbour = settle_neighbour(spawn, model)
+            processes = leftovers.count_processes(spawn)
+            yield Scene(spawn=spawn, disk=disk, neighbour=neighbour, processes=processes)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Scene]:
+    with staged() as scene:
+        yield scene
 
 
 @pytest.fixture
 def scene(stage: Scene) -> Iterator[Scene]:
     """All is well before the test, and has to be afterwards."""
     yield stage
-    leftovers.await_rest(stage.spawn, [stage.neighbour.session_id])
+    leftovers.await_rest(stage.spawn, [stage.neighbour.session_id], stage.processes)
     stage.neighbour.check_app()
 
 
@@ -85,6 +96,24 @@ def test_apps_go_on_and_newcomers_wait_while_the_disk_hangs(scene: Scene) -> Non
         session_id = asked.result()
     neighbour.user.await_app(session_id)
     neighbour.user.end(session_id)
+
+
+@pytest.mark.chaos
+def test_apps_go_on_while_the_disk_takes_no_writes_and_are_back_once_it_is_repaired() -> None:
+    with staged() as scene:
+        spawn, neighbour = scene.spawn, scene.neighbour
+        scene.disk.fail()
+        response = spawn.call("POST", "/api/sessions", {"template": "todo"}, key=neighbour.user.key)
+        assert response.status == 503, (response.status, response.text)
+        neighbour.check_app()
+        assert spawn.call("GET", "/").status == 200
+        spawn.spawnctl("down")
+        for container in spawn.containers():  # as a restart of the machine does
+            container.remove(force=True)
+        scene.disk.repair()
+        spawn.spawnctl("up", "--detach")
+        until(lambda: spawn.call_app(neighbour.url).status == 200, _NOTICED_S, "the app")
+        neighbour.user.end(neighbour.user.get_app())
 
 
 def is_refused(scene: Scene) -> bool:

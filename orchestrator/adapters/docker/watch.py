@@ -22,6 +22,7 @@ from orchestrator.domain.pool.sandbox_diagnosis import Container
 
 _PING_INTERVAL_S = 5.0
 _PING_TIMEOUT_S = 5.0
+_LIST_TIMEOUT_S = 30.0  # for the whole list of containers
 _RETRY_MAX_S = 1.0
 _ODD_RETRY_S = (5.0, 10.0)  # after an answer that we can't read: the next one will be like it
 _CHUNK_BYTES = 64 * 1024
@@ -121,9 +122,10 @@ class DockerWatch:
 
     async def _list(self, client: httpx2.AsyncClient) -> None:
         params = {"all": "1", "filters": json.dumps({"label": self._labels})}
-        async with client.stream("GET", "/containers/json", params=params) as response:
-            response.raise_for_status()
-            body = await _read_bounded(response)
+        async with asyncio.timeout(_LIST_TIMEOUT_S):
+            async with client.stream("GET", "/containers/json", params=params) as response:
+                response.raise_for_status()
+                body = await _read_bounded(response)
         containers = answers.parse_containers(answers.parse_json(body, "its list of containers"))
         self._containers = {container.id: container for container in containers}
         if not self.view.up:
@@ -158,13 +160,15 @@ class DockerWatch:
 
 
 async def _ping(client: httpx2.AsyncClient) -> None:
-    """Ping the engine again and again, and raise when it does not answer in time.
+    """Ping the engine again and again, and raise when it has not answered in time.
 
     An engine that hangs keeps its event stream open without sending anything, so silence on the
-    stream proves nothing.
+    stream proves nothing. The client's own timeout is for one read: a trickle never exceeds it.
     """
     while True:
-        (await client.get("/_ping")).raise_for_status()
+        async with asyncio.timeout(_PING_TIMEOUT_S):
+            response = await client.get("/_ping")
+        response.raise_for_status()
         await asyncio.sleep(_PING_INTERVAL_S)
 
 

@@ -28,6 +28,7 @@ WAIT_S = 10  # the longest wait for a connection, for a lock, and to be SQLite's
 _FOREIGN_KEY_VIOLATION = "23503"  # SQLSTATE
 _DISK_FULL = "53100"
 _STATEMENT_MODE = "statement pooling mode"  # in what PgBouncer says to BEGIN
+_READ_ONLY = "25006"  # a standby, after a fail-over that our connections have not followed
 
 
 class Lookup:
@@ -288,6 +289,8 @@ def translated(error: exc.SQLAlchemyError) -> Exception:
         return errors.StorageFull(f"the database can't be written: {error.orig}", retry_after_s=10)
     if isinstance(error, exc.OperationalError | exc.InterfaceError):
         return _unavailable(str(error.orig).strip() or "no reason given")
+    if isinstance(error, exc.DBAPIError) and _sqlstate(error) == _READ_ONLY:
+        return _unavailable(f"it takes no writes: {error.orig}")
     if isinstance(error, exc.DBAPIError) and error.connection_invalidated:
         return _unavailable("the connection was lost")
     return error
@@ -298,13 +301,16 @@ def _is_disk_full(error: exc.DBAPIError) -> bool:
     # log, SQLite reports an I/O error.
     sqlite_code = getattr(error.orig, "sqlite_errorcode", None) or 0
     is_sqlite_full = sqlite_code & 0xFF in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
-    return is_sqlite_full or getattr(error.orig, "sqlstate", None) == _DISK_FULL
+    return is_sqlite_full or _sqlstate(error) == _DISK_FULL
 
 
 def _is_dangling(error: exc.IntegrityError) -> bool:
-    if getattr(error.orig, "sqlstate", None) == _FOREIGN_KEY_VIOLATION:
-        return True
-    return "FOREIGN KEY" in str(error.orig)
+    return _sqlstate(error) == _FOREIGN_KEY_VIOLATION or "FOREIGN KEY" in str(error.orig)
+
+
+def _sqlstate(error: exc.DBAPIError) -> str | None:
+    """PostgreSQL's code for the error."""
+    return getattr(error.orig, "sqlstate", None)
 
 
 def _would_block(reason: str) -> errors.WouldBlock:

@@ -52,6 +52,23 @@ def test_a_database_that_is_away_is_a_temporary_error(url: str) -> None:
         store.close()
 
 
+def test_a_database_that_has_become_read_only_is_a_temporary_error(
+    store: SqlStore, store_url: str
+) -> None:
+    if store_url.startswith("sqlite"):
+        read_only_url = store_url.replace("sqlite:///", "sqlite:///file:") + "?mode=ro&uri=true"
+    else:
+        read_only_url = store_url + "&options=-c%20default_transaction_read_only%3Don"
+    standby = sql_store.open_store(read_only_url)
+    try:
+        assert standby.hosts.list() == store.hosts.list()
+        with pytest.raises(errors.Temporary) as caught:
+            add_session(standby)
+        assert caught.value.code == "database_unavailable"
+    finally:
+        standby.close()
+
+
 def test_migrating_a_database_that_is_away_is_a_temporary_error() -> None:
     with pytest.raises(errors.Temporary) as caught:
         upgrade.migrate("postgresql://spawn@127.0.0.1:1/spawn")

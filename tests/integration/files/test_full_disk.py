@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import threading
@@ -21,8 +22,9 @@ from orchestrator.adapters.hosts import inventory
 from orchestrator.adapters.sql_store import SqlStore, upgrade
 from orchestrator.domain import errors
 from orchestrator.entrypoints import supervisor
+from orchestrator.entrypoints.cli.commands.up import running_pid
 from orchestrator.entrypoints.lease import LEASE_S, Lease, seconds_since_boot
-from tests.disks import SmallDisk, small_disk
+from tests.disks import SmallDisk, loop_disk, small_disk
 from tests.fakes import samples
 from tests.unit.loops.running import run_pass
 from tests.unit.services.world import World
@@ -186,3 +188,14 @@ def test_a_reserve_is_all_or_nothing(disk: SmallDisk) -> None:
         reserve.keep()
     assert list(disk.folder.iterdir()) == []
     assert not reserve.release()
+
+
+def test_down_finds_the_supervisor_on_a_disk_that_takes_no_writes(tmp_path: Path) -> None:
+    with loop_disk(tmp_path, size_mib=16) as disk, contextlib.ExitStack() as running:
+        lock = disk.folder / supervisor.LOCK
+        assert running_pid(disk.folder) is None
+        running.enter_context(supervisor._lock(lock))
+        disk.fail()
+        with pytest.raises(OSError, match="Read-only"):
+            lock.write_text("")
+        assert running_pid(disk.folder) == os.getpid()

@@ -82,12 +82,13 @@ def down(
 def running_pid(state_dir: Path) -> int | None:
     """Process id of the supervisor that has locked this state folder; None if it is not locked."""
     try:
-        lock = (state_dir / supervisor.LOCK).open("r+")
+        # Only to read: `down` has to work on a disk that takes no writes.
+        lock = (state_dir / supervisor.LOCK).open()
     except FileNotFoundError:
         return None
     with lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             text = lock.read().strip()
             return int(text) if text else None
