@@ -147,6 +147,25 @@ def test_only_the_process_of_the_gateway_has_the_providers_key(queueing: Install
         assert KEY.encode() not in Path(f"/proc/{pid}/environ").read_bytes()
 
 
+def test_a_killed_supervisor_leaves_no_process_and_no_lock(queueing: Installation) -> None:
+    """Its forks inherit what it has open, the lock too. They must not keep it."""
+    spawn = queueing
+    pids = spawn.pids("")
+    os.kill(spawn.supervisor_pid(), signal.SIGKILL)
+    until(lambda: not any(map(is_running, pids)), 60, f"{pids} to end\n{spawn.logs()}")
+    spawn.spawnctl("up", "--detach")
+    assert spawn.call("GET", "/health").status == 200
+    assert len(spawn.pids(MARKER)) == PROCESSES
+
+
+def is_running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
 def has_replaced(spawn: Installation, victim: int) -> bool:
     """Whether all processes serve, and the victim is none of them."""
     pids = spawn.pids(MARKER)
