@@ -26,6 +26,7 @@ from orchestrator.loops.engine_calls import EngineCalls
 from orchestrator.loops.host_passes import HostPasses
 from orchestrator.loops.loop import LoopSpec
 from orchestrator.loops.reconciler import Reconciler
+from orchestrator.ports import CommandOutcome
 from orchestrator.services.agents import inbox
 from orchestrator.services.deps import Policy
 from orchestrator.services.sessions import converge
@@ -91,13 +92,18 @@ class Site:
     def make_ready(self) -> Session:
         """A new session that becomes READY at its first attempt."""
         session = self.world.create_session()
-        state = self.world.state
-        self.turn_until(lambda: state(session) is SessionState.PROVISIONING)
-        self.turn_until(lambda: self.world.sandbox_of(session).state is SandboxState.CLAIMED)
+        self.turn_until(lambda: self.has_sandbox(session))
         self.world.report(session, Phase.READY)
-        self.turn_until(lambda: state(session) is SessionState.READY)
+        self.turn_until(lambda: self.world.state(session) is SessionState.READY)
         assert self.world.session(session).attempt == 1
         return session
+
+    def has_sandbox(self, session: Session) -> bool:
+        """Whether its sandbox has started. Until then it may lose one and wait for another."""
+        sandbox_id = self.world.session(session).sandbox_id
+        if sandbox_id is None:
+            return False
+        return self.world.sandbox(sandbox_id).state is SandboxState.CLAIMED
 
     def is_fenced(self) -> bool:
         rules = self.own.run(("iptables", "-w", "5", "-t", "mangle", "-S", "PREROUTING")).output
@@ -131,10 +137,18 @@ def filled(world: World, own: OwnEngine) -> Iterator[Site]:
 def opened(world: World, own: OwnEngine, warm_target: int) -> Iterator[Site]:
     world.image = support.probe_image()
     world.policy = Policy(warm_target=warm_target)
+    checks: list[Sequence[str]] = []
+
+    def run(argv: Sequence[str]) -> CommandOutcome:
+        outcome = own.run(argv)
+        if argv[0] == "ip6tables":  # the last command of each check of the fences
+            checks.append(argv)
+        return outcome
+
     with (
         tempfile.TemporaryDirectory(prefix="spawn-agent-") as folder,
         contextlib.closing(
-            DockerEngine(own.url, SandboxLimits(instance="prune"), run=own.run)
+            DockerEngine(own.url, SandboxLimits(instance="prune"), run=run)
         ) as engine,
     ):
         Path(folder).chmod(0o755)
@@ -153,7 +167,8 @@ def opened(world: World, own: OwnEngine, warm_target: int) -> Iterator[Site]:
             warn=lambda _: None,
         )
         site = Site(world=world, own=own, engine=engine, host=host, loops=loops)
-        site.turn_until(site.is_up)
+        # Up, and past the first check of the fences. The next one is too late to help any test.
+        site.turn_until(lambda: site.is_up() and len(checks) > 2)
         try:
             yield site
         finally:
@@ -174,9 +189,7 @@ def test_a_pruned_image_is_named_with_the_command_that_brings_it_back(site: Site
     site.turn_until(lambda: "spawnctl image build" in site.stored.reason)
     assert not site.is_up()
     site.own.load(support.probe_image())  # as the build does
-    state = site.world.state
-    site.turn_until(lambda: state(session) is SessionState.PROVISIONING)
-    site.turn_until(lambda: site.world.sandbox_of(session).state is SandboxState.CLAIMED)
+    site.turn_until(lambda: site.has_sandbox(session))
     assert site.world.session(session).attempt == 1
     assert site.is_fenced()
 
