@@ -25,7 +25,6 @@ from orchestrator.slim import structlog
 
 LEASE = "daemon"
 LEASE_S = 6.0
-SKEW_MAX = timedelta(seconds=60)  # between the clocks of machines that use one database
 _RENEW_S = 2.0
 _RETRY_S = 0.5
 _CHECK_S = 0.2
@@ -126,7 +125,7 @@ class Lease:
     def _is_free(self, record: LeaseRecord) -> bool:
         """Whether its holder leads no more. Machines need not agree on the time: a holder that
         leads renews its lease under our eyes."""
-        if self._deps.clock.now() - record.until > SKEW_MAX:
+        if record.is_released:
             return True
         holder = holders.parse(record.holder)
         # Of another control plane even a dead daemon is waited for: its supervisor restarts it.
@@ -162,8 +161,7 @@ class Lease:
         """Take or renew the lease. The term counts from before the database was asked."""
         sent_at, now = self._clock(), self._deps.clock.now()
         until = now + timedelta(seconds=LEASE_S)
-        taken_at = max(now, if_unchanged_since or now)
-        number = self._deps.store.leases.hold(LEASE, self._holder, until, taken_at)
+        number = self._deps.store.leases.hold(LEASE, self._holder, until, if_unchanged_since or now)
         if number is None or (self.number and number != self.number):
             return False  # another daemon holds it, or has held it meanwhile
         self.number, self._ends_at = number, sent_at + LEASE_S

@@ -8,13 +8,12 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from orchestrator.adapters.sql_store import upgrade
 from orchestrator.domain import errors
 from orchestrator.entrypoints import holders
-from orchestrator.entrypoints.lease import LEASE, LEASE_S, SKEW_MAX
+from orchestrator.entrypoints.lease import LEASE, LEASE_S
 from orchestrator.ports import LeaseRecord
 
 _POLL_S = 0.2
@@ -90,11 +89,13 @@ class Search:
             time.sleep(_POLL_S)
 
     def _is_alive(self, record: LeaseRecord) -> bool:
+        if record.is_released:
+            self.is_sure = True
+            return False
         if record != self._seen:
             self.is_sure = self._seen is not None
             self._seen, self._seen_at = record, time.monotonic()
-        is_old = datetime.now(UTC) - record.until > SKEW_MAX
-        return not is_old and time.monotonic() - self._seen_at < LEASE_S + _POLL_S
+        return time.monotonic() - self._seen_at < LEASE_S + _POLL_S
 
 
 def _find_owner(url: str, installation: str) -> str:

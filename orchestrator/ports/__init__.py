@@ -30,6 +30,7 @@ from orchestrator.ports.machines import (
     SandboxSpec,
 )
 from orchestrator.ports.records import (
+    RELEASED,
     Audit,
     AuditEntry,
     BundleRecords,
@@ -71,6 +72,7 @@ __all__ = [
     "Idempotency",
     "ImagePushes",
     "Keys",
+    "RELEASED",
     "LeaseRecord",
     "Leases",
     "LinkBoard",

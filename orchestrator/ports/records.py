@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Protocol
 
 from orchestrator.domain.ids import KeyId, SessionId, Sha256, UserId
@@ -107,6 +107,9 @@ class Audit(Protocol):
         """Delete entries older than `before`, at most a batch. Returns how many."""
 
 
+RELEASED = datetime(1970, 1, 1, tzinfo=UTC)  # `until` of a lease that its holder has ended
+
+
 @dataclass(frozen=True, kw_only=True)
 class LeaseRecord:
     """A lease as it was last written."""
@@ -114,6 +117,10 @@ class LeaseRecord:
     holder: str
     until: datetime
     term: int  # counts the holders of this lease
+
+    @property
+    def is_released(self) -> bool:
+        return self.until <= RELEASED
 
 
 class Leases(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,9 +15,8 @@ from orchestrator.domain import errors
 from orchestrator.domain.ids import KeyId
 from orchestrator.domain.people.access import ApiKey, Role
 from orchestrator.domain.sessions.session import Tier
-from orchestrator.ports import AuditEntry, LeaseRecord
+from orchestrator.ports import RELEASED, AuditEntry, LeaseRecord
 
-_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 _BATCH = 1000  # rows that one call of `prune` deletes
 
 _k = schema.api_keys.c
@@ -148,7 +147,7 @@ class SqlLeases:
             connection.execute(
                 sa.update(schema.leases)
                 .where(_e.name == name, _e.holder == holder)
-                .values(until=_LONG_AGO)
+                .values(until=RELEASED)
             )
 
     def holder(self, name: str, now: datetime) -> str | None:
