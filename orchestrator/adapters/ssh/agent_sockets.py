@@ -13,7 +13,7 @@ import os
 import secrets
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,7 @@ class _Use:
     streams: int = 0
     refusals: int = 0  # since its socket rested last
     rests_until: float = 0.0  # of the event loop's clock
+    rate: agent_sockets.ConnectionRate = field(default_factory=agent_sockets.ConnectionRate)
 
 
 class AgentSockets:
@@ -215,12 +216,15 @@ class AgentSockets:
     async def _listen(
         self, carrier: Carrier, sandbox_id: SandboxId, draft: str
     ) -> asyncssh.SSHListener:
+        loop = asyncio.get_running_loop()
+
         def accept() -> Any:
             """Called for each connection, before it is accepted."""
-            if not self._has_room(sandbox_id):
+            is_early = sandbox_id != _SHARED and self._uses[sandbox_id].rate.take(loop.time())
+            if is_early or not self._has_room(sandbox_id):
                 self._refuse(carrier, sandbox_id)
                 raise asyncssh.ChannelOpenError(
-                    asyncssh.OPEN_RESOURCE_SHORTAGE, "this sandbox has too many connections"
+                    asyncssh.OPEN_RESOURCE_SHORTAGE, "this sandbox connects too often"
                 )
             return lambda reader, writer: self._forward(carrier, sandbox_id, reader, writer)
 

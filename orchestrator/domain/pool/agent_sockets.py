@@ -7,10 +7,13 @@ process and the engines use this module.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from orchestrator.domain.ids import SandboxId
 
 SOCKET = "agent.sock"
 CONNECTIONS_MAX = 32  # of one sandbox; its agent and its generator need three
+CONNECTIONS_PER_S = 64  # of one sandbox; its agent makes one for each request, some ten a second
 # Below a host's agent folder. Sandboxes that were made before each had its own socket have the
 # agent folder itself, and share the socket in it.
 SANDBOXES = "sandboxes"
@@ -19,3 +22,21 @@ SANDBOXES = "sandboxes"
 def folder_of(agent_folder: str, sandbox_id: SandboxId) -> str:
     """The folder that is mounted into this sandbox, on a host with this agent folder."""
     return f"{agent_folder}/{SANDBOXES}/{sandbox_id}"
+
+
+@dataclass
+class ConnectionRate:
+    """How many connections of one sandbox began in this second."""
+
+    _count: int = 0
+    _second_ends: float = 0.0
+
+    def take(self, now_s: float) -> float:
+        """Count a connection that may begin now, and return 0. If there are too many already,
+        return for how many seconds none may begin."""
+        if now_s >= self._second_ends:
+            self._count, self._second_ends = 0, now_s + 1
+        if self._count >= CONNECTIONS_PER_S:
+            return self._second_ends - now_s
+        self._count += 1
+        return 0.0

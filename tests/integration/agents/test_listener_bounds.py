@@ -148,7 +148,11 @@ def start(migrated_sqlite: Path) -> Iterator[Start]:
 def connect(path: Path) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX)
     connection.settimeout(20)
-    connection.connect(str(path))
+    try:
+        connection.connect(str(path))
+    except OSError:
+        connection.close()
+        raise
     return connection
 
 
@@ -259,6 +263,27 @@ def test_a_sandbox_that_connects_1100_times_disturbs_no_other_one(start: Start) 
         )
         assert open_connections is not None
         assert open_connections <= 34
+
+
+def test_a_sandbox_that_connects_again_and_again_has_to_wait(start: Start) -> None:
+    listener = start(deadlines=Deadlines())
+    sandbox, other = listener.sandbox(), listener.sandbox()
+
+    def is_held_up() -> bool:
+        with contextlib.suppress(BlockingIOError):  # the queue of its socket is full
+            for _ in range(100):
+                listener.connect_as(sandbox).close()
+        return listener.refusals("connection_rate") >= 1
+
+    wait_for(is_held_up)
+    assert inbox_status(listener, other) == 204
+
+    def is_served_again() -> bool:
+        with contextlib.suppress(BlockingIOError):
+            return inbox_status(listener, sandbox) == 204
+        return False
+
+    wait_for(is_served_again)
 
 
 def test_over_the_socket_of_a_sandbox_no_token_of_another_one_is_valid(start: Start) -> None:

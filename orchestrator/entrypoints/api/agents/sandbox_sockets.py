@@ -2,7 +2,8 @@
 
 The sockets follow the store. On this machine their folders are mounted into the sandboxes; to those
 of other hosts the links forward. A sandbox with CONNECTIONS_MAX connections waits, in the queue of
-its own socket, until one of them ends: that costs us nothing, and nobody else notices.
+its own socket, until one of them ends: that costs us nothing, and nobody else notices. So does one
+that connects too often.
 """
 
 from __future__ import annotations
@@ -120,31 +121,32 @@ class SandboxSockets:
         self._sockets[sandbox_id] = SandboxSocket(
             listening,
             lambda ended: self._serve(sandbox_id, ended),
-            metrics.agent_refusals.labels("connections").inc,
+            lambda reason: metrics.agent_refusals.labels(reason).inc(),
         )
 
 
 class SandboxSocket:
-    """The socket of one sandbox. It accepts connections while there are fewer than the most."""
+    """The socket of one sandbox. It accepts so many connections at a time, and a second."""
 
     def __init__(
         self,
         listening: socket.socket,
         serve: Callable[[Callable[[], None]], asyncio.Protocol],
-        on_full: Callable[[], None],
+        on_pause: Callable[[str], None],
     ) -> None:
         self._listening = listening
         self._serve = serve
-        self._on_full = on_full  # called each time that it stops accepting
+        self._on_pause = on_pause  # called with the reason each time that it stops accepting
         self._loop = asyncio.get_running_loop()
         self._open = 0  # connections
+        self._rate = agent_sockets.ConnectionRate()
         self._is_accepting = False
         self._tasks: set[asyncio.Task[object]] = set()
         self._resume()
 
     def close(self) -> None:
         """Accept no more connections. Those that are open go on."""
-        self._pause()
+        self._stop_accepting()
         self._listening.close()
 
     def _resume(self) -> None:
@@ -153,7 +155,11 @@ class SandboxSocket:
             self._loop.add_reader(self._listening, self._accept)
             self._is_accepting = True
 
-    def _pause(self) -> None:
+    def _pause(self, reason: str) -> None:
+        self._stop_accepting()
+        self._on_pause(reason)
+
+    def _stop_accepting(self) -> None:
         if self._is_accepting:
             self._loop.remove_reader(self._listening)
             self._is_accepting = False
@@ -167,13 +173,17 @@ class SandboxSocket:
                 return
             except OSError as error:
                 log.error("connection_not_accepted", error=str(error))
-                self._pause()
+                self._pause("descriptors")
                 self._loop.call_later(_EXHAUSTED_PAUSE_S, self._resume)
                 return
             self._open += 1
             self._begin(connection)
-        self._pause()
-        self._on_full()
+            pause_s = self._rate.take(self._loop.time())
+            if pause_s:
+                self._pause("connection_rate")
+                self._loop.call_later(pause_s, self._resume)
+                return
+        self._pause("connections")
 
     def _begin(self, connection: socket.socket) -> None:
         connection.setblocking(False)
