@@ -15,6 +15,7 @@ from bench.bounds.world import Kind
 from bench.measure import percentile
 
 RATIO_MAX = 3.0  # p95 of other users' warm starts, by the quiet one of the same run
+NOISE_MAX = 5.0  # p95 by p50 of quiet starts; on a machine that others use, no row counts
 _CELL_CHARS = 240
 
 
@@ -72,8 +73,21 @@ class Result:
 
 
 def quiet_p95_s(phases: Sequence[Starts]) -> float:
-    """The p95 of all quiet starts of one installation."""
-    return percentile([start.ready_s for phase in phases for start in phase.all], 0.95)
+    """The p95 of all quiet starts of one kind of installation."""
+    return _quiet_s(phases, 0.95)
+
+
+def is_noisy(quiet: Mapping[Kind, Sequence[Starts]]) -> bool:
+    """Whether quiet starts differ so much that three times their p95 says nothing."""
+    return any(
+        quiet_p95_s(phases) > NOISE_MAX * _quiet_s(phases, 0.5)
+        for phases in quiet.values()
+        if phases
+    )
+
+
+def _quiet_s(phases: Sequence[Starts], share: float) -> float:
+    return percentile([start.ready_s for phase in phases for start in phase.all], share)
 
 
 def summary(result: Result) -> str:
@@ -94,6 +108,8 @@ def document(
     short = (
         f" Shortened: no attack longer than {longest_s:.0f} s." if math.isfinite(longest_s) else ""
     )
+    if is_noisy(quiet):
+        short += " **The machine was not quiet: no row counts.**"
     rows = "\n".join(_row(result, quiet) for result in results)
     phases = "\n".join(
         f"- {kind.value}: {len(phases)} phases, p95 of all {_ms(quiet_p95_s(phases))};"

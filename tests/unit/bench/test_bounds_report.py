@@ -83,5 +83,12 @@ def test_an_attack_that_could_not_be_carried_out_is_a_failed_row_of_the_table() 
     assert "no machine" in text
 
 
+def test_on_a_machine_that_is_not_quiet_no_row_counts() -> None:
+    noisy = {**QUIET, Kind.OUTSIDE: [starts(*[0.1] * 9, 0.6)]}
+    assert report.is_noisy(noisy)
+    assert not report.is_noisy(QUIET)
+    assert "not quiet" in report.document([], noisy, 60.0, 30.0)
+
+
 def document(results: Sequence[Result]) -> str:
     return report.document(results, QUIET, 60.0, 30.0)
