@@ -191,43 +191,48 @@ def test_a_file_that_can_not_be_read_is_named() -> None:
             archive.pack(folder)
 
 
-def heaviest_archives() -> dict[str, bytes]:
-    """Archives that are accepted and make as much work as they can."""
-    names = [f"{number:04d}" for number in range(FILES_MAX - 2)]
-    deep = "/".join(["d"] * FOLDERS_DEEP_MAX)
+def with_members(count: int, **headers: str) -> bytes:
+    """Files whose headers say more than tar needs."""
 
-    def scattered(number: int) -> str:
-        return "/".join(f"{(number * 7 + at) % 10}" for at in range(FOLDERS_DEEP_MAX))
-
-    def with_keys(tar: tarfile.TarFile) -> None:
-        for number in range(60):
+    def add(tar: tarfile.TarFile) -> None:
+        for number in range(count):
             member = tarfile.TarInfo(f"p{number}")
-            member.pax_headers = {f"k{key}": "v" for key in range(2_900)}
+            member.pax_headers = headers
             tar.addfile(member)
 
-    def with_comments(tar: tarfile.TarFile) -> None:
-        for number in range(34):
-            member = tarfile.TarInfo(f"p{number}")
-            member.pax_headers = {"comment": "x" * 60_000}
-            tar.addfile(member)
-
-    lists = b'{"kind": "static", "x": [' + b",".join([b"[]"] * 21_000) + b"]}"
-    return {
-        "many files": packed({**SOUND, **dict.fromkeys(names, b"")}),
-        "deep files": packed({**SOUND, **{f"{deep}/{name}": b"" for name in names}}),
-        "scattered files": packed(
-            {**SOUND, **{f"{scattered(int(name))}/{name}": b"" for name in names}}
-        ),
-        "a full manifest": packed({**SOUND, "spawn.json": lists}),
-        "long headers": packed(SOUND, with_comments),
-        "many headers": packed(SOUND, with_keys),
-        "large files": packed({**SOUND, **{f"{n}": bytes(10 * 1024**2 - 1024) for n in range(9)}}),
-    }
+    return packed(SOUND, add)
 
 
-@pytest.mark.parametrize("name", heaviest_archives())
+def with_files(path_of: Callable[[int], str]) -> bytes:
+    paths = [f"{path_of(number)}{number}" for number in range(FILES_MAX - 2)]
+    return packed({**SOUND, **dict.fromkeys(paths, b"")})
+
+
+def scattered(number: int) -> str:
+    """A path through folders that few others share."""
+    return "".join(f"{(number * 7 + at) % 10}/" for at in range(FOLDERS_DEEP_MAX))
+
+
+def full_manifest() -> bytes:
+    return b'{"kind": "static", "x": [' + b",".join([b"[]"] * 21_000) + b"]}"
+
+
+HEAVIEST: dict[str, Callable[[], bytes]] = {
+    "many files": lambda: with_files(lambda _: ""),
+    "deep files": lambda: with_files(lambda _: "d/" * FOLDERS_DEEP_MAX),
+    "scattered files": lambda: with_files(scattered),
+    "a full manifest": lambda: packed({**SOUND, "spawn.json": full_manifest()}),
+    "long headers": lambda: with_members(34, comment="x" * 60_000),
+    "many headers": lambda: with_members(60, **{f"k{key}": "v" for key in range(2_900)}),
+    "large files": lambda: packed(
+        {**SOUND, **{f"{number}": bytes(10 * 1024**2 - 1024) for number in range(9)}}
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HEAVIEST)
 def test_the_heaviest_archive_takes_a_bounded_amount_of_work_and_memory(name: str) -> None:
-    data = heaviest_archives()[name]
+    data = HEAVIEST[name]()
     calls = 0
 
     def count(*_: object) -> None:
