@@ -230,6 +230,7 @@ class _Archive(tarfile.TarFile):
     """Counts the bytes of headers that only describe others."""
 
     extended_bytes = 0
+    members: list[tarfile.TarInfo]  # a public name of tarfile's, which its stubs leave out
 
 
 class _Header(tarfile.TarInfo):

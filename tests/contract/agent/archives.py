@@ -55,6 +55,16 @@ def with_pax_headers(name: str, **headers: str) -> Change:
     return add
 
 
+def many_long_headers() -> bytes:
+    def add(tar: tarfile.TarFile) -> None:
+        for number in range(40):
+            member = tarfile.TarInfo(f"x{number}")
+            member.pax_headers = {"comment": "x" * 60_000}
+            tar.addfile(member)
+
+    return packed(SOUND, add)
+
+
 def header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
     member = tarfile.TarInfo(name)
     member.size, member.type = size, kind
@@ -153,6 +163,8 @@ REFUSED: dict[str, tuple[bytes | Callable[[], bytes], str, str]] = {
     "character device": (packed(SOUND, special("null", tarfile.CHRTYPE)), "bundle", "only plain"),
     "block device": (packed(SOUND, special("disk", tarfile.BLKTYPE)), "bundle", "only plain"),
     "pipe": (packed(SOUND, special("pipe", tarfile.FIFOTYPE)), "bundle", "only plain"),
+    "folders too deep": (packed({**SOUND, "d/" * 33 + "x": b""}), "bundle", "more than 32 folders"),
+    "many long headers": (many_long_headers, "bundle", "the headers are larger than"),
     "unknown type": (packed(SOUND, special("odd", b"Z")), "bundle", "only plain"),
     "old sparse file": (
         packed(SOUND, special("huge", tarfile.GNUTYPE_SPARSE)), "bundle", "only plain"

@@ -116,7 +116,7 @@ async def put_bundle(request: Request) -> Response:
     folder = context.settings.places.state_dir
     claimed = request.headers.get("x-spawn-sha256", "")
     healthy = request.headers.get("x-spawn-healthy", "1") != "0"
-    with _senders(request).transfer(sandbox_id):
+    with _senders(request).upload(sandbox_id):
         file = await spool_bounded(request, PACKED_MAX_BYTES, folder, context.in_thread)
         if file is None:
             raise errors.TooLarge(

@@ -30,6 +30,8 @@ class SenderLimits:
     body_bytes: int = 40 * 1024**2  # of its requests that are held in memory; one has 32 MiB
     rate_per_s: float = 50.0
     burst: float = 100.0
+    upload_per_s: float = 0.2  # an archive takes up to a third of a second of our processor time
+    upload_burst: float = 20.0
 
 
 class Senders:
@@ -42,6 +44,7 @@ class Senders:
         self._now_s = now_s
         self._limits = limits
         self._rates = Rates(Rate(per_s=limits.rate_per_s, burst=limits.burst))
+        self._uploads = Rates(Rate(per_s=limits.upload_per_s, burst=limits.upload_burst))
         self._bodies: Counter[SandboxId] = Counter()  # bytes in memory
         self._requests = self._holds("requests")
         self._polls = self._holds("polls")
@@ -50,7 +53,8 @@ class Senders:
     def request(self, sandbox_id: SandboxId) -> contextlib.AbstractContextManager[None]:
         """Hold one request. Raises errors.LimitReached (too_many_requests), also if the sandbox
         asks too fast."""
-        self._take_token(sandbox_id)
+        limit = f"you may make {self._limits.rate_per_s:g} requests a second"
+        self._take_token("rate", self._rates, sandbox_id, limit)
         return self._requests.hold(sandbox_id, self._limits.requests)
 
     def poll(self, sandbox_id: SandboxId) -> contextlib.AbstractContextManager[None]:
@@ -60,6 +64,13 @@ class Senders:
     def transfer(self, sandbox_id: SandboxId) -> contextlib.AbstractContextManager[None]:
         """Hold the transfer of one bundle. Raises errors.LimitReached (too_many_requests)."""
         return self._transfers.hold(sandbox_id, self._limits.transfers)
+
+    def upload(self, sandbox_id: SandboxId) -> contextlib.AbstractContextManager[None]:
+        """The same for one that is sent to us, and read. Raises errors.LimitReached
+        (too_many_requests), also if the sandbox sends them too fast."""
+        limit = f"you may send a bundle every {1 / self._limits.upload_per_s:g} s"
+        self._take_token("upload_rate", self._uploads, sandbox_id, limit)
+        return self.transfer(sandbox_id)
 
     @contextlib.contextmanager
     def body(self, sandbox_id: SandboxId) -> Generator[Callable[[int], None]]:
@@ -83,11 +94,10 @@ class Senders:
             if not self._bodies[sandbox_id]:
                 del self._bodies[sandbox_id]
 
-    def _take_token(self, sandbox_id: SandboxId) -> None:
-        wait_s = self._rates.take(sandbox_id, self._now_s())
+    def _take_token(self, reason: str, rates: Rates, sandbox_id: SandboxId, limit: str) -> None:
+        wait_s = rates.take(sandbox_id, self._now_s())
         if wait_s:
-            limit = f"you may make {self._limits.rate_per_s:g} requests a second"
-            raise self._refusal("rate", limit, retry_after_s=wait_s)
+            raise self._refusal(reason, limit, retry_after_s=wait_s)
 
     def _holds(self, kind: str) -> Holds:
         return Holds(kind, code=_CODE, refusals=self._metrics.agent_refusals.labels(kind))
