@@ -388,10 +388,10 @@ class ProcessSettings(Group):
         description="Worker processes; 2, since a worker never waits for long.",
     )
     hang_limit_s: float = Field(
-        default=20,
+        default=30,
         ge=2,
         description="A process of ours that gave no sign of life for so long is killed and started"
-        " again, seconds; busy machines have made us wait for 5.",
+        " again, seconds; machines that are far too busy have made us wait for 10.",
     )
     pass_limit_s: float = Field(
         default=120,

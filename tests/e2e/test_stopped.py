@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterator
 
 import pytest
 
-from orchestrator.adapters import sql_store
-from orchestrator.entrypoints.lease import LEASE
 from tests.e2e.installation import Installation, installed, until
 from tests.e2e.test_kills import VICTIMS
 
-WITHIN_S = 120
+WITHIN_S = 180
 
 
 @pytest.fixture(scope="module")
 def spawn() -> Iterator[Installation]:
-    with installed(SPAWN_SLOTS="16", SPAWN_HANG_LIMIT_S="6") as spawn:
+    with installed(SPAWN_SLOTS="16", SPAWN_HANG_LIMIT_S="15") as spawn:
         yield spawn
 
 
@@ -39,7 +35,8 @@ def test_a_stopped_process_is_replaced_and_others_get_and_use_their_apps(
     pid = spawn.pids(marker)[index]
     os.kill(pid, signal.SIGSTOP)
     session_id = spawn.create(template="notes")["session_id"]
-    assert spawn.wait_for(session_id, "ready", "failed", within_s=WITHIN_S)["status"] == "ready"
+    status = spawn.wait_for(session_id, "ready", "failed", within_s=WITHIN_S)
+    assert status["status"] == "ready", f"{status}\n{spawn.logs()}"
     until(lambda: not _exists(pid), WITHIN_S, f"{victim} to be ended\n{spawn.logs()}")
     until(lambda: len(spawn.pids(marker)) > index, WITHIN_S, f"another {victim}")
     until(lambda: _is_served(spawn, app), WITHIN_S, f"the app to answer\n{spawn.logs()}")
@@ -47,40 +44,6 @@ def test_a_stopped_process_is_replaced_and_others_get_and_use_their_apps(
     assert "hung" in spawn.call("GET", "/ready").json["checks"]["processes"]["detail"]
     assert "spawn_process_hangs_total" in spawn.call("GET", "/metrics").text
     spawn.call_patiently("DELETE", f"/api/sessions/{session_id}", key=spawn.operator_key)
-
-
-def test_a_sleep_of_the_whole_machine_ends_nobody(spawn: Installation) -> None:
-    """Only the leader ends itself: another machine's could have begun meanwhile."""
-    supervisor = spawn.supervisor_pid()
-    pids = spawn.pids("")
-    before = {name: spawn.pids(marker) for name, (marker, _) in VICTIMS.items()}
-    log = spawn.state_dir / "log" / "supervisor.log"
-    lines = len(log.read_text().splitlines())
-    _signal((supervisor, *pids), signal.SIGSTOP)
-    until(lambda: _lease_age_s(spawn) > 6, WITHIN_S, "longer than a process may be silent")
-    _signal((*pids, supervisor), signal.SIGCONT)
-    session_id = spawn.create(template="notes")["session_id"]
-    assert spawn.wait_for(session_id, "ready", "failed", within_s=WITHIN_S)["status"] == "ready"
-    told = log.read_text().splitlines()[lines:]
-    assert not [line for line in told if "no sign of life" in line]
-    after = {name: spawn.pids(marker) for name, (marker, _) in VICTIMS.items()}
-    assert {**after, "daemon": []} == {**before, "daemon": []}
-    assert after["daemon"] != before["daemon"]
-
-
-def _signal(pids: Iterable[int], number: signal.Signals) -> None:
-    """Signal each of them. Some are short-lived helpers, and may have ended."""
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-
-
-def _lease_age_s(spawn: Installation) -> float:
-    """For how long the lease has not been valid any more, in seconds."""
-    with contextlib.closing(sql_store.open_store(f"sqlite:///{spawn.state_dir}/spawn.db")) as store:
-        record = store.leases.last(LEASE)
-    assert record is not None
-    return (datetime.now(UTC) - record.until).total_seconds()
 
 
 def _exists(pid: int) -> bool:

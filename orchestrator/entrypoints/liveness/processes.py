@@ -17,6 +17,8 @@ from orchestrator.entrypoints.liveness.heartbeats import HeartbeatSocket
 from orchestrator.entrypoints.liveness.pings import OpenPing
 
 LATE_S = 5.0  # without a look of ours: several ticks, or the copy of a large log
+_DOUBLINGS_MAX = 3
+_WELL_S = 600.0  # a process that has run for so long is no victim of the machine's load
 _STOPPED = "T"  # by a signal. A debugger's stop is "t": that is somebody's wish
 
 
@@ -37,6 +39,7 @@ class _Watched:
     child: Child
     pid: int
     ping: OpenPing | None
+    begun_at: float
     sign_at: float
     members: dict[int, float] = field(default_factory=dict)
 
@@ -50,6 +53,7 @@ class ProcessWatch:
         self._limit_s = limit_s
         self._watchdog = Watchdog(LATE_S)
         self._watched: dict[str, _Watched] = {}
+        self._hangs: dict[str, int] = {}  # of each child, until it has been well for a while
 
     def begin(self, child: Child, pid: int, now: float) -> None:
         """Watch this process of the child from now on. Its first sign may take longer."""
@@ -57,7 +61,7 @@ class ProcessWatch:
         patience_s = max(0.0, child.ready_within_s - self._limit_s)
         ping = None if child.ping is None else OpenPing(child.ping)
         self._watched[child.name] = _Watched(
-            child=child, pid=pid, ping=ping, sign_at=now + patience_s
+            child=child, pid=pid, ping=ping, begun_at=now, sign_at=now + patience_s
         )
 
     def end(self, name: str) -> None:
@@ -95,18 +99,28 @@ class ProcessWatch:
         """The processes that are silent for too long. Each is named once: what we make of it takes
         a moment, and so it gets as long again."""
         hung = []
+        limit_s = self._limit_of(watched, now)
         for pid, sign_at in {watched.pid: watched.sign_at, **watched.members}.items():
             silence_s = self._watchdog.silence_s(sign_at, now)
-            if silence_s <= self._limit_s:
+            if silence_s <= limit_s:
                 continue
+            name = watched.child.name
+            self._hangs[name] = self._hangs.get(name, 0) + 1
             is_child = pid == watched.pid
             if is_child:
                 watched.sign_at = now
             else:
                 watched.members[pid] = now
-            name = watched.child.name
             hung.append(Hung(name=name, pid=pid, is_child=is_child, silence_s=silence_s))
         return hung
+
+    def _limit_of(self, watched: _Watched, now: float) -> float:
+        """The longest silence of this child. It doubles with each hang: where the machine is just
+        too busy, killing and starting again and again would make it worse."""
+        if now - watched.begun_at > _WELL_S:
+            self._hangs.pop(watched.child.name, None)
+        hangs = self._hangs.get(watched.child.name, 0)
+        return self._limit_s * 2.0 ** min(hangs, _DOUBLINGS_MAX)
 
 
 def _is_stopped(pid: int) -> bool:

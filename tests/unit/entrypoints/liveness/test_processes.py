@@ -172,6 +172,19 @@ def test_only_the_process_of_a_pool_that_hangs_is_named(watching: Watching) -> N
         assert (hung.name, hung.pid, hung.is_child) == ("worker", worker, False)
 
 
+def test_each_hang_doubles_the_patience_because_the_machine_may_just_be_too_busy(
+    watching: Watching,
+) -> None:
+    with running(SERVER, watching) as (process, port):
+        ping = pings.http(("127.0.0.1", int(port)), "/health")
+        process.send_signal(signal.SIGSTOP)
+        for times in (1, 2, 4, 8, 8):
+            watching.watch.begin(child("api", ping), process.pid, watching.now)
+            watching.watch.look(watching.now)
+            assert watching.pass_by(times * LIMIT_S) == []
+            assert len(watching.pass_by(2)) == 1
+
+
 def test_a_sleep_of_the_whole_machine_is_nobodys_fault(watching: Watching) -> None:
     with running(SERVER, watching) as (process, port):
         ping = pings.http(("127.0.0.1", int(port)), "/health")
