@@ -19,15 +19,14 @@ from orchestrator.config.base import Group
 from orchestrator.config.groups import (
     Addresses,
     PeopleSettings,
-    Places,
     PoolSettings,
     ProcessSettings,
     SandboxSettings,
     SessionSettings,
     StorageSettings,
-    default_state_dir,
 )
 from orchestrator.config.llm import LlmSettings
+from orchestrator.config.places import Places, default_state_dir
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 

@@ -87,7 +87,7 @@ def standby(settings: Settings) -> Child:
     """The only child while another control plane uses our database."""
     addresses = settings.addresses
     address = addresses.probe_address, addresses.http_port
-    module = "orchestrator.entrypoints.standby"
+    module = "orchestrator.entrypoints.leadership.standby"
     return _python(
         "standby", module, _health_check(*address), 20, ping=pings.http(address, "/health")
     )

@@ -24,7 +24,7 @@ from orchestrator.domain import errors, ids
 from orchestrator.domain.pool.host import Drain, Host, HostState
 from orchestrator.domain.pool.host_fields import default_slots
 from orchestrator.entrypoints import leader_engines
-from orchestrator.entrypoints.lease import Lease
+from orchestrator.entrypoints.leadership.lease import Lease
 from orchestrator.entrypoints.liveness import exits
 from orchestrator.entrypoints.liveness.daemon_watch import DaemonWatch
 from orchestrator.loops import passes

@@ -14,8 +14,8 @@ from orchestrator.adapters.proxy import nginx
 from orchestrator.adapters.sql_store import upgrade
 from orchestrator.adapters.ssh import connection
 from orchestrator.domain import errors
+from orchestrator.entrypoints.leadership.other_leader import Search
 from orchestrator.entrypoints.liveness import exits
-from orchestrator.entrypoints.other_leader import Search
 from orchestrator.services.people import keys
 
 

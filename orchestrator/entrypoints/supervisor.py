@@ -12,12 +12,11 @@ import contextlib
 import ctypes
 import fcntl
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +26,7 @@ from orchestrator import config
 from orchestrator.adapters.files.state_folder import SUPERVISOR_LOCK
 from orchestrator.config import Settings
 from orchestrator.entrypoints import descriptors, forks, provider_keys
+from orchestrator.entrypoints.child_logs import ChildLogs
 from orchestrator.entrypoints.children import (
     STANDBY_FILE,
     STOP_ORDER,
@@ -46,7 +46,6 @@ _BACKOFF_S = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)  # before the first restart, the se
 _STEADY_S = 20.0  # a child that ran for longer starts again at the first backoff
 _TICK_S = 0.5
 _ROTATE_S = 10.0  # strangers cause lines in the proxy's log of apps, as many as they like
-_LOG_MAX_BYTES = 20 * 1024**2
 _READY_POLL_S = 0.03
 _PR_SET_PDEATHSIG = 1
 
@@ -113,7 +112,7 @@ class Supervisor:
         """
         self._settings = settings
         self._keys = keys
-        self._logs = settings.places.state_dir / "log"
+        self._logs = ChildLogs(settings.places.state_dir)
         self._supervised: list[SupervisedChild] = []
         self._is_standby = False
         self._must_stand_by = False
@@ -123,7 +122,7 @@ class Supervisor:
     def start(self) -> None:
         """Start the children one by one, each when the previous one is ready. Raises StartFailed,
         and FileNotFoundError for a program that is not installed."""
-        self._logs.mkdir(exist_ok=True)
+        self._logs.prepare()
         prepared = self._run_once("prepare", "orchestrator.entrypoints.prepare")
         self._start_all(prepared == exits.STANDBY)
 
@@ -159,7 +158,8 @@ class Supervisor:
                 return True
             if now >= rotate_at:
                 rotate_at = now + _ROTATE_S
-                self._rotate_logs()
+                for complaint in self._logs.rotate():
+                    self._print(complaint)
 
     def stop(self, *, keep_apps: bool) -> None:
         """Stop the children in the order of children.STOP_ORDER. A child that exceeds its time is
@@ -198,7 +198,7 @@ class Supervisor:
 
     def _run_once(self, name: str, module: str) -> int:
         """Run it to its end. Returns 0, or exits.STANDBY. Raises StartFailed for any other end."""
-        with self._open_log(name) as log:
+        with self._logs.open(name) as log:
             result = subprocess.run(
                 [sys.executable, "-m", module],
                 stdout=log,
@@ -207,12 +207,12 @@ class Supervisor:
                 preexec_fn=_in_child,
             )
         if result.returncode not in {0, exits.STANDBY}:
-            raise StartFailed(f"{name} failed:\n{_tail(self._logs / f'{name}.log')}")
+            raise StartFailed(f"{name} failed:\n{self._logs.tail(name)}")
         return result.returncode
 
     def _spawn(self, supervised: SupervisedChild) -> None:
         child = supervised.child
-        with self._open_log(child.log or child.name) as log:
+        with self._logs.open(child.log or child.name) as log:
             if child.module:
                 supervised.process = self._fork(child, log)
             else:
@@ -244,8 +244,8 @@ class Supervisor:
         deadline = time.monotonic() + child.ready_within_s
         while not child.ready():
             if process.poll() is not None or time.monotonic() > deadline:
-                log = self._logs / f"{child.log or child.name}.log"
-                raise StartFailed(f"{child.name} is not ready:\n{_tail(log)}")
+                log = self._logs.tail(child.log or child.name)
+                raise StartFailed(f"{child.name} is not ready:\n{log}")
             if self._is_told_to_stop():
                 raise StartFailed("a signal stopped the start")
             time.sleep(_READY_POLL_S)
@@ -322,44 +322,10 @@ class Supervisor:
         self._print(f"{supervised.child.name} stopped")
         return forced
 
-    def _rotate_logs(self) -> None:
-        """Move the contents of a large log to one older file. Truncating is safe because every
-        process opens its log for appending."""
-        for folder in (self._logs, self._settings.places.state_dir / "nginx"):
-            for path in folder.glob("*.log"):
-                try:
-                    rotate_log(path, _LOG_MAX_BYTES)
-                except OSError as error:  # housekeeping never ends the supervision
-                    self._print(f"{path.name} could not be rotated: {error}")
-
-    def _open_log(self, name: str) -> IO[bytes]:
-        """The log of a child. On a disk so full that it can't be created, the lines are lost."""
-        try:
-            return (self._logs / f"{name}.log").open("ab")
-        except OSError:
-            return Path(os.devnull).open("ab")
-
     def _print(self, text: str) -> None:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         with contextlib.suppress(OSError):  # our log may lie on a full disk
             print(f"{stamp} {text}", file=sys.stderr, flush=True)
-
-
-def rotate_log(path: Path, size_max_bytes: int) -> None:
-    """Move the contents of a log that is larger than that to one older file.
-
-    The older file goes first, because it frees room. If there is still none for the copy, the
-    contents are lost: emptying the log matters more. Raises OSError.
-    """
-    if path.stat().st_size <= size_max_bytes:
-        return
-    older = path.with_suffix(".log.1")
-    older.unlink(missing_ok=True)
-    try:
-        shutil.copyfile(path, older)
-    except OSError:
-        older.unlink(missing_ok=True)
-    os.truncate(path, 0)
 
 
 def _backoff_s(deaths: int) -> float:
@@ -395,14 +361,6 @@ def _in_child() -> None:
 def _signal_group(pid: int, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, number)
-
-
-def _tail(path: Path, lines: int = 15) -> str:
-    try:
-        text: Sequence[str] = path.read_text(errors="replace").splitlines()
-    except OSError:
-        return "(no log)"
-    return "\n".join(text[-lines:])
 
 
 if __name__ == "__main__":

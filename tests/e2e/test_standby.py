@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.adapters import sql_store
-from orchestrator.entrypoints.lease import LEASE
+from orchestrator.entrypoints.leadership.lease import LEASE
 from tests.e2e.installation import ROOT, Installation, free_ports, installed, until
 
 WITHIN_S = 90

@@ -14,18 +14,20 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import bindparam, func, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from orchestrator.adapters.sql_store import schema
-from orchestrator.adapters.sql_store.accounts import add_to_account, read_spent
 from orchestrator.adapters.sql_store.database import Database, insert
 from orchestrator.domain.ids import SessionId, UserId
+from orchestrator.domain.llm import budgets
 from orchestrator.domain.llm.budgets import Account, Budgets, Spend, accounts, exhausted_error
 from orchestrator.domain.llm.pricing import TokenCounts
 from orchestrator.domain.llm.usage import Call, GroupBy, Outcome, Reservation, UsageSum
 
 _EXPIRED_BATCH = 200
 
+_a = schema.accounts.c
 _r = schema.reservations.c
 _u = schema.usage.c
 
@@ -87,8 +89,8 @@ class SqlUsage:
         self._release_expired(now)
         with self._database.write() as connection:
             for account in _accounts(reservation, budgets):
-                if not add_to_account(connection, account, reservation.worst, now):
-                    spent = read_spent(connection, [account.key]).get(account.key, Spend())
+                if not _add_to_account(connection, account, reservation.worst, now):
+                    spent = _read_spent(connection, [account.key]).get(account.key, Spend())
                     raise exhausted_error(account, spent, reservation.worst)
             connection.execute(sa.insert(schema.reservations), _reservation_values(reservation))
 
@@ -115,11 +117,11 @@ class SqlUsage:
                 tokens=call.counts.total - tokens, micro_usd=call.micro_usd - micro_usd
             )
             for account in _accounts(call, Budgets()):
-                add_to_account(connection, account, correction, call.at)
+                _add_to_account(connection, account, correction, call.at)
 
     def spent(self, keys: Iterable[str]) -> Mapping[str, Spend]:
         with self._database.read() as connection:
-            return read_spent(connection, keys)
+            return _read_spent(connection, keys)
 
     def session_sums(self, session_id: SessionId) -> Sequence[UsageSum]:
         return self._sums(GroupBy.PROVIDER, _u.session_id == session_id)
@@ -195,7 +197,7 @@ class SqlUsage:
             for call in lost_calls:
                 _record(connection, call)
             for account, refund in _refunds(rows, lost_calls):
-                add_to_account(connection, account, refund, now)
+                _add_to_account(connection, account, refund, now)
 
 
 def _refunds(rows: Sequence[Any], lost_calls: Sequence[Call]) -> Sequence[tuple[Account, Spend]]:
@@ -300,3 +302,57 @@ def _sum_of(row: Sequence[Any]) -> UsageSum:
         micro_usd=micro_usd,
         last_at=last_at,
     )
+
+
+def _add_to_account(connection: Connection, account: Account, amount: Spend, now: datetime) -> bool:
+    """Add `amount` to the account. False if that exceeds its limit: then nothing is written.
+
+    It is one statement: of two concurrent calls the second sees what the first wrote.
+    """
+    if not budgets.fits(Spend(), amount, account.limit):
+        return False  # the statement compares with the limit only if the account's row exists
+    values = {
+        "key": account.key,
+        "tokens": amount.tokens,
+        "micro_usd": amount.micro_usd,
+        "changed_at": now,
+        "limit_tokens": account.limit.tokens,
+        "limit_micro_usd": account.limit.micro_usd,
+    }
+    statement = _ADD[connection.dialect.name]
+    return connection.execute(statement, values).first() is not None
+
+
+def _add_statement(
+    insert: postgresql.Insert | sqlite.Insert,
+) -> sa.sql.dml.ReturningInsert[Any]:
+    """The statement, built once: building it costs more than running it, and each call runs it."""
+    new = insert.excluded
+    after = {name: _a[name] + new[name] for name in ("tokens", "micro_usd")}
+    limits = {name: bindparam(f"limit_{name}", type_=sa.BigInteger) for name in after}
+    return (
+        insert.values({column.name: bindparam(column.name) for column in schema.accounts.c})
+        .on_conflict_do_update(
+            index_elements=["key"],
+            set_={**after, "changed_at": new.changed_at},
+            where=sa.and_(
+                *(sa.or_(limits[name] == 0, after[name] <= limits[name]) for name in after)
+            ),
+        )
+        .returning(_a.key)
+    )
+
+
+_ADD = {
+    "postgresql": _add_statement(postgresql.insert(schema.accounts)),
+    "sqlite": _add_statement(sqlite.insert(schema.accounts)),
+}
+
+
+def _read_spent(connection: Connection, keys: Iterable[str]) -> Mapping[str, Spend]:
+    """What is spent or reserved, by account key. Accounts never used are missing."""
+    query = select(_a.key, _a.tokens, _a.micro_usd).where(_a.key.in_(sorted(keys)))
+    return {
+        key: Spend(tokens=tokens, micro_usd=micro_usd)
+        for key, tokens, micro_usd in connection.execute(query)
+    }

@@ -21,9 +21,9 @@ from orchestrator.adapters.files.state_folder import StateFolder
 from orchestrator.adapters.hosts import inventory
 from orchestrator.adapters.sql_store import SqlStore, upgrade
 from orchestrator.domain import errors
-from orchestrator.entrypoints import supervisor
+from orchestrator.entrypoints import child_logs, supervisor
 from orchestrator.entrypoints.cli.commands.up import running_pid
-from orchestrator.entrypoints.lease import LEASE_S, Lease, seconds_since_boot
+from orchestrator.entrypoints.leadership.lease import LEASE_S, Lease, seconds_since_boot
 from tests.disks import SmallDisk, loop_disk, small_disk
 from tests.fakes import samples
 from tests.unit.loops.running import run_pass
@@ -77,13 +77,13 @@ def test_a_log_is_emptied_even_if_there_is_no_room_for_a_copy(disk: SmallDisk) -
     log.write_bytes(b"l" * _MIB)
     with log.open("ab", buffering=0) as writer:
         disk.fill()
-        supervisor.rotate_log(log, _MIB // 2)
+        child_logs.rotate_log(log, _MIB // 2)
         assert log.stat().st_size == 0
         assert not older.exists(), "no half copy stays"
         writer.write(b"goes on\n")
     assert log.read_bytes() == b"goes on\n"
     disk.free()
-    supervisor.rotate_log(log, 5)
+    child_logs.rotate_log(log, 5)
     assert older.read_bytes() == b"goes on\n"
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from orchestrator import bootstrap, config, observability
 from orchestrator.entrypoints.daemon import keep_or_exit
-from orchestrator.entrypoints.lease import Lease
+from orchestrator.entrypoints.leadership.lease import Lease
 from orchestrator.loops.loop import LoopSpec
 from orchestrator.loops.loop_supervisor import LoopSupervisor
 from tests.fakes.events import EventsInMemory

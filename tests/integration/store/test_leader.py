@@ -18,7 +18,7 @@ import pytest
 
 from orchestrator.adapters import sql_store
 from orchestrator.adapters.sql_store import SqlStore, upgrade
-from orchestrator.entrypoints.lease import LEASE
+from orchestrator.entrypoints.leadership.lease import LEASE
 from orchestrator.entrypoints.liveness import exits
 
 ROOT = Path(__file__).parents[3]

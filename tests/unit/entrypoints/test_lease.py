@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from orchestrator.domain import errors
-from orchestrator.entrypoints import holders
-from orchestrator.entrypoints.lease import LEASE, LEASE_S, Lease
+from orchestrator.entrypoints.leadership import holders
+from orchestrator.entrypoints.leadership.lease import LEASE, LEASE_S, Lease
 from tests.fakes.terms import LeasesThatTakeLong, Seconds, StoreWithLeases
 from tests.unit.services.conftest import catalog, world
 from tests.unit.services.world import World

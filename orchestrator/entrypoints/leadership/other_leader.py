@@ -12,8 +12,8 @@ from pathlib import Path
 
 from orchestrator.adapters.sql_store import upgrade
 from orchestrator.domain import errors
-from orchestrator.entrypoints import holders
-from orchestrator.entrypoints.lease import LEASE, LEASE_S
+from orchestrator.entrypoints.leadership import holders
+from orchestrator.entrypoints.leadership.lease import LEASE, LEASE_S
 from orchestrator.ports import LeaseRecord
 
 _POLL_S = 0.2

@@ -17,8 +17,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from orchestrator.domain import errors
-from orchestrator.entrypoints import holders
-from orchestrator.entrypoints.holders import holder_of
+from orchestrator.entrypoints.leadership import holders
+from orchestrator.entrypoints.leadership.holders import holder_of
 from orchestrator.ports import LeaseRecord
 from orchestrator.services.deps import Deps
 from orchestrator.slim import structlog

@@ -22,7 +22,7 @@ from orchestrator.adapters.files.state_folder import StateFolder
 from orchestrator.domain import errors
 from orchestrator.entrypoints import children
 from orchestrator.entrypoints.api import problems, serving
-from orchestrator.entrypoints.other_leader import OtherLeader, Search
+from orchestrator.entrypoints.leadership.other_leader import OtherLeader, Search
 from orchestrator.slim import structlog
 
 _POLL_S = 2.0

@@ -1,0 +1,1 @@
+"""Which daemon leads, for how long, and what another control plane on its database does."""
