@@ -61,7 +61,6 @@ def _create_body(limits: SandboxLimits, image: str, folder: str, name: str) -> d
             "NetworkMode": "none",
             "ReadonlyRootfs": True,
             "CapDrop": ["ALL"],
-            "CapAdd": ["DAC_READ_SEARCH"],  # `doctor` tries folders that are closed to others
             "SecurityOpt": ["no-new-privileges:true"],
             "Memory": _MEMORY_BYTES,
             "PidsLimit": 16,

@@ -231,8 +231,11 @@ def parse(url: str) -> URL:
     return parsed
 
 
-def engine_for(url: URL, *, pool_size: int) -> Engine:
-    """An engine with our settings. With a `pool_size` of 0 it has no pool."""
+def engine_for(url: URL, *, pool_size: int, answer_s: float | None = postgres.ANSWER_S) -> Engine:
+    """An engine with our settings. With a `pool_size` of 0 it has no pool.
+
+    `answer_s`: the longest wait for an answer of PostgreSQL; None for as long as it takes.
+    """
     pool: dict[str, Any] = {"poolclass": NullPool}
     if pool_size:
         # No overflow: when all connections are in use, the caller waits, on both databases.
@@ -253,7 +256,7 @@ def engine_for(url: URL, *, pool_size: int) -> Engine:
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _set_pragmas)
     else:
-        postgres.listen(engine)
+        postgres.listen(engine, answer_s)
     return engine
 
 

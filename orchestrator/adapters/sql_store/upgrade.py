@@ -103,7 +103,7 @@ def check_usable(connection: Connection, installation: str) -> str:
 
 @contextmanager
 def _connected(url: URL) -> Iterator[Connection]:
-    engine = engine_for(url, pool_size=0)
+    engine = engine_for(url, pool_size=0, answer_s=None)  # a migration may take long
     try:
         with engine.connect() as connection:
             yield connection

@@ -18,6 +18,7 @@ import pytest
 from orchestrator.adapters.docker.engine import DockerEngine
 from orchestrator.adapters.docker.flags import SandboxLimits
 from orchestrator.domain.ids import SandboxId
+from orchestrator.domain.pool.agent_sockets import folder_of
 from orchestrator.domain.pool.host import Host, HostState
 from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.sessions.session import Phase, Session, SessionState
@@ -111,6 +112,19 @@ class Site:
         return bridge in rules and bridge in self.own.run(("cat", "/proc/net/dev")).output
 
 
+@dataclass(frozen=True)
+class Folders:
+    """Makes the agent folders. No agent runs here, so they need no socket."""
+
+    parent: Path
+
+    def offer(self, sandbox_id: SandboxId) -> None:
+        Path(folder_of(str(self.parent), sandbox_id)).mkdir(parents=True, exist_ok=True)
+
+    def withdraw(self, sandbox_id: SandboxId) -> None:
+        """They go with their parent."""
+
+
 @pytest.fixture(scope="module")
 def own() -> Iterator[OwnEngine]:
     with own_engine.started() as own:
@@ -148,7 +162,12 @@ def opened(world: World, own: OwnEngine, warm_target: int) -> Iterator[Site]:
     with (
         tempfile.TemporaryDirectory(prefix="spawn-agent-") as folder,
         contextlib.closing(
-            DockerEngine(own.url, SandboxLimits(instance="prune"), run=run)
+            DockerEngine(
+                own.url,
+                SandboxLimits(instance="prune"),
+                run=run,
+                sockets=Folders(Path(folder)),
+            )
         ) as engine,
     ):
         Path(folder).chmod(0o755)

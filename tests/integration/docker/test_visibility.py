@@ -20,6 +20,7 @@ from orchestrator.domain.pool.host import Host, HostState
 from orchestrator.entrypoints.cli.checks import engine as checks
 from orchestrator.entrypoints.cli.findings import Finding
 from orchestrator.services.pool import host_life
+from tests.fakes.clock import ManualClock
 from tests.integration.docker import own_engine, support
 from tests.integration.docker.own_engine import OwnEngine
 from tests.unit.services.conftest import catalog, world
@@ -104,8 +105,9 @@ def test_a_host_is_not_admitted_on_an_engine_that_sees_other_files(
             instance="visibility",
             key=state_folder / "key",
             links=state_folder,
-            agent_socket=state_folder / "agent" / "agent.sock",
-        )
+            agent_folder=state_folder / "agent",
+        ),
+        ManualClock(),
     )
     with contextlib.closing(DockerEngine(blind.url, LIMITS, run=blind.run)) as engine, fleet:
         world.engines.special[host.id] = engine
