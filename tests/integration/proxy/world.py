@@ -252,13 +252,17 @@ def routes(backends: dict[ids.Slug, Backend]) -> RouteTable:
 
 
 def respond_with(text: str, status: str = "200 OK", *headers: str) -> Handler:
-    """Return a handler that answers every request with that text."""
+    """Return a handler that answers every request with that text.
+
+    It says that the connection ends: nginx would else send the next request over it, and find out.
+    """
 
     async def handle(
         head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         await reader.readexactly(int(head.headers.get("content-length", "0")))
-        lines = (f"HTTP/1.1 {status}", f"Content-Length: {len(text)}", *headers, "", text)
+        length = f"Content-Length: {len(text)}"
+        lines = (f"HTTP/1.1 {status}", "Connection: close", length, *headers, "", text)
         writer.write("\r\n".join(lines).encode())
 
     return handle
