@@ -21,6 +21,7 @@ from typing import TypeVar
 
 from orchestrator.adapters.docker import egress, sockets
 from orchestrator.adapters.docker.watch import DockerView, DockerWatch
+from orchestrator.adapters.hosts.loop_thread import LoopThread
 from orchestrator.adapters.ssh.forwarding import LinkTarget
 from orchestrator.adapters.ssh.link import Link, LinkView
 from orchestrator.domain import errors
@@ -36,7 +37,6 @@ _CONCURRENT_CONNECTS = 10
 _GRACE_S = 5.0  # after we begin to follow a host, no answer does not yet mean unreachable
 _COMMAND_TIMEOUT_S = 20.0
 _STOP_TIMEOUT_S = 5.0
-_SIGN_EVERY_S = 1.0
 _STABLE_S = 60.0  # a link or watch that ran for this long starts again after the first pause
 _CRASH_PAUSE_MAX_S = 60.0
 
@@ -80,25 +80,22 @@ class SshFleet:
         self._changed: set[HostId] = set()
         self._changed_lock = threading.Lock()
         self._gate = asyncio.Semaphore(_CONCURRENT_CONNECTS)
-        self._loop = asyncio.new_event_loop()
-        self._sign_at = time.monotonic()  # when the loop last ran
-        self._thread = threading.Thread(target=self._run_loop, name="fleet", daemon=True)
+        self._loop = LoopThread("fleet")
 
     def __enter__(self) -> SshFleet:
-        self._thread.start()
+        self._loop.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         # 1. The links, each of which removes its socket, and the streams on them. 2. The loop.
         # 3. Its thread.
-        self._call(self._unfollow_all(), _STOP_TIMEOUT_S)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(_STOP_TIMEOUT_S)
+        self._loop.call(self._unfollow_all(), _STOP_TIMEOUT_S)
+        self._loop.stop(_STOP_TIMEOUT_S)
 
     # --- ports.Fleet ------------------------------------------------------------------------------
 
     def set_hosts(self, hosts: Sequence[Host]) -> None:
-        self._call(self._follow_exactly(hosts), _STOP_TIMEOUT_S)
+        self._loop.call(self._follow_exactly(hosts), _STOP_TIMEOUT_S)
 
     def sandboxes(self) -> Collection[SandboxId]:
         links = [followed.link for followed in list(self._followed.values()) if followed.link]
@@ -107,7 +104,7 @@ class SshFleet:
     def set_sandboxes(
         self, living: Mapping[SandboxId, HostId], ended: Collection[SandboxId]
     ) -> None:
-        self._call(self._follow_sandboxes(living, ended), _STOP_TIMEOUT_S)
+        self._loop.call(self._follow_sandboxes(living, ended), _STOP_TIMEOUT_S)
 
     def link_state(self, host: Host) -> LinkState | None:
         followed = self._followed.get(host.id)
@@ -183,7 +180,7 @@ class SshFleet:
 
     def last_sign(self) -> float:
         """When the event loop of the links last ran, by the monotonic clock."""
-        return self._sign_at
+        return self._loop.last_sign()
 
     def gauges(self) -> Sequence[LinkGauges]:
         """Return the state of each link, for people and metrics."""
@@ -205,21 +202,9 @@ class SshFleet:
         followed = self._followed.get(host.id)
         if followed is None or followed.link is None:
             raise errors.LinkDown(f"there is no link to {host.name}")
-        return self._call(work(followed.link), _COMMAND_TIMEOUT_S + 5)
+        return self._loop.call(work(followed.link), _COMMAND_TIMEOUT_S + 5)
 
     # --- in the loop's thread ---------------------------------------------------------------------
-
-    def _run_loop(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._give_signs()
-        try:
-            self._loop.run_forever()
-        finally:
-            self._loop.close()
-
-    def _give_signs(self) -> None:
-        self._sign_at = time.monotonic()
-        self._loop.call_later(_SIGN_EVERY_S, self._give_signs)
 
     async def _follow_exactly(self, hosts: Sequence[Host]) -> None:
         wanted = {host.id: host for host in hosts}
@@ -259,7 +244,7 @@ class SshFleet:
         else:
             runners.append(followed.link)
         followed.tasks = tuple(
-            self._loop.create_task(self._keep_running(host, runner)) for runner in runners
+            asyncio.create_task(self._keep_running(host, runner)) for runner in runners
         )
         self._followed[host.id] = followed
 
@@ -322,20 +307,6 @@ class SshFleet:
         with self._changed_lock:
             self._changed.add(host_id)
         self.on_change()
-
-    def _call(self, coroutine: Coroutine[object, object, _T], timeout_s: float) -> _T:
-        """Run a coroutine in the loop, from another thread.
-
-        Raises errors.Temporary (links_busy) when it takes longer than `timeout_s`.
-        """
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-        try:
-            return future.result(timeout_s)
-        except TimeoutError as error:
-            future.cancel()
-            raise errors.Temporary(
-                f"the links did not answer within {timeout_s:g} s", code="links_busy"
-            ) from error
 
 
 @dataclass(frozen=True)
