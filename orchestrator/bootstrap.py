@@ -10,18 +10,16 @@ from orchestrator import config, ports
 from orchestrator.adapters import sql_store
 from orchestrator.adapters.agent_socket import AgentSocket, GatewaySocket
 from orchestrator.adapters.docker.flags import SandboxLimits
+from orchestrator.adapters.events.sockets import SocketEvents
 from orchestrator.adapters.files.bundle_store import FolderBundles
 from orchestrator.adapters.files.catalog import FolderCatalog
+from orchestrator.adapters.files.link_board import FileLinkBoard
 from orchestrator.adapters.files.reserve import ReserveFile
 from orchestrator.adapters.files.state_folder import StateFolder
 from orchestrator.adapters.proxy import nginx_config
 from orchestrator.adapters.proxy.http_probe import HttpProbe
 from orchestrator.adapters.proxy.nginx import NginxSettings
-from orchestrator.adapters.redis import connection as redis_connection
-from orchestrator.adapters.redis.events import RedisEvents
-from orchestrator.adapters.redis.links import RedisLinkBoard
 from orchestrator.adapters.redis.rq_queue import RqNudgeQueue
-from orchestrator.adapters.redis.sender import BackgroundSender
 from orchestrator.adapters.system_clock import SystemClock
 from orchestrator.config import Settings
 from orchestrator.domain import errors
@@ -50,15 +48,13 @@ def build(settings: Settings, engines: ports.Engines) -> Deps:
     """The Deps of one process."""
     state = StateFolder(settings.places.state_dir)
     installation = state.instance()
-    redis_url = settings.places.effective_redis_url
-    connection = redis_connection.connect(redis_url, socket_timeout=redis_connection.TIMEOUT_S)
-    sender = BackgroundSender()
     clock = make_clock(settings)
+    events = SocketEvents(settings.places.events_folder)
     return Deps(
         store=open_store(settings),
         engines=engines,
-        queue=RqNudgeQueue(connection, sender, installation),
-        events=RedisEvents(connection, sender, installation),
+        queue=RqNudgeQueue(settings.places.effective_redis_url, installation, events.session_due),
+        events=events,
         probe=HttpProbe(
             nginx_config.endpoint(settings.addresses.probe_address, settings.addresses.http_port),
             settings.addresses.apps_domain,
@@ -67,7 +63,7 @@ def build(settings: Settings, engines: ports.Engines) -> Deps:
             settings.places.state_dir / "bundles", lambda: clock.now().timestamp()
         ),
         catalog=FolderCatalog(config.PROJECT_ROOT / "orchestrator" / "catalog"),
-        board=RedisLinkBoard(connection, installation),
+        board=FileLinkBoard(settings.places.link_board, clock),
         listener=AgentSocket(settings.places.agent_socket),
         gateway=GatewaySocket(settings.places.gateway_socket),
         clock=clock,

@@ -123,6 +123,16 @@ class Places(Group):
         return self.state_dir / "links"
 
     @property
+    def events_folder(self) -> Path:
+        """The folder of the sockets on which our processes wake each other."""
+        return self.state_dir / "events"
+
+    @property
+    def link_board(self) -> Path:
+        """The state of the links to the hosts, as the daemon last wrote it."""
+        return self.state_dir / "links.json"
+
+    @property
     def inventory(self) -> Path:
         """The hosts as the daemon last saw them, for break-glass commands."""
         return self.state_dir / "inventory.json"

@@ -34,7 +34,9 @@ from orchestrator.loops.host_tasks import CrashPauses
 from orchestrator.loops.loop import LoopSpec
 from orchestrator.loops.loop_supervisor import LoopSupervisor
 from orchestrator.loops.reconciler import Reconciler
+from orchestrator.loops.stand_in import StandIn
 from orchestrator.services.deps import Deps
+from orchestrator.services.sessions.looks import look
 from orchestrator.slim import structlog
 
 LOCAL_HOST = "local"
@@ -88,6 +90,7 @@ def lead(deps: Deps, settings: Settings, fleet: SshFleet, lease: Lease, watch: D
     clock = bootstrap.make_clock(settings)
     pauses = CrashPauses()
     calls = EngineCalls(deps)
+    stand_in = StandIn(lambda session_id: look(deps, session_id))
     hosts = HostPasses(
         deps,
         fleet,
@@ -104,18 +107,21 @@ def lead(deps: Deps, settings: Settings, fleet: SshFleet, lease: Lease, watch: D
                 Reconciler(deps, fleet, calls, pauses),
                 calls,
                 warn=StateFolder(settings.places.state_dir).write_warnings,
+                on_due=stand_in.take,
             ),
             LoopSpec(name="gauges", every_s=2.0, run=lambda: _post_gauges(deps, fleet)),
             LoopSpec(name="clock", every_s=1.0, run=lambda: _watch_clock(clock)),
         ],
         deps.events,
         lease.check,
+        on_due=stand_in.take,
     )
     watch.loops = loops
     fleet.on_change = functools.partial(loops.wake, passes.FLEET)
     try:
         loops.run(until_stopped=lambda: keep_or_exit(lease, loops))
     finally:
+        stand_in.stop()
         pushes.stop()
 
 

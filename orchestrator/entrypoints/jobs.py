@@ -16,27 +16,15 @@ from orchestrator.adapters.redis import rq_queue
 from orchestrator.domain.ids import SessionId
 from orchestrator.entrypoints.liveness import heartbeats
 from orchestrator.services.deps import Deps
-from orchestrator.services.sessions import converge as converging
-from orchestrator.slim import structlog
+from orchestrator.services.sessions.looks import look
 
 JOB_LIMIT_S = rq_queue.JOB_TIMEOUT_S + 10
-
-log = structlog.get_logger()
 
 
 def converge(session_id: str) -> None:
     """Converge one session. RQ calls this function by its name: see adapters/redis/rq_queue.py."""
-    started_at = time.perf_counter()
     with _job.timed():
-        outcome = converging.converge(_deps(), SessionId(session_id))
-    log.info(
-        "session_converged",
-        session=session_id,
-        state=outcome.state,
-        steps=outcome.steps,
-        waits_for=outcome.waits_for or None,
-        ms=round((time.perf_counter() - started_at) * 1000, 1),
-    )
+        look(_deps(), SessionId(session_id))
 
 
 def main() -> None:

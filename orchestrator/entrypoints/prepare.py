@@ -6,6 +6,7 @@ so that its imports don't stay in the supervisor's memory.
 
 from __future__ import annotations
 
+import shutil
 import sys
 
 from orchestrator import bootstrap, config
@@ -31,6 +32,7 @@ def main() -> int:
         state.operator_key(keys.make_secret())
         with errors.storage("prepare the state folder"):
             settings.places.redis_socket.parent.mkdir(exist_ok=True)
+            shutil.rmtree(settings.places.events_folder, ignore_errors=True)  # of an earlier start
             (settings.places.state_dir / "warnings").unlink(missing_ok=True)  # of an earlier start
         bootstrap.make_clock(settings).start()
         url = settings.places.effective_database_url

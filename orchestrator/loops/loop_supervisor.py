@@ -9,10 +9,13 @@ import threading
 from collections.abc import Callable, Sequence
 
 from orchestrator import ports
+from orchestrator.domain.ids import SessionId
 from orchestrator.domain.watchdog import Watchdog
 from orchestrator.loops.loop import Loop, LoopSpec
+from orchestrator.ports import topics
 from orchestrator.slim import structlog
 
+_NAME = "daemon"  # among those who listen
 _STOP_TIMEOUT_S = 15.0  # per loop
 
 log = structlog.get_logger()
@@ -26,9 +29,14 @@ class LoopSupervisor:
         specs: Sequence[LoopSpec],
         events: ports.Events,
         check_term: Callable[[], None] = lambda: None,
+        on_due: Callable[[SessionId], None] | None = None,
     ) -> None:
-        """Before each pass `check_term` is called. It raises errors.TermOver if we must not act."""
+        """Before each pass `check_term` is called. It raises errors.TermOver if we must not act.
+
+        `on_due` gets the sessions that need a look and of which no worker will hear.
+        """
         self._events = events
+        self._on_due = on_due
         self.stopping = threading.Event()
         self.error: BaseException | None = None
         self._loops = [Loop(spec, self._on_death, check_term) for spec in specs]
@@ -71,16 +79,25 @@ class LoopSupervisor:
                 log.warning("loop_stop_timed_out", loop=loop.spec.name)
 
     def _listen(self) -> None:
-        topics = sorted({topic for loop in self._loops for topic in loop.spec.topics})
+        kinds = {topic for loop in self._loops for topic in loop.spec.topics}
+        if self._on_due is not None:
+            kinds.add(topics.DUE)
         try:
-            with self._events.subscribe(topics) as events:
+            with self._events.subscribe(_NAME, sorted(kinds)) as events:
                 for topic in events:
                     if self.stopping.is_set():
                         return
-                    self.wake(topic)
+                    self._hear(topic)
         except BaseException as error:
             log.exception("listener_died")
             self._on_death(error)
+
+    def _hear(self, topic: str) -> None:
+        kind, subject = topics.split(topic)
+        if kind == topics.DUE and subject and self._on_due is not None:
+            self._on_due(SessionId(subject))
+        else:
+            self.wake(kind)
 
     def _on_death(self, error: BaseException) -> None:
         self.error = self.error or error

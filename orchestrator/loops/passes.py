@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from orchestrator import ports
 from orchestrator.domain import errors
-from orchestrator.domain.ids import HostId
+from orchestrator.domain.ids import HostId, SessionId
 from orchestrator.domain.pool.refill import SESSIONS_ARRIVING
 from orchestrator.domain.pool.routes import build_table
 from orchestrator.domain.pool.sandbox import Sandbox
@@ -19,6 +19,7 @@ from orchestrator.loops.engine_calls import EngineCalls
 from orchestrator.loops.host_passes import HostPasses
 from orchestrator.loops.loop import LoopSpec
 from orchestrator.loops.reconciler import Reconciler
+from orchestrator.ports import topics
 from orchestrator.services import nudges, storage
 from orchestrator.services.deps import Deps
 from orchestrator.services.pool import reconcile, refill, routes
@@ -41,16 +42,17 @@ def loop_specs(
     reconciler: Reconciler,
     calls: EngineCalls,
     warn: Callable[[Sequence[str]], None],
+    on_due: Callable[[SessionId], None],
 ) -> Sequence[LoopSpec]:
     """All loops, in the order in which they stop: those that make sandboxes first, the publisher
     last. `calls` starts and removes containers. `warn` gets all missing fences of all hosts
-    whenever they change."""
+    whenever they change, `on_due` the sessions at which no worker looks."""
     launcher = Launcher(deps, calls)
     publisher = Publisher(deps, proxy)
     return (
         LoopSpec(name="refill", every_s=0.5, run=launcher.refill, topics=("pool",)),
         LoopSpec(name="start", every_s=0.5, run=launcher.start_placed, topics=("routes",)),
-        LoopSpec(name="nudge", every_s=0.5, run=_nudger(deps), topics=("pool",)),
+        LoopSpec(name="nudge", every_s=0.5, run=_nudger(deps, on_due), topics=("pool", topics.DUE)),
         LoopSpec(name="reap", every_s=1.0, run=_freeing_room(deps, _reap)),
         LoopSpec(name="links", every_s=1.0, run=hosts.update_links, topics=("pool", FLEET)),
         LoopSpec(name="refresh", every_s=2.0, run=hosts.refresh),
@@ -161,12 +163,14 @@ def _clear(deps: Deps, calls: EngineCalls) -> str:
     return f"leftovers={count}" if count else ""
 
 
-def _nudger(deps: Deps) -> Callable[[], str]:
+def _nudger(deps: Deps, on_due: Callable[[SessionId], None]) -> Callable[[], str]:
     recent = RecentNudges()
 
     def run() -> str:
-        count = nudge_due_sessions(deps, recent)
-        return f"nudged={count}" if count else ""
+        due = nudge_due_sessions(deps, recent)
+        for session_id in due.overdue:
+            on_due(session_id)
+        return f"nudged={due.nudged}" if due.nudged else ""
 
     return run
 

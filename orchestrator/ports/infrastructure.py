@@ -85,7 +85,7 @@ class NudgeQueue(Protocol):
     def nudge(self, session_id: SessionId, queue: Queue) -> None:
         """Ask for a look at this session, unless one already waits in that queue.
 
-        A look that has begun doesn't count. Raises errors.QueueUnavailable.
+        A look that has begun doesn't count. Never fails: the session gets its look otherwise.
         """
 
     def depth(self) -> dict[Queue, int]:
@@ -97,14 +97,22 @@ class Events(Protocol):
 
     def session_changed(self, session_id: SessionId) -> None: ...
 
+    def session_due(self, session_id: SessionId) -> None:
+        """It needs a look, and the work queue can't pass that on: the daemon takes it."""
+
     def inbox_changed(self, sandbox_id: SandboxId) -> None: ...
 
     def routes_changed(self) -> None: ...
 
     def pool_changed(self) -> None: ...
 
-    def subscribe(self, topics: Sequence[str]) -> AbstractContextManager[Iterator[str]]:
-        """A blocking iterator over topics that changed. Yields "" about once a second if idle."""
+    def subscribe(self, name: str, kinds: Sequence[str]) -> AbstractContextManager[Iterator[str]]:
+        """A blocking iterator over topics of these kinds that changed: see ports/topics.py.
+
+        `name` tells this listener from others: a later one with the same name takes its place.
+        Yields each kind without a subject if events may have been lost, and "" about once a second
+        if idle.
+        """
 
 
 class Listener(Protocol):

@@ -7,15 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import redis.asyncio
 import uvicorn
 from playwright.sync_api import Browser, expect
 
 from orchestrator import config
 from orchestrator.entrypoints.api import public_app
 from orchestrator.entrypoints.api.context import Context
-from orchestrator.entrypoints.api.hub import Hub
 from tests.e2e.visit import load_with_retries
+from tests.fakes.hub import deaf_hub
 from tests.fakes.samples import NOW
 from tests.unit.services.conftest import catalog, world
 from tests.unit.services.world import World
@@ -29,7 +28,7 @@ def url(world: World, tmp_path: Path) -> Iterator[str]:
     context = Context(
         settings=config.make(state_dir=tmp_path),
         deps=world.deps,
-        hub=Hub(redis.asyncio.Redis(unix_socket_path=str(tmp_path / "missing.sock"))),
+        hub=deaf_hub(),
         started_at=NOW,
     )
     server = uvicorn.Server(

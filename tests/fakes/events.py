@@ -19,27 +19,30 @@ class EventsInMemory:
         self._subscribers: list[tuple[frozenset[str], queue.SimpleQueue[str]]] = []
 
     def session_changed(self, session_id: SessionId) -> None:
-        self._send(f"session:{session_id}")
+        self.send(f"session:{session_id}")
+
+    def session_due(self, session_id: SessionId) -> None:
+        self.send(f"due:{session_id}")
 
     def inbox_changed(self, sandbox_id: SandboxId) -> None:
-        self._send(f"inbox:{sandbox_id}")
+        self.send(f"inbox:{sandbox_id}")
 
     def routes_changed(self) -> None:
-        self._send("routes")
+        self.send("routes")
 
     def pool_changed(self) -> None:
-        self._send("pool")
+        self.send("pool")
 
     @contextlib.contextmanager
-    def subscribe(self, topics: Sequence[str]) -> Generator[Iterator[str]]:
+    def subscribe(self, name: str, kinds: Sequence[str]) -> Generator[Iterator[str]]:
         events: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._subscribers.append((frozenset(topics), events))
+        self._subscribers.append((frozenset(kinds), events))
         yield _receive(events)
 
-    def _send(self, topic: str) -> None:
+    def send(self, topic: str) -> None:
         self.sent.append(topic)
-        for topics, events in self._subscribers:
-            if topic in topics:
+        for kinds, events in self._subscribers:
+            if topic.partition(":")[0] in kinds:
                 events.put(topic)
 
 
@@ -47,7 +50,7 @@ class EventsThatBreak(EventsInMemory):
     """Fails every listener."""
 
     @contextlib.contextmanager
-    def subscribe(self, topics: Sequence[str]) -> Generator[Iterator[str]]:
+    def subscribe(self, name: str, kinds: Sequence[str]) -> Generator[Iterator[str]]:
         yield _receive_then_fail()
 
 

@@ -3,14 +3,15 @@
 A job contains one session id and nothing else: RQ keeps no retries, no results and no state for us.
 Its id names session and queue, so that equal nudges are one while it waits. A worker deletes it
 before it runs it: whatever changes from then on needs another look. If Redis loses all its data,
-some nudges are lost, and the daemon's nudge loop sends them again.
+some nudges are lost, and the daemon's nudge loop sends them again. A nudge that Redis does not take
+goes another way.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import redis
@@ -23,7 +24,7 @@ from rq.timeouts import JobTimeoutException
 from rq.worker import WorkerStatus
 from rq.worker_pool import WorkerPool
 
-from orchestrator.adapters.redis.connection import prefix_of
+from orchestrator.adapters.redis.connection import TIMEOUT_S, connect, prefix_of
 from orchestrator.adapters.redis.sender import BackgroundSender
 from orchestrator.domain import errors
 from orchestrator.domain.ids import SessionId
@@ -32,8 +33,11 @@ from orchestrator.slim import structlog
 
 JOB = "orchestrator.entrypoints.jobs.converge"
 JOB_TIMEOUT_S = 120
-# By then the nudge loop has sent the nudge again. A worker that is killed just after it took a job
-# leaves the job's id behind, which keeps equal nudges out for this long.
+# Somebody waits for what a nudge moves. If Redis is merely slow, two look at the session, which is
+# harmless.
+_SEND_TIMEOUT_S = 0.25
+# By then the daemon has looked at the session itself. A worker that is killed just after it took a
+# job leaves the job's id behind, which keeps equal nudges out for this long.
 _NUDGE_TTL_S = 20
 # RQ waits for a job for 15 s less than this, and for an answer for 10 s longer than that. So a
 # worker whose connection was cut silently hears again after 15 s at most.
@@ -46,28 +50,23 @@ log = structlog.get_logger()
 class RqNudgeQueue:
     """The sender. It pools connections and is safe to use from several threads.
 
-    A nudge is sent in the background: its caller never waits for Redis.
+    A nudge is sent in the background: its caller never waits for Redis. If Redis does not take it
+    in time, `instead` is called with its session.
     """
 
     def __init__(
         self,
-        connection: redis.Redis,
-        sender: BackgroundSender,
+        url: str,
         installation: str,
+        instead: Callable[[SessionId], object],
         job: str = JOB,
     ) -> None:
         """`job` is the path of the function that workers call with a session id."""
-        self._sender = sender
+        self._instead = instead
         self._job = job
-        self._queues = {
-            queue: RqQueue(
-                _queue_name(queue, installation),
-                connection=connection,
-                serializer=JSONSerializer,
-                default_timeout=JOB_TIMEOUT_S,
-            )
-            for queue in Queue
-        }
+        self._sender = BackgroundSender()
+        self._queues = _queues(connect(url, socket_timeout=_SEND_TIMEOUT_S), installation)
+        self._patient_queues = _queues(connect(url, socket_timeout=TIMEOUT_S), installation)
 
     def nudge(self, session_id: SessionId, queue: Queue) -> None:
         def enqueue() -> None:
@@ -81,14 +80,23 @@ class RqNudgeQueue:
                     unique=True,
                 )
 
-        if not self._sender.send(f"nudge {queue.value} {session_id}", enqueue):
-            raise errors.QueueUnavailable("Redis does not answer, and many nudges wait for it")
+        key = f"{queue.value} {session_id}"
+        self._sender.send(key, enqueue, lambda: self._instead(session_id))
 
     def depth(self) -> dict[Queue, int]:
         try:
-            return {queue: len(rq_queue) for queue, rq_queue in self._queues.items()}
+            return {queue: len(rq_queue) for queue, rq_queue in self._patient_queues.items()}
         except redis.RedisError as error:
             raise errors.QueueUnavailable(f"Redis does not answer: {error}") from error
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until all nudges are sent or diverted. Returns False if that takes longer."""
+        return self._sender.flush(timeout_s)
+
+    def close(self) -> None:
+        """Close the connections."""
+        for queues in (self._queues, self._patient_queues):
+            queues[Queue.LOW].connection.close()
 
 
 class NudgeWorker(SimpleWorker):
@@ -118,6 +126,18 @@ class NudgeWorker(SimpleWorker):
         type(self).at_start()
         options["with_scheduler"] = False
         return super().work(*args, **options)
+
+
+def _queues(connection: redis.Redis, installation: str) -> Mapping[Queue, RqQueue]:
+    return {
+        queue: RqQueue(
+            _queue_name(queue, installation),
+            connection=connection,
+            serializer=JSONSerializer,
+            default_timeout=JOB_TIMEOUT_S,
+        )
+        for queue in Queue
+    }
 
 
 def _queue_name(queue: Queue, installation: str) -> str:

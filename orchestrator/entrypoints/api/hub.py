@@ -1,26 +1,22 @@
 """Lets many requests wait for events without a thread each. The inbox and status polls use it.
 
-Events arrive over Redis pub/sub, which may lose some. A waiting request therefore reads the store
-again after `recheck_s` at the latest.
+Events may be lost. A waiting request therefore reads the store again after `recheck_s` at the
+latest.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from typing import Any
+from collections.abc import Collection
+from pathlib import Path
 
-import redis.asyncio
-from redis.asyncio.client import PubSub
-from redis.exceptions import RedisError
-
-from orchestrator.adapters.redis.connection import prefix_of
+from orchestrator.adapters.events import wire
 from orchestrator.slim import structlog
 
-_CONNECTED_RECHECK_S = 5.0
-_DISCONNECTED_RECHECK_S = 0.5
-_RECONNECT_S = 0.25
-_SILENCE_S = 1.0  # without a message; then we ask, and wait for so long once more
+_LISTENING_RECHECK_S = 5.0
+_DEAF_RECHECK_S = 0.5
+_BIND_AGAIN_S = 1.0
 
 log = structlog.get_logger()
 
@@ -28,52 +24,58 @@ log = structlog.get_logger()
 class Hub:
     """Wakes the requests that wait for a topic. Use it from one event loop only."""
 
-    def __init__(self, connection: redis.asyncio.Redis, installation: str = "") -> None:
-        self._redis = connection
-        self._prefix = prefix_of(installation)
+    def __init__(self, folder: Path, name: str, kinds: Collection[str]) -> None:
+        """`folder` has the sockets of all who listen. This process listens there as `name`."""
+        self._folder = folder
+        self._name = name
+        self._kinds = kinds
         self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
-        self._is_connected = False
+        self._is_listening = False
         self.closed = False
 
     @property
     def recheck_s(self) -> float:
         """How long to wait before reading the store again, in case an event was lost."""
-        return _CONNECTED_RECHECK_S if self._is_connected else _DISCONNECTED_RECHECK_S
+        return _LISTENING_RECHECK_S if self._is_listening else _DEAF_RECHECK_S
 
     def watch(self, topic: str) -> Watch:
         """Listen to a topic. Do it BEFORE reading the store, so that no event is missed between."""
         return Watch(self._waiting, topic)
 
     async def run(self) -> None:
-        """Listen to Redis and reconnect when needed. Runs until cancelled."""
+        """Listen until cancelled."""
         while True:
             try:
-                await self._listen()
-            except (RedisError, OSError) as error:
-                if self._is_connected:
-                    log.warning("event_listener_disconnected", error=str(error))
-            self._is_connected = False
-            self._wake_all()
-            await asyncio.sleep(_RECONNECT_S)
+                listening = wire.bind(self._folder, self._name, self._kinds)
+                break
+            except OSError as error:  # a full disk, for example
+                log.warning("wake_ups_not_heard", error=str(error))
+                await asyncio.sleep(_BIND_AGAIN_S)
+        wires: set[asyncio.BaseTransport] = set()
+        loop = asyncio.get_running_loop()
+        server = await loop.create_unix_server(lambda: _Wire(self, wires), sock=listening)
+        self._is_listening = True
+        # Events from before are lost: every waiter reads the store.
+        self._wake_all()
+        try:
+            await loop.create_future()
+        finally:
+            self._is_listening = False
+            server.close()
+            for transport in tuple(wires):
+                transport.close()
 
     def close(self) -> None:
         """End all waits now, because the process is stopping."""
         self.closed = True
         self._wake_all()
 
-    async def _listen(self) -> None:
-        async with self._redis.pubsub() as pubsub:
-            await pubsub.psubscribe(self._prefix + "*")
-            await _next_message(pubsub)  # it confirms that we listen
-            self._is_connected = True
-            # Events published while we weren't listening are lost: every waiter reads the store.
+    def wake(self, topic: str) -> None:
+        """Wake those who wait for this topic; all of them if events were lost."""
+        if topic == wire.MISSED:
             self._wake_all()
-            while True:
-                message = await _next_message(pubsub)
-                if message["type"] == "pmessage":
-                    topic = message["channel"].decode().removeprefix(self._prefix)
-                    for event in self._waiting.get(topic, ()):
-                        event.set()
+        for event in self._waiting.get(topic, ()):
+            event.set()
 
     def _wake_all(self) -> None:
         for events in self._waiting.values():
@@ -81,20 +83,27 @@ class Hub:
                 event.set()
 
 
-async def _next_message(pubsub: PubSub) -> dict[str, Any]:
-    """The next message, an answer to a ping included. Raises RedisError if Redis is silent.
+class _Wire(asyncio.Protocol):
+    """A connection of a process that wakes us."""
 
-    Without the ping nobody would notice that Redis hangs. And redis-py must not read without a
-    timeout: once the kernel has given up a connection, it would try again for ever, without a
-    pause, and this process would do nothing else.
-    """
-    message = await pubsub.get_message(timeout=_SILENCE_S)
-    if message is None:
-        await pubsub.ping()
-        message = await pubsub.get_message(timeout=_SILENCE_S)
-    if message is None:
-        raise redis.ConnectionError("Redis does not answer")
-    return dict(message)
+    def __init__(self, hub: Hub, wires: set[asyncio.BaseTransport]) -> None:
+        """`wires` are all that are open."""
+        self._hub = hub
+        self._wires = wires
+        self._transport: asyncio.BaseTransport | None = None
+        self._decoder = wire.Decoder()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        self._wires.add(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        if self._transport is not None:
+            self._wires.discard(self._transport)
+
+    def data_received(self, data: bytes) -> None:
+        for topic in self._decoder.feed(data):
+            self._hub.wake(topic)
 
 
 class Watch:

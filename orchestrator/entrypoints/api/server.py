@@ -1,23 +1,22 @@
 """A process of the API: serves page and public API on a socket of its own, for the proxy.
 
 The supervisor starts several, each with its number as the argument. They share nothing but the
-store and Redis.
+store.
 """
 
 from __future__ import annotations
 
 import sys
 
-import redis.asyncio
 import uvloop
 
 from orchestrator import bootstrap, config, observability
 from orchestrator.adapters.files.state_folder import StateFolder
-from orchestrator.adapters.redis import connection as redis_connection
 from orchestrator.domain import errors
 from orchestrator.entrypoints.api import public_app, serving
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.hub import Hub
+from orchestrator.ports import topics
 from orchestrator.services.deps import Deps
 from orchestrator.services.people import keys
 from orchestrator.slim import structlog
@@ -39,9 +38,7 @@ def main() -> None:
             deps.bundles.put(deps.catalog.data(template.digest) or b"")
         except errors.StorageUnavailable as error:
             log.warning("template_not_kept", template=template.name, error=str(error))
-    redis_url = settings.places.effective_redis_url
-    listening = redis.asyncio.Redis.from_url(redis_url, **redis_connection.keepalive_of(redis_url))
-    hub = Hub(listening, state.instance())
+    hub = Hub(settings.places.events_folder, f"api-{number}", [topics.SESSION])
     context = Context(
         settings=settings,
         deps=deps,

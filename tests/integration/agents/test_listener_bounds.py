@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-import redis.asyncio
 
 from orchestrator import bootstrap, config
 from orchestrator.adapters.agent_socket import AgentSocket
@@ -33,12 +32,12 @@ from orchestrator.entrypoints.api.agents.connections import (
 from orchestrator.entrypoints.api.agents.limits import SenderLimits
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.gateway.app import Gateway
-from orchestrator.entrypoints.api.hub import Hub
 from orchestrator.entrypoints.api.serving import Server
 from tests.contract.store.steps import walk
 from tests.e2e.installation import until
 from tests.event_loops import store_calls_on_loops
 from tests.fakes import samples
+from tests.fakes.hub import deaf_hub
 from tests.integration.serving import serving
 
 IDLE = 1100
@@ -126,7 +125,7 @@ def start(migrated_sqlite: Path) -> Iterator[Start]:
             context = Context(
                 settings=settings,
                 deps=bootstrap.build(settings, bootstrap.NoEngines()),
-                hub=Hub(redis.asyncio.Redis()),  # never connected
+                hub=deaf_hub(),
                 started_at=datetime.now(UTC),
             )
             stack.callback(context.deps.store.close)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis.asyncio
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -23,8 +22,8 @@ from orchestrator import config
 from orchestrator.adapters import api_socket
 from orchestrator.entrypoints.api import public_app
 from orchestrator.entrypoints.api.context import Context
-from orchestrator.entrypoints.api.hub import Hub
 from orchestrator.entrypoints.api.serving import make_server
+from tests.fakes.hub import deaf_hub
 from tests.fakes.samples import NOW
 from tests.integration.serving import serving
 from tests.unit.services.conftest import catalog, world
@@ -38,9 +37,8 @@ def contexts(world: World, tmp_path: Path) -> Iterator[list[Context]]:
     """Those of two processes of one installation."""
     settings = config.make(state_dir=tmp_path)
     settings.places.api_folder.mkdir()
-    nobody = redis.asyncio.Redis(unix_socket_path=str(tmp_path / "missing.sock"))
     both = [
-        Context(settings=settings, deps=world.deps, hub=Hub(nobody), started_at=NOW, number=number)
+        Context(settings=settings, deps=world.deps, hub=deaf_hub(), started_at=NOW, number=number)
         for number in (1, 2)
     ]
     yield both

@@ -184,6 +184,7 @@ def opened(world: World, own: OwnEngine, warm_target: int) -> Iterator[Site]:
             Reconciler(world.deps, world.fleet, calls),
             calls,
             warn=lambda _: None,
+            on_due=world.overdue.append,
         )
         site = Site(world=world, own=own, engine=engine, host=host, loops=loops)
         # Up, and past the first check of the fences. The next one is too late to help any test.

@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-import redis.asyncio
 from starlette.testclient import TestClient
 
 from orchestrator import bootstrap, config
@@ -23,10 +22,10 @@ from orchestrator.domain.sessions.session import Tier
 from orchestrator.entrypoints.api import public_app
 from orchestrator.entrypoints.api.agents import status_app
 from orchestrator.entrypoints.api.context import Context
-from orchestrator.entrypoints.api.hub import Hub
 from orchestrator.entrypoints.api.serving import make_server
 from orchestrator.services.deps import Deps
 from orchestrator.services.people import keys
+from tests.fakes.hub import deaf_hub
 from tests.integration.serving import serving
 
 BUDGETS = Budgets(user_day=Spend(micro_usd=5_000_000))
@@ -40,7 +39,7 @@ def context(tmp_path: Path, migrated_sqlite: Path) -> Iterator[Context]:
     context = Context(
         settings=settings,
         deps=replace(deps, policy=replace(deps.policy, budgets=BUDGETS)),
-        hub=Hub(redis.asyncio.Redis()),
+        hub=deaf_hub(),
         started_at=datetime.now(UTC),
     )
     socket = settings.places.gateway_socket

@@ -15,7 +15,6 @@ from typing import Any, Protocol
 
 import anthropic
 import httpx2
-import redis.asyncio
 import uvicorn
 
 from orchestrator import bootstrap, config
@@ -28,9 +27,9 @@ from orchestrator.domain.sessions.session import Session, SessionState
 from orchestrator.entrypoints.api.agents import app
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.gateway.app import Gateway
-from orchestrator.entrypoints.api.hub import Hub
 from orchestrator.services.deps import Deps
 from tests.fakes import samples
+from tests.fakes.hub import deaf_hub
 
 KEY = "sk-the-real-key-that-stays-at-home"
 MODEL = "claude-sonnet-5-5"
@@ -155,7 +154,7 @@ def gateway_for(
     context = Context(
         settings=settings,
         deps=deps,
-        hub=Hub(redis.asyncio.Redis()),  # never connected: no test here waits for events
+        hub=deaf_hub(),
         started_at=datetime.now(UTC),
     )
     server = _ServerThread(context, settings.places.state_dir / "agent.sock")

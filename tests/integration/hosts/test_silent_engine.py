@@ -123,6 +123,7 @@ def pool(world: World, tmp_path: Path) -> Iterator[Pool]:
         Reconciler(world.deps, world.fleet, calls),
         calls,
         warn=lambda _: None,
+        on_due=world.overdue.append,
     )
     try:
         yield Pool(world=world, loops=loops, silent=silent, good=good, socket=silent_socket)

@@ -14,7 +14,6 @@ from rq.serializers import JSONSerializer
 
 from orchestrator.adapters.redis.connection import prefix_of
 from orchestrator.adapters.redis.rq_queue import NudgeWorker, RqNudgeQueue
-from orchestrator.adapters.redis.sender import BackgroundSender
 from orchestrator.domain import ids
 from orchestrator.domain.sessions.priority import Queue
 from tests.integration.redis import looks
@@ -28,7 +27,7 @@ class NudgesAtOnce(RqNudgeQueue):
 
     def nudge(self, session_id: ids.SessionId, queue: Queue) -> None:
         super().nudge(session_id, queue)
-        assert self._sender.flush(20)
+        assert self.flush(20)
 
 
 class Worker(NudgeWorker):
@@ -52,12 +51,15 @@ def connection(tmp_path: Path) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
-def queue(connection: redis.Redis) -> RqNudgeQueue:
+def queue(connection: redis.Redis, tmp_path: Path) -> Iterator[RqNudgeQueue]:
     looks.taken.clear()
     looks.on_look.clear()
-    return NudgesAtOnce(
-        connection, BackgroundSender(), INSTALLATION, "tests.integration.redis.looks.look"
-    )
+    diverted: list[ids.SessionId] = []
+    url = f"unix://{tmp_path / 'redis.sock'}"
+    queue = NudgesAtOnce(url, INSTALLATION, diverted.append, "tests.integration.redis.looks.look")
+    yield queue
+    queue.close()
+    assert not diverted
 
 
 def work(connection: redis.Redis) -> list[str]:

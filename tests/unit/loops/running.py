@@ -18,7 +18,15 @@ def loop_specs(world: World) -> Sequence[LoopSpec]:
     deps, calls = world.deps, EngineCalls(world.deps, run_at_once)
     hosts = HostPasses(deps, world.fleet, ImagePushesInMemory(), spawn=run_at_once)
     reconciler = Reconciler(deps, world.fleet, calls, spawn=run_at_once)
-    return passes.loop_specs(deps, world.proxy, hosts, reconciler, calls, warn=lambda _: None)
+    return passes.loop_specs(
+        deps,
+        world.proxy,
+        hosts,
+        reconciler,
+        calls,
+        warn=lambda _: None,
+        on_due=world.overdue.append,
+    )
 
 
 def run_pass(world: World, name: str) -> str:

@@ -43,7 +43,13 @@ class Installation:
         hosts = HostPasses(world.deps, world.fleet, ImagePushesInMemory())
         reconciler = Reconciler(world.deps, world.fleet, calls)
         specs = passes.loop_specs(
-            world.deps, world.proxy, hosts, reconciler, calls, warn=lambda _: None
+            world.deps,
+            world.proxy,
+            hosts,
+            reconciler,
+            calls,
+            warn=lambda _: None,
+            on_due=world.overdue.append,
         )
         self.loops: dict[str, LoopSpec] = {spec.name: spec for spec in specs}
 

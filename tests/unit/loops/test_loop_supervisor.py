@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
+from orchestrator.domain import ids
+from orchestrator.domain.ids import SessionId
 from orchestrator.loops.loop import LoopSpec
 from orchestrator.loops.loop_supervisor import LoopSupervisor
 from tests.fakes.events import EventsInMemory, EventsThatBreak
@@ -120,3 +122,22 @@ def test_the_last_loop_still_serves_the_first_while_that_one_stops() -> None:
 
 def void(_: object) -> None:
     """For callbacks that return nothing."""
+
+
+def test_a_session_that_is_due_is_looked_at_and_a_loss_of_events_wakes_the_loop() -> None:
+    events, on_due = EventsInMemory(), Counter()
+    due: list[SessionId] = []
+    session_id = ids.new_session_id()
+    loops = LoopSupervisor([spec("nudge", on_due, "due")], events, on_due=due.append)
+
+    def until_stopped() -> None:
+        assert on_due.reaches(1)
+        for _ in range(1000):  # the listener may not be subscribed yet
+            events.session_due(session_id)
+            events.send("due")  # some were lost
+            if on_due.reaches(2, timeout_s=0.01):
+                break
+
+    loops.run(until_stopped)
+    assert set(due) == {session_id}
+    assert on_due.count >= 2

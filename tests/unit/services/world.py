@@ -67,6 +67,7 @@ class World:
     engine: EngineInMemory = field(default_factory=EngineInMemory)
     proxy: ProxyInMemory = field(default_factory=ProxyInMemory)
     queue: QueueInMemory = field(default_factory=QueueInMemory)
+    overdue: list[SessionId] = field(default_factory=list)  # named by the nudge loop
     events: EventsInMemory = field(default_factory=EventsInMemory)
     probe: ProbeThatSucceeds = field(default_factory=ProbeThatSucceeds)
     board: BoardInMemory = field(default_factory=BoardInMemory)

@@ -15,7 +15,6 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from orchestrator.adapters.agent_socket import HEALTH_PATH
-from orchestrator.adapters.redis.events import INBOX
 from orchestrator.contract import wire
 from orchestrator.contract.bundles import PACKED_MAX_BYTES
 from orchestrator.domain import errors, ids
@@ -29,6 +28,7 @@ from orchestrator.entrypoints.api.bearer import bearer_of
 from orchestrator.entrypoints.api.context import Context, context_of
 from orchestrator.entrypoints.api.gateway.app import Gateway
 from orchestrator.entrypoints.api.gateway.bodies import read_bounded, spool_bounded
+from orchestrator.ports import topics
 from orchestrator.services.agents import access, bundles, reports
 from orchestrator.services.agents.inbox import Inbox, peek, visit
 
@@ -70,7 +70,8 @@ async def inbox(request: Request) -> Response:
     sandbox_id = context.deps.tokens.read_sandbox(_token(request))
     have = request.query_params.get("have", "")
     ends = time.monotonic() + min(_wait_of(request), _INBOX_WAIT_MAX_S)
-    with _senders(request).poll(sandbox_id), context.hub.watch(INBOX + sandbox_id) as watch:
+    topic = topics.topic_of(topics.INBOX, sandbox_id)
+    with _senders(request).poll(sandbox_id), context.hub.watch(topic) as watch:
         answer = await context.in_thread(_visit, context, sandbox_id, have)
         while answer.assignment is None:
             left = ends - time.monotonic()

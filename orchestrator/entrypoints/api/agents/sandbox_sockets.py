@@ -17,11 +17,11 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from orchestrator.adapters.redis.events import ROUTES
 from orchestrator.domain import errors, ids
 from orchestrator.domain.ids import SandboxId
 from orchestrator.domain.pool import agent_sockets
 from orchestrator.entrypoints.api.context import Context
+from orchestrator.ports import topics
 from orchestrator.slim import structlog
 
 _ALL_EVERY_S = 5.0  # between looks at all sandboxes, however many events there are
@@ -52,7 +52,7 @@ class SandboxSockets:
         self._parent.mkdir(mode=0o711, exist_ok=True)
         self._parent.chmod(0o711)  # a sandbox of an earlier layout can't list the others
         try:
-            with hub.watch(ROUTES) as watch:
+            with hub.watch(topics.ROUTES) as watch:
                 has_event = False
                 while not hub.closed:
                     is_due = time.monotonic() - self._compared_at >= _ALL_EVERY_S

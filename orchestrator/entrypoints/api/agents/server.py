@@ -9,12 +9,9 @@ from __future__ import annotations
 import functools
 import logging
 
-import redis.asyncio
 import uvloop
 
 from orchestrator import bootstrap, config, observability
-from orchestrator.adapters.files.state_folder import StateFolder
-from orchestrator.adapters.redis import connection as redis_connection
 from orchestrator.config import Settings
 from orchestrator.entrypoints.api import serving
 from orchestrator.entrypoints.api.agents import app, status_app
@@ -24,6 +21,7 @@ from orchestrator.entrypoints.api.agents.sandbox_sockets import SandboxSockets
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.gateway.app import Gateway
 from orchestrator.entrypoints.api.hub import Hub
+from orchestrator.ports import topics
 
 
 def main() -> None:
@@ -36,9 +34,7 @@ def main() -> None:
     places.agent_folder.chmod(0o755)  # sandboxes of the earlier layout may enter it
     places.gateway_socket.parent.mkdir(mode=0o700, exist_ok=True)
     places.gateway_socket.parent.chmod(0o700)
-    redis_url = places.effective_redis_url
-    listening = redis.asyncio.Redis.from_url(redis_url, **redis_connection.keepalive_of(redis_url))
-    hub = Hub(listening, StateFolder(places.state_dir).instance())
+    hub = Hub(places.events_folder, "agents", [topics.INBOX, topics.ROUTES])
     context = Context(settings=settings, deps=deps, hub=hub, started_at=deps.clock.now())
     uvloop.run(_serve(context, settings))
     deps.store.close()

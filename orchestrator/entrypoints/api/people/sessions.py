@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from orchestrator.adapters.files import bundle_store
-from orchestrator.adapters.redis.events import SESSION
 from orchestrator.domain import duration, errors
 from orchestrator.domain.people.access import LIMITS, Principal
 from orchestrator.domain.pool.host import Wish
@@ -22,6 +21,7 @@ from orchestrator.entrypoints.api import auth, paging, views
 from orchestrator.entrypoints.api.auth import Caller
 from orchestrator.entrypoints.api.context import Context, context_of
 from orchestrator.entrypoints.api.paging import Cursor
+from orchestrator.ports import topics
 from orchestrator.services.agents import assignments
 from orchestrator.services.sessions import requests, versions
 
@@ -262,7 +262,7 @@ async def _wait_for_change(
     with (
         _poll_of_visitor(context, request),
         own_poll,
-        context.hub.watch(SESSION + session_id) as watch,
+        context.hub.watch(topics.topic_of(topics.SESSION, session_id)) as watch,
     ):
         while True:
             changed = await context.look_up(_changed_status, context, principal, session_id, etag)

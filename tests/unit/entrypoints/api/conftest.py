@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis.asyncio
 from starlette.testclient import TestClient
 
 from orchestrator import config
@@ -16,9 +15,9 @@ from orchestrator.domain.people.access import Role
 from orchestrator.domain.sessions.session import Tier
 from orchestrator.entrypoints.api import public_app
 from orchestrator.entrypoints.api.context import Context
-from orchestrator.entrypoints.api.hub import Hub
 from orchestrator.services.people import keys
 from tests.event_loops import store_calls_on_loops
+from tests.fakes.hub import deaf_hub
 from tests.fakes.samples import NOW
 from tests.unit.services.conftest import catalog, world
 from tests.unit.services.world import World
@@ -45,11 +44,10 @@ class Api:
 @contextmanager
 def serving(world: World, folder: Path, **settings: Any) -> Iterator[TestClient]:
     """A client of the public app with these settings."""
-    unreachable = redis.asyncio.Redis(unix_socket_path=str(folder / "missing.sock"))
     context = Context(
         settings=config.make(state_dir=folder, **settings),
         deps=world.deps,
-        hub=Hub(unreachable),
+        hub=deaf_hub(),
         started_at=NOW,
     )
     with TestClient(public_app.build(context), base_url="http://localhost") as test_client:

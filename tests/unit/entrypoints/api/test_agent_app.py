@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis.asyncio
 from starlette.testclient import TestClient
 
 from orchestrator import config
@@ -16,7 +15,7 @@ from orchestrator.domain.sessions.session import Failure, Phase, Report, Session
 from orchestrator.entrypoints.api.agents import app
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.gateway.app import Gateway
-from orchestrator.entrypoints.api.hub import Hub
+from tests.fakes.hub import deaf_hub
 from tests.fakes.samples import NOW
 from tests.unit.services.conftest import session
 from tests.unit.services.world import World
@@ -32,9 +31,8 @@ ERROR = {"code": "app_not_ready", "message": "no answer", "permanent": False}
 @pytest.fixture
 def post(world: World, session: Session, tmp_path: Path) -> Iterator[Post]:
     """Posts a report of the session's agent."""
-    nobody = redis.asyncio.Redis(unix_socket_path=str(tmp_path / "nobody.sock"))
     context = Context(
-        settings=config.make(state_dir=tmp_path), deps=world.deps, hub=Hub(nobody), started_at=NOW
+        settings=config.make(state_dir=tmp_path), deps=world.deps, hub=deaf_hub(), started_at=NOW
     )
     headers = {"Authorization": f"Bearer {world.token(session)}"}
     gateway = Gateway(context)

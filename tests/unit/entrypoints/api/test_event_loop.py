@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import redis.asyncio
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
@@ -17,8 +16,8 @@ from orchestrator.entrypoints.api import public_app
 from orchestrator.entrypoints.api.agents import app as agent_app
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.gateway.app import Gateway
-from orchestrator.entrypoints.api.hub import Hub
 from tests.event_loops import store_calls_on_loops
+from tests.fakes.hub import deaf_hub
 from tests.fakes.samples import NOW
 from tests.unit.entrypoints.api.conftest import Api
 from tests.unit.services.conftest import session
@@ -29,9 +28,8 @@ __all__ = ["session"]
 
 @pytest.fixture
 def context(world: World, tmp_path: Path) -> Iterator[Context]:
-    nobody = redis.asyncio.Redis(unix_socket_path=str(tmp_path / "nobody.sock"))
     settings = config.make(state_dir=tmp_path, anthropic_api_key="sk-x")
-    context = Context(settings=settings, deps=world.deps, hub=Hub(nobody), started_at=NOW)
+    context = Context(settings=settings, deps=world.deps, hub=deaf_hub(), started_at=NOW)
     yield context
     context.threads.shutdown()
 

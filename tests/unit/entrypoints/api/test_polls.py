@@ -11,7 +11,6 @@ from typing import Any
 
 import httpx2
 import pytest
-import redis.asyncio
 
 from orchestrator import config
 from orchestrator.domain import ids
@@ -19,8 +18,8 @@ from orchestrator.domain.people.access import LIMITS, Principal, Role
 from orchestrator.domain.sessions.session import Tier
 from orchestrator.entrypoints.api import public_app
 from orchestrator.entrypoints.api.context import Context
-from orchestrator.entrypoints.api.hub import Hub
 from orchestrator.services.people import keys
+from tests.fakes.hub import deaf_hub
 from tests.unit.services.world import VISITOR, World
 
 Poll = tuple[str, dict[str, str]]  # path, and headers
@@ -29,12 +28,11 @@ POLLS_MAX = LIMITS[Tier.FREE].polls_max
 
 @contextmanager
 def context_with(world: World, folder: Path, **settings: Any) -> Iterator[Context]:
-    nobody = redis.asyncio.Redis(unix_socket_path=str(folder / "missing.sock"))
     url = f"sqlite:///{folder}/store.db"
     context = Context(
         settings=config.make(state_dir=folder, database_url=url, **settings),
         deps=world.deps,
-        hub=Hub(nobody),
+        hub=deaf_hub(),
         started_at=datetime.now(UTC),
     )
     yield context

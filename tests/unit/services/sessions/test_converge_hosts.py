@@ -209,7 +209,7 @@ def test_a_waiting_session_with_a_wish_does_not_hold_up_one_without(world: World
     assert world.state(other) is SessionState.QUEUED, "the earlier one has not been converged yet"
     world.converge(wishing)
     assert world.session(wishing).due_at > world.clock.now()
-    assert due.nudge_due_sessions(world.deps) == 1
+    assert due.nudge_due_sessions(world.deps).nudged == 1
     assert world.queue.nudged[-1] == other.id
     world.converge(other)
     assert world.state(other) is SessionState.PROVISIONING

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
+from orchestrator.domain.ids import SessionId
 from orchestrator.domain.sessions.priority import Queue
-from orchestrator.services import nudges
 from orchestrator.services.sessions import due
 from tests.fakes.queue import QueueInMemory, QueueThatIsAway
 from tests.fakes.samples import later
 from tests.unit.services.world import World
 
 
-def test_a_nudge_that_redis_does_not_take_returns_false(world: World) -> None:
-    session = world.create_session()
-    assert nudges.nudge(world.deps, session)
-    world.queue = QueueThatIsAway()
-    assert not nudges.nudge(world.deps, session)
-
-
 def test_a_lost_nudge_is_repeated(world: World) -> None:
     world.add_host()
     world.queue = QueueThatIsAway()
     session = world.create_session()
-    assert due.nudge_due_sessions(world.deps) == 0
+    due.nudge_due_sessions(world.deps)
     world.queue = QueueInMemory()
-    assert due.nudge_due_sessions(world.deps) == 1
+    assert due.nudge_due_sessions(world.deps).nudged == 1
     assert world.queue.nudged == [session.id]
 
 
@@ -31,7 +24,7 @@ def test_only_as_many_waiting_sessions_are_nudged_as_there_is_room_for(world: Wo
     waiting = [world.create_session() for _ in range(5)]
     world.add_host(slots=2)
     world.queue.nudges.clear()
-    assert due.nudge_due_sessions(world.deps) == 3  # one more than there is room for
+    assert due.nudge_due_sessions(world.deps).nudged == 3  # one more than there is room for
     assert world.queue.nudged == [session.id for session in waiting[:3]]
 
 
@@ -63,7 +56,7 @@ def test_a_session_that_is_not_due_or_has_ended_is_not_nudged(world: World) -> N
     world.converge(ended)
     world.save(resting, due_at=later(60))
     world.queue.nudges.clear()
-    assert due.nudge_due_sessions(world.deps) == 0
+    assert due.nudge_due_sessions(world.deps).nudged == 0
 
 
 def test_a_session_in_progress_is_not_nudged_again_by_every_event(world: World) -> None:
@@ -73,13 +66,13 @@ def test_a_session_in_progress_is_not_nudged_again_by_every_event(world: World) 
         world.converge(session)
     world.clock.advance(10)
     recent = due.RecentNudges()
-    assert due.nudge_due_sessions(world.deps, recent) == 3
+    assert due.nudge_due_sessions(world.deps, recent).nudged == 3
     world.clock.advance(0.1)
-    assert due.nudge_due_sessions(world.deps, recent) == 0, (
+    assert due.nudge_due_sessions(world.deps, recent).nudged == 0, (
         "an event so soon does not repeat the nudges"
     )
     world.clock.advance(0.4)
-    assert due.nudge_due_sessions(world.deps, recent) == 3, "the loop's interval does"
+    assert due.nudge_due_sessions(world.deps, recent).nudged == 3, "the loop's interval does"
 
 
 def test_second_looks_come_after_all_that_is_new(world: World) -> None:
@@ -105,7 +98,7 @@ def test_a_session_at_which_no_worker_looks_is_nudged_ever_more_rarely(world: Wo
     assert len(world.queue.nudges) == 15
 
     world.save(session, due_at=world.clock.now())
-    assert due.nudge_due_sessions(world.deps, recent) == 1, "a look in between starts anew"
+    assert due.nudge_due_sessions(world.deps, recent).nudged == 1, "a look in between starts anew"
 
 
 def test_a_waiting_session_is_nudged_by_every_event(world: World) -> None:
@@ -115,3 +108,43 @@ def test_a_waiting_session_is_nudged_by_every_event(world: World) -> None:
     for _ in range(3):
         due.nudge_due_sessions(world.deps, recent)
     assert world.queue.nudged == [first.id] * 3
+
+
+def test_a_session_under_way_at_which_no_worker_looks_is_overdue_after_two_seconds(
+    world: World,
+) -> None:
+    world.add_host()
+    session = world.create_session()
+    world.converge(session)
+    world.clock.advance(10)
+    assert _overdue_after(world, 1.9) == []
+    assert _overdue_after(world, 2.9) == [session.id]
+    world.converge(session)
+    world.clock.advance(10)
+    assert _overdue_after(world, 1.9) == [], "a look in between starts anew"
+
+
+def test_a_waiting_session_is_overdue_once_there_has_been_room_for_it_for_two_seconds(
+    world: World,
+) -> None:
+    first, second = world.create_session(), world.create_session()
+    recent = due.RecentNudges()
+    world.clock.advance(60)
+    assert due.nudge_due_sessions(world.deps, recent).overdue == []
+    world.add_host(slots=4)
+    overdue: list[SessionId] = []
+    for _ in range(30):
+        world.clock.advance(0.1)
+        overdue += due.nudge_due_sessions(world.deps, recent).overdue
+    assert set(overdue) == {first.id, second.id}
+    assert len(overdue) < 5, "not by every event"
+
+
+def _overdue_after(world: World, seconds: float) -> list[SessionId]:
+    """The sessions that are overdue at any time within these seconds of passes."""
+    recent = due.RecentNudges()
+    overdue: set[SessionId] = set()
+    for _ in range(int(seconds * 10)):
+        overdue |= set(due.nudge_due_sessions(world.deps, recent).overdue)
+        world.clock.advance(0.1)
+    return sorted(overdue)
