@@ -171,7 +171,7 @@ ALL = (
         key="i",
         name="Redis behind a network that drops every packet",
         seconds=60,
-        bound="a background sender; polls and the nudge loop read the store",
+        bound="a nudge that is not taken within 0.25 s goes to the daemon",
         run=troubles.black_hole,
         kind=Kind.OUTSIDE,
     ),

@@ -1,6 +1,6 @@
 """Connections to Redis, and the names of everything that an installation keeps there.
 
-bootstrap and spawn-api connect through this module.
+The work queue and the workers connect through this module.
 """
 
 from __future__ import annotations
@@ -29,24 +29,16 @@ def connect(url: str, **options: Any) -> redis.Redis:
     A refused connection is tried once more: Redis may be restarting. A command that times out is
     not: it would only hold up its caller for longer.
     """
+    if not url.startswith("unix:"):
+        options.update(socket_keepalive=True, socket_keepalive_options=_KEEPALIVE)
+    retry = Retry(ExponentialBackoff(cap=0.2, base=0.02), 2, (redis.ConnectionError,))
     return redis.Redis.from_url(
-        url,
-        retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), 2, (redis.ConnectionError,)),
-        **keepalive_of(url),
-        **options,
+        url, retry=retry, **{"socket_connect_timeout": TIMEOUT_S, **options}
     )
 
 
-def keepalive_of(url: str) -> dict[str, Any]:
-    """The options that notice a dead connection, and one that can't be made."""
-    options: dict[str, Any] = {"socket_connect_timeout": TIMEOUT_S}
-    if not url.startswith("unix:"):
-        options.update(socket_keepalive=True, socket_keepalive_options=_KEEPALIVE)
-    return options
-
-
 def prefix_of(installation: str) -> str:
-    """What the name of every key, channel and queue of an installation begins with.
+    """What the name of every key and queue of an installation begins with.
 
     Two installations may share one Redis. `installation` is the file `instance` of its state
     folder.

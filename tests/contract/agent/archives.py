@@ -277,7 +277,7 @@ REFUSED: dict[str, tuple[bytes | Callable[[], bytes], str, str]] = {
     "gzip of no tar": (gzip.compress(b"no tar"), "bundle", "not a readable"),
     "cut off": (packed(SOUND)[:-20], "bundle", "not a readable"),
     "cut off early": (packed(SOUND)[:40], "bundle", "not a readable"),
-    "more after the end": (packed(SOUND) + b"and more", "bundle", "not a readable"),
+    "more after the end": (packed(SOUND) + b"and more", "bundle", "more bytes follow"),
     "wrong checksum": (packed(SOUND)[:-8] + bytes(8), "bundle", "not a readable"),
     "no manifest": (packed({"index.html": b""}), "bundle", "no spawn.json"),
     "no members": (packed({}), "bundle", "no spawn.json"),

@@ -10,6 +10,7 @@ import sys
 import tarfile
 import tempfile
 import tracemalloc
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -217,6 +218,16 @@ def full_manifest() -> bytes:
     return b'{"kind": "static", "x": [' + b",".join([b"[]"] * 21_000) + b"]}"
 
 
+def with_empty_blocks() -> bytes:
+    """A gzip stream that begins with millions of blocks without contents."""
+    contents = gzip.decompress(packed(SOUND))
+    squeezed = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    end = zlib.crc32(contents).to_bytes(4, "little") + len(contents).to_bytes(4, "little")
+    body = squeezed.compress(contents) + squeezed.flush()
+    head = b"\x1f\x8b\x08" + bytes(7)
+    return head + b"\0\0\0\xff\xff" * (19 * 1024**2 // 5) + body + end
+
+
 HEAVIEST: dict[str, Callable[[], bytes]] = {
     "many files": lambda: with_files(lambda _: ""),
     "deep files": lambda: with_files(lambda _: "d/" * FOLDERS_DEEP_MAX),
@@ -224,10 +235,36 @@ HEAVIEST: dict[str, Callable[[], bytes]] = {
     "a full manifest": lambda: packed({**SOUND, "spawn.json": full_manifest()}),
     "long headers": lambda: with_members(34, comment="x" * 60_000),
     "many headers": lambda: with_members(60, **{f"k{key}": "v" for key in range(2_900)}),
+    "empty blocks": with_empty_blocks,
     "large files": lambda: packed(
         {**SOUND, **{f"{number}": bytes(10 * 1024**2 - 1024) for number in range(9)}}
     ),
 }
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [b"\0", bytes(1024**2), b"x", gzip.compress(b""), gzip.compress(b"") * 1000],
+    ids=["a zero", "zeros", "a letter", "an empty stream", "empty streams"],
+)
+def test_nothing_may_follow_the_archive(rest: bytes) -> None:
+    archive.inspect(packed(SOUND))
+    with pytest.raises(BundleInvalid, match="more bytes follow the end"):
+        archive.inspect(packed(SOUND) + rest)
+
+
+def test_an_archive_in_several_streams_is_refused() -> None:
+    contents = gzip.decompress(packed(SOUND))
+    streams = b"".join(gzip.compress(contents[at : at + 1]) for at in range(len(contents)))
+    with pytest.raises(BundleInvalid):
+        archive.inspect(streams)
+
+
+def test_an_archive_that_ends_too_early_is_refused_wherever_it_is_cut() -> None:
+    data = packed(SOUND)
+    for end in range(len(data)):
+        with pytest.raises(BundleInvalid):
+            archive.inspect(data[:end])
 
 
 @pytest.mark.parametrize("name", HEAVIEST)
