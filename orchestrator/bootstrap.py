@@ -107,6 +107,7 @@ def _policy(settings: Settings, instance: str) -> Policy:
         storage_floor_bytes=settings.places.disk_floor_mb * 1024**2,
         agent_folder_of_hosts=agent_folder_of_hosts(instance),
         ttl_default_s=settings.sessions.ttl_default_s,
+        queue_max=settings.sessions.queue_max,
         bundle_retention_s=settings.sessions.bundle_retention_days * 86400,
         storage=_storage_limits(settings),
         audit_retention_s=settings.people.audit_retention_days * 86400,

@@ -178,6 +178,11 @@ class SandboxSettings(Group):
 class SessionSettings(Group):
     """How long a session's phases may take, and how long its data is kept."""
 
+    queue_max: int = Field(
+        default=500,
+        ge=1,
+        description="Sessions that may wait for a slot before a new one; with more it is refused.",
+    )
     ttl_default_s: int = Field(
         default=24 * 3600,
         ge=60,

@@ -58,6 +58,7 @@ class Sessions(Protocol):
         idempotency: Idempotency | None,
         *,
         max_active: int,
+        max_ahead: int | None = None,
         version: BundleRecord | None = None,
     ) -> Session:
         """Insert the session, with its first version if it starts from one, and return it.
@@ -66,7 +67,8 @@ class Sessions(Protocol):
         session of that time, unchanged. Raises errors.Conflict (idempotency_conflict) if the
         fingerprint differs, and errors.LimitReached (detail: limit) if the user already has
         `max_active` sessions that haven't ended. They are counted in the same transaction, under a
-        lock on the user, so that concurrent calls can't exceed the limit.
+        lock on the user, so that concurrent calls can't exceed the limit. Raises errors.NoCapacity
+        (queue_full; detail: limit) if `max_ahead` or more sessions would be served before it.
         """
 
     def get(self, session_id: SessionId) -> Session:

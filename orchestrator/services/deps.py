@@ -34,6 +34,7 @@ class Policy:
     storage_floor_bytes: int = 0  # with less free disk, the control plane takes in nothing new
     agent_folder_of_hosts: str = "/run/spawnai"  # on hosts reached by SSH
     ttl_default_s: int = 24 * 3600
+    queue_max: int = 500
     bundle_retention_s: int = 7 * 24 * 3600
     storage: StorageLimits = field(default_factory=StorageLimits)
     audit_retention_s: int = 90 * 24 * 3600

@@ -20,7 +20,7 @@ from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.domain.sessions.bundles import BundleRecord
 from orchestrator.domain.sessions.change_turns import Turns
 from orchestrator.domain.sessions.changes import Change
-from orchestrator.domain.sessions.priority import RANK
+from orchestrator.domain.sessions.priority import rank_of
 from orchestrator.domain.sessions.session import (
     Failure,
     HistoryEntry,
@@ -146,7 +146,7 @@ def session_values(session: Session) -> dict[str, Any]:
         "id": session.id,
         "user_id": session.user_id,
         "tier": session.tier.value,
-        "rank": RANK[session.tier],
+        "rank": rank_of(session),
         "prompt": session.prompt,
         "template": session.template,
         "bundle": session.bundle,

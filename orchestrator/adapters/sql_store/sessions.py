@@ -19,11 +19,12 @@ from orchestrator.adapters.sql_store.database import Database, Lookup
 from orchestrator.domain import errors
 from orchestrator.domain.ids import SessionId, UserId
 from orchestrator.domain.sessions.bundles import BundleRecord
-from orchestrator.domain.sessions.priority import RANK
+from orchestrator.domain.sessions.priority import RECOVERY_RANK, rank_of
 from orchestrator.domain.sessions.progress import message_of, progress_of
 from orchestrator.domain.sessions.session import Session, SessionState, Wanted
 from orchestrator.ports import Idempotency, SessionPosition
 
+_QUEUE_RETRY_S = 60.0
 _LIMIT_RETRY_S = 30.0  # a guess: nobody can tell when the user's next app ends
 _BATCH = 200  # rows that one transaction of `prune` deletes
 
@@ -50,7 +51,9 @@ _LOCK_USER = select(func.pg_advisory_xact_lock(func.hashtext(bindparam("user_id"
 _COUNTS = select(_s.state, func.count()).group_by(_s.state)
 _COUNT_IN_STATES = select(func.count()).where(_s.state.in_(bindparam("states", expanding=True)))
 _WAITING = (
-    select(func.count()).select_from(schema.sessions).where(_QUEUED, _s.due_at <= bindparam("now"))
+    select(func.count())
+    .select_from(schema.sessions)
+    .where(_QUEUED, sa.or_(_s.due_at <= bindparam("now"), _s.rank == RECOVERY_RANK))
 )
 _AHEAD_OF = _WAITING.where(
     sa.tuple_(_s.rank, _s.created_at, _s.id)
@@ -125,6 +128,7 @@ class SqlSessions:
         idempotency: Idempotency | None,
         *,
         max_active: int,
+        max_ahead: int | None = None,
         version: BundleRecord | None = None,
     ) -> Session:
         values = codec.session_values(session)
@@ -145,6 +149,8 @@ class SqlSessions:
                     retry_after_s=_LIMIT_RETRY_S,
                     limit=max_active,
                 )
+            if max_ahead is not None:
+                _check_queue(connection, session, max_ahead)
             connection.execute(sa.insert(schema.sessions), values)
             _write_events(connection, session, 0)
             if version is not None:
@@ -199,15 +205,8 @@ class SqlSessions:
             return count
 
     def count_ahead_of(self, session: Session, now: datetime) -> int:
-        position = {
-            "now": now,
-            "rank": RANK[session.tier],
-            "created_at": session.created_at,
-            "session_id": session.id,
-        }
         with self._database.read() as connection:
-            count: int = connection.execute(_AHEAD_OF, position).scalar_one()
-            return count
+            return _count_ahead_of(connection, session, now)
 
     def count_waiting(self, now: datetime) -> int:
         with self._database.read() as connection:
@@ -294,6 +293,28 @@ def _write_events(connection: Connection, session: Session, last_seq: int) -> No
         )
     if rows:
         connection.execute(sa.insert(schema.events), rows)
+
+
+def _count_ahead_of(connection: Connection, session: Session, now: datetime) -> int:
+    position = {
+        "now": now,
+        "rank": rank_of(session),
+        "created_at": session.created_at,
+        "session_id": session.id,
+    }
+    count: int = connection.execute(_AHEAD_OF, position).scalar_one()
+    return count
+
+
+def _check_queue(connection: Connection, session: Session, max_ahead: int) -> None:
+    ahead = _count_ahead_of(connection, session, session.created_at)
+    if ahead >= max_ahead:
+        raise errors.NoCapacity(
+            f"{ahead} others wait for an app already; try again later",
+            code="queue_full",
+            retry_after_s=_QUEUE_RETRY_S,
+            limit=max_ahead,
+        )
 
 
 def _lock_user(connection: Connection, user_id: UserId) -> None:

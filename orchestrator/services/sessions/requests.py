@@ -49,7 +49,8 @@ def create(deps: Deps, principal: Principal, request: Request) -> Session:
 
     Raises errors.InvalidInput (prompt_empty, prompt_too_large, prompt_not_text, template_unknown,
     ttl_out_of_range, placement_unknown, generation_unavailable), errors.LimitReached
-    (also storage_quota), errors.Conflict (idempotency_conflict), errors.StorageFull (storage_low).
+    (also storage_quota), errors.Conflict (idempotency_conflict), errors.StorageFull (storage_low),
+    errors.NoCapacity (queue_full).
     """
     storage.check_room(deps)
     is_required = request.template is None
@@ -72,7 +73,11 @@ def create(deps: Deps, principal: Principal, request: Request) -> Session:
         quotas.check_can_store(deps, new.id, new.user_id)
     sessions_max = LIMITS[principal.tier].sessions_max
     session = deps.store.sessions.add(
-        new, _idempotency(request), max_active=sessions_max, version=version
+        new,
+        _idempotency(request),
+        max_active=sessions_max,
+        max_ahead=deps.policy.queue_max,
+        version=version,
     )
     if session.id == new.id:
         nudge(deps, session)

@@ -51,6 +51,32 @@ def test_the_queue_is_by_tier_then_age_then_id(store: SqlStore) -> None:
     assert store.sessions.count_waiting(NOW) == 5
 
 
+def test_a_session_whose_app_has_run_comes_before_all_newcomers_also_while_it_pauses(
+    store: SqlStore,
+) -> None:
+    operators = add_session(store, tier=Tier.OPERATOR, created_at=later(-90))
+    lost = add_session(store, version=2, due_at=later(60))
+    back = add_session(store, version=1, created_at=later(1), due_at=NOW)
+    assert store.sessions.count_ahead_of(operators, NOW) == 2
+    assert store.sessions.count_ahead_of(lost, NOW) == 0
+    assert store.sessions.count_ahead_of(back, NOW) == 1
+    assert store.sessions.due(NOW, 10) == [back, operators]
+    assert store.sessions.count_waiting(NOW) == 3
+
+
+def test_a_session_that_would_wait_behind_too_many_is_refused(store: SqlStore) -> None:
+    for _ in range(3):
+        add_session(store, created_at=later(-1))
+    add_session(store, state=SessionState.READY)
+    newcomer = samples.session(user_id=ids.new_user_id())
+    with pytest.raises(errors.NoCapacity) as caught:
+        store.sessions.add(newcomer, None, max_active=9, max_ahead=3)
+    assert (caught.value.code, caught.value.detail["limit"]) == ("queue_full", 3)
+    store.sessions.add(newcomer, None, max_active=9, max_ahead=4)
+    paying = samples.session(user_id=ids.new_user_id(), tier=Tier.PRO)
+    store.sessions.add(paying, None, max_active=9, max_ahead=1)
+
+
 def test_only_waiting_sessions_count_as_ahead(store: SqlStore) -> None:
     mine = add_session(store)
     add_session(store, tier=Tier.PRO, due_at=later(1))  # waits for its next attempt

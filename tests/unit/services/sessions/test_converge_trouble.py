@@ -8,7 +8,7 @@ from orchestrator.domain.pool.host import HostState
 from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.sessions.session import HISTORY_MAX, Phase, Session, SessionState
 from orchestrator.services.agents import bundles, inbox
-from orchestrator.services.pool import host_life
+from orchestrator.services.pool import host_life, refill
 from orchestrator.services.sessions import starts
 from tests.fakes import samples
 from tests.fakes.engine import EngineThatIsDown, EngineThatRefuses
@@ -166,6 +166,28 @@ def test_a_running_app_that_is_lost_comes_back_under_the_same_slug(world: World)
     assert (session.state, session.slug, session.attempt) == (SessionState.READY, ready.slug, 1)
     assert session.expires_at == ready.expires_at
     assert world.history(ready) == "queued provisioning ready queued provisioning ready"
+
+
+def test_an_app_that_is_lost_keeps_its_slot_from_all_newcomers(world: World) -> None:
+    world.add_host(slots=1)
+    ready = world.run_session(world.create_session())
+    newcomers = [world.create_session(), world.create_session()]
+    lose_sandbox(world, ready)
+    sandbox = world.sandbox_of(ready)
+    world.save(world.session(ready), crashes=(world.clock.now(),) * 5)  # so it pauses first
+    assert world.converge(ready).steps == ("Abandon", "Requeue", "Wait")
+    assert world.session(ready).due_at > world.clock.now()
+    world.publish()
+    world.clear()
+    assert world.sandbox(sandbox.id).state is SandboxState.GONE, "its slot is free"
+
+    for newcomer in newcomers:
+        assert world.converge(newcomer).steps == ("Claim",)
+        assert world.session(newcomer).state is SessionState.QUEUED
+    assert refill.start_missing(world.deps, lambda _: True, 0.0, ()).starts == 0
+    world.clock.advance(600)
+    world.converge(ready)
+    assert world.session(ready).state is SessionState.PROVISIONING
 
 
 def test_a_generated_app_comes_back_from_the_version_that_it_kept(world: World) -> None:
