@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orchestrator.contract import archive
 from orchestrator.contract.bundles import PACKED_MAX_BYTES, BundleInvalid
@@ -19,8 +20,13 @@ from orchestrator.contract.manifest import Manifest
 from orchestrator.domain import errors
 from orchestrator.domain.ids import Sha256
 
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
 _ENDING = ".tar.gz"
 _ASIDE = ".aside"  # about to be deleted
+_CHUNK_BYTES = 64 * 1024
+_PACKED_CHUNK_BYTES = 2048  # it may unpack to a thousand times as much
 
 
 class FolderBundles:
@@ -161,18 +167,41 @@ def pack(folder: Path) -> bytes:
         return archive.pack(str(folder))
 
 
-def as_zip(data: bytes) -> bytes:
-    """A bundle as a zip file, for people."""
-    buffer = io.BytesIO()
+def zipped(data: bytes) -> Iterator[bytes]:
+    """A bundle as a zip file, for people, in parts of some 64 KiB: a small one may hold 100 MiB."""
+    sink = _Sink()
     with (
-        tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as source,
-        zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as out,
+        tarfile.open(fileobj=io.BytesIO(data), mode="r|gz", bufsize=_PACKED_CHUNK_BYTES) as source,
+        zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as out,
     ):
         for member in source:
             file = source.extractfile(member) if member.isfile() else None
-            if file is not None:
-                out.writestr(zipfile.ZipInfo(member.name), file.read(), zipfile.ZIP_DEFLATED)
-    return buffer.getvalue()
+            if file is None:
+                continue
+            with out.open(member.name, "w") as target:
+                while chunk := file.read(_CHUNK_BYTES):
+                    target.write(chunk)
+                    yield sink.take()
+    yield sink.take()
+
+
+class _Sink(io.RawIOBase):
+    """Keeps what was written until it is taken."""
+
+    def __init__(self) -> None:
+        self._written = bytearray()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: ReadableBuffer) -> int:
+        self._written += memoryview(data)
+        return memoryview(data).nbytes
+
+    def take(self) -> bytes:
+        data = bytes(self._written)
+        self._written.clear()
+        return data
 
 
 @contextlib.contextmanager

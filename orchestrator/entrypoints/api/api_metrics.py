@@ -21,3 +21,8 @@ class ApiMetrics:
             "Requests that weren't allowed to wait: their user had too many that did",
             registry=registry,
         )
+        self.refused_downloads = Counter(
+            "spawn_refused_downloads",
+            "Downloads of an app's source that were refused: their user had too many",
+            registry=registry,
+        )

@@ -23,7 +23,7 @@ from orchestrator.entrypoints.api.access_log import AccessLog
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.guard import Guard
 from orchestrator.entrypoints.api.operators import admin, health, hosts
-from orchestrator.entrypoints.api.people import changes, sessions, usage
+from orchestrator.entrypoints.api.people import changes, downloads, sessions, usage
 
 WEB = Path(__file__).parent / "web"
 # Of the package only these files are used: /docs must load nothing from other servers.
@@ -62,6 +62,7 @@ def _api(context: Context) -> FastAPI:
     app.state.context = context
     error_handlers.install(app)
     app.include_router(sessions.router)
+    app.include_router(downloads.router)
     app.include_router(changes.router)
     app.include_router(admin.router)
     app.include_router(hosts.router)

@@ -12,7 +12,6 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from orchestrator.adapters.files import bundle_store
 from orchestrator.domain import duration, errors
 from orchestrator.domain.people.access import LIMITS, Principal
 from orchestrator.domain.pool.host import Wish
@@ -22,8 +21,7 @@ from orchestrator.entrypoints.api.auth import Caller
 from orchestrator.entrypoints.api.context import Context, context_of
 from orchestrator.entrypoints.api.paging import Cursor
 from orchestrator.ports import topics
-from orchestrator.services.agents import assignments
-from orchestrator.services.sessions import requests, versions
+from orchestrator.services.sessions import requests
 
 router = APIRouter(prefix="/api", tags=["sessions"])
 
@@ -167,30 +165,6 @@ def logs(
     session = requests.get(context.deps, principal, session_id)
     lines = context.deps.store.logs.tail(session.id, limit)
     return {"lines": [{"at": context.shown(line.at), "text": line.text} for line in lines]}
-
-
-@router.get("/sessions/{session_id}/bundle")
-def bundle(
-    request: Request,
-    principal: Caller,
-    session_id: str,
-    version: Annotated[int | None, Query(ge=1)] = None,
-) -> Response:
-    """The source of the app, as a zip file."""
-    deps = context_of(request).deps
-    session = requests.get(deps, principal, session_id)
-    digest = session.bundle
-    if version is not None:
-        digest = versions.get_version(deps, session, version).sha256
-    if digest is None:
-        raise errors.NotFound("this session has no version yet", code="version_unknown")
-    data = assignments.load_bundle(deps.catalog, deps.bundles, digest)
-    name = f"{session.template or 'app'}-{session.id[4:12]}.zip"
-    return Response(
-        bundle_store.as_zip(data),
-        media_type="application/zip",
-        headers={"Content-Disposition": f'attachment; filename="{name}"'},
-    )
 
 
 @router.get("/templates", tags=["templates"])

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import os
+import random
 import tarfile
 import time
+import tracemalloc
 import zipfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -168,8 +170,21 @@ def test_a_folder_packs_to_a_bundle_that_passes(tmp_path: Path) -> None:
 
 def test_people_get_the_same_files_as_a_zip() -> None:
     data = packed(SOUND, folder="css")
-    with zipfile.ZipFile(io.BytesIO(bundle_store.as_zip(data))) as archive:
+    with zipfile.ZipFile(io.BytesIO(b"".join(bundle_store.zipped(data)))) as archive:
         assert {name: archive.read(name) for name in archive.namelist()} == SOUND
+
+
+def test_the_zip_of_a_large_app_comes_in_small_parts() -> None:
+    files = {f"{number}.bin": random.Random(number).randbytes(3 * 1024**2) for number in range(5)}
+    data = packed({**SOUND, **files, "zeros.bin": bytes(40 * 1024**2)})
+    tracemalloc.start()
+    try:
+        parts = max(len(part) for part in bundle_store.zipped(data))
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert parts < 256 * 1024
+    assert peak_bytes < 3 * 1024**2, "the archive itself is there already"
 
 
 # Refused archives. tests/contract/agent/test_bundles.py has all rules.
