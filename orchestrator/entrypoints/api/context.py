@@ -48,21 +48,11 @@ class Context:
 
     @functools.cached_property
     def polls(self) -> Holds:
-        """The requests that wait for a change, by user."""
-        return self._polls_of("you")
-
-    @functools.cached_property
-    def polls_of_visitors(self) -> Holds:
-        """Those of them that come with no key, by address. Anybody can be as many users as there
-        are cookies."""
-        return self._polls_of("all visitors from your address together")
-
-    def _polls_of(self, who: str) -> Holds:
+        """The requests that wait for a change, by user. The proxy counts visitors by address."""
         return Holds(
             "requests that wait",
             code="too_many_polls",
             refusals=self.api_metrics.refused_polls,
-            who=who,
             processes=self.settings.processes.api_processes,
         )
 
