@@ -1,4 +1,4 @@
-"""What nginx lets one address and one app take, and how it refuses more. nginx_config renders it."""
+"""What nginx lets one address and one app take, and how it refuses more. nginx_config uses it."""
 
 from __future__ import annotations
 
