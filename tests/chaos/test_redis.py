@@ -105,3 +105,10 @@ SLOW = ("lies: a replica without its master", "lies: full", "lies: wrong types")
 @pytest.mark.parametrize("fault", cells(FAULTS, slow=SLOW))
 def test_apps_go_on_and_newcomers_wait_while_redis(scene: Scene, fault: str) -> None:
     scene.check_that_newcomers_wait(FAULTS[fault](scene), Future.done)
+
+
+@pytest.mark.parametrize("fault", ["hangs", "trickles"])
+def test_an_operator_sees_the_whole_installation_while_redis(scene: Scene, fault: str) -> None:
+    with FAULTS[fault](scene):
+        checks = scene.spawn.admin("overview")["checks"]
+    assert not checks["redis"]["ok"]
