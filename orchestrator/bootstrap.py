@@ -186,6 +186,7 @@ def nginx_settings(settings: Settings) -> NginxSettings:
         limits=ClientLimits(
             requests_per_address=settings.people.requests_per_address,
             polls_per_address=settings.people.polls_per_address,
+            transfers_per_address=settings.people.transfers_per_address,
             connections_per_address=settings.people.connections_per_address,
             connections_per_app=settings.people.connections_per_app,
         ),

@@ -273,6 +273,13 @@ class PeopleSettings(Group):
         description="Requests of visitors from one address that may wait for a change at a time;"
         " an office shares an address.",
     )
+    transfers_per_address: int = Field(
+        default=50,
+        ge=1,
+        le=65535,
+        description="Bundles fetched, and requests with a body sent, from one address at a time;"
+        " the proxy keeps up to 20 MiB of each on its disk for a slow client.",
+    )
     connections_per_address: int = Field(
         default=1200,
         ge=1,

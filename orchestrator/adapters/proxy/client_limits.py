@@ -14,6 +14,7 @@ class ClientLimits:
 
     requests_per_address: int = 100  # a second, to the page
     polls_per_address: int = 200  # visitors' requests for a status that are open at a time
+    transfers_per_address: int = 50  # bundles, and requests with a body, that are on their way
     connections_per_address: int = 1200  # requests that are open at a time, to the page; to apps
     connections_per_app: int = 2000  # requests to one app that are open at a time
 
@@ -35,6 +36,11 @@ class ClientLimits:
                 "polls",
                 self.polls_per_address,
                 f"may have {self.polls_per_address} requests of visitors that wait at a time",
+            ),
+            "transfers": _problem(
+                "transfers",
+                self.transfers_per_address,
+                f"may send and fetch {self.transfers_per_address} bodies at a time",
             ),
             "connections": _problem(
                 "connections",

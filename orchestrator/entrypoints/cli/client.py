@@ -30,7 +30,9 @@ _READ_S = 20.0
 _RETRY_FOR_S = 60.0
 _RETRY_PAUSE_S = 0.5
 # Our address asks for too much just now, perhaps by somebody else. The request wasn't carried out.
-_CROWDED = frozenset({"too_many_requests", "too_many_connections", "too_many_polls"})
+_CROWDED = frozenset(
+    {"too_many_requests", "too_many_connections", "too_many_polls", "too_many_transfers"}
+)
 
 
 def host_path(name: str, action: str = "") -> str:

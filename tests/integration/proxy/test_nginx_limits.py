@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import select
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -137,6 +138,32 @@ def test_open_requests_to_the_page_have_a_limit_whoever_makes_them() -> None:
         assert problem_of(refused) == (429, code, setting)
         slug, _ = world.publish_app()
         assert ask_app(world, slug, "9.9.9.9").status == 200
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "POST /api/sessions HTTP/1.1\r\nContent-Length: 1000",
+        "GET /api/sessions HTTP/1.1\r\nContent-Length: 1000",
+        "PUT /x HTTP/1.1\r\nTransfer-Encoding: chunked",
+        "GET /api/sessions/x/bundle?wait=1 HTTP/1.1",
+    ],
+)
+def test_bodies_on_their_way_have_a_limit(head: str) -> None:
+    text = f"{head}\r\nHost: localhost\r\nX-Forwarded-For: 9.9.9.9\r\n\r\n"
+    with world_with(transfers_per_address=1) as world, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(world.connect()) for _ in range(2)]
+        for client in clients:
+            client.sendall(text.encode())
+        (answered,), _, _ = select.select(clients, [], [], 10)  # the other one is on its way
+        assert answered.recv(100).startswith(b"HTTP/1.1 429 ")
+        refused = world.ask(
+            "localhost", "/x", "POST", body=b"{}", headers={"X-Forwarded-For": "9.9.9.9"}
+        )
+        expected = (429, "too_many_transfers", "SPAWN_TRANSFERS_PER_ADDRESS")
+        assert problem_of(refused) == expected
+        assert ask_from(world, "9.9.9.9", "/api/sessions").status == 200
+        assert ask_from(world, "9.9.9.8", "/api/sessions/x/bundle").status == 200
 
 
 def test_open_requests_of_one_address_to_all_apps_have_a_limit() -> None:
