@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
 import json
 import select
 from collections import Counter
@@ -193,6 +194,12 @@ def test_our_own_probes_are_never_refused() -> None:
             assert ask_app(world, slug, PROXY).status == 429
             own = endpoint("127.0.0.1", world.settings.control_port)
             assert HttpProbe(own, world.settings.apps_domain).answers(slug, 5)
+        with waiting(world, world.api, 2, PROXY):
+            assert ask_from(world, PROXY, "/health").status == 429
+            with contextlib.closing(http.client.HTTPConnection(own, timeout=10)) as connection:
+                connection.request("GET", "/health")
+                assert connection.getresponse().status == 200
+        assert world.api.heads[-1].headers["host"] == "localhost"
 
 
 def test_some_of_the_requests_that_are_refused_are_logged_with_their_address() -> None:
