@@ -17,6 +17,7 @@ from orchestrator.adapters.files.link_board import FileLinkBoard
 from orchestrator.adapters.files.reserve import ReserveFile
 from orchestrator.adapters.files.state_folder import StateFolder
 from orchestrator.adapters.proxy import nginx_config
+from orchestrator.adapters.proxy.client_limits import ClientLimits
 from orchestrator.adapters.proxy.http_probe import HttpProbe
 from orchestrator.adapters.proxy.nginx import NginxSettings
 from orchestrator.adapters.redis.rq_queue import RqNudgeQueue
@@ -55,8 +56,10 @@ def build(settings: Settings, engines: ports.Engines) -> Deps:
         engines=engines,
         queue=RqNudgeQueue(settings.places.effective_redis_url, installation, events.session_due),
         events=events,
+        # Over the control listener, which counts nobody: whoever takes all that one address may
+        # have, and comes from the address of this machine, must not make apps look broken.
         probe=HttpProbe(
-            nginx_config.endpoint(settings.addresses.probe_address, settings.addresses.http_port),
+            nginx_config.endpoint("127.0.0.1", settings.addresses.control_port),
             settings.addresses.apps_domain,
         ),
         bundles=FolderBundles(
@@ -176,4 +179,12 @@ def nginx_settings(settings: Settings) -> NginxSettings:
         pages=config.PROJECT_ROOT / "proxy" / "pages",
         apps_log=settings.places.state_dir / "log" / "apps.log",
         logged_requests=settings.processes.access_log,
+        trusted_proxies=settings.addresses.front_proxies,
+        limits=ClientLimits(
+            requests_per_address=settings.people.requests_per_address,
+            polls_per_address=settings.people.polls_per_address,
+            transfers_per_address=settings.people.transfers_per_address,
+            connections_per_address=settings.people.connections_per_address,
+            connections_per_app=settings.people.connections_per_app,
+        ),
     )

@@ -121,7 +121,7 @@ ALL = (
         key="b",
         name=f"{CONNECTIONS} long polls of one visitor",
         seconds=60,
-        bound="20 polls for each visitor",
+        bound="20 polls for each visitor; SPAWN_POLLS_PER_ADDRESS, SPAWN_REQUESTS_PER_ADDRESS",
         run=long_polls,
     ),
     Attack(

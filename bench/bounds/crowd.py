@@ -16,6 +16,7 @@ from collections import Counter
 
 from orchestrator.entrypoints import descriptors
 
+_ADDRESS = "127.66.0.1"  # the other users have another one
 _AGAIN_S = 5.0  # after a refusal: this attack holds, it does not hammer
 
 
@@ -52,7 +53,9 @@ async def _poll(port: int, request: bytes, ends_at: float, seen: Counter[str]) -
     """One poll after the other on one connection, which is opened again when it is lost."""
     while time.monotonic() < ends_at:
         try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", port, local_addr=(_ADDRESS, 0)
+            )
         except OSError:
             seen["not accepted"] += 1
             await asyncio.sleep(_AGAIN_S)

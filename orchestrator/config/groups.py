@@ -42,6 +42,11 @@ class Addresses(Group):
         default="apps.localhost",
         description="Apps answer at <slug>.<apps_domain>; browsers resolve *.localhost themselves.",
     )
+    trusted_proxies: str = Field(
+        default="",
+        description="Addresses or networks of proxies in front of ours, comma-separated, whose"
+        " X-Forwarded-For says who asks; else all their visitors count as one address.",
+    )
     extra_hosts: str = Field(
         default="",
         description="More names and IP addresses of the web page, comma-separated. Any other name"
@@ -62,6 +67,23 @@ class Addresses(Group):
     @classmethod
     def _check_extra_hosts(cls, value: str) -> str:
         return ",".join(map(host_names.parse, _parts(value)))
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_trusted_proxies(cls, value: str) -> str:
+        for address in _parts(value):
+            try:
+                ipaddress.ip_network(address)
+            except ValueError:
+                raise ValueError(
+                    "must be IP addresses or networks, comma-separated, e.g. 127.0.0.1,10.1.0.0/16"
+                ) from None
+        return value
+
+    @property
+    def front_proxies(self) -> tuple[str, ...]:
+        """The addresses, or networks, in `trusted_proxies`."""
+        return _parts(self.trusted_proxies)
 
     @property
     def page_hosts(self) -> tuple[str, ...]:
@@ -242,11 +264,40 @@ class PeopleSettings(Group):
     audit_retention_days: int = Field(
         default=90, ge=1, description="How long the audit log goes back, days; a quarter."
     )
+    requests_per_address: int = Field(
+        default=100,
+        ge=1,
+        le=1_000_000,
+        description="Requests to page and API from one address (of IPv6: a /64), per second, and"
+        " ten times as many at once; 30 people behind one address who open the page make 900.",
+    )
     polls_per_address: int = Field(
         default=200,
         ge=1,
+        le=65535,
         description="Requests of visitors from one address that may wait for a change at a time;"
-        " an office shares an address, and a proxy in front of ours gives all visitors its own.",
+        " an office shares an address.",
+    )
+    transfers_per_address: int = Field(
+        default=50,
+        ge=1,
+        le=65535,
+        description="Bundles fetched, and requests with a body sent, from one address at a time;"
+        " the proxy keeps up to 20 MiB of each on its disk for a slow client.",
+    )
+    connections_per_address: int = Field(
+        default=1200,
+        ge=1,
+        le=65535,
+        description="Requests from one address that may be open at a time, to the page, and as many"
+        " to apps; an operator's program may wait for 1,000 sessions.",
+    )
+    connections_per_app: int = Field(
+        default=2000,
+        ge=1,
+        le=65535,
+        description="Requests to one app that may be open at a time, WebSockets too; half of what a"
+        " worker of nginx can have, which all apps share.",
     )
     cookie_secure: bool = Field(
         default=False, description="Mark the visitors' cookies Secure; set this behind TLS."

@@ -104,3 +104,10 @@ SLOW = ("lies: a replica without its master", "lies: full", "lies: wrong types")
 def test_others_notice_nothing_while_redis(scene: Scene, fault: str) -> None:
     with FAULTS[fault](scene):
         scene.neighbour.check_newcomer()
+
+
+@pytest.mark.parametrize("fault", ["hangs", "trickles"])
+def test_an_operator_sees_the_whole_installation_while_redis(scene: Scene, fault: str) -> None:
+    with FAULTS[fault](scene):
+        checks = scene.spawn.admin("overview")["checks"]
+    assert not checks["redis"]["ok"]

@@ -121,14 +121,16 @@ class Installation:
             connection.close()
 
     def call_patiently(self, method: str, path: str, body: Any = None, **options: Any) -> Response:
-        """Like `call`, with retries while the control plane restarts: for at most 60 s."""
+        """Like `call`, with retries while the control plane restarts, or has been asked too often
+        from this address: for at most 60 s."""
 
         def attempt() -> Response | None:
             try:
                 response = self.call(method, path, body, **options)
             except (OSError, http.client.HTTPException):
                 return None
-            return None if response.status in {502, 503, 504} else response
+            is_crowd = response.status == 429 and "too_many_requests" in response.text
+            return None if is_crowd or response.status in {502, 503, 504} else response
 
         answered: Response = until(attempt, 60, f"{method} {path} to be answered")
         return answered

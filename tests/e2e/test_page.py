@@ -90,6 +90,22 @@ def test_a_reached_limit_is_shown_with_its_number_and_the_wait(visit: Visit) -> 
     expect(visit.page.get_by_label("What should it be?")).to_have_value(PROMPT)
 
 
+def test_a_crowd_behind_the_same_address_is_not_mistaken_for_too_many_apps(visit: Visit) -> None:
+    visit.expected_statuses = {"429"}
+    visit.api.refuse(429, "too_many_requests", "too much", limit=100, retry_after=1)
+    visit.submit()
+    expect(visit.page.locator("#composer-error")).to_contain_text("Your network asks for a lot")
+    expect(visit.page.locator("#composer-error")).to_contain_text("try again in 1 second")
+
+
+@pytest.mark.parametrize("code", ["storage_quota", "messages_full"])
+def test_another_limit_is_explained_by_what_the_server_says(visit: Visit, code: str) -> None:
+    visit.expected_statuses = {"429"}
+    visit.api.refuse(429, code, "delete an app first", limit=5)
+    visit.submit()
+    expect(visit.page.locator("#composer-error")).to_have_text("Delete an app first.")
+
+
 def test_without_a_claude_key_the_templates_are_offered_instead(visit: Visit) -> None:
     visit.expected_statuses = {"422"}
     visit.api.refuse(

@@ -6,9 +6,20 @@ from playwright.sync_api import Route, expect
 
 from tests.e2e.visit import POLL_MS, PROMPT, Visit
 
+CROWD = {"code": "too_many_requests", "detail": "too much", "retry_after": 1, "limit": 100}
+
 
 def test_an_outage_keeps_the_last_state_and_ends_by_itself(visit: Visit) -> None:
-    visit.expected_statuses = {"503"}
+    _submit_and_lose_polls(visit)
+
+
+def test_so_does_a_crowd_behind_the_same_address(visit: Visit) -> None:
+    visit.api.problem = (429, CROWD)
+    _submit_and_lose_polls(visit)
+
+
+def _submit_and_lose_polls(visit: Visit) -> None:
+    visit.expected_statuses = {str(visit.api.problem[0])}
     visit.submit()
     visit.step()
     expect(visit.state).to_have_text("Provisioning")

@@ -10,8 +10,9 @@ import contextlib
 import os
 import socket
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from orchestrator.adapters.deadline_socket import DeadlineSocket
 from orchestrator.adapters.docker import answers
 from orchestrator.adapters.docker.sdk import docker
 from orchestrator.domain import errors
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _CONNECT_TIMEOUT_S = 3.0
 _READ_TIMEOUT_S = 10.0  # for GET: a host that takes longer to answer is not fit
 CHANGE_TIMEOUT_S = 30.0  # for create, start, remove: these take seconds on a busy disk
+CALL_S = 30.0  # for a whole call, however slowly its answer comes
 _OLDEST_API = "1.41"  # Docker 20.10
 _KEPT_CONNECTIONS = 16
 _UPGRADE = {"Connection": "Upgrade", "Upgrade": "tcp"}
@@ -30,24 +32,24 @@ _UPGRADE = {"Connection": "Upgrade", "Upgrade": "tcp"}
 log = structlog.get_logger()
 
 
-def connect(base_url: str) -> docker.APIClient:
-    """Return a client that several threads may share.
+def connect(base_url: str, *, call_s: float = CALL_S) -> docker.APIClient:
+    """Return a client that several threads may share. No call of it takes longer than `call_s`.
 
     Raises errors of Docker and the system: call it inside `translate_errors`.
     """
     # Ask the engine for its version: Docker 20.10 and 29 have no API version in common. The SDK
     # could ask while it constructs a client, but not over our transport.
-    with contextlib.closing(_client(base_url, _OLDEST_API)) as oldest:
+    with contextlib.closing(_client(base_url, _OLDEST_API, min(call_s, CALL_S))) as oldest:
         version = oldest.version(api_version=False)["ApiVersion"]
-    return _client(base_url, version)
+    return _client(base_url, version, call_s)
 
 
-def _client(base_url: str, version: str) -> docker.APIClient:
+def _client(base_url: str, version: str, call_s: float) -> docker.APIClient:
     client = docker.APIClient(base_url, version=version, timeout=CHANGE_TIMEOUT_S)
     # Proxies and netrc don't apply to Docker, and looking them up costs time on each call.
     client.trust_env = False
     if base_url.startswith("unix://"):
-        client.mount("http+docker://", _Transport(base_url.removeprefix("unix://")))
+        client.mount("http+docker://", _Transport(base_url.removeprefix("unix://"), call_s))
     return client
 
 
@@ -99,10 +101,21 @@ def translate_errors(action: str, base_url: str) -> Iterator[None]:
 
 
 class _Connection(docker.transport.unixconn.UnixHTTPConnection):  # type: ignore[misc]  # the SDK has no types
-    """The SDK's connection, except that it closes its socket when it can't connect."""
+    """The SDK's connection, except that it closes its socket when it can't connect, and gives up a
+    call that takes longer than `call_s` as a whole."""
+
+    def __init__(self, base_url: str, unix_socket: str, timeout: float, call_s: float) -> None:
+        super().__init__(base_url, unix_socket, timeout)
+        self._call_s = call_s
+
+    def request(self, *args: Any, **options: Any) -> None:
+        if self.sock is not None:
+            self.sock.begin_call(self._call_s)
+        super().request(*args, **options)
 
     def connect(self) -> None:
-        unix_socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        unix_socket = DeadlineSocket(socket.AF_UNIX, socket.SOCK_STREAM)
+        unix_socket.begin_call(self._call_s)
         try:
             unix_socket.settimeout(self.timeout)
             unix_socket.connect(self.unix_socket)
@@ -113,8 +126,10 @@ class _Connection(docker.transport.unixconn.UnixHTTPConnection):  # type: ignore
 
 
 class _Pool(docker.transport.unixconn.UnixHTTPConnectionPool):  # type: ignore[misc]  # the SDK has no types
+    call_s: float
+
     def _new_conn(self) -> _Connection:
-        return _Connection(self.base_url, self.socket_path, self.timeout)
+        return _Connection(self.base_url, self.socket_path, self.timeout, self.call_s)
 
 
 class _Transport(docker.transport.unixconn.UnixHTTPAdapter):  # type: ignore[misc]  # the SDK has no types
@@ -124,6 +139,10 @@ class _Transport(docker.transport.unixconn.UnixHTTPAdapter):  # type: ignore[mis
     reused.
     """
 
+    def __init__(self, path: str, call_s: float) -> None:
+        super().__init__(path)
+        self._call_s = call_s
+
     def get_connection(self, url: str, proxies: object = None) -> _Pool:
         del url, proxies
         with self.pools.lock:
@@ -131,6 +150,7 @@ class _Transport(docker.transport.unixconn.UnixHTTPAdapter):  # type: ignore[mis
                 self.pools["all"] = _Pool(
                     "http+docker://localhost", self.socket_path, maxsize=_KEPT_CONNECTIONS
                 )
+                self.pools["all"].call_s = self._call_s
             pool: _Pool = self.pools["all"]
             return pool
 

@@ -27,6 +27,7 @@ from orchestrator.domain import errors
 from orchestrator.domain.pool.host_fields import HostAddress
 
 _CONNECT_TIMEOUT_S = 30.0
+_PUSH_S = 2 * 3600.0  # for the whole image; 300 MB take 40 minutes over a line of 1 Mbit/s
 # Level 1 shrinks the image to a third in little time. On most lines, higher levels take more time
 # than they save.
 _COMPRESSION_LEVEL = 1
@@ -63,7 +64,7 @@ def push_image(
             _tag(url, push.image, limits)
             return False
         with client.translate_errors(f"read image {push.image}", push.source_url):
-            source = client.connect(push.source_url)
+            source = client.connect(push.source_url, call_s=_PUSH_S)
         with contextlib.closing(source):
             _load(source, url, push.image, progress)
         _tag(url, push.image, limits)
@@ -83,7 +84,7 @@ def _load(source: docker.APIClient, url: str, image: str, progress: Progress) ->
             code="image_missing",
         ) from error
     with client.translate_errors(f"load image {image}", url):
-        target = client.connect(url)
+        target = client.connect(url, call_s=_PUSH_S)
         with contextlib.closing(target):
             archive = _compressed(source, image, total_bytes, progress)
             for message in target.load_image(archive, quiet=False):

@@ -16,12 +16,13 @@ import os
 import re
 import resource
 import subprocess
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import IO
 
 import jinja2
 
+from orchestrator.adapters.proxy.client_limits import ClientLimits
 from orchestrator.domain import errors, ids
 from orchestrator.domain.logged_requests import WRITES, LoggedRequests
 from orchestrator.domain.pool.routes import Route, RouteTable, build_table
@@ -49,6 +50,7 @@ class NginxSettings:
     binary: str = "/usr/sbin/nginx"
     worker_user: str | None = None  # applies only as root; None is nginx's default (nobody)
     trusted_proxies: tuple[str, ...] = ()  # trust X-Forwarded-* from these addresses or networks
+    limits: ClientLimits = field(default_factory=ClientLimits)
     worker_connections: int = 8192  # a proxied request takes two connections
     worker_shutdown_timeout_s: int = 75  # as long as the longest long poll
     reload_deadline_s: float = 5.0
@@ -58,14 +60,16 @@ class NginxSettings:
             raise errors.InvalidInput(
                 "control_port and listen_port must differ", field="control_port"
             )
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, ClientLimits):
+                continue
             for text in map(str, value if isinstance(value, tuple) else (value,)):
                 if _FORBIDDEN.search(text):
                     raise errors.InvalidInput(
-                        f"{field.name} does not fit into nginx's configuration: {text!r}. "
+                        f"{each.name} does not fit into nginx's configuration: {text!r}. "
                         "Use a value without spaces, quotes, $, ;, braces and backslashes.",
-                        field=field.name,
+                        field=each.name,
                     )
 
     @property
@@ -91,8 +95,8 @@ def write_base(settings: NginxSettings) -> None:
         folder = settings.folder / name
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o755)  # workers may run as another user; nothing in it is secret
-    for page in settings.pages.glob("*.html"):
-        write_atomically(settings.folder / "pages" / page.name, page.read_text("utf-8"))
+    for name, text in render_pages(settings.pages).items():
+        write_atomically(settings.folder / "pages" / name, text)
     base = render_base(settings, open_files=_open_files(settings), temp_kinds=kinds)
     write_atomically(settings.folder / "nginx.conf", base)
     with open_lock(settings.folder) as lock:
@@ -125,6 +129,7 @@ def render_base(
         control=control or settings.control,
         control_port=settings.control_port,
         folder=folder or settings.folder,
+        limits=settings.limits,
         listen=listen or settings.listen,
         logged_requests=settings.logged_requests,
         open_files=open_files,
@@ -136,6 +141,14 @@ def render_base(
         writes=sorted(WRITES),
         worker_user=settings.worker_user if os.geteuid() == 0 else None,
     )
+
+
+def render_pages(folder: Path) -> dict[str, str]:
+    """The error pages by the names of their files: `502.html`, for example."""
+    pages = _environment(folder)
+    return {
+        path.stem: pages.get_template(path.name).render() for path in folder.glob("[0-9]*.html.j2")
+    }
 
 
 def render_routes(settings: NginxSettings, table: RouteTable) -> str:
@@ -250,7 +263,7 @@ def endpoint(address: str, port: int) -> str:
 
 @functools.cache  # keeps compiled templates; jinja2 reads a changed file again
 def _environment(templates: Path) -> jinja2.Environment:
-    # No autoescape: this is not HTML, and all values are checked above.
+    # No autoescape: all values of nginx's files are checked above, and the pages have none.
     return jinja2.Environment(  # noqa: S701
         loader=jinja2.FileSystemLoader(templates),
         undefined=jinja2.StrictUndefined,

@@ -5,7 +5,6 @@ The endpoints of the public app depend on `Caller` or `Operator`.
 
 from __future__ import annotations
 
-import ipaddress
 from http.cookies import SimpleCookie
 from typing import Annotated
 
@@ -22,7 +21,6 @@ _COOKIE = "spawn_user"
 # Browsers accept a cookie of this prefix only over TLS and from the page itself: no app can set it.
 _COOKIE_UNDER_TLS = "__Host-spawn_user"
 _COOKIE_AGE_S = 365 * 24 * 3600
-_NETWORK_OF_A_HOUSE = 64  # bits
 
 
 def principal(request: Request) -> Principal:
@@ -52,20 +50,6 @@ def operator(request: Request) -> Principal:
     if caller.role is not Role.OPERATOR:
         raise errors.Forbidden("this needs an operator's key; yours is a user's")
     return caller
-
-
-def visitor_network(request: Request) -> str | None:
-    """The address from which a visitor comes, or its network of IPv6: one house has all of those
-    addresses. None for a caller with a key."""
-    if request.client is None or bearer_of(request) is not None:
-        return None
-    try:
-        address = ipaddress.ip_address(request.client.host)
-    except ValueError:
-        return request.client.host
-    if address.version == 4:
-        return str(address)
-    return str(ipaddress.ip_network((address, _NETWORK_OF_A_HOUSE), strict=False))
 
 
 Caller = Annotated[Principal, Depends(principal)]

@@ -17,7 +17,7 @@ from orchestrator.config import Settings
 from orchestrator.domain import errors
 from orchestrator.entrypoints.api.api_metrics import ApiMetrics
 from orchestrator.entrypoints.api.gateway.metrics import GatewayMetrics
-from orchestrator.entrypoints.api.holds import Holds, RefusalCounter
+from orchestrator.entrypoints.api.holds import Holds
 from orchestrator.entrypoints.api.hub import Hub
 from orchestrator.services.deps import Deps
 
@@ -48,38 +48,23 @@ class Context:
 
     @functools.cached_property
     def polls(self) -> Holds:
-        """The requests that wait for a change, by user."""
-        return self._polls_of("you")
-
-    @functools.cached_property
-    def polls_of_visitors(self) -> Holds:
-        """Those of them that come with no key, by address. Anybody can be as many users as there
-        are cookies."""
-        return self._polls_of("all visitors from your address together")
+        """The requests that wait for a change, by user. The proxy counts visitors by address."""
+        return Holds(
+            "requests that wait",
+            code="too_many_polls",
+            refusals=self.api_metrics.refused_polls,
+            processes=self.settings.processes.api_processes,
+        )
 
     @functools.cached_property
     def downloads(self) -> Holds:
         """The sources of apps that are being sent, by user."""
-        return self._downloads_of("you")
-
-    @functools.cached_property
-    def downloads_of_visitors(self) -> Holds:
-        """Those that go to visitors without a key, by address."""
-        return self._downloads_of("all visitors from your address together")
-
-    def _polls_of(self, who: str) -> Holds:
-        return self._holds(
-            "requests that wait", "too_many_polls", self.api_metrics.refused_polls, who
+        return Holds(
+            "downloads",
+            code="too_many_downloads",
+            refusals=self.api_metrics.refused_downloads,
+            processes=self.settings.processes.api_processes,
         )
-
-    def _downloads_of(self, who: str) -> Holds:
-        return self._holds(
-            "downloads", "too_many_downloads", self.api_metrics.refused_downloads, who
-        )
-
-    def _holds(self, unit: str, code: str, refusals: RefusalCounter, who: str) -> Holds:
-        processes = self.settings.processes.api_processes
-        return Holds(unit, code=code, refusals=refusals, who=who, processes=processes)
 
     async def in_thread(
         self, call: Callable[_P, _T], /, *args: _P.args, **options: _P.kwargs

@@ -30,15 +30,13 @@ class Holds:
         *,
         code: str,
         refusals: RefusalCounter,
-        who: str = "you",
         processes: int = 1,
     ) -> None:
-        """`unit` names the kind in the error and `who` the principal, `refusals` counts what is
-        refused. `processes` share each limit."""
+        """`unit` names the kind in the error, `refusals` counts what is refused. `processes` share
+        each limit."""
         self._unit = unit
         self._code = code
         self._refusals = refusals
-        self._who = who
         self._processes = processes
         self._held: Counter[str] = Counter()
 
@@ -49,7 +47,7 @@ class Holds:
         if self._held[principal] >= math.ceil(limit / self._processes):
             self._refusals.inc()
             raise errors.LimitReached(
-                f"{self._who} may have {limit} {self._unit} at a time; end one, or try again later",
+                f"you may have {limit} {self._unit} at a time; end one, or try again later",
                 code=self._code,
                 limit=limit,
             )

@@ -29,6 +29,10 @@ _READ_S = 20.0
 # A restart of the API takes a few seconds, a restart after a crash loop up to 5.
 _RETRY_FOR_S = 60.0
 _RETRY_PAUSE_S = 0.5
+# Our address asks for too much just now, perhaps by somebody else. The request wasn't carried out.
+_CROWDED = frozenset(
+    {"too_many_requests", "too_many_connections", "too_many_polls", "too_many_transfers"}
+)
 
 
 def host_path(name: str, action: str = "") -> str:
@@ -163,14 +167,16 @@ class Api:
             ) from error
         if response.is_success or response.status_code == 304:
             return response
-        problem = problems.from_response(response.status_code, _problem_body(response))
-        if response.status_code in {502, 503, 504}:
-            raise _Unavailable(problem, refused=False)
+        body = _problem_body(response) or {}
+        problem = problems.from_response(response.status_code, body)
+        if response.status_code in {502, 503, 504} or problem.code in _CROWDED:
+            pause_s = max(_RETRY_PAUSE_S, body.get("retry_after_s", 0))
+            raise _Unavailable(problem, refused=False, pause_s=pause_s)
         raise problem
 
     def _with_retry(self, send: Callable[[], httpx2.Response]) -> httpx2.Response:
-        """Retry while the API or its proxy restarts. Don't retry if nothing has answered yet: then
-        no control plane runs here."""
+        """Retry while the API or its proxy restarts, or our address is crowded. Don't retry if
+        nothing has answered yet: then no control plane runs here."""
         deadline = time.monotonic() + self._retry_for_s
         while True:
             try:
@@ -179,7 +185,7 @@ class Api:
                 self._reached = self._reached or not problem.refused
                 if time.monotonic() >= deadline or not self._reached:
                     raise
-                time.sleep(_RETRY_PAUSE_S)
+                time.sleep(min(problem.pause_s, max(0.0, deadline - time.monotonic())))
             else:
                 self._reached = True
                 return response
@@ -188,9 +194,10 @@ class Api:
 class _Unavailable(Problem):
     """Nobody answers, or only the proxy does. May be over in a moment."""
 
-    def __init__(self, problem: Problem, *, refused: bool) -> None:
+    def __init__(self, problem: Problem, *, refused: bool, pause_s: float = _RETRY_PAUSE_S) -> None:
         super().__init__(problem.exit_code, problem.code, problem.message, *problem.advice)
         self.refused = refused  # not even the proxy listens
+        self.pause_s = pause_s  # before the next try
 
 
 def _encode(body: Mapping[str, Any]) -> bytes:

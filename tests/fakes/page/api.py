@@ -54,7 +54,7 @@ class PageApi:
         self.sessions: dict[str, Scripted] = {}
         self.keys: list[str] = []  # the Idempotency-Key of each POST
         self.not_modified = 0  # number of 304 answers
-        self.unanswered = 0  # number of polls that got 503
+        self.unanswered = 0  # number of polls that got a problem
         self.session_requests: list[Json] = []  # bodies of POST /api/sessions
         self.reads: list[
             str
@@ -67,7 +67,8 @@ class PageApi:
         self.refusals: deque[tuple[int, Json]] = (
             deque()
         )  # answers to the next POST or DELETE requests
-        self.is_away = False  # polls get 503
+        self.is_away = False  # polls get this problem
+        self.problem: tuple[int, Json] = (503, {"code": "unavailable", "detail": "it is away"})
         self.steps: int | None = None  # steps that sessions may still take; None: any number
         self.templates = [
             json.loads(path.read_text()) for path in sorted(CATALOG.glob("*/spawn.json"))
@@ -171,7 +172,8 @@ class PageApi:
     async def _status(self, request: Request) -> Response:
         if self.is_away:
             self.unanswered += 1
-            return _problem(503, {"code": "unavailable", "detail": "the database is away"})
+            status, problem = self.problem
+            return _problem(status, dict(problem))
         session = self.sessions.get(request.path_params["id"])
         if session is None:
             return _problem(404, {"code": "session_unknown", "detail": "there is no such session"})

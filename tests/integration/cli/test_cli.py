@@ -53,6 +53,17 @@ def test_run_waits_by_long_poll_and_lets_the_api_say_that_nothing_changed(
     assert api.not_modified > 0
 
 
+def test_run_waits_and_goes_on_while_its_address_asks_for_too_much(
+    spawnctl: Spawnctl, api: CliApi
+) -> None:
+    api.refuse("/api/sessions", 429, "too_many_requests", "too much", limit=100, retry_after=1)
+    api.refuse(_STATUS, 429, "too_many_connections", "too much", limit=1200, retry_after=1)
+    result = spawnctl("run", "a kanban board")
+    assert (result.code, result.out) == (0, LINK + "\n")
+    first, second = api.requests("POST", "/api/sessions")
+    assert first.headers["idempotency-key"] == second.headers["idempotency-key"]
+
+
 def test_run_survives_an_api_that_restarts(spawnctl: Spawnctl, api: CliApi) -> None:
     api.answer("/api/sessions", 502, "<html>Bad gateway</html>")
     api.answer(_STATUS, 502, "<html>Bad gateway</html>")

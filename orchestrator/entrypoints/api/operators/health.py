@@ -129,16 +129,15 @@ def _docker(context: Context) -> dict[str, Any]:
 
 
 def _proxy(context: Context) -> dict[str, Any]:
-    """Whether a request through the proxy reaches this process."""
-    settings = context.settings
-    connection = http.client.HTTPConnection(
-        settings.addresses.probe_address, settings.addresses.http_port, timeout=_PROXY_S
-    )
+    """Whether a request through the proxy reaches a process of the API. It goes over the control
+    port, on which nobody is refused for what others ask."""
+    port = context.settings.addresses.control_port
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_PROXY_S)
     try:
         connection.request("GET", "/health")
         is_ok = connection.getresponse().status == 200
     except (OSError, http.client.HTTPException) as error:
-        return {"ok": False, "detail": f"port {settings.addresses.http_port}: {error}"}
+        return {"ok": False, "detail": f"port {port}: {error}"}
     finally:
         connection.close()
     return {"ok": is_ok, "detail": "answers" if is_ok else "answers, but not for us"}

@@ -13,7 +13,6 @@ from starlette.types import Receive, Scope, Send
 from orchestrator.adapters.files import bundle_store
 from orchestrator.domain import errors
 from orchestrator.domain.people.access import Principal
-from orchestrator.entrypoints.api import auth
 from orchestrator.entrypoints.api.auth import Caller
 from orchestrator.entrypoints.api.context import Context, context_of
 from orchestrator.services.agents import assignments
@@ -21,8 +20,9 @@ from orchestrator.services.sessions import requests, versions
 
 router = APIRouter(prefix="/api", tags=["sessions"])
 
-_AT_ONCE = 2  # downloads of a user: each takes a processor for a second or two
-_AT_ONCE_OF_ADDRESS = 4  # of all visitors from it
+_AT_ONCE = 2
+"""Downloads of a user: each takes a processor for a second or two. The proxy bounds those of an
+address."""
 
 
 @router.get("/sessions/{session_id}/bundle")
@@ -36,9 +36,6 @@ async def bundle(
     context = context_of(request)
     with contextlib.ExitStack() as holds:
         holds.enter_context(context.downloads.hold(principal.user_id, _AT_ONCE))
-        network = auth.visitor_network(request)
-        if network is not None:
-            holds.enter_context(context.downloads_of_visitors.hold(network, _AT_ONCE_OF_ADDRESS))
         name, data = await context.in_thread(_load, context, principal, session_id, version)
         return _Download(name, bundle_store.zipped(data), holds.pop_all())
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from contextlib import AbstractContextManager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request
@@ -233,11 +231,7 @@ async def _wait_for_change(
         etag = first.headers["etag"] if first is not None else None
     deadline_s = time.monotonic() + wait_s
     own_poll = context.polls.hold(principal.user_id, LIMITS[principal.tier].polls_max)
-    with (
-        _poll_of_visitor(context, request),
-        own_poll,
-        context.hub.watch(topics.topic_of(topics.SESSION, session_id)) as watch,
-    ):
+    with own_poll, context.hub.watch(topics.topic_of(topics.SESSION, session_id)) as watch:
         while True:
             changed = await context.look_up(_changed_status, context, principal, session_id, etag)
             if changed is not None:
@@ -249,14 +243,6 @@ async def _wait_for_change(
     if request.headers.get("if-none-match") is not None:
         return Response(status_code=304, headers={"ETag": etag or "", **_NO_CACHE})
     return await context.look_up(_status, context, request, session_id, None)
-
-
-def _poll_of_visitor(context: Context, request: Request) -> AbstractContextManager[None]:
-    """What a waiting request takes of the share of its address; nothing if it has a key."""
-    network = auth.visitor_network(request)
-    if network is None:
-        return contextlib.nullcontext()
-    return context.polls_of_visitors.hold(network, context.settings.people.polls_per_address)
 
 
 def _wait_of(request: Request) -> float:

@@ -4,6 +4,9 @@ const TRIES = 3; // every request is safe to repeat: it is idempotent or has an 
 const RETRY_PAUSES_MS = [0, 500];
 const TIMEOUT_MS = 20000; // longer than any answer takes; then it counts as lost
 const MIN_SKEW_MS = 3000; // a smaller difference is ignored
+const CROWDED = [
+  "too_many_requests", "too_many_connections", "too_many_polls", "too_many_transfers",
+];
 const HALF_SECOND_MS = 500; // the Date header is rounded down to whole seconds
 
 let skewMs = 0;
@@ -25,6 +28,11 @@ export class Problem extends Error {
 
   get isOutage() {
     return [0, 502, 503, 504].includes(this.status);
+  }
+
+  // Everybody behind this address asks for too much just now.
+  get isCrowd() {
+    return CROWDED.includes(this.code);
   }
 }
 

@@ -70,7 +70,7 @@ async function load(failures) {
     render();
     callbacks.loaded();
   } catch (problem) {
-    if (ownRound !== round || !problem.isOutage) return;
+    if (ownRound !== round || !(problem.isOutage || problem.isCrowd)) return;
     const pauseMs = Math.min(RETRY_MAX_MS, RETRY_MS * 2 ** failures);
     retryTimer = setTimeout(() => load(failures + 1), pauseMs);
   }

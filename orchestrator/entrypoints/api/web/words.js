@@ -89,7 +89,7 @@ export function sentence(text) {
 // One or two sentences that say what the visitor can do now.
 export function explain(problem) {
   if (problem.status === 0 || problem.status >= 500) return unreachable(problem);
-  if (problem.status === 429) return tooMany(problem);
+  if (problem.isCrowd || problem.code === "too_many_sessions") return tooMany(problem);
   const { min_s: min, max_s: max } = problem.members;
   if (problem.code === "ttl_out_of_range" && min && max) {
     return `Choose a time between ${durationText(min)} and ${durationText(max)}.`;
@@ -103,10 +103,9 @@ export function explain(problem) {
 }
 
 function tooMany(problem) {
-  const { limit } = problem.members;
-  const advice = limit
-    ? `You have reached the limit of ${limit} apps at a time. Delete one below`
-    : "That was a lot at once. Wait a moment";
+  const advice = problem.isCrowd
+    ? "Your network asks for a lot at once. Wait a moment"
+    : `You have reached the limit of ${problem.members.limit} apps at a time. Delete one below`;
   if (!problem.retryAfterS) return `${advice}, then try again.`;
   const retryAt = new Date(Date.now() + problem.retryAfterS * 1000);
   const time = retryAt.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });

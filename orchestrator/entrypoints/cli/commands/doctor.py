@@ -12,6 +12,7 @@ from orchestrator.entrypoints.cli.checks import (
     control_plane,
     database,
     engine,
+    front_proxy,
     machine,
     names,
     pool,
@@ -53,6 +54,7 @@ def run_checks(settings: Settings) -> Iterator[Finding]:
         yield from machine.check_programs(settings)
         yield from machine.check_ports(settings, running=running)
         yield names.check_names(settings)
+        yield front_proxy.check_front_proxy(settings)
         yield from engine.check_engine(settings, running=running)
         if not running:  # a running one reports its database itself
             yield database.check_database(settings)

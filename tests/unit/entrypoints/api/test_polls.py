@@ -1,9 +1,9 @@
-"""How many requests of one user, and of one address, may wait for a change at a time."""
+"""How many requests of one user may wait for a change at a time."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,6 @@ import httpx2
 import pytest
 
 from orchestrator import config
-from orchestrator.domain import ids
 from orchestrator.domain.people.access import LIMITS, Principal, Role
 from orchestrator.domain.sessions.session import Tier
 from orchestrator.entrypoints.api import public_app
@@ -53,11 +52,6 @@ def a_poll(world: World, user: Principal) -> Poll:
     return path, {"Cookie": f"spawn_user={world.deps.tokens.for_visitor(user.user_id)}"}
 
 
-def polls_of_new_users(world: World, count: int) -> Sequence[Poll]:
-    users = [Principal(user_id=ids.new_user_id(), tier=Tier.FREE) for _ in range(count)]
-    return [a_poll(world, user) for user in users]
-
-
 def operator_headers(world: World) -> dict[str, str]:
     operator = keys.create(world.deps, "ops", Tier.OPERATOR, Role.OPERATOR)
     return {"Authorization": f"Bearer {operator.secret}"}
@@ -90,38 +84,3 @@ async def _exceed_the_limit(
         assert {poll.result().status_code for poll in (await asyncio.wait(waiting))[0]} == {200}
         assert (await others).status_code == 200
         assert context.api_metrics.registry.get_sample_value("spawn_refused_polls_total") == 1
-
-
-def test_an_address_has_one_share_however_many_cookies_it_sends(
-    world: World, tmp_path: Path
-) -> None:
-    with context_with(world, tmp_path, api_processes=1, polls_per_address=3) as context:
-        polls, by_operator = polls_of_new_users(world, 5), operator_headers(world)
-        asyncio.run(_exceed_the_limit_of_an_address(context, iter(polls), by_operator))
-
-
-async def _exceed_the_limit_of_an_address(
-    context: Context, new: Iterator[Poll], operator: dict[str, str]
-) -> None:
-    def start(client: httpx2.AsyncClient) -> asyncio.Task[httpx2.Response]:
-        """Let a user who is new to us wait for a session of theirs."""
-        path, cookie = next(new)
-        return asyncio.create_task(client.get(path, headers=cookie))
-
-    # The second address is of the same house as the first one.
-    async with (
-        client_at(context, "2001:db8:0:1::1") as client,
-        client_at(context, "2001:db8:0:1:ffff::2") as neighbour,
-        client_at(context, "2001:db8:0:2::1") as stranger,
-    ):
-        polls = [start(each) for each in (client, neighbour, client, neighbour)]
-        (refused,), waiting = await asyncio.wait(polls, return_when=asyncio.FIRST_COMPLETED)
-        answer = refused.result()
-        assert (answer.status_code, answer.json()["code"]) == (429, "too_many_polls")
-        assert answer.json()["limit"] == 3
-        assert "your address" in answer.json()["detail"]
-        path = answer.request.url.path + "?wait=60"
-        others = [start(stranger), asyncio.create_task(client.get(path, headers=operator))]
-        context.hub.close()
-        answers = await asyncio.gather(*waiting, *others)
-        assert {answer.status_code for answer in answers} == {200}
