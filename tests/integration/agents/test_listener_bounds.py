@@ -227,6 +227,40 @@ def test_a_head_without_end_is_cut_at_64_kib(start: Start) -> None:
     assert listener.refusals("large_head") == 1
 
 
+def test_a_body_is_not_counted_as_a_head(start: Start) -> None:
+    listener = start(deadlines=Deadlines())
+    session = listener.session()
+    path, token = f"/sessions/{session.id}/progress", listener.token(session)
+    body = b"x" * 100 * 1024
+    with listener.connect() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * len(body))
+        request = head("POST", path, token, Content_Length=str(len(body))) + body
+        connection.sendall(request)  # in one piece
+        assert answer(connection)[0] == 422
+    assert listener.refusals("large_head") == 0
+
+
+def test_who_sends_requests_before_the_answer_is_cut_off(start: Start) -> None:
+    listener = start(deadlines=Deadlines())
+    with listener.connect_as(listener.sandbox()) as connection:
+        connection.sendall(b"GET /agent/inbox HTTP/1.1\r\n\r\n" * 1000)
+        assert answer(connection)[0] == 400
+        wait_until_closed(connection)
+    assert listener.refusals("malformed") == 1
+
+
+@pytest.mark.parametrize("path", ["/agent/health", "/agent/inbox"])
+def test_who_is_refused_has_to_connect_again(start: Start, path: str) -> None:
+    listener = start(deadlines=Deadlines())
+    request = head("POST", path, "nonsense", Content_Length="2") + b"{}"
+    with listener.connect_as(listener.sandbox()) as connection:
+        connection.sendall(request)
+        assert answer(connection)[0] == 401
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(request)
+            assert connection.recv(1) == b""
+
+
 def test_a_sandbox_with_32_connections_waits_for_one_to_end(start: Start) -> None:
     listener = start(deadlines=Deadlines())
     sandbox, other = listener.sandbox(), listener.sandbox()
