@@ -35,6 +35,8 @@ from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.gateway.app import Gateway
 from orchestrator.entrypoints.api.hub import Hub
 from orchestrator.entrypoints.api.serving import Server
+from orchestrator.entrypoints.api.work_shares import SHARE
+from orchestrator.services.rates import Rate
 from tests.contract.store.steps import walk
 from tests.e2e.installation import until
 from tests.event_loops import store_calls_on_loops
@@ -119,6 +121,7 @@ def start(migrated_sqlite: Path) -> Iterator[Start]:
             deadlines: Deadlines = SHORT,
             limits: SenderLimits | None = None,
             is_ours: Callable[[socket.socket], bool] = is_our_process,
+            share: Rate = SHARE,
         ) -> Listener:
             shutil.copy(migrated_sqlite, folder / "spawn.db")
             settings = config.make(state_dir=folder, anthropic_api_key="sk-x")
@@ -134,7 +137,8 @@ def start(migrated_sqlite: Path) -> Iterator[Start]:
 
             def make() -> Server:
                 connections = Connections(context.metrics, deadlines, is_ours)
-                made, sockets = server.listen(context, Gateway(context), connections, limits)
+                gateway = Gateway(context, share)
+                made, sockets = server.listen(context, gateway, connections, limits)
                 background.append(asyncio.create_task(sockets.run()))
                 return made
 
@@ -510,6 +514,39 @@ def test_a_sandbox_that_asks_too_fast_is_told_to_wait(start: Start) -> None:
             statuses.append(answer(connection)[0])
     assert statuses == [204, 204, 204, 429]
     assert listener.refusals("rate") == 1
+
+
+NOTHING = Rate(per_s=0.0001, burst=0)
+LABORIOUS = b"[" + b"[]," * 9000 + b"[]]"  # some milliseconds of work
+
+
+def test_a_sandbox_whose_reports_take_long_to_read_is_told_to_wait(start: Start) -> None:
+    listener = start(deadlines=Deadlines(), limits=SenderLimits(work=NOTHING))
+    session, other = listener.session(), listener.session()
+    statuses = [post_odd_report(listener, sender) for sender in (session, session, other)]
+    assert statuses == [422, 429, 422]
+    assert listener.refusals("work") == 1
+
+
+def post_odd_report(listener: Listener, session: Session) -> int:
+    path, token = f"/sessions/{session.id}/progress", listener.token(session)
+    with listener.connect() as connection:
+        length = str(len(LABORIOUS))
+        connection.sendall(head("POST", path, token, Content_Length=length) + LABORIOUS)
+        return answer(connection)[0]
+
+
+def test_a_session_whose_calls_take_long_to_read_is_told_to_wait(start: Start) -> None:
+    listener = start(deadlines=Deadlines(), share=NOTHING)
+    token, others = (listener.token(listener.session()) for _ in range(2))
+    length, statuses = str(len(LABORIOUS)), []
+    for sender in (token, token, others):
+        with listener.connect() as connection:
+            request = head("POST", "/v1/messages", sender, Content_Length=length)
+            connection.sendall(request + LABORIOUS)
+            statuses.append(answer(connection)[0])
+    assert statuses == [400, 429, 400]
+    assert listener.refusals("work") == 1
 
 
 def test_the_gateway_says_it_in_its_own_terms(start: Start) -> None:
