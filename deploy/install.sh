@@ -5,7 +5,7 @@
 #   deploy/install.sh venv    only the virtual environment, with the developers' tools
 #   deploy/install.sh fleet   the same as `up`, plus the developers' tools: docker-compose is one of them
 #   deploy/install.sh test    the same as `fleet`, plus the programs that only the test suite starts
-#   deploy/install.sh bench   the same as `test`, plus the load generator and a compiler
+#   deploy/install.sh bench   the same as `test`, plus the load generator
 #
 # Called by the Makefile. It uses installed programs as they are. SpawnAI runs its own nginx and Redis, so
 # this script neither starts nor enables the system services of the packages that it installs.
@@ -60,7 +60,6 @@ missing_packages() {
     has cc || printf '%s\n' gcc libc6-dev
     [[ $what == bench ]] || return 0
     has wrk || echo wrk
-    has cc || printf '%s\n' gcc libc6-dev
 }
 
 missing_python() {

@@ -1,1 +1,1 @@
-"""Where processes begin: spawn-api, spawn-worker, spawn-daemon, spawnctl."""
+"""Where processes begin: the supervisor, those that it starts, and spawnctl."""

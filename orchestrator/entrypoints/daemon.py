@@ -1,4 +1,4 @@
-"""spawn-daemon: holds the links to the hosts and runs the loops. Exactly one daemon leads.
+"""The daemon: holds the links to the hosts and runs the loops. Exactly one daemon leads.
 
 The supervisor starts it.
 """

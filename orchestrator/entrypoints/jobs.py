@@ -1,4 +1,4 @@
-"""spawn-worker: RQ workers and the job that they run. The supervisor starts it."""
+"""The worker pool: RQ workers and the job that they run. The supervisor starts it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The links to all hosts, and their Docker engines through these links. The leading daemon and
 sweep.py call it.
 
-Workers have their own in jobs.py, so that they need not load an SSH library.
+This is not in bootstrap: the other processes need not load Docker's SDK and an SSH library.
 """
 
 from __future__ import annotations

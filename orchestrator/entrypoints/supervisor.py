@@ -45,7 +45,7 @@ _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGCHLD}
 _BACKOFF_S = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)  # before the first restart, the second, ...
 _STEADY_S = 20.0  # a child that ran for longer starts again at the first backoff
 _TICK_S = 0.5
-_ROTATE_S = 10.0  # strangers cause lines in the proxy's log of apps, as many as they like
+_ROTATE_S = 10.0  # strangers cause lines in the proxy's log of apps, some for each app
 _READY_POLL_S = 0.03
 _PR_SET_PDEATHSIG = 1
 

@@ -14,6 +14,7 @@ from orchestrator import ports
 
 _MAX_S = 30.0
 _DOUBLINGS_MAX = 10
+_FORGET_AFTER = timedelta(minutes=10)  # since the pause has ended; longer than any attempt takes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,7 @@ class Backoff:
         """
         now = self._clock.now()
         with self._lock:
+            self._forget_old(now)
             last = self._failures.get(item)
             if last is not None and now < last.not_before:
                 return (last.not_before - now).total_seconds()
@@ -61,3 +63,11 @@ class Backoff:
         now = self._clock.now()
         with self._lock:
             return {item for item, failures in self._failures.items() if now < failures.not_before}
+
+    def _forget_old(self, now: datetime) -> None:
+        """Forget the items that nobody has tried since: most are sandboxes that are gone."""
+        self._failures = {
+            item: failures
+            for item, failures in self._failures.items()
+            if now - failures.not_before < _FORGET_AFTER
+        }

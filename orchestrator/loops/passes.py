@@ -1,6 +1,6 @@
 """The daemon's loops, as data: which pass each runs, how often, and which events wake it.
 
-Called by spawn-daemon.
+daemon.py runs them.
 """
 
 from __future__ import annotations

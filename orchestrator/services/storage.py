@@ -15,7 +15,7 @@ from orchestrator.services.deps import Deps
 
 _RETRY_S = 60.0
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 def find_shortage(deps: Deps) -> str:
@@ -44,7 +44,7 @@ def check_room(deps: Deps) -> None:
         )
 
 
-def with_reserve(deps: Deps, work: Callable[[], T]) -> T:
+def with_reserve(deps: Deps, work: Callable[[], _T]) -> _T:
     """Do `work`, which frees room, also if not a block is left: then with the room that was set
     aside. `work` is done again from its beginning.
 

@@ -52,10 +52,10 @@ def container_of(spawn: Installation, session: dict[str, Any]) -> Any:
 
 
 def metric(spawn: Installation, name: str) -> float:
-    found = re.search(
+    sample = re.search(
         rf"^{re.escape(name)} (\S+)$", spawn.call("GET", "/metrics").text, re.MULTILINE
     )
-    return float(found[1]) if found else 0.0
+    return float(sample[1]) if sample else 0.0
 
 
 def test_a_sandbox_that_opens_1100_connections_disturbs_nobody(bounded: Installation) -> None:

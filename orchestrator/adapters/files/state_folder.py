@@ -57,7 +57,8 @@ class StateFolder:
         return self._read_or_create(_OPERATOR_KEY, fresh)
 
     def started_at(self) -> datetime | None:
-        """When the supervisor of this folder started. None if there never was one."""
+        """When the supervisor of this folder started, by the machine's clock. None if there never
+        was one."""
         try:
             stamp_s = (self.folder / SUPERVISOR_LOCK).stat().st_mtime
         except OSError:

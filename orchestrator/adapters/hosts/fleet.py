@@ -322,7 +322,7 @@ class HostSockets:
     def offer(self, sandbox_id: SandboxId) -> None:
         """Make a sandbox's agent folder. Over SSH also its socket.
 
-        Raises errors.EngineUnavailable, errors.StorageUnavailable.
+        Raises errors.EngineUnavailable, errors.StorageUnavailable, errors.TermOver.
         """
         if not self.host.is_remote:
             with errors.storage("make the folder of an agent socket"):
@@ -332,6 +332,8 @@ class HostSockets:
             return
         try:
             self.fleet.on_link(self.host, lambda link: link.offer_socket(sandbox_id))
+        except errors.TermOver:
+            raise  # it says nothing about the host
         except errors.Temporary as error:
             raise errors.EngineUnavailable(
                 f"no agent socket on {self.host.name}: {error}"

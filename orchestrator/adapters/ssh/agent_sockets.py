@@ -96,7 +96,7 @@ class AgentSockets:
     async def offer(self, sandbox_id: SandboxId, carrier: Carrier | None) -> None:
         """Make the folder and the socket of a sandbox that is about to start.
 
-        Raises errors.HostUnfit, errors.LinkDown.
+        Raises errors.HostUnfit, errors.LinkDown, errors.TermOver.
         """
         self.wanted.add(sandbox_id)
         if carrier is None:
@@ -109,6 +109,7 @@ class AgentSockets:
         self._uses.pop(sandbox_id, None)
         if carrier is not None:
             async with carrier.binding:
+                self._target.check_term()
                 self._close(carrier, sandbox_id)
                 await _remove(carrier, self._target, [sandbox_id])
 
@@ -157,6 +158,7 @@ class AgentSockets:
             if missing:
                 await self._bind(carrier, missing)
             surplus = self._surplus(carrier)
+            self._target.check_term()
             for sandbox_id in surplus:
                 self._close(carrier, sandbox_id)
             if surplus:
@@ -170,6 +172,7 @@ class AgentSockets:
         So an agent finds either the earlier socket or this one: never none, and never one with the
         permissions that sshd sets.
         """
+        self._target.check_term()
         prefix = f"{agent_sockets.SANDBOXES}/{secrets.token_hex(4)}"
         drafts = [f"{prefix}-{number}.new" for number in range(len(sandbox_ids))]
         listening = [

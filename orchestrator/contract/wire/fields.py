@@ -7,8 +7,11 @@ import math
 from enum import StrEnum
 from typing import TypeVar
 
+from orchestrator.contract import json_bounds
+
 Choice = TypeVar("Choice", bound=StrEnum)
 _NUMBER_MAX = 2**53
+_VALUES_MAX = 10_000  # of a whole document; a report has some hundreds
 
 
 class ProtocolError(ValueError):
@@ -24,9 +27,13 @@ class ProtocolError(ValueError):
 
 
 def decode(raw: bytes, field: str) -> object:
-    """The JSON in `raw`. Raises ProtocolError, with `field` as the name of the whole."""
+    """The JSON in `raw`, in UTF-8. Raises ProtocolError, with `field` as the name of the whole."""
     try:
-        document: object = json.loads(raw)
+        json_bounds.check(raw, _VALUES_MAX)
+    except ValueError as error:
+        raise ProtocolError(field, f"has {error}") from error
+    try:
+        document: object = json.loads(raw.decode())
     except (ValueError, RecursionError) as error:
         raise ProtocolError(field, "is not JSON") from error
     return document

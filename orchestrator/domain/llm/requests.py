@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.contract import json_bounds
 from orchestrator.domain import errors
 
 # The longest prompt that any model takes. The provider refuses longer ones and bills nothing.
@@ -21,6 +22,7 @@ CONTEXT_TOKENS = 1_000_000
 # What the API itself adds: roles, and the instructions for tool use (under 1,000 tokens).
 _FIXED_TOKENS = 2_000
 _PER_TYPED_TOOL = 4_000  # the provider's own description of bash, text editor, computer, memory
+_VALUES_MAX = 20_000  # of a whole request; a long conversation has some thousands
 _PER_IMAGE = 8_000  # the provider scales images down to fewer than 5,000 tokens
 
 _CLIENT_TOOLS = ("bash_", "text_editor_", "memory_", "computer_2")
@@ -78,6 +80,10 @@ def canonical_bytes(request: ModelRequest) -> bytes:
 
 
 def _decoded(raw: bytes) -> dict[str, Any]:
+    try:
+        json_bounds.check(raw, _VALUES_MAX)
+    except ValueError as error:
+        raise _bad(f"The request body has {error}", "body") from error
     try:
         body = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique_fields)
     except (ValueError, RecursionError) as error:

@@ -35,7 +35,10 @@ class HostAddress:
 
 def parse_address(text: str) -> HostAddress:
     """Parse "ssh://user@host[:port]". Raises errors.InvalidInput, which says what is wrong."""
-    problem = f"{urls.without_secrets(text)!r} is not an address like ssh://root@10.0.0.5 or ssh://root@10.0.0.5:2222"
+    problem = (
+        f"{urls.without_secrets(text)!r} is not an address like ssh://root@10.0.0.5 or"
+        " ssh://root@10.0.0.5:2222"
+    )
     try:
         parts = urlsplit(text)
         host, port = parts.hostname, parts.port

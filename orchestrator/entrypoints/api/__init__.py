@@ -1,1 +1,1 @@
-"""spawn-api: the public app behind the proxy, and the agent app on a UNIX socket."""
+"""The public app behind the proxy, and the agent app in a process of its own."""

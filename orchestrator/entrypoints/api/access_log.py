@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -31,7 +31,7 @@ class LineBudget:
     lines_per_s: int = LINES_PER_S
     _second: int = -1
     _left: int = 0
-    _omitted: int = field(default=0)
+    _omitted: int = 0
 
     def take(self, now_s: float) -> int | None:
         """Take one line. Returns how many were omitted before it; None if this one is too."""

@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 
 class ApiMetrics:
-    """What only the process `api` can count. Everything else at /metrics is in the store."""
+    """What a process of the API counts itself. Everything else at /metrics is in the store."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry(auto_describe=False)

@@ -36,7 +36,7 @@ class Context:
     number: int = 1  # of an api process; they count from 1
     process: str = field(default_factory=lambda: secrets.token_hex(8))  # new after each start
     metrics: GatewayMetrics = field(default_factory=GatewayMetrics)  # of the process `agents`
-    api_metrics: ApiMetrics = field(default_factory=ApiMetrics)  # of the process `api`
+    api_metrics: ApiMetrics = field(default_factory=ApiMetrics)  # of a process of the API
     threads: ThreadPoolExecutor = field(
         # One per connection of the store: another thread would only wait for a connection.
         default_factory=lambda: ThreadPoolExecutor(5, thread_name_prefix="store")

@@ -7,6 +7,7 @@ store.
 from __future__ import annotations
 
 import sys
+from datetime import datetime
 
 import uvloop
 
@@ -43,7 +44,7 @@ def main() -> None:
         settings=settings,
         deps=deps,
         hub=hub,
-        started_at=state.started_at() or deps.clock.now(),
+        started_at=started_at(deps, state),
         number=number,
     )
     path = settings.places.api_socket(number)
@@ -59,6 +60,12 @@ def main() -> None:
     )
     uvloop.run(serving.serve([server], hub, [], drained=path))
     deps.store.close()
+
+
+def started_at(deps: Deps, state: StateFolder) -> datetime:
+    """When the supervisor started, by the application's time."""
+    stamp = state.started_at()
+    return deps.clock.now() if stamp is None else stamp - deps.clock.offset()
 
 
 def _ensure_operator(deps: Deps, state: StateFolder) -> None:

@@ -65,7 +65,8 @@ async def serve(
     *,
     drained: Path | None = None,
 ) -> None:
-    """Serve until SIGTERM. `background` runs meanwhile: if a part of it ends, everything stops.
+    """Serve until SIGTERM. `background` runs meanwhile: if a part of it ends, everything stops, and
+    its error is raised.
 
     `drained` is the socket whose clients can go elsewhere: they are given the time to do so.
     """
@@ -98,4 +99,7 @@ async def serve(
         # 4. Last, what the servers used.
         for task in (*tasks, *leaving):
             task.cancel()
-        await asyncio.gather(*tasks, *leaving, return_exceptions=True)
+        outcomes = await asyncio.gather(*tasks, *leaving, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome

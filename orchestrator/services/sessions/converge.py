@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from orchestrator import ports
+from orchestrator.contract.wire import FAILURE_MAX_CHARS
 from orchestrator.domain import errors
 from orchestrator.domain.ids import HostId, SandboxId, SessionId
 from orchestrator.domain.pool.host import Host
@@ -208,8 +209,9 @@ def _announce_claim(deps: Deps, session: Session, sandbox: Sandbox) -> None:
 def _record_failure(deps: Deps, session: Session, step: steps.Fail, now: datetime) -> None:
     failure = step.failure
     if step.shows_log:
-        lines = [line.text for line in deps.store.logs.tail(session.id, _LOG_LINES)]
-        failure = replace(failure, message="\n".join([failure.message, *lines]))
+        log = "".join(f"\n{line.text}" for line in deps.store.logs.tail(session.id, _LOG_LINES))
+        room = FAILURE_MAX_CHARS - len(failure.message)
+        failure = replace(failure, message=failure.message + log[-room:])
     writes.save(deps, replace(session, failure=failure, updated_at=now))
 
 

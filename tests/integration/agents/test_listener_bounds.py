@@ -33,6 +33,8 @@ from orchestrator.entrypoints.api.agents.limits import SenderLimits
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.gateway.app import Gateway
 from orchestrator.entrypoints.api.serving import Server
+from orchestrator.entrypoints.api.work_shares import SHARE
+from orchestrator.services.rates import Rate
 from tests.contract.store.steps import walk
 from tests.e2e.installation import until
 from tests.event_loops import store_calls_on_loops
@@ -118,6 +120,7 @@ def start(migrated_sqlite: Path) -> Iterator[Start]:
             deadlines: Deadlines = SHORT,
             limits: SenderLimits | None = None,
             is_ours: Callable[[socket.socket], bool] = is_our_process,
+            share: Rate = SHARE,
         ) -> Listener:
             shutil.copy(migrated_sqlite, folder / "spawn.db")
             settings = config.make(state_dir=folder, anthropic_api_key="sk-x")
@@ -133,7 +136,8 @@ def start(migrated_sqlite: Path) -> Iterator[Start]:
 
             def make() -> Server:
                 connections = Connections(context.metrics, deadlines, is_ours)
-                made, sockets = server.listen(context, Gateway(context), connections, limits)
+                gateway = Gateway(context, share)
+                made, sockets = server.listen(context, gateway, connections, limits)
                 background.append(asyncio.create_task(sockets.run()))
                 return made
 
@@ -195,7 +199,7 @@ def test_idle_connections_hold_up_nobody_and_are_closed(start: Start) -> None:
     listener = start(deadlines=Deadlines(head_s=3))
     idle = [listener.connect() for _ in range(IDLE)]
     try:
-        assert AgentSocket(listener.path).process() == listener.context.process
+        wait_for(lambda: AgentSocket(listener.path).process() == listener.context.process)
         with listener.connect() as connection:
             connection.sendall(head("GET", "/agent/inbox", listener.sandbox_token()))
             assert answer(connection)[0] == 204
@@ -224,6 +228,40 @@ def test_a_head_without_end_is_cut_at_64_kib(start: Start) -> None:
                 connection.sendall(f"X-{number}: {'x' * 1000}\r\n".encode())
         wait_until_closed(connection)
     assert listener.refusals("large_head") == 1
+
+
+def test_a_body_is_not_counted_as_a_head(start: Start) -> None:
+    listener = start(deadlines=Deadlines())
+    session = listener.session()
+    path, token = f"/sessions/{session.id}/progress", listener.token(session)
+    body = b"x" * 100 * 1024
+    with listener.connect() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * len(body))
+        request = head("POST", path, token, Content_Length=str(len(body))) + body
+        connection.sendall(request)  # in one piece
+        assert answer(connection)[0] == 422
+    assert listener.refusals("large_head") == 0
+
+
+def test_who_sends_requests_before_the_answer_is_cut_off(start: Start) -> None:
+    listener = start(deadlines=Deadlines())
+    with listener.connect_as(listener.sandbox()) as connection:
+        connection.sendall(b"GET /agent/inbox HTTP/1.1\r\n\r\n" * 1000)
+        assert answer(connection)[0] == 400
+        wait_until_closed(connection)
+    assert listener.refusals("malformed") == 1
+
+
+@pytest.mark.parametrize("path", ["/agent/health", "/agent/inbox"])
+def test_who_is_refused_has_to_connect_again(start: Start, path: str) -> None:
+    listener = start(deadlines=Deadlines())
+    request = head("POST", path, "nonsense", Content_Length="2") + b"{}"
+    with listener.connect_as(listener.sandbox()) as connection:
+        connection.sendall(request)
+        assert answer(connection)[0] == 401
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(request)
+            assert connection.recv(1) == b""
 
 
 def test_a_sandbox_with_32_connections_waits_for_one_to_end(start: Start) -> None:
@@ -345,7 +383,7 @@ def test_sandboxes_that_share_a_socket_have_1000_connections_together(start: Sta
 def test_our_own_processes_may_connect_as_often_as_they_like(start: Start) -> None:
     listener = start(deadlines=Deadlines())
     held = [listener.connect() for _ in range(IDLE)]
-    assert AgentSocket(listener.path).process() is not None
+    wait_for(lambda: AgentSocket(listener.path).process() is not None)
     for connection in held:
         connection.close()
 
@@ -475,6 +513,39 @@ def test_a_sandbox_that_asks_too_fast_is_told_to_wait(start: Start) -> None:
             statuses.append(answer(connection)[0])
     assert statuses == [204, 204, 204, 429]
     assert listener.refusals("rate") == 1
+
+
+NOTHING = Rate(per_s=0.0001, burst=0)
+LABORIOUS = b"[" + b"[]," * 9000 + b"[]]"  # some milliseconds of work
+
+
+def test_a_sandbox_whose_reports_take_long_to_read_is_told_to_wait(start: Start) -> None:
+    listener = start(deadlines=Deadlines(), limits=SenderLimits(work=NOTHING))
+    session, other = listener.session(), listener.session()
+    statuses = [post_odd_report(listener, sender) for sender in (session, session, other)]
+    assert statuses == [422, 429, 422]
+    assert listener.refusals("work") == 1
+
+
+def post_odd_report(listener: Listener, session: Session) -> int:
+    path, token = f"/sessions/{session.id}/progress", listener.token(session)
+    with listener.connect() as connection:
+        length = str(len(LABORIOUS))
+        connection.sendall(head("POST", path, token, Content_Length=length) + LABORIOUS)
+        return answer(connection)[0]
+
+
+def test_a_session_whose_calls_take_long_to_read_is_told_to_wait(start: Start) -> None:
+    listener = start(deadlines=Deadlines(), share=NOTHING)
+    token, others = (listener.token(listener.session()) for _ in range(2))
+    length, statuses = str(len(LABORIOUS)), []
+    for sender in (token, token, others):
+        with listener.connect() as connection:
+            request = head("POST", "/v1/messages", sender, Content_Length=length)
+            connection.sendall(request + LABORIOUS)
+            statuses.append(answer(connection)[0])
+    assert statuses == [400, 429, 400]
+    assert listener.refusals("work") == 1
 
 
 def test_the_gateway_says_it_in_its_own_terms(start: Start) -> None:

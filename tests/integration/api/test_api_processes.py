@@ -22,7 +22,7 @@ from orchestrator import config
 from orchestrator.adapters import api_socket
 from orchestrator.entrypoints.api import public_app
 from orchestrator.entrypoints.api.context import Context
-from orchestrator.entrypoints.api.serving import make_server
+from orchestrator.entrypoints.api.serving import make_server, serve
 from tests.fakes.hub import deaf_hub
 from tests.fakes.samples import NOW
 from tests.integration.serving import serving
@@ -111,6 +111,19 @@ def test_a_server_that_leaves_answers_what_it_has_been_sent(tmp_path: Path) -> N
         answer = busy.getresponse()
         assert (answer.read(), answer.getheader("connection")) == (b"slow", "close")
         leaving.result(20)
+
+
+def test_a_part_that_fails_ends_the_process_and_its_reason_is_not_lost(tmp_path: Path) -> None:
+    async def fail() -> None:
+        raise OSError("the folder of the sockets is gone")
+
+    async def run() -> None:
+        nobody = redis.asyncio.Redis(unix_socket_path=str(tmp_path / "missing.sock"))
+        server = make_server(Starlette(), uds=str(tmp_path / "server.sock"))
+        await serve([server], Hub(nobody), [fail()])
+
+    with pytest.raises(OSError, match="the folder of the sockets is gone"):
+        asyncio.run(run())
 
 
 def metrics_of(context: Context) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import subprocess
@@ -12,6 +13,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from starlette.requests import Request
+from starlette.types import Message
 
 from orchestrator.adapters import sql_store
 from orchestrator.adapters.files.bundle_store import FolderBundles
@@ -22,6 +25,7 @@ from orchestrator.adapters.hosts import inventory
 from orchestrator.adapters.sql_store import SqlStore, upgrade
 from orchestrator.domain import errors
 from orchestrator.entrypoints import child_logs, supervisor
+from orchestrator.entrypoints.api.gateway.bodies import spool_bounded
 from orchestrator.entrypoints.cli.commands.up import running_pid
 from orchestrator.entrypoints.leadership.lease import LEASE_S, Lease, seconds_since_boot
 from tests.disks import SmallDisk, loop_disk, small_disk
@@ -38,6 +42,22 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
         yield disk
 
 
+def spool(folder: Path) -> None:
+    """Receive an upload."""
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"u" * 10_000}
+
+    async def run() -> None:
+        request = Request({"type": "http", "headers": []}, receive)
+        file = await spool_bounded(request, _MIB, folder, asyncio.to_thread)
+        assert file is not None
+        with file:
+            assert len(file.read()) == 10_000
+
+    asyncio.run(run())
+
+
 WRITES: dict[str, Callable[[Path], object]] = {
     "bundle": lambda folder: FolderBundles(folder / "bundles").put(b"b" * 10_000),
     "image": lambda folder: StateFolder(folder).set_image("spawnai/sandbox:" + "x" * 10_000),
@@ -46,6 +66,7 @@ WRITES: dict[str, Callable[[Path], object]] = {
     "inventory": lambda folder: inventory.write(
         folder / "inventory.json", [samples.host() for _ in range(100)]
     ),
+    "upload": spool,
 }
 
 

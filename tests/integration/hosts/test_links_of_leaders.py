@@ -7,7 +7,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from orchestrator.adapters.ssh.link import Link
+from orchestrator.domain import errors, ids
+from orchestrator.domain.pool import agent_sockets
 from tests.fakes.terms import TermThatEnds
 from tests.integration.hosts.ssh_server import ShellHost, shell_host
 
@@ -77,5 +81,27 @@ def test_a_leader_whose_term_is_over_makes_no_connection_and_takes_no_socket(
             result = (await asyncio.gather(again.run_forever(), return_exceptions=True))[0]
             assert "another daemon may lead" in str(result)
             assert not host.target.local_socket.exists()
+
+    asyncio.run(scene())
+
+
+def test_a_leader_whose_term_is_over_changes_no_agent_socket(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with shell_host(tmp_path, "") as host:
+            term = TermThatEnds(1)
+            link = link_of(host, term)
+            running = asyncio.create_task(link.run_forever())
+            await until(lambda: link.view.up, "the link")
+            kept, new = ids.new_sandbox_id(), ids.new_sandbox_id()
+            await link.offer_socket(kept)
+            term.is_over = True
+            with pytest.raises(errors.TermOver):
+                await link.offer_socket(new)
+            with pytest.raises(errors.TermOver):
+                await link.withdraw_socket(kept)
+            folder = Path(host.target.agent_folder) / agent_sockets.SANDBOXES
+            assert [path.name for path in folder.iterdir()] == [kept]
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
 
     asyncio.run(scene())

@@ -75,6 +75,20 @@ def test_a_sandbox_whose_call_fails_backs_off_alone(calls: Calls, call: Callable
     assert calls.offer(SANDBOX), "a call that works ends the back-off"
 
 
+def test_a_failure_long_ago_is_forgotten(calls: Calls) -> None:
+    """Most items that fail are sandboxes, which nobody ever asks for again."""
+    for pause_s in (1, 2, 4):
+        assert calls.bulkhead.offer(SANDBOX, HOST, fail)
+        calls.finish()
+        calls.clock.advance(pause_s)
+    calls.clock.advance(3600)
+    assert calls.bulkhead.offer(ids.new_sandbox_id(), HOST, fail)
+    assert calls.bulkhead.offer(SANDBOX, HOST, fail)
+    calls.finish()
+    calls.clock.advance(1)
+    assert calls.offer(SANDBOX)
+
+
 def test_a_sandbox_that_changed_meanwhile_does_not_back_off(calls: Calls) -> None:
     def lose_race() -> None:
         raise errors.StaleWrite("it changed")

@@ -1,1 +1,1 @@
-"""The endpoints of agents, on a UNIX socket."""
+"""The process `agents`: the endpoints of agents, on a UNIX socket for each sandbox."""

@@ -93,7 +93,9 @@ async def progress(request: Request) -> Response:
     raw = await read_bounded(request, wire.REPORT_MAX_BYTES)
     if raw is None:
         raise errors.TooLarge("a report has at most 1 MiB", limit_bytes=wire.REPORT_MAX_BYTES)
-    accepted = await context.in_thread(_report, context, token, session_id, raw)
+    sandbox_id = context.deps.tokens.read_session(token).sandbox_id
+    report = await context.in_thread(_parse, _senders(request), sandbox_id, raw)
+    accepted = await context.in_thread(_record, context, token, session_id, report)
     return JSONResponse({"accepted": accepted})
 
 
@@ -152,12 +154,16 @@ def _look(context: Context, sandbox_id: SandboxId, have: str) -> Inbox:
     return peek(context.deps, sandbox, have)
 
 
-def _report(context: Context, token: str, session_id: SessionId, raw: bytes) -> bool:
-    session = access.authorize(context.deps, token, session_id)
-    try:
-        report = wire.parse_report(wire.decode(raw, "report"))
-    except wire.ProtocolError as error:
-        raise errors.InvalidInput(str(error), field=error.field) from error
+def _parse(senders: Senders, sandbox_id: SandboxId, raw: bytes) -> wire.Report:
+    with senders.work.reading(sandbox_id):
+        try:
+            return wire.parse_report(wire.decode(raw, "report"))
+        except wire.ProtocolError as error:
+            raise errors.InvalidInput(str(error), field=error.field) from error
+
+
+def _record(context: Context, token: str, session_id: SessionId, report: wire.Report) -> bool:
+    session = access.authorize(context.deps, token, session_id)  # it may have ended meanwhile
     sender = context.deps.tokens.read_session(token).sandbox_id
     return reports.record_report(context.deps, session, sender, _fact(report), list(report.logs))
 

@@ -19,7 +19,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from orchestrator.domain.ids import SandboxId
 from orchestrator.entrypoints.api.gateway.metrics import GatewayMetrics
 
-SANDBOX = "sandbox_id"  # in the state of a request: whose socket it came over
+# In the state of a request: whose socket it came over, and whether it may not even be made.
+SANDBOX, REFUSED = "sandbox_id", "refused"
 _HEAD_MAX_BYTES = 64 * 1024
 _SHARING_MAX = 1000  # connections of all sandboxes without a socket of their own
 _CREDENTIALS = struct.Struct("3i")  # process, user, group
@@ -80,7 +81,8 @@ class Connections:
 
 
 class AgentConnection(HttpToolsProtocol):
-    """One connection. It is closed when it exceeds a deadline."""
+    """One connection. It is closed when it exceeds a deadline, and after a refusal: who has to
+    connect again makes only so many requests a second."""
 
     def __init__(self, connections: Connections, ended: Callable[[], None], **options: Any) -> None:
         super().__init__(**options)
@@ -107,7 +109,7 @@ class AgentConnection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if not self._has_head:
+        if not self._has_head and not self._has_whole_request:
             self._head_bytes += len(data)
             if self._head_bytes > _HEAD_MAX_BYTES:
                 self._close("large_head")
@@ -117,6 +119,9 @@ class AgentConnection(HttpToolsProtocol):
         super().send_400_response(msg)
 
     def on_message_begin(self) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            # uvicorn would parse and keep all requests that come in one piece, which are thousands.
+            raise ValueError("the request before this one is not answered yet")
         super().on_message_begin()
         self._has_whole_request = False
         self._expect("slow_head", self._deadlines.head_s)
@@ -133,13 +138,20 @@ class AgentConnection(HttpToolsProtocol):
         self._cancel()
         if self.cycle.response_complete:
             self._expect("slow_head", self._deadlines.head_s)  # of the next request
+            self._close_if_refused()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if not self._has_whole_request and not self.transport.is_closing():
+        if self._has_whole_request:
+            self._close_if_refused()
+        elif not self.transport.is_closing():
             # Refused before its body was read. Closing now could destroy the answer on its way.
             self._unset_keepalive_if_required()
             self._expect("slow_body", self._deadlines.refused_s)
+
+    def _close_if_refused(self) -> None:
+        if REFUSED in self.cycle.scope["state"]:
+            self.transport.close()
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -18,7 +18,7 @@ from orchestrator.domain import errors
 from orchestrator.domain.ids import SandboxId
 from orchestrator.domain.people.tokens import Tokens
 from orchestrator.entrypoints.api import problems
-from orchestrator.entrypoints.api.agents.connections import SANDBOX
+from orchestrator.entrypoints.api.agents.connections import REFUSED, SANDBOX
 from orchestrator.entrypoints.api.agents.limits import Senders
 from orchestrator.entrypoints.api.bearer import bearer_of
 from orchestrator.entrypoints.api.context import Context
@@ -39,7 +39,9 @@ class Door:
         self._senders = senders
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] == HEALTH_PATH:
+        state = scope.setdefault("state", {})
+        is_ours = SANDBOX not in state  # our processes and old sandboxes: see Connections
+        if scope["type"] != "http" or (is_ours and scope["path"] == HEALTH_PATH):
             await self._app(scope, receive, send)
             return
         with contextlib.ExitStack() as held:
@@ -47,6 +49,7 @@ class Door:
                 sandbox_id = await self._sender(scope)
                 held.enter_context(self._senders.request(sandbox_id))
             except errors.SpawnError as error:
+                state[REFUSED] = True
                 await _refusal(scope["path"], error)(scope, receive, send)
                 return
             if scope["path"] != BUNDLE_PATH:  # that one doesn't stay in memory
@@ -58,7 +61,7 @@ class Door:
     async def _sender(self, scope: Scope) -> SandboxId:
         """The sandbox that sends this. Raises errors.Unauthorized, errors.Forbidden."""
         sandbox_id = self._owner_of_token(scope)
-        own_id = scope.get("state", {}).get(SANDBOX, sandbox_id)
+        own_id = scope["state"].get(SANDBOX, sandbox_id)
         if own_id != sandbox_id:
             context: Context = scope["app"].state.context
             raise await context.in_thread(access.audit_foreign, context.deps, own_id, sandbox_id)

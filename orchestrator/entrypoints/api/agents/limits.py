@@ -14,6 +14,7 @@ from orchestrator.domain import errors
 from orchestrator.domain.ids import SandboxId
 from orchestrator.entrypoints.api.gateway.metrics import GatewayMetrics
 from orchestrator.entrypoints.api.holds import Holds
+from orchestrator.entrypoints.api.work_shares import SHARE, WorkShares
 from orchestrator.services.rates import Rate, Rates
 
 _CODE = "too_many_requests"
@@ -32,6 +33,7 @@ class SenderLimits:
     burst: float = 100.0
     upload_per_s: float = 0.2  # an archive takes up to a third of a second of our processor time
     upload_burst: float = 20.0
+    work: Rate = SHARE  # of processor time, to read its reports
 
 
 class Senders:
@@ -49,6 +51,7 @@ class Senders:
         self._requests = self._holds("requests")
         self._polls = self._holds("polls")
         self._transfers = self._holds("transfers")
+        self.work = WorkShares(metrics.agent_refusals.labels("work"), limits.work, now_s)
 
     def request(self, sandbox_id: SandboxId) -> contextlib.AbstractContextManager[None]:
         """Hold one request. Raises errors.LimitReached (too_many_requests), also if the sandbox

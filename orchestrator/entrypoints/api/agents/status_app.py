@@ -1,4 +1,4 @@
-"""What the process `agents` tells the process `api` about itself.
+"""What the process `agents` tells the processes of the API about itself.
 
 /metrics and /ready of the public app show it. Its socket can't be reached from sandboxes.
 """

@@ -25,6 +25,7 @@ from orchestrator.entrypoints.api.gateway.limiter import Limiter
 from orchestrator.entrypoints.api.gateway.provider_chain import ProviderChain
 from orchestrator.entrypoints.api.gateway.providers import ProviderRequest
 from orchestrator.entrypoints.api.gateway.shares import Shares, SlotLimits
+from orchestrator.entrypoints.api.work_shares import SHARE, WorkShares
 from orchestrator.services.agents import access
 from orchestrator.services.llm import spending
 from orchestrator.services.rates import Rate, Rates
@@ -39,7 +40,8 @@ log = structlog.get_logger()
 class Gateway:
     """Serves agents the Messages API. Bytes pass unchanged; the credentials are replaced."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, share: Rate = SHARE) -> None:
+        """`share`: the processor time that reading the requests of one session may take."""
         llm = context.settings.llm
         self._context = context
         self._client = providers.make_client(context.settings)
@@ -59,6 +61,7 @@ class Gateway:
         )
         self._in_flight = InFlight()
         self._count_rates = Rates(_COUNT_RATE)
+        self._work = WorkShares(context.metrics.agent_refusals.labels("work"), share)
 
     async def forward(self, request: Request) -> Response:
         """POST /v1/messages and /v1/messages/count_tokens."""
@@ -68,7 +71,7 @@ class Gateway:
                 access.authorize_generation, self._context.deps, wire.session_token(request)
             )
             self._check_rate(request, session)
-            provider_request = await self._check(request)
+            provider_request = await self._check(request, session)
         except errors.SpawnError as error:
             return _error_response(error)
         return Relay(lambda: self._join(session, provider_request))
@@ -102,14 +105,14 @@ class Gateway:
                 limit=_COUNT_RATE.per_s,
             )
 
-    async def _check(self, request: Request) -> ProviderRequest:
+    async def _check(self, request: Request, session: Session) -> ProviderRequest:
         """Read a request and check it. Raises errors.SpawnError if it must not be forwarded."""
         if not self._has_provider:
             raise errors.Unauthorized("ANTHROPIC_API_KEY is not set", code="provider_auth")
         raw = await read_bounded(request, wire.BODY_MAX_BYTES)
         if raw is None:
             raise errors.TooLarge("the request is larger than the API takes")
-        parsed, digest = await self._parse(raw, _is_count(request))
+        parsed, digest = await self._parse(session, raw, _is_count(request))
         spending.check_model(self._context.deps, parsed)
         return ProviderRequest(
             path=request.url.path,
@@ -120,10 +123,16 @@ class Gateway:
             digest=digest,
         )
 
-    async def _parse(self, raw: bytes, is_count: bool) -> tuple[ModelRequest, bytes]:
+    async def _parse(
+        self, session: Session, raw: bytes, is_count: bool
+    ) -> tuple[ModelRequest, bytes]:
+        def parse() -> tuple[ModelRequest, bytes]:
+            with self._work.reading(session.id):
+                return _parse(raw, is_count)
+
         if len(raw) < _LARGE_BYTES:
-            return _parse(raw, is_count)
-        return await self._context.in_thread(_parse, raw, is_count)
+            return parse()
+        return await self._context.in_thread(parse)
 
     def _join(self, session: Session, request: ProviderRequest) -> Subscription:
         """Join an equal request in progress, or start a call. Token counts are never shared."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import IO
 
 from starlette.requests import Request
+
+from orchestrator.domain import errors
 
 _CHUNK_BYTES = 1024 * 1024
 
@@ -34,17 +37,17 @@ async def spool_bounded(
 ) -> IO[bytes] | None:
     """The body as an unnamed file in `folder`, or None if it is larger than `limit_bytes`.
 
-    The caller closes the file. `in_thread` runs what writes to it.
+    The caller closes the file. `in_thread` runs what writes to it. Raises
+    errors.StorageUnavailable.
     """
     if _claims_more(request, limit_bytes):
         return None
-    file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - the caller closes it
-    try:
+    with errors.storage("keep an upload"), contextlib.ExitStack() as opened:
+        file = opened.enter_context(tempfile.TemporaryFile(dir=folder))
         size, chunk = 0, bytearray()
         async for part in request.stream():
             size += len(part)
             if size > limit_bytes:
-                file.close()
                 return None
             chunk += part
             if len(chunk) >= _CHUNK_BYTES:
@@ -52,9 +55,7 @@ async def spool_bounded(
                 chunk.clear()
         await in_thread(file.write, bytes(chunk))
         file.seek(0)
-    except BaseException:
-        file.close()
-        raise
+        opened.pop_all()
     return file
 
 

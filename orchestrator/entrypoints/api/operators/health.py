@@ -164,7 +164,8 @@ def _agents(context: Context) -> dict[str, Any]:
 
 def _processes(context: Context) -> dict[str, Any]:
     """What hung lately. That is no reason not to be ready: it was started again at once."""
-    now = context.deps.clock.now()
+    clock = context.deps.clock
+    now = clock.now() + clock.offset()  # the supervisor writes down what the machine's clock shows
     recent = [
         f"{name} hung at {hang.at} and was started again: {hang.reason}"
         for name, hang in hangs.read(context.settings.places.state_dir).items()

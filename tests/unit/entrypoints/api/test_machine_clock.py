@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 
+from orchestrator.adapters.files.state_folder import SUPERVISOR_LOCK, StateFolder
+from orchestrator.entrypoints.api import server
+from orchestrator.entrypoints.liveness import hangs
 from tests.unit.entrypoints.api.conftest import Api
 from tests.unit.services.world import World
 
@@ -40,6 +44,21 @@ def test_ready_overview_and_metrics_say_that_the_clock_was_set(
         r"^spawn_clock_offset_seconds (\S+)$", operator.text("/metrics"), re.MULTILINE
     )
     assert float(offset_s) == days * 86400
+
+
+def test_start_and_hangs_are_compared_by_the_clock_that_wrote_them_down(
+    world: World, operator: Api, tmp_path: Path
+) -> None:
+    (tmp_path / SUPERVISOR_LOCK).touch()
+    stamp = StateFolder(tmp_path).started_at()
+    assert stamp is not None
+    world.clock.ahead = timedelta(seconds=round((stamp - world.clock.now()).total_seconds()))
+    hangs.record(tmp_path, "api-1", "no sign of life", stamp - timedelta(minutes=30))
+    hangs.record(tmp_path, "daemon", "no sign of life", stamp - timedelta(hours=2))
+    detail = operator("GET", "/ready")[1]["checks"]["processes"]["detail"]
+    assert "api-1 hung" in detail
+    assert "daemon" not in detail
+    assert server.started_at(world.deps, StateFolder(tmp_path)) + world.clock.offset() == stamp
 
 
 def test_after_a_day_it_is_no_warning_any_more(world: World, operator: Api) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from orchestrator.contract.wire import FAILURE_MAX_CHARS
 from orchestrator.domain.pool.host import HostState
 from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.sessions.session import HISTORY_MAX, Phase, Session, SessionState
@@ -370,6 +371,21 @@ def test_an_app_that_crashes_for_ever_is_given_up_with_its_last_lines(world: Wor
     assert failed.failure.message.endswith("\none\ntwo")
     paused_s = (world.clock.now() - began_at).total_seconds()
     assert paused_s >= 1 + 2 + 4 + 8 + 16 + 32 + 64 + 128 + 256
+
+
+def test_the_last_lines_of_an_app_that_is_given_up_are_cut(world: World) -> None:
+    """The message is in the session's row, and in every status."""
+    world.add_host(slots=9)
+    ready = world.run_session(world.create_session())
+    world.store.logs.append(ready.id, ["a" * 4000, "b" * 4000, "the end"], world.clock.now())
+    for _ in range(11):
+        world.publish()
+        crash_once_more(world, ready)
+    failure = world.session(ready).failure
+    assert failure is not None
+    assert len(failure.message) == FAILURE_MAX_CHARS
+    assert failure.message.startswith("The app took down its sandbox 11 times within an hour.")
+    assert failure.message.endswith("b\nthe end")
 
 
 def test_an_app_that_crashes_a_third_time_leaves_the_warm_sandboxes_to_others(
