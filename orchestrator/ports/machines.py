@@ -82,6 +82,9 @@ class Engines(Protocol):
 
     def for_host(self, host: Host) -> Engine: ...
 
+    def keep(self, hosts: Sequence[Host]) -> None:
+        """Close and forget the engines of all other hosts. Waits for no engine."""
+
     def close(self) -> None: ...
 
 
