@@ -300,6 +300,15 @@ def _link_metrics(links: Sequence[LinkGauges]) -> Iterable[Metric]:
             if value is not None:
                 family.add_metric([link.host], float(value))
         yield family
+    refusals = CounterMetricFamily(
+        "spawn_link_refusals",
+        "Connections of sandboxes that the link refused since the daemon started",
+        labels=["host", "reason"],
+    )
+    for link in links:
+        for reason, count in link.refusals.items():
+            refusals.add_metric([link.host, reason], count)
+    yield refusals
 
 
 def _storage_metrics(deps: Deps) -> Iterable[Metric]:
