@@ -26,7 +26,6 @@ from orchestrator.domain.ids import SandboxId
 from orchestrator.domain.pool import agent_sockets
 from orchestrator.slim import structlog
 
-_DESCRIPTORS_MAX = 1000  # of a host's sshd, which has 1,024: one per stream and per socket
 _STREAMS_SCARCE = 500  # from here on, each sandbox gets few
 _FEW = 4
 _SHARED_STREAMS_MAX = 250  # of all sandboxes without a socket of their own
@@ -234,7 +233,7 @@ class AgentSockets:
 
     def _shortage(self, sandbox_id: SandboxId) -> str:
         """Why the sandbox may have no further stream; "" if it may."""
-        if self.streams + len(self.wanted) >= _DESCRIPTORS_MAX:
+        if self.streams + len(self.wanted) >= agent_sockets.LINK_DESCRIPTORS_MAX:
             return "link_full"
         if sandbox_id == _SHARED:
             limit = _SHARED_STREAMS_MAX
