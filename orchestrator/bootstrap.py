@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 
 from orchestrator import config, ports
@@ -40,6 +40,9 @@ class NoEngines:
 
     def for_host(self, host: Host) -> ports.Engine:
         raise errors.EngineUnavailable(f"this process does not talk to {host.name}'s Docker")
+
+    def keep(self, hosts: Sequence[Host]) -> None:
+        """Nothing to forget."""
 
     def close(self) -> None:
         """Nothing to close."""

@@ -5,11 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 _CHUNK = bytes(64 * 1024)
+# EXT4_IOC_SHUTDOWN in linux/fs/ext4/ext4.h, with EXT4_GOING_FLAGS_LOGFLUSH.
+_SHUT_DOWN = """
+import fcntl, os, struct, sys
+fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587D, struct.pack("I", 1))
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +66,11 @@ class SmallDisk:
         device = _as_root("findmnt", "--noheadings", "--output", "SOURCE", str(self.folder))
         trigger = f"/sys/fs/ext4/{Path(device.strip()).name}/trigger_fs_error"
         _as_root("sh", "-c", f"echo test >{trigger}")
+
+    def die(self) -> None:
+        """Answer each access with an I/O error, as after the loss of the device or of power: of
+        what was written before, only what was synchronised is safe. Only on a `loop_disk`."""
+        _as_root(sys.executable, "-c", _SHUT_DOWN, str(self.folder))
 
     def repair(self) -> None:
         """As an operator does, with nobody using it: check the file system and mount it again."""

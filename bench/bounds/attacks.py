@@ -156,7 +156,7 @@ ALL = (
         key="g",
         name="a host whose shell greets",
         seconds=50,
-        bound="facts are read between markers; that host alone is SUSPECT",
+        bound="facts are read between markers; that host alone is SUSPECT, or LOST",
         run=troubles.greeting_host,
     ),
     Attack(

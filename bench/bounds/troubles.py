@@ -57,7 +57,10 @@ def greeting_host(world: World, seconds: float) -> Iterator[Callable[[], str]]:
                 vps.exec("vps", "stop-sshd")
                 vps.exec("vps", "start-sshd")
                 stop.wait(seconds / len(_GREETINGS))
-                states.append(str(hosts.get(spawn, vps.name)["state"]))
+                host = hosts.get(spawn, vps.name)
+                # Lost, it was out of reach for 15 s: by a greeting without end, or because its sshd
+                # took so long to start again.
+                states.append(f"{host['state']} {host['reason'][:80]}".rstrip())
                 turn += 1
 
         greeting = threading.Thread(target=greet)

@@ -100,7 +100,7 @@ def standby(settings: Settings) -> Child:
 # 5. agents: closes the streams of agents and of the gateway; until here agents could report to
 #    the workers, and the api could show what the gateway counts;
 # 6. demo: its only client, the gateway, has stopped;
-# 7. redis: nobody uses it any more; it writes its file.
+# 7. redis: nobody uses it any more.
 # 8. standby: runs alone.
 STOP_ORDER = (
     "daemon",
@@ -182,7 +182,9 @@ def _redis(settings: Settings) -> Child:
         "unixsocket": str(settings.places.redis_socket),
         "unixsocketperm": "700",
         "dir": str(folder),
-        "appendonly": "yes",
+        # It keeps nothing on the disk: with a disk that fails it would refuse every write, and all
+        # that it holds is made again.
+        "appendonly": "no",
         "save": "",
         "daemonize": "no",
         "maxmemory-policy": "noeviction",

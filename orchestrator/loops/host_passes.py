@@ -66,6 +66,7 @@ class HostPasses:
         """Connect to all hosts, record the state of their links, admit the hosts that answer."""
         before = self._deps.store.hosts.list()
         self._fleet.set_hosts(before)
+        self._deps.engines.keep(before)
         self._update_sockets()
         after = [self._record_link_state(host) for host in before]
         self._images.ensure([host for host in after if self._lacks_image(host)])

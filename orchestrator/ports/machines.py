@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from orchestrator.domain.ids import HostId, SandboxId
@@ -82,6 +82,9 @@ class Engines(Protocol):
 
     def for_host(self, host: Host) -> Engine: ...
 
+    def keep(self, hosts: Sequence[Host]) -> None:
+        """Close and forget the engines of all other hosts. Waits for no engine."""
+
     def close(self) -> None: ...
 
 
@@ -142,6 +145,8 @@ class LinkGauges:
     channels: int  # how many are open
     rtt_s: float | None  # round-trip time of the last answer
     reconnects: int  # since this daemon started
+    # Connections of its sandboxes that were refused since then, by reason.
+    refusals: Mapping[str, int] = field(default_factory=dict)
 
 
 class LinkBoard(Protocol):

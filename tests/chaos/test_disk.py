@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+import signal
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import docker
 import pytest
 
 from tests.chaos import leftovers
@@ -21,6 +25,7 @@ from tests.fakes.llm.messages_api import MessagesApi
 
 _SIZE_MIB = 192
 _NOTICED_S = 60
+_TIMES_SAID = 20  # not every query of a database reads its disk
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +119,49 @@ def test_apps_go_on_while_the_disk_takes_no_writes_and_are_back_once_it_is_repai
         spawn.spawnctl("up", "--detach")
         until(lambda: spawn.call_app(neighbour.url).status == 200, _NOTICED_S, "the app")
         neighbour.user.end(neighbour.user.get_app())
+
+
+@pytest.mark.chaos
+def test_apps_go_on_while_each_access_to_the_disk_fails_and_are_back_once_it_is_repaired() -> None:
+    with staged() as scene:
+        spawn, neighbour = scene.spawn, scene.neighbour
+        supervisor, key = spawn.supervisor_pid(), spawn.operator_key
+        containers, before = spawn.containers(), processes(spawn, supervisor)
+        os.sync()  # the last commits: SQLite leaves them to the system
+        scene.disk.die()
+        response = spawn.call("POST", "/api/sessions", {"template": "todo"}, key=neighbour.user.key)
+        assert response.status == 503, (response.status, response.text)
+        for _ in range(_TIMES_SAID):
+            until(lambda: fails_by_disk(spawn.call("GET", "/ready").json), _NOTICED_S, "a reason")
+        status = spawn.spawnctl("status", check=False, SPAWN_API_KEY=key)
+        assert status.returncode != 0
+        assert "the database can't be" in status.stderr
+        assert "kill" in spawn.spawnctl("down", check=False).stderr
+        neighbour.check_app()
+        assert spawn.call("GET", "/").status == 200
+        assert processes(spawn, supervisor) == before
+
+        os.kill(supervisor, signal.SIGTERM)
+        until(lambda: not spawn.pids("", supervisor), _NOTICED_S, "all processes to end")
+        for container in containers:  # as a restart of the machine does
+            with contextlib.suppress(docker.errors.NotFound):
+                container.remove(force=True)
+        scene.disk.repair()
+        spawn.spawnctl("up", "--detach")
+        until(lambda: spawn.call_app(neighbour.url).status == 200, _NOTICED_S, "the app")
+        neighbour.user.end(neighbour.user.get_app())
+
+
+def processes(spawn: Installation, supervisor: int) -> dict[str, list[int]]:
+    """Our processes, without those that come and go."""
+    names = (".daemon", "api.server", "agents.server", ".jobs", "nginx: master", "redis-server")
+    return {name: spawn.pids(name, supervisor) for name in names}
+
+
+def fails_by_disk(readiness: dict[str, Any]) -> bool:
+    """Whether /ready names the disk as the reason. It always names its checks."""
+    database = readiness["checks"]["database"]
+    return not database["ok"] and "the database can't be" in database["detail"]
 
 
 def is_refused(scene: Scene) -> bool:

@@ -55,12 +55,15 @@ class Installation:
 
     # --- as an operator ---------------------------------------------------------------------------
 
-    def spawnctl(self, *args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run spawnctl. With `check`, raises AssertionError if it fails."""
+    def spawnctl(
+        self, *args: str, check: bool = True, **settings: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run spawnctl. With `check`, raises AssertionError if it fails. `settings` are further
+        environment variables."""
         result = subprocess.run(
             [sys.executable, "-m", "orchestrator.entrypoints.cli.main", *args],
             cwd=ROOT,
-            env=self.env,
+            env={**self.env, **settings},
             text=True,
             capture_output=True,
             timeout=240,
@@ -187,9 +190,12 @@ class Installation:
     def supervisor_pid(self) -> int:
         return int((self.state_dir / "supervisor.lock").read_text())
 
-    def pids(self, marker: str) -> list[int]:
-        """The processes whose command line contains `marker`, parents first."""
-        pids = _descendants(self.supervisor_pid())
+    def pids(self, marker: str, supervisor: int | None = None) -> list[int]:
+        """The processes whose command line contains `marker`, parents first.
+
+        Without the pid of its supervisor, it is read from the state folder.
+        """
+        pids = _descendants(supervisor or self.supervisor_pid())
         return [pid for pid in pids if marker in _cmdline(pid)]
 
     def kill(self, marker: str, index: int = 0) -> None:

@@ -188,6 +188,10 @@ class EnginesByHost:
     def __init__(self, default: Engine) -> None:
         self.default = default
         self.special: dict[HostId, Engine] = {}
+        self.kept: frozenset[HostId] = frozenset()  # what the last `keep` got
+
+    def keep(self, hosts: Sequence[Host]) -> None:
+        self.kept = frozenset(host.id for host in hosts)
 
     def for_host(self, host: Host) -> Engine:
         return self.special.get(host.id, self.default)

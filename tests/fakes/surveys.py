@@ -37,6 +37,7 @@ SECTIONS = {
     "networks": "172.17.0.0/16 \n172.18.0.0/16 fd00:1::/64 ",
     "sshd": "port 22\nmaxsessions 10\nmaxstartups 10:30:100\nallowstreamlocalforwarding yes\n"
     "disableforwarding no",
+    "descriptors": "1024",
     "iptables": "-P PREROUTING ACCEPT\n0",
     "tables": "legacy 0\nnft 12",
     "bridged": "1",

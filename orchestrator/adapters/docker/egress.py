@@ -32,6 +32,7 @@ _COPIES_MAX = 10
 _RESTORE = 'printf "%s\\n" "$@" | iptables-restore -w 5 --noflush'
 _BRIDGED_TRAFFIC = "/proc/sys/net/bridge/bridge-nf-call-iptables"
 _INTERFACES = "/proc/net/dev"
+_FORMER_CHAINS = ("INPUT", "DOCKER-USER", "FORWARD")  # of the table filter
 
 Runner = Callable[[Sequence[str]], CommandOutcome]
 
@@ -104,8 +105,8 @@ def proxy_addresses(configured: Sequence[str], our_address: str) -> Sequence[str
 def install(bridge: str, run: Runner, allowlist: Sequence[str] | None = None) -> list[str]:
     """Set the rules that are missing, and return warnings that name the commands to run.
 
-    Only addresses on the `allowlist` may reach published ports; None allows everybody. Safe to
-    repeat.
+    Only addresses on the `allowlist` may reach published ports; None allows everybody. What an
+    earlier release set goes as soon as these rules are set. Safe to repeat.
     """
     warnings = list(_neighbour_warnings(run))
     if not _is_here(bridge, run):
@@ -120,14 +121,18 @@ def install(bridge: str, run: Runner, allowlist: Sequence[str] | None = None) ->
             "Published apps can be reached without the proxy: the firewall rules for"
             f" {bridge} could not be set on that host ({failure})"
         )
+    is_fenced = True
     for rule in rules(bridge):
         failure = _ensure_rule(rule, run)
         if failure is not None and rule.required:
+            is_fenced = False
             warnings.append(
                 "Sandboxes can reach the network of their host: firewall rules could not be"
                 f" checked or set ({failure}). As root on that host run:"
                 f" {shlex.join(rule.command('-I'))}"
             )
+    if is_fenced:
+        _remove_former(bridge, run)
     return warnings
 
 
@@ -138,6 +143,26 @@ def withdraw(bridge: str, run: Runner) -> None:
     _delete_copies(run, (*_mangle("iptables"), "-D", *_jump_to_allowlist(bridge)))
     for action in ("-F", "-X"):
         run((*_mangle("iptables"), action, _allowlist_chain(bridge)))
+    _remove_former(bridge, run)
+
+
+def _remove_former(bridge: str, run: Runner) -> None:
+    """Delete what releases up to 0.1 set for this bridge in the table filter.
+
+    Not only litter: their allowlist would keep out a proxy whose address has changed since.
+    """
+    chain = _allowlist_chain(bridge)
+    drop = f"-i {bridge} -m conntrack ! --ctstate RELATED,ESTABLISHED -j DROP"
+    rules_then = {f"-A {name} {drop}" for name in _FORMER_CHAINS}
+    rules_then.add(f"-A DOCKER-USER -o {bridge} -j {chain}")
+    for program in ("iptables", "ip6tables"):
+        lines = run((program, "-w", "5", "-S")).output.splitlines()
+        for line in lines:
+            if line in rules_then:
+                run((program, "-w", "5", "-D", *line.split()[1:]))
+        if f"-N {chain}" in lines:
+            for action in ("-F", "-X"):
+                run((program, "-w", "5", action, chain))
 
 
 def _delete_copies(run: Runner, command: Sequence[str]) -> None:

@@ -71,7 +71,7 @@ class DockerEngine:
         self._allowlist = allowlist
         self._sockets = sockets or NoAgentSockets()
         self._check_term = check_term
-        self._client_lock = threading.Lock()
+        self._client_lock = threading.Lock()  # never held while we wait for the engine
         self._client: docker.APIClient | None = None
 
     def start(self, spec: SandboxSpec) -> str:
@@ -168,19 +168,26 @@ class DockerEngine:
         self._check_term()
         try:
             with docker_client.translate_errors(action, self._base_url):
-                with self._client_lock:
-                    if self._client is None:
-                        self._client = docker_client.connect(self._base_url)
-                    client = self._client
+                client = self._client or self._keep(docker_client.connect(self._base_url))
                 self._check_term()  # connecting may have taken long
                 yield client
         except errors.EngineUnavailable:
             self.close()  # the engine may return with another version: the next call asks again
             raise
 
+    def _keep(self, new: docker.APIClient) -> docker.APIClient:
+        """Keep this client for later calls, unless another thread was faster: return that one's."""
+        with self._client_lock:
+            if self._client is None:
+                self._client = new
+            client = self._client
+        if client is not new:
+            new.close()
+        return client
+
 
 class DockerEngines:
-    """ports.Engines: one DockerEngine per host, kept for the life of the process."""
+    """ports.Engines: one DockerEngine per host, kept while the host is in the pool."""
 
     def __init__(
         self,
@@ -220,6 +227,14 @@ class DockerEngines:
                     check_term=self._check_term,
                 )
             return self._engines[host.id]
+
+    def keep(self, hosts: Sequence[Host]) -> None:
+        kept_ids = {host.id for host in hosts}
+        with self._lock:
+            gone_ids = self._engines.keys() - kept_ids
+            gone = [self._engines.pop(host_id) for host_id in gone_ids]
+        for engine in gone:
+            engine.close()
 
     def close(self) -> None:
         with self._lock:

@@ -6,7 +6,6 @@ import contextlib
 import io
 import os
 import tarfile
-import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.adapters.files import durable
 from orchestrator.contract import archive
 from orchestrator.contract.bundles import PACKED_MAX_BYTES, BundleInvalid
 from orchestrator.contract.manifest import Manifest
@@ -50,7 +50,7 @@ class FolderBundles:
                 self._freshen(path)
             except FileNotFoundError:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                _write_whole(path, data)
+                durable.replace_file(path, data)
                 self._freshen(path)
         return digest
 
@@ -126,18 +126,6 @@ def _reading() -> Iterator[None]:
             yield
         except FileNotFoundError as missing:
             raise errors.NotFound("there is no such bundle any more") from missing
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    draft = tempfile.NamedTemporaryFile(dir=path.parent, delete=False)  # noqa: SIM115 - see finally
-    try:
-        with draft:
-            draft.write(data)
-            draft.flush()
-            os.fsync(draft.fileno())
-        Path(draft.name).replace(path)
-    finally:
-        Path(draft.name).unlink(missing_ok=True)
 
 
 def digest_of(data: bytes) -> Sha256:

@@ -45,5 +45,7 @@ class FileLinkBoard:
 
 
 def _gauges_of(data: Mapping[str, Any]) -> LinkGauges:
-    """The gauges, without fields of a newer release's daemon."""
-    return LinkGauges(**{field.name: data[field.name] for field in fields(LinkGauges)})
+    """The gauges, without fields of a newer release's daemon. An older one lacks fields that have
+    a default."""
+    names = {field.name for field in fields(LinkGauges)}
+    return LinkGauges(**{name: data[name] for name in names & data.keys()})

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 import secrets
-import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from orchestrator.adapters.files import durable
 from orchestrator.domain import errors
 
 _SECRET = "secret"  # noqa: S105 - a file's name
@@ -67,7 +67,8 @@ class StateFolder:
 
     def delete_operator_key(self) -> None:
         """Delete the revoked key, so that the next call of `operator_key` stores a new one."""
-        (self.folder / _OPERATOR_KEY).unlink(missing_ok=True)
+        with errors.storage("delete the operator's key"):
+            (self.folder / _OPERATOR_KEY).unlink(missing_ok=True)
 
     def image(self) -> str:
         """Return the reference of the runtime image that was built last; "" if there is none."""
@@ -79,10 +80,8 @@ class StateFolder:
 
     def set_image(self, reference: str) -> None:
         """Use this runtime image from the next sandbox on."""
-        draft = self.folder / f"{_IMAGE}.new"
         with errors.storage("note the runtime image"):
-            draft.write_text(reference + "\n")
-            draft.replace(self.folder / _IMAGE)
+            durable.replace_file(self.folder / _IMAGE, f"{reference}\n".encode())
 
     def free_bytes(self) -> int:
         """The bytes that its disk has free for our user."""
@@ -102,17 +101,12 @@ class StateFolder:
         path = self.folder / name
         with errors.storage(f"read or create the file {name}"):
             if not path.exists():
-                self._create(path, value)
-            return path.read_text().strip()
-
-    def _create(self, path: Path, value: str) -> None:
-        """Create the file with its whole content, unless another process was faster."""
-        draft = tempfile.NamedTemporaryFile("w", dir=self.folder, delete=False)  # noqa: SIM115 - see finally
-        try:
-            with draft:
-                draft.write(value)
-            os.link(draft.name, path)  # atomic, and fails if the file exists
-        except FileExistsError:
-            pass
-        finally:
-            Path(draft.name).unlink()
+                durable.create_file(path, value.encode())
+            text = path.read_text().strip()
+        if not text:
+            raise errors.InvalidInput(
+                f"{path} is empty, as after a loss of power: put it back from your backup, or"
+                " delete it if this installation has no sessions yet",
+                field=name,
+            )
+        return text

@@ -192,6 +192,7 @@ class SshFleet:
                 channels=followed.link.channels,
                 rtt_s=followed.link.view.rtt_s,
                 reconnects=max(0, followed.link.view.connects - 1),
+                refusals=dict(followed.link.refusals),
             )
             for followed in list(self._followed.values())
             if followed.link is not None

@@ -6,9 +6,10 @@ The daemon writes it whenever a host changes; `spawnctl hosts direct` and others
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from orchestrator.domain import errors
 from orchestrator.domain.pool.host import Host
@@ -23,6 +24,7 @@ class Entry:
     host_key: str  # "" for this machine
     publish_address: str
     region: str
+    slots: int = 0  # 0: unknown, the file is of an earlier release
 
 
 def write(path: Path, hosts: Sequence[Host]) -> None:
@@ -34,6 +36,7 @@ def write(path: Path, hosts: Sequence[Host]) -> None:
             "host_key": host.host_key,
             "publish_address": host.publish_address,
             "region": host.region,
+            "slots": host.slots,
         }
         for host in hosts
     ]
@@ -48,21 +51,33 @@ def write(path: Path, hosts: Sequence[Host]) -> None:
 def read(path: Path) -> Sequence[Entry]:
     """Return what was written last.
 
-    Raises errors.NotFound when there is no file, errors.InvalidInput when it is damaged.
+    Raises errors.NotFound when there is no file, errors.InvalidInput when it is damaged,
+    errors.StorageUnavailable.
     """
+    with errors.storage("read the inventory"):
+        try:
+            text = path.read_text("utf-8")
+        except FileNotFoundError as error:
+            raise errors.NotFound(
+                f"there is no inventory at {path}: the daemon writes it once it runs",
+                code="no_inventory",
+            ) from error
+        except ValueError as error:
+            raise _damaged(path, error) from error
     try:
-        content = json.loads(path.read_text("utf-8"))
-        return [
-            Entry(**{field.name: data[field.name] for field in fields(Entry)})
-            for data in content["hosts"]
-        ]
-    except FileNotFoundError as error:
-        raise errors.NotFound(
-            f"there is no inventory at {path}: the daemon writes it once it runs",
-            code="no_inventory",
-        ) from error
+        return [_entry(data) for data in json.loads(text)["hosts"]]
     except (ValueError, KeyError, TypeError) as error:
-        raise errors.InvalidInput(
-            f"the inventory at {path} is damaged ({error}); the daemon writes it anew",
-            field="inventory",
-        ) from error
+        raise _damaged(path, error) from error
+
+
+def _entry(data: Mapping[str, Any]) -> Entry:
+    """Fields with a default may be missing: the file may be of an earlier release."""
+    names = {field.name for field in fields(Entry)}
+    return Entry(**{name: data[name] for name in names.intersection(data)})
+
+
+def _damaged(path: Path, error: Exception) -> errors.InvalidInput:
+    return errors.InvalidInput(
+        f"the inventory at {path} is damaged ({error}); the daemon writes it anew",
+        field="inventory",
+    )

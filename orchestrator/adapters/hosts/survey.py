@@ -47,6 +47,13 @@ docker network ls -q 2>/dev/null | xargs docker network inspect \
     --format '{{range .IPAM.Config}}{{.Subnet}} {{end}}' 2>/dev/null
 say sshd
 as_root sshd -T -C "user=$(id -un),host=${SSH_CONNECTION%% *},addr=${SSH_CONNECTION%% *}" 2>&1
+say descriptors
+process=$PPID
+while [ "$process" -gt 1 ]; do
+    case $(cat "/proc/$process/comm") in sshd*) break ;; esac
+    process=$(awk '/^PPid:/ { print $2 }' "/proc/$process/status")
+done
+as_root awk '/^Max open files/ { print $4 }' "/proc/$process/limits"
 say iptables; as_root iptables -w 5 -t mangle -S PREROUTING 2>&1; echo $?
 say tables
 for kind in legacy nft; do

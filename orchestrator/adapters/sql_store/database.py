@@ -28,6 +28,10 @@ WAIT_S = 10  # the longest wait for a connection, for a lock, and to be SQLite's
 _FOREIGN_KEY_VIOLATION = "23503"  # SQLSTATE
 _DISK_FULL = "53100"
 _STATEMENT_MODE = "statement pooling mode"  # in what PgBouncer says to BEGIN
+# A disk that fails, and a database that such a disk has damaged.
+_SQLITE_DISK = frozenset(
+    (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM)
+)
 _READ_ONLY = "25006"  # a standby, after a fail-over that our connections have not followed
 
 
@@ -290,7 +294,11 @@ def translated(error: exc.SQLAlchemyError) -> Exception:
         )
     if isinstance(error, exc.DBAPIError) and _is_disk_full(error):
         return errors.StorageFull(f"the database can't be written: {error.orig}", retry_after_s=10)
-    if isinstance(error, exc.OperationalError | exc.InterfaceError):
+    if isinstance(error, exc.DBAPIError) and _sqlite_code(error) in _SQLITE_DISK:
+        return errors.StorageUnavailable(
+            f"the database can't be read or written: {error.orig}", retry_after_s=10
+        )
+    if isinstance(error, exc.OperationalError | exc.InterfaceError | exc.InternalError):
         return _unavailable(str(error.orig).strip() or "no reason given")
     if isinstance(error, exc.DBAPIError) and _sqlstate(error) == _READ_ONLY:
         return _unavailable(f"it takes no writes: {error.orig}")
@@ -300,11 +308,14 @@ def translated(error: exc.SQLAlchemyError) -> Exception:
 
 
 def _is_disk_full(error: exc.DBAPIError) -> bool:
-    # The low byte of SQLite's extended code is the primary one. Without room for its index of the
-    # log, SQLite reports an I/O error.
-    sqlite_code = getattr(error.orig, "sqlite_errorcode", None) or 0
-    is_sqlite_full = sqlite_code & 0xFF in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
+    # Without room for its index of the log, SQLite reports an I/O error.
+    is_sqlite_full = _sqlite_code(error) in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
     return is_sqlite_full or _sqlstate(error) == _DISK_FULL
+
+
+def _sqlite_code(error: exc.DBAPIError) -> int:
+    """SQLite's primary code for the error: the low byte of its extended one. 0: not SQLite's."""
+    return (getattr(error.orig, "sqlite_errorcode", None) or 0) & 0xFF
 
 
 def _is_dangling(error: exc.IntegrityError) -> bool:

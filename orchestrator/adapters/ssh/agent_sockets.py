@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import secrets
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,6 @@ from orchestrator.domain.ids import SandboxId
 from orchestrator.domain.pool import agent_sockets
 from orchestrator.slim import structlog
 
-_DESCRIPTORS_MAX = 1000  # of a host's sshd, which has 1,024: one per stream and per socket
 _STREAMS_SCARCE = 500  # from here on, each sandbox gets few
 _FEW = 4
 _SHARED_STREAMS_MAX = 250  # of all sandboxes without a socket of their own
@@ -72,6 +71,7 @@ class AgentSockets:
 
     def __init__(self, target: LinkTarget) -> None:
         self.streams = 0  # that are open
+        self.refusals: Counter[str] = Counter()  # by reason
         self.wanted: set[SandboxId] = set()  # have a socket, or get one as soon as possible
         self._target = target
         self._is_told = False  # whether `wanted` is complete: a folder of another sandbox is stale
@@ -224,8 +224,9 @@ class AgentSockets:
         def accept() -> Any:
             """Called for each connection, before it is accepted."""
             is_early = sandbox_id != _SHARED and self._uses[sandbox_id].rate.take(loop.time())
-            if is_early or not self._has_room(sandbox_id):
-                self._refuse(carrier, sandbox_id)
+            reason = "connection_rate" if is_early else self._shortage(sandbox_id)
+            if reason:
+                self._refuse(carrier, sandbox_id, reason)
                 raise asyncssh.ChannelOpenError(
                     asyncssh.OPEN_RESOURCE_SHORTAGE, "this sandbox connects too often"
                 )
@@ -233,17 +234,20 @@ class AgentSockets:
 
         return await carrier.connection.start_unix_server(accept, draft)
 
-    def _has_room(self, sandbox_id: SandboxId) -> bool:
+    def _shortage(self, sandbox_id: SandboxId) -> str:
+        """Why the sandbox may have no further stream; "" if it may."""
+        if self.streams + len(self.wanted) >= agent_sockets.LINK_DESCRIPTORS_MAX:
+            return "link_full"
         if sandbox_id == _SHARED:
             limit = _SHARED_STREAMS_MAX
         else:
             limit = agent_sockets.CONNECTIONS_MAX if self.streams < _STREAMS_SCARCE else _FEW
         use = self._uses.get(sandbox_id)
-        taken = self.streams + len(self.wanted)
-        return taken < _DESCRIPTORS_MAX and (use is None or use.streams < limit)
+        return "" if use is None or use.streams < limit else "connections"
 
-    def _refuse(self, carrier: Carrier, sandbox_id: SandboxId) -> None:
+    def _refuse(self, carrier: Carrier, sandbox_id: SandboxId, reason: str) -> None:
         """Count a refusal. A sandbox that goes on and on finds nobody at its socket for a while."""
+        self.refusals[reason] += 1
         use = self._uses[sandbox_id]
         use.refusals += 1
         if use.refusals < _REFUSALS_MAX or sandbox_id == _SHARED:
@@ -261,7 +265,8 @@ class AgentSockets:
     async def _forward(
         self, carrier: Carrier, sandbox_id: SandboxId, reader: Any, writer: Any
     ) -> None:
-        if not self._has_room(sandbox_id):  # many were accepted since
+        if reason := self._shortage(sandbox_id):  # many were accepted since
+            self.refusals[reason] += 1
             writer.close()
             return
         with carrier.hold(), self._count(sandbox_id):

@@ -7,6 +7,7 @@ into errors.LinkDown, whose message says what to do on which side.
 from __future__ import annotations
 
 import asyncio
+import os
 import shlex
 import socket
 from collections.abc import AsyncIterator, Sequence
@@ -59,16 +60,20 @@ class CommandResult:
 def ensure_key(path: Path, comment: str) -> str:
     """Create our key pair at `path` (mode 0600, folder 0700) unless it exists.
 
-    Return the public key as a line for authorized_keys.
+    Return the public key as a line for authorized_keys. Raises errors.StorageUnavailable.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.parent.chmod(0o700)
-    if not path.exists():
-        draft = path.with_suffix(".new")
-        draft.touch(mode=0o600)
-        draft.chmod(0o600)
-        draft.write_bytes(asyncssh.generate_private_key("ssh-ed25519").export_private_key())
-        draft.replace(path)
+    with errors.storage("make our SSH key"):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.parent.chmod(0o700)
+        if not path.exists():
+            draft = path.with_suffix(".new")
+            draft.touch(mode=0o600)
+            draft.chmod(0o600)
+            with draft.open("wb") as file:
+                file.write(asyncssh.generate_private_key("ssh-ed25519").export_private_key())
+                file.flush()
+                os.fsync(file.fileno())  # all hosts know this key: a loss of power must not cost it
+            draft.replace(path)
     return public_key_line(path, comment)
 
 

@@ -15,7 +15,7 @@ import ipaddress
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import asyncssh
@@ -114,6 +114,11 @@ class Link:
     def channels(self) -> int:
         """The number of streams that are open."""
         return self._forwarder.channels + self.sockets.streams
+
+    @property
+    def refusals(self) -> Mapping[str, int]:
+        """How many connections of sandboxes were refused so far, by reason."""
+        return self.sockets.refusals
 
     async def run_forever(self) -> None:
         """Connect, stay connected, and reconnect with a full-jitter backoff."""

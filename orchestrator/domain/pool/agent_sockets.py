@@ -14,6 +14,11 @@ from orchestrator.domain.ids import SandboxId
 SOCKET = "agent.sock"
 CONNECTIONS_MAX = 32  # of one sandbox; its agent and its generator need three
 CONNECTIONS_PER_S = 64  # of one sandbox; its agent makes one for each request, some ten a second
+# Of the process of a host's sshd that serves our link: one per stream and per socket.
+LINK_DESCRIPTORS_MAX = 1000
+_DESCRIPTORS_OF_SSHD = 24  # its own
+_DESCRIPTORS_OF_HOST = 100  # our calls to Docker, our commands, and generators of apps
+_DESCRIPTORS_PER_SANDBOX = 2  # its socket, and the poll of its agent
 # Below a host's agent folder. Sandboxes that were made before each had its own socket have the
 # agent folder itself, and share the socket in it.
 SANDBOXES = "sandboxes"
@@ -22,6 +27,12 @@ SANDBOXES = "sandboxes"
 def folder_of(agent_folder: str, sandbox_id: SandboxId) -> str:
     """The folder that is mounted into this sandbox, on a host with this agent folder."""
     return f"{agent_folder}/{SANDBOXES}/{sandbox_id}"
+
+
+def sandboxes_on_link(sshd_descriptors: int) -> int:
+    """For how many sandboxes a link is good whose sshd may have so many descriptors."""
+    descriptors = min(sshd_descriptors - _DESCRIPTORS_OF_SSHD, LINK_DESCRIPTORS_MAX)
+    return max(0, (descriptors - _DESCRIPTORS_OF_HOST) // _DESCRIPTORS_PER_SANDBOX)
 
 
 @dataclass

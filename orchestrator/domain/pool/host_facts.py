@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
@@ -57,6 +58,7 @@ class HostFacts:
     docker_client: bool  # whether the docker command is installed
     disk: DiskSpace | None  # where Docker keeps its data
     sshd: Mapping[str, str]  # effective settings of sshd, by lower-case name; {} if unknown
+    sshd_descriptors: int | None  # how many our connection's process may have; None: unknown
     iptables: str  # "" if it is usable, else its error
     tables: Mapping[str, int]  # how many rules each kind of iptables has: legacy and nft
     bridged: bool | None  # whether bridged traffic passes the firewall; None: module not loaded
@@ -99,6 +101,7 @@ def parse(text: str) -> HostFacts:
         docker_client=sections.get("client") == "yes",
         disk=_disk_space(sections.get("disk", ""), sections.get("inodes", "")),
         sshd=_settings(sections.get("sshd", "")),
+        sshd_descriptors=_descriptors(sections.get("descriptors", "")),
         iptables=_error_of(sections.get("iptables", "")),
         tables=parse_tables(sections.get("tables", "")),
         bridged={"1": True, "0": False}.get(sections.get("bridged", "")),
@@ -186,6 +189,10 @@ def _settings(text: str) -> Mapping[str, str]:
     """From `sshd -T`: a lower-case name and its value per line. {} if it printed an error."""
     settings = dict(re.findall(r"^([a-z0-9]+) (.+)$", text, re.MULTILINE))
     return settings if "maxsessions" in settings else {}
+
+
+def _descriptors(text: str) -> int | None:
+    return sys.maxsize if text == "unlimited" else int(_number(text) or 0) or None
 
 
 def _error_of(text: str) -> str:

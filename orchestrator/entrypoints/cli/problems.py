@@ -49,7 +49,7 @@ def from_error(error: errors.SpawnError) -> Problem:
         exit_code = Exit.NOT_FOUND
     elif isinstance(error, errors.Conflict):
         exit_code = Exit.CONFLICT
-    return Problem(exit_code, error.code, str(error))
+    return Problem(exit_code, error.code, str(error), *advice_for(error.code))
 
 
 def unreachable(message: str) -> Problem:
@@ -64,6 +64,8 @@ def unreachable(message: str) -> Problem:
 
 
 _ADVICE: Mapping[str, str] = {
+    "storage_unavailable": "Look at the disk: dmesg | tail; df. If the state folder can't be read,"
+    " end SpawnAI before you repair it: pgrep -f entrypoints.supervisor, then kill PID",
     "unauthorized": "Set SPAWN_API_KEY to a key, or run as the user who started SpawnAI:"
     " the state folder has its operator.key.",
     "forbidden": "Use an operator's key: spawnctl keys create NAME --role operator",

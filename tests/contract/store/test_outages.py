@@ -52,6 +52,20 @@ def test_a_database_that_is_away_is_a_temporary_error(url: str) -> None:
         store.close()
 
 
+def test_a_database_that_its_disk_has_damaged_is_a_temporary_error(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/spawn.db"
+    upgrade.migrate(url)
+    with closing(sql_store.open_store(url)) as store:
+        store.hosts.put(samples.host())
+    path = tmp_path / "spawn.db"
+    content = path.read_bytes()
+    path.write_bytes(content[:100] + b"\xff" * (len(content) - 100))
+    with closing(sql_store.open_store(url)) as store:
+        for call in (store.hosts.list, lambda: store.hosts.put(samples.host())):
+            with pytest.raises(errors.StorageUnavailable, match="the database can't be"):
+                call()
+
+
 def test_a_database_that_has_become_read_only_is_a_temporary_error(
     store: SqlStore, store_url: str
 ) -> None:
@@ -64,7 +78,9 @@ def test_a_database_that_has_become_read_only_is_a_temporary_error(
         assert standby.hosts.list() == store.hosts.list()
         with pytest.raises(errors.Temporary) as caught:
             add_session(standby)
-        assert caught.value.code == "database_unavailable"
+        is_sqlite = store_url.startswith("sqlite")
+        code = "storage_unavailable" if is_sqlite else "database_unavailable"
+        assert caught.value.code == code
     finally:
         standby.close()
 

@@ -7,17 +7,18 @@ import json
 import socket
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from orchestrator.adapters.docker.engine import DockerEngine
+from orchestrator.adapters.docker.engine import DockerEngine, DockerEngines
 from orchestrator.adapters.docker.flags import SandboxLimits, container_name, create_body
 from orchestrator.domain import errors, ids
 from orchestrator.domain.ids import SandboxId
 from orchestrator.ports import SandboxSpec
+from tests.fakes import samples
 from tests.fakes.terms import TermThatEnds
 from tests.integration.docker import support
 from tests.integration.docker.support import DOCKER_URL, Bench, docker_cli, inspect
@@ -37,6 +38,11 @@ def bench(prepared: Bench) -> Iterator[Bench]:
     support.remove_all(prepared.engine)
 
 
+def count_descriptors() -> int:
+    """How many descriptors this process has."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
 def create_only(bench: Bench, spec: SandboxSpec) -> str:
     """Create without a start: like a process that died between the two, or is still at work."""
     name = container_name(spec.sandbox_id)
@@ -46,6 +52,38 @@ def create_only(bench: Bench, spec: SandboxSpec) -> str:
         *(f"--label={key}={value}" for key, value in labels),
         spec.image,
     )
+
+
+def test_the_engine_of_a_host_that_left_the_pool_is_closed_and_forgotten() -> None:
+    hosts = [samples.host(docker_url=DOCKER_URL) for _ in range(2)]
+    with contextlib.closing(DockerEngines(SandboxLimits(instance="leaving"))) as engines:
+        engines.for_host(hosts[0]).describe()
+        before = count_descriptors()
+        leaving = engines.for_host(hosts[1])
+        leaving.describe()
+        assert count_descriptors() > before
+        engines.keep(hosts[:1])
+        assert count_descriptors() == before
+        assert engines.for_host(hosts[1]) is not leaving
+
+
+def test_an_engine_can_be_closed_while_it_is_being_connected_to() -> None:
+    """Its host may have left because it hangs."""
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
+        path = f"{folder}/docker.sock"
+        listener.bind(path)
+        listener.listen()
+        engine = DockerEngine(f"unix://{path}", SandboxLimits(instance="leaving"))
+        with ThreadPoolExecutor(2) as pool:
+            call = pool.submit(engine.describe)
+            peer, _ = listener.accept()
+            closing = pool.submit(engine.close)
+            wait([call, closing], return_when=FIRST_COMPLETED)
+            assert not call.done()
+            peer.close()
+            listener.close()
+            with pytest.raises(errors.EngineUnavailable):
+                call.result()
 
 
 def test_a_started_sandbox_has_every_restriction(bench: Bench) -> None:

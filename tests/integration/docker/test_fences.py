@@ -87,8 +87,13 @@ class Machine:
         """Whether the machine itself reaches the first sandbox: answers may leave it."""
         return self._answers(f"http://{self.address_of(self.specs[0])}:3000/")
 
-    def _answers(self, url: str) -> bool:
-        return self.own.run(("python3", "-c", REQUEST, url)).code == 0
+    def can_be_reached_from_far_away(self) -> bool:
+        """Whether the other machine reaches the first sandbox, as a proxy does."""
+        url = f"http://{self.address_of(self.specs[0])}:3000/"
+        return self._answers(url, "ip", "netns", "exec", "far")
+
+    def _answers(self, url: str, *place: str) -> bool:
+        return self.own.run((*place, "python3", "-c", REQUEST, url)).code == 0
 
     def listens(self) -> bool:
         return all(self._answers(f"http://{name}:{PORT}/") for name in ("127.0.0.1", FAR_AWAY))
@@ -204,6 +209,29 @@ def test_a_fence_holds_where_docker_makes_no_iptables_rules() -> None:
         check_fence(bare)
         egress.withdraw(bare.limits.bridge, bare.own.run)
         assert bare.reached() == {"its host", "another network", "its neighbour"}
+
+
+def test_rules_of_an_earlier_release_are_gone_when_ours_are_set(usual: Machine) -> None:
+    """Their allowlist would keep out a proxy that has another address now."""
+    bridge = usual.limits.bridge
+    chain = f"{bridge.upper()}-IN"
+    before = usual.iptables("-S")
+    assert usual.can_be_reached_from_far_away()
+    for rule in (
+        f"-N {chain}",
+        f"-A {chain} -m conntrack --ctstate RELATED,ESTABLISHED -j RETURN",
+        f"-A {chain} -s 10.9.9.9 -j RETURN",
+        f"-A {chain} -j DROP",
+        f"-I DOCKER-USER -o {bridge} -j {chain}",
+        f"-I DOCKER-USER -i {bridge} -m conntrack ! --ctstate RELATED,ESTABLISHED -j DROP",
+        f"-I INPUT -i {bridge} -m conntrack ! --ctstate RELATED,ESTABLISHED -j DROP",
+    ):
+        usual.iptables(*rule.split())
+    assert not usual.can_be_reached_from_far_away()
+    assert usual.engine.prepare() == []
+    assert usual.iptables("-S") == before
+    assert usual.can_be_reached_from_far_away()
+    check_fence(usual)
 
 
 def test_an_engine_on_another_network_than_we_is_named(usual: Machine) -> None:

@@ -150,6 +150,8 @@ def test_a_sandbox_that_asks_for_too_much_loses_its_socket_for_a_while(folder: P
 
             await world.wait_for(is_turned_away)
             assert await world.is_served(SECOND)
+            assert world.link.refusals.keys() == {"connections"}
+            assert world.link.refusals["connections"] >= 100
             assert world.link.channels <= agent_sockets.CONNECTIONS_MAX + 3
             while world.streams:
                 world.streams.pop()[1].close()
@@ -177,6 +179,7 @@ def test_when_streams_get_scarce_each_sandbox_gets_few(folder: Path) -> None:
             assert 500 <= world.link.channels < 510
             served = [await world.is_served(FIRST) for _ in range(5)]
             assert served == [True, True, True, False, False]  # it has one already
+            assert world.link.refusals["connections"] >= 2
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -92,6 +92,15 @@ def test_a_host_that_joins_is_linked_admitted_and_written_to_the_inventory(
     assert len(daemon.inventories) == 2, "an unchanged inventory is not written again"
 
 
+def test_nothing_is_kept_of_an_engine_whose_host_has_left(world: World, daemon: Daemon) -> None:
+    host, leaving = remote(world, "alpha"), remote(world, "beta")
+    daemon.hosts.update_links()
+    assert world.engines.kept == {host.id, leaving.id}
+    world.store.hosts.remove(leaving.id)
+    daemon.hosts.update_links()
+    assert world.engines.kept == {host.id}
+
+
 def test_a_host_whose_link_state_is_unknown_stays_as_it_is(world: World, daemon: Daemon) -> None:
     """After our own start a host may have been unseen for long. That is not its fault."""
     up = remote(world, "alpha", seen_at=samples.later(-9999))

@@ -76,13 +76,17 @@ def own_metrics(request: Request) -> Response:
 
 def checks(context: Context) -> dict[str, dict[str, Any]]:
     """Everything that a session needs: whether it works, and what is wrong if it doesn't."""
+    try:
+        context.deps.store.ping()
+        return {"database": {"ok": True, "detail": "answers"}, **_other_checks(context)}
+    except errors.Temporary as error:  # a database may answer some queries and fail in others
+        return {"database": {"ok": False, "detail": str(error)}}
+
+
+def _other_checks(context: Context) -> dict[str, dict[str, Any]]:
+    """Raises errors.Temporary if the database fails."""
     deps = context.deps
     results: dict[str, dict[str, Any]] = {}
-    try:
-        deps.store.ping()
-    except errors.Temporary as error:
-        return {"database": {"ok": False, "detail": str(error)}}
-    results["database"] = {"ok": True, "detail": "answers"}
     try:
         deps.queue.depth()
         results["redis"] = {"ok": True, "detail": "answers"}
@@ -300,6 +304,15 @@ def _link_metrics(links: Sequence[LinkGauges]) -> Iterable[Metric]:
             if value is not None:
                 family.add_metric([link.host], float(value))
         yield family
+    refusals = CounterMetricFamily(
+        "spawn_link_refusals",
+        "Connections of sandboxes that the link refused since the daemon started",
+        labels=["host", "reason"],
+    )
+    for link in links:
+        for reason, count in link.refusals.items():
+            refusals.add_metric([link.host, reason], count)
+    yield refusals
 
 
 def _storage_metrics(deps: Deps) -> Iterable[Metric]:

@@ -6,11 +6,12 @@ say otherwise. `spawnctl hosts bootstrap` applies most of them.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from orchestrator.domain.pool import host_fields
+from orchestrator.domain.pool import agent_sockets, host_fields
 from orchestrator.domain.pool.host_facts import HostFacts, Survey
 from orchestrator.entrypoints.cli.checks.address_pools import check_address_pools
 from orchestrator.entrypoints.cli.checks.docker_facts import check_docker_facts
@@ -37,6 +38,7 @@ class Requirements:
     runtime: str  # OCI runtime of the sandboxes, "" for Docker's own
     disk_floor_bytes: int
     memory_floor_bytes: int
+    slots: int | None = None  # that the operator set; None: as many as memory and CPUs give
     proxies_known: bool = False  # SPAWN_PROXY_ADDRESSES names who may reach the apps
 
 
@@ -48,6 +50,7 @@ def check_host(survey: Survey, requirements: Requirements) -> Iterator[Finding]:
     yield from _our_address(facts, requirements)
     yield _forwarding(survey)
     yield from _sshd(facts)
+    yield from _sshd_files(facts, requirements)
     yield from _docker(facts, requirements)
     yield _memory(facts, requirements)
     yield from _disk(facts, requirements)
@@ -146,6 +149,35 @@ def _sshd(facts: HostFacts) -> Iterator[Finding]:
         )
     else:
         yield ok("sshd", f"MaxSessions {sessions}, MaxStartups {startups}")
+
+
+def _sshd_files(facts: HostFacts, requirements: Requirements) -> Iterator[Finding]:
+    """A warning if one connection can't carry the sockets of as many sandboxes as there are
+    slots. The sandboxes beyond get none, and never become ready."""
+    if facts.sshd_descriptors is None:
+        return
+    slots = requirements.slots or host_fields.default_slots(
+        memory_bytes=facts.memory_bytes or 0, cpus=facts.cpus
+    )
+    carried = agent_sockets.sandboxes_on_link(facts.sshd_descriptors)
+    if carried >= slots:
+        return
+    at_best = agent_sockets.sandboxes_on_link(sys.maxsize)
+    fixes = []
+    if carried < at_best:
+        fixes.append(
+            "mkdir -p /etc/systemd/system/ssh.service.d && printf '[Service]\nLimitNOFILE=65536\n'"
+            " > /etc/systemd/system/ssh.service.d/spawnai.conf && systemctl daemon-reload &&"
+            " systemctl restart ssh"
+        )
+    if slots > at_best:
+        fixes.append(f"add it with --slots {at_best}: no connection carries more")
+    yield warning(
+        "sshd's files",
+        f"its sshd may open {facts.sshd_descriptors} files for a connection, which is enough for"
+        f" {carried} sandboxes, and the host has {slots} slots",
+        "; ".join(fixes),
+    )
 
 
 def _docker(facts: HostFacts, requirements: Requirements) -> Iterator[Finding]:

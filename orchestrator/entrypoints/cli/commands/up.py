@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from orchestrator.config import Settings
+from orchestrator.domain import errors
 from orchestrator.entrypoints import children, supervisor
 from orchestrator.entrypoints.cli import local
 from orchestrator.entrypoints.cli.checks.names import check_names
@@ -80,12 +81,16 @@ def down(
 
 
 def running_pid(state_dir: Path) -> int | None:
-    """Process id of the supervisor that has locked this state folder; None if it is not locked."""
-    try:
-        # Only to read: `down` has to work on a disk that takes no writes.
-        lock = (state_dir / supervisor.LOCK).open()
-    except FileNotFoundError:
-        return None
+    """Process id of the supervisor that has locked this state folder; None if it is not locked.
+
+    Raises errors.StorageUnavailable.
+    """
+    with errors.storage("find out whether SpawnAI runs"):
+        try:
+            # Only to read: `down` has to work on a disk that takes no writes.
+            lock = (state_dir / supervisor.LOCK).open()
+        except FileNotFoundError:
+            return None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -16,7 +16,10 @@ JUMP = f"-o {BRIDGE} -j {BRIDGE.upper()}-IN"
 
 
 class ListFirewall:
-    """Executes the iptables commands that we use, on the chains of a machine's table mangle."""
+    """Executes the iptables commands that we use, on the chains of a machine's table mangle.
+
+    Of the table filter it has the rules that were set before, and lists and deletes them.
+    """
 
     def __init__(
         self,
@@ -33,6 +36,7 @@ class ListFirewall:
             "/proc/sys/net/bridge/bridge-nf-call-iptables": bridged_traffic,
             "/proc/net/dev": "".join(f"{name:>6}: 0 0\n" for name in interfaces),
         }
+        self.filter: list[str] = []  # as `iptables -S` prints them
         self.remarks: list[str] = []  # printed before each listing
         self.restored = 0  # how often rules were replaced in one transaction
 
@@ -41,6 +45,8 @@ class ListFirewall:
             return CommandOutcome(code=0, output=self.files[argv[1]])
         if argv[0] == "sh":
             return self._restore(argv[4:])
+        if "mangle" not in argv:
+            return self._on_filter(*argv)
         program, *table, action, chain = argv[:7]
         match = argv[7:]
         assert table == ["-w", "5", "-t", "mangle"]
@@ -77,6 +83,23 @@ class ListFirewall:
             return CommandOutcome(code=1, output="iptables: Directory not empty.\n")
         else:
             del self.chains[program, chain]
+        return CommandOutcome(code=0, output="")
+
+    def _on_filter(
+        self, program: str, _wait: str, _seconds: str, action: str, *rest: str
+    ) -> CommandOutcome:
+        if program == "ip6tables":
+            return CommandOutcome(code=127, output="ip6tables is not installed")
+        if action == "-S":
+            listing = [*self.remarks, *self.filter]
+            return CommandOutcome(code=0, output="".join(f"{line}\n" for line in listing))
+        if action == "-D":
+            self.filter.remove(" ".join(("-A", *rest)))
+        elif action == "-F":
+            self.filter = [line for line in self.filter if not line.startswith(f"-A {rest[0]} ")]
+        else:
+            assert action == "-X"
+            self.filter.remove(f"-N {rest[0]}")
         return CommandOutcome(code=0, output="")
 
     def _restore(self, lines: Sequence[str]) -> CommandOutcome:
@@ -142,6 +165,56 @@ def test_withdrawing_deletes_every_copy_and_nothing_else() -> None:
     remaining = [rule for rules in firewall.chains.values() for rule in rules]
     assert not any(BRIDGE in rule for rule in remaining)
     assert sum("spnother" in rule for rule in remaining) == 2
+
+
+# What an earlier release set in the table filter
+
+OTHERS = [
+    "-P INPUT ACCEPT",
+    "-N DOCKER-USER",
+    "-N SPNOTHER-IN",
+    f"-A INPUT -i {BRIDGE} -p tcp -j ACCEPT",  # somebody's own
+    f"-A FORWARD -o {BRIDGE} -j DOCKER",
+    "-A DOCKER-USER -i spnother -m conntrack ! --ctstate RELATED,ESTABLISHED -j DROP",
+    "-A DOCKER-USER -o spnother -j SPNOTHER-IN",
+    "-A SPNOTHER-IN -j DROP",
+]
+FORMER = [
+    f"-N {BRIDGE.upper()}-IN",
+    f"-A INPUT {MATCH}",
+    f"-A DOCKER-USER {MATCH}",
+    f"-A DOCKER-USER -o {BRIDGE} -j {BRIDGE.upper()}-IN",
+    f"-A {BRIDGE.upper()}-IN -s 10.9.9.9/32 -j RETURN",
+    f"-A {BRIDGE.upper()}-IN -j DROP",
+]
+
+
+def test_the_rules_of_an_earlier_release_go_once_ours_are_set() -> None:
+    """An allowlist of then would keep out a proxy whose address has changed since."""
+    firewall = ListFirewall()
+    firewall.filter = [*OTHERS, *FORMER]
+    assert egress.install(BRIDGE, firewall, ALLOWLIST) == []
+    assert firewall.filter == OTHERS
+
+
+def test_withdrawing_deletes_the_rules_of_an_earlier_release_too() -> None:
+    firewall = ListFirewall()
+    firewall.filter = [*OTHERS, *FORMER]
+    egress.withdraw(BRIDGE, firewall)
+    assert firewall.filter == OTHERS
+
+
+def test_the_rules_of_an_earlier_release_stay_while_ours_cannot_be_set() -> None:
+    class HalfFirewall(ListFirewall):
+        def __call__(self, argv: Sequence[str]) -> CommandOutcome:
+            if "-I" in argv:
+                return CommandOutcome(code=4, output="iptables: No space left.")
+            return super().__call__(argv)
+
+    firewall = HalfFirewall()
+    firewall.filter = list(FORMER)
+    assert egress.install(BRIDGE, firewall) != []
+    assert firewall.filter == FORMER
 
 
 # Who may reach published ports

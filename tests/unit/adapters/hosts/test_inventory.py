@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 from pathlib import Path
 
@@ -31,11 +32,22 @@ def test_hosts_are_read_as_they_were_written(tmp_path: Path) -> None:
             host_key="ssh-ed25519 AAAAC3Nz",
             publish_address="10.0.0.5",
             region="eu",
+            slots=4,
         )
     ]
     inventory.write(path, [])
     assert inventory.read(path) == []
     assert [path.name for path in tmp_path.iterdir()] == ["hosts.json"], "no draft is left"
+
+
+def test_an_inventory_of_an_earlier_release_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "hosts.json"
+    inventory.write(path, [samples.host(name="paris-1")])
+    content = json.loads(path.read_text())
+    del content["hosts"][0]["slots"]
+    path.write_text(json.dumps(content))
+    (entry,) = inventory.read(path)
+    assert (entry.name, entry.slots) == ("paris-1", 0)
 
 
 def test_only_the_owner_can_read_the_inventory_even_after_a_writer_died(tmp_path: Path) -> None:

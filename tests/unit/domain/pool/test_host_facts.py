@@ -24,6 +24,7 @@ def test_all_facts_of_a_fit_machine_are_parsed() -> None:
         folder="/var/lib/docker", free_bytes=40 * 1024**3, inodes=3276800, free_inodes=3200000
     )
     assert facts.sshd["maxstartups"] == "10:30:100"
+    assert facts.sshd_descriptors == 1024
     assert (facts.iptables, facts.bridged) == ("", True)
     assert facts.our_address == "198.51.100.2"
 
@@ -57,6 +58,7 @@ def test_facts_that_are_missing_are_unknown_and_nothing_fails() -> None:
     assert facts.disk is None
     assert facts.bridged is None
     assert facts.machine_id == ""
+    assert facts.sshd_descriptors is None
     assert (facts.memory_bytes, facts.available_bytes, facts.clock_s) == (None, None, None)
     assert facts.sshd == {}
     assert facts.addresses == facts.routes == facts.networks == ()

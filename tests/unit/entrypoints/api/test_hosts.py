@@ -212,9 +212,16 @@ def test_a_session_is_shown_with_the_name_of_its_host(world: World, operator: Ap
 def test_metrics_count_slots_states_and_links(world: World, operator: Api) -> None:
     world.add_host(name="alpha", slots=1)
     world.add_host(name="beta", state=HostState.LOST)
-    world.board.post(
-        [LinkGauges(host="alpha", up=True, docker=True, channels=3, rtt_s=None, reconnects=1)]
+    gauges = LinkGauges(
+        host="alpha",
+        up=True,
+        docker=True,
+        channels=3,
+        rtt_s=None,
+        reconnects=1,
+        refusals={"connections": 7},
     )
+    world.board.post([gauges])
     lines = operator.text("/metrics").splitlines()
     for line in (
         'spawn_host_state{host="alpha",state="up"} 1.0',
@@ -226,6 +233,7 @@ def test_metrics_count_slots_states_and_links(world: World, operator: Api) -> No
         'spawn_link_up{host="alpha"} 1.0',
         'spawn_link_channels{host="alpha"} 3.0',
         'spawn_link_reconnects{host="alpha"} 1.0',
+        'spawn_link_refusals_total{host="alpha",reason="connections"} 7.0',
     ):
         assert line in lines
     assert not any(line.startswith("spawn_link_rtt_seconds{") for line in lines)

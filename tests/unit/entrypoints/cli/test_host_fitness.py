@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -183,3 +184,26 @@ def test_a_machine_that_sees_us_over_ipv6_is_refused_unless_the_proxies_are_name
     assert "SPAWN_PROXY_ADDRESSES" in problem.fix
     requirements = Requirements(**{**vars(REQUIREMENTS), "proxies_known": True})
     assert all(finding.level is Level.OK for finding in check(survey, requirements))
+
+
+@pytest.mark.parametrize(
+    ("descriptors", "slots", "advice"),
+    [
+        ("1024", 451, "--slots 450"),  # a link carries no more, whatever the limit is
+        ("65536", 451, "--slots 450"),
+        ("256", 100, "LimitNOFILE=65536"),
+        ("256", None, None),  # as many slots as its memory is good for: 32
+        ("1024", 450, None),
+        ("unlimited", 450, None),
+        ("", 1000, None),  # not measured
+        ("64", None, "LimitNOFILE=65536"),
+    ],
+)
+def test_an_sshd_that_carries_fewer_sandboxes_than_there_are_slots_is_a_warning(
+    descriptors: str, slots: int | None, advice: str | None
+) -> None:
+    survey = surveys.survey(surveys.facts(descriptors=descriptors))
+    requirements = replace(REQUIREMENTS, slots=slots)
+    warnings = [f for f in check(survey, requirements) if f.level is Level.WARNING]
+    assert [finding.name for finding in warnings] == ([] if advice is None else ["sshd's files"])
+    assert all(advice is not None and advice in finding.fix for finding in warnings)

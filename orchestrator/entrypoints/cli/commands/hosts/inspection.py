@@ -53,9 +53,14 @@ def fetch_host_key(address: HostAddress) -> HostKey:
 
 
 def inspect_machine(
-    settings: Settings, address: HostAddress, pinned: str, publish_address: str
+    settings: Settings,
+    address: HostAddress,
+    pinned: str,
+    publish_address: str,
+    slots: int | None = None,
 ) -> Inspection:
-    """Connect, survey and check. `pinned` is the line of the machine's host key."""
+    """Connect, survey and check. `pinned` is the line of the machine's host key. `slots` are those
+    of the host; None for as many as memory and CPUs give."""
     requirements = Requirements(
         address=str(address),
         publish_address=publish_address,
@@ -63,6 +68,7 @@ def inspect_machine(
         runtime=settings.sandbox.sandbox_runtime,
         disk_floor_bytes=settings.pool.host_disk_floor_mb * _MIB,
         memory_floor_bytes=settings.pool.host_memory_floor_mb * _MIB,
+        slots=slots,
         proxies_known=bool(settings.pool.proxies),
     )
     try:

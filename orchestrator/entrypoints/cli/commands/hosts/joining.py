@@ -164,7 +164,11 @@ def _check_machines(
         )
     return {
         entry.name: inspection.inspect_machine(
-            settings, targets.address_of(entry), entry.host_key, entry.publish_address
+            settings,
+            targets.address_of(entry),
+            entry.host_key,
+            entry.publish_address,
+            entry.slots or None,
         ).findings
         for entry in entries
     }
@@ -237,7 +241,7 @@ def _body(settings: Settings, request: Request, host_key: HostKey) -> Json:
     """Check the machine, and build the body for the API. Raises Problem with every reason if the
     machine has problems."""
     result = inspection.inspect_machine(
-        settings, request.address, host_key.line, request.publish_address
+        settings, request.address, host_key.line, request.publish_address, request.slots
     )
     if result.survey is None or result.problems:
         raise _unfit(request, result.findings)
