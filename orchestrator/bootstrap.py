@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable, Sequence
 from decimal import Decimal
@@ -68,7 +69,7 @@ def build(settings: Settings, engines: ports.Engines) -> Deps:
         bundles=FolderBundles(
             settings.places.state_dir / "bundles", lambda: clock.now().timestamp()
         ),
-        catalog=FolderCatalog(config.PROJECT_ROOT / "orchestrator" / "catalog"),
+        catalog=read_catalog(),
         board=FileLinkBoard(settings.places.link_board, clock),
         listener=AgentSocket(settings.places.agent_socket),
         gateway=GatewaySocket(settings.places.gateway_socket),
@@ -80,6 +81,15 @@ def build(settings: Settings, engines: ports.Engines) -> Deps:
         free_storage=state.free_bytes,
         reserve=ReserveFile(settings.places.state_dir / "reserve"),
     )
+
+
+@functools.cache
+def read_catalog() -> ports.Catalog:
+    """The built-in templates. The supervisor reads them before it forks, for all processes.
+
+    Raises errors.InvalidInput for a template that would be refused as a bundle.
+    """
+    return FolderCatalog(config.PROJECT_ROOT / "orchestrator" / "catalog")
 
 
 def make_clock(settings: Settings) -> SystemClock:

@@ -69,9 +69,13 @@ class ForkedProcess:
 
 
 def preload() -> None:
-    """Import what forks share. The collector never looks at it again, which would copy it."""
+    """Load what forks share. The collector never looks at it again, which would copy it.
+
+    Raises errors.InvalidInput if a template is broken.
+    """
     for module in _SHARED:
         importlib.import_module(module)
+    sys.modules["orchestrator.bootstrap"].read_catalog()
     gc.collect()
     gc.freeze()
 

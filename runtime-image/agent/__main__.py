@@ -13,13 +13,16 @@ import sys
 PACKAGE_PARENT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SITE_PACKAGES = "/opt/python/lib/python3.11/site-packages"
 PROGRAMS = {"agent": "agent.main", "generator": "agent.generator.main"}
+# The standard library imports these if it can, and works without them. The agent speaks no TLS, and
+# a bundle is hashed by Python's own code and packed by zlib. OpenSSL costs a third of the start-up
+# time, and each sandbox some memory.
+UNUSED = ("ssl", "_hashlib", "bz2", "lzma")
 
 if __name__ == "__main__":
     program = sys.argv[1] if len(sys.argv) > 1 else "agent"
     sys.path += [PACKAGE_PARENT, SITE_PACKAGES]
     if program == "agent":
         gc.disable()  # imports make hardly any garbage; main.py turns it on again
-        # asyncio imports ssl if it can, and works without it. Nothing here speaks TLS, and OpenSSL
-        # costs a third of the start-up time.
-        sys.modules["ssl"] = None  # type: ignore[assignment]  # documented: makes the import fail
+        for name in UNUSED:
+            sys.modules[name] = None  # type: ignore[assignment]  # documented: the import fails
     importlib.import_module(PROGRAMS[program]).main()

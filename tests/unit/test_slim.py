@@ -15,8 +15,8 @@ _LOADED = "import sys, {module}; print(*sorted({{name.partition('.')[0] for name
     [
         ("api.server", {"docker", "asyncssh", "paramiko", "rich", "httpx2"}),
         ("api.agents.server", {"docker", "asyncssh", "paramiko", "rich", "fastapi"}),
-        ("jobs", {"asyncssh", "paramiko", "rich", "fastapi"}),
-        ("daemon", {"paramiko", "rich", "fastapi"}),
+        ("jobs", {"docker", "asyncssh", "paramiko", "rich", "fastapi"}),
+        ("daemon", {"asyncssh", "paramiko", "rich", "fastapi", "charset_normalizer"}),
         ("supervisor", {"docker", "asyncssh", "paramiko", "rich", "sqlalchemy", "redis"}),
     ],
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import secrets
 import threading
 import time
@@ -17,13 +18,12 @@ from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
+from types import ModuleType
+from typing import TYPE_CHECKING, TypeVar
 
 from orchestrator.adapters.docker import egress, sockets
 from orchestrator.adapters.docker.watch import DockerView, DockerWatch
 from orchestrator.adapters.hosts.loop_thread import LoopThread
-from orchestrator.adapters.ssh.forwarding import LinkTarget
-from orchestrator.adapters.ssh.link import Link, LinkView
 from orchestrator.domain import errors
 from orchestrator.domain.ids import HostId, SandboxId
 from orchestrator.domain.pool import agent_sockets
@@ -32,6 +32,9 @@ from orchestrator.domain.pool.host_liveness import LinkState
 from orchestrator.domain.pool.sandbox_diagnosis import Container
 from orchestrator.ports import Clock, CommandOutcome, LinkGauges
 from orchestrator.slim import structlog
+
+if TYPE_CHECKING:
+    from orchestrator.adapters.ssh.link import Link, LinkView  # _load_links loads it
 
 _CONCURRENT_CONNECTS = 10
 _GRACE_S = 5.0  # after we begin to follow a host, no answer does not yet mean unreachable
@@ -95,6 +98,8 @@ class SshFleet:
     # --- ports.Fleet ------------------------------------------------------------------------------
 
     def set_hosts(self, hosts: Sequence[Host]) -> None:
+        if any(host.is_remote for host in hosts):
+            _load_links()  # here: the loop must not stand still for as long as that takes
         self._loop.call(self._follow_exactly(hosts), _STOP_TIMEOUT_S)
 
     def sandboxes(self) -> Collection[SandboxId]:
@@ -269,7 +274,8 @@ class SshFleet:
             await asyncio.sleep(min(_CRASH_PAUSE_MAX_S, 2.0 ** min(crashes, 10)))
 
     def _make_link(self, host: Host, url: str) -> Link:
-        target = LinkTarget(
+        links = _load_links()
+        target = links.LinkTarget(
             name=host.name,
             address=host.address,
             pinned=host.host_key,
@@ -279,7 +285,8 @@ class SshFleet:
             agent_folder=host.agent_folder,
             check_term=self._settings.check_term,
         )
-        return Link(target, self._gate, lambda: self._on_link_change(host.id))
+        link: Link = links.Link(target, self._gate, lambda: self._on_link_change(host.id))
+        return link
 
     def _on_link_change(self, host_id: HostId) -> None:
         followed = self._followed.get(host_id)
@@ -345,6 +352,11 @@ class HostSockets:
         if self.host.is_remote:
             with contextlib.suppress(errors.Temporary):
                 self.fleet.on_link(self.host, lambda link: link.withdraw_socket(sandbox_id))
+
+
+def _load_links() -> ModuleType:
+    """Load the links, and with them the SSH library: 14 MB that only hosts over SSH need."""
+    return importlib.import_module("orchestrator.adapters.ssh.link")
 
 
 def _is_reached_differently(before: Host, after: Host) -> bool:

@@ -32,7 +32,10 @@ from orchestrator.domain.pool.routes import RouteTable
 
 __all__ = ["NginxProxy", "NginxSettings", "write_base"]
 
-_POLL_INTERVAL_S = 0.004  # nginx itself waits 100 ms in a reload: polling faster gains nothing
+_POLL_INTERVAL_S = 0.004
+# In a reload nginx itself waits so long before its old workers stop accepting. Whoever polls
+# meanwhile learns nothing, and takes processor time from the containers that start just then.
+_RELOAD_S = 0.1
 
 
 class NginxProxy:
@@ -140,6 +143,7 @@ class NginxProxy:
         nginx_config.admit_generation(self._folder, digest)
         nginx_config.write_atomically(self._routes_path, text)
         nginx_workers.send_signal(master, signal.SIGHUP)
+        time.sleep(min(_RELOAD_S, deadline.remaining_s))
         while awaited := self._unfinished_reload(digest, old_workers):
             if emergency := self._logged_emergency(log_size_bytes):
                 # nginx keeps the table that it has. Restore the file, so that its next start

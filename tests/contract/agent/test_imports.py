@@ -78,3 +78,26 @@ def test_what_is_loaded_before_the_agent_listens_is_light() -> None:
     loaded = set(run_python(code, str(AGENT.parent), str(ROOT), h11).split())
     assert "agent.serving.front" in loaded
     assert loaded.isdisjoint(BEFORE_LISTENING)
+
+
+def test_the_agent_loads_and_packs_a_bundle_without_openssl(tmp_path: Path) -> None:
+    code = """
+import runpy, sys
+from pathlib import Path
+launcher, folder, *libraries = sys.argv[1:]
+for name in runpy.run_path(launcher)["UNUSED"]:
+    sys.modules[name] = None
+sys.path += libraries
+import agent.work
+from orchestrator.contract import archive
+Path(folder, "spawn.json").write_text('{"kind": "static"}')
+Path(folder, "index.html").write_text("hello")
+packed = archive.pack(folder)
+print(archive.sha256_hex(packed), *(name for name, module in sys.modules.items() if module))
+"""
+    h11 = str(Path(__import__("h11").__file__).parents[1])
+    launcher = AGENT / "__main__.py"
+    output = run_python(code, str(launcher), str(tmp_path), str(AGENT.parent), str(ROOT), h11)
+    digest, *loaded = output.split()
+    assert len(digest) == 64
+    assert set(loaded).isdisjoint({"_ssl", "_hashlib", "_bz2", "_lzma"})

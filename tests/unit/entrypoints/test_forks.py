@@ -85,6 +85,18 @@ def test_a_fork_ends_as_a_program_of_its_own(tmp_path: Path) -> None:
     ]
 
 
+def test_the_templates_are_read_once_for_all_forks() -> None:
+    code = (
+        "from orchestrator import bootstrap; from orchestrator.entrypoints import forks;"
+        " forks.preload(); count = bootstrap.read_catalog.cache_info; read = count().misses;"
+        " print(read, len(bootstrap.read_catalog().list()), count().misses)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+    assert result.stdout == "1 10 1\n"
+
+
 def test_what_forks_share_starts_no_thread() -> None:
     code = (
         "import threading; from orchestrator.entrypoints import forks; forks.preload();"

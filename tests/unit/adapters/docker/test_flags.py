@@ -51,9 +51,12 @@ def test_memory_leaves_no_room_for_swap(memory_bytes: int) -> None:
     assert host_config["Memory"] == host_config["MemorySwap"] == memory_bytes
 
 
-@pytest.mark.parametrize(("cpus", "nano"), [(0.5, 500_000_000), (0.1, 100_000_000)])
-def test_cpus_are_given_to_docker_in_billionths(cpus: float, nano: int) -> None:
-    assert render(cpus=cpus)["HostConfig"]["NanoCpus"] == nano
+@pytest.mark.parametrize(("cpus", "quota_us"), [(0.5, 100_000), (0.1, 20_000), (2, 400_000)])
+def test_cpus_are_a_share_of_periods_in_which_an_agent_can_start(
+    cpus: float, quota_us: int
+) -> None:
+    host_config = render(cpus=cpus)["HostConfig"]
+    assert (host_config["CpuQuota"], host_config["CpuPeriod"]) == (quota_us, 200_000)
 
 
 def test_writable_folders_are_sized_and_run_no_programs() -> None:
