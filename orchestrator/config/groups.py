@@ -208,7 +208,8 @@ class SessionSettings(Group):
     ttl_default_s: int = Field(
         default=24 * 3600,
         ge=60,
-        description="Life of an app if its user names none, seconds.",
+        le=7 * 24 * 3600,
+        description="Life of an app if its user names none, seconds; a user's limit counts, too.",
     )
     bundle_retention_days: int = Field(
         default=7, ge=0, description="How long the source of an ended app is kept, days."

@@ -60,7 +60,8 @@ def create(deps: Deps, principal: Principal, request: Request) -> Session:
         field="prompt",
         if_empty="say what the app should be, or name a template" if is_required else "",
     )
-    ttl_s = deps.policy.ttl_default_s if request.ttl_s is None else request.ttl_s
+    default_s = min(deps.policy.ttl_default_s, LIMITS[principal.tier].ttl_max_s)
+    ttl_s = default_s if request.ttl_s is None else request.ttl_s
     _check_ttl(principal, ttl_s)
     app = _choose_app(deps, prompt, request.template)
     _check_wish(deps, request.wish)

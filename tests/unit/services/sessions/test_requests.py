@@ -159,6 +159,14 @@ def test_a_repeated_request_does_not_count_against_the_limit(world: World) -> No
     assert world.create_session(idempotency_key="key-1").id == first.id
 
 
+def test_an_app_without_a_time_to_live_gets_no_more_than_its_user_may_have(world: World) -> None:
+    world.policy = replace(world.policy, ttl_default_s=48 * HOUR_S)
+    free = world.create_session()
+    paying = world.create_session(replace(VISITOR, tier=Tier.PRO))
+    assert free.expires_at == later(24 * HOUR_S, free.created_at)
+    assert paying.expires_at == later(48 * HOUR_S, paying.created_at)
+
+
 @pytest.mark.parametrize("other", [{"template": "snake"}, {"prompt": "x"}, {"ttl_s": 600}])
 def test_a_key_that_was_used_for_another_request_is_a_conflict(
     world: World, other: dict[str, Any]
