@@ -11,9 +11,6 @@ from starlette.responses import Response
 
 from orchestrator.domain import errors
 from orchestrator.entrypoints.api import problems
-from orchestrator.slim import structlog
-
-log = structlog.get_logger()
 
 _CODES: Mapping[int, str] = {
     400: "bad_request",
@@ -53,8 +50,8 @@ async def _handle_http_error(_: Request, error: Exception) -> Response:
     )
 
 
-async def _handle_unexpected(request: Request, error: Exception) -> Response:
-    log.error("request_failed", path=request.url.path, exc_info=error)
+async def _handle_unexpected(_: Request, __: Exception) -> Response:
+    """The answer alone. The error goes on to `failures`, which writes it down."""
     return problems.problem(500, "internal", "something went wrong on our side; the log says what")
 
 
