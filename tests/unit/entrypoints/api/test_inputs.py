@@ -80,8 +80,11 @@ def test_a_body_is_no_larger_than_the_longest_prompt_needs(client: TestClient) -
     answer = client.post("/api/sessions", content=longest, headers=headers)
     assert answer.status_code == 202
     brackets = b"[" + b"[]," * (BODY_MAX_BYTES // 3) + b"[]]"
-    answer = client.post("/api/sessions", content=brackets, headers=headers)
-    assert (answer.status_code, answer.json()["limit_bytes"]) == (413, BODY_MAX_BYTES)
+    for content in (brackets, iter([brackets])):  # with a length, and in chunks
+        answer = client.post("/api/sessions", content=content, headers=headers)
+        problem = answer.json()
+        assert (answer.status_code, problem["code"]) == (413, "body_too_large")
+        assert problem["limit_bytes"] == BODY_MAX_BYTES
 
 
 @pytest.mark.parametrize(
