@@ -15,7 +15,8 @@ def parse(text: str | int) -> int:
     match = _FORM.fullmatch(str(text))
     if match is None:
         raise errors.InvalidInput(
-            f"{text!r} is not a duration; write 45m, 2h, 1d or a number of seconds",
+            f"{errors.quoted(str(text))} is not a duration; write 45m, 2h, 1d or a number of"
+            " seconds",
             code="ttl_out_of_range",
             field="ttl",
         )

@@ -9,6 +9,8 @@ import contextlib
 import errno
 from collections.abc import Iterator
 
+_QUOTED_MAX = 80  # characters
+
 
 class SpawnError(Exception):
     """The base of every error that we raise on purpose.
@@ -189,6 +191,13 @@ class QueueUnavailable(Temporary):
     """Redis does not answer. Nothing is lost: the nudge loop repeats the nudge."""
 
     code = "queue_unavailable"
+
+
+def quoted(text: str) -> str:
+    """A text that somebody sent, as an error may repeat it: short, and in characters that can be
+    printed."""
+    shown = text if len(text) <= _QUOTED_MAX else text[:_QUOTED_MAX] + "..."
+    return repr(shown)
 
 
 @contextlib.contextmanager

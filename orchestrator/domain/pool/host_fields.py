@@ -1,4 +1,7 @@
-"""Checks of what operators write about a host: address, name, labels, region and slots."""
+"""Checks of what people write about a host: address, name, labels, region and slots.
+
+Operators describe hosts, and users wish for them, in the same words.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ from orchestrator.domain import errors, urls
 _SLOT_MEMORY_BYTES = 256 * 1024**2
 _SLOTS_PER_CPU = 16
 _SLOTS_MAX = 200
+LABELS_MAX = 32  # each one of a wish is a condition of its own in the database
+_ADDRESS_MAX = 300
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
@@ -39,6 +44,12 @@ def parse_address(text: str) -> HostAddress:
         f"{urls.without_secrets(text)!r} is not an address like ssh://root@10.0.0.5 or"
         " ssh://root@10.0.0.5:2222"
     )
+    if len(text) > _ADDRESS_MAX or not text.isprintable():
+        raise errors.InvalidInput(
+            f"that is not an address like ssh://root@10.0.0.5: use at most {_ADDRESS_MAX} printable"
+            " characters",
+            field="address",
+        )
     try:
         parts = urlsplit(text)
         host, port = parts.hostname, parts.port
@@ -56,12 +67,18 @@ def parse_address(text: str) -> HostAddress:
     return HostAddress(user=parts.username, host=host, port=port or _SSH_PORT)
 
 
+def is_name(text: str) -> bool:
+    """Whether a host may have this name. Checked before any look-up."""
+    return bool(_NAME.fullmatch(text))
+
+
 def checked_name(name: str) -> str:
     """The name, if a host may have it. Raises errors.InvalidInput if not."""
-    if _NAME.fullmatch(name):
+    if is_name(name):
         return name
     raise errors.InvalidInput(
-        f"{name!r} can't name a host: use up to 32 of a-z, 0-9 and hyphens, e.g. paris-1",
+        f"{errors.quoted(name)} can't name a host: use up to 32 of a-z, 0-9 and hyphens,"
+        " e.g. paris-1",
         field="name",
     )
 
@@ -72,7 +89,8 @@ def checked_publish_address(text: str) -> str:
         address = ipaddress.IPv4Address(text)
     except ValueError as error:
         raise errors.InvalidInput(
-            f"{text!r} is no IPv4 address: give the host's address at which the proxy reaches it",
+            f"{errors.quoted(text)} is no IPv4 address: give the host's address at which the proxy"
+            " reaches it",
             field="publish_address",
         ) from error
     if address.is_unspecified or address.is_multicast:
@@ -84,11 +102,18 @@ def checked_publish_address(text: str) -> str:
 
 
 def checked_labels(labels: Mapping[str, str]) -> Mapping[str, str]:
-    """The labels, sorted by key. Raises errors.InvalidInput unless all are plain words."""
+    """The labels, sorted by key. Raises errors.InvalidInput unless they are few plain words."""
+    if len(labels) > LABELS_MAX:
+        raise errors.InvalidInput(
+            f"there are at most {LABELS_MAX} labels; leave out some",
+            field="labels",
+            limit=LABELS_MAX,
+        )
     for key, value in labels.items():
         if not _LABEL.fullmatch(key) or (value and not _LABEL.fullmatch(value)):
             raise errors.InvalidInput(
-                f"{key}={value} is not a label: use letters, digits and ._/- (63 at most)",
+                f"{errors.quoted(f'{key}={value}')} is not a label: use letters, digits and ._/-"
+                " (63 at most)",
                 field="labels",
             )
     return dict(sorted(labels.items()))
@@ -98,7 +123,8 @@ def checked_region(text: str) -> str:
     """The region: a plain word, or "" for none. Raises errors.InvalidInput for anything else."""
     if text and not _LABEL.fullmatch(text):
         raise errors.InvalidInput(
-            f"{text!r} is not a region: use letters, digits and ._/- (63 at most), e.g. eu-west",
+            f"{errors.quoted(text)} is not a region: use letters, digits and ._/- (63 at most),"
+            " e.g. eu-west",
             field="region",
         )
     return text

@@ -11,9 +11,6 @@ from starlette.responses import Response
 
 from orchestrator.domain import errors
 from orchestrator.entrypoints.api import problems
-from orchestrator.slim import structlog
-
-log = structlog.get_logger()
 
 _CODES: Mapping[int, str] = {
     400: "bad_request",
@@ -38,18 +35,23 @@ async def _handle_spawn_error(_: Request, error: Exception) -> Response:
 async def _handle_invalid_input(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"][1:]) or "body"
+    # The second part is the input. Those after it say where in it, in words of the request.
+    place = first["loc"][1:2]
+    field = place[0] if place and isinstance(place[0], str) else "body"
     return problems.problem(422, "invalid_input", f"{field}: {first['msg']}", field=field)
 
 
 async def _handle_http_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = _CODES.get(error.status_code, "http_error")
-    return problems.problem(error.status_code, code, str(error.detail), headers=error.headers)
+    members = {"field": "body"} if error.status_code == 400 else {}  # it can't be parsed
+    return problems.problem(
+        error.status_code, code, str(error.detail), headers=error.headers, **members
+    )
 
 
-async def _handle_unexpected(request: Request, error: Exception) -> Response:
-    log.error("request_failed", path=request.url.path, exc_info=error)
+async def _handle_unexpected(_: Request, __: Exception) -> Response:
+    """The answer alone. The error goes on to `failures`, which writes it down."""
     return problems.problem(500, "internal", "something went wrong on our side; the log says what")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import Query
@@ -52,7 +52,7 @@ def audit_position(cursor: str | None) -> int | None:
     if cursor is None:
         return None
     match _decode(cursor):
-        case [int(number)] if 0 < number < 2**63:
+        case [int(number)] if type(number) is int and 0 < number < 2**63:  # True is one, too
             return number
     raise _bad_cursor()
 
@@ -76,11 +76,11 @@ def _decode(cursor: str) -> object:
 def _time(text: str) -> datetime:
     try:
         time = datetime.fromisoformat(text)
-    except ValueError as error:
+        if time.tzinfo is None:
+            raise _bad_cursor()
+        return time.astimezone(UTC)
+    except (ValueError, OverflowError) as error:  # in UTC, some of them lie before the year 1
         raise _bad_cursor() from error
-    if time.tzinfo is None:
-        raise _bad_cursor()
-    return time
 
 
 def _bad_cursor() -> errors.InvalidInput:

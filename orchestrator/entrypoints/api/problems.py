@@ -5,6 +5,7 @@ Both apps use it. error_handlers.py has the handlers of the public app.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -49,6 +50,15 @@ def status_of(error: errors.SpawnError) -> int:
     return next(status for error_type, status in STATUS_OF if isinstance(error, error_type))
 
 
+class _Problem(JSONResponse):
+    """A problem in ASCII. What it repeats of a request may have characters that UTF-8 lacks."""
+
+    media_type = "application/problem+json"
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, separators=(",", ":")).encode("ascii")
+
+
 def problem(
     status: int,
     code: str,
@@ -58,7 +68,7 @@ def problem(
     **members: Any,
 ) -> JSONResponse:
     """A problem+json response. `members` are added to the standard ones."""
-    return JSONResponse(
+    return _Problem(
         {
             "type": "about:blank",
             "title": _TITLES.get(status, "Error"),
@@ -69,7 +79,6 @@ def problem(
         },
         status_code=status,
         headers=dict(headers or {}),
-        media_type="application/problem+json",
     )
 
 

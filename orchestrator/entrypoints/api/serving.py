@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from starlette.types import ASGIApp
 
+from orchestrator.entrypoints.api.failures import Failures
 from orchestrator.entrypoints.api.hub import Hub
 
 _DRAIN_S = 5
@@ -43,10 +45,10 @@ class Server(uvicorn.Server):
             await asyncio.sleep(_TICK_S)
 
 
-def make_server(app: object, **options: object) -> Server:
+def make_server(app: ASGIApp, **options: object) -> Server:
     """A server of an ASGI app. `options` are uvicorn's: host and port, or uds, and limits."""
     config = uvicorn.Config(
-        app,  # type: ignore[arg-type]  # uvicorn's alias of an ASGI app is narrower
+        Failures(app),
         log_config=None,
         access_log=False,
         server_header=False,

@@ -88,5 +88,6 @@ def _check_prefix(text: str, kind: str) -> None:
     raise Problem(
         Exit.USAGE,
         "bad_id",
-        f"{text!r} is no id: write {kind}_ and at least its first {PREFIX_MIN} characters",
+        f"{errors.quoted(text)} is no id: write {kind}_ and at least its first {PREFIX_MIN}"
+        " characters",
     )

@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
-from urllib.parse import quote
 
 import httpx2
 
 from orchestrator.config import Settings
+from orchestrator.domain import errors
+from orchestrator.domain.pool import host_fields
 from orchestrator.entrypoints.cli import local, problems
 from orchestrator.entrypoints.cli.exits import Exit
 from orchestrator.entrypoints.cli.problems import Problem
@@ -36,8 +37,18 @@ _CROWDED = frozenset(
 
 
 def host_path(name: str, action: str = "") -> str:
-    """The path of one host, or of one action on it. Quotes `name`: it is what the user typed."""
-    path = f"{HOSTS}/{quote(name, safe='')}"
+    """The path of one host, or of one action on it. `name` is what the user typed.
+
+    Raises Problem (host_unknown) if it can't name a host.
+    """
+    if not host_fields.is_name(name):
+        raise Problem(
+            Exit.NOT_FOUND,
+            "host_unknown",
+            f"there is no host {errors.quoted(name)}",
+            *problems.advice_for("host_unknown"),
+        )
+    path = f"{HOSTS}/{name}"
     return f"{path}/{action}" if action else path
 
 

@@ -138,10 +138,12 @@ def remove(deps: Deps, principal: Principal, name: str, *, force: bool) -> None:
 
 def find(deps: Deps, name: str) -> Host:
     """The host with this name. Raises errors.NotFound, which lists the names that exist."""
-    host = deps.store.hosts.by_name(name)
+    host = deps.store.hosts.by_name(name) if host_fields.is_name(name) else None
     if host is None:
         names = ", ".join(host.name for host in deps.store.hosts.list()[:20]) or "none"
-        raise errors.NotFound(f"there is no host {name!r}; there are: {names}", code="host_unknown")
+        raise errors.NotFound(
+            f"there is no host {errors.quoted(name)}; there are: {names}", code="host_unknown"
+        )
     return host
 
 

@@ -14,6 +14,7 @@ from orchestrator import ports
 from orchestrator.domain import errors, ids
 from orchestrator.domain.ids import SessionId, Sha256
 from orchestrator.domain.people.access import LIMITS, TTL_MIN_S, Principal, Role
+from orchestrator.domain.pool import host_fields
 from orchestrator.domain.pool.host import Wish
 from orchestrator.domain.sessions.session import HistoryEntry, Session, SessionState, Wanted
 from orchestrator.services import storage
@@ -190,7 +191,11 @@ def _check_ttl(principal: Principal, ttl_s: int) -> None:
 
 def _check_wish(deps: Deps, wish: Wish) -> None:
     """Refuse a wish that no host of the pool meets: its session would wait for ever."""
-    if not wish or deps.store.hosts.any_meets(wish):
+    if not wish:
+        return
+    host_fields.checked_region(wish.region)
+    host_fields.checked_labels(wish.labels)
+    if deps.store.hosts.any_meets(wish):
         return
     regions = sorted({host.region for host in deps.store.hosts.list() if host.region})
     raise errors.InvalidInput(
@@ -208,7 +213,7 @@ def _choose_app(deps: Deps, prompt: str, name: str | None) -> _App:
         template = deps.catalog.get(name)
         if template is None:
             raise errors.InvalidInput(
-                f"there is no template {name!r}; choose one of {', '.join(names)}",
+                f"there is no template {errors.quoted(name)}; choose one of {', '.join(names)}",
                 code="template_unknown",
                 field="template",
                 templates=names,

@@ -16,6 +16,7 @@ from tests.integration.cli.world import Spawnctl
 
 _SESSION = f"/api/admin/sessions/{SESSION}"
 _OWN_SESSION = f"/api/sessions/{SESSION}"
+USER = "usr_" + "a" * 26
 
 
 @pytest.fixture
@@ -40,6 +41,25 @@ def spawnctl(api: CliApi, tmp_path: Path) -> Spawnctl:
 )
 def test_wrong_arguments_are_exit_code_2(spawnctl: Spawnctl, arguments: tuple[str, ...]) -> None:
     assert spawnctl(*arguments).code == 2
+
+
+@pytest.mark.parametrize("odd", ["a\udcff", "x" * 70_000], ids=["bytes", "long"])
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("sessions", "list", "--user"), 2),
+        (("hosts", "show"), 4),
+        (("hosts", "cordon"), 4),
+    ],
+    ids=str,
+)
+def test_an_argument_that_can_be_no_name_or_id_is_not_sent(
+    spawnctl: Spawnctl, api: CliApi, arguments: tuple[str, ...], code: int, odd: str
+) -> None:
+    result = spawnctl(*arguments, odd)
+    assert result.code == code
+    assert len(result.err) < 500
+    assert api.received == []
 
 
 def test_a_wrong_setting_is_named(spawnctl: Spawnctl) -> None:
@@ -82,13 +102,13 @@ def test_every_reading_command_has_what_the_api_said_as_json_and_80_columns_for_
 
 
 def test_sessions_are_filtered_by_the_api(spawnctl: Spawnctl, api: CliApi) -> None:
-    filters = ("--state", "ready", "--state", "queued", "--user", "usr_x", "--limit", "7")
+    filters = ("--state", "ready", "--state", "queued", "--user", USER, "--limit", "7")
     assert spawnctl("sessions", "list", *filters).code == 0
     assert sorted(api.received[-1].query_items) == [
         ("limit", "7"),
         ("state", "queued"),
         ("state", "ready"),
-        ("user", "usr_x"),
+        ("user", USER),
     ]
 
 

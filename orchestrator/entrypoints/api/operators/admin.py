@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, Query, Request
-from pydantic import BaseModel, ConfigDict
+from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 import orchestrator
-from orchestrator.domain import duration, errors
-from orchestrator.domain.ids import KeyId, UserId
+from orchestrator.domain import duration, errors, ids
+from orchestrator.domain.ids import KeyId
 from orchestrator.domain.people.access import Role
 from orchestrator.domain.pool.refill import missing_slots
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
@@ -20,6 +19,7 @@ from orchestrator.domain.sessions.session import Session, SessionState, Tier
 from orchestrator.entrypoints.api import auth, paging, views
 from orchestrator.entrypoints.api.auth import Operator
 from orchestrator.entrypoints.api.context import Context, context_of
+from orchestrator.entrypoints.api.inputs import Body, IdPrefix, States, User
 from orchestrator.entrypoints.api.operators import health, hosts, machine_clock
 from orchestrator.entrypoints.api.paging import Cursor, Limit
 from orchestrator.entrypoints.api.people import sessions as own_sessions
@@ -30,13 +30,9 @@ from orchestrator.services.sessions import requests
 
 router = APIRouter(prefix="/api/admin", tags=["admin"], dependencies=[Depends(auth.operator)])
 
-States = Annotated[list[SessionState] | None, Query(description="Only these; may be repeated.")]
 
-
-class NewKey(BaseModel):
+class NewKey(Body):
     """A key to create: its name, and what it allows."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str
     tier: Tier = Tier.PRO
@@ -47,8 +43,8 @@ class NewKey(BaseModel):
 def sessions(
     request: Request,
     state: States = None,
-    user: UserId | None = None,
-    id_prefix: Annotated[str, Query(max_length=30)] = "",
+    user: User = None,
+    id_prefix: IdPrefix = "",
     cursor: Cursor = None,
     limit: Limit = 100,
 ) -> dict[str, Any]:
@@ -166,6 +162,8 @@ def create_key(request: Request, body: NewKey) -> dict[str, Any]:
 def revoke_key(request: Request, key_id: str) -> Response:
     """Revoke a key. It stops working at once."""
     deps = context_of(request).deps
+    if not ids.is_id(key_id, "key"):
+        raise errors.NotFound("there is no such key")
     deps.store.keys.revoke(KeyId(key_id), deps.clock.now())
     return Response(status_code=204)
 

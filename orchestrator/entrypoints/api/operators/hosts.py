@@ -6,39 +6,38 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from orchestrator.domain.pool.host import Drain, Host, HostLoad
 from orchestrator.entrypoints.api import auth, views
 from orchestrator.entrypoints.api.auth import Operator
 from orchestrator.entrypoints.api.context import Context, context_of
+from orchestrator.entrypoints.api.inputs import Body, Labels, Name, Word
 from orchestrator.ports import LinkGauges
 from orchestrator.services.pool import hosts as pool_hosts
 
 router = APIRouter(prefix="/api/admin/hosts", tags=["hosts"], dependencies=[Depends(auth.operator)])
 
 
-class NewHost(BaseModel):
+class NewHost(Body):
     """A machine that `spawnctl hosts add` has checked."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    name: str
-    address: str = Field(description="ssh://user@host[:port]")
+    name: Name
+    address: str = Field(max_length=300, description="ssh://user@host[:port]")
     host_key: str = Field(
-        description="Its public host key, which is pinned: `ssh-ed25519 AAAA...`."
+        max_length=8192, description="Its public host key, which is pinned: `ssh-ed25519 AAAA...`."
     )
-    publish_address: str = Field(description="The address at which the proxy reaches it.")
+    publish_address: str = Field(
+        max_length=60, description="The address at which the proxy reaches it."
+    )
     machine_id: str = Field(pattern=r"^[0-9a-f]{32}$")
     slots: int
-    region: str = ""
-    labels: dict[str, str] = {}
+    region: Word = ""
+    labels: Labels = Field(default={})
 
 
-class DrainOptions(BaseModel):
+class DrainOptions(Body):
     """What to do with the sessions on the host."""
-
-    model_config = ConfigDict(extra="forbid")
 
     wait: bool = Field(
         default=False, description="Let them end by themselves instead of moving them."

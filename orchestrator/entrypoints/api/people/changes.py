@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Header, Request
-from pydantic import BaseModel, ConfigDict
+from fastapi import APIRouter, Request
 
 from orchestrator.entrypoints.api import views
 from orchestrator.entrypoints.api.auth import Caller
 from orchestrator.entrypoints.api.context import context_of
+from orchestrator.entrypoints.api.inputs import Body, IdempotencyKey, VersionInPath
 from orchestrator.entrypoints.api.people import sessions, usage
 from orchestrator.services.sessions import changes, requests
 from orchestrator.services.sessions.changes import AddedChange
@@ -17,13 +17,9 @@ from orchestrator.services.sessions.versions import find_running, list_versions
 
 router = APIRouter(prefix="/api/sessions/{session_id}", tags=["changes"])
 
-IdempotencyKey = Annotated[str | None, Header(max_length=sessions.IDEMPOTENCY_KEY_MAX)]
 
-
-class NewMessage(BaseModel):
+class NewMessage(Body):
     """What should be changed."""
-
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=False)
 
     text: str = ""
 
@@ -67,7 +63,7 @@ def restore(
     request: Request,
     principal: Caller,
     session_id: str,
-    version: int,
+    version: VersionInPath,
     idempotency_key: IdempotencyKey = None,
 ) -> dict[str, Any]:
     """Run an earlier version again. Waits for its turn behind earlier messages."""

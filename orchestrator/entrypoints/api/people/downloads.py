@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -15,6 +14,7 @@ from orchestrator.domain import errors
 from orchestrator.domain.people.access import Principal
 from orchestrator.entrypoints.api.auth import Caller
 from orchestrator.entrypoints.api.context import Context, context_of
+from orchestrator.entrypoints.api.inputs import VersionInQuery
 from orchestrator.services.agents import assignments
 from orchestrator.services.sessions import requests, versions
 
@@ -30,7 +30,7 @@ async def bundle(
     request: Request,
     principal: Caller,
     session_id: str,
-    version: Annotated[int | None, Query(ge=1)] = None,
+    version: VersionInQuery = None,
 ) -> StreamingResponse:
     """The source of the app, as a zip file."""
     context = context_of(request)

@@ -5,18 +5,26 @@ from __future__ import annotations
 import time
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from starlette.responses import Response
 
 from orchestrator.domain import duration, errors
 from orchestrator.domain.people.access import LIMITS, Principal
 from orchestrator.domain.pool.host import Wish
-from orchestrator.domain.sessions.session import Session, SessionState
+from orchestrator.domain.sessions.session import Session
 from orchestrator.entrypoints.api import auth, paging, views
 from orchestrator.entrypoints.api.auth import Caller
 from orchestrator.entrypoints.api.context import Context, context_of
+from orchestrator.entrypoints.api.inputs import (
+    Body,
+    IdempotencyKey,
+    Labels,
+    Name,
+    States,
+    Word,
+)
 from orchestrator.entrypoints.api.paging import Cursor
 from orchestrator.ports import topics
 from orchestrator.services.sessions import requests
@@ -25,32 +33,25 @@ router = APIRouter(prefix="/api", tags=["sessions"])
 
 STATUS_PATH = "/api/status/{session_id}"
 WAIT_MAX_S = 60.0
-IDEMPOTENCY_KEY_MAX = 255
 _NO_CACHE = {"Cache-Control": "private, no-cache"}
 
 
-class NewSession(BaseModel):
+class NewSession(Body):
     """What to build, and for how long."""
 
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=False)
-
     prompt: str = ""
-    template: str | None = None
+    template: Name | None = None
     ttl: str | int | None = None
     fresh: bool = Field(
         default=False,
         description="Ask Claude even if an equal prompt was answered within the last hour.",
     )
-    region: str = Field(default="", description="Region of the host to run on. Empty: any.")
-    labels: dict[str, str] = Field(
-        default={}, description="Labels that the host must have, all of them."
-    )
+    region: Word = Field(default="", description="Region of the host to run on. Empty: any.")
+    labels: Labels = Field(default={}, description="Labels that the host must have, all of them.")
 
 
-class Extension(BaseModel):
+class Extension(Body):
     """A new time to live, counted from now."""
-
-    model_config = ConfigDict(extra="forbid")
 
     ttl: str | int
 
@@ -60,7 +61,7 @@ def create(
     request: Request,
     principal: Caller,
     body: NewSession,
-    idempotency_key: Annotated[str | None, Header(max_length=IDEMPOTENCY_KEY_MAX)] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Ask for an app. Answers at once. Follow the progress at `/api/status/{id}`."""
     context = context_of(request)
@@ -82,9 +83,7 @@ def create(
 def list_own(
     request: Request,
     principal: Caller,
-    state: Annotated[
-        list[SessionState] | None, Query(description="Only these; may be repeated.")
-    ] = None,
+    state: States = None,
     cursor: Cursor = None,
     limit: Annotated[int, Query(ge=1, le=200, description="How many at most.")] = 50,
 ) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.domain import errors, ids
 from orchestrator.domain.sessions.session import SessionState
 from orchestrator.entrypoints.cli import local, output
 from orchestrator.entrypoints.cli.arguments import SessionArgument, find_session
@@ -43,6 +44,9 @@ def list_sessions(
     as_json: AsJson = False,
 ) -> None:
     """List sessions: first those that run or wait, then those that have ended. Newest first."""
+    if user is not None and not ids.is_id(user, "usr"):
+        message = f"{errors.quoted(user)} is no user's id: it is usr_ and 26 characters"
+        raise Problem(Exit.USAGE, "bad_id", message, "See them: spawnctl usage --by user")
     with Api.from_settings(local.settings()) as api:
         response = api.get_pages(
             "/api/admin/sessions",
