@@ -16,8 +16,8 @@ from starlette.requests import HTTPConnection
 from orchestrator.config import Settings
 from orchestrator.domain import errors
 from orchestrator.entrypoints.api.api_metrics import ApiMetrics
+from orchestrator.entrypoints.api.bounds.holds import Holds
 from orchestrator.entrypoints.api.gateway.metrics import GatewayMetrics
-from orchestrator.entrypoints.api.holds import Holds
 from orchestrator.entrypoints.api.hub import Hub
 from orchestrator.services.deps import Deps
 

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orchestrator.domain import host_names
 from orchestrator.domain.logged_requests import WRITES
-from orchestrator.entrypoints.api.problems import problem
+from orchestrator.entrypoints.api.errors.problems import problem
 
 # A prompt has 16 KiB, and 96 if each of its characters is escaped. More would only take the event
 # loop: 1 MiB of brackets is parsed for half a second.

@@ -18,9 +18,9 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 
 import orchestrator
-from orchestrator.entrypoints.api import error_handlers
 from orchestrator.entrypoints.api.access_log import AccessLog
 from orchestrator.entrypoints.api.context import Context
+from orchestrator.entrypoints.api.errors import handlers
 from orchestrator.entrypoints.api.guard import Guard
 from orchestrator.entrypoints.api.operators import admin, health, hosts
 from orchestrator.entrypoints.api.people import changes, downloads, sessions, usage
@@ -45,7 +45,7 @@ def build(context: Context) -> Starlette:
             ),
             Middleware(Guard, hosts=context.settings.addresses.page_hosts),
         ],
-        exception_handlers=error_handlers.HANDLERS,
+        exception_handlers=handlers.HANDLERS,
     )
     app.state.context = context
     return app
@@ -60,7 +60,7 @@ def _api(context: Context) -> FastAPI:
         redoc_url=None,
     )
     app.state.context = context
-    error_handlers.install(app)
+    handlers.install(app)
     app.include_router(sessions.router)
     app.include_router(downloads.router)
     app.include_router(changes.router)

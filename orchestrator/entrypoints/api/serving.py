@@ -12,7 +12,7 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
-from orchestrator.entrypoints.api.failures import Failures
+from orchestrator.entrypoints.api.errors.failures import Failures
 from orchestrator.entrypoints.api.hub import Hub
 
 _DRAIN_S = 5

@@ -21,7 +21,8 @@ from orchestrator import config, observability
 from orchestrator.adapters.files.state_folder import StateFolder
 from orchestrator.domain import errors
 from orchestrator.entrypoints import children
-from orchestrator.entrypoints.api import problems, serving
+from orchestrator.entrypoints.api import serving
+from orchestrator.entrypoints.api.errors import problems
 from orchestrator.entrypoints.leadership.other_leader import OtherLeader, Search
 from orchestrator.slim import structlog
 

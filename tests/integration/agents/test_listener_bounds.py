@@ -30,10 +30,10 @@ from orchestrator.entrypoints.api.agents.connections import (
     is_our_process,
 )
 from orchestrator.entrypoints.api.agents.limits import SenderLimits
+from orchestrator.entrypoints.api.bounds.work_shares import SHARE
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.gateway.app import Gateway
 from orchestrator.entrypoints.api.serving import Server
-from orchestrator.entrypoints.api.work_shares import SHARE
 from orchestrator.services.rates import Rate
 from tests.contract.store.steps import walk
 from tests.e2e.installation import until

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 from structlog.testing import capture_logs
 
-from orchestrator.entrypoints.api import error_handlers
+from orchestrator.entrypoints.api.errors import handlers
 from orchestrator.entrypoints.api.serving import make_server
 from tests.integration.serving import serving
 
@@ -31,10 +31,10 @@ def app() -> Starlette:
     """As the public app is built: an app within an app."""
     inner = Starlette(
         routes=[Route("/{name:path}", fail, methods=["POST"])],
-        exception_handlers=cast(Any, error_handlers.HANDLERS),
+        exception_handlers=cast(Any, handlers.HANDLERS),
     )
     return Starlette(
-        routes=[Mount("/", inner)], exception_handlers=cast(Any, error_handlers.HANDLERS)
+        routes=[Mount("/", inner)], exception_handlers=cast(Any, handlers.HANDLERS)
     )
 
 

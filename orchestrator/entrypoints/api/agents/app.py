@@ -21,11 +21,11 @@ from orchestrator.domain import errors, ids
 from orchestrator.domain.ids import SandboxId, SessionId
 from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.sessions.session import Failure, Phase, Report
-from orchestrator.entrypoints.api import problems
 from orchestrator.entrypoints.api.agents.door import BUNDLE_PATH, INBOX_PATH, Door
 from orchestrator.entrypoints.api.agents.limits import SenderLimits, Senders
 from orchestrator.entrypoints.api.bearer import bearer_of
 from orchestrator.entrypoints.api.context import Context, context_of
+from orchestrator.entrypoints.api.errors import problems
 from orchestrator.entrypoints.api.gateway.app import Gateway
 from orchestrator.entrypoints.api.gateway.bodies import read_bounded, spool_bounded
 from orchestrator.ports import topics

@@ -17,11 +17,11 @@ from orchestrator.adapters.agent_socket import HEALTH_PATH
 from orchestrator.domain import errors
 from orchestrator.domain.ids import SandboxId
 from orchestrator.domain.people.tokens import Tokens
-from orchestrator.entrypoints.api import problems
 from orchestrator.entrypoints.api.agents.connections import REFUSED, SANDBOX
 from orchestrator.entrypoints.api.agents.limits import Senders
 from orchestrator.entrypoints.api.bearer import bearer_of
 from orchestrator.entrypoints.api.context import Context
+from orchestrator.entrypoints.api.errors import problems
 from orchestrator.entrypoints.api.gateway import wire
 from orchestrator.services.agents import access
 

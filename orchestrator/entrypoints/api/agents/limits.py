@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from orchestrator.domain import errors
 from orchestrator.domain.ids import SandboxId
+from orchestrator.entrypoints.api.bounds.holds import Holds
+from orchestrator.entrypoints.api.bounds.work_shares import SHARE, WorkShares
 from orchestrator.entrypoints.api.gateway.metrics import GatewayMetrics
-from orchestrator.entrypoints.api.holds import Holds
-from orchestrator.entrypoints.api.work_shares import SHARE, WorkShares
 from orchestrator.services.rates import Rate, Rates
 
 _CODE = "too_many_requests"

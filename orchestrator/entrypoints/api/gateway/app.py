@@ -16,6 +16,7 @@ from orchestrator.domain import errors
 from orchestrator.domain.llm import requests
 from orchestrator.domain.llm.requests import ModelRequest
 from orchestrator.domain.sessions.session import Session
+from orchestrator.entrypoints.api.bounds.work_shares import SHARE, WorkShares
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.gateway import providers, wire
 from orchestrator.entrypoints.api.gateway.bodies import read_bounded
@@ -25,7 +26,6 @@ from orchestrator.entrypoints.api.gateway.limiter import Limiter
 from orchestrator.entrypoints.api.gateway.provider_chain import ProviderChain
 from orchestrator.entrypoints.api.gateway.providers import ProviderRequest
 from orchestrator.entrypoints.api.gateway.shares import Shares, SlotLimits
-from orchestrator.entrypoints.api.work_shares import SHARE, WorkShares
 from orchestrator.services.agents import access
 from orchestrator.services.llm import spending
 from orchestrator.services.rates import Rate, Rates

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from orchestrator.domain import errors
 from orchestrator.domain.sessions.session import Session
+from orchestrator.entrypoints.api.bounds.holds import Holds
 from orchestrator.entrypoints.api.gateway.metrics import GatewayMetrics
-from orchestrator.entrypoints.api.holds import Holds
 from orchestrator.services.rates import Rate, Rates
 
 _CALLS_MAX = 4  # of a session at a time; its generator makes one

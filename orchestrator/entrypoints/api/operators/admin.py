@@ -18,8 +18,8 @@ from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.domain.sessions.session import Session, SessionState, Tier
 from orchestrator.entrypoints.api import auth, paging, views
 from orchestrator.entrypoints.api.auth import Operator
+from orchestrator.entrypoints.api.bounds.inputs import Body, IdPrefix, States, User
 from orchestrator.entrypoints.api.context import Context, context_of
-from orchestrator.entrypoints.api.inputs import Body, IdPrefix, States, User
 from orchestrator.entrypoints.api.operators import health, hosts, machine_clock
 from orchestrator.entrypoints.api.paging import Cursor, Limit
 from orchestrator.entrypoints.api.people import sessions as own_sessions

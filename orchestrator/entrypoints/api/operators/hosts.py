@@ -11,8 +11,8 @@ from pydantic import Field
 from orchestrator.domain.pool.host import Drain, Host, HostLoad
 from orchestrator.entrypoints.api import auth, views
 from orchestrator.entrypoints.api.auth import Operator
+from orchestrator.entrypoints.api.bounds.inputs import Body, Labels, Name, Word
 from orchestrator.entrypoints.api.context import Context, context_of
-from orchestrator.entrypoints.api.inputs import Body, Labels, Name, Word
 from orchestrator.ports import LinkGauges
 from orchestrator.services.pool import hosts as pool_hosts
 

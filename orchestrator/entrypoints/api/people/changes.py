@@ -8,8 +8,8 @@ from fastapi import APIRouter, Request
 
 from orchestrator.entrypoints.api import views
 from orchestrator.entrypoints.api.auth import Caller
+from orchestrator.entrypoints.api.bounds.inputs import Body, IdempotencyKey, VersionInPath
 from orchestrator.entrypoints.api.context import context_of
-from orchestrator.entrypoints.api.inputs import Body, IdempotencyKey, VersionInPath
 from orchestrator.entrypoints.api.people import sessions, usage
 from orchestrator.services.sessions import changes, requests
 from orchestrator.services.sessions.changes import AddedChange

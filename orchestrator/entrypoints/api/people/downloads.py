@@ -13,8 +13,8 @@ from orchestrator.adapters.files import bundle_store
 from orchestrator.domain import errors
 from orchestrator.domain.people.access import Principal
 from orchestrator.entrypoints.api.auth import Caller
+from orchestrator.entrypoints.api.bounds.inputs import VersionInQuery
 from orchestrator.entrypoints.api.context import Context, context_of
-from orchestrator.entrypoints.api.inputs import VersionInQuery
 from orchestrator.services.agents import assignments
 from orchestrator.services.sessions import requests, versions
 

@@ -16,8 +16,7 @@ from orchestrator.domain.pool.host import Wish
 from orchestrator.domain.sessions.session import Session
 from orchestrator.entrypoints.api import auth, paging, views
 from orchestrator.entrypoints.api.auth import Caller
-from orchestrator.entrypoints.api.context import Context, context_of
-from orchestrator.entrypoints.api.inputs import (
+from orchestrator.entrypoints.api.bounds.inputs import (
     Body,
     IdempotencyKey,
     Labels,
@@ -25,6 +24,7 @@ from orchestrator.entrypoints.api.inputs import (
     States,
     Word,
 )
+from orchestrator.entrypoints.api.context import Context, context_of
 from orchestrator.entrypoints.api.paging import Cursor
 from orchestrator.ports import topics
 from orchestrator.services.sessions import requests

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.domain import errors
-from orchestrator.entrypoints.api.problems import STATUS_OF
+from orchestrator.entrypoints.api.errors.problems import STATUS_OF
 from orchestrator.entrypoints.cli import exits, output, problems
 from orchestrator.entrypoints.cli.exits import Exit
 from orchestrator.entrypoints.cli.problems import Problem

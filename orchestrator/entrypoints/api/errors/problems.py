@@ -1,6 +1,6 @@
 """Turns errors into RFC 9457 problem details. The only table from our errors to HTTP statuses.
 
-Both apps use it. error_handlers.py has the handlers of the public app.
+Both apps use it. handlers.py has those of the public app.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from orchestrator.domain import errors
-from orchestrator.entrypoints.api import problems
+from orchestrator.entrypoints.api.errors import problems
 
 _CODES: Mapping[int, str] = {
     400: "bad_request",

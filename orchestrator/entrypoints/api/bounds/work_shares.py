@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from orchestrator.domain import errors
-from orchestrator.entrypoints.api.holds import RefusalCounter
+from orchestrator.entrypoints.api.bounds.holds import RefusalCounter
 from orchestrator.services.rates import Rate, Rates
 
 SHARE = Rate(per_s=0.1, burst=2.0)  # seconds of processor time

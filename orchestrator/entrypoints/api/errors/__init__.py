@@ -1,0 +1,1 @@
+"""How errors are answered: as problem JSON, and what is written down about those of ours."""
