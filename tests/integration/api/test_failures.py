@@ -33,9 +33,7 @@ def app() -> Starlette:
         routes=[Route("/{name:path}", fail, methods=["POST"])],
         exception_handlers=cast(Any, handlers.HANDLERS),
     )
-    return Starlette(
-        routes=[Mount("/", inner)], exception_handlers=cast(Any, handlers.HANDLERS)
-    )
+    return Starlette(routes=[Mount("/", inner)], exception_handlers=cast(Any, handlers.HANDLERS))
 
 
 def post(path: Path, count: int) -> bytes:

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from orchestrator.domain.people.access import LIMITS, TTL_MIN_S
-from orchestrator.domain.sessions.priority import RANK, Queue, queue_for
+from orchestrator.domain.sessions.priority import Queue, queue_for, rank_of
 from orchestrator.domain.sessions.session import SessionState, Tier, Wanted
 from orchestrator.services.deps import Policy
 from tests.fakes import samples
@@ -16,14 +16,14 @@ BY_GENEROSITY = [Tier.FREE, Tier.PRO, Tier.OPERATOR]
 
 
 def test_every_tier_has_limits_and_a_rank() -> None:
-    assert set(LIMITS) == set(RANK) == set(Tier)
+    assert set(LIMITS) == set(Tier)
 
 
 @pytest.mark.parametrize(("less", "more"), tuple(itertools.pairwise(BY_GENEROSITY)))
 def test_who_pays_more_may_have_more_and_comes_first(less: Tier, more: Tier) -> None:
     assert LIMITS[less].ttl_max_s < LIMITS[more].ttl_max_s
     assert LIMITS[less].sessions_max < LIMITS[more].sessions_max
-    assert RANK[less] > RANK[more]
+    assert rank_of(samples.session(tier=less)) > rank_of(samples.session(tier=more))
 
 
 def test_what_everybody_gets_unasked_is_within_everybodys_limits() -> None:
