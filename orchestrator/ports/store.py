@@ -352,8 +352,8 @@ class Store(Protocol):
     def keyed_reads(self) -> AbstractContextManager[None]:
         """In this block, this thread reads single rows by key alone, and waits for nobody.
 
-        Everything else raises errors.WouldBlock: writes, counts, lists. Only the embedded database
-        can do this.
+        Everything else raises errors.WouldBlock: writes, counts, lists. So does the block itself if
+        the store is not the embedded database.
         """
 
     def ping(self) -> None:

@@ -93,7 +93,9 @@ class Database:
     @contextmanager
     def keyed_reads(self) -> Iterator[None]:
         """In this block, this thread makes lookups alone, on a connection of its own that waits for
-        nobody. Anything else raises WouldBlock. Only for SQLite."""
+        nobody. Anything else raises WouldBlock, and with PostgreSQL the block itself."""
+        if self._writer_lock is None:
+            raise _would_block("a database server is asked over the network")
         own = self._own
         if own.connection is None:
             own.connection = _connect_reader(self._engine.url)

@@ -81,12 +81,11 @@ class Context:
         out to need more, a count for example, it starts again in a thread. With a database server
         it runs in a thread at once.
         """
-        if self.settings.places.effective_database_url.startswith("sqlite:"):
-            try:
-                with self.deps.store.keyed_reads():
-                    return call(*args, **options)
-            except errors.WouldBlock:
-                pass
+        try:
+            with self.deps.store.keyed_reads():
+                return call(*args, **options)
+        except errors.WouldBlock:
+            pass
         return await self.in_thread(call, *args, **options)
 
 

@@ -33,6 +33,15 @@ def store(path: Path) -> Iterator[SqlStore]:
         opened.close()
 
 
+def test_a_database_server_can_not_be_asked_like_this(empty_postgres_url: str) -> None:
+    store = sql_store.open_store(empty_postgres_url)
+    try:
+        with pytest.raises(errors.WouldBlock), store.keyed_reads():
+            pass
+    finally:
+        store.close()
+
+
 def test_a_lookup_waits_neither_for_a_writer_nor_for_a_connection(
     store: SqlStore, path: Path
 ) -> None:
