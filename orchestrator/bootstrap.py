@@ -17,6 +17,7 @@ from orchestrator.adapters.files.state_folder import StateFolder
 from orchestrator.adapters.proxy import nginx_config
 from orchestrator.adapters.proxy.http_probe import HttpProbe
 from orchestrator.adapters.proxy.nginx import NginxSettings
+from orchestrator.adapters.proxy.port_looks import TcpPortLooks
 from orchestrator.adapters.redis import connection as redis_connection
 from orchestrator.adapters.redis.events import RedisEvents
 from orchestrator.adapters.redis.links import RedisLinkBoard
@@ -63,6 +64,7 @@ def build(settings: Settings, engines: ports.Engines) -> Deps:
             nginx_config.endpoint(settings.addresses.probe_address, settings.addresses.http_port),
             settings.addresses.apps_domain,
         ),
+        port_looks=TcpPortLooks(),
         bundles=FolderBundles(
             settings.places.state_dir / "bundles", lambda: clock.now().timestamp()
         ),
