@@ -72,9 +72,13 @@ class PortWatch:
     def _set_aside_hosts(self, before: Mapping[HostId, str]) -> None:
         """Take the blamed hosts out of placement and claims. The links pass admits them again."""
         blamed = self._judgement.blamed
+        ports = [record.port for record in self._records.values()]
+        up = {port.host_id for port in ports if port.up_since is not None}
         for host_id, reason in blamed.items():
             if host_id not in before:
                 log.error("ports_unreachable", host=host_id, reason=reason)
+            if host_id not in up:
+                continue
             try:
                 claims.mark_suspect(self._deps, host_id, reason)
             except errors.NotFound:

@@ -228,3 +228,13 @@ def test_each_port_is_looked_at_within_some_seconds_and_not_at_each_pass(
     daemon.run(60)
     looks = world.port_looks.looks.count(endpoint_of(world, sandbox))
     assert 8 <= looks <= 12
+
+
+def test_a_host_that_is_set_aside_already_is_not_written_again(
+    world: World, daemon: Daemon
+) -> None:
+    close(world, [world.add_warm_sandbox() for _ in range(4)])
+    daemon.run(20)
+    sent = len(world.events.sent)
+    daemon.run(20)
+    assert world.events.sent[sent:] == []
