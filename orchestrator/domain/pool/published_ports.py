@@ -158,8 +158,8 @@ def _groups(of_host: Sequence[PortRecord]) -> Iterable[AgentGroup]:
 def _is_host_to_blame(of_host: Sequence[PortRecord], silence: Silence, was_blamed: bool) -> bool:
     """Whether the host, or the way there, keeps us from its ports.
 
-    That is so if many fail together. If none of them answers, it is also so if all hosts have the
-    same trouble, or if a warm sandbox never answered: no user had a hand in that one.
+    That is so if many fail together. If none of them answers, it is also so if one hangs, if all
+    hosts have the same trouble, or if a warm sandbox never answered: no user had a hand in that.
     """
     if of_host[0].port.up_since is None and not was_blamed:
         return False  # its link told already that something is wrong with it
@@ -171,7 +171,8 @@ def _is_host_to_blame(of_host: Sequence[PortRecord], silence: Silence, was_blame
     if any(record.failures == 0 for record in of_host):
         return False
     return silence.everywhere or any(
-        record.port.is_warm and not record.has_answered for record in failing
+        record.refusals == 0 or (record.port.is_warm and not record.has_answered)
+        for record in failing
     )
 
 

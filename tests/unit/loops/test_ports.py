@@ -139,10 +139,11 @@ def test_a_port_that_hangs_is_given_up_only_if_others_of_its_host_answer(
     sandboxes = [world.add_warm_sandbox() for _ in range(2)]
     daemon.run(10)
     close(world, sandboxes, SILENT)
-    daemon.run(300)
+    daemon.run(300, "links")
     assert broken(world) == []
+    assert world.store.hosts.list()[0].state is HostState.SUSPECT
     world.port_looks.answers.pop(endpoint_of(world, sandboxes[1]))
-    daemon.run(4)
+    daemon.run(90, "links")
     assert [sandbox.id for sandbox in broken(world)] == [sandboxes[0].id]
 
 
