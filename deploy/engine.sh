@@ -18,6 +18,10 @@ readonly START_LIMIT_S=60
 # dockerd waits up to 15 s for each container before it ends itself.
 readonly STOP_LIMIT_S=60
 
+# docker-proxy inherits this limit, needs two for each connection to an app, and ends when it has none left.
+# shellcheck disable=SC2016 # the inner shell expands it
+readonly WITH_DESCRIPTORS='ulimit -n 1048576 2>/dev/null || ulimit -n "$(ulimit -Hn)"; exec dockerd "$@"'
+
 main() {
     case ${1:-} in
         ensure) ensure ;;
@@ -64,7 +68,7 @@ start() {
         say "Starting the Docker engine (no systemd here: by hand, log in $LOG)"
         mkdir -p "$FOLDER"
         # In a new session, so that a Ctrl-C in the terminal of `make up` does not reach the engine.
-        "${AS_ROOT[@]}" setsid --wait dockerd --pidfile "$PIDFILE" >"$LOG" 2>&1 </dev/null &
+        "${AS_ROOT[@]}" setsid --wait bash -c "$WITH_DESCRIPTORS" dockerd --pidfile "$PIDFILE" >"$LOG" 2>&1 </dev/null &
         wait_for_answer $!
     fi
 }

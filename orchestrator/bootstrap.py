@@ -21,6 +21,7 @@ from orchestrator.adapters.proxy import nginx_config
 from orchestrator.adapters.proxy.client_limits import ClientLimits
 from orchestrator.adapters.proxy.http_probe import HttpProbe
 from orchestrator.adapters.proxy.nginx import NginxSettings
+from orchestrator.adapters.proxy.port_looks import TcpPortLooks
 from orchestrator.adapters.redis.rq_queue import RqNudgeQueue
 from orchestrator.adapters.system_clock import SystemClock
 from orchestrator.config import Settings
@@ -66,6 +67,7 @@ def build(settings: Settings, engines: ports.Engines) -> Deps:
             nginx_config.endpoint("127.0.0.1", settings.addresses.control_port),
             settings.addresses.apps_domain,
         ),
+        port_looks=TcpPortLooks(),
         bundles=FolderBundles(
             settings.places.state_dir / "bundles", lambda: clock.now().timestamp()
         ),

@@ -30,6 +30,7 @@ Report        What an agent tells about its app. `sessions.session.Report`
 Slug          The random public name of an app. `ids.Slug`
 Route         From a slug to the endpoint of a sandbox. `pool.routes.Route`
 RouteTable    All routes at one moment. `pool.routes.RouteTable`
+Port          Where visitors reach a sandbox. `pool.published_ports.PublishedPort`
 Host          A machine with Docker, this one or one over SSH. `pool.host.Host`
 Pool          All hosts. `pool.refill.PoolTotals`
 Slot          Room for one sandbox on a host. `pool.host.HostLoad`

@@ -18,6 +18,7 @@ from orchestrator.loops.bulkhead import Spawn
 from orchestrator.loops.host_tasks import CrashPauses, HostTasks, Work
 from orchestrator.services.deps import Deps
 from orchestrator.services.pool import host_life
+from orchestrator.services.pool.port_watch import PortWatch
 from orchestrator.slim import structlog
 
 _REFRESH_S = 10.0
@@ -47,6 +48,7 @@ class HostPasses:
         self._fleet = fleet
         self._images = images
         self._on_change = on_change
+        self._ports = PortWatch(deps)
         make_tasks = functools.partial(
             HostTasks,
             deps.clock,
@@ -103,6 +105,10 @@ class HostPasses:
         """Measure the hosts that are UP, each every few seconds."""
         return self._refreshes.run(self._reachable_hosts(), self._refresh, self._deps.clock.now())
 
+    def check_ports(self) -> str:
+        """Look at the published ports of apps and warm sandboxes, each every few seconds."""
+        return self._ports.look()
+
     def drain(self) -> str:
         """Bring the hosts that drain or leave one step further."""
         hosts = self._deps.store.hosts.list()
@@ -156,7 +162,7 @@ class HostPasses:
     def _can_be_admitted(self, host: Host) -> bool:
         if host.state not in {HostState.JOINING, HostState.SUSPECT} or host.drain is Drain.LEAVE:
             return False
-        return self._answers(host)
+        return self._answers(host) and not self._ports.blames(host.id)
 
     def _lacks_image(self, host: Host) -> bool:
         """Whether today's image has to be streamed to this host."""

@@ -55,6 +55,7 @@ def loop_specs(
         LoopSpec(name="nudge", every_s=0.5, run=_nudger(deps, on_due), topics=("pool", topics.DUE)),
         LoopSpec(name="reap", every_s=1.0, run=_freeing_room(deps, _reap)),
         LoopSpec(name="links", every_s=1.0, run=hosts.update_links, topics=("pool", FLEET)),
+        LoopSpec(name="ports", every_s=2.0, run=hosts.check_ports),
         LoopSpec(name="refresh", every_s=2.0, run=hosts.refresh),
         LoopSpec(name="drain", every_s=1.0, run=hosts.drain, topics=("pool",)),
         LoopSpec(name="fence", every_s=2.0, run=lambda: hosts.check_fences(warn)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,6 +10,7 @@ from typing import Protocol
 
 from orchestrator.contract.manifest import Manifest
 from orchestrator.domain.ids import SandboxId, SessionId, Sha256, Slug
+from orchestrator.domain.pool.published_ports import Endpoint, PortAnswer
 from orchestrator.domain.pool.routes import RouteTable
 from orchestrator.domain.sessions.priority import Queue
 
@@ -77,6 +78,13 @@ class Probe(Protocol):
 
     def answers(self, slug: Slug, timeout_s: float) -> bool:
         """Whether GET / of that app, through the proxy, returns a status below 400."""
+
+
+class PortLooks(Protocol):
+    """Connects to published ports as the proxy does, and sends nothing."""
+
+    def look(self, endpoints: Collection[Endpoint]) -> Mapping[Endpoint, PortAnswer]:
+        """What became of a connection to each. Those that we couldn't even try are left out."""
 
 
 class NudgeQueue(Protocol):

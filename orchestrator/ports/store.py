@@ -10,6 +10,7 @@ from typing import Protocol
 
 from orchestrator.domain.ids import HostId, SandboxId, SessionId, Slug, UserId
 from orchestrator.domain.pool.host import Host, HostLoad, Wish
+from orchestrator.domain.pool.published_ports import PublishedPort
 from orchestrator.domain.pool.refill import PoolTotals
 from orchestrator.domain.pool.routes import Route
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
@@ -234,6 +235,10 @@ class Sandboxes(Protocol):
     def agent_groups(self, overdue_before: datetime) -> Sequence[AgentGroup]:
         """The agents of WARM and CLAIMED sandboxes by host and owner. Those that were last heard
         before then are overdue."""
+
+    def published_ports(self) -> Sequence[PublishedPort]:
+        """Where the proxy reaches the WARM and CLAIMED sandboxes of UP and SUSPECT hosts, of their
+        present generation."""
 
     def has_unpublished_routes(self) -> bool:
         """Whether a table must be published: a route is missing or not withdrawn yet."""

@@ -57,6 +57,7 @@ class Deps:
     queue: ports.NudgeQueue
     events: ports.Events
     probe: ports.Probe
+    port_looks: ports.PortLooks
     bundles: ports.Bundles
     catalog: ports.Catalog
     board: ports.LinkBoard

@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = ("requirements.lock", "requirements-dev.lock")
+SOCKET = "unix:///var/run/docker.sock"
 _DEADLINE_S = 60
 
 
@@ -46,6 +47,25 @@ def test_stopping_the_engine_ends_the_one_that_was_started_here(tmp_path: Path) 
         assert result.returncode == 0, result.stderr
         assert engine.wait(_DEADLINE_S) != 0
         assert not pid_file.exists()
+
+
+@pytest.mark.skipif(Path("/run/systemd/system").exists(), reason="systemd starts the engine here")
+def test_an_engine_that_we_start_may_publish_many_connections(tmp_path: Path) -> None:
+    """Each visitor of an app takes two descriptors of the process that publishes its port."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    script = '#!/bin/bash\nulimit -n >"$0.limit"\necho $$ >"$2"\nexec {sleep} --pidfile "$2"\n'
+    sleeper = f"{sys.executable} -c 'import signal; signal.pause()'"
+    (programs / "dockerd").write_text(script.format(sleep=sleeper))
+    (programs / "docker").write_text('#!/bin/bash\n[[ -s $(dirname "$0")/dockerd.limit ]]\n')
+    for program in programs.iterdir():
+        program.chmod(0o755)
+    path = f"{programs}:{os.environ['PATH']}"
+    limited = ("bash", "-c", 'ulimit -Sn 1024; exec deploy/engine.sh "$@"', "engine.sh")
+    started = _run(*limited, "ensure", SPAWN_STATE_DIR=str(tmp_path), PATH=path, DOCKER_HOST=SOCKET)
+    stopped = _engine("stop", "--force", state=tmp_path, PATH=path, DOCKER_HOST=SOCKET)
+    assert (started.returncode, stopped.returncode) == (0, 0), started.stderr + stopped.stderr
+    assert int((programs / "dockerd.limit").read_text()) > 1024
 
 
 def test_an_engine_elsewhere_that_does_not_answer_is_named_and_none_is_started(

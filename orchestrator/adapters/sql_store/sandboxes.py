@@ -21,6 +21,8 @@ from orchestrator.adapters.sql_store import claims, codec, placements, schema, s
 from orchestrator.adapters.sql_store.database import Database, Lookup
 from orchestrator.domain import errors, ids
 from orchestrator.domain.ids import HostId, SandboxId, Slug
+from orchestrator.domain.pool.host import HostState
+from orchestrator.domain.pool.published_ports import PublishedPort
 from orchestrator.domain.pool.routes import Route
 from orchestrator.domain.pool.sandbox import ROUTED_STATES, Sandbox, SandboxState, finish_creating
 from orchestrator.domain.pool.silence import AgentGroup
@@ -80,6 +82,26 @@ _AGENT_GROUPS = (
     .join(schema.sessions, schema.sessions.c.id == _b.session_id, isouter=True)
     .where(_LIVE, _b.state.in_([SandboxState.WARM.value, SandboxState.CLAIMED.value]))
     .group_by(_b.host_id, _OWNER)
+)
+_PUBLISHED_PORTS = (
+    select(
+        _b.id,
+        _b.host_id,
+        _OWNER,
+        _b.state,
+        schema.hosts.c.publish_address,
+        _b.port,
+        schema.hosts.c.state,
+        schema.hosts.c.state_since,
+    )
+    .join(schema.hosts, schema.hosts.c.id == _b.host_id)
+    .join(schema.sessions, schema.sessions.c.id == _b.session_id, isouter=True)
+    .where(
+        _LIVE,
+        _b.state.in_([SandboxState.WARM.value, SandboxState.CLAIMED.value]),
+        _b.generation == schema.hosts.c.generation,
+        schema.hosts.c.state.in_([HostState.UP.value, HostState.SUSPECT.value]),
+    )
 )
 _BROKEN_OR_STOPPING = (
     select(*codec.SANDBOX).where(text(schema.SANDBOX_BROKEN_OR_STOPPING)).order_by(_b.id)
@@ -205,6 +227,22 @@ class SqlSandboxes:
             return [
                 AgentGroup(host_id=host_id, owner=owner, agents=agents, overdue=overdue)
                 for host_id, owner, agents, overdue in rows
+            ]
+
+    def published_ports(self) -> Sequence[PublishedPort]:
+        with self._database.read() as connection:
+            rows = connection.execute(_PUBLISHED_PORTS)
+            return [
+                PublishedPort(
+                    sandbox_id=sandbox_id,
+                    host_id=host_id,
+                    owner=owner,
+                    is_warm=state == SandboxState.WARM.value,
+                    address=address,
+                    port=port,
+                    up_since=host_since if host_state == HostState.UP.value else None,
+                )
+                for sandbox_id, host_id, owner, state, address, port, host_state, host_since in rows
             ]
 
     def has_unpublished_routes(self) -> bool:

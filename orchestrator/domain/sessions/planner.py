@@ -169,7 +169,8 @@ def _let_go(observation: Observation) -> Step | None:
         return EndMove(sandbox=observation.other_sandbox, reason=reason)
     if sandbox is None or not _is_held(sandbox, session):
         return None
-    return Abandon(sandbox=sandbox, reason=reason)
+    is_broken = sandbox.state is SandboxState.BROKEN and sandbox.reason
+    return Abandon(sandbox=sandbox, reason=sandbox.reason if is_broken else reason)
 
 
 def _is_held(sandbox: Sandbox, session: Session) -> bool:
@@ -252,7 +253,12 @@ def _recover(observation: Observation, now: datetime) -> Step:
             failure=Failure(code=FailureCode.APP_CRASHED.value, message=message), shows_log=True
         )
     pause_s = crashes.recovery_pause_s(len(crashed_at))
-    return _let_go(observation) or Requeue(attempt=1, pause_s=pause_s, crashes=crashed_at)
+    return _let_go(observation) or Requeue(
+        attempt=1,
+        pause_s=pause_s,
+        crashes=crashed_at,
+        lost=_lost_message(observation.sandbox),
+    )
 
 
 def _is_lost_with_host(observation: Observation) -> bool:

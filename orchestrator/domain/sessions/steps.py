@@ -82,6 +82,7 @@ class Requeue:
     attempt: int
     pause_s: float = 0.0  # before the session may get a sandbox; converge spreads it
     crashes: tuple[datetime, ...] | None = None  # what the session remembers; None: as before
+    lost: str = ""  # how a lost app lost its sandbox, for the app's log
 
 
 @dataclass(frozen=True, kw_only=True)

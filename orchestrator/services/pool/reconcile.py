@@ -62,7 +62,7 @@ def reconcile(
                 case Vanished(sure=False) if _is_running(engine, diagnosis.sandbox):
                     uncertain += 1
                 case Vanished() | Stuck() | Silent():
-                    _mark_broken(deps, diagnosis.sandbox, diagnosis.reason)
+                    mark_broken(deps, diagnosis.sandbox, diagnosis.reason)
                     broken += 1
         except (errors.StaleWrite, errors.NotFound):
             continue  # it changed since we read it; the next pass compares again
@@ -115,6 +115,17 @@ def remove_all_containers(deps: Deps, host: Host) -> int:
     return len(containers)
 
 
+def mark_broken(deps: Deps, sandbox: Sandbox, reason: str) -> None:
+    """Mark a sandbox BROKEN, and have its session look at that.
+
+    Raises errors.StaleWrite, errors.NotFound.
+    """
+    broken = sandbox.transition(SandboxState.BROKEN, deps.clock.now(), reason)
+    deps.store.sandboxes.save(broken, expected=sandbox.state)
+    deps.events.routes_changed()
+    wake_session(deps, sandbox)
+
+
 def wake_session(deps: Deps, sandbox: Sandbox) -> None:
     """Make the session of a broken sandbox due, and nudge it.
 
@@ -137,13 +148,6 @@ def _is_running(engine: ports.Engine, sandbox: Sandbox) -> bool:
         container.sandbox_id == sandbox.id and container.running
         for container in engine.containers()
     )
-
-
-def _mark_broken(deps: Deps, sandbox: Sandbox, reason: str) -> None:
-    broken = sandbox.transition(SandboxState.BROKEN, deps.clock.now(), reason)
-    deps.store.sandboxes.save(broken, expected=sandbox.state)
-    deps.events.routes_changed()
-    wake_session(deps, sandbox)
 
 
 def _clear(deps: Deps, loose_end: LooseEnd, remove_later: Callable[[Sandbox], bool]) -> bool:

@@ -8,10 +8,12 @@ state, and a process that loses the race observes again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from orchestrator import ports
+from orchestrator.contract import crashes
 from orchestrator.contract.wire import FAILURE_MAX_CHARS
 from orchestrator.domain import errors
 from orchestrator.domain.ids import HostId, SandboxId, SessionId
@@ -35,6 +37,7 @@ from orchestrator.services.sessions import (
 _STEPS_MAX = 30  # a whole life has 11; more means that plan and execution disagree
 _ROOM_RETRY_S = 1.0  # for sessions that want more than just any sandbox
 _LOG_LINES = 20  # at the end of the message about an app that keeps crashing
+_STARTS_AGAIN = ". The app starts again in another one.]"  # ends our line in an app's log
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,10 +212,17 @@ def _announce_claim(deps: Deps, session: Session, sandbox: Sandbox) -> None:
 def _record_failure(deps: Deps, session: Session, step: steps.Fail, now: datetime) -> None:
     failure = step.failure
     if step.shows_log:
-        log = "".join(f"\n{line.text}" for line in deps.store.logs.tail(session.id, _LOG_LINES))
+        log = "".join(f"\n{line}" for line in _last_lines(deps, session))
         room = FAILURE_MAX_CHARS - len(failure.message)
         failure = replace(failure, message=failure.message + log[-room:])
     writes.save(deps, replace(session, failure=failure, updated_at=now))
+
+
+def _last_lines(deps: Deps, session: Session) -> Sequence[str]:
+    """What the app itself logged last."""
+    lines = deps.store.logs.tail(session.id, _LOG_LINES + crashes.RECOVERIES_MAX)
+    own = [line.text for line in lines if not line.text.endswith(_STARTS_AGAIN)]
+    return own[-_LOG_LINES:]
 
 
 def _advance(deps: Deps, session: Session, to: SessionState, now: datetime) -> None:
@@ -277,9 +287,12 @@ def _requeue(deps: Deps, session: Session, step: steps.Requeue, now: datetime) -
     )
     if ended is None:
         writes.save(deps, queued)
-        return
-    deps.store.changes.conclude(ended.change, queued, ended.version)
-    deps.events.session_changed(session.id)
+    else:
+        deps.store.changes.conclude(ended.change, queued, ended.version)
+        deps.events.session_changed(session.id)
+    if step.lost:
+        line = f"[{step.lost}{_STARTS_AGAIN}"
+        deps.store.logs.append(session.id, [line], now)
 
 
 def _finish(deps: Deps, session: Session, state: SessionState, now: datetime) -> None:

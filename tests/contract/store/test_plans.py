@@ -147,6 +147,7 @@ CALLS: dict[str, Callable[[SqlStore], object]] = {
     ),
     "sandboxes": lambda store: store.sandboxes.list(),
     "agents": lambda store: store.sandboxes.agent_groups(NOW),
+    "published ports": lambda store: store.sandboxes.published_ports(),
     "living": lambda store: store.sandboxes.living(),
 }
 

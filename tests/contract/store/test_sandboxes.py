@@ -10,6 +10,7 @@ import pytest
 from orchestrator.adapters.sql_store import SqlStore
 from orchestrator.domain import errors, ids
 from orchestrator.domain.pool.host import Drain, HostState
+from orchestrator.domain.pool.published_ports import PublishedPort
 from orchestrator.domain.pool.routes import Route
 from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.pool.silence import AgentGroup
@@ -304,6 +305,38 @@ def test_agents_are_counted_by_host_and_owner(store: SqlStore, host_id: ids.Host
         AgentGroup(host_id=host_id, owner=USER, agents=2, overdue=2),
     ]
     assert sum(group.overdue for group in store.sandboxes.agent_groups(NOW)) == 0
+
+
+def test_published_ports_are_those_of_warm_and_claimed_sandboxes(
+    store: SqlStore, host_id: ids.HostId
+) -> None:
+    warm_up(store, NOW)
+    session = add_session(store, slug=ids.new_slug(), state=SessionState.QUEUED)
+    assert store.sandboxes.claim(provisioning(session), NOW) is not None
+    warm = warm_up(store, later(50))
+    store.sandboxes.place(samples.new_sandbox(), NOW)  # CREATING: nobody may visit it yet
+    retire(store, warm_up(store, NOW))
+    ports = {port.is_warm: port for port in store.sandboxes.published_ports()}
+    assert ports[True] == PublishedPort(
+        sandbox_id=warm.id,
+        host_id=host_id,
+        owner=warm.id,
+        is_warm=True,
+        address="10.0.0.7",
+        port=warm.port,
+        up_since=store.hosts.get(host_id).state_since,
+    )
+    assert (len(ports), ports[False].owner) == (2, USER)
+
+
+def test_ports_of_a_suspect_host_are_published_and_those_of_a_lost_one_are_not(
+    store: SqlStore, host_id: ids.HostId
+) -> None:
+    warm_up(store, NOW)
+    store.hosts.change(host_id, lambda host: host.transition(HostState.SUSPECT, NOW, "no answer"))
+    assert [port.up_since for port in store.sandboxes.published_ports()] == [None]
+    store.hosts.lose(host_id, NOW, "no answer for 15 s")
+    assert store.sandboxes.published_ports() == []
 
 
 def test_the_living_sandboxes_are_all_but_those_that_are_gone(

@@ -46,6 +46,7 @@ from tests.fakes.events import EventsInMemory
 from tests.fakes.fleet import FleetInMemory
 from tests.fakes.gateway import GatewayStatusInMemory
 from tests.fakes.listener import ListenerInMemory
+from tests.fakes.port_looks import PortLooksInMemory
 from tests.fakes.probe import ProbeThatSucceeds
 from tests.fakes.proxy import ProxyInMemory
 from tests.fakes.queue import QueueInMemory
@@ -70,6 +71,7 @@ class World:
     overdue: list[SessionId] = field(default_factory=list)  # named by the nudge loop
     events: EventsInMemory = field(default_factory=EventsInMemory)
     probe: ProbeThatSucceeds = field(default_factory=ProbeThatSucceeds)
+    port_looks: PortLooksInMemory = field(default_factory=PortLooksInMemory)
     board: BoardInMemory = field(default_factory=BoardInMemory)
     listener: ListenerInMemory = field(default_factory=ListenerInMemory)
     gateway: GatewayStatusInMemory = field(default_factory=GatewayStatusInMemory)
@@ -92,6 +94,7 @@ class World:
             queue=self.queue,
             events=self.events,
             probe=self.probe,
+            port_looks=self.port_looks,
             bundles=self.bundles,
             catalog=self.catalog,
             board=self.board,

@@ -265,6 +265,18 @@ def test_a_lost_sandbox_is_left_to_the_pool_before_recovery(lost: SandboxState) 
     assert planner.plan(observation, NOW) == steps.Abandon(sandbox=sandbox, reason="it was lost")
 
 
+def test_a_broken_sandbox_keeps_its_reason_and_the_recovery_tells_it() -> None:
+    fields = {"state": SandboxState.BROKEN, "reason": "its port is closed"}
+    observation, sandbox = observe(SessionState.READY, fields, bundle=SHA)
+    assert sandbox is not None
+    step = planner.plan(observation, NOW)
+    assert step == steps.Abandon(sandbox=sandbox, reason="its port is closed")
+    fields = {**fields, "state": SandboxState.STOPPING, "session_id": None}
+    recovery = step_of(SessionState.READY, fields, bundle=SHA)
+    assert isinstance(recovery, steps.Requeue)
+    assert recovery.lost == "The sandbox was lost: its port is closed"
+
+
 # Apps that crash again and again
 
 
