@@ -7,7 +7,9 @@ a second, in which no other thread of Python runs, and twenty times its size.
 from __future__ import annotations
 
 import itertools
+import json
 import re
+from typing import Any
 
 _STRUCTURE = (b",", b"[", b"{")
 # A string, or what begins another value. Nothing here goes back: the time is that of one pass.
@@ -22,3 +24,13 @@ def check(raw: bytes, values_max: int) -> None:
     surplus = itertools.islice(_TOKEN.finditer(raw), 2 * values_max, None)
     if next(surplus, None) is not None:
         raise ValueError(f"more than {values_max} values")
+
+
+def decode(raw: bytes, values_max: int) -> Any:
+    """The JSON in `raw`. Raises ValueError, also if it has clearly more than `values_max` values or
+    is nested too deeply."""
+    check(raw, values_max)
+    try:
+        return json.loads(raw)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error

@@ -19,6 +19,8 @@ from orchestrator.domain import errors
 
 # The longest prompt that any model takes. The provider refuses longer ones and bills nothing.
 CONTEXT_TOKENS = 1_000_000
+# Far more than any model writes; a figure that every account can hold.
+_MAX_TOKENS_MAX = 100_000_000
 # What the API itself adds: roles, and the instructions for tool use (under 1,000 tokens).
 _FIXED_TOKENS = 2_000
 _PER_TYPED_TOOL = 4_000  # the provider's own description of bash, text editor, computer, memory
@@ -132,6 +134,8 @@ def _max_tokens(body: Mapping[str, Any]) -> int:
         raise _bad(
             "max_tokens: Input should be an integer greater than or equal to 1", "max_tokens"
         )
+    if limit > _MAX_TOKENS_MAX:
+        raise _bad(f"max_tokens: Input should be at most {_MAX_TOKENS_MAX}", "max_tokens")
     return limit
 
 

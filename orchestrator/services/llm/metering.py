@@ -5,17 +5,19 @@ Called by the gateway, which forwards the bytes unchanged.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from orchestrator.contract import json_bounds
 from orchestrator.domain.llm.pricing import TokenCounts
 from orchestrator.domain.llm.requests import CacheWrite, ModelRequest
 
 # The shortest frame around a piece of text: `data: {"type":"content_block_delta","index":0,...`.
 _FRAME_BYTES = 80
 _LINE_MAX_BYTES = 4 * 1024**2
+_VALUES_MAX = 50_000  # in an answer, or in an event; both have some hundred
+_COUNT_MAX = 1_000_000_000  # tokens of one kind that a provider can say it has used
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,12 +138,12 @@ def _counts(usage: Mapping[str, Any], request: ModelRequest) -> TokenCounts:
 
 def _count(usage: Mapping[str, Any], name: str) -> int:
     value = usage.get(name)
-    return value if type(value) is int and value > 0 else 0
+    return min(value, _COUNT_MAX) if type(value) is int and value > 0 else 0
 
 
 def _json(raw: bytes) -> dict[str, Any]:
     try:
-        decoded = json.loads(raw)
-    except (ValueError, RecursionError):
+        decoded = json_bounds.decode(raw, _VALUES_MAX)
+    except ValueError:
         return {}
     return decoded if isinstance(decoded, dict) else {}

@@ -182,7 +182,7 @@ def _tool_block(call: Mapping[str, Any]) -> Json:
     function = call["function"]
     try:
         decoded = json.loads(function.get("arguments") or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         decoded = {}  # the answer broke off in the middle of the arguments
     return {
         "type": "tool_use",

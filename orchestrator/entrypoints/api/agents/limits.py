@@ -18,12 +18,11 @@ from orchestrator.entrypoints.api.gateway.metrics import GatewayMetrics
 from orchestrator.services.rates import Rate, Rates
 
 _CODE = "too_many_requests"
-_BODIES_MAX_BYTES = 512 * 1024**2  # of all sandboxes together
 
 
 @dataclass(frozen=True, kw_only=True)
 class SenderLimits:
-    """The bounds of one sandbox."""
+    """The bounds of one sandbox, and one of all."""
 
     polls: int = 2  # the one that its agent holds, and one that it has given up
     requests: int = 16  # at a time, polls included
@@ -31,6 +30,8 @@ class SenderLimits:
     body_bytes: int = 40 * 1024**2  # of its requests that are held in memory; one has 32 MiB
     rate_per_s: float = 50.0
     burst: float = 100.0
+    all_body_bytes: int = 256 * 1024**2  # of all sandboxes together
+    small_body_bytes: int = 1024**2  # so much each may hold, however much the others do
     upload_per_s: float = 0.2  # an archive takes up to a third of a second of our processor time
     upload_burst: float = 20.0
     work: Rate = SHARE  # of processor time, to read its reports
@@ -87,7 +88,8 @@ class Senders:
             self._bodies[sandbox_id] += part_bytes
             if self._bodies[sandbox_id] > self._limits.body_bytes:
                 raise self._refusal("bytes", "you send too many bytes at a time")
-            if self._bodies.total() > _BODIES_MAX_BYTES:
+            is_small = self._bodies[sandbox_id] <= self._limits.small_body_bytes
+            if not is_small and self._bodies.total() > self._limits.all_body_bytes:
                 raise self._refusal("all_bytes", "too many bytes arrive at the moment")
 
         try:

@@ -8,12 +8,12 @@ those bytes, and they can't be taken back.
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
+from orchestrator.contract import json_bounds
 from orchestrator.domain import errors
 from orchestrator.domain.llm import attempts, breakers
 from orchestrator.domain.llm.attempts import Candidate, Verdict
@@ -31,6 +31,7 @@ from orchestrator.entrypoints.api.gateway.wire import ErrorResponse, Head
 from orchestrator.slim import structlog
 
 _ERROR_MAX_BYTES = 64 * 1024
+_ERROR_VALUES_MAX = 1_000
 _ERROR_EVENT = b"event: error"
 _STATUS_OF_ERROR_EVENT = {
     "invalid_request_error": 400,
@@ -296,15 +297,16 @@ def _effective_head(head: Head, first_chunk: bytes) -> Head:
 
 def _error_type(event: bytes) -> str:
     try:
-        return str(json.loads(event.partition(b"data:")[2])["error"]["type"])
-    except (ValueError, KeyError, TypeError, RecursionError):
+        data = event.partition(b"data:")[2]
+        return str(json_bounds.decode(data, _ERROR_VALUES_MAX)["error"]["type"])
+    except (ValueError, KeyError, TypeError):
         return ""
 
 
 def _error_message(body: bytes) -> str:
     try:
-        return str(json.loads(body)["error"]["message"])[:300]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        return str(json_bounds.decode(body, _ERROR_VALUES_MAX)["error"]["message"])[:300]
+    except (ValueError, KeyError, TypeError):
         return "no reason given"
 
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import httpx2
 
 from orchestrator.config import Settings
+from orchestrator.contract import json_bounds
 from orchestrator.domain import errors
 from orchestrator.domain.llm.pricing import TokenCounts
 from orchestrator.domain.llm.requests import ModelRequest
@@ -22,6 +23,10 @@ from orchestrator.services.llm import metering, openai_answer, openai_request
 _CONNECT_TIMEOUT_S = 10.0
 _STREAM_READ_TIMEOUT_S = 120.0  # between two events: the API sends pings far more often
 _WHOLE_READ_TIMEOUT_S = 600.0  # the API's own limit for an answer that isn't streamed
+_ANSWER_MAX_BYTES = 64 * 1024**2  # 128,000 tokens in events take 20 MiB
+_WHOLE_MAX_BYTES = 8 * 1024**2  # of one that we read as a whole
+_LINE_MAX_BYTES = 1024**2
+_VALUES_MAX = 50_000  # in an answer, or in an event
 _BYTES_PER_TOKEN = 3  # a guess, for endpoints that can't count tokens
 # The request didn't arrive, or not all of it.
 _NOT_SENT = (
@@ -239,8 +244,12 @@ async def _send(client: httpx2.AsyncClient, request: httpx2.Request) -> httpx2.R
 
 
 async def _raw_chunks(response: httpx2.Response) -> AsyncIterator[bytes]:
+    size = 0
     try:
         async for chunk in response.aiter_raw():
+            size += len(chunk)
+            if size > _ANSWER_MAX_BYTES:
+                raise errors.Temporary("the provider's answer doesn't end")
             yield chunk
     except httpx2.HTTPError as error:
         raise _unreachable(error) from error
@@ -248,14 +257,18 @@ async def _raw_chunks(response: httpx2.Response) -> AsyncIterator[bytes]:
 
 async def _read_json(response: httpx2.Response) -> Any:
     """The whole body as JSON, or None if it isn't JSON. Closes the response."""
+    raw = bytearray()
     try:
-        raw = await response.aread()
+        async for chunk in response.aiter_bytes():
+            raw += chunk
+            if len(raw) > _WHOLE_MAX_BYTES:
+                return None
     except httpx2.HTTPError as error:
         raise _unreachable(error) from error
     finally:
         await response.aclose()
     try:
-        return json.loads(raw)
+        return json_bounds.decode(bytes(raw), _VALUES_MAX)
     except ValueError:
         return None
 
@@ -266,15 +279,27 @@ async def _translated_events(
     """A stream of chat completions as a stream of the Messages API."""
     translator = openai_answer.StreamTranslator(estimate)
     try:
-        async for line in response.aiter_lines():
-            data = line.removeprefix("data:").strip()
-            if line.startswith("data:") and data != "[DONE]":
-                yield _sse_frames(translator.feed(json.loads(data)))
+        async for line in _lines(response):
+            data = line.removeprefix(b"data:").strip()
+            if line.startswith(b"data:") and data != b"[DONE]":
+                yield _sse_frames(translator.feed(json_bounds.decode(data, _VALUES_MAX)))
     except httpx2.HTTPError as error:
         raise _unreachable(error) from error
     except (ValueError, TypeError, AttributeError) as error:
         raise errors.Temporary("the endpoint's stream is no stream of chat completions") from error
     yield _sse_frames(translator.finish())
+
+
+async def _lines(response: httpx2.Response) -> AsyncIterator[bytes]:
+    """The lines of a body. Raises ValueError for one that doesn't end."""
+    rest = b""
+    async for chunk in response.aiter_bytes():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line
+        if len(rest) > _LINE_MAX_BYTES:
+            raise ValueError(f"a line of more than {_LINE_MAX_BYTES} bytes")
+    yield rest
 
 
 def _sse_frames(events: Iterable[Mapping[str, Any]]) -> bytes:

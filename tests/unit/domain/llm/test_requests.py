@@ -133,6 +133,8 @@ def test_the_dearest_cache_write_is_found(fields: dict[str, Any], written: Cache
         (raw(model=None), "model: Field required"),
         (raw(max_tokens=None), "max_tokens"),
         (raw(max_tokens=0), "max_tokens"),
+        (raw(max_tokens=10**4000), "max_tokens"),
+        (raw(max_tokens=10**8 + 1), "at most"),
         (raw(max_tokens=True), "max_tokens"),
         (b'{"model":"m","max_tokens":1,"max_tokens":9,"messages":[]}', "twice"),
         (raw(mcp_servers=[]), "mcp_servers"),

@@ -41,6 +41,21 @@ def test_a_sandbox_that_asks_too_fast_is_told_when_it_may_ask_again() -> None:
     sandbox.ask()
 
 
+def test_bodies_of_others_leave_room_for_a_small_one() -> None:
+    limits = Limits(body_bytes=100, all_body_bytes=150, small_body_bytes=10)
+    senders = Senders(GatewayMetrics(), lambda: 100.0, limits)
+    first, second, third = (ids.new_sandbox_id() for _ in range(3))
+    with senders.body(first) as of_first, senders.body(second) as of_second:
+        of_first(90)
+        of_second(60)
+        with senders.body(third) as of_third:
+            of_third(10)
+            with pytest.raises(errors.LimitReached, match="too many bytes arrive"):
+                of_third(1)
+    with senders.body(third) as of_third:
+        of_third(100)
+
+
 def test_uploads_are_rarer_than_requests_and_have_a_rate_of_their_own() -> None:
     sandbox = Sandbox()
     for _ in range(2):

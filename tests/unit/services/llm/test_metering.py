@@ -94,12 +94,22 @@ def test_cache_writes_without_details_count_at_the_dearest_that_the_request_allo
         assert result.whole
 
 
-@pytest.mark.parametrize("raw", [b"", b"{", b"[1]", b'{"usage": 5}'])
+MANY = b'{"usage": {"input_tokens": 1}, "x": [' + b"[]," * 100_000 + b"0]}"
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"[1]", b'{"usage": 5}', b"[" * 100_000, MANY])
 def test_a_body_without_usage_counts_its_worst_case(raw: bytes) -> None:
     request = make_request(stream=False)
     meter = BodyMeter(request)
     meter.feed(raw)
     assert meter.result().counts == worst_case(request)
+
+
+def test_a_provider_that_says_it_used_more_than_there_is_gives_a_figure_that_can_be_kept() -> None:
+    meter = BodyMeter(make_request(stream=False))
+    meter.feed(b'{"usage": {"input_tokens": 1%s, "output_tokens": 7}}' % (b"0" * 300))
+    counts = meter.result().counts
+    assert (counts.input, counts.output) == (1_000_000_000, 7)
 
 
 def test_nonsense_in_a_stream_is_ignored() -> None:
