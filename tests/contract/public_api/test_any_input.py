@@ -82,7 +82,7 @@ class Input:
 
 
 def inputs_of(openapi: Json) -> list[Input]:
-    """Everything that the operations read, and for each a header that none of them names."""
+    """Everything that the operations read, headers that none of them names, and paths of files."""
     inputs = []
     for path, methods in sorted(openapi["paths"].items()):
         for method, operation in sorted(methods.items()):
@@ -95,7 +95,10 @@ def inputs_of(openapi: Json) -> list[Input]:
                 Input(method=method.upper(), path=path, place=place, name=name, fields=fields)
                 for place, name in places
             ]
-    return inputs
+    files = ("/static/{name}", "/static/swagger/{name}", "/{name}")
+    return inputs + [
+        Input(method="GET", path=path, place="path", name="name", fields=()) for path in files
+    ]
 
 
 def fields_of(openapi: Json, operation: Json) -> tuple[str, ...]:
@@ -170,7 +173,10 @@ def client(world: World, tmp_path: Path) -> Iterator[TestClient]:
 
 def test_no_input_ends_in_an_error_of_ours(world: World, client: TestClient) -> None:
     world.add_host(name="alpha", region="eu", labels={"gpu": "yes"})
-    known = {"session_id": world.run_session(world.create_session()).id, "key_id": "key_a"}
+    known = {
+        "session_id": world.run_session(world.create_session()).id,
+        "key_id": "key_" + "a" * 26,
+    }
 
     @settings(max_examples=400)
     @given(requests(inputs_of(client.get("/openapi.json").json()), known))
