@@ -103,7 +103,8 @@ def remove_tree(folder: str) -> None:
             with contextlib.suppress(OSError):
                 os.rmdir(path)
             continue
-        waiting.append((path, passes - 1))
+        # Again only if there may be more names: what resists would be tried 100 times a level.
+        waiting.append((path, passes - 1 if len(names) == _NAMES_PER_PASS else 0))
         for name in names:
             below = os.path.join(path, name)
             if not _is_folder(below):

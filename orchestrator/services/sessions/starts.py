@@ -45,6 +45,8 @@ def _give_up(deps: Deps, sandbox: Sandbox, error: errors.Temporary) -> None:
                 _fail_attempt(deps, session, sandbox, error)
             else:
                 _fail_move(deps, session, sandbox, error)
+        except errors.TermOver:
+            raise
         except errors.StaleWrite:
             continue
         nudge(deps, session)

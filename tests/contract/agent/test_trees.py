@@ -106,6 +106,19 @@ def test_what_is_deleted_may_be_locked_or_no_folder_at_all(folder: Path, tmp_pat
     assert (elsewhere / "kept").exists()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of somebody else")
+def test_what_can_not_be_deleted_below_many_folders_takes_no_longer(folder: Path) -> None:
+    resisting = folder / "a" / "b" / "c" / "d" / "e" / "f" / "theirs"
+    resisting.mkdir(parents=True)
+    (resisting / "x").write_text("x")
+    (folder / "a" / "b" / "plain").write_text("x")
+    resisting.chmod(0o700)
+    os.chown(resisting, 65534, 65534)
+    run_as_anybody(REMOVE, str(folder))
+    assert (resisting / "x").exists()
+    assert not (folder / "a" / "b" / "plain").exists()
+
+
 def test_a_walk_has_an_end_however_many_files_there_are(folder: Path) -> None:
     many = folder / "many"
     many.mkdir()

@@ -106,7 +106,9 @@ async def get_bundle(request: Request) -> Response:
     sandbox_id = context.deps.tokens.read_session(token).sandbox_id
     with contextlib.ExitStack() as held:
         held.enter_context(_senders(request).transfer(sandbox_id))
+        count = held.enter_context(_senders(request).body(sandbox_id))
         digest, data = await context.in_thread(_bundle, context, token)
+        count(len(data))  # it may take a minute to be taken
         return _BundleResponse(digest, data, held.pop_all())
 
 

@@ -78,8 +78,9 @@ class Senders:
 
     @contextlib.contextmanager
     def body(self, sandbox_id: SandboxId) -> Generator[Callable[[int], None]]:
-        """Hold a body in memory. Yields what counts each part of it, and raises
-        errors.LimitReached (too_many_requests) if the sandbox, or all together, hold too much."""
+        """Hold a body in memory, of a request or of an answer. Yields what counts each part of it,
+        and raises errors.LimitReached (too_many_requests) if the sandbox, or all together, hold too
+        much."""
         size = 0
 
         def count(part_bytes: int) -> None:
@@ -90,7 +91,7 @@ class Senders:
                 raise self._refusal("bytes", "you send too many bytes at a time")
             is_small = self._bodies[sandbox_id] <= self._limits.small_body_bytes
             if not is_small and self._bodies.total() > self._limits.all_body_bytes:
-                raise self._refusal("all_bytes", "too many bytes arrive at the moment")
+                raise self._refusal("all_bytes", "too many bytes are on their way at the moment")
 
         try:
             yield count

@@ -187,12 +187,26 @@ class SandboxSocket:
 
     def _begin(self, connection: socket.socket) -> None:
         connection.setblocking(False)
-        protocol = self._serve(self._end)
-        task: asyncio.Task[object] = self._loop.create_task(
-            self._loop.connect_accepted_socket(lambda: protocol, connection)
-        )
+        task: asyncio.Task[object] = self._loop.create_task(self._connect(connection))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _connect(self, connection: socket.socket) -> None:
+        is_counted = True
+
+        def end() -> None:
+            nonlocal is_counted
+            if is_counted:
+                is_counted = False
+                self._end()
+
+        protocol = self._serve(end)
+        try:
+            await self._loop.connect_accepted_socket(lambda: protocol, connection)
+        except OSError as error:
+            log.warning("connection_not_begun", error=str(error))
+            connection.close()
+            end()
 
     def _end(self) -> None:
         self._open -= 1

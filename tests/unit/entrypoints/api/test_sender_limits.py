@@ -50,7 +50,7 @@ def test_bodies_of_others_leave_room_for_a_small_one() -> None:
         of_second(60)
         with senders.body(third) as of_third:
             of_third(10)
-            with pytest.raises(errors.LimitReached, match="too many bytes arrive"):
+            with pytest.raises(errors.LimitReached, match="too many bytes are on their way"):
                 of_third(1)
     with senders.body(third) as of_third:
         of_third(100)
