@@ -38,7 +38,7 @@ _PRICES = config.PROJECT_ROOT / "orchestrator" / "prices.toml"
 
 
 class NoEngines:
-    """The engines of processes that never talk to Docker: spawn-api, workers and spawnctl."""
+    """The engines of processes that never talk to Docker: the API, workers and spawnctl."""
 
     def for_host(self, host: Host) -> ports.Engine:
         raise errors.EngineUnavailable(f"this process does not talk to {host.name}'s Docker")

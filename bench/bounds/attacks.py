@@ -179,7 +179,7 @@ ALL = (
         key="j",
         name="the clock 3 minutes forward",
         seconds=60,
-        bound="intervals by the monotonic clock",
+        bound="intervals by the application's own time (ADR 0032)",
         run=troubles.clock_jump,
         kind=Kind.OUTSIDE,
     ),

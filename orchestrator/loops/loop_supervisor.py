@@ -1,6 +1,6 @@
 """Runs the daemon's loops, wakes them by event, and stops them in a fixed order.
 
-Called by spawn-daemon once it leads.
+Called by the daemon once it leads.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""ports.LinkBoard: the daemon writes the state of its links to a file, and spawn-api reads it."""
+"""ports.LinkBoard: the daemon writes the state of its links to a file, and the API reads it."""
 
 from __future__ import annotations
 

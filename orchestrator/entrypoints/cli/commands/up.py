@@ -18,6 +18,7 @@ from orchestrator.config import Settings
 from orchestrator.domain import errors
 from orchestrator.entrypoints import children, supervisor
 from orchestrator.entrypoints.cli import local
+from orchestrator.entrypoints.cli.checks.machine import check_ports
 from orchestrator.entrypoints.cli.checks.names import check_names
 from orchestrator.entrypoints.cli.findings import Level
 
@@ -49,12 +50,14 @@ def up(
     _check_socket_path(settings)
     if running_pid(settings.places.state_dir) is not None:
         console.print("SpawnAI is already running here.")
-    elif detach:
+        print_banner(settings)
+        return
+    _check_ports(settings)
+    if detach:
         _start_detached(settings)
+        print_banner(settings)
     else:
         _run_in_foreground(settings)
-        return
-    print_banner(settings)
 
 
 def down(
@@ -164,6 +167,15 @@ def _check_socket_path(settings: Settings) -> None:
         console.print(f"[red]{settings.places.state_dir} is too long a path for a socket in it;")
         console.print("set SPAWN_STATE_DIR to a shorter one")
         raise typer.Exit(2)
+
+
+def _check_ports(settings: Settings) -> None:
+    """Exit if we can't listen. Another SpawnAI there would even answer as if it were ours."""
+    for finding in check_ports(settings, running=False):
+        if finding.level is Level.PROBLEM:
+            console.print(f"[red]{finding.name}: {finding.detail}")
+            console.print(finding.fix)
+            raise typer.Exit(2)
 
 
 def _run_in_foreground(settings: Settings) -> None:
