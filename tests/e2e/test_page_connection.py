@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from playwright.sync_api import Route, expect
+import contextlib
 
+from playwright.sync_api import Error, Route, expect
+
+from tests.e2e.installation import until
 from tests.e2e.visit import POLL_MS, PROMPT, Visit
 
 CROWD = {"code": "too_many_requests", "detail": "too much", "retry_after": 1, "limit": 100}
@@ -51,21 +54,38 @@ def test_a_dropped_connection_during_the_request_makes_one_session(visit: Visit)
     assert len(visit.api.sessions) == 1
 
 
-def test_a_partly_loaded_page_reloads_itself(visit: Visit) -> None:
+def test_a_partly_loaded_page_reloads_itself_and_gives_up_in_the_end(visit: Visit) -> None:
     aborted: list[Route] = []
+    present = 2
 
-    def abort_once(route: Route) -> None:
-        if aborted:
-            route.continue_()
-        else:
+    def abort_some(route: Route) -> None:
+        if len(aborted) < present:
             aborted.append(route)
             route.abort("connectionreset")
+        else:
+            route.continue_()
 
     visit.drops_connections = True
-    visit.page.route("**/static/words.js", abort_once)
+    visit.page.route("**/static/words.js", abort_some)
     visit.page.reload()
     expect(visit.tile("kanban")).to_be_visible()
-    assert len(aborted) == 1
+    assert len(aborted) >= 2
+
+    aborted.clear()
+    present = 99
+    visit.page.reload()
+    until(lambda: count_reloads(visit) == "3", 30, "the last reload")
+    visit.page.wait_for_load_state("networkidle")
+    assert count_reloads(visit) == "3"
+    assert len(aborted) <= 4
+
+
+def count_reloads(visit: Visit) -> str | None:
+    """How often the page has reloaded itself in a row, as it counts; None also during a load."""
+    with contextlib.suppress(Error):
+        counted: str | None = visit.page.evaluate("sessionStorage.getItem('spawn.reloads')")
+        return counted
+    return None
 
 
 def test_a_reload_continues_with_the_same_session(visit: Visit) -> None:
