@@ -78,6 +78,8 @@ def test_a_partly_loaded_page_reloads_itself_and_gives_up_in_the_end(visit: Visi
     visit.page.wait_for_load_state("networkidle")
     assert count_reloads(visit) == "3"
     assert len(aborted) <= 4
+    assert any("dynamically imported module" in error for error in visit.errors)
+    visit.errors.clear()
 
 
 def count_reloads(visit: Visit) -> str | None:
