@@ -59,8 +59,9 @@ def test_an_app_whose_port_is_closed_on_its_host_is_back_at_its_link(
 def test_a_firewall_before_a_host_costs_no_app(pool: Installation, fleet: Fleet) -> None:
     wait_for_warm(pool)
     session_id, url = app_of(pool)
-    vps = fleet.named(sandbox_of(pool, session_id)["host"])
-    started_at = vps.started_at()
+    sandbox = sandbox_of(pool, session_id)
+    vps, container_id = fleet.named(sandbox["host"]), sandbox["container_id"]
+    started_at = vps.started_at()[container_id]
     rule = (
         "PREROUTING",
         "-p",
@@ -79,7 +80,8 @@ def test_a_firewall_before_a_host_costs_no_app(pool: Installation, fleet: Fleet)
         assert pool.status(session_id)["status"] == "ready"
     hosts.wait_for_state(pool, vps.name, "up")
     assert pool.call_app(url).status == 200
-    assert started_at.items() <= vps.started_at().items()
+    assert sandbox_of(pool, session_id)["container_id"] == container_id
+    assert vps.started_at()[container_id] == started_at
 
 
 def app_of(pool: Installation) -> tuple[str, str]:
