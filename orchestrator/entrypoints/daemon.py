@@ -40,6 +40,7 @@ from orchestrator.services.sessions.looks import look
 from orchestrator.slim import structlog
 
 LOCAL_HOST = "local"
+_STARTS_END_S = 5.0  # at the end; one takes about half a second
 _FALLBACK_MEMORY_BYTES = 2 * 1024**3
 
 log = structlog.get_logger()
@@ -121,6 +122,7 @@ def lead(deps: Deps, settings: Settings, fleet: SshFleet, lease: Lease, watch: D
     try:
         loops.run(until_stopped=lambda: keep_or_exit(lease, loops))
     finally:
+        calls.stop(_STARTS_END_S)
         stand_in.stop()
         pushes.stop()
 

@@ -52,8 +52,9 @@ class Bulkhead:
         self._at_once = at_once
         self._spawn = spawn or _spawn_thread
         self._backoff = Backoff(clock)
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._busy: dict[str, _Call] = {}
+        self._is_stopping = False
 
     def offer(self, item: str, host: HostId, call: Callable[[], None]) -> bool:
         """Begin the call for this item now, or leave it to a later offer. Returns which.
@@ -64,7 +65,7 @@ class Bulkhead:
         if self._backoff.is_pausing(item):
             return False
         with self._lock:
-            if item in self._busy or not self._has_room(host):
+            if self._is_stopping or item in self._busy or not self._has_room(host):
                 return False
             self._busy[item] = _Call(host=host, begun_at=self._clock.now())
         self._spawn(lambda: self._run(item, call))
@@ -73,6 +74,12 @@ class Bulkhead:
     def is_busy(self, item: str) -> bool:
         with self._lock:
             return item in self._busy
+
+    def stop(self, timeout_s: float) -> bool:
+        """Begin no more calls, and wait for those that run. False if that takes longer."""
+        with self._lock:
+            self._is_stopping = True
+            return self._lock.wait_for(lambda: not self._busy, timeout_s)
 
     def _has_room(self, host: HostId) -> bool:
         calls = self._busy.values()
@@ -104,6 +111,7 @@ class Bulkhead:
         finally:
             with self._lock:
                 del self._busy[item]
+                self._lock.notify_all()
 
 
 def _spawn_thread(function: Callable[[], None]) -> None:

@@ -14,8 +14,11 @@ from orchestrator.domain.pool.sandbox_diagnosis import Container
 from orchestrator.loops.bulkhead import Bulkhead, Spawn
 from orchestrator.services.deps import Deps
 from orchestrator.services.pool import reconcile
+from orchestrator.slim import structlog
 
 _REMOVALS_AT_ONCE = 4  # per host: Docker removes one container after the other anyway
+
+log = structlog.get_logger()
 
 
 class EngineCalls:
@@ -28,6 +31,12 @@ class EngineCalls:
         self._deps = deps
         self._starts = Bulkhead(deps.clock, per_host=STARTS_AT_ONCE, spawn=spawn)
         self._removals = Bulkhead(deps.clock, per_host=_REMOVALS_AT_ONCE, spawn=spawn)
+
+    def stop(self, timeout_s: float) -> None:
+        """Begin no more starts, and wait for those that run: whoever removes all containers after
+        us must not miss one that Docker is about to make."""
+        if not self._starts.stop(timeout_s):
+            log.warning("starts_cut_off")
 
     def start(self, sandbox: Sandbox, start: Callable[[], None]) -> bool:
         return self._starts.offer(sandbox.id, sandbox.host_id, start)

@@ -28,6 +28,8 @@ from orchestrator.services.deps import Deps
 from orchestrator.services.nudges import nudge
 from orchestrator.services.pool import claims
 
+_SWEEPS_MAX = 3
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReconcileResult:
@@ -102,17 +104,22 @@ def remove_all_containers(deps: Deps, host: Host) -> int:
     containers were removed. Raises errors.Temporary if one couldn't be, once the others are gone.
     """
     engine = deps.engines.for_host(host)
-    containers = engine.containers()
-    failures = []
-    for container in containers:
-        try:
-            engine.remove(container.sandbox_id)
-        except errors.Temporary as error:
-            failures.append(error)
-    if failures:
-        raise failures[0]
+    removed = 0
+    for _ in range(_SWEEPS_MAX):  # a start that was cut off may still make one
+        containers = engine.containers()
+        if not containers:
+            break
+        failures = []
+        for container in containers:
+            try:
+                engine.remove(container.sandbox_id)
+            except errors.Temporary as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
+        removed += len(containers)
     engine.dismantle()
-    return len(containers)
+    return removed
 
 
 def mark_broken(deps: Deps, sandbox: Sandbox, reason: str) -> None:

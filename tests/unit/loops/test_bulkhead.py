@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -96,3 +97,15 @@ def test_a_sandbox_that_changed_meanwhile_does_not_back_off(calls: Calls) -> Non
     assert calls.bulkhead.offer(SANDBOX, HOST, lose_race)
     calls.finish()
     assert calls.offer(SANDBOX)
+
+
+def test_at_the_end_no_call_begins_and_those_that_run_are_awaited(calls: Calls) -> None:
+    assert calls.offer(SANDBOX)
+    assert not calls.bulkhead.stop(timeout_s=0), "one hangs"
+    assert not calls.offer(ids.new_sandbox_id())
+    ending = threading.Thread(target=lambda: ended.append(calls.bulkhead.stop(timeout_s=20)))
+    ended: list[bool] = []
+    ending.start()
+    calls.finish()
+    ending.join()
+    assert ended == [True]

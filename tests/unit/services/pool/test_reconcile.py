@@ -144,6 +144,21 @@ def test_removing_all_containers_of_a_host_keeps_the_sessions(world: World) -> N
     assert world.state(ready) is SessionState.READY
 
 
+def test_a_container_that_docker_made_meanwhile_is_removed_too(world: World) -> None:
+    class EngineThatFinishesAStart(EngineInMemory):
+        def remove(self, sandbox_id: ids.SandboxId) -> None:
+            super().remove(sandbox_id)
+            if not self.dismantled and sandbox_id == first.id:
+                self.add(ids.new_sandbox_id())
+
+    host = world.add_host()
+    world.engine = EngineThatFinishesAStart()
+    first = world.add_warm_sandbox()
+    assert reconcile.remove_all_containers(world.deps, host) == 2
+    assert world.engine.containers_by_sandbox == {}
+    assert world.engine.dismantled
+
+
 def test_a_container_that_can_not_be_removed_keeps_no_other_when_all_are(world: World) -> None:
     class EngineWithACorpse(EngineInMemory):
         def remove(self, sandbox_id: ids.SandboxId) -> None:
