@@ -99,9 +99,9 @@ def crash_loop(world: World, seconds: float) -> Iterator[Tell]:
     session_id = owner.create(prompt=prompt)
 
     def tell() -> str:
-        status = world.spawn.status(session_id)
-        states = [phase["name"] for phase in status["phases"]]
-        return f"{states.count('ready')} times ready, then {status['status']}"
+        session = world.spawn.admin(f"sessions/{session_id}")
+        states = [entry["state"] for entry in session["history"]]
+        return f"{states.count('ready')} times ready, then {session['status']}"
 
     try:
         yield tell
