@@ -144,6 +144,8 @@ def test_a_control_plane_whose_lease_another_one_has_taken_becomes_a_standby() -
             assert "the control plane on elsewhere leads" in detail_of(spawn)
             assert len(spawn.pids("orchestrator.entrypoints")) == 1
             assert spawn.containers(), "they belong to the other one now"
+            for container in spawn.containers():  # there is no other one, really
+                container.remove(force=True)
 
 
 @contextlib.contextmanager
