@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from orchestrator.adapters import unix_sockets
+
 # A listener with a full socket misses wake-ups, and gets this line with the next one.
 MISSED = "*"
 _BACKLOG = 128
-_DRAFT = "."  # what the name of a socket begins with, before it listens
 
 
 def bind(folder: Path, name: str, kinds: Collection[str]) -> socket.socket:
     """A socket on which the process `name` hears of these kinds. It doesn't block.
 
-    It takes the place of an earlier one in one step. The path may be longer than the kernel allows
-    for a socket, 107 bytes. Raises OSError.
+    It takes the place of an earlier one in one step. Raises OSError.
     """
     folder.mkdir(mode=0o700, exist_ok=True)
-    file_name = f"{name}.{'+'.join(sorted(kinds))}"
-    draft = _DRAFT + file_name
-    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    try:
-        (folder / draft).unlink(missing_ok=True)
-        listening.bind(f"/proc/self/fd/{descriptor}/{draft}")
-        listening.listen(_BACKLOG)
-        os.replace(draft, file_name, src_dir_fd=descriptor, dst_dir_fd=descriptor)
-    except BaseException:
-        listening.close()
-        raise
-    finally:
-        os.close(descriptor)
-    return listening
+    return unix_sockets.listen(folder, f"{name}.{'+'.join(sorted(kinds))}", backlog=_BACKLOG)
 
 
 def listens_to(file_name: str, kind: str) -> bool:

@@ -9,14 +9,13 @@ that connects too often.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import shutil
 import socket
 import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
+from orchestrator.adapters import unix_sockets
 from orchestrator.domain import errors, ids
 from orchestrator.domain.ids import SandboxId
 from orchestrator.domain.pool import agent_sockets
@@ -217,23 +216,9 @@ def bind(folder: Path) -> socket.socket:
     """A socket that listens in this folder, which is made if it is missing.
 
     Everybody who reaches the folder may connect. The socket takes the place of an earlier one in
-    one step. The path may be longer than the kernel allows for a socket, 107 bytes.
+    one step.
     """
     folder.mkdir(mode=0o755, exist_ok=True)
     folder.chmod(0o755)
-    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    draft = f"{agent_sockets.SOCKET}.new"
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(draft, dir_fd=descriptor)
-        listening.bind(f"/proc/self/fd/{descriptor}/{draft}")
-        os.chmod(draft, 0o666, dir_fd=descriptor)  # noqa: S103 - the sandbox has another user
-        listening.listen(_BACKLOG)
-        os.replace(draft, agent_sockets.SOCKET, src_dir_fd=descriptor, dst_dir_fd=descriptor)
-    except BaseException:
-        listening.close()
-        raise
-    finally:
-        os.close(descriptor)
-    return listening
+    # The sandbox has another user.
+    return unix_sockets.listen(folder, agent_sockets.SOCKET, backlog=_BACKLOG, mode=0o666)
