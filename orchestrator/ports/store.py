@@ -361,6 +361,13 @@ class Store(Protocol):
         the store is not the embedded database.
         """
 
+    def may_block(self) -> None:
+        """Raises errors.WouldBlock in a block of `keyed_reads`.
+
+        For what must happen once, before the write that raises it: who made the block starts again
+        in a thread.
+        """
+
     def ping(self) -> None:
         """Raises errors.Temporary if the database doesn't answer."""
 

@@ -105,11 +105,16 @@ class Database:
         finally:
             own.is_on = False
 
+    def may_block(self) -> None:
+        """Raises WouldBlock in a block of `keyed_reads`."""
+        if self._own.is_on:
+            raise _would_block("it is more than a lookup")
+
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection without a transaction. Each statement sees all that is committed when it
         starts. Raises Temporary when the database is away."""
-        self._own.forbid()
+        self.may_block()
         try:
             with self._engine.connect() as connection:
                 yield connection
@@ -131,7 +136,7 @@ class Database:
     def write(self) -> Iterator[Connection]:
         """A transaction. It commits at the end of the block and rolls back on any exception.
         Raises Temporary when the database is away, Conflict and NotFound for broken constraints."""
-        self._own.forbid()
+        self.may_block()
         with self._writer_turn():
             self._check_term()
             try:
@@ -184,10 +189,6 @@ class _OwnReads(threading.local):
 
     connection: sqlite3.Connection | None = None
     is_on = False
-
-    def forbid(self) -> None:
-        if self.is_on:
-            raise _would_block("it is more than a lookup")
 
 
 def _connect_reader(url: URL) -> sqlite3.Connection:

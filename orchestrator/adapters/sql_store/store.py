@@ -60,6 +60,9 @@ class SqlStore:
     def keyed_reads(self) -> AbstractContextManager[None]:
         return self._database.keyed_reads()
 
+    def may_block(self) -> None:
+        self._database.may_block()
+
     def ping(self) -> None:
         with self._database.read() as connection:
             connection.execute(_PING)

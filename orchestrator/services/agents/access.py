@@ -116,6 +116,7 @@ def _audit_refusal(
 
 def _audit(deps: Deps, actor: SandboxId, subject: str, reason: str, detail: str = "") -> None:
     """Write a refusal down, but not every time: a sandbox repeats at will."""
+    deps.store.may_block()  # before it is counted: a look-up starts again in a thread
     now = deps.clock.now()
     skipped = deps.refusals.take(f"{actor} {reason}", now.timestamp())
     if skipped is not None:

@@ -89,7 +89,7 @@ async def progress(request: Request) -> Response:
     if not ids.is_id(session_id, "ses"):
         raise errors.NotFound("there is no such session", code="session_unknown")
     token = _token(request)
-    await context.in_thread(access.authorize, context.deps, token, session_id)
+    await context.look_up(access.authorize, context.deps, token, session_id)
     raw = await read_bounded(request, wire.REPORT_MAX_BYTES)
     if raw is None:
         raise errors.TooLarge("a report has at most 1 MiB", limit_bytes=wire.REPORT_MAX_BYTES)
@@ -116,7 +116,7 @@ async def put_bundle(request: Request) -> Response:
     """What the sandbox runs, to be kept as the session's next version."""
     context = context_of(request)
     token = _token(request)
-    await context.in_thread(access.authorize, context.deps, token)
+    await context.look_up(access.authorize, context.deps, token)
     sandbox_id = context.deps.tokens.read_session(token).sandbox_id
     folder = context.settings.places.state_dir
     claimed = request.headers.get("x-spawn-sha256", "")

@@ -66,8 +66,7 @@ class Gateway:
     async def forward(self, request: Request) -> Response:
         """POST /v1/messages and /v1/messages/count_tokens."""
         try:
-            # In a thread: a refusal is written down.
-            session = await self._context.in_thread(
+            session = await self._context.look_up(
                 access.authorize_generation, self._context.deps, wire.session_token(request)
             )
             self._check_rate(request, session)
