@@ -51,6 +51,8 @@ _EXPIRED = (
     .order_by(_r.expires_at)
     .limit(_EXPIRED_BATCH)
 )
+_ANY_EXPIRED = select(_r.call_id).where(_r.expires_at <= bindparam("now")).limit(1)
+_INSERT_RESERVATION = sa.insert(schema.reservations)
 
 _PROVIDERS = (
     select(_u.provider)
@@ -92,7 +94,7 @@ class SqlUsage:
                 if not _add_to_account(connection, account, reservation.worst, now):
                     spent = _read_spent(connection, [account.key]).get(account.key, Spend())
                     raise exhausted_error(account, spent, reservation.worst)
-            connection.execute(sa.insert(schema.reservations), _reservation_values(reservation))
+            connection.execute(_INSERT_RESERVATION, _reservation_values(reservation))
 
     def renew(self, holder: str, until: datetime) -> None:
         with self._database.write() as connection:
@@ -185,7 +187,7 @@ class SqlUsage:
         """Release expired reservations: their processes died. This is a transaction of its own. It
         locks other accounts than the caller does, which would break the order of the keys."""
         with self._database.read() as connection:
-            if connection.execute(_EXPIRED.limit(1), {"now": now}).first() is None:
+            if connection.execute(_ANY_EXPIRED, {"now": now}).first() is None:
                 return
         with self._database.write() as connection:
             rows = connection.execute(
