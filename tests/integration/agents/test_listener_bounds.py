@@ -243,6 +243,36 @@ def test_a_body_is_not_counted_as_a_head(start: Start) -> None:
     assert listener.refusals("large_head") == 0
 
 
+@pytest.mark.parametrize(
+    ("start_of_it", "rest"),
+    [(b"0\r\n", b"a:\r\n"), (b"0\r\n", b"aaaa"), (b"1;a=", b"aaaa"), (b"", b"1\r\nx\r\n")],
+    ids=["trailers", "the name of a trailer", "an extension of a chunk", "tiny chunks"],
+)
+def test_what_is_around_a_body_is_no_way_to_fill_memory(
+    start: Start, start_of_it: bytes, rest: bytes
+) -> None:
+    listener = start(deadlines=Deadlines())
+    session = listener.session()
+    path, token = f"/sessions/{session.id}/progress", listener.token(session)
+    with listener.connect() as connection:
+        connection.sendall(head("POST", path, token, Transfer_Encoding="chunked") + start_of_it)
+        with contextlib.suppress(ConnectionError):
+            for _ in range(50):
+                connection.sendall(rest * 16 * 1024)
+        wait_until_closed(connection)
+    assert listener.refusals("large_framing") == 1
+
+
+def test_a_body_may_come_in_small_chunks(start: Start) -> None:
+    listener = start(deadlines=Deadlines())
+    session = listener.session()
+    path, token = f"/sessions/{session.id}/progress", listener.token(session)
+    with listener.connect() as connection:
+        connection.sendall(head("POST", path, token, Transfer_Encoding="chunked"))
+        connection.sendall(b"8\r\n01234567\r\n" * 16 * 1024 + b"0\r\nx-trailer: 1\r\n\r\n")
+        assert answer(connection)[0] == 422
+
+
 def test_who_sends_requests_before_the_answer_is_cut_off(start: Start) -> None:
     listener = start(deadlines=Deadlines())
     with listener.connect_as(listener.sandbox()) as connection:

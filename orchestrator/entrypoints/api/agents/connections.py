@@ -21,7 +21,7 @@ from orchestrator.entrypoints.api.gateway.metrics import GatewayMetrics
 
 # In the state of a request: whose socket it came over, and whether it may not even be made.
 SANDBOX, REFUSED = "sandbox_id", "refused"
-_HEAD_MAX_BYTES = 64 * 1024
+_HEAD_MAX_BYTES = 64 * 1024  # of what isn't body; as much again as the body, for its framing
 _SHARING_MAX = 1000  # connections of all sandboxes without a socket of their own
 _CREDENTIALS = struct.Struct("3i")  # process, user, group
 KEEP_ALIVE_S = 5  # between two requests; agents make a connection for each
@@ -93,7 +93,7 @@ class AgentConnection(HttpToolsProtocol):
         self._unread: asyncio.TimerHandle | None = None
         self._has_head = False
         self._has_whole_request = True
-        self._head_bytes = 0
+        self._bytes = self._body_bytes = 0  # of this request, so far
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -109,10 +109,11 @@ class AgentConnection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if not self._has_head and not self._has_whole_request:
-            self._head_bytes += len(data)
-            if self._head_bytes > _HEAD_MAX_BYTES:
-                self._close("large_head")
+        if self._has_whole_request:
+            return
+        self._bytes += len(data)
+        if self._bytes > _HEAD_MAX_BYTES + 2 * self._body_bytes:
+            self._close("large_framing" if self._has_head else "large_head")
 
     def send_400_response(self, msg: str) -> None:
         self._connections.metrics.agent_refusals.labels("malformed").inc()
@@ -126,6 +127,14 @@ class AgentConnection(HttpToolsProtocol):
         self._has_whole_request = False
         self._expect("slow_head", self._deadlines.head_s)
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._has_head:  # else it is a trailer, which uvicorn would take for a header
+            super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        super().on_body(body)
+
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
         self._has_head = True
@@ -134,7 +143,7 @@ class AgentConnection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self._has_whole_request = True
-        self._has_head, self._head_bytes = False, 0
+        self._has_head, self._bytes, self._body_bytes = False, 0, 0
         self._cancel()
         if self.cycle.response_complete:
             self._expect("slow_head", self._deadlines.head_s)  # of the next request
