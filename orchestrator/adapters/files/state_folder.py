@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from orchestrator.adapters.files import durable
+from orchestrator.adapters import durable
 from orchestrator.domain import errors
 
 _SECRET = "secret"  # noqa: S105 - a file's name

@@ -7,7 +7,6 @@ into errors.LinkDown, whose message says what to do on which side.
 from __future__ import annotations
 
 import asyncio
-import os
 import shlex
 import socket
 from collections.abc import AsyncIterator, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import asyncssh
 
+from orchestrator.adapters import durable
 from orchestrator.domain import errors
 from orchestrator.domain.pool.host_fields import HostAddress
 
@@ -66,14 +66,9 @@ def ensure_key(path: Path, comment: str) -> str:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.parent.chmod(0o700)
         if not path.exists():
-            draft = path.with_suffix(".new")
-            draft.touch(mode=0o600)
-            draft.chmod(0o600)
-            with draft.open("wb") as file:
-                file.write(asyncssh.generate_private_key("ssh-ed25519").export_private_key())
-                file.flush()
-                os.fsync(file.fileno())  # all hosts know this key: a loss of power must not cost it
-            draft.replace(path)
+            # All hosts know this key: a loss of power must not cost it.
+            key = asyncssh.generate_private_key("ssh-ed25519").export_private_key()
+            durable.create_file(path, key)
     return public_key_line(path, comment)
 
 
