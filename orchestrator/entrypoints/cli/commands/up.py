@@ -139,9 +139,9 @@ def _demo_settings(settings: Settings) -> Settings:
 
 
 def _claude_text(settings: Settings) -> str:
-    if settings.llm.demo:
-        return "demo: answers are canned, no model writes them"
-    return "key found" if settings.llm.can_generate else "no ANTHROPIC_API_KEY: templates only"
+    """What the running processes have: our own settings may have changed since they started."""
+    detail = children.ready_check(settings, "claude").get("detail")
+    return str(detail or "unknown: the control plane doesn't answer; run spawnctl doctor")
 
 
 def _warnings(settings: Settings) -> list[str]:
