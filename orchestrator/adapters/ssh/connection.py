@@ -75,12 +75,18 @@ def ensure_key(path: Path, comment: str) -> str:
 def public_key_line(path: Path, comment: str) -> str:
     """Return the public key as a line for authorized_keys.
 
-    Raises errors.NotFound when there is no key yet.
+    Raises errors.NotFound when there is no key yet, errors.InvalidInput when the file has none.
     """
     try:
         key = asyncssh.read_private_key(path)
     except FileNotFoundError as error:
         raise errors.NotFound(f"there is no SSH key at {path}: run `spawnctl up` once") from error
+    except asyncssh.KeyImportError as error:
+        raise errors.InvalidInput(
+            f"{path} is no private SSH key: put it back from your backup, or delete it and add our"
+            " new key to the hosts",
+            field="ssh_key",
+        ) from error
     return f"{_key_line(key)} {comment}"
 
 
