@@ -47,7 +47,7 @@ def main() -> int:
             nginx.write_base(bootstrap.nginx_settings(settings))
     except errors.SpawnError as error:
         print(f"{error} ({error.code})", file=sys.stderr)
-        return exits.UNUSABLE if isinstance(error, errors.InvalidInput) else 1
+        return exits.UNUSABLE if isinstance(error, errors.Permanent) else 1
     return 0
 
 
