@@ -24,7 +24,7 @@ demo: ## Like up, with canned answers in place of Claude: needs no key
 	@deploy/install.sh up
 	@$(RUN) .venv/bin/spawnctl up --detach --demo
 
-down: ## Stop SpawnAI, and the Docker engine if `make up` started it
+down: ## Stop SpawnAI, and the Docker engine if `make up` started it and nobody else needs it
 	@if [ -x .venv/bin/spawnctl ]; then $(RUN) .venv/bin/spawnctl down; fi
 	@deploy/engine.sh stop
 

@@ -2,7 +2,7 @@
 # Makes sure that a Docker engine answers. Stops the engine if it started it itself.
 #
 #   deploy/engine.sh ensure         use the running engine, or start one
-#   deploy/engine.sh stop [--force] stop it if `ensure` started it; --force: even if other containers run on it
+#   deploy/engine.sh stop [--force] stop it if `ensure` started it and nobody uses it; --force: even if somebody does
 #   deploy/engine.sh run COMMAND    run COMMAND with permission to use the engine
 #
 # Called by install.sh, fresh.sh, the Makefile and CI. Without systemd, dockerd runs with its pid file and its
@@ -21,6 +21,9 @@ readonly STOP_LIMIT_S=60
 # docker-proxy inherits this limit, needs two for each connection to an app, and ends when it has none left.
 # shellcheck disable=SC2016 # the inner shell expands it
 readonly WITH_DESCRIPTORS='ulimit -n 1048576 2>/dev/null || ulimit -n "$(ulimit -Hn)"; exec dockerd "$@"'
+
+# Words of the command lines of those who use an engine: installations, and our scripts.
+readonly USERS='orchestrator\.entrypoints\.supervisor|(.*/)?deploy/(install|engine)\.sh'
 
 main() {
     case ${1:-} in
@@ -92,10 +95,11 @@ join_group() {
 }
 
 stop() {
-    local pid deadline=$((SECONDS + STOP_LIMIT_S))
+    local pid use deadline=$((SECONDS + STOP_LIMIT_S))
     pid=$(our_pid) || return 0
-    if [[ ${1:-} != --force && -n $(run docker ps --quiet) ]]; then
-        say "The Docker engine (pid $pid) goes on: containers run on it. deploy/engine.sh stop --force ends both"
+    use=$(find_use)
+    if [[ ${1:-} != --force && -n $use ]]; then
+        say "The Docker engine (pid $pid) goes on: $use. deploy/engine.sh stop --force ends it all the same"
         return 0
     fi
     can_be_root || fail "the engine (pid $pid) was started as root: sudo kill $pid"
@@ -107,6 +111,30 @@ stop() {
     done
     as_root rm -f "$PIDFILE"
     say "Stopped the Docker engine"
+}
+
+# Why the engine is still needed; nothing if it isn't. An installation without a container needs it for the next one.
+find_use() {
+    local containers
+    if ! containers=$(run timeout 10 docker ps --quiet 2>/dev/null); then
+        echo "it doesn't say whether containers run on it"
+    elif [[ -n $containers ]]; then
+        echo "containers run on it"
+    else
+        find_user
+    fi
+}
+
+# An installation that runs on this machine, or a script of ours that uses the engine or is about to. Not ourselves.
+find_user() {
+    local file pid
+    while read -r file; do
+        if ! grep -qszx stop "$file"; then
+            pid=${file#/proc/}
+            echo "process ${pid%/cmdline} may need it"
+            return
+        fi
+    done < <(grep -lszxE "$USERS" /proc/[0-9]*/cmdline)
 }
 
 # Another process may have this pid by now. Only a dockerd with our pid file in its argv is ours.

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails
 
+from orchestrator.config import env_file as env_files
 from orchestrator.config.base import Group
 from orchestrator.config.groups import (
     Addresses,
@@ -62,8 +63,10 @@ def fields() -> Iterator[tuple[str, str, FieldInfo]]:
 
 
 def load() -> Settings:
-    """The settings of this process. Raises pydantic.ValidationError naming all wrong values."""
+    """The settings of this process. Raises pydantic.ValidationError naming all wrong values, and
+    errors.InvalidInput (invalid_settings) for a spawn.env that is no text."""
     state_dir = Path(os.environ.get("SPAWN_STATE_DIR") or default_state_dir())
+    env_files.check(state_dir / "spawn.env")
     return make(env_file=state_dir / "spawn.env", state_dir=state_dir)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -29,13 +29,9 @@ class ChildLogs:
         except OSError:
             return Path(os.devnull).open("ab")
 
-    def tail(self, name: str, lines: int = 15) -> str:
-        """Its last lines."""
-        try:
-            text: Sequence[str] = self._path(name).read_text(errors="replace").splitlines()
-        except OSError:
-            return "(no log)"
-        return "\n".join(text[-lines:])
+    def tail(self, name: str, start: int = 0, lines: int = 15) -> str:
+        """Its last lines, of those from the byte `start` on."""
+        return last_lines(self._path(name), start, lines)
 
     def rotate(self) -> Iterator[str]:
         """Empty the large ones. Yields what could not be done.
@@ -51,6 +47,15 @@ class ChildLogs:
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.log"
+
+
+def last_lines(path: Path, start: int, lines: int) -> str:
+    """The last lines of a log, of those from the byte `start` on."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return "(no log)"
+    return "\n".join(data[start:].decode(errors="replace").splitlines()[-lines:])
 
 
 def rotate_log(path: Path, size_max_bytes: int) -> None:

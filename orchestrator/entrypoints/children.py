@@ -13,7 +13,7 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -234,11 +234,16 @@ def _daemon_check(settings: Settings) -> Callable[[], bool]:
     def is_ready() -> bool:
         if not (settings.places.state_dir / "warnings").exists():
             return False
-        addresses = settings.addresses
-        report = _get(addresses.probe_address, addresses.http_port, "/ready") or {}
-        return bool(report.get("checks", {}).get("daemon", {}).get("ok", False))
+        return bool(ready_check(settings, "daemon").get("ok", False))
 
     return is_ready
+
+
+def ready_check(settings: Settings, name: str) -> Mapping[str, Any]:
+    """What the running control plane says in `/ready` of one of its parts; empty if it doesn't."""
+    addresses = settings.addresses
+    report = _get(addresses.probe_address, addresses.http_port, "/ready") or {}
+    return dict(report.get("checks", {}).get(name, {}))
 
 
 def _get(address: str, port: int, path: str) -> dict[str, Any] | None:

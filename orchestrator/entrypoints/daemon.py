@@ -30,7 +30,7 @@ from orchestrator.entrypoints.liveness.daemon_watch import DaemonWatch
 from orchestrator.loops import passes
 from orchestrator.loops.engine_calls import EngineCalls
 from orchestrator.loops.host_passes import HostPasses
-from orchestrator.loops.host_tasks import CrashPauses
+from orchestrator.loops.host_tasks import crash_pauses
 from orchestrator.loops.loop import LoopSpec
 from orchestrator.loops.loop_supervisor import LoopSupervisor
 from orchestrator.loops.reconciler import Reconciler
@@ -89,7 +89,7 @@ def lead(deps: Deps, settings: Settings, fleet: SshFleet, lease: Lease, watch: D
     """Run the loops until the process must stop, a loop dies, or the lease is lost."""
     pushes = PushProcesses(check_term=lease.check)
     clock = bootstrap.make_clock(settings)
-    pauses = CrashPauses()
+    pauses = crash_pauses(deps.clock)
     calls = EngineCalls(deps)
     stand_in = StandIn(lambda session_id: look(deps, session_id))
     hosts = HostPasses(

@@ -16,6 +16,11 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from orchestrator.domain import errors
+from orchestrator.slim import structlog
+
+log = structlog.get_logger()
+
 # What at least two programs import. None of them starts a thread or opens a connection by that.
 _SHARED = (
     "orchestrator.bootstrap",
@@ -35,10 +40,18 @@ class Forked(BaseException):
         self._arguments = arguments
 
     def run(self) -> int:
-        """Run the program to its end. Returns its exit status."""
+        """Run the program to its end. Returns its exit status.
+
+        An error that we raise on purpose ends it with one line: the database is away, for example.
+        The supervisor starts it again.
+        """
         sys.argv = [self._module, *self._arguments]
         _rename(["python", "-m", *sys.argv])
-        importlib.import_module(self._module).main()
+        try:
+            importlib.import_module(self._module).main()
+        except errors.SpawnError as error:
+            log.error("process_gave_up", code=error.code, error=str(error))
+            return 1
         return 0
 
 

@@ -21,7 +21,8 @@ from orchestrator.services.people import keys
 
 
 def main() -> int:
-    """Returns the exit status: 0, 1, or exits.STANDBY if another control plane has our database."""
+    """Returns the exit status: 0, 1, exits.STANDBY if another control plane has our database, or
+    exits.UNUSABLE if somebody has to correct the settings or a file."""
     settings = config.load()
     state = StateFolder(settings.places.state_dir)
     try:
@@ -45,8 +46,8 @@ def main() -> int:
         with errors.storage("write the proxy's files"):
             nginx.write_base(bootstrap.nginx_settings(settings))
     except errors.SpawnError as error:
-        print(f"{error.code}: {error}", file=sys.stderr)
-        return 1
+        print(f"{error} ({error.code})", file=sys.stderr)
+        return exits.UNUSABLE if isinstance(error, errors.Permanent) else 1
     return 0
 
 

@@ -64,6 +64,10 @@ class SupervisedChild:
 class StartFailed(Exception):
     """A child did not become ready. The message names it and shows the end of its log."""
 
+    def __init__(self, message: str, status: int = 1) -> None:
+        super().__init__(message)
+        self.status = status  # of the supervisor then
+
 
 def main() -> int:
     """Supervise, or run the program of a fork. Returns the exit status."""
@@ -97,7 +101,7 @@ def _supervise(keys: int) -> int:
         except (StartFailed, OSError) as error:
             print(f"SpawnAI could not start: {error}", file=sys.stderr)
             supervisor.stop(keep_apps=True)
-            return 1
+            return error.status if isinstance(error, StartFailed) else 1
         supervisor.stop(keep_apps=keep_apps)
     return 0
 
@@ -199,6 +203,7 @@ class Supervisor:
     def _run_once(self, name: str, module: str) -> int:
         """Run it to its end. Returns 0, or exits.STANDBY. Raises StartFailed for any other end."""
         with self._logs.open(name) as log:
+            start = log.tell()
             result = subprocess.run(
                 [sys.executable, "-m", module],
                 stdout=log,
@@ -207,7 +212,8 @@ class Supervisor:
                 preexec_fn=_in_child,
             )
         if result.returncode not in {0, exits.STANDBY}:
-            raise StartFailed(f"{name} failed:\n{self._logs.tail(name)}")
+            status = exits.UNUSABLE if result.returncode == exits.UNUSABLE else 1
+            raise StartFailed(self._logs.tail(name, start) or f"{name} failed", status)
         return result.returncode
 
     def _spawn(self, supervised: SupervisedChild) -> None:

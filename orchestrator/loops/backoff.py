@@ -1,6 +1,6 @@
 """Back-off per item: what failed is left alone for a while, ever longer with each failure in a row.
 
-The bulkheads use it for sandboxes, the launcher for hosts.
+The bulkheads use it for sandboxes and hosts, the passes for hosts on which their work crashed.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ from datetime import datetime, timedelta
 
 from orchestrator import ports
 
-_MAX_S = 30.0
 _DOUBLINGS_MAX = 10
-_FORGET_AFTER = timedelta(minutes=10)  # since the pause has ended; longer than any attempt takes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +24,22 @@ class _Failures:
 
 
 class Backoff:
-    """Pauses of 1, 2, 4 s and so on, at most 30 s. Several threads may use it."""
+    """Pauses of `first_s`, twice as long and so on, at most `longest_s`. Threads may share it."""
 
-    def __init__(self, clock: ports.Clock) -> None:
+    def __init__(
+        self,
+        clock: ports.Clock,
+        *,
+        first_s: float = 1.0,
+        longest_s: float = 30.0,
+        forget_after_s: float = 600.0,
+    ) -> None:
+        """An item that wasn't tried for `forget_after_s` since its pause ended starts anew. That is
+        longer than any attempt takes."""
         self._clock = clock
+        self._first_s = first_s
+        self._longest_s = longest_s
+        self._forget_after = timedelta(seconds=forget_after_s)
         self._lock = threading.Lock()
         self._failures: dict[str, _Failures] = {}
 
@@ -45,7 +55,8 @@ class Backoff:
             if last is not None and now < last.not_before:
                 return (last.not_before - now).total_seconds()
             count = 1 if last is None else last.count + 1
-            pause_s = min(2.0 ** min(count - 1, _DOUBLINGS_MAX), _MAX_S)
+            doublings = min(count - 1, _DOUBLINGS_MAX)
+            pause_s = min(self._first_s * 2.0**doublings, self._longest_s)
             not_before = now + timedelta(seconds=pause_s)
             self._failures[item] = _Failures(count=count, not_before=not_before)
         return pause_s
@@ -65,9 +76,9 @@ class Backoff:
             return {item for item, failures in self._failures.items() if now < failures.not_before}
 
     def _forget_old(self, now: datetime) -> None:
-        """Forget the items that nobody has tried since: most are sandboxes that are gone."""
+        """Forget the items that nobody has tried since: most of them are gone."""
         self._failures = {
             item: failures
             for item, failures in self._failures.items()
-            if now - failures.not_before < _FORGET_AFTER
+            if now - failures.not_before < self._forget_after
         }

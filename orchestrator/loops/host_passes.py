@@ -7,15 +7,16 @@ busy, and tells what has ended meanwhile.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from orchestrator import ports
 from orchestrator.domain import errors
 from orchestrator.domain.ids import HostId
 from orchestrator.domain.pool.host import Drain, Host, HostState
+from orchestrator.loops.backoff import Backoff
 from orchestrator.loops.bulkhead import Spawn
-from orchestrator.loops.host_tasks import CrashPauses, HostTasks, Work
+from orchestrator.loops.host_tasks import HostTasks, Work, crash_pauses
 from orchestrator.services.deps import Deps
 from orchestrator.services.pool import host_life
 from orchestrator.services.pool.port_watch import PortWatch
@@ -37,7 +38,7 @@ class HostPasses:
         fleet: ports.Fleet,
         images: ports.ImagePushes,
         on_change: Callable[[Sequence[Host]], None] = lambda _hosts: None,
-        pauses: CrashPauses | None = None,
+        pauses: Backoff | None = None,
         spawn: Spawn | None = None,
     ) -> None:
         """`on_change` gets all hosts whenever one of them has changed: it writes the inventory.
@@ -52,7 +53,7 @@ class HostPasses:
         make_tasks = functools.partial(
             HostTasks,
             deps.clock,
-            pauses=pauses or CrashPauses(),
+            pauses=pauses or crash_pauses(deps.clock),
             suspect=functools.partial(host_life.set_aside, deps),
             spawn=spawn,
         )
@@ -122,6 +123,7 @@ class HostPasses:
         """
         hosts = self._reachable_hosts()
         summary = self._fences.run(hosts, self._check_fences, self._deps.clock.now())
+        self._forget_fences({host.id for host in hosts})
         missing = dict(self._missing_fences)
         warnings = [
             f"{host.name}: {warning}"
@@ -136,6 +138,11 @@ class HostPasses:
         warnings = self._deps.engines.for_host(host).prepare()
         self._missing_fences[host.id] = warnings
         return "; ".join(warnings)
+
+    def _forget_fences(self, kept: Collection[HostId]) -> None:
+        """Forget what all other hosts lacked. A host that comes back is checked again at once."""
+        for host_id in self._missing_fences.keys() - kept:
+            self._missing_fences.pop(host_id, None)
 
     def _warn(self, warnings: Sequence[str], warn: Callable[[Sequence[str]], None]) -> None:
         """Hand on the warnings. On a full disk the next pass tries again."""

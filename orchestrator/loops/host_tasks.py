@@ -3,49 +3,29 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 from orchestrator import ports
 from orchestrator.domain import errors
-from orchestrator.domain.ids import HostId
 from orchestrator.domain.pool.host import Host
+from orchestrator.loops.backoff import Backoff
 from orchestrator.loops.bulkhead import Bulkhead, Spawn
 from orchestrator.slim import structlog
 
 _AT_ONCE = 64  # hosts; more would only wait for the database
-_CRASH_PAUSE_FIRST_S = 5.0
-_CRASH_PAUSE_MAX_S = 300.0
 
 Work = Callable[[Host], str]  # returns a summary for the log, "" if it did nothing
 
 log = structlog.get_logger()
 
 
-@dataclass(kw_only=True)
-class CrashPauses:
+def crash_pauses(clock: ports.Clock) -> Backoff:
     """The hosts that are left alone for a while, because our work on them crashed.
 
-    All passes of a daemon share one. So a host on which one kind of work crashes is not admitted
+    All passes of a daemon share them. So a host on which one kind of work crashes is not admitted
     again meanwhile, and keeps its reason.
     """
-
-    monotonic: Callable[[], float] = time.monotonic
-    _crashes: dict[HostId, int] = field(default_factory=dict)  # in a row
-    _until: dict[HostId, float] = field(default_factory=dict)
-
-    def begin(self, host_id: HostId) -> float:
-        """Count a crash. Returns for how many seconds the host is left alone now."""
-        now = self.monotonic()
-        is_in_a_row = now - self._until.get(host_id, now) < _CRASH_PAUSE_MAX_S
-        crashes = self._crashes.get(host_id, 0) + 1 if is_in_a_row else 1
-        pause_s = min(_CRASH_PAUSE_MAX_S, _CRASH_PAUSE_FIRST_S * 2.0 ** min(crashes - 1, 10))
-        self._crashes[host_id], self._until[host_id] = crashes, now + pause_s
-        return pause_s
-
-    def is_paused(self, host_id: HostId) -> bool:
-        return self._until.get(host_id, 0.0) > self.monotonic()
+    return Backoff(clock, first_s=5.0, longest_s=300.0, forget_after_s=300.0)
 
 
 class HostTasks:
@@ -59,13 +39,13 @@ class HostTasks:
         self,
         clock: ports.Clock,
         *,
-        pauses: CrashPauses | None = None,
+        pauses: Backoff | None = None,
         suspect: Callable[[Host, str], None] = lambda _host, _reason: None,
         spawn: Spawn | None = None,
     ) -> None:
         """`suspect` takes a host whose work crashed out of placement, with the reason."""
         self._calls = Bulkhead(clock, per_host=1, at_once=_AT_ONCE, spawn=spawn)
-        self._pauses = pauses or CrashPauses()
+        self._pauses = pauses or crash_pauses(clock)
         self._suspect = suspect
         self._lock = threading.Lock()
         self._summaries: list[tuple[str, str]] = []
@@ -82,7 +62,7 @@ class HostTasks:
         A Temporary error of the host is logged and dropped: the links pass finds out whether that
         host answers at all. Any other error makes the host SUSPECT and pauses all work on it.
         """
-        if self._pauses.is_paused(host.id):
+        if self._pauses.is_pausing(host.id):
             return False
         return self._calls.offer(host.id, host.id, lambda: self._work(host, work))
 
@@ -98,7 +78,7 @@ class HostTasks:
         except (errors.Temporary, errors.NotFound) as error:
             log.warning("host_task_failed", host=host.name, code=error.code, error=str(error))
         except Exception as error:  # a loop that must survive: other hosts depend on it
-            pause_s = self._pauses.begin(host.id)
+            pause_s = self._pauses.fail(host.id)
             log.exception("host_task_crashed", host=host.name, retry_in_s=pause_s)
             self._set_aside(host, f"our work on it failed: {type(error).__name__}: {error!s:.150}")
         else:

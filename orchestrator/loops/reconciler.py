@@ -9,9 +9,10 @@ from orchestrator import ports
 from orchestrator.domain import errors
 from orchestrator.domain.ids import HostId
 from orchestrator.domain.pool.host import Host
+from orchestrator.loops.backoff import Backoff
 from orchestrator.loops.bulkhead import Spawn
 from orchestrator.loops.engine_calls import EngineCalls
-from orchestrator.loops.host_tasks import CrashPauses, HostTasks
+from orchestrator.loops.host_tasks import HostTasks
 from orchestrator.services.agents import presence
 from orchestrator.services.deps import Deps
 from orchestrator.services.pool import host_life, reconcile
@@ -34,7 +35,7 @@ class Reconciler:
         deps: Deps,
         fleet: ports.Fleet,
         calls: EngineCalls,
-        pauses: CrashPauses | None = None,
+        pauses: Backoff | None = None,
         spawn: Spawn | None = None,
     ) -> None:
         """`calls` removes orphans. `spawn` runs a comparison, by default in a thread."""
@@ -56,6 +57,7 @@ class Reconciler:
         self._look()
         self._due.update(self._fleet.take_changed())
         hosts = self._deps.store.hosts.list()
+        self._due.difference_update(self._due - {host.id for host in hosts})  # they have left
         self._due.update(_share([host.id for host in hosts], self._turn % _ROUND))
         self._turn += 1
         due = [host for host in hosts if host.id in self._due]

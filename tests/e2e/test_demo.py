@@ -18,6 +18,9 @@ def test_a_demo_makes_an_app_from_any_prompt_and_says_that_answers_are_canned() 
         page = demo.call("GET", "/").text
         assert '<p class="notice warn">This is a demo: answers are canned' in page
         assert "canned" in demo.call("GET", "/ready").json["checks"]["claude"]["detail"]
+        for options in ((), ("--demo",)):
+            banner = demo.spawnctl("up", "--detach", *options).stdout
+            assert "\nClaude     demo: answers are canned\n" in banner, "it runs already"
 
 
 def test_a_change_of_the_canned_app_is_seen_on_its_page() -> None:

@@ -49,6 +49,58 @@ def test_stopping_the_engine_ends_the_one_that_was_started_here(tmp_path: Path) 
         assert not pid_file.exists()
 
 
+# Starts a process for the engine and one for its user, if there is one, and stops the engine. No
+# other process is in its namespace.
+_STOP_BESIDE = """
+pause() {
+    "$PYTHON" -c "$PAUSE" "$@" &
+    until grep -qszxF "$PAUSE" /proc/$!/cmdline; do :; done
+}
+pause --pidfile "$PIDFILE"
+echo $! >"$PIDFILE"
+[[ -z $BESIDE ]] || pause $BESIDE
+deploy/engine.sh stop
+"""
+
+
+@pytest.mark.parametrize(
+    ("docker", "user", "reason"),
+    [
+        ("exit 0", "", ""),
+        ("exit 0", "-m orchestrator.entrypoints.supervisor", "may need it"),
+        ("exit 0", "/opt/spawnai/deploy/install.sh up", "may need it"),
+        ("exit 0", "deploy/engine.sh run spawnctl up", "may need it"),
+        ("exit 0", "deploy/engine.sh stop", ""),
+        ("echo 0123456789ab", "", "containers run on it"),
+        ("exit 1", "", "doesn't say"),
+    ],
+)
+def test_an_engine_goes_on_while_somebody_uses_it(
+    tmp_path: Path, docker: str, user: str, reason: str
+) -> None:
+    pid_file = _pid_file(tmp_path)
+    program = tmp_path / "bin" / "docker"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/bash\n{docker}\n")
+    program.chmod(0o755)
+
+    result = _run(
+        *("unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"),
+        *("bash", "-c", _STOP_BESIDE),
+        SPAWN_STATE_DIR=str(tmp_path),
+        DOCKER_HOST=SOCKET,
+        PATH=f"{program.parent}:{os.environ['PATH']}",
+        PYTHON=sys.executable,
+        PAUSE="import signal; signal.pause()",
+        PIDFILE=str(pid_file),
+        BESIDE=user,
+    )
+
+    assert result.returncode == 0, result.stderr
+    assert pid_file.exists() is bool(reason), result.stderr
+    assert reason in result.stderr
+
+
 @pytest.mark.skipif(Path("/run/systemd/system").exists(), reason="systemd starts the engine here")
 def test_an_engine_that_we_start_may_publish_many_connections(tmp_path: Path) -> None:
     """Each visitor of an app takes two descriptors of the process that publishes its port."""

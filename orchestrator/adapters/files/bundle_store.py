@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.adapters.files import durable
+from orchestrator.adapters import durable
 from orchestrator.contract import archive
 from orchestrator.contract.bundles import PACKED_MAX_BYTES, BundleInvalid
 from orchestrator.contract.manifest import Manifest

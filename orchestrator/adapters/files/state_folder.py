@@ -6,18 +6,32 @@ All processes and spawnctl read them through this module.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from orchestrator.adapters.files import durable
+from orchestrator.adapters import durable
 from orchestrator.domain import errors
 
 _SECRET = "secret"  # noqa: S105 - a file's name
 _OPERATOR_KEY = "operator.key"
 _INSTANCE = "instance"
 _IMAGE = "runtime-image"
+# What the files contain. A secret may be somebody's own, if it is long enough.
+_FORMS = {
+    _SECRET: re.compile(r"[ -~]{32,}"),
+    _OPERATOR_KEY: re.compile(r"[!-~]+"),
+    _INSTANCE: re.compile(r"[0-9a-f]{10}"),
+}
+_IMAGE_FORM = re.compile(r"[!-~]+")
+_RESTORE = "put it back from your backup, or delete it if this installation has no sessions yet"
+_REMEDIES = {
+    _SECRET: _RESTORE,
+    _INSTANCE: _RESTORE,
+    _OPERATOR_KEY: "delete it, and the next start makes another one",
+}
 SUPERVISOR_LOCK = "supervisor.lock"  # written once, at the start
 
 
@@ -45,7 +59,8 @@ class StateFolder:
             )
 
     def secret(self) -> bytes:
-        """Return the secret that signs tokens and cookies."""
+        """Return the secret that signs tokens and cookies. Raises errors.InvalidInput if its file
+        has none."""
         return self._read_or_create(_SECRET, secrets.token_hex(32)).encode()
 
     def instance(self) -> str:
@@ -71,12 +86,14 @@ class StateFolder:
             (self.folder / _OPERATOR_KEY).unlink(missing_ok=True)
 
     def image(self) -> str:
-        """Return the reference of the runtime image that was built last; "" if there is none."""
+        """Return the reference of the runtime image that was built last; "" if there is none, or
+        the file has something else."""
         with errors.storage("read which runtime image was built last"):
             try:
-                return (self.folder / _IMAGE).read_text().strip()
+                text = (self.folder / _IMAGE).read_text("ascii", "replace").strip()
             except FileNotFoundError:
                 return ""
+        return text if _IMAGE_FORM.fullmatch(text) else ""
 
     def set_image(self, reference: str) -> None:
         """Use this runtime image from the next sandbox on."""
@@ -102,11 +119,10 @@ class StateFolder:
         with errors.storage(f"read or create the file {name}"):
             if not path.exists():
                 durable.create_file(path, value.encode())
-            text = path.read_text().strip()
-        if not text:
+            text = path.read_text("ascii", "replace").strip()
+        if not _FORMS[name].fullmatch(text):
+            problem = "is not as SpawnAI wrote it" if text else "is empty"
             raise errors.InvalidInput(
-                f"{path} is empty, as after a loss of power: put it back from your backup, or"
-                " delete it if this installation has no sessions yet",
-                field=name,
+                f"{path} {problem}, as after a loss of power: {_REMEDIES[name]}", field=name
             )
         return text

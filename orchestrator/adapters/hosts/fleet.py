@@ -42,6 +42,9 @@ _COMMAND_TIMEOUT_S = 20.0
 _STOP_TIMEOUT_S = 5.0
 _STABLE_S = 60.0  # a link or watch that ran for this long starts again after the first pause
 _CRASH_PAUSE_MAX_S = 60.0
+_MARK = "mark-"
+# Makes a mark, and removes those that were left. $1: the agent folder, $2: the mark's name.
+_MAKE_MARK = f'rm -f -- "$1"/{_MARK}* && touch -- "$1/$2"'
 
 _T = TypeVar("_T")
 
@@ -144,23 +147,27 @@ class SshFleet:
 
     @contextlib.contextmanager
     def mark(self, host: Host) -> Iterator[str]:
-        name = f"mark-{secrets.token_hex(8)}"
-        path = f"{host.agent_folder}/{name}"
+        name = f"{_MARK}{secrets.token_hex(8)}"
+        folder = Path(host.agent_folder)
         if host.is_remote:
-            outcome = self.run(host, ("touch", path))
+            argv = ("sh", "-c", _MAKE_MARK, "sh", host.agent_folder, name)
+            outcome = self.run(host, argv)
             if outcome.code != 0:
                 raise errors.HostUnfit(f"a file can't be made there: {outcome.output[:200]}")
         else:
             with errors.storage("write into the agent folder"):
-                Path(path).touch()
+                for earlier in folder.glob(f"{_MARK}*"):
+                    earlier.unlink(missing_ok=True)
+                (folder / name).touch()
         try:
             yield name
         finally:
-            if host.is_remote:
-                self.run(host, ("rm", "-f", path))
-            else:
-                with errors.storage("delete in the agent folder"):
-                    Path(path).unlink(missing_ok=True)
+            # What stays, because link or process ends, the next mark removes.
+            with contextlib.suppress(errors.Temporary, OSError):
+                if host.is_remote:
+                    self.run(host, ("rm", "-f", f"{host.agent_folder}/{name}"))
+                else:
+                    (folder / name).unlink(missing_ok=True)
 
     def containers(self, host: Host) -> Sequence[Container] | None:
         followed = self._followed.get(host.id)

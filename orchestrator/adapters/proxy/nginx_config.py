@@ -22,6 +22,7 @@ from typing import IO
 
 import jinja2
 
+from orchestrator.adapters import durable
 from orchestrator.adapters.proxy.client_limits import ClientLimits
 from orchestrator.domain import errors, ids
 from orchestrator.domain.logged_requests import WRITES, LoggedRequests
@@ -235,7 +236,7 @@ def list_generations(folder: Path) -> set[str]:
 def admit_generation(folder: Path, digest: str) -> None:
     """Allow workers that have loaded this table to route by it."""
     (folder / "generations" / digest).touch(mode=0o644)
-    _sync_folder(folder / "generations")
+    durable.sync_folder(folder / "generations")
 
 
 def withdraw_generations(folder: Path, digests: set[str]) -> None:
@@ -246,14 +247,7 @@ def withdraw_generations(folder: Path, digests: set[str]) -> None:
 
 def write_atomically(path: Path, text: str) -> None:
     """Replace a file. Readers, and a machine after a power cut, find either the old or the new."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fchmod(file.fileno(), 0o644)
-        os.fsync(file.fileno())
-    draft.replace(path)
-    _sync_folder(path.parent)
+    durable.replace_file(path, text.encode(), mode=0o644)
 
 
 def endpoint(address: str, port: int) -> str:
@@ -277,11 +271,3 @@ def _open_files(settings: NginxSettings) -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = os.geteuid() == 0 or hard == resource.RLIM_INFINITY
     return wanted if unlimited else min(wanted, hard)
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -128,8 +130,28 @@ class NudgeWorker(SimpleWorker):
 
     def work(self, *args: Any, **options: Any) -> bool:
         type(self).at_start()
+        self._await_redis()
         options["with_scheduler"] = False
         return super().work(*args, **options)
+
+    def _await_redis(self) -> None:
+        """Wait until Redis takes a write. RQ ends a worker to which Redis says no: it is read-only,
+        full, or allows us too little. Its successor waits here, and doesn't end at once, too."""
+        is_refused = False
+        while True:
+            try:
+                self.connection.set(f"{self.key}:begins", 1, ex=_WORKER_TTL_S)
+            except redis.RedisError as error:
+                if not is_refused:
+                    is_refused = True
+                    log.error("redis_refuses", error=f"{type(error).__name__}: {error}")
+                    for number in (signal.SIGINT, signal.SIGTERM):
+                        signal.signal(number, signal.SIG_DFL)  # still the pool's own
+                time.sleep(_RECONNECT_MAX_S)
+            else:
+                break
+        if is_refused:
+            log.info("redis_takes_writes_again")
 
 
 def _queues(connection: redis.Redis, installation: str) -> Mapping[Queue, RqQueue]:

@@ -297,7 +297,7 @@ def translated(error: exc.SQLAlchemyError) -> Exception:
         )
     if isinstance(error, exc.DBAPIError) and _is_disk_full(error):
         return errors.StorageFull(f"the database can't be written: {error.orig}", retry_after_s=10)
-    if isinstance(error, exc.DBAPIError) and _sqlite_code(error) in _SQLITE_DISK:
+    if isinstance(error, exc.DBAPIError) and sqlite_code(error) in _SQLITE_DISK:
         return errors.StorageUnavailable(
             f"the database can't be read or written: {error.orig}", retry_after_s=10
         )
@@ -312,11 +312,11 @@ def translated(error: exc.SQLAlchemyError) -> Exception:
 
 def _is_disk_full(error: exc.DBAPIError) -> bool:
     # Without room for its index of the log, SQLite reports an I/O error.
-    is_sqlite_full = _sqlite_code(error) in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
+    is_sqlite_full = sqlite_code(error) in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
     return is_sqlite_full or _sqlstate(error) == _DISK_FULL
 
 
-def _sqlite_code(error: exc.DBAPIError) -> int:
+def sqlite_code(error: exc.DBAPIError) -> int:
     """SQLite's primary code for the error: the low byte of its extended one. 0: not SQLite's."""
     return (getattr(error.orig, "sqlite_errorcode", None) or 0) & 0xFF
 

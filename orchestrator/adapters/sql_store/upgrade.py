@@ -7,6 +7,7 @@ at once: one migrates, the others wait for it and then have nothing to do.
 from __future__ import annotations
 
 import fcntl
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,13 +21,21 @@ from sqlalchemy import exc, text
 from sqlalchemy.engine import URL, Connection
 
 from orchestrator.adapters.sql_store import schema
-from orchestrator.adapters.sql_store.database import begin, engine_for, insert, parse, translated
+from orchestrator.adapters.sql_store.database import (
+    begin,
+    engine_for,
+    insert,
+    parse,
+    sqlite_code,
+    translated,
+)
 from orchestrator.domain import errors
 from orchestrator.ports import LeaseRecord
 
 _FOLDER = Path(__file__).parent / "migrations"
 _ADVISORY_LOCK = 0x5370_6177_6E41_49  # "SpawnAI" in ASCII; no other lock of ours has this number
 _LOCK_WAIT_MS = 60_000
+_DAMAGED = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
 
 
 def migrate(url: str, installation: str = "") -> None:
@@ -78,8 +87,10 @@ def read_lease(url: str, name: str) -> LeaseRecord | None:
 
 def check_usable(connection: Connection, installation: str) -> str:
     """Return the version of the schema, "" for none. Raises errors.Conflict (database_newer,
-    database_taken)."""
+    database_taken), errors.InvalidInput (database_foreign)."""
     version = MigrationContext.configure(connection).get_current_revision() or ""
+    if not version:
+        _check_unused(connection)
     known = [script.revision for script in _scripts().walk_revisions()]
     if version and version not in known:
         raise errors.Conflict(
@@ -108,9 +119,47 @@ def _connected(url: URL) -> Iterator[Connection]:
         with engine.connect() as connection:
             yield connection
     except exc.SQLAlchemyError as error:
-        raise translated(error) from error
+        raise _unusable(url, error) from error
     finally:
         engine.dispose()
+
+
+def _unusable(url: URL, error: exc.SQLAlchemyError) -> Exception:
+    """Our error for one of SQLAlchemy's. It names the file of a database that can't be opened."""
+    translation = translated(error)
+    if url.drivername != "sqlite" or not isinstance(error, exc.DBAPIError):
+        return translation
+    if sqlite_code(error) in _DAMAGED:
+        return errors.InvalidInput(
+            f"{url.database} is no database, or a damaged one ({error.orig}): put it back from your"
+            " backup, or move it away to begin anew",
+            code="database_damaged",
+            field="database_url",
+        )
+    if sqlite_code(error) == sqlite3.SQLITE_CANTOPEN:
+        return errors.InvalidInput(
+            f"{url.database} can't be opened as a database: it has to be a file that our user may"
+            " write, in a folder that our user may write. Move away what is there, or set"
+            " SPAWN_DATABASE_URL",
+            code="database_unopenable",
+            field="database_url",
+        )
+    return translation
+
+
+def _check_unused(connection: Connection) -> None:
+    """Raises errors.InvalidInput (database_foreign) if a database without our schema has tables of
+    another program. On a server the two may share it, unless their names collide."""
+    tables = set(sa.inspect(connection).get_table_names())
+    if connection.dialect.name != "sqlite":
+        tables &= schema.metadata.tables.keys()
+    if tables:
+        raise errors.InvalidInput(
+            f"the database {connection.engine.url.database} has tables of another program, such as"
+            f" {min(tables)}: set SPAWN_DATABASE_URL to a database of its own. Nothing was changed",
+            code="database_foreign",
+            field="database_url",
+        )
 
 
 def _begin(connection: Connection) -> None:

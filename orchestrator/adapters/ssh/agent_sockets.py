@@ -123,8 +123,8 @@ class AgentSockets:
         self.wanted.update(living)
         self.wanted.difference_update(ended)
         self._is_told = True
-        for sandbox_id in self._uses.keys() & set(ended):
-            del self._uses[sandbox_id]
+        for sandbox_id in self._uses.keys() - self.wanted - {_SHARED}:
+            del self._uses[sandbox_id]  # also those that came back by a late connection
         if carrier is not None:
             self.resume(carrier)
 

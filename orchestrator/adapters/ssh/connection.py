@@ -7,7 +7,6 @@ into errors.LinkDown, whose message says what to do on which side.
 from __future__ import annotations
 
 import asyncio
-import os
 import shlex
 import socket
 from collections.abc import AsyncIterator, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import asyncssh
 
+from orchestrator.adapters import durable
 from orchestrator.domain import errors
 from orchestrator.domain.pool.host_fields import HostAddress
 
@@ -66,26 +66,27 @@ def ensure_key(path: Path, comment: str) -> str:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.parent.chmod(0o700)
         if not path.exists():
-            draft = path.with_suffix(".new")
-            draft.touch(mode=0o600)
-            draft.chmod(0o600)
-            with draft.open("wb") as file:
-                file.write(asyncssh.generate_private_key("ssh-ed25519").export_private_key())
-                file.flush()
-                os.fsync(file.fileno())  # all hosts know this key: a loss of power must not cost it
-            draft.replace(path)
+            # All hosts know this key: a loss of power must not cost it.
+            key = asyncssh.generate_private_key("ssh-ed25519").export_private_key()
+            durable.create_file(path, key)
     return public_key_line(path, comment)
 
 
 def public_key_line(path: Path, comment: str) -> str:
     """Return the public key as a line for authorized_keys.
 
-    Raises errors.NotFound when there is no key yet.
+    Raises errors.NotFound when there is no key yet, errors.InvalidInput when the file has none.
     """
     try:
         key = asyncssh.read_private_key(path)
     except FileNotFoundError as error:
         raise errors.NotFound(f"there is no SSH key at {path}: run `spawnctl up` once") from error
+    except asyncssh.KeyImportError as error:
+        raise errors.InvalidInput(
+            f"{path} is no private SSH key: put it back from your backup, or delete it and add our"
+            " new key to the hosts",
+            field="ssh_key",
+        ) from error
     return f"{_key_line(key)} {comment}"
 
 

@@ -82,7 +82,7 @@ class Lease:
                 if self._take():
                     log.info("lease_acquired", holder=self._holder, term=self.number)
                     return True
-            except errors.StorageUnavailable as error:
+            except errors.Temporary as error:  # the database refuses, hangs, or has no room
                 reason = str(error)
             if not waiting:
                 log.info("lease_awaited", reason=reason)

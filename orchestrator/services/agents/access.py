@@ -22,11 +22,11 @@ def authorize(deps: Deps, token: str, session_id: SessionId | None = None) -> Se
     """
     grant = deps.tokens.read_session(token)
     if session_id is not None and grant.session_id != session_id:
-        raise _audit_refusal(deps, grant, session_id, "a token of another session")
+        raise _audit_refusal(deps, grant, session_id, "another session")
     try:
         session = deps.store.sessions.get(grant.session_id)
     except errors.NotFound as error:
-        raise _audit_refusal(deps, grant, grant.session_id, "its session is gone") from error
+        raise _audit_refusal(deps, grant, grant.session_id, "a session that is gone") from error
     if _is_of_earlier_assignment(session, grant):
         raise errors.Forbidden("that token's assignment is over", code="token_refused")
     if not is_current(session, grant):
@@ -101,26 +101,27 @@ def has_sandbox(session: Session, sandbox_id: SandboxId) -> bool:
 
 def audit_foreign(deps: Deps, sender: SandboxId, owner: SandboxId) -> errors.Forbidden:
     """The error for a sandbox that sends a token of another sandbox. Writes it down."""
-    _audit(deps, sender, owner, "a token of another sandbox")
-    return errors.Forbidden("that token is of another sandbox", code="token_refused")
+    return _audit(deps, sender, owner, "another sandbox")
 
 
 def _audit_refusal(
-    deps: Deps, grant: SessionGrant, subject: SessionId, reason: str
+    deps: Deps, grant: SessionGrant, subject: SessionId, origin: str
 ) -> errors.Forbidden:
     """The error for a refusal. Writes it down."""
-    detail = f"{reason} (token of {grant.session_id}, attempt {grant.attempt})"
-    _audit(deps, grant.sandbox_id, subject, reason, detail)
-    return errors.Forbidden(f"that token is of {reason}", code="token_refused")
+    whose = f" ({grant.session_id}, attempt {grant.attempt})"
+    return _audit(deps, grant.sandbox_id, subject, origin, whose)
 
 
-def _audit(deps: Deps, actor: SandboxId, subject: str, reason: str, detail: str = "") -> None:
-    """Write a refusal down, but not every time: a sandbox repeats at will."""
+def _audit(
+    deps: Deps, actor: SandboxId, subject: str, origin: str, whose: str = ""
+) -> errors.Forbidden:
+    """The error for a token of this `origin`. Writes it down, but not every time: a sandbox repeats
+    at will."""
     deps.store.may_block()  # before it is counted: a look-up starts again in a thread
     now = deps.clock.now()
-    skipped = deps.refusals.take(f"{actor} {reason}", now.timestamp())
+    skipped = deps.refusals.take(f"{actor} {origin}", now.timestamp())
     if skipped is not None:
-        detail = detail or reason
+        detail = f"a token of {origin}{whose}"
         deps.store.audit.add(
             ports.AuditEntry(
                 at=now,
@@ -130,3 +131,4 @@ def _audit(deps: Deps, actor: SandboxId, subject: str, reason: str, detail: str 
                 detail=f"{detail}, and {skipped} more since the last entry" if skipped else detail,
             )
         )
+    return errors.Forbidden(f"that token is of {origin}", code="token_refused")

@@ -10,7 +10,14 @@ from datetime import datetime, timedelta
 
 from orchestrator.domain.ids import HostId
 from orchestrator.domain.pool.host import Host, HostState
-from orchestrator.domain.pool.silence import OVERDUE, AgentGroup, Hearing, Silence, find_silence
+from orchestrator.domain.pool.silence import (
+    OVERDUE,
+    SILENCE_MAX,
+    AgentGroup,
+    Hearing,
+    Silence,
+    find_silence,
+)
 from orchestrator.services.deps import Deps
 
 # Looks follow each other within seconds. After a longer time the machine was suspended, or this
@@ -57,7 +64,9 @@ class ListenerWatch:
         if process is None or process != self.process or self.silence.everywhere or has_slept:
             self.since, self.process = now, process
         self._hosts_since = {
-            host_id: since for host_id, since in self._hosts_since.items() if since > self.since
+            host_id: since
+            for host_id, since in self._hosts_since.items()
+            if since > self.since and now - since <= SILENCE_MAX  # later it excuses nobody
         }
         self._hosts_since.update(dict.fromkeys(self.silence.hosts, now))
         self.until = now

@@ -19,6 +19,7 @@ from orchestrator.adapters.sql_store.database import engine_for, parse
 from orchestrator.domain import errors
 from orchestrator.entrypoints.cli.checks.database import check_database
 from orchestrator.entrypoints.cli.findings import Level
+from orchestrator.entrypoints.liveness import exits
 
 OURS, OTHERS = "a" * 10, "b" * 10
 _ROOT = Path(__file__).resolve().parents[3]
@@ -100,8 +101,9 @@ def test_up_says_so_without_a_traceback(store_url: str, state_dir: Path) -> None
         check=False,
     )
     (line,) = result.stderr.splitlines()
-    assert result.returncode == 1
-    assert line.startswith("database_newer: this database is of a newer release")
+    assert result.returncode == exits.UNUSABLE
+    assert line.startswith("this database is of a newer release")
+    assert line.endswith("(database_newer)")
 
 
 def test_doctor_says_what_up_would_refuse(store_url: str, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.adapters.redis import connection
 from orchestrator.adapters.redis.rq_queue import RqNudgeQueue
 from orchestrator.adapters.redis.sender import BackgroundSender
 from orchestrator.domain import errors, ids
@@ -22,6 +23,10 @@ from tests.integration.redis.server import Proxy, RedisServer, running_redis
 
 _DEADLINE_S = 30
 _WORKER_S = 60  # RQ by itself would wait for about seven minutes
+_WORKER = (
+    "import sys; from orchestrator.adapters.redis import connection, rq_queue;"
+    "rq_queue.run_workers(connection.connect(sys.argv[1]), 1, '0123456789', lambda: None)"
+)
 _ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -129,14 +134,10 @@ def test_what_waits_is_bounded_and_the_latest_of_its_kind_counts() -> None:
 def test_a_worker_whose_connection_was_cut_silently_hears_again(
     server: RedisServer, tmp_path: Path
 ) -> None:
-    program = (
-        "import sys; from orchestrator.adapters.redis import connection, rq_queue;"
-        "rq_queue.run_workers(connection.connect(sys.argv[1]), 1, '0123456789', lambda: None)"
-    )
     with Proxy(target_port=server.port).running() as proxy, client_of(server.url) as client:
         log = (tmp_path / "worker.log").open("wb")
         env = {**os.environ, "SPAWN_STATE_DIR": str(tmp_path)}
-        argv = [sys.executable, "-c", program, proxy.url]
+        argv = [sys.executable, "-c", _WORKER, proxy.url]
         with log, subprocess.Popen(argv, cwd=_ROOT, env=env, stdout=log, stderr=log) as worker:
             try:
                 client.nudge()
@@ -146,6 +147,34 @@ def test_a_worker_whose_connection_was_cut_silently_hears_again(
                 until(lambda: client.waiting == 0, _WORKER_S, "the worker to hear again")
             finally:
                 worker.kill()
+
+
+def test_a_worker_that_redis_refuses_says_so_once_and_waits(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    """A replica, as after a fail-over, takes no writes. A worker that ends at each would be started
+    again and again."""
+    path = tmp_path / "worker.log"
+    log = path.open("wb")
+    env = {**os.environ, "SPAWN_STATE_DIR": str(tmp_path)}
+    with (
+        contextlib.closing(connection.connect(server.url)) as operator,
+        client_of(server.url) as client,
+    ):
+        operator.execute_command("REPLICAOF", "127.0.0.1", "1")
+        argv = [sys.executable, "-c", _WORKER, server.url]
+        with log, subprocess.Popen(argv, cwd=_ROOT, env=env, stdout=log, stderr=log) as worker:
+            try:
+                until(lambda: "redis_refuses" in path.read_text(), _DEADLINE_S, "the worker's line")
+                operator.execute_command("REPLICAOF", "NO", "ONE")
+                client.nudge()
+                until(lambda: client.waiting == 0, _WORKER_S, "the worker to take a nudge")
+            finally:
+                worker.terminate()
+    lines = path.read_text().splitlines()
+    assert len([line for line in lines if "redis_refuses" in line]) == 1
+    assert "ReadOnlyError" in path.read_text()
+    assert "Traceback" not in path.read_text()
 
 
 def test_two_installations_on_one_redis_never_meet(server: RedisServer) -> None:

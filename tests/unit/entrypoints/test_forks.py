@@ -23,12 +23,17 @@ PROGRAM = """
 import atexit, sys
 from pathlib import Path
 
-from tests.memory import memory_of
+from orchestrator.domain import errors
 def main():
     atexit.register(print, "ended well")
     print(*sys.argv[1:], Path("/proc/self/cmdline").read_bytes().split(bytes(1))[:4])
     if sys.argv[1] == "fails":
         raise SystemExit(7)
+    if sys.argv[1] == "waits":
+        try:
+            raise OSError("the driver's own words")
+        except OSError as error:
+            raise errors.Temporary("the database is away", code="database_unavailable") from error
 """
 
 SUPERVISOR = """
@@ -44,7 +49,7 @@ def run(argument):
         raise SystemExit(fork.run())
 
 forks.preload()
-print(run("works"), run("fails"))
+print(run("works"), run("fails"), run("waits"))
 """
 
 
@@ -75,14 +80,20 @@ def test_a_fork_ends_as_a_program_of_its_own(tmp_path: Path) -> None:
         timeout=60,
         check=False,
     )
-    assert (result.stdout, result.stderr) == ("0 7\n", "")
+    assert (result.stdout, result.stderr) == ("0 7 1\n", "")
     name = [b"python", b"-m", b"program"]
-    assert (tmp_path / "log").read_text().splitlines() == [
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert lines[:5] == [
         f"works {[*name, b'works']}",
         "ended well",
         f"fails {[*name, b'fails']}",
         "ended well",
+        f"waits {[*name, b'waits']}",
     ]
+    line, end = lines[5:]  # one line about the error, without a traceback
+    assert "process_gave_up" in line
+    assert "the database is away" in line
+    assert end == "ended well"
 
 
 def test_the_templates_are_read_once_for_all_forks() -> None:

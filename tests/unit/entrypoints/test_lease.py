@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator import ports
 from orchestrator.domain import errors
 from orchestrator.entrypoints.leadership import holders
 from orchestrator.entrypoints.leadership.lease import LEASE, LEASE_S, Lease
@@ -119,6 +120,31 @@ def test_before_it_has_the_lease_and_after_its_release_a_daemon_may_do_nothing(
     lease.release()
     with pytest.raises(errors.TermOver):
         lease.check()
+
+
+class LeasesThatAreAway:
+    """Leases of a database that doesn't answer before it has been asked for a few times."""
+
+    def __init__(self, leases: ports.Leases, times: int) -> None:
+        self._leases = leases
+        self._times = times
+
+    def last(self, name: str) -> ports.LeaseRecord | None:
+        if self._times:
+            self._times -= 1
+            raise errors.Temporary("it does not answer", code="database_unavailable")
+        return self._leases.last(name)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._leases, name)
+
+
+def test_a_daemon_waits_for_a_database_that_does_not_answer(world: World) -> None:
+    store: Any = StoreWithLeases(world.store, LeasesThatAreAway(world.store.leases, times=2))
+    stop = SecondsAtWaits(Seconds(), left=20)
+    lease = Lease(replace(world.deps, store=store), stop)
+    assert lease.acquire()
+    lease.check()
 
 
 def slow_lease(world: World, seconds: Seconds, takes_s: float) -> Lease:

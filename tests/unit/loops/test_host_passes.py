@@ -19,6 +19,7 @@ from orchestrator.loops.reconciler import Reconciler
 from tests.fakes import samples
 from tests.fakes.engine import EngineInMemory, EngineThatIsDown, EngineWithStaleListing
 from tests.fakes.fleet import ImagePushesInMemory
+from tests.fakes.memory import remembers
 from tests.fakes.samples import NOW
 from tests.fakes.threads import run_at_once
 from tests.unit.services.world import World
@@ -248,6 +249,33 @@ def test_a_check_warns_of_all_missing_fences(world: World, daemon: Daemon) -> No
     world.engine.warnings = []
     assert daemon.hosts.check_fences(warnings.append) == ""
     assert warnings[-1] == [], "an old warning has to disappear"
+
+
+# What has left
+
+
+def test_a_host_that_has_left_is_forgotten(world: World, daemon: Daemon) -> None:
+    world.add_host(name="alpha")
+    beta = remote(world, "beta")
+    world.engine.warnings = ["iptables is missing"]
+    world.fleet.changed = {beta.id}
+    passes = (
+        daemon.hosts.update_links,
+        daemon.hosts.refresh,
+        daemon.hosts.check_ports,
+        daemon.hosts.drain,
+        lambda: daemon.hosts.check_fences(lambda _: None),
+        daemon.reconciler.run,
+    )
+    for run in passes:
+        run()
+    world.fleet.changed = {beta.id}  # its link ends
+    world.store.hosts.remove(beta.id)
+    for run in passes:
+        run()
+    others = (world, world.store, world.fleet, world.engines, daemon.images)
+    for holder in (daemon.hosts, daemon.reconciler):
+        assert not remembers(holder, beta.id, beside=others)
 
 
 # Reconciling

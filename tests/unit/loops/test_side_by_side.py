@@ -6,9 +6,10 @@ import pytest
 
 from orchestrator.domain import errors
 from orchestrator.domain.pool.host import Host
-from orchestrator.loops.host_tasks import CrashPauses, HostTasks
+from orchestrator.loops.host_tasks import HostTasks, crash_pauses
 from tests.fakes import samples
 from tests.fakes.clock import ManualClock
+from tests.fakes.memory import remembers
 from tests.fakes.threads import Deferred, run_at_once
 
 
@@ -35,12 +36,11 @@ def test_a_host_that_fails_delays_no_other_and_is_tried_again(error: Exception) 
 
 
 def test_whatever_one_host_raises_suspects_and_pauses_that_host_alone() -> None:
-    now = [0.0]
+    clock = ManualClock()
     suspected: list[tuple[str, str]] = []
     tasks = HostTasks(
-        ManualClock(),
+        clock,
         spawn=run_at_once,
-        pauses=CrashPauses(monotonic=lambda: now[0]),
         suspect=lambda host, reason: suspected.append((host.name, reason)),
     )
     hosts = [samples.host(name=name) for name in ("alpha", "beta")]
@@ -56,28 +56,39 @@ def test_whatever_one_host_raises_suspects_and_pauses_that_host_alone() -> None:
     assert suspected == [("alpha", "our work on it failed: KeyError: 'Actor'")]
     assert tasks.run(hosts, fail_on_alpha) == "beta: done"
     assert worked_on == ["alpha", "beta", "beta"], "alpha is left alone for a while"
-    now[0] += 5
+    clock.advance(5)
     tasks.run(hosts, fail_on_alpha)
-    now[0] += 5
+    clock.advance(5)
     worked_on.clear()
     tasks.run(hosts, fail_on_alpha)
     assert worked_on == ["beta"], "the second pause is longer"
-    now[0] += 5
+    clock.advance(5)
     assert tasks.run(hosts, lambda host: "done") == "alpha: done; beta: done"
 
 
 def test_a_pause_never_exceeds_five_minutes_and_starts_small_after_a_quiet_time() -> None:
-    now = [0.0]
-    pauses = CrashPauses(monotonic=lambda: now[0])
+    clock = ManualClock()
+    pauses = crash_pauses(clock)
     host = samples.host()
     lengths = []
     for _ in range(9):
-        lengths.append(pauses.begin(host.id))
-        now[0] += lengths[-1]
-        assert not pauses.is_paused(host.id)
+        lengths.append(pauses.fail(host.id))
+        clock.advance(lengths[-1])
+        assert not pauses.is_pausing(host.id)
     assert lengths == [5, 10, 20, 40, 80, 160, 300, 300, 300]
-    now[0] += 300
-    assert pauses.begin(host.id) == 5
+    clock.advance(300)
+    assert pauses.fail(host.id) == 5
+
+
+def test_a_crash_is_forgotten_with_its_host() -> None:
+    clock = ManualClock()
+    pauses = crash_pauses(clock)
+    left, crashing = samples.host(), samples.host()
+    pauses.fail(left.id)
+    assert remembers(pauses, left.id)
+    clock.advance(5 + 300)
+    pauses.fail(crashing.id)
+    assert not remembers(pauses, left.id)
 
 
 def test_a_store_that_is_away_while_a_host_is_suspected_harms_nobody() -> None:

@@ -17,10 +17,14 @@ from rich.console import Console
 from orchestrator.config import Settings
 from orchestrator.domain import errors
 from orchestrator.entrypoints import children, supervisor
+from orchestrator.entrypoints.child_logs import last_lines
 from orchestrator.entrypoints.cli import local
 from orchestrator.entrypoints.cli.checks.machine import check_ports
 from orchestrator.entrypoints.cli.checks.names import check_names
+from orchestrator.entrypoints.cli.exits import Exit
 from orchestrator.entrypoints.cli.findings import Level
+from orchestrator.entrypoints.cli.problems import Problem
+from orchestrator.entrypoints.liveness import exits
 
 _START_TIMEOUT_S = 90.0
 _STOP_TIMEOUT_S = 90.0
@@ -45,6 +49,7 @@ def up(
 ) -> None:
     """Start everything on this machine: redis, nginx, api, workers, daemon."""
     settings = local.settings()
+    _check_state_folder(settings.places.state_dir)
     if demo and running_pid(settings.places.state_dir) is None:
         settings = _demo_settings(settings)
     _check_socket_path(settings)
@@ -139,9 +144,9 @@ def _demo_settings(settings: Settings) -> Settings:
 
 
 def _claude_text(settings: Settings) -> str:
-    if settings.llm.demo:
-        return "demo: answers are canned, no model writes them"
-    return "key found" if settings.llm.can_generate else "no ANTHROPIC_API_KEY: templates only"
+    """What the running processes have: our own settings may have changed since they started."""
+    detail = children.ready_check(settings, "claude").get("detail")
+    return str(detail or "unknown: the control plane doesn't answer; run spawnctl doctor")
 
 
 def _warnings(settings: Settings) -> list[str]:
@@ -159,6 +164,20 @@ def _spawnctl_path() -> str:
         return str(program.resolve().relative_to(Path.cwd()))
     except ValueError:
         return program.name if program.name == "spawnctl" else "spawnctl"
+
+
+def _check_state_folder(folder: Path) -> None:
+    """Raises Problem (invalid_settings)."""
+    if folder.exists():
+        reason = "is no folder" if not folder.is_dir() else "can't be written by our user"
+        if folder.is_dir() and os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+            return
+        raise Problem(
+            Exit.USAGE,
+            "invalid_settings",
+            f"the state folder {folder} {reason}",
+            "Set SPAWN_STATE_DIR to a folder of our own, or run as the user who started SpawnAI.",
+        )
 
 
 def _check_socket_path(settings: Settings) -> None:
@@ -192,8 +211,11 @@ def _run_in_foreground(settings: Settings) -> None:
 
 def _start_detached(settings: Settings) -> None:
     log_path = settings.places.state_dir / "log" / "supervisor.log"
-    log_path.parent.mkdir(parents=True, exist_ok=True)
-    with log_path.open("ab") as log:
+    with errors.storage("open the supervisor's log"):
+        log_path.parent.mkdir(parents=True, exist_ok=True)
+        log = log_path.open("ab")
+    with log:
+        start = log.tell()
         process = subprocess.Popen(
             [sys.executable, "-m", supervisor.__name__],
             stdin=subprocess.DEVNULL,
@@ -204,19 +226,19 @@ def _start_detached(settings: Settings) -> None:
     try:
         _wait_until_ready(settings, process)
     except typer.Exit:
-        console.print(_last_lines(log_path), markup=False, highlight=False)
+        lines = last_lines(log_path, start, 25)
+        console.print(lines, markup=False, highlight=False, soft_wrap=True)
         raise
 
 
 def _wait_until_ready(settings: Settings, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + _START_TIMEOUT_S
     ready = settings.places.state_dir / supervisor.READY
-    while not (ready.exists() and ready.read_text() == str(process.pid)):
-        if process.poll() is not None or time.monotonic() > deadline:
+    while not (ready.exists() and ready.read_bytes() == str(process.pid).encode()):
+        status = process.poll()
+        if status == exits.UNUSABLE:  # it says itself what is wrong
+            raise typer.Exit(Exit.USAGE)
+        if status is not None or time.monotonic() > deadline:
             console.print("[red]SpawnAI did not start.")
-            raise typer.Exit(1)
+            raise typer.Exit(Exit.FAILED)
         time.sleep(_POLL_S)
-
-
-def _last_lines(path: Path, count: int = 25) -> str:
-    return "\n".join(path.read_text(errors="replace").splitlines()[-count:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import socket
 from pathlib import Path
 
 import pytest
@@ -36,16 +37,17 @@ def test_the_demo_listens_where_the_settings_say(tmp_path: Path) -> None:
     assert not demo.ready()
 
 
-def test_without_a_demo_there_is_no_such_process_and_nothing_is_called_canned(
+def test_without_a_demo_there_is_no_such_process(tmp_path: Path) -> None:
+    names = [child.name for child in children.all_children(settings(tmp_path, demo=False))]
+    assert "demo" not in names
+
+
+def test_the_banner_says_no_more_of_claude_than_the_running_processes_do(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plain = settings(tmp_path, demo=False)
-    assert "demo" not in [child.name for child in children.all_children(plain)]
-
-    print_banner(plain)
-    print_banner(settings(tmp_path, demo=True))
-    first, second = (
-        line for line in capsys.readouterr().out.splitlines() if line.startswith("Claude")
-    )
-    assert "canned" not in first
-    assert second == "Claude     demo: answers are canned, no model writes them"
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # it doesn't listen
+        port = nobody.getsockname()[1]
+        print_banner(config.make(state_dir=tmp_path, http_port=port, demo=True))
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("Claude"))
+    assert line.startswith("Claude     unknown: the control plane doesn't answer")

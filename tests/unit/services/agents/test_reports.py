@@ -157,6 +157,7 @@ def test_a_token_dies_with_its_attempt_and_its_use_is_audited(
     with pytest.raises(errors.Forbidden) as caught:
         access.authorize(world.deps, token)
     assert caught.value.code == "token_refused"
+    assert str(caught.value) == "that token is of an attempt that is over"
     (entry,) = world.store.audit.list()
     assert (entry.actor, entry.action, entry.subject) == (sandbox.id, "agent_refused", session.id)
     assert "attempt 1" in entry.detail
@@ -165,7 +166,7 @@ def test_a_token_dies_with_its_attempt_and_its_use_is_audited(
 
 def test_a_token_of_another_session_is_refused_and_audited(world: World, session: Session) -> None:
     other = world.create_session()
-    with pytest.raises(errors.Forbidden):
+    with pytest.raises(errors.Forbidden, match=r"^that token is of another session$"):
         access.authorize(world.deps, world.token(session), other.id)
     (entry,) = world.store.audit.list()
     assert entry.subject == other.id
@@ -176,7 +177,7 @@ def test_a_token_of_a_deleted_session_is_refused(world: World) -> None:
     grant = SessionGrant(
         session_id=ids.new_session_id(), attempt=1, sandbox_id=ids.new_sandbox_id()
     )
-    with pytest.raises(errors.Forbidden):
+    with pytest.raises(errors.Forbidden, match=r"^that token is of a session that is gone$"):
         access.authorize(world.deps, world.deps.tokens.for_session(grant))
     assert len(world.store.audit.list()) == 1
 
