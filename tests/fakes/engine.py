@@ -141,6 +141,21 @@ class EngineThatRefuses(EngineInMemory):
         return super().start(spec)
 
 
+class EngineWithTakenPorts(EngineInMemory):
+    """Other programs hold the ports in `taken` on its host."""
+
+    def __init__(self, taken: Collection[int] = ()) -> None:
+        super().__init__()
+        self.taken = set(taken)
+        self.tried: list[int] = []  # the port of every start, in order
+
+    def start(self, spec: SandboxSpec) -> str:
+        self.tried.append(spec.port)
+        if spec.port in self.taken:
+            raise errors.SandboxRefused("port is already allocated", code="port_taken")
+        return super().start(spec)
+
+
 class EngineThatHangs(EngineInMemory):
     """Answers nothing about the sandboxes in `stuck` until `released`. Needs real threads.
 
