@@ -6,12 +6,12 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import docker
 import pytest
 
+from tests.docker_proxies import proxies_of
 from tests.e2e.installation import Installation, installed, until
 
 
@@ -94,18 +94,6 @@ def container_of(spawn: Installation, session_id: str) -> Any:
 def kill_proxies(containers: Iterable[Any]) -> None:
     """End what Docker runs for the published ports of these containers."""
     for container in containers:
-        for pid in proxies_of(container):
+        (binding,) = container.attrs["HostConfig"]["PortBindings"]["3000/tcp"]
+        for pid in proxies_of(binding["HostPort"]):
             os.kill(pid, signal.SIGKILL)
-
-
-def proxies_of(container: Any) -> Sequence[int]:
-    """The processes that Docker runs for the published port of a container."""
-    (binding,) = container.attrs["HostConfig"]["PortBindings"]["3000/tcp"]
-    arguments = f"\0-host-port\0{binding['HostPort']}\0".encode()
-    pids = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            with contextlib.suppress(OSError):
-                if arguments in (folder / "cmdline").read_bytes():
-                    pids.append(int(folder.name))
-    return pids

@@ -5,7 +5,9 @@ sandbox. services.pool.port_watch looks at the ports and decides with it.
 
 A port that refuses connections is dead, and its app is started again elsewhere. Many that can't be
 reached together are not dead: their host, a firewall or we are at fault (see silence.py), and
-nothing is destroyed. A port that doesn't answer at all is dead only if others of its host do.
+nothing is destroyed. A port that doesn't answer at all is dead only if others of its host do. One
+that accepts connections and passes nothing on (MUTE) may be that of a busy app: it counts for
+nothing until that has lasted as long as an agent may be silent.
 """
 
 from __future__ import annotations
@@ -30,9 +32,10 @@ _LOOKS_PER_S = 200  # over all hosts: the larger the pool, the less often each p
 class PortAnswer(enum.StrEnum):
     """What came of a connection to a published port."""
 
-    OPEN = "open"  # it was accepted
+    OPEN = "open"  # it was accepted, and something came back
     REFUSED = "refused"  # nobody listens there
     SILENT = "silent"  # no answer in time, or no way there
+    MUTE = "mute"  # it was accepted, and nothing came back in time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +64,7 @@ class PortRecord:
     failing_since: datetime | None = None  # None: it accepted the last connection
     failures: int = 0  # in a row
     refusals: int = 0  # in a row
+    mute: int = 0  # times in a row that it was MUTE
     has_answered: bool = False  # ever
 
     def after(self, answer: PortAnswer, now: datetime) -> PortRecord:
@@ -73,7 +77,19 @@ class PortRecord:
             failing_since=self.failing_since or now,
             failures=self.failures + 1,
             refusals=self.refusals + 1 if answer is PortAnswer.REFUSED else 0,
+            mute=self.mute + 1 if answer is PortAnswer.MUTE else 0,
         )
+
+    def has_failed_for(self, time: timedelta) -> bool:
+        """Whether it has not answered for longer than this, until the last look."""
+        if self.failing_since is None or self.looked_at is None:
+            return False
+        return self.looked_at - self.failing_since > time
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether it can't be reached now. A busy app is MUTE for a while, and is not failing."""
+        return self.failures > 0 and (self.mute == 0 or self.has_failed_for(SILENCE_MAX))
 
     def of(self, port: PublishedPort) -> PortRecord:
         """The record of the same port as it is now. When its host has come UP, it begins anew."""
@@ -146,7 +162,7 @@ def judge(
 def _groups(of_host: Sequence[PortRecord]) -> Iterable[AgentGroup]:
     """The ports by owner. They count as the agents behind them: unreachable is overdue."""
     ports = Counter(record.port.owner for record in of_host)
-    failing = Counter(record.port.owner for record in of_host if record.failures)
+    failing = Counter(record.port.owner for record in of_host if record.is_failing)
     return [
         AgentGroup(
             host_id=of_host[0].port.host_id, owner=owner, agents=count, overdue=failing[owner]
@@ -159,11 +175,12 @@ def _is_host_to_blame(of_host: Sequence[PortRecord], silence: Silence, was_blame
     """Whether the host, or the way there, keeps us from its ports.
 
     That is so if many fail together. If none of them answers, it is also so if one hangs, if all
-    hosts have the same trouble, or if a warm sandbox never answered: no user had a hand in that.
+    hosts have the same trouble, or if a warm sandbox never answered: no user had a hand in that. A
+    MUTE one was reached, so the way there is not to blame for it.
     """
     if of_host[0].port.up_since is None and not was_blamed:
         return False  # its link told already that something is wrong with it
-    failing = [record for record in of_host if record.failures >= LOOKS_MIN]
+    failing = [r for r in of_host if r.is_failing and r.failures >= LOOKS_MIN]
     if not failing:
         return False
     if of_host[0].port.host_id in silence.hosts:
@@ -171,13 +188,13 @@ def _is_host_to_blame(of_host: Sequence[PortRecord], silence: Silence, was_blame
     if any(record.failures == 0 for record in of_host):
         return False
     return silence.everywhere or any(
-        record.refusals == 0 or (record.port.is_warm and not record.has_answered)
+        record.refusals == record.mute == 0 or (record.port.is_warm and not record.has_answered)
         for record in failing
     )
 
 
 def _describe(of_host: Sequence[PortRecord]) -> str:
-    failing = [record for record in of_host if record.failures]
+    failing = [record for record in of_host if record.is_failing]
     verb = "refuse connections" if all(record.refusals for record in failing) else "don't answer"
     return (
         f"{len(failing)} of {len(of_host)} published ports {verb} at {failing[0].port.address};"
@@ -192,8 +209,10 @@ def _find_death(record: PortRecord, of_host: Sequence[PortRecord], now: datetime
         return ""
     if record.refusals >= LOOKS_MIN:
         return "its published port refuses connections"
+    if record.mute >= LOOKS_MIN and record.has_failed_for(SILENCE_MAX):
+        return "its published port accepts connections and passes nothing on"
     has_open_neighbour = any(other.failures == 0 for other in of_host)
-    if has_open_neighbour and now - record.failing_since > SILENCE_MAX:
+    if record.mute == 0 and has_open_neighbour and now - record.failing_since > SILENCE_MAX:
         return "its published port doesn't answer, and others of its host do"
     return ""
 

@@ -15,7 +15,7 @@ from tests.fakes.engine import EngineInMemory
 from tests.unit.loops.running import loop_specs
 from tests.unit.services.world import World
 
-REFUSED, SILENT = PortAnswer.REFUSED, PortAnswer.SILENT
+REFUSED, SILENT, MUTE = PortAnswer.REFUSED, PortAnswer.SILENT, PortAnswer.MUTE
 UNREACHABLE = "its published port refuses connections"
 
 
@@ -153,6 +153,46 @@ def test_a_port_that_hangs_for_less_than_75_s_is_left_alone(world: World, daemon
     close(world, sandboxes[:1], SILENT)
     daemon.run(70)
     assert broken(world) == []
+
+
+@pytest.mark.parametrize("others", [0, 4])
+def test_a_port_that_passes_nothing_on_is_given_up_after_75_s(
+    world: World, daemon: Daemon, others: int
+) -> None:
+    """Its docker-proxy hangs. The kernel goes on to accept connections for it."""
+    for _ in range(others):
+        world.add_warm_sandbox()
+    session = world.run_session(world.create_session())
+    daemon.run(10)
+    dead = world.sandbox_of(session)
+    close(world, [dead], MUTE)
+    daemon.run(74, "links")
+    assert broken(world) == []
+    daemon.run(20, "links")
+    assert [sandbox.id for sandbox in broken(world)] == [dead.id]
+    assert "passes nothing on" in world.sandbox(dead.id).reason
+    assert world.host_of(session).state is HostState.UP
+
+
+def test_many_busy_apps_are_no_reason_to_blame_their_host(world: World, daemon: Daemon) -> None:
+    sandboxes = [world.add_warm_sandbox() for _ in range(4)]
+    daemon.run(10)
+    for _ in range(5):
+        close(world, sandboxes, MUTE)
+        daemon.run(60, "links")
+        assert world.store.hosts.list()[0].state is HostState.UP
+        world.port_looks.answers.clear()
+        daemon.run(10, "links")
+    assert broken(world) == []
+
+
+def test_ports_that_all_pass_nothing_on_for_long_are_their_host_s_fault(
+    world: World, daemon: Daemon
+) -> None:
+    close(world, [world.add_warm_sandbox() for _ in range(4)], MUTE)
+    daemon.run(120, "links")
+    assert broken(world) == []
+    assert world.store.hosts.list()[0].state is HostState.SUSPECT
 
 
 def test_the_host_of_a_new_warm_sandbox_that_never_answered_gets_no_more(
