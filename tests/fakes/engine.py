@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from orchestrator.domain import errors
 from orchestrator.domain.ids import HostId, SandboxId
 from orchestrator.domain.pool.host import Host
+from orchestrator.domain.pool.published_ports import Endpoint
 from orchestrator.domain.pool.sandbox_diagnosis import Container
 from orchestrator.ports import Engine, SandboxSpec
 from tests.fakes.samples import IMAGE
@@ -27,6 +28,7 @@ class EngineInMemory:
         self.prepare_count = 0
         self.dismantled = False
         self.is_blind = False  # it sees other files than we
+        self.unpublished: set[SandboxId] = set()  # they answer at their own address only
         self.description: dict[str, Any] = {"version": "in memory", "root": "/var/lib/docker"}
 
     def start(self, spec: SandboxSpec) -> str:
@@ -43,6 +45,9 @@ class EngineInMemory:
 
     def containers(self) -> Sequence[Container]:
         return list(self.containers_by_sandbox.values())
+
+    def find_unpublished(self, published: Mapping[SandboxId, Endpoint]) -> Collection[SandboxId]:
+        return self.unpublished & published.keys()
 
     def image_present(self, image: str) -> bool:
         return image in self.images

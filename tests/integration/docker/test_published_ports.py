@@ -8,12 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from orchestrator.adapters.docker.flags import container_name
 from orchestrator.adapters.proxy.port_looks import TcpPortLooks
 from orchestrator.domain.pool.published_ports import PortAnswer
 from tests.docker_proxies import proxies_of
 from tests.fleet import undo_at_end
 from tests.integration.docker import support
-from tests.integration.docker.support import Bench
+from tests.integration.docker.support import Bench, docker_cli
 
 
 @pytest.fixture
@@ -37,3 +38,25 @@ def test_a_docker_proxy_that_hangs_or_has_ended_is_told_from_one_that_works(benc
     support.eventually(
         "the port refuses", lambda: TcpPortLooks().look([endpoint])[endpoint] is PortAnswer.REFUSED
     )
+
+
+def test_the_host_tells_a_dead_port_from_a_dead_app(bench: Bench) -> None:
+    working, dead, hanging, gone = specs = [bench.spec() for _ in range(4)]
+    for spec in specs:
+        bench.start(spec)
+        support.wait_for_body(spec)
+    published = {spec.sandbox_id: ("127.0.0.1", spec.port) for spec in specs}
+    assert bench.engine.find_unpublished(published) == set()
+    (proxy,) = proxies_of(hanging.port)
+    with undo_at_end(lambda: os.kill(proxy, signal.SIGCONT)):
+        os.kill(proxy, signal.SIGSTOP)
+        for pid in proxies_of(dead.port):
+            os.kill(pid, signal.SIGKILL)
+        docker_cli("kill", container_name(gone.sandbox_id))
+        support.eventually(
+            "the host sees which ports are dead",
+            lambda: (
+                bench.engine.find_unpublished(published) == {dead.sandbox_id, hanging.sandbox_id}
+            ),
+        )
+    assert working.sandbox_id not in bench.engine.find_unpublished(published)
