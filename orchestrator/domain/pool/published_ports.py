@@ -11,7 +11,7 @@ once a new port has answered.
 
 A port that doesn't answer at all is dead only if others of its host do. One that accepts
 connections and passes nothing on (MUTE) may be that of a busy app: it counts for nothing until that
-has lasted as long as an agent may be silent.
+has lasted as long as an agent may be silent, and its host confirms it.
 """
 
 from __future__ import annotations
@@ -102,10 +102,11 @@ class PortRecord:
             return False
         return self.looked_at - self.failing_since > time
 
-    @property
-    def is_failing(self) -> bool:
-        """Whether it can't be reached now. A busy app is MUTE for a while, and is not failing."""
-        return self.failures > 0 and (self.mute == 0 or self.has_failed_for(SILENCE_MAX))
+    def is_failing(self, now: datetime) -> bool:
+        """Whether it can't be reached now. That of a busy app, which is MUTE, is not failing."""
+        if self.mute:
+            return self.has_failed_for(SILENCE_MAX) and self.is_confirmed(now)
+        return self.failures > 0
 
     def of(self, port: PublishedPort) -> PortRecord:
         """The record of the same port as it is now. When its host has come UP, it begins anew."""
@@ -168,7 +169,7 @@ def judge(
     groups = (_groups(of_host, now) for of_host in by_host.values())
     silence = find_silence(itertools.chain.from_iterable(groups))
     blamed = {
-        host_id: _describe(of_host)
+        host_id: _describe(of_host, now)
         for host_id, of_host in by_host.items()
         if _is_host_to_blame(of_host, silence, host_id in blamed_before, now)
         or _fails_again(of_host, replaced_at.get(host_id), now)
@@ -206,7 +207,7 @@ def _groups(of_host: Sequence[PortRecord], now: datetime) -> Iterable[AgentGroup
     failing = Counter(
         record.port.owner
         for record in of_host
-        if record.is_failing and not record.is_confirmed(now)
+        if record.is_failing(now) and not record.is_confirmed(now)
     )
     return [
         AgentGroup(
@@ -222,15 +223,14 @@ def _is_host_to_blame(
     """Whether the host, or the way there, keeps us from its ports.
 
     That is so if many fail together. If none of them answers, it is also so if one hangs, if all
-    hosts have the same trouble, or if a warm sandbox never answered: no user had a hand in that. A
-    MUTE one was reached, so the way there is not to blame for it.
+    hosts have the same trouble, or if a warm sandbox never answered: no user had a hand in that.
     """
     if of_host[0].port.up_since is None and not was_blamed:
         return False  # its link told already that something is wrong with it
     failing = [
         record
         for record in of_host
-        if record.is_failing and record.failures >= LOOKS_MIN and not record.is_confirmed(now)
+        if record.is_failing(now) and record.failures >= LOOKS_MIN and not record.is_confirmed(now)
     ]
     if not failing:
         return False
@@ -239,7 +239,7 @@ def _is_host_to_blame(
     if any(record.failures == 0 for record in of_host):
         return False
     return silence.everywhere or any(
-        record.refusals == record.mute == 0 or (record.port.is_warm and not record.has_answered)
+        record.refusals == 0 or (record.port.is_warm and not record.has_answered)
         for record in failing
     )
 
@@ -251,7 +251,7 @@ def _fails_again(
     return replaced_at is not None and any(
         record.first_look_at is not None
         and record.first_look_at > replaced_at
-        and record.is_failing
+        and record.is_failing(now)
         and record.failures >= LOOKS_MIN
         and not record.has_answered
         and (record.port.is_warm or record.is_confirmed(now))  # no app had a hand in it
@@ -269,7 +269,7 @@ def _find_confirmed(
         for record in of_host
         if record.port.up_since is not None
         and record.failures >= LOOKS_MIN
-        and record.is_failing
+        and record.is_failing(now)
         and record.is_confirmed(now)
     ]
     warm = [record for record in dead if record.port.is_warm]
@@ -293,8 +293,8 @@ def _find_confirmed(
     ]
 
 
-def _describe(of_host: Sequence[PortRecord]) -> str:
-    failing = [record for record in of_host if record.is_failing]
+def _describe(of_host: Sequence[PortRecord], now: datetime) -> str:
+    failing = [record for record in of_host if record.is_failing(now)]
     verb = "refuse connections" if all(record.refusals for record in failing) else "don't answer"
     return (
         f"{len(failing)} of {len(of_host)} published ports {verb} at {failing[0].port.address};"
@@ -309,10 +309,11 @@ def _find_death(record: PortRecord, of_host: Sequence[PortRecord], now: datetime
         return ""
     if record.refusals >= LOOKS_MIN:
         return "its published port refuses connections"
-    if record.mute >= LOOKS_MIN and record.has_failed_for(SILENCE_MAX):
-        return "its published port accepts connections and passes nothing on"
+    if record.mute:
+        is_dead = record.is_failing(now)
+        return "its published port accepts connections and passes nothing on" if is_dead else ""
     has_open_neighbour = any(other.failures == 0 for other in of_host)
-    if record.mute == 0 and has_open_neighbour and now - record.failing_since > SILENCE_MAX:
+    if has_open_neighbour and now - record.failing_since > SILENCE_MAX:
         return "its published port doesn't answer, and others of its host do"
     return ""
 
