@@ -50,7 +50,7 @@ def test_ports_that_die_together_are_replaced_without_a_person(busy: Installatio
 
     kill_proxies(busy.containers())
 
-    until(lambda: before.isdisjoint(sandbox_ids(busy)), 180, "all sandboxes to be replaced")
+    until(lambda: before.isdisjoint(sandbox_ids(busy)), 300, "all sandboxes to be replaced")
     for url in urls:
         until(lambda url=url: busy.call_app(url).status == 200, 60, "the link to work again")
     until(lambda: busy.call("GET", "/ready").status == 200, 60, "/ready to be content")

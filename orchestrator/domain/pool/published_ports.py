@@ -172,7 +172,10 @@ def judge(
         host_id: _describe(of_host, now)
         for host_id, of_host in by_host.items()
         if _is_host_to_blame(of_host, silence, host_id in blamed_before, now)
-        or _fails_again(of_host, replaced_at.get(host_id), now)
+        or (
+            _fails_again(of_host, replaced_at.get(host_id), now)
+            and not _may_try_again(of_host, replaced_at[host_id], now)
+        )
     }
     confirmed = [
         dead
@@ -259,6 +262,13 @@ def _fails_again(
     )
 
 
+def _may_try_again(of_host: Sequence[PortRecord], replaced_at: datetime, now: datetime) -> bool:
+    """Whether a warm sandbox may be replaced once more, to see whether new ports work by now."""
+    return now - replaced_at > _NEXT_AFTER and any(
+        record.port.is_warm and record.is_confirmed(now) for record in of_host
+    )
+
+
 def _find_confirmed(
     of_host: Sequence[PortRecord], replaced_at: datetime | None, now: datetime
 ) -> Sequence[DeadPort]:
@@ -273,9 +283,8 @@ def _find_confirmed(
         and record.is_confirmed(now)
     ]
     warm = [record for record in dead if record.port.is_warm]
-    is_next_due = (
-        replaced_at is None
-        or now - replaced_at > _NEXT_AFTER
+    is_next_due = replaced_at is None or (
+        (not _fails_again(of_host, replaced_at, now) and now - replaced_at > _NEXT_AFTER)
         or any(
             record.has_answered and record.first_look_at > replaced_at
             for record in of_host

@@ -205,9 +205,30 @@ def test_apps_are_left_alone_if_a_new_port_of_their_host_is_dead_too(
     new = world.add_warm_sandbox()
     close(world, [new])
     world.engine.unpublished.add(new.id)
-    daemon.run(300, "links")
+    daemon.run(70, "links")
     assert ids_of(broken(world)).isdisjoint(world.sandbox_of(session).id for session in sessions)
     assert world.store.hosts.list()[0].state is HostState.SUSPECT
+
+
+def test_a_host_whose_new_port_was_dead_is_tried_again_with_a_warm_sandbox(
+    world: World, daemon: Daemon
+) -> None:
+    """That port may have been published before the others died, and never been looked at."""
+    warm = [world.add_warm_sandbox() for _ in range(4)]
+    daemon.run(10)
+    close(world, warm)
+    world.engine.unpublished = ids_of(warm)
+    daemon.run(10, "links")
+    new = world.add_warm_sandbox()
+    close(world, [new])
+    world.engine.unpublished.add(new.id)
+    daemon.run(30, "links")
+    (host,) = world.store.hosts.list()
+    assert host.state is HostState.SUSPECT
+    assert world.sandbox(new.id).state is SandboxState.WARM
+    daemon.run(90, "links")
+    assert world.sandbox(new.id).state is SandboxState.BROKEN
+    assert world.store.hosts.get(host.id).state is HostState.UP
 
 
 def test_a_new_sandbox_that_is_busy_stops_no_replacement(world: World, daemon: Daemon) -> None:
