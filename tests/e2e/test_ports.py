@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -54,30 +53,6 @@ def test_ports_that_die_together_are_replaced_without_a_person(busy: Installatio
     for url in urls:
         until(lambda url=url: busy.call_app(url).status == 200, 60, "the link to work again")
     until(lambda: busy.call("GET", "/ready").status == 200, 60, "/ready to be content")
-
-
-def test_ports_of_other_programs_are_set_aside_and_cost_nobody_an_attempt(
-    busy: Installation,
-) -> None:
-    wait_for_warm(busy)
-    next_port = 1 + max(sandbox["port"] for sandbox in busy.admin("pool")["sandboxes"])
-    taken = [next_port, next_port + 1, next_port + 3]
-    with contextlib.ExitStack() as stack:
-        for port in taken:
-            stack.enter_context(socket.create_server(("127.0.0.1", port)))
-        # The sessions take the three warm sandboxes, and one that is started for the fourth.
-        sessions = [busy.create(template="notes")["session_id"] for _ in range(4)]
-        for session_id in sessions:
-            assert busy.wait_for(session_id, "ready")["attempt"] == 1
-        until(lambda: ports_set_aside(busy) == taken, 90, "the ports to be set aside")
-        until(lambda: busy.admin("hosts")["hosts"][0]["warm"] == 3, 90, "three warm sandboxes")
-    ports = {sandbox["port"] for sandbox in busy.admin("pool")["sandboxes"]}
-    assert ports.isdisjoint(taken)
-
-
-def ports_set_aside(spawn: Installation) -> Sequence[int]:
-    ports: Sequence[int] = spawn.admin("hosts")["hosts"][0]["ports_set_aside"]
-    return ports
 
 
 def session_ids(spawn: Installation) -> Sequence[str]:
