@@ -24,6 +24,7 @@ from orchestrator.slim import structlog
 
 _REFRESH_S = 10.0
 _FENCES_S = 30.0
+_PORT_QUESTIONS_S = 4.0
 _HOSTS_PER_S = 20  # over all hosts: the larger the pool, the less often each is looked at
 
 log = structlog.get_logger()
@@ -61,6 +62,7 @@ class HostPasses:
         self._drains = make_tasks()
         self._refreshes = _Rounds(make_tasks(), _REFRESH_S)
         self._fences = _Rounds(make_tasks(), _FENCES_S)
+        self._port_questions = _Rounds(make_tasks(), _PORT_QUESTIONS_S)
         self._missing_fences: dict[HostId, Sequence[str]] = {}
         self._warnings: Sequence[str] | None = None  # what `warn` got last
         self._published: Sequence[Host] = ()  # the hosts that `on_change` got last
@@ -107,8 +109,15 @@ class HostPasses:
         return self._refreshes.run(self._reachable_hosts(), self._refresh, self._deps.clock.now())
 
     def check_ports(self) -> str:
-        """Look at the published ports of apps and warm sandboxes, each every few seconds."""
-        return self._ports.look()
+        """Look at the published ports of apps and warm sandboxes, each every few seconds. A host
+        whose ports fail is asked which of them are dead."""
+        looked = self._ports.look()
+        failing = self._ports.failing_hosts()
+        hosts = [host for host in self._deps.store.hosts.list() if host.id in failing]
+        now = self._deps.clock.now()
+        reachable = [host for host in hosts if self._answers(host)]
+        asked = self._port_questions.run(reachable, self._ports.ask, now)
+        return "; ".join(filter(None, (looked, asked)))
 
     def drain(self) -> str:
         """Bring the hosts that drain or leave one step further."""

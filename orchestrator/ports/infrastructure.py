@@ -81,7 +81,7 @@ class Probe(Protocol):
 
 
 class PortLooks(Protocol):
-    """Connects to published ports as the proxy does, and sends nothing."""
+    """Connects to published ports as the proxy does, and sends no request."""
 
     def look(self, endpoints: Collection[Endpoint]) -> Mapping[Endpoint, PortAnswer]:
         """What became of a connection to each. Those that we couldn't even try are left out."""

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from orchestrator.domain.ids import HostId, SandboxId
 from orchestrator.domain.pool.host import Host
 from orchestrator.domain.pool.host_liveness import LinkState
+from orchestrator.domain.pool.published_ports import Endpoint
 from orchestrator.domain.pool.sandbox_diagnosis import Container
 
 
@@ -45,6 +46,11 @@ class Engine(Protocol):
 
     def containers(self) -> Sequence[Container]:
         """All containers of this installation, found by label, running or not."""
+
+    def find_unpublished(self, published: Mapping[SandboxId, Endpoint]) -> Collection[SandboxId]:
+        """Which of these sandboxes answer the host at their own address, but not where they are
+        published: their published port is dead, and nothing else. The values are its endpoints.
+        """
 
     def image_present(self, image: str) -> bool: ...
 

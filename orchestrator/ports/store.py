@@ -149,6 +149,16 @@ class Sandboxes(Protocol):
         Raises errors.NoCapacity, errors.StaleWrite.
         """
 
+    def change_port(self, sandbox: Sandbox, now: datetime) -> Sandbox | None:
+        """Set the port of a sandbox aside, because another program holds it, and give it the next.
+
+        The sandbox is CREATING and has no container. It is no longer routed. Returns None if its
+        host has no other port: then that is the host's shortage. Raises errors.StaleWrite.
+        """
+
+    def has_free_port(self, host: Host, now: datetime) -> bool:
+        """Whether a new sandbox on this host would get a port."""
+
     def claim(self, session: Session, now: datetime) -> tuple[Session, Sandbox] | None:
         """Give the oldest suitable warm sandbox to the session, in one transaction.
 
@@ -201,13 +211,13 @@ class Sandboxes(Protocol):
         """
 
     def mark_routes(
-        self, live: Mapping[SandboxId, Slug], withdrawn: Iterable[SandboxId], now: datetime
+        self, live: Mapping[SandboxId, Route], withdrawn: Iterable[SandboxId], now: datetime
     ) -> Sequence[Sandbox]:
         """Record a published table, apply sandbox.finish_creating, and return what changed.
 
-        Sandboxes in `live` become routed, if they are still in a routed state and have the slug
-        that was published (recovery changes it). Those in `withdrawn` are no longer routed, unless
-        they are in a routed state.
+        Sandboxes in `live` become routed, if they are still in a routed state and have the slug and
+        the port that were published (recovery and `change_port` change them). Those in `withdrawn`
+        are no longer routed, unless they are in a routed state.
         """
 
     def routes(self) -> Sequence[tuple[SandboxId, Route]]:

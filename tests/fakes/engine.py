@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from orchestrator.domain import errors
 from orchestrator.domain.ids import HostId, SandboxId
 from orchestrator.domain.pool.host import Host
+from orchestrator.domain.pool.published_ports import Endpoint
 from orchestrator.domain.pool.sandbox_diagnosis import Container
 from orchestrator.ports import Engine, SandboxSpec
 from tests.fakes.samples import IMAGE
@@ -27,6 +28,7 @@ class EngineInMemory:
         self.prepare_count = 0
         self.dismantled = False
         self.is_blind = False  # it sees other files than we
+        self.unpublished: set[SandboxId] = set()  # they answer at their own address only
         self.description: dict[str, Any] = {"version": "in memory", "root": "/var/lib/docker"}
 
     def start(self, spec: SandboxSpec) -> str:
@@ -43,6 +45,9 @@ class EngineInMemory:
 
     def containers(self) -> Sequence[Container]:
         return list(self.containers_by_sandbox.values())
+
+    def find_unpublished(self, published: Mapping[SandboxId, Endpoint]) -> Collection[SandboxId]:
+        return self.unpublished & published.keys()
 
     def image_present(self, image: str) -> bool:
         return image in self.images
@@ -138,6 +143,21 @@ class EngineThatRefuses(EngineInMemory):
         if self._times > 0:
             self._times -= 1
             raise errors.SandboxRefused(f"Docker refused: {self._code}", code=self._code)
+        return super().start(spec)
+
+
+class EngineWithTakenPorts(EngineInMemory):
+    """Other programs hold the ports in `taken` on its host."""
+
+    def __init__(self, taken: Collection[int] = ()) -> None:
+        super().__init__()
+        self.taken = set(taken)
+        self.tried: list[int] = []  # the port of every start, in order
+
+    def start(self, spec: SandboxSpec) -> str:
+        self.tried.append(spec.port)
+        if spec.port in self.taken:
+            raise errors.SandboxRefused("port is already allocated", code="port_taken")
         return super().start(spec)
 
 

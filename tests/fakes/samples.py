@@ -12,6 +12,7 @@ from typing import Any
 from orchestrator.domain import ids
 from orchestrator.domain.people.access import HOUR_S, ApiKey, Role
 from orchestrator.domain.pool.host import Host, HostState, Wish
+from orchestrator.domain.pool.routes import Route
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.domain.sessions.bundles import BundleRecord
 from orchestrator.domain.sessions.change_turns import Turns
@@ -214,3 +215,11 @@ def api_key(**changes: Any) -> ApiKey:
         "revoked_at": None,
     }
     return ApiKey(**{**fields, **changes})
+
+
+def routes_of(*sandboxes: Sandbox) -> dict[ids.SandboxId, Route]:
+    """A published table, as the store is told of it."""
+    return {
+        sandbox.id: Route(slug=sandbox.slug, address="127.0.0.1", port=sandbox.port)
+        for sandbox in sandboxes
+    }

@@ -57,7 +57,7 @@ def parse_containers(answer: object) -> Sequence[Container]:
     """The sandboxes in the answer to GET /containers/json."""
     if not isinstance(answer, list) or len(answer) > _CONTAINERS_MAX:
         raise odd(f"its list of containers is no list of at most {_CONTAINERS_MAX}")
-    containers = (_parse_container(_mapping(item, "a container")) for item in answer)
+    containers = (parse_container(item) for item in answer)
     return tuple(container for container in containers if container is not None)
 
 
@@ -107,7 +107,9 @@ def odd(what: str) -> errors.EngineUnavailable:
     )
 
 
-def _parse_container(item: Mapping[str, Any]) -> Container | None:
+def parse_container(answer: object) -> Container | None:
+    """One item of such a list; None if it is no sandbox."""
+    item = _mapping(answer, "a container")
     sandbox_id = _sandbox_id(_mapping(item.get("Labels"), "a container's Labels"))
     if sandbox_id is None:
         return None

@@ -168,7 +168,9 @@ def _refusal_code(message: str) -> str:
         return "image_missing"
     if "network" in text and "not found" in text:
         return "network_missing"
-    if "port is already allocated" in text or "address already in use" in text:
+    # Without "bind" it is the container's own address that is in use.
+    is_bound = "address already in use" in text and "bind" in text
+    if "port is already allocated" in text or is_bound:
         return "port_taken"
     if "no space left on device" in text:
         return "disk_full"

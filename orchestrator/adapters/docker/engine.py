@@ -9,16 +9,17 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from orchestrator.adapters.docker import answers, egress, flags, visibility
+from orchestrator.adapters.docker import answers, egress, flags, reach, visibility
 from orchestrator.adapters.docker import client as docker_client
 from orchestrator.adapters.docker.flags import SandboxLimits
 from orchestrator.adapters.docker.sdk import docker
 from orchestrator.domain import errors
 from orchestrator.domain.ids import HostId, SandboxId
 from orchestrator.domain.pool.host import Host
+from orchestrator.domain.pool.published_ports import Endpoint
 from orchestrator.domain.pool.sandbox_diagnosis import Container
 from orchestrator.ports import Engine, SandboxSpec
 
@@ -100,6 +101,12 @@ class DockerEngine:
         with self._connected("list containers") as api:
             items = api.containers(all=True, filters=filters)
         return list(answers.parse_containers(items))
+
+    def find_unpublished(self, published: Mapping[SandboxId, Endpoint]) -> Collection[SandboxId]:
+        filters = {"label": [f"{flags.INSTANCE_LABEL}={self._limits.instance}"]}
+        with self._connected("list containers") as api:
+            addresses = reach.addresses_of(api.containers(filters=filters))
+        return reach.find_unpublished(self._run, published, addresses)
 
     def image_present(self, image: str) -> bool:
         with self._connected(f"look for image {image}") as api:

@@ -1,7 +1,9 @@
 """ports.PortLooks over TCP. The daemon asks it about the published ports of all sandboxes.
 
-One thread connects to many ports at a time, without blocking. A look ends with a reset: so it
-leaves no entry behind that the kernel, or a firewall that tracks connections, keeps for minutes.
+One thread connects to many ports at a time, without blocking. It sends a line that is no request.
+The agent's front refuses that, however many visitors it has, and the app hears nothing of it: so
+each hop to the front has passed something on. A look ends with a reset: so it leaves no entry
+behind that the kernel, or a firewall that tracks connections, keeps for minutes.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from collections.abc import Collection, Mapping
 from orchestrator.domain.pool.published_ports import Endpoint, PortAnswer
 
 _AT_ONCE = 250  # connections
-_TIMEOUT_S = 2.5  # of a connection: a lost SYN is repeated after 1 s
+_TIMEOUT_S = 2.5  # of a look: a lost SYN is repeated after 1 s
+_NO_REQUEST = b"?\r\n\r\n"
 _RESET_AT_CLOSE = struct.pack("ii", 1, 0)
 _NO_WAY = frozenset(
     {
@@ -45,17 +48,15 @@ class TcpPortLooks:
 
 
 def _look_at(endpoints: Collection[Endpoint]) -> Mapping[Endpoint, PortAnswer]:
-    outcomes: dict[Endpoint, int] = {}  # errno of each connection; 0: it was accepted
+    outcomes: dict[Endpoint, int | PortAnswer] = {}  # errno of a connection that isn't accepted
     with contextlib.ExitStack() as stack:
         selector = stack.enter_context(selectors.DefaultSelector())
         for endpoint in endpoints:
             outcomes[endpoint] = _begin(endpoint, selector, stack)
         deadline = time.monotonic() + _TIMEOUT_S
         while selector.get_map() and (left_s := deadline - time.monotonic()) > 0:
-            for key, _ in selector.select(left_s):
-                assert isinstance(key.fileobj, socket.socket)
-                outcomes[key.data] = key.fileobj.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-                selector.unregister(key.fileobj)
+            for key, events in selector.select(left_s):
+                outcomes[key.data] = _continue(key, events, selector)
     answers = {endpoint: _answer_of(outcome) for endpoint, outcome in outcomes.items()}
     return {endpoint: answer for endpoint, answer in answers.items() if answer is not None}
 
@@ -72,16 +73,35 @@ def _begin(
         outcome = connection.connect_ex(endpoint)
     except OSError as error:
         return error.errno or errno.EINVAL
-    if outcome != errno.EINPROGRESS:
+    if outcome not in {0, errno.EINPROGRESS}:
         return outcome
     selector.register(connection, selectors.EVENT_WRITE, endpoint)
     return errno.ETIMEDOUT
 
 
-def _answer_of(outcome: int) -> PortAnswer | None:
-    """None: the connection failed for a want of ours, e.g. of descriptors."""
-    if outcome == 0:
+def _continue(
+    key: selectors.SelectorKey, events: int, selector: selectors.BaseSelector
+) -> int | PortAnswer:
+    """Take a connection one step further. Returns its outcome if the deadline passes now."""
+    connection = key.fileobj
+    assert isinstance(connection, socket.socket)
+    if events & selectors.EVENT_READ:  # what came back may be data, the end or a reset
+        selector.unregister(connection)
         return PortAnswer.OPEN
+    outcome = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if outcome:
+        selector.unregister(connection)
+        return outcome
+    selector.modify(connection, selectors.EVENT_READ, key.data)
+    with contextlib.suppress(OSError):  # it was reset meanwhile, which the next step sees
+        connection.send(_NO_REQUEST)
+    return PortAnswer.MUTE
+
+
+def _answer_of(outcome: int | PortAnswer) -> PortAnswer | None:
+    """None: the connection failed for a want of ours, e.g. of descriptors."""
+    if isinstance(outcome, PortAnswer):
+        return outcome
     if outcome == errno.ECONNREFUSED:
         return PortAnswer.REFUSED
     return PortAnswer.SILENT if outcome in _NO_WAY else None

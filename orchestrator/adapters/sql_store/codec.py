@@ -217,6 +217,10 @@ def host_of(row: Sequence[Any]) -> Host:
             "drain": Drain(fields["drain"]),
             "labels": json.loads(fields["labels"] or "{}"),
             "starts": _curve_of(fields["starts"]),
+            "taken_ports": {
+                int(port): _time_of(until)
+                for port, until in json.loads(fields["taken_ports"] or "{}").items()
+            },
         }
     )
 
@@ -228,6 +232,11 @@ def host_values(host: Host) -> dict[str, Any]:
         "drain": host.drain.value,
         "labels": _dump(dict(host.labels)) if host.labels else "",
         "starts": _dump(host.starts.seconds) if any(host.starts.seconds) else "",
+        "taken_ports": _dump(
+            {port: _microseconds(until) for port, until in host.taken_ports.items()}
+        )
+        if host.taken_ports
+        else "",
     }
 
 
@@ -311,14 +320,8 @@ def _turns_of(text: str) -> Turns:
 
 
 def _turns_text(turns: Turns) -> str:
-    return _dump(
-        {
-            "asked": turns.requested,
-            "over": turns.finished,
-            "given": turns.started,
-            "tries": turns.tries,
-        }
-    )
+    counts = {"asked": turns.requested, "over": turns.finished, "given": turns.started}
+    return _dump({**counts, "tries": turns.tries})
 
 
 def _time_of(microseconds: int) -> datetime:

@@ -1,4 +1,5 @@
-"""Placements: reserve a slot and a port for a new sandbox. sandboxes.py calls `place`.
+"""Placements: reserve a slot and a port for a new sandbox. sandboxes.py calls `place`, and
+`change_port` if another program holds the port.
 
 A placement reads a few hosts with room and their sandboxes, however large the pool is. An index
 finds the hosts, starting at a random id. Each host is tried in its own transaction, so that nobody
@@ -7,7 +8,7 @@ holds the lock of one host while waiting for another's.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -20,7 +21,7 @@ from orchestrator.adapters.sql_store.database import Database
 from orchestrator.domain import errors, ids
 from orchestrator.domain.ids import HostId
 from orchestrator.domain.pool import placement
-from orchestrator.domain.pool.host import HostLoad
+from orchestrator.domain.pool.host import Host, HostLoad
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.domain.sessions.session import Session
 from orchestrator.ports import NewSandbox
@@ -38,7 +39,18 @@ _HOST_LOCKED = (
 _HELD_PORTS = select(_b.port, _b.state).where(
     _b.host_id == bindparam("the_host"), text(schema.SANDBOX_LIVE)
 )
-_TAKE_SLOT = sa.update(schema.hosts).where(_h.id == bindparam("the_host"))
+_UPDATE_HOST = sa.update(schema.hosts).where(_h.id == bindparam("the_host"))
+# Its container must not exist yet, and its route is published anew.
+_CHANGE_PORT = (
+    sa.update(schema.sandboxes)
+    .where(
+        _b.id == bindparam("the_sandbox"),
+        _b.state == SandboxState.CREATING.value,
+        _b.container_id.is_(None),
+    )
+    .values(routed=False)
+    .returning(*codec.SANDBOX)
+)
 
 
 def place(
@@ -52,7 +64,7 @@ def place(
     Raises NoCapacity, StaleWrite."""
     for host_id in _candidates(database, new):
         with database.write() as connection:
-            room = _find_room(connection, host_id, port_range)
+            room = _find_room(connection, host_id, port_range, now)
             if room is None:
                 continue
             load, port = room
@@ -61,6 +73,39 @@ def place(
                 sessions.write(connection, session)
             return _insert(connection, _with_image_of(load, new), load, port, now)
     raise errors.NoCapacity("no host has a free slot now: the session waits for one")
+
+
+def change_port(
+    database: Database, sandbox: Sandbox, port_range: tuple[int, int], now: datetime
+) -> Sandbox | None:
+    """ports.Sandboxes.change_port."""
+    with database.write() as connection:
+        row = connection.execute(_HOST_LOCKED, {"the_host": sandbox.host_id}).first()
+        if row is None:
+            raise errors.StaleWrite(f"the host of sandbox {sandbox.id} was removed")
+        host = codec.host_of(row).set_port_aside(sandbox.port, now)
+        port = next_port(row.port_cursor, _unusable_ports(connection, host, now), port_range)
+        if port is None:
+            host = replace(host, shortage=host.port_shortage(now))
+        values = {name: codec.host_values(host)[name] for name in ("taken_ports", "shortage")}
+        cursor = row.port_cursor if port is None else port
+        connection.execute(_UPDATE_HOST.values(port_cursor=cursor, **values), {"the_host": host.id})
+        if port is None:
+            return None
+        changed = connection.execute(
+            _CHANGE_PORT.values(port=port), {"the_sandbox": sandbox.id}
+        ).first()
+        if changed is None:
+            raise errors.StaleWrite(f"sandbox {sandbox.id} doesn't wait for a start any more")
+        return codec.sandbox_of(changed)
+
+
+def has_free_port(
+    database: Database, host: Host, port_range: tuple[int, int], now: datetime
+) -> bool:
+    """ports.Sandboxes.has_free_port."""
+    with database.read() as connection:
+        return next_port(0, _unusable_ports(connection, host, now), port_range) is not None
 
 
 def _candidates(database: Database, new: NewSandbox) -> Iterator[HostId]:
@@ -97,7 +142,7 @@ def _sample(
 
 
 def _find_room(
-    connection: Connection, host_id: HostId, port_range: tuple[int, int]
+    connection: Connection, host_id: HostId, port_range: tuple[int, int], now: datetime
 ) -> tuple[HostLoad, int] | None:
     """The host's load and a free port of it; None if it has no slot or no port. Locks the host's
     row until the transaction ends."""
@@ -105,14 +150,24 @@ def _find_room(
     row = connection.execute(_HOST_LOCKED, {"the_host": host_id}).first()
     if row is None:
         return None  # the host was removed meanwhile
-    held_ports = {
-        sandbox.port: sandbox.state
-        for sandbox in connection.execute(_HELD_PORTS, {"the_host": host_id})
-    }
-    starting = sum(state == SandboxState.CREATING for state in held_ports.values())
-    load = HostLoad(host=codec.host_of(row), used=row.used, starting=starting)
-    port = next_port(row.port_cursor, held_ports, port_range) if placement.can_place(load) else None
+    host = codec.host_of(row)
+    states = _states_by_port(connection, host_id)
+    starting = sum(state == SandboxState.CREATING for state in states.values())
+    load = HostLoad(host=host, used=row.used, starting=starting)
+    if not placement.can_place(load):
+        return None
+    port = next_port(row.port_cursor, {*states, *host.ports_set_aside(now)}, port_range)
     return None if port is None else (load, port)
+
+
+def _unusable_ports(connection: Connection, host: Host, now: datetime) -> Collection[int]:
+    """The ports that sandboxes of the host hold, or other programs."""
+    return {*_states_by_port(connection, host.id), *host.ports_set_aside(now)}
+
+
+def _states_by_port(connection: Connection, host_id: HostId) -> Mapping[int, str]:
+    """The states of the host's sandboxes that aren't GONE."""
+    return dict(connection.execute(_HELD_PORTS, {"the_host": host_id}).all())
 
 
 def _with_image_of(load: HostLoad, new: NewSandbox) -> NewSandbox:
@@ -142,7 +197,9 @@ def _insert(
         started_with=load.starting + 1,
     )
     connection.execute(sa.insert(schema.sandboxes), codec.sandbox_values(sandbox))
-    connection.execute(_TAKE_SLOT.values(used=_h.used + 1, port_cursor=port), {"the_host": host_id})
+    connection.execute(
+        _UPDATE_HOST.values(used=_h.used + 1, port_cursor=port), {"the_host": host_id}
+    )
     return sandbox
 
 

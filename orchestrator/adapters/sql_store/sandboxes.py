@@ -20,8 +20,8 @@ from sqlalchemy.engine import Connection
 from orchestrator.adapters.sql_store import claims, codec, placements, schema, sessions
 from orchestrator.adapters.sql_store.database import Database, Lookup
 from orchestrator.domain import errors, ids
-from orchestrator.domain.ids import HostId, SandboxId, Slug
-from orchestrator.domain.pool.host import HostState
+from orchestrator.domain.ids import HostId, SandboxId
+from orchestrator.domain.pool.host import Host, HostState
 from orchestrator.domain.pool.published_ports import PublishedPort
 from orchestrator.domain.pool.routes import Route
 from orchestrator.domain.pool.sandbox import ROUTED_STATES, Sandbox, SandboxState, finish_creating
@@ -138,6 +138,12 @@ class SqlSandboxes:
     def place_for(self, session: Session, new: NewSandbox, now: datetime) -> Sandbox:
         return placements.place(self._database, new, self._port_range, now, session)
 
+    def change_port(self, sandbox: Sandbox, now: datetime) -> Sandbox | None:
+        return placements.change_port(self._database, sandbox, self._port_range, now)
+
+    def has_free_port(self, host: Host, now: datetime) -> bool:
+        return placements.has_free_port(self._database, host, self._port_range, now)
+
     def claim(self, session: Session, now: datetime) -> tuple[Session, Sandbox] | None:
         return claims.claim(self._database, session, now)
 
@@ -174,7 +180,7 @@ class SqlSandboxes:
             return settled
 
     def mark_routes(
-        self, live: Mapping[SandboxId, Slug], withdrawn: Iterable[SandboxId], now: datetime
+        self, live: Mapping[SandboxId, Route], withdrawn: Iterable[SandboxId], now: datetime
     ) -> Sequence[Sandbox]:
         """As the port says. Reads only the few unsettled sandboxes, not all that are named."""
         withdrawn_ids = frozenset(withdrawn)
@@ -183,7 +189,7 @@ class SqlSandboxes:
             for row in connection.execute(_UNSETTLED_LOCKED).all():
                 sandbox = codec.sandbox_of(row)
                 routable = sandbox.state in ROUTED_STATES
-                published = live.get(sandbox.id) == sandbox.slug
+                published = _is_route_of(live.get(sandbox.id), sandbox)
                 if not (published if routable else sandbox.id in withdrawn_ids):
                     continue
                 settled = finish_creating(replace(sandbox, routed=routable), now)
@@ -276,6 +282,10 @@ def _save(connection: Connection, sandbox: Sandbox, expected: SandboxState) -> S
     if row is None:
         raise errors.StaleWrite(f"sandbox {sandbox.id} is not {expected} any more: read it again")
     return codec.sandbox_of(row)
+
+
+def _is_route_of(route: Route | None, sandbox: Sandbox) -> bool:
+    return route is not None and (route.slug, route.port) == (sandbox.slug, sandbox.port)
 
 
 def _must_write_visit(sandbox: Sandbox, now: datetime) -> bool:

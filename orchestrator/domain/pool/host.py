@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from orchestrator.domain import errors
 from orchestrator.domain.ids import HostId
@@ -39,6 +39,7 @@ TRANSITIONS: Mapping[HostState, frozenset[HostState]] = {
 }
 
 STARTS_AT_ONCE = 3  # per host at most; more would only slow each other down
+PORT_SET_ASIDE = timedelta(minutes=10)  # a try costs one start a third of a second
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +95,8 @@ class Host:
     labels: Mapping[str, str] = field(default_factory=dict)
     image: str = ""  # the runtime image that it has
     shortage: str = ""  # what it lacks to take more sandboxes, for people; "" for nothing
+    # Ports that other programs hold, with the time until which nobody tries them again.
+    taken_ports: Mapping[int, datetime] = field(default_factory=dict)
     starts: StartCurve = field(default_factory=StartCurve)
     generation: int = 1  # grows when it is LOST; sandboxes of an earlier one are never served again
     reason: str = ""  # why it isn't UP, for people
@@ -117,6 +120,22 @@ class Host:
     def accepts_claims(self) -> bool:
         """Whether its warm sandboxes may be claimed, even if it lacks something to take more."""
         return self.state is HostState.UP and not self.cordoned and self.drain is Drain.NONE
+
+    def ports_set_aside(self, now: datetime) -> Collection[int]:
+        """The ports that no sandbox gets now, because another program was seen to hold them."""
+        return sorted(port for port, until in self.taken_ports.items() if until > now)
+
+    def set_port_aside(self, port: int, now: datetime) -> Host:
+        """The host after Docker said that another program holds this port."""
+        others = {port: self.taken_ports[port] for port in self.ports_set_aside(now)}
+        return replace(self, taken_ports={**others, port: now + PORT_SET_ASIDE})
+
+    def port_shortage(self, now: datetime) -> str:
+        """What it lacks when it has no port left, for people."""
+        return (
+            "ports: none of SPAWN_PORTS is free; other programs hold"
+            f" {len(self.ports_set_aside(now))} of them"
+        )
 
     def transition(self, to: HostState, now: datetime, reason: str) -> Host:
         """The host in state `to`, or in the same state with another reason.

@@ -13,7 +13,7 @@ from orchestrator.contract import crashes
 from orchestrator.contract.wire.reports import FailureCode
 from orchestrator.domain.pool.host import Drain, Host, HostState
 from orchestrator.domain.pool.host_liveness import LOST_AFTER
-from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
+from orchestrator.domain.pool.sandbox import ROUTED_STATES, Sandbox, SandboxState
 from orchestrator.domain.sessions.session import (
     IN_PROGRESS,
     Failure,
@@ -225,7 +225,7 @@ def _carry_out_change(observation: Observation, now: datetime) -> Step:
     if report is not None and report.phase is Phase.READY and report.setback is not None:
         return EndChange(failure=report.setback)
     if _is_late(observation, now):
-        return EndChange(failure=_timeout_failure(session))
+        return EndChange(failure=_timeout_failure(session, observation.host))
     return _follow_agent(session, observation.sandbox, now)
 
 
@@ -320,7 +320,7 @@ def _make_progress(observation: Observation, now: datetime) -> Step:
     if report is not None and report.phase is Phase.FAILED:
         return Fail(failure=_reported_failure(report))
     if _is_late(observation, now):
-        return Fail(failure=_timeout_failure(session))
+        return Fail(failure=_timeout_failure(session, observation.host))
     return _follow_agent(session, sandbox, now)
 
 
@@ -354,18 +354,19 @@ def _is_late(observation: Observation, now: datetime) -> bool:
     While the host is out of reach no report arrives. Just after its return, the reports of that
     time are still arriving. In both cases the deadline is not enforced.
     """
-    deadline, host = observation.session.deadline_at, observation.host
+    deadline, host, sandbox = observation.session.deadline_at, observation.host, observation.sandbox
     if deadline is None or deadline > now:
         return False
-    return host is None or (host.state is HostState.UP and now - host.state_since >= LOST_AFTER)
+    if host is None or host.state is HostState.UP:
+        return host is None or now - host.state_since >= LOST_AFTER
+    # It isn't SUSPECT for its link: without one it would be LOST before its agents are heard again.
+    if host.state is not HostState.SUSPECT or sandbox is None or sandbox.agent_seen_at is None:
+        return False
+    return sandbox.agent_seen_at - host.state_since >= 2 * LOST_AFTER
 
 
 def _is_lost(sandbox: Sandbox | None) -> bool:
-    return sandbox is None or sandbox.state in {
-        SandboxState.BROKEN,
-        SandboxState.STOPPING,
-        SandboxState.GONE,
-    }
+    return sandbox is None or sandbox.state not in ROUTED_STATES
 
 
 def _lost_message(sandbox: Sandbox | None) -> str:
@@ -377,7 +378,9 @@ def _reported_failure(report: Report) -> Failure:
     return report.failure or Failure(code="app_not_ready", message="The app did not start")
 
 
-def _timeout_failure(session: Session) -> Failure:
+def _timeout_failure(session: Session, host: Host | None) -> Failure:
+    """If the host is not UP, visitors can't reach its apps, say. That tells nothing of this app."""
+    is_up = host is None or host.state is HostState.UP
     match session.state:
         case SessionState.PROVISIONING:
             code, problem, permanent = "sandbox_not_ready", "The sandbox did not answer", False
@@ -385,9 +388,10 @@ def _timeout_failure(session: Session) -> Failure:
             code, problem, permanent = "generation_timeout", "The app was not written", True
         case _:
             code, problem, permanent = "app_not_ready", "The app did not answer at its URL", True
-    last_message = session.report.message if session.report is not None else ""
-    tail = f" (last heard: {last_message})" if last_message else ""
-    return Failure(code=code, message=f"{problem} in time{tail}", permanent=permanent)
+    last = session.report.message if session.report is not None else ""
+    message = f"{problem} in time" + (f" (last heard: {last})" if last else "")
+    permanent = permanent and is_up
+    return Failure(code=code, message=message, permanent=permanent, counts_as_attempt=is_up)
 
 
 def _clean_up_reason(session: Session) -> str:

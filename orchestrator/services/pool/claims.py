@@ -19,11 +19,17 @@ from orchestrator.domain.pool.host import Host, HostState
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.domain.sessions.session import Move, Session
 from orchestrator.services.deps import Deps
+from orchestrator.slim import structlog
 
 REASON_MAX = 200  # characters
 # Refusals for want of what each admission makes sure of. The host is admitted again before it gets
 # another sandbox.
 UNPREPARED = frozenset({"image_missing", "network_missing"})
+# Refusals that cost a session no attempt: nobody's sandbox would have started there.
+OF_THE_HOST = UNPREPARED | {"port_taken"}
+_PORTS_PER_START = 10  # tried in a row; the next start goes on with the ports after these
+
+log = structlog.get_logger()
 
 
 def has_turn(store: ports.Store, session: Session, now: datetime) -> bool:
@@ -83,13 +89,31 @@ def place_successor(deps: Deps, session: Session, now: datetime) -> Sandbox:
 def start(deps: Deps, sandbox: Sandbox) -> None:
     """Create and start the container of a committed intent. Blocks for as long as Docker does.
 
-    Raises errors.EngineUnavailable, errors.SandboxRefused.
+    If another program holds the sandbox's port, the next one is tried. Raises
+    errors.EngineUnavailable, errors.SandboxRefused, errors.StaleWrite.
     """
     host = deps.store.hosts.get(sandbox.host_id)
+    engine = deps.engines.for_host(host)
+    for _ in range(_PORTS_PER_START):
+        try:
+            container_id = engine.start(_spec_of(deps, host, sandbox))
+        except errors.SandboxRefused as refusal:
+            if refusal.code != "port_taken":
+                raise
+            sandbox = _change_port(deps, host, sandbox)
+        else:
+            deps.store.sandboxes.set_container(sandbox.id, container_id)
+            return
+    raise errors.SandboxRefused(
+        f"other programs hold {_PORTS_PER_START} ports in a row on {host.name}", code="port_taken"
+    )
+
+
+def _spec_of(deps: Deps, host: Host, sandbox: Sandbox) -> ports.SandboxSpec:
     identity = Identity(
         sandbox_id=sandbox.id, token=deps.tokens.for_sandbox(sandbox.id), slug=sandbox.slug
     )
-    spec = ports.SandboxSpec(
+    return ports.SandboxSpec(
         sandbox_id=sandbox.id,
         image=sandbox.image,
         publish_address=host.publish_address,
@@ -97,8 +121,18 @@ def start(deps: Deps, sandbox: Sandbox) -> None:
         agent_folder=agent_sockets.folder_of(host.agent_folder, sandbox.id),
         identity=json.dumps(identity.as_json()),
     )
-    container_id = deps.engines.for_host(host).start(spec)
-    deps.store.sandboxes.set_container(sandbox.id, container_id)
+
+
+def _change_port(deps: Deps, host: Host, sandbox: Sandbox) -> Sandbox:
+    """Give the sandbox another port. Raises errors.SandboxRefused if its host has none left."""
+    now = deps.clock.now()
+    changed = deps.store.sandboxes.change_port(sandbox, now)
+    log.warning("port_set_aside", host=host.name, port=sandbox.port, sandbox=sandbox.id)
+    if changed is None:
+        shortage = deps.store.hosts.get(host.id).port_shortage(now)
+        raise errors.SandboxRefused(f"{host.name} lacks {shortage}", code="port_taken")
+    deps.events.routes_changed()
+    return changed
 
 
 def retire(deps: Deps, sandbox: Sandbox, reason: str) -> None:

@@ -178,6 +178,10 @@ def find_shortage(deps: Deps, fleet: ports.Fleet, host: Host) -> str:
         for resource, free, floor in measured
         if free is not None and free < floor
     ]
+    # Only what other programs hold is a shortage. Full of sandboxes, it has room when one ends.
+    now = deps.clock.now()
+    if host.ports_set_aside(now) and not deps.store.sandboxes.has_free_port(host, now):
+        shortages.append(host.port_shortage(now))
     return "; ".join(shortages)
 
 

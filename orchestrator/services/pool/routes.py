@@ -37,7 +37,7 @@ def publish(deps: Deps, proxy: ports.Proxy) -> Published:
     table = build_table(route for _, route in rows)
     proxy.publish(table)
     left_out = set(table.ambiguous)
-    live = {sandbox_id: route.slug for sandbox_id, route in rows if route not in left_out}
+    live = {sandbox_id: route for sandbox_id, route in rows if route not in left_out}
     _suspect_hosts(deps, [(sandbox_id, route) for sandbox_id, route in rows if route in left_out])
     changed = deps.store.sandboxes.mark_routes(live, withdrawn, deps.clock.now())
     _wake_waiting(deps, changed)

@@ -71,14 +71,14 @@ def _find_session(deps: Deps, sandbox: Sandbox) -> Session | None:
 def _fail_attempt(deps: Deps, session: Session, sandbox: Sandbox, error: errors.Temporary) -> None:
     """Fail the attempt.
 
-    It is not counted if Docker didn't answer or the host lacked what it had when it was admitted,
-    or as long as another host may take the session.
+    It is not counted if Docker didn't answer, if the host lacked what it had when it was admitted
+    or has no port left, or as long as another host may take the session.
     """
     refused_by, counts = session.refused_by, False
     if isinstance(error, errors.SandboxRefused):
         refused_by = (*refused_by, sandbox.host_id)
         if not deps.store.hosts.any_accepts(session.wish, without=refused_by):
-            refused_by, counts = (), error.code not in claims.UNPREPARED
+            refused_by, counts = (), error.code not in claims.OF_THE_HOST
     failure = Failure(
         code=error.code, message=str(error), permanent=False, counts_as_attempt=counts
     )

@@ -33,7 +33,7 @@ def warm_up(store: Store, now: datetime = NOW, **changes: Any) -> Sandbox:
     """Place a sandbox for the warm pool and make it WARM: its agent visits, its route is live."""
     placed = store.sandboxes.place(samples.new_sandbox(**changes), now)
     store.sandboxes.agent_seen(placed.id, now)
-    (warm,) = store.sandboxes.mark_routes({placed.id: placed.slug}, [], now)
+    (warm,) = store.sandboxes.mark_routes(samples.routes_of(placed), [], now)
     assert warm.state is SandboxState.WARM
     return warm
 

@@ -123,12 +123,10 @@ def test_a_table_from_before_a_switch_confirms_neither_route(
     store: SqlStore, running: Session, new_host: Host
 ) -> None:
     session, _ = claim_successor(store, running)
-    published = {sandbox_id: ids.Slug(slug) for sandbox_id, slug in slugs(store).items()}
+    published = dict(store.sandboxes.routes())
     store.sandboxes.switch(session, NOW)
     assert store.sandboxes.mark_routes(published, [], NOW) == []
-    changed = store.sandboxes.mark_routes(
-        {sandbox_id: ids.Slug(slug) for sandbox_id, slug in slugs(store).items()}, [], NOW
-    )
+    changed = store.sandboxes.mark_routes(dict(store.sandboxes.routes()), [], NOW)
     assert [sandbox.routed for sandbox in changed] == [True, True]
 
 

@@ -109,6 +109,56 @@ def test_a_host_without_a_free_port_has_no_room(store: SqlStore) -> None:
         store.sandboxes.place(samples.new_sandbox(), NOW)
 
 
+def test_a_port_of_another_program_is_set_aside_for_ten_minutes(store: SqlStore) -> None:
+    host = samples.host(slots=99)
+    store.hosts.put(host)
+    placed = store.sandboxes.place(samples.new_sandbox(), NOW)
+    store.sandboxes.mark_routes(samples.routes_of(placed), [], NOW)
+    changed = store.sandboxes.change_port(placed, NOW)
+    assert changed == replace(placed, port=21001) == store.sandboxes.get(placed.id)
+    assert store.hosts.get(host.id).taken_ports == {21000: later(600)}
+    for _ in range(8):
+        retire(store, warm_up(store))
+    assert warm_up(store, later(599)).port == 21002
+    for _ in range(7):
+        retire(store, warm_up(store, later(599)))
+    assert warm_up(store, later(600)).port == 21000
+
+
+def test_a_host_whose_ports_are_all_taken_lacks_them(store: SqlStore) -> None:
+    host = samples.host(slots=99)
+    store.hosts.put(host)
+    warm_up(store)
+    placed = store.sandboxes.place(samples.new_sandbox(), NOW)
+    for port in range(21001, 21009):
+        placed = replace(placed, port=port)
+        changed = store.sandboxes.change_port(placed, NOW)
+        assert changed is not None
+        assert changed.port == port + 1
+    assert store.sandboxes.has_free_port(store.hosts.get(host.id), later(600))
+    assert not store.sandboxes.has_free_port(store.hosts.get(host.id), NOW)
+    assert store.sandboxes.change_port(replace(placed, port=21009), NOW) is None
+    after = store.hosts.get(host.id)
+    assert not after.accepts_placements
+    assert after.shortage.endswith("other programs hold 9 of them")
+    with pytest.raises(errors.NoCapacity):
+        store.sandboxes.place(samples.new_sandbox(), later(1))
+
+
+@pytest.mark.parametrize("end", [SandboxState.STOPPING, SandboxState.BROKEN])
+def test_only_a_sandbox_that_waits_for_its_start_gets_another_port(
+    store: SqlStore, end: SandboxState
+) -> None:
+    host = samples.host()
+    store.hosts.put(host)
+    placed = store.sandboxes.place(samples.new_sandbox(), NOW)
+    walk(store, placed, end)
+    with pytest.raises(errors.StaleWrite):
+        store.sandboxes.change_port(placed, NOW)
+    assert store.sandboxes.get(placed.id).port == placed.port
+    assert store.hosts.get(host.id) == host
+
+
 def test_a_slug_belongs_to_one_sandbox_until_that_is_gone(store: SqlStore) -> None:
     store.hosts.put(samples.host())
     first = warm_up(store)
@@ -165,6 +215,7 @@ def test_every_field_of_a_host_comes_back_as_it_was(store: SqlStore) -> None:
         region="eu",
         labels={"gpu": "yes", "zone": ""},
         shortage="disk: 0.5 GiB free",
+        taken_ports={21000: later(600), 21007: later(7)},
         starts=StartCurve(seconds=(0.5, None, 2.25)),
         generation=4,
     )

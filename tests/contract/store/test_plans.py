@@ -143,7 +143,7 @@ CALLS: dict[str, Callable[[SqlStore], object]] = {
     "routes": lambda store: store.sandboxes.routes(),
     "unsettled": lambda store: store.sandboxes.has_unpublished_routes(),
     "mark_routes": lambda store: store.sandboxes.mark_routes(
-        {ids.new_sandbox_id(): ids.new_slug()}, [], NOW
+        samples.routes_of(samples.sandbox()), [], NOW
     ),
     "sandboxes": lambda store: store.sandboxes.list(),
     "agents": lambda store: store.sandboxes.agent_groups(NOW),

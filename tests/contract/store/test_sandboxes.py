@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC
+from typing import Any
 
 import pytest
 
@@ -127,7 +128,7 @@ def test_a_save_needs_the_state_that_was_expected(store: SqlStore, host_id: ids.
 def test_a_save_keeps_the_stored_route_and_container(store: SqlStore, host_id: ids.HostId) -> None:
     read_early = store.sandboxes.place(samples.new_sandbox(), NOW)
     store.sandboxes.set_container(read_early.id, "c0ffee")
-    store.sandboxes.mark_routes({read_early.id: read_early.slug}, [], NOW)
+    store.sandboxes.mark_routes(samples.routes_of(read_early), [], NOW)
     broken = read_early.transition(SandboxState.BROKEN, later(1), "stuck")
     saved = store.sandboxes.save(broken, SandboxState.CREATING)
     assert saved == replace(broken, container_id="c0ffee", routed=True)
@@ -195,10 +196,10 @@ def test_a_sandbox_is_warm_when_its_agent_has_visited_and_its_route_is_live(
     first, second = (store.sandboxes.place(samples.new_sandbox(), NOW) for _ in range(2))
     visited = store.sandboxes.agent_seen(first.id, later(1))
     assert visited == replace(first, agent_seen_at=later(1))
-    (warm,) = store.sandboxes.mark_routes({first.id: first.slug}, [], later(2))
+    (warm,) = store.sandboxes.mark_routes(samples.routes_of(first), [], later(2))
     assert (warm.state, warm.state_since, warm.routed) == (SandboxState.WARM, later(2), True)
 
-    (routed,) = store.sandboxes.mark_routes({second.id: second.slug}, [], later(1))
+    (routed,) = store.sandboxes.mark_routes(samples.routes_of(second), [], later(1))
     assert routed == replace(second, routed=True)
     warm = store.sandboxes.agent_seen(second.id, later(3))
     assert (warm.state, warm.state_since) == (SandboxState.WARM, later(3))
@@ -237,10 +238,12 @@ def test_a_route_is_marked_only_where_the_state_agrees(
     warm = warm_up(store)
     stopping = walk(store, warm_up(store), SandboxState.STOPPING)
     other = store.sandboxes.place(samples.new_sandbox(), NOW)
-    assert store.sandboxes.mark_routes({stopping.id: stopping.slug}, [warm.id], NOW) == []
-    assert store.sandboxes.mark_routes({warm.id: warm.slug}, [], NOW) == [], "it is routed already"
+    assert store.sandboxes.mark_routes(samples.routes_of(stopping), [warm.id], NOW) == []
+    assert store.sandboxes.mark_routes(samples.routes_of(warm), [], NOW) == [], (
+        "it is routed already"
+    )
     assert store.sandboxes.mark_routes({}, [], NOW) == []
-    changed = store.sandboxes.mark_routes({other.id: other.slug}, [stopping.id], NOW)
+    changed = store.sandboxes.mark_routes(samples.routes_of(other), [stopping.id], NOW)
     assert {sandbox.id: sandbox.routed for sandbox in changed} == {
         other.id: True,
         stopping.id: False,
@@ -283,11 +286,13 @@ def test_the_list_has_gone_sandboxes_only_if_asked(store: SqlStore, host_id: ids
     assert store.sandboxes.list(host_id=host_id, states=[SandboxState.CREATING]) == []
 
 
-def test_a_route_is_not_marked_under_a_slug_that_was_not_published(
-    store: SqlStore, host_id: ids.HostId
+@pytest.mark.parametrize("change", [{"slug": ids.new_slug()}, {"port": 21009}])
+def test_a_route_is_not_marked_if_another_slug_or_port_was_published(
+    store: SqlStore, host_id: ids.HostId, change: dict[str, Any]
 ) -> None:
     placed = store.sandboxes.place(samples.new_sandbox(), NOW)
-    assert store.sandboxes.mark_routes({placed.id: ids.new_slug()}, [], NOW) == []
+    published = samples.routes_of(replace(placed, **change))
+    assert store.sandboxes.mark_routes(published, [], NOW) == []
     assert store.sandboxes.has_unpublished_routes()
 
 

@@ -60,7 +60,7 @@ class Actor:
         """An agent visits and its route becomes live."""
         sandbox = self._pick_sandbox(SandboxState.CREATING)
         self.store.sandboxes.agent_seen(sandbox.id, NOW)
-        self.store.sandboxes.mark_routes({sandbox.id: sandbox.slug}, [], NOW)
+        self.store.sandboxes.mark_routes(samples.routes_of(sandbox), [], NOW)
 
     def advance(self) -> None:
         """Take a sandbox one step towards its end."""
@@ -187,7 +187,7 @@ def test_a_sandbox_placed_during_a_host_loss_is_lost_or_of_the_next_generation(
             with suppress(errors.NoCapacity):
                 sandbox = store.sandboxes.place(samples.new_sandbox(), NOW)
                 store.sandboxes.agent_seen(sandbox.id, NOW)
-                store.sandboxes.mark_routes({sandbox.id: sandbox.slug}, [], NOW)
+                store.sandboxes.mark_routes(samples.routes_of(sandbox), [], NOW)
 
     def lose() -> None:
         start.wait()

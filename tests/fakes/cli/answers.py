@@ -163,6 +163,7 @@ HOST: Json = {
     "host_key": "",
     "image": "spawnai/runtime:0123456789abcdef",
     "shortage": "",
+    "ports_set_aside": [],
     "starts_at_once": 3,
     "generation": 1,
     "seen_at": CREATED,

@@ -77,7 +77,7 @@ class Listener:
         now = deps.clock.now()
         sandbox = deps.store.sandboxes.place(samples.new_sandbox(), now)
         deps.store.sandboxes.agent_seen(sandbox.id, now)
-        deps.store.sandboxes.mark_routes({sandbox.id: sandbox.slug}, [], now)
+        deps.store.sandboxes.mark_routes(samples.routes_of(sandbox), [], now)
         return sandbox
 
     def token_of(self, sandbox: Sandbox) -> str:

@@ -1,10 +1,11 @@
-"""A look at a published port tells one that is open from one that refuses and one that hangs."""
+"""A look at a published port tells one that works from one that refuses and one that hangs."""
 
 from __future__ import annotations
 
 import contextlib
 import resource
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,28 @@ def listening(address: str = "127.0.0.1", backlog: int = 8) -> Iterator[socket.s
         listener.bind((address, 0))
         listener.listen(backlog)
         yield listener
+
+
+@contextlib.contextmanager
+def serving(address: str = "127.0.0.1", backlog: int = 8) -> Iterator[socket.socket]:
+    """A server that answers whatever it gets, as the agent's front does."""
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                guest, _ = listener.accept()
+                with guest, contextlib.suppress(ConnectionError):
+                    guest.recv(100)
+                    guest.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    with listening(address, backlog) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield listener
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
 
 def endpoint_of(listener: socket.socket) -> Endpoint:
@@ -48,18 +71,19 @@ def full() -> Iterator[Endpoint]:
 
 
 def test_each_port_gets_its_own_answer(refusing: Endpoint) -> None:
-    with listening() as four, listening("::1") as six, full() as hanging:
-        looks = [endpoint_of(four), endpoint_of(six), refusing, hanging]
+    with serving() as four, serving("::1") as six, full() as hanging, listening() as mute:
+        looks = [endpoint_of(four), endpoint_of(six), refusing, hanging, endpoint_of(mute)]
         assert TcpPortLooks().look(looks) == {
             endpoint_of(four): PortAnswer.OPEN,
             endpoint_of(six): PortAnswer.OPEN,
             refusing: PortAnswer.REFUSED,
             hanging: PortAnswer.SILENT,
+            endpoint_of(mute): PortAnswer.MUTE,
         }
 
 
 def test_more_ports_than_are_looked_at_together_all_get_an_answer() -> None:
-    with listening(backlog=1000) as listener:
+    with serving(backlog=1000) as listener:
         port = endpoint_of(listener)[1]
         looks = [(f"127.0.{net}.{number}", port) for net in (0, 1) for number in range(1, 201)]
         answers = TcpPortLooks().look(looks)
@@ -68,15 +92,17 @@ def test_more_ports_than_are_looked_at_together_all_get_an_answer() -> None:
     assert answers["127.0.1.200", port] is PortAnswer.REFUSED
 
 
-def test_nothing_is_sent_to_the_app() -> None:
+def test_a_look_ends_with_a_reset() -> None:
+    """So nobody on the way keeps an entry for it."""
     with listening() as listener:
         TcpPortLooks().look([endpoint_of(listener)])
         listener.settimeout(10)
         guest, _ = listener.accept()
         with guest:
             guest.settimeout(10)
+            assert guest.recv(100) == b"?\r\n\r\n", "no request"
             with pytest.raises(ConnectionResetError):
-                guest.recv(1)
+                guest.recv(100)
 
 
 def test_a_want_of_our_own_is_no_answer() -> None:

@@ -111,7 +111,7 @@ def test_concurrent_starts_are_limited_across_processes(store: SqlStore, store_u
 def _warm_up(store: SqlStore, number: int) -> ids.SandboxId:
     placed = store.sandboxes.place(samples.new_sandbox(), later(number))
     store.sandboxes.agent_seen(placed.id, NOW)
-    store.sandboxes.mark_routes({placed.id: placed.slug}, [], NOW)
+    store.sandboxes.mark_routes(samples.routes_of(placed), [], NOW)
     return placed.id
 
 

@@ -6,16 +6,19 @@ from collections.abc import Collection, Iterable
 
 import pytest
 
+from orchestrator.domain.ids import SandboxId, UserId
+from orchestrator.domain.people.access import Principal
 from orchestrator.domain.pool.host import Host, HostState
 from orchestrator.domain.pool.published_ports import Endpoint, PortAnswer
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
+from orchestrator.domain.sessions.session import Tier
 from orchestrator.loops.loop import LoopSpec
 from orchestrator.services.pool import claims
 from tests.fakes.engine import EngineInMemory
 from tests.unit.loops.running import loop_specs
 from tests.unit.services.world import World
 
-REFUSED, SILENT = PortAnswer.REFUSED, PortAnswer.SILENT
+REFUSED, SILENT, MUTE = PortAnswer.REFUSED, PortAnswer.SILENT, PortAnswer.MUTE
 UNREACHABLE = "its published port refuses connections"
 
 
@@ -48,6 +51,14 @@ def endpoint_of(world: World, sandbox: Sandbox) -> Endpoint:
 def close(world: World, sandboxes: Iterable[Sandbox], answer: PortAnswer | None = REFUSED) -> None:
     for sandbox in sandboxes:
         world.port_looks.answers[endpoint_of(world, sandbox)] = answer
+
+
+def user(number: int) -> Principal:
+    return Principal(user_id=UserId(f"usr_{number:026}"), tier=Tier.FREE)
+
+
+def ids_of(sandboxes: Iterable[Sandbox]) -> set[SandboxId]:
+    return {sandbox.id for sandbox in sandboxes}
 
 
 def broken(world: World) -> Collection[Sandbox]:
@@ -153,6 +164,131 @@ def test_a_port_that_hangs_for_less_than_75_s_is_left_alone(world: World, daemon
     close(world, sandboxes[:1], SILENT)
     daemon.run(70)
     assert broken(world) == []
+
+
+def test_ports_that_die_together_are_replaced_one_by_one_if_their_host_confirms_it(
+    world: World, daemon: Daemon
+) -> None:
+    """All docker-proxy processes ended, say, and new ones work."""
+    for _ in range(8):
+        world.add_warm_sandbox()
+    sessions = [world.run_session(world.create_session(user(n))) for n in range(4)]
+    daemon.run(10)
+    apps, dead = [world.sandbox_of(session) for session in sessions], world.sandboxes()
+    close(world, dead)
+    world.engine.unpublished = {sandbox.id for sandbox in dead}
+    daemon.run(10, "links")
+    assert {sandbox.id for sandbox in broken(world)} == {sandbox.id for sandbox in dead} - {
+        app.id for app in apps
+    }, "first those that nobody misses"
+    for count in range(1, 5):
+        daemon.run(30, "links")
+        assert len({app.id for app in apps} & ids_of(broken(world))) == count - 1
+        world.add_warm_sandbox()
+        daemon.run(10, "links")
+        assert len({app.id for app in apps} & ids_of(broken(world))) == count, "a new port works"
+    (host,) = world.store.hosts.list()
+    assert host.state is HostState.UP
+
+
+def test_apps_are_left_alone_if_a_new_port_of_their_host_is_dead_too(
+    world: World, daemon: Daemon
+) -> None:
+    for _ in range(4):
+        world.add_warm_sandbox()
+    sessions = [world.run_session(world.create_session(user(n))) for n in range(3)]
+    daemon.run(10)
+    dead = world.sandboxes()
+    close(world, dead)
+    world.engine.unpublished = {sandbox.id for sandbox in dead}
+    daemon.run(10, "links")
+    new = world.add_warm_sandbox()
+    close(world, [new])
+    world.engine.unpublished.add(new.id)
+    daemon.run(70, "links")
+    assert ids_of(broken(world)).isdisjoint(world.sandbox_of(session).id for session in sessions)
+    assert world.store.hosts.list()[0].state is HostState.SUSPECT
+
+
+def test_a_host_whose_new_port_was_dead_is_tried_again_with_a_warm_sandbox(
+    world: World, daemon: Daemon
+) -> None:
+    """That port may have been published before the others died, and never been looked at."""
+    warm = [world.add_warm_sandbox() for _ in range(4)]
+    daemon.run(10)
+    close(world, warm)
+    world.engine.unpublished = ids_of(warm)
+    daemon.run(10, "links")
+    new = world.add_warm_sandbox()
+    close(world, [new])
+    world.engine.unpublished.add(new.id)
+    daemon.run(30, "links")
+    (host,) = world.store.hosts.list()
+    assert host.state is HostState.SUSPECT
+    assert world.sandbox(new.id).state is SandboxState.WARM
+    daemon.run(90, "links")
+    assert world.sandbox(new.id).state is SandboxState.BROKEN
+    assert world.store.hosts.get(host.id).state is HostState.UP
+
+
+def test_a_new_sandbox_that_is_busy_stops_no_replacement(world: World, daemon: Daemon) -> None:
+    sandboxes = [world.add_warm_sandbox() for _ in range(3)]
+    daemon.run(10)
+    close(world, sandboxes[:1])
+    daemon.run(16)
+    assert ids_of(broken(world)) == {sandboxes[0].id}
+    close(world, [world.add_warm_sandbox()], MUTE)
+    daemon.run(30, "links")
+    assert world.store.hosts.list()[0].state is HostState.UP
+
+
+def test_one_app_after_the_other_is_replaced_even_if_no_new_port_shows_up(
+    world: World, daemon: Daemon
+) -> None:
+    sessions = [world.run_session(world.create_session(user(n))) for n in range(3)]
+    daemon.run(10)
+    close(world, world.sandboxes())
+    world.engine.unpublished = ids_of(world.sandboxes())
+    daemon.run(10, "links")
+    assert len(broken(world)) == 1
+    daemon.run(70, "links")
+    assert len(broken(world)) == 1
+    daemon.run(10, "links")
+    assert len(broken(world)) == 2
+    assert len(sessions) == 3
+
+
+@pytest.mark.parametrize("others", [0, 4])
+def test_a_port_that_passes_nothing_on_is_given_up_after_75_s(
+    world: World, daemon: Daemon, others: int
+) -> None:
+    """Its docker-proxy hangs. The kernel goes on to accept connections for it."""
+    for _ in range(others):
+        world.add_warm_sandbox()
+    session = world.run_session(world.create_session())
+    daemon.run(10)
+    dead = world.sandbox_of(session)
+    close(world, [dead], MUTE)
+    world.engine.unpublished = {dead.id}
+    daemon.run(74, "links")
+    assert broken(world) == []
+    daemon.run(20, "links")
+    assert [sandbox.id for sandbox in broken(world)] == [dead.id]
+    assert "passes nothing on" in world.sandbox(dead.id).reason
+    assert world.host_of(session).state is HostState.UP
+
+
+def test_busy_apps_are_left_alone_and_no_reason_to_blame_their_host(
+    world: World, daemon: Daemon
+) -> None:
+    """They don't answer their host either."""
+    sandboxes = [world.add_warm_sandbox() for _ in range(4)]
+    daemon.run(10)
+    for count in (1, 4):
+        close(world, sandboxes[:count], MUTE)
+        daemon.run(300, "links")
+        assert broken(world) == []
+        assert world.store.hosts.list()[0].state is HostState.UP
 
 
 def test_the_host_of_a_new_warm_sandbox_that_never_answered_gets_no_more(

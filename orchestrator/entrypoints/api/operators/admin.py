@@ -134,9 +134,10 @@ def overview(request: Request) -> dict[str, Any]:
         "pool": _pool(context, context.deps.store.sandboxes.list()),
         "checks": health.checks(context),
         "warnings": [
-            f"{load.host.name}: {load.host.reason}"
+            f"{load.host.name}: {problem}"
             for load in context.deps.store.hosts.loads()
-            if load.host.reason
+            for problem in (load.host.reason, load.host.shortage)
+            if problem
         ]
         + [*health.silence_warnings(context.deps), *machine_clock.warnings(context.deps)],
     }
@@ -217,7 +218,7 @@ def _pool(context: Context, sandboxes: Sequence[Sandbox]) -> dict[str, Any]:
         "free_slots_short": missing_slots(level.totals, level.reserve),
         "waiting": level.waiting,
         "queues": queues,
-        "hosts": [hosts.view(load, links, context.shown) for load in loads],
+        "hosts": [hosts.view(context, load, links) for load in loads],
     }
 
 

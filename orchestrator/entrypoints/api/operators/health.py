@@ -243,8 +243,15 @@ def _host_metrics(deps: Deps) -> Iterable[Metric]:
     states = GaugeMetricFamily(
         "spawn_host_state", "1 for the state that a host is in", labels=["host", "state"]
     )
+    ports = GaugeMetricFamily(
+        "spawn_host_ports_set_aside",
+        "Ports that no sandbox gets now, because other programs hold them",
+        labels=["host"],
+    )
+    now = deps.clock.now()
     for load in deps.store.hosts.loads():
         host = load.host
+        ports.add_metric([host.name], len(host.ports_set_aside(now)))
         slots.add_metric([host.name, "total"], host.slots)
         slots.add_metric([host.name, "used"], load.used)
         up.add_metric([host.name], float(host.state is HostState.UP))
@@ -253,6 +260,7 @@ def _host_metrics(deps: Deps) -> Iterable[Metric]:
     yield slots
     yield up
     yield states
+    yield ports
 
 
 def _agent_metrics(deps: Deps) -> Iterable[Metric]:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import Field
 
 from orchestrator.domain.pool.host import Drain, Host, HostLoad
-from orchestrator.entrypoints.api import auth, views
+from orchestrator.entrypoints.api import auth
 from orchestrator.entrypoints.api.auth import Operator
 from orchestrator.entrypoints.api.bounds.inputs import Body, Labels, Name, Word
 from orchestrator.entrypoints.api.context import Context, context_of
@@ -49,9 +49,7 @@ def hosts(request: Request) -> dict[str, Any]:
     """All hosts, with their use and the state of their links."""
     context = context_of(request)
     links = links_by_host(context)
-    return {
-        "hosts": [view(load, links, context.shown) for load in context.deps.store.hosts.loads()]
-    }
+    return {"hosts": [view(context, load, links) for load in context.deps.store.hosts.loads()]}
 
 
 @router.get("/{name}")
@@ -101,9 +99,9 @@ def remove(request: Request, principal: Operator, name: str, force: bool = False
     return {"name": name, "drain": Drain.LEAVE}
 
 
-def view(load: HostLoad, links: Mapping[str, LinkGauges], shown: views.Shown) -> dict[str, Any]:
+def view(context: Context, load: HostLoad, links: Mapping[str, LinkGauges]) -> dict[str, Any]:
     """A host as JSON."""
-    host = load.host
+    host, shown = load.host, context.shown
     link = links.get(host.name)
     return {
         "name": host.name,
@@ -125,6 +123,7 @@ def view(load: HostLoad, links: Mapping[str, LinkGauges], shown: views.Shown) ->
         "host_key": host.host_key,
         "image": host.image,
         "shortage": host.shortage,
+        "ports_set_aside": host.ports_set_aside(context.deps.clock.now()),
         "starts_at_once": host.starts.at_once,
         "generation": host.generation,
         "seen_at": shown(host.seen_at) if host.seen_at else None,
@@ -151,7 +150,7 @@ def _host_with_sandboxes(context: Context, host: Host) -> dict[str, Any]:
     sandboxes = context.deps.store.sandboxes.list(host_id=host.id)
     load = next(load for load in context.deps.store.hosts.loads() if load.host.id == host.id)
     return {
-        **view(load, links_by_host(context), context.shown),
+        **view(context, load, links_by_host(context)),
         "sandboxes": [
             {
                 "sandbox_id": sandbox.id,

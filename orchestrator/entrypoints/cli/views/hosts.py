@@ -90,6 +90,11 @@ def _facts(host: Json) -> Iterator[tuple[str, str | Text]]:
             ),
         )
     yield "image", output.plain(host["image"]) or Text("none yet", "yellow")
+    if held := host["ports_set_aside"]:
+        yield (
+            "ports set aside",
+            Text(f"{', '.join(map(str, held))}: other programs hold them", "yellow"),
+        )
     if host["host_key"]:
         yield "host key", output.plain(host["host_key"])
     yield "generation", str(host["generation"])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import h11
 import pytest
-from agent.serving.front import Front, decide
+from agent.serving.front import MAX_CONNECTIONS, Front, decide
 from agent.serving.site import Serving, Site, Slot
 from agent.serving.splice import head_for_app, is_websocket
 
@@ -122,6 +122,25 @@ def exchange(site: Site, raw: bytes, app: Callable[[bytes], bytes], *, until: by
 
     site.serving = Serving.PROCESS
     return asyncio.run(run())
+
+
+def test_what_is_no_request_is_refused_however_many_visitors_there_are(site: Site) -> None:
+    """The control plane looks at the published port this way: it costs the app nothing."""
+
+    async def run() -> bytes:
+        async with asyncio.timeout(DEADLINE_S):
+            front = await Front(site).listen("127.0.0.1", 0)
+            port = front.sockets[0].getsockname()[1]
+            visitors = [
+                await asyncio.open_connection("127.0.0.1", port) for _ in range(MAX_CONNECTIONS + 1)
+            ]
+            answer = await _talk(port, b"?\r\n\r\n")
+            for _, writer in visitors:
+                writer.close()
+            front.close()
+        return answer
+
+    assert asyncio.run(run()).startswith(b"HTTP/1.1 400 ")
 
 
 async def _talk(port: int, raw: bytes) -> bytes:

@@ -240,10 +240,39 @@ def test_a_deadline_does_not_count_while_the_host_is_away_nor_just_after(
 ) -> None:
     observation = running(Drain.NONE, deadline_at=NOW)
     host = samples.host(state=state, state_since=later(since_s))
-    late = replace(observation, session=replace(observation.session, state=progress), host=host)
+    assert observation.sandbox is not None
+    late = replace(
+        observation,
+        session=replace(observation.session, state=progress),
+        sandbox=replace(observation.sandbox, agent_seen_at=host.state_since),
+        host=host,
+    )
     assert isinstance(step(late), steps.Fail) is fails
     if not fails:
         assert step(late) == steps.Wait(until=later(2))
+
+
+@pytest.mark.parametrize(("heard_s", "fails"), [(-69, True), (-69.1, False), (None, False)])
+@pytest.mark.parametrize("progress", sorted(IN_PROGRESS))
+def test_a_deadline_counts_on_a_suspect_host_whose_agents_are_heard(
+    progress: SessionState, heard_s: float | None, fails: bool
+) -> None:
+    """Its link works, so it is SUSPECT for another reason. That is not the app's fault."""
+    observation = running(Drain.NONE, deadline_at=NOW)
+    assert observation.sandbox is not None
+    heard_at = None if heard_s is None else later(heard_s)
+    late = replace(
+        observation,
+        session=replace(observation.session, state=progress),
+        sandbox=replace(observation.sandbox, agent_seen_at=heard_at),
+        host=samples.host(state=HostState.SUSPECT, state_since=later(-99)),
+    )
+    taken = step(late)
+    if not fails:
+        assert taken == steps.Wait(until=later(2))
+        return
+    assert isinstance(taken, steps.Fail)
+    assert (taken.failure.permanent, taken.failure.counts_as_attempt) == (False, False)
 
 
 @pytest.mark.parametrize("attempt", [1, 2, 3])

@@ -78,6 +78,7 @@ def test_an_added_host_is_shown_with_all_its_fields(world: World, operator: Api)
         "host_key": KEY,
         "image": "",
         "shortage": "",
+        "ports_set_aside": [],
         "starts_at_once": 3,
         "generation": 1,
         "seen_at": None,
