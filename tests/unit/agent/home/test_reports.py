@@ -99,6 +99,15 @@ def test_progress_waits_for_its_interval_but_a_new_phase_does_not() -> None:
     assert [report.progress for report in drain(reports, 10.0 + PROGRESS_INTERVAL_S)] == [32, 90]
 
 
+def test_a_new_phase_is_told_at_once() -> None:
+    reports, _ = queue()
+    reports.push(step(Phase.GENERATING, 31, "asking"))
+    assert reports.take(10.0) is not None
+    reports.push(step(Phase.DEPLOYING, 90, "starting"))
+
+    assert reports.take(10.0) is not None
+
+
 def test_log_lines_alone_repeat_the_last_report_with_a_new_number() -> None:
     reports, logs = queue()
     reports.push(step(Phase.READY, 100, "running"))
