@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from agent.failures import AssignmentFailed
 from agent.generator.channel import Channel
 from agent.generator.checker import Checker
 from agent.generator.progress import Progress
@@ -206,6 +207,11 @@ def test_a_command_is_run_by_a_shell_and_what_it_says_is_shown(bench: Bench) -> 
 
     assert result.text == "The command exited with status 2.\nno such file"
     assert bench.agent.questions[-1]["command"] == ["/bin/sh", "-c", "ls nowhere"]
+
+
+def test_an_agent_that_hangs_up_ends_the_generation() -> None:
+    with pytest.raises(AssignmentFailed, match="the agent hung up"):
+        Channel(io.StringIO(), io.StringIO()).ask("start")
 
 
 def test_a_question_that_the_agent_refuses_is_an_answer_to_the_model(tmp_path: Path) -> None:
