@@ -131,6 +131,7 @@ async def _send(
 async def _receive(
     connection: h11.Connection, sock: socket.socket, max_body_bytes: int
 ) -> Response:
+    """Read a whole answer. If home hangs up before, h11 raises RemoteProtocolError."""
     loop = asyncio.get_running_loop()
     status = 0
     body = bytearray()
@@ -146,5 +147,3 @@ async def _receive(
                 raise OSError(f"the answer is larger than {max_body_bytes} bytes")
         elif isinstance(event, h11.EndOfMessage):
             return Response(status=status, body=bytes(body))
-        elif isinstance(event, h11.ConnectionClosed):
-            raise OSError("home closed the connection before it answered")
