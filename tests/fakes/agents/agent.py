@@ -24,7 +24,7 @@ class FakeAgent(Channel):
         self.problems: list[str] = []
         self.console = ""
         self.ended = ""
-        self.page_fields: dict[str, Any] = {}  # instead of those of the page's file
+        self.pages: dict[str, dict[str, Any]] = {}  # fields instead of those of the path's file
         self.command_result: dict[str, Any] = {
             "ended": "exited with status 0",
             "status": 0,
@@ -61,4 +61,4 @@ class FakeAgent(Channel):
         if file.is_file():
             kind = TYPES.get(file.suffix, "application/octet-stream")
             page |= {"status": 200, "headers": {"content-type": kind}, "body": file.read_text()}
-        return {**page, "problem": "", **self.page_fields}
+        return {**page, "problem": "", **self.pages.get(path, {})}

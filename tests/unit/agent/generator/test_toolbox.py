@@ -152,9 +152,10 @@ def test_a_check_asks_for_ten_paths_at_most_and_for_the_first_page_if_none_is_na
 def test_a_check_shows_few_headers_and_why_a_page_has_no_answer(bench: Bench) -> None:
     bench.write(index_html="hello")
     bench.call("start_app")
-    bench.agent.page_fields = {"headers": {"content-type": "text/html", "x-any": "x" * 9000}}
+    headers = {"content-type": "text/html", "x-any": "x" * 9000}
+    bench.agent.pages["/"] = {"headers": headers}
     assert "x-any" not in bench.call("check_app", paths=["/"]).text
-    bench.agent.page_fields = {"problem": "no whole answer within 10 s"}
+    bench.agent.pages["/"] = {"problem": "no whole answer within 10 s"}
     bench.agent.ended = "exited with status 1"
     result = bench.call("check_app", paths=["/"])
 
