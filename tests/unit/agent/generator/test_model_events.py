@@ -34,8 +34,8 @@ def test_a_line_that_is_no_event_interrupts_the_answer(line: str) -> None:
         list(events(["event: x", line]))
 
 
-def read(*lines: str, seconds_per_look: float = 0, limit_s: float = 600) -> Reply:
-    """What is understood of a stream, at a clock that goes on with each look."""
+def new_model(seconds_per_look: float = 0, limit_s: float = 600) -> Model:
+    """A model that nobody answers, at a clock that goes on with each look."""
     order = Order(
         socket="",
         folder="",
@@ -50,9 +50,14 @@ def read(*lines: str, seconds_per_look: float = 0, limit_s: float = 600) -> Repl
     looks = iter(range(10**6))
     clock = Clock(now=lambda: next(looks) * seconds_per_look, sleep=lambda _: None)
     progress = Progress(expected_tokens=1, on_change=lambda _, __: None)
-    client = anthropic.Anthropic(api_key="k", base_url="http://home")
+    client = anthropic.Anthropic(api_key="k", base_url="http://127.0.0.1:1", max_retries=0)
+    return Model(client, order, progress=progress, clock=clock)
+
+
+def read(*lines: str, seconds_per_look: float = 0, limit_s: float = 600) -> Reply:
+    """What is understood of a stream."""
     reply = Reply()
-    Model(client, order, progress=progress, clock=clock)._read(lines, reply)
+    new_model(seconds_per_look, limit_s)._read(lines, reply)
     return reply
 
 
@@ -87,6 +92,8 @@ def test_pings_are_not_waited_for_beyond_the_limit_of_silence_or_of_time() -> No
         read(*[PING] * 100, seconds_per_look=50)
     with pytest.raises(OutOfTime):
         read(*[PING] * 100, seconds_per_look=50, limit_s=100)
+    with pytest.raises(OutOfTime):
+        new_model(limit_s=0).answer([])
 
 
 def refusal(status: int, error: object = None, **headers: str) -> AssignmentFailed | Interrupted:
@@ -130,6 +137,8 @@ def test_the_headers_say_when_to_ask_again_and_how_much_it_counts(
         (402, "text", FailureCode.PROVIDER_AUTH),
         (403, [], FailureCode.PROVIDER_AUTH),
         (404, {"error": "odd"}, FailureCode.GENERATION_FAILED),
+        (404, {"error": {"message": "x" * 900}}, FailureCode.GENERATION_FAILED),
+        (404, {"error": {"message": 5}}, FailureCode.GENERATION_FAILED),
         (402, {"error": {"code": "budget_exhausted"}}, FailureCode.BUDGET_EXHAUSTED),
         (400, {"error": {"type": "permission_error"}}, FailureCode.PROVIDER_AUTH),
     ],
