@@ -226,6 +226,15 @@ def test_progress_and_lines_that_wait_for_their_time_are_sent_then(path: Path) -
     assert len(home.heads) == 3
 
 
+def test_an_identity_is_read_while_its_sender_goes_on_listening() -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b'{"sandbox_id": "s", "token": "t", "slug": "x"}\n')
+
+    assert run(read_identity(reading)).token == "t"
+    os.close(reading)
+    os.close(writing)
+
+
 @pytest.mark.parametrize("given", [b"", b'{"sandbox_id": "s"', b"x" * (MAX_LINE_BYTES + 1)])
 def test_an_identity_without_end_is_not_waited_for(given: bytes) -> None:
     reading, writing = os.pipe()

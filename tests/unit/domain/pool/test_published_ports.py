@@ -90,6 +90,15 @@ def test_nothing_is_dead_while_ports_of_many_hosts_fail() -> None:
     assert set(judgement.blamed) == {"h2", "h3", "h4"}
 
 
+def test_a_host_is_to_blame_from_the_third_look_on() -> None:
+    for looks in (1, 2):
+        assert not judge([record(*[SILENT] * looks)], (), NOW).blamed
+        assert not judge([record(*[REFUSED] * looks) for _ in range(4)], (), NOW).blamed
+
+    assert judge([record(*[SILENT] * 3)], (), NOW).blamed
+    assert judge([record(*[REFUSED] * 3) for _ in range(4)], (), NOW).blamed
+
+
 def test_a_host_whose_only_port_refuses_is_to_blame_if_no_user_had_a_hand_in_it() -> None:
     refused = (REFUSED,) * 3
 
