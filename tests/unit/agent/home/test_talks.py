@@ -206,6 +206,14 @@ def test_reports_are_sent_until_the_session_has_left(path: Path, status: int) ->
     assert len(home.heads) == 3
 
 
+async def idle(home: Home, heads: int) -> None:
+    """Wait until so many requests have come, and the sender has gone to sleep after the last."""
+    while len(home.heads) < heads:
+        await asyncio.sleep(0.01)
+    for _ in range(100):
+        await asyncio.sleep(0)
+
+
 def test_progress_and_lines_that_wait_for_their_time_are_sent_then(path: Path) -> None:
     home = Home(path, answer(200), answer(200), answer(404))
 
@@ -214,11 +222,9 @@ def test_progress_and_lines_that_wait_for_their_time_are_sent_then(path: Path) -
             sender = ReportSender(client, ASSIGNMENT)
             sender.report(Phase.GENERATING, 31, "asking")
             delivering = asyncio.create_task(sender.deliver())
-            while not home.heads:
-                await asyncio.sleep(0)
+            await idle(home, 1)
             sender.report(Phase.GENERATING, 32, "writing")
-            while len(home.heads) < 2:
-                await asyncio.sleep(0.01)
+            await idle(home, 2)
             sender.add_log("a line")
             await delivering
 
