@@ -7,7 +7,6 @@ again and again for the figures that change: free disk and free memory.
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,11 +14,16 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
+from orchestrator.contract import json_bounds
 from orchestrator.domain.pool import docker_facts
 from orchestrator.domain.pool.docker_facts import DockerFacts
 
 _SECTION = re.compile(r"^@@ (\w+)$", re.MULTILINE)
 _MACHINE_ID = re.compile(r"[0-9a-f]{32}")
+_DIGITS = r"\d{1,18}"
+"""Of a number that makes sense: all that count bytes, files or seconds are shorter."""
+_VALUES_MAX = 20_000
+"""Of the JSON that `docker info` prints. It has a few hundred."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +118,7 @@ def parse(text: str) -> HostFacts:
 
 def free_disk_bytes(output: str) -> int | None:
     """Free bytes of the first file system in the output of `df -Pk`. None: it lists none."""
-    match = re.search(r"^\S.*?\s+\d+\s+\d+\s+(\d+)\s+\d+%\s", output, re.MULTILINE)
+    match = re.search(rf"^\S.*?\s+\d+\s+\d+\s+({_DIGITS})\s+\d+%\s", output, re.MULTILINE)
     return None if match is None else int(match[1]) * 1024
 
 
@@ -126,7 +130,8 @@ def free_memory_bytes(output: str) -> int | None:
 def parse_tables(text: str) -> Mapping[str, int]:
     """From lines such as `nft 12`: the rules of each kind of iptables."""
     return {
-        kind: int(count) for kind, count in re.findall(r"^(legacy|nft) (\d+)$", text, re.MULTILINE)
+        kind: int(count)
+        for kind, count in re.findall(rf"^(legacy|nft) ({_DIGITS})$", text, re.MULTILINE)
     }
 
 
@@ -137,7 +142,7 @@ def _sections(text: str) -> Mapping[str, str]:
 
 
 def _meminfo(text: str, name: str) -> int | None:
-    match = re.search(rf"^{name}:\s+(\d+) kB", text, re.MULTILINE)
+    match = re.search(rf"^{name}:\s+({_DIGITS}) kB", text, re.MULTILINE)
     return None if match is None else int(match[1]) * 1024
 
 
@@ -152,19 +157,20 @@ def _docker(text: str) -> tuple[DockerFacts | None, str]:
         info = _json_object(line)
         if info is None:
             messages.append(line)
-        elif info.get("ServerErrors"):
-            messages += map(str, info["ServerErrors"])
-        elif info.get("ServerVersion"):
-            try:
+            continue
+        try:
+            if info.get("ServerErrors"):
+                messages += map(str, info["ServerErrors"])
+            elif info.get("ServerVersion"):
                 return docker_facts.parse_info(info), ""
-            except (LookupError, TypeError, ValueError, AttributeError) as error:
-                messages.append(f"docker info answers oddly: {error!r}")
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            messages.append(f"docker info answers oddly: {error!r}")
     return None, " ".join(" ".join(messages).split())[:300]
 
 
 def _json_object(line: str) -> Mapping[str, Any] | None:
     try:
-        data = json.loads(line)
+        data = json_bounds.decode(line.encode("utf-8", "replace"), _VALUES_MAX)
     except ValueError:
         return None
     return data if isinstance(data, dict) else None
@@ -176,7 +182,8 @@ def _disk_space(disk: str, inodes: str) -> DiskSpace | None:
     if free_bytes is None:
         return None
     # For a file system without a fixed number of inodes df prints 0 0 0 and a hyphen.
-    match = re.search(r"^\S.*?\s+(\d+)\s+\d+\s+(\d+)\s+(?:\d+%|-)\s", inodes, re.MULTILINE)
+    line = rf"^\S.*?\s+({_DIGITS})\s+\d+\s+({_DIGITS})\s+(?:\d+%|-)\s"
+    match = re.search(line, inodes, re.MULTILINE)
     return DiskSpace(
         folder=disk.splitlines()[-1],
         free_bytes=free_bytes,
@@ -204,7 +211,7 @@ def _error_of(text: str) -> str:
 def _addresses(text: str) -> tuple[IPv4Address, ...]:
     """The machine's own addresses, from /proc/net/fib_trie: each leaf is followed by its kind."""
     addresses = re.findall(r"\|-- ([\d.]+)\s*\n\s*/32 host LOCAL", text)
-    return tuple(sorted({IPv4Address(address) for address in addresses}))
+    return tuple(sorted({network.network_address for network in _networks(" ".join(addresses))}))
 
 
 def _routes(text: str) -> tuple[Route, ...]:
@@ -237,7 +244,7 @@ def _networks(text: str) -> tuple[IPv4Network, ...]:
 
 
 def _number(text: str) -> float | None:
-    match = re.match(r"\d+(\.\d+)?", text)
+    match = re.match(rf"{_DIGITS}(\.\d+)?(?!\d)", text)
     return float(match[0]) if match else None
 
 

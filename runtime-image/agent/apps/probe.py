@@ -28,7 +28,7 @@ class Page:
     problem: str = ""
 
 
-async def get(app: App, path: str, *, max_bytes: int) -> Page:
+async def get(app: App, path: str, *, max_bytes: int, limit_s: float = LIMIT_S) -> Page:
     """GET a path that begins with a slash; at most `max_bytes` of the body."""
     try:
         if path.startswith(LIBRARIES_PREFIX):
@@ -36,10 +36,10 @@ async def get(app: App, path: str, *, max_bytes: int) -> Page:
             return _from_files(BROWSER_LIBRARIES, path, below, max_bytes)
         if app.static:
             return _from_files(app.slot.folder, path, path, max_bytes)
-        async with asyncio.timeout(LIMIT_S):
+        async with asyncio.timeout(limit_s):
             return await _from_process(app.slot.port, path, max_bytes)
     except TimeoutError:
-        return Page(path=path, problem=f"no whole answer within {LIMIT_S:g} s")
+        return Page(path=path, problem=f"no whole answer within {limit_s:g} s")
     except (OSError, h11.ProtocolError) as error:
         return Page(path=path, problem=str(error) or type(error).__name__)
 
@@ -76,14 +76,15 @@ async def _read(
     while True:
         event = connection.next_event()
         if event is h11.NEED_DATA:
-            connection.receive_data(await reader.read(CHUNK_BYTES))
+            chunk = await reader.read(CHUNK_BYTES)
+            if not chunk and head is None:
+                return Page(path=path, problem="the app closed the connection without an answer")
+            connection.receive_data(chunk)
             continue
         if isinstance(event, h11.Response):
             head = event
         elif isinstance(event, h11.Data):
             body += event.data
-        elif isinstance(event, h11.ConnectionClosed):
-            return Page(path=path, problem="the app closed the connection without an answer")
         # Of an endless answer, such as server-sent events, the beginning is enough.
         is_complete = isinstance(event, h11.EndOfMessage) or len(body) >= max_bytes
         if head is not None and is_complete:

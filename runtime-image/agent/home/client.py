@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -103,41 +104,41 @@ class HomeClient:
             attempt += 1
 
     async def _exchange(self, request: h11.Request, body: bytes, max_body_bytes: int) -> Response:
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            reader, writer = await asyncio.open_unix_connection(self._socket_path)
-        try:
+        # Not a StreamReader: when a write fails, it forgets the answer that came before.
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.setblocking(False)
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await asyncio.get_running_loop().sock_connect(sock, self._socket_path)
             connection = h11.Connection(h11.CLIENT)
             # Home may answer 413 and close before it has read everything: look for that answer.
             with contextlib.suppress(ConnectionError):
-                await _send(connection, writer, request, body)
-            return await _receive(connection, reader, max_body_bytes)
-        finally:
-            writer.close()
+                await _send(connection, sock, request, body)
+            return await _receive(connection, sock, max_body_bytes)
 
 
 async def _send(
-    connection: h11.Connection, writer: asyncio.StreamWriter, request: h11.Request, body: bytes
+    connection: h11.Connection, sock: socket.socket, request: h11.Request, body: bytes
 ) -> None:
-    writer.write(connection.send(request) or b"")
+    loop = asyncio.get_running_loop()
+    await loop.sock_sendall(sock, connection.send(request) or b"")
     view = memoryview(body)
     for start in range(0, len(body), CHUNK_BYTES):
-        writer.write(
-            connection.send(h11.Data(data=bytes(view[start : start + CHUNK_BYTES]))) or b""
-        )
-        await writer.drain()
-    writer.write(connection.send(h11.EndOfMessage()) or b"")
-    await writer.drain()
+        data = h11.Data(data=bytes(view[start : start + CHUNK_BYTES]))
+        await loop.sock_sendall(sock, connection.send(data) or b"")
+    connection.send(h11.EndOfMessage())  # adds no bytes, because the head has the length
 
 
 async def _receive(
-    connection: h11.Connection, reader: asyncio.StreamReader, max_body_bytes: int
+    connection: h11.Connection, sock: socket.socket, max_body_bytes: int
 ) -> Response:
+    """Read a whole answer. If home hangs up before, h11 raises RemoteProtocolError."""
+    loop = asyncio.get_running_loop()
     status = 0
     body = bytearray()
     while True:
         event = connection.next_event()
         if event is h11.NEED_DATA:
-            connection.receive_data(await reader.read(CHUNK_BYTES))
+            connection.receive_data(await loop.sock_recv(sock, CHUNK_BYTES))
         elif isinstance(event, h11.Response):
             status = event.status_code
         elif isinstance(event, h11.Data):
@@ -146,5 +147,3 @@ async def _receive(
                 raise OSError(f"the answer is larger than {max_body_bytes} bytes")
         elif isinstance(event, h11.EndOfMessage):
             return Response(status=status, body=bytes(body))
-        elif isinstance(event, h11.ConnectionClosed):
-            raise OSError("home closed the connection before it answered")

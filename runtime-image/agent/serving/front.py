@@ -37,8 +37,16 @@ REASONS = {
 class Front:
     """Accepts connections, reads one request head from each, and answers it or forwards it."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(
+        self,
+        site: Site,
+        *,
+        connections_max: int = MAX_CONNECTIONS,
+        head_timeout_s: float = HEAD_TIMEOUT_S,
+    ) -> None:
         self._site = site
+        self._connections_max = connections_max
+        self._head_timeout_s = head_timeout_s
         self._open = 0
 
     async def listen(self, host: str, port: int) -> asyncio.Server:
@@ -48,7 +56,7 @@ class Front:
         self._open += 1
         try:
             await self._serve_request(reader, writer)
-        except (OSError, TimeoutError):
+        except OSError:  # TimeoutError is one
             pass  # the client went away, or never sent a whole head
         finally:
             self._open -= 1
@@ -59,7 +67,7 @@ class Front:
     ) -> None:
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
         try:
-            async with asyncio.timeout(HEAD_TIMEOUT_S):
+            async with asyncio.timeout(self._head_timeout_s):
                 request = await _read_head(connection, reader)
         except h11.RemoteProtocolError as error:
             refusal = text_answer(error.error_status_hint, b"bad request\n")
@@ -67,7 +75,7 @@ class Front:
             return
         if request is None:
             return
-        if self._open > MAX_CONNECTIONS:
+        if self._open > self._connections_max:
             answer: Answer | None = text_answer(503, b"too many connections\n", RETRY)
         else:
             answer = decide(self._site, request)

@@ -33,7 +33,7 @@ async def forward(
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             app_reader, app_writer = await asyncio.open_connection("127.0.0.1", app_port)
-    except (OSError, TimeoutError):
+    except OSError:  # TimeoutError is one
         return html_answer(503, pages.STARTING, (("Retry-After", "1"),))
     try:
         upgrade = is_websocket(request)

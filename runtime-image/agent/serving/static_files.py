@@ -71,7 +71,7 @@ def resolve(root: str, target: str) -> str | None:
     That is a dotfile, or a path that leaves `root`, also through a link.
     """
     decoded = _decode(target.partition("?")[0].partition("#")[0])
-    if decoded is None or not decoded.startswith("/") or "\x00" in decoded or "\\" in decoded:
+    if decoded is None or not decoded.startswith("/") or "\x00" in decoded:
         return None
     parts = [part for part in decoded.split("/") if part]
     if any(part.startswith(".") for part in parts):

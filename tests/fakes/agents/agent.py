@@ -23,6 +23,8 @@ class FakeAgent(Channel):
         self.folder = folder
         self.problems: list[str] = []
         self.console = ""
+        self.ended = ""
+        self.pages: dict[str, dict[str, Any]] = {}  # fields instead of those of the path's file
         self.command_result: dict[str, Any] = {
             "ended": "exited with status 0",
             "status": 0,
@@ -44,7 +46,7 @@ class FakeAgent(Channel):
         if not self._is_running:
             return {"ended": "was not started", "console": "", "pages": []}
         pages = [self._page(path) for path in fields["paths"]]
-        return {"ended": "", "console": self.console, "pages": pages}
+        return {"ended": self.ended, "console": self.console, "pages": pages}
 
     def _start(self) -> dict[str, Any]:
         if not (self.folder / "spawn.json").exists():
@@ -59,4 +61,4 @@ class FakeAgent(Channel):
         if file.is_file():
             kind = TYPES.get(file.suffix, "application/octet-stream")
             page |= {"status": 200, "headers": {"content-type": kind}, "body": file.read_text()}
-        return {**page, "problem": ""}
+        return {**page, "problem": "", **self.pages.get(path, {})}

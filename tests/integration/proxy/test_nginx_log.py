@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from orchestrator.adapters.proxy.http_probe import HttpProbe
+from orchestrator.adapters.proxy.nginx_config import endpoint
 from orchestrator.domain import ids
 from orchestrator.domain.logged_requests import LoggedRequests
 from tests.integration.proxy.world import World, respond_with, running_world, wait_until
@@ -29,8 +31,13 @@ def log_lines(world: World, count: int) -> list[dict[str, Any]]:
 
 
 def make_requests(world: World) -> ids.Slug:
-    """A read, a write and a name without a route; then a failure, which every setting logs."""
+    """A read, a write and a name without a route; then a failure, which every setting logs.
+
+    Before them comes a probe of ours, which none logs.
+    """
     slug, _ = world.publish_app()
+    control = endpoint("127.0.0.1", world.settings.control_port)
+    assert HttpProbe(control, world.settings.apps_domain).answers(slug, 5)
     assert world.ask(world.host(slug), f"/?key={SECRET}").status == 200
     assert world.ask(world.host(slug), f"/{SECRET}", "POST", body=b"{}").status == 200
     assert world.ask(world.host("a" * 16)).status == 404

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from agent.apps.child import Child, Fence
+from agent.apps.child import Child, Fence, describe_exit
 from agent.apps.commands import TAIL_CHARS, Transcript, run_command
-from agent.apps.processes import Process, find_strays, in_session, parse_stat
+from agent.apps.processes import Process, find_strays, in_session, parse_stat, snapshot
 
 AGENT = 7
 DEADLINE_S = 30.0
@@ -87,6 +87,99 @@ def test_a_child_that_talks_gets_what_is_written_however_much(tmp_path: Path) ->
 
     asyncio.run(run())
     assert [line.strip() for line in lines] == ["300003"]
+
+
+def test_a_child_that_resists_is_killed_with_all_that_it_began(tmp_path: Path) -> None:
+    lines: asyncio.Queue[str] = asyncio.Queue()
+
+    async def run() -> tuple[int, str]:
+        child = Child(
+            ["/bin/sh", "-c", 'trap "" TERM; sleep 60 & echo $$; printf part; sleep 60'],
+            folder=str(tmp_path),
+            environment={"PATH": "/usr/bin:/bin"},
+            on_line=lines.put_nowait,
+        )
+        async with asyncio.timeout(DEADLINE_S):
+            leader = int(await lines.get())  # while it runs
+            await child.stop()
+        assert describe_exit(child.exited.result()) == "was killed by SIGKILL"
+        return leader, lines.get_nowait()
+
+    before = open_files()
+    leader, rest = asyncio.run(run())
+    alive = [process for process in snapshot() if not process.zombie]
+    assert in_session(alive, leader) == set()
+    assert rest == "part"
+    assert leader not in Child.leaders
+    assert open_files() == before
+
+
+def test_a_child_that_is_not_trusted_gets_no_input(tmp_path: Path) -> None:
+    async def run() -> int:
+        child = Child(["/bin/cat"], folder=str(tmp_path), environment={}, on_line=lambda _: None)
+        async with asyncio.timeout(DEADLINE_S):
+            status = await asyncio.shield(child.exited)
+        child.write(b"x")
+        await child.stop()
+        return status
+
+    assert asyncio.run(run()) == 0
+
+
+def test_what_is_written_to_a_child_that_reads_nothing_is_dropped(tmp_path: Path) -> None:
+    async def run() -> list[object]:
+        uncaught: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: uncaught.append(context)
+        )
+        child = Child(
+            ["/bin/sh", "-c", "exec <&-; echo closed; sleep 60"],
+            folder=str(tmp_path),
+            environment={"PATH": "/usr/bin:/bin"},
+            on_line=lambda _: closed.set(),
+            is_trusted=True,
+        )
+        async with asyncio.timeout(DEADLINE_S):
+            await closed.wait()
+            child.write(b"x" * 300_000)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            child.write(b"x")
+            await child.stop()
+        return uncaught
+
+    closed = asyncio.Event()
+    assert asyncio.run(run()) == []
+
+
+def test_an_exit_is_told_by_its_status_or_signal() -> None:
+    told = [describe_exit(status) for status in (0, 1, -15, -200)]
+
+    assert told == [
+        "exited with status 0",
+        "exited with status 1",
+        "was killed by SIGTERM",
+        "was killed by signal 200",
+    ]
+
+
+def test_a_command_with_too_many_processes_is_stopped(tmp_path: Path) -> None:
+    command = "for n in $(seq 200); do sleep 60 & done; wait"
+
+    async def run() -> str:
+        result = await run_command(
+            ["/bin/sh", "-c", command],
+            folder=str(tmp_path),
+            environment={"PATH": "/usr/bin:/bin"},
+            limit_s=DEADLINE_S,
+        )
+        return result.ended
+
+    assert asyncio.run(run()) == "was stopped: it had more than 64 processes"
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def test_a_command_without_end_is_stopped_with_what_it_left_in_the_background(

@@ -83,10 +83,24 @@ def test_a_lone_surrogate_that_no_request_could_hold_is_replaced() -> None:
     assert [call.input for call in answer.calls] == [{"path": "a", "content": "x?y 😀"}]
 
 
-def test_a_call_that_was_cut_off_by_the_limit_of_tokens_is_dropped() -> None:
-    answer = reply(call(0, '{"a": 1}'), call(1, '{"b": '), stop("max_tokens"))
+@pytest.mark.parametrize("reason", ["max_tokens", "model_context_window_exceeded"])
+def test_a_call_that_was_cut_off_by_the_limit_of_tokens_is_dropped(reason: str) -> None:
+    answer = reply(call(0, '{"a": 1}'), call(1, '{"b": '), stop(reason))
 
     assert [call.id for call in answer.calls] == ["t0"]
+    assert reply(call(0, '{"b": '), stop(reason)).calls == []
+    assert [call.id for call in reply(call(0, '{"a": [1]}'), stop(reason)).calls] == ["t0"]
+    assert reply(stop(reason)).calls == []
+
+
+def test_what_should_be_a_text_becomes_one() -> None:
+    odd: dict[str, Any] = {"id": 5, "name": ["x"], "input": None}
+    end = {"type": "message_delta", "delta": {"stop_details": {"explanation": 5}}}
+    answer = reply(block(0, "tool_use", **odd), block(1, "text", text=None), stop("end_turn"), end)
+
+    assert [(call.id, call.name, call.input) for call in answer.calls] == [("5", "['x']", {})]
+    assert (answer.text, answer.stop_text, answer.output_tokens) == ("", "5", 0)
+    assert answer.stop_reason == "end_turn"
 
 
 def test_blocks_that_never_ended_do_not_count_but_are_known() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from agent.failures import AssignmentFailed
 from agent.generator.channel import Channel
 from agent.generator.checker import Checker
 from agent.generator.progress import Progress
@@ -105,6 +106,7 @@ def test_a_crash_is_told_by_its_exception_with_the_last_lines(bench: Bench) -> N
 
     assert result.health_problem.startswith("ValueError: no (The app exited with status 1")
     assert "Traceback" in result.text
+    assert not bench.toolbox.healthy
 
 
 def test_files_that_are_no_app_yet_say_nothing_about_its_health(bench: Bench) -> None:
@@ -127,10 +129,73 @@ def test_a_check_shows_status_type_body_and_log(bench: Bench) -> None:
     assert text.endswith("Log:\nGET /")
 
 
-@pytest.mark.parametrize("paths", [["index.html"], ["/a b"], ["/\r\nX: y"], ["http://elsewhere/"]])
-def test_what_is_no_path_is_not_asked_for(bench: Bench, paths: list[str]) -> None:
-    assert bench.call("check_app", paths=paths).error
+@pytest.mark.parametrize(
+    "paths",
+    [["index.html"], ["/a b"], ["/\r\nX:y"], ["/ü"], ["http://elsewhere/"], ["/", 5], "/", None],
+)
+def test_what_is_no_path_is_not_asked_for(bench: Bench, paths: object) -> None:
+    assert "each beginning with a slash" in bench.call("check_app", paths=paths).text
     assert not bench.agent.questions
+
+
+def test_a_check_asks_for_ten_paths_at_most_and_for_the_first_page_if_none_is_named(
+    bench: Bench,
+) -> None:
+    bench.call("check_app", paths=[f"/{number}" for number in range(11)])
+    bench.call("check_app", paths=[])
+    many, none = (question["paths"] for question in bench.agent.questions)
+
+    assert many == [f"/{number}" for number in range(10)]
+    assert none == ["/"]
+
+
+def test_a_check_shows_few_headers_and_why_a_page_has_no_answer(bench: Bench) -> None:
+    bench.write(index_html="hello")
+    bench.call("start_app")
+    headers = {"content-type": "text/html", "x-any": "x" * 9000}
+    bench.agent.pages["/"] = {"headers": headers}
+    assert "x-any" not in bench.call("check_app", paths=["/"]).text
+    bench.agent.pages["/"] = {"problem": "no whole answer within 10 s"}
+    bench.agent.ended = "exited with status 1"
+    result = bench.call("check_app", paths=["/"])
+
+    assert result.error
+    assert (
+        "GET / fails: no whole answer within 10 s\n\nThe app exited with status 1." in result.text
+    )
+
+
+@pytest.mark.parametrize("limit_s", [0, -1, True, "5", [], None])
+def test_a_limit_that_is_no_time_is_refused_before_the_command_runs(
+    bench: Bench, limit_s: object
+) -> None:
+    assert "must be a positive number" in bench.call("run", command="ls", limit_s=limit_s).text
+    assert not bench.agent.questions
+
+
+def test_progress_names_what_is_done_but_not_at_any_length(bench: Bench) -> None:
+    long = "x" * 5000
+    bench.call("write_file", path=long, content="x")
+    bench.call("edit_file", path=long, old_text="x", new_text="y")
+    bench.call("run", command=long)
+    bench.call("check_app", paths=["/" + long])
+
+    assert [message[:11] for message in bench.messages] == [
+        "writing xxx",
+        "editing xxx",
+        "running xxx",
+        "checking /x",
+    ]
+    assert max(map(len, bench.messages)) == 150
+
+
+def test_a_file_is_read_and_deleted(bench: Bench) -> None:
+    bench.write(a_txt="one", b_txt="")
+    assert bench.call("read_file", path="a.txt").text == "one"
+    assert bench.call("read_file", path="b.txt").text == "(empty)"
+    bench.call("delete_file", path="a.txt")
+
+    assert "no file a.txt" in bench.call("read_file", path="a.txt").text
 
 
 def test_a_command_is_run_by_a_shell_and_what_it_says_is_shown(bench: Bench) -> None:
@@ -143,6 +208,11 @@ def test_a_command_is_run_by_a_shell_and_what_it_says_is_shown(bench: Bench) -> 
 
     assert result.text == "The command exited with status 2.\nno such file"
     assert bench.agent.questions[-1]["command"] == ["/bin/sh", "-c", "ls nowhere"]
+
+
+def test_an_agent_that_hangs_up_ends_the_generation() -> None:
+    with pytest.raises(AssignmentFailed, match="the agent hung up"):
+        Channel(io.StringIO(), io.StringIO()).ask("start")
 
 
 def test_a_question_that_the_agent_refuses_is_an_answer_to_the_model(tmp_path: Path) -> None:

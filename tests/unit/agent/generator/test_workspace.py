@@ -104,6 +104,42 @@ def test_limits_name_the_limit_and_a_way_on(files: Workspace, tmp_path: Path) ->
         files.read("huge")
 
 
+def test_what_is_shown_of_many_files_or_a_long_one_is_cut(tmp_path: Path) -> None:
+    files = Workspace(str(tmp_path), Limits())
+    for number in range(301):
+        (tmp_path / f"{number:03}").touch()
+    assert files.listing().splitlines()[-2:] == ["299 (0 bytes)", "... and 1 more"]
+    (tmp_path / "300").unlink()
+    assert files.listing().splitlines()[-1] == "299 (0 bytes)"
+    (tmp_path / "000").write_text("x" * 60_000)
+    assert files.read("000") == "x" * 60_000
+    (tmp_path / "000").write_text("x" * 60_001)
+    assert files.read("000") == "x" * 60_000 + "\n[... cut ...]"
+
+
+def test_a_file_at_the_limits_is_written_and_read(tmp_path: Path) -> None:
+    files = Workspace(str(tmp_path), Limits(files=1, file_bytes=10, total_bytes=10))
+    files.write("a", "x" * 10)
+    files.write("a", "y" * 10)
+
+    assert files.read("a") == "y" * 10
+
+
+def test_a_disk_that_refuses_is_an_answer_to_the_model(files: Workspace, tmp_path: Path) -> None:
+    # Linux can't read this file at its beginning, and makes and deletes none in its folder.
+    kernel = Workspace("/proc/self/task", LIMITS)
+    with pytest.raises(ToolError, match="can't be read: "):
+        kernel.read(f"{os.getpid()}/mem")
+    with pytest.raises(ToolError, match="can't be deleted: "):
+        kernel.delete(f"{os.getpid()}/mem")
+    long = "/".join(["x" * 50] * 4)
+    beside = Workspace(str(tmp_path / ("y" * 250)), LIMITS)
+    for _ in range(20):
+        beside = Workspace(beside._folder + "/" + "y" * 250, LIMITS)
+    with pytest.raises(ToolError, match="can't be written: File name too long"):
+        beside.write(long, "x")
+
+
 def test_an_edit_must_match_once_to_the_character(files: Workspace) -> None:
     files.write("a", "one two two")
 

@@ -99,6 +99,15 @@ def test_progress_waits_for_its_interval_but_a_new_phase_does_not() -> None:
     assert [report.progress for report in drain(reports, 10.0 + PROGRESS_INTERVAL_S)] == [32, 90]
 
 
+def test_a_new_phase_is_told_at_once() -> None:
+    reports, _ = queue()
+    reports.push(step(Phase.GENERATING, 31, "asking"))
+    assert reports.take(10.0) is not None
+    reports.push(step(Phase.DEPLOYING, 90, "starting"))
+
+    assert reports.take(10.0) is not None
+
+
 def test_log_lines_alone_repeat_the_last_report_with_a_new_number() -> None:
     reports, logs = queue()
     reports.push(step(Phase.READY, 100, "running"))
@@ -142,6 +151,18 @@ def test_a_flood_of_lines_is_dropped_and_counted() -> None:
     assert taken[-1] == "[50 lines dropped: more than the log rate allows]"
 
 
+def test_dropped_lines_are_told_of_before_the_next_line() -> None:
+    logs = LogBuffer()
+    for _ in range(int(BURST_LINES) + 1):
+        logs.add("flood", 1.0)
+    logs.add("later", 2.0)
+
+    assert logs.take(1000, LOGS_MAX_BYTES)[-2:] == (
+        "[1 lines dropped: more than the log rate allows]",
+        "later",
+    )
+
+
 def test_lines_are_cut_and_control_characters_removed() -> None:
     logs = LogBuffer()
     logs.add("\x1b[31mred\x00 " + "x" * 5000, 1.0)
@@ -156,6 +177,7 @@ def test_chunks_of_a_pipe_become_lines_wherever_they_are_cut() -> None:
     lines = [line for byte in "größe\nzwei\nrest".encode() for line in splitter.feed(bytes([byte]))]
 
     assert lines + splitter.finish() == ["größe", "zwei", "rest"]
+    assert [*splitter.feed("ß".encode()[:1]), *splitter.finish()] == ["\ufffd"]
 
 
 def test_a_line_without_end_is_handed_on_in_pieces() -> None:
@@ -201,7 +223,7 @@ def test_binary_output_is_bounded_by_bytes_and_no_report_is_too_large_for_home()
     splitter = LineSplitter()
     for number in range(200):
         for line in splitter.feed(b"\xff\xf0" * 1000 + b"\n"):
-            logs.add(line, number / 100)
+            logs.add(line, 1_000_000 + number / 100)  # long after the agent's start
     failure = Failure(code="app_crashed", message="\U0001f600" * 4000)
     text = "\U0001f600" * 5000
     reports.push(
@@ -243,6 +265,7 @@ def test_what_can_not_be_encoded_never_reaches_a_report() -> None:
 def test_what_is_cut_ends_in_a_mark() -> None:
     assert clean("x" * 3000) == "x" * 1994 + " [...]"
     assert clean("x" * 2000) == "x" * 2000
+    assert clean("\x00" * 4000 + "x") == ""  # nobody looks at more
 
 
 def test_empty_lines_without_end_are_bounded_like_long_ones() -> None:

@@ -59,6 +59,7 @@ def test_names_are_decoded_and_typed_by_their_extension(root: Path) -> None:
         "/..\\outside.txt",
         "/%00",
         "/%ff",
+        "index.html",
         "*",
         "http://other/",
     ],
@@ -72,6 +73,14 @@ def test_no_target_ever_resolves_outside_the_folder(target: str) -> None:
     path = resolve("/srv/app", "/" + target)
 
     assert path is None or os.path.normpath(path + "/").startswith("/srv/app")
+
+
+def test_what_is_no_plain_file_is_not_served(root: Path) -> None:
+    os.mkfifo(root / "pipe")
+    os.mkfifo(root / "404.html")
+    missing = get(root, "/pipe")
+
+    assert (missing.status, missing.path) == (404, None)
 
 
 def test_an_unchanged_file_is_answered_with_304(root: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
@@ -141,14 +142,41 @@ def test_a_limit_that_the_kernel_can_not_set_is_named(missing: str, limit: str) 
         {"docker": '{"ServerVersion": "27.0"}'},
         {"docker": '{"ServerVersion": "27.0", "Driver": "d", "DockerRootDir": "/", "Runtimes": 5}'},
         {"docker": surveys.info(DefaultAddressPools=[{"Base": "10.0.0.0/8"}])},
+        {"docker": "{" + '"ServerVersion":' + "[" * 100_000},
+        {"docker": surveys.info(ServerErrors=5)},
         {"routes": "Iface Destination\neth0 xyz\nhello"},
+        {"addresses": "|-- 999.1.1.1\n  /32 host LOCAL"},
         {"networks": "999.1.1.1/99 hello/1 172.17.0.0/16"},
         {"cpus": "many", "meminfo": "lots", "disk": "", "clock": "noon"},
     ],
-    ids=str,
+    ids=range(9),
 )
 def test_an_odd_answer_is_an_unknown_fact_and_no_crash(sections: dict[str, str]) -> None:
     facts = surveys.facts(**sections)
     if "docker" in sections:
         assert facts.docker is None
-        assert "oddly" in facts.docker_error
+        assert 0 < len(facts.docker_error) <= 300
+
+
+@pytest.mark.parametrize("number", ["9" * 19, "9" * 400, "9" * 5000], ids=len)
+def test_a_number_beyond_all_sizes_is_unknown(number: str) -> None:
+    facts = surveys.facts(
+        clock=number,
+        cpus=number,
+        descriptors=number,
+        meminfo=f"MemTotal: {number} kB\nMemAvailable: {number} kB",
+        disk=f"Filesystem\n/dev/vda1 1 1 {number} 1% /\n/var/lib/docker",
+        tables=f"nft {number}",
+    )
+    assert (facts.clock_s, facts.cpus, facts.sshd_descriptors) == (None, 1, None)
+    assert (facts.memory_bytes, facts.available_bytes) == (None, None)
+    assert (facts.disk, facts.tables) == (None, {})
+    disk = surveys.facts(inodes=f"Filesystem\n/dev/vda1 {number} 0 {number} 1% /").disk
+    assert disk is not None
+    assert (disk.inodes, disk.free_inodes) == (0, 0)
+
+
+def test_what_a_command_says_is_cut() -> None:
+    assert len(surveys.facts(docker="x " * 1000).docker_error) == 300
+    assert len(surveys.facts(iptables="x " * 1000 + "\n1").iptables) == 200
+    assert surveys.facts(descriptors="unlimited").sshd_descriptors == sys.maxsize

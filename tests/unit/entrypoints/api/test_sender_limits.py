@@ -41,6 +41,24 @@ def test_a_sandbox_that_asks_too_fast_is_told_when_it_may_ask_again() -> None:
     sandbox.ask()
 
 
+def test_a_sandbox_holds_so_many_bytes_and_nothing_is_kept_of_them() -> None:
+    senders = Senders(GatewayMetrics(), lambda: 100.0, Limits(body_bytes=100))
+    sandbox_id = ids.new_sandbox_id()
+    for _ in range(2):
+        with (
+            senders.request(sandbox_id),
+            senders.body(sandbox_id) as first,
+            senders.body(sandbox_id) as second,
+        ):
+            first(60)
+            second(40)
+            with pytest.raises(errors.LimitReached, match="too many bytes at a time"):
+                second(1)
+
+    assert not senders._bodies
+    assert not senders._requests._held
+
+
 def test_bodies_of_others_leave_room_for_a_small_one() -> None:
     limits = Limits(body_bytes=100, all_body_bytes=150, small_body_bytes=10)
     senders = Senders(GatewayMetrics(), lambda: 100.0, limits)

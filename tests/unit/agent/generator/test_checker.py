@@ -1,0 +1,113 @@
+"""What counts as health, whatever the app answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agent.generator.checker import Checker
+from agent.generator.progress import Progress
+
+from tests.fakes.agents.agent import FakeAgent
+
+HEALTHY = "The app runs: / answers 200, and everything that the page loads exists."
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> FakeAgent:
+    (tmp_path / "spawn.json").write_text('{"kind": "static"}')
+    (tmp_path / "index.html").write_text("app")
+    agent = FakeAgent(tmp_path)
+    agent.ask("start")
+    agent.questions.clear()
+    return agent
+
+
+def check(agent: FakeAgent) -> str:
+    progress = Progress(expected_tokens=100, on_change=lambda _, __: None)
+    return str(Checker(agent, progress).check())
+
+
+def redirect(target: str) -> dict[str, Any]:
+    return {"status": 302, "headers": {"location": target}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({}, HEALTHY),
+        ({"status": 404}, "GET / answers 404 instead of 200."),
+        ({"problem": "no whole answer", "status": 0}, "GET / fails: no whole answer."),
+        (redirect("http://elsewhere/"), "GET / answers 302 instead of 200."),
+        ({"status": 302}, "GET / answers 302 instead of 200."),
+        ({"headers": {"location": "/other"}}, HEALTHY),
+        ({"status": 404, "headers": {"location": "/other"}}, "GET / answers 404 instead of 200."),
+        ({"headers": {"content-type": "text/plain"}, "body": "<img src=no.png>"}, HEALTHY),
+    ],
+)
+def test_the_first_page_answers_200_or_leads_to_one_that_does(
+    agent: FakeAgent, fields: dict[str, Any], says: str
+) -> None:
+    agent.pages["/"] = fields
+
+    assert check(agent).startswith(says)
+    assert [question["paths"] for question in agent.questions] == [["/"]]
+    assert agent.questions[0]["max_bytes"] == 512 * 1024
+
+
+def test_redirects_are_followed_but_not_for_ever(agent: FakeAgent) -> None:
+    agent.pages["/"] = redirect("/index.html")
+    assert check(agent) == HEALTHY
+    agent.questions.clear()
+    agent.pages["/"] = redirect("/")
+
+    assert check(agent).startswith("GET / fails: it redirects more than 4 times.")
+    assert len(agent.questions) == 4
+
+
+def test_an_app_that_ended_after_its_answer_is_not_healthy(agent: FakeAgent) -> None:
+    agent.ended = "exited with status 1"
+    assert check(agent).startswith("The app exited with status 1.")
+    agent.pages["/"] = {"status": 500}
+    assert check(agent).startswith("GET / answers 500 instead of 200.")
+
+
+def test_an_app_that_does_not_run_has_no_page(tmp_path: Path) -> None:
+    assert check(FakeAgent(tmp_path)).startswith("GET / fails: the app was not started.")
+
+
+def test_each_asset_is_asked_for_once_and_few_of_many(agent: FakeAgent, tmp_path: Path) -> None:
+    images = "".join(f"<img src={number}.png>" for number in range(100))
+    (tmp_path / "index.html").write_text(f"<link rel=stylesheet href=s.css>{images}")
+    sheet = [f"a{{b:url({number}.png)}} c{{d:url(s{number}.png)}}" for number in range(100)]
+    (tmp_path / "s.css").write_text("".join(sheet))
+    check(agent)
+    _, of_page, of_sheet = agent.questions
+
+    assert of_page["paths"] == ["/s.css", *(f"/{number}.png" for number in range(59))]
+    assert len(of_sheet["paths"]) == 60
+    assert not set(of_page["paths"]) & set(of_sheet["paths"])
+    assert (of_page["max_bytes"], of_sheet["max_bytes"]) == (512 * 1024, 1)
+
+
+def test_an_asset_that_fails_or_is_refused_is_bad_health(agent: FakeAgent, tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("<img src=a.png><img src=b.png><img src=c.png>")
+    agent.pages["/a.png"] = {"status": 0, "problem": "no whole answer"}
+    agent.pages["/b.png"] = {"status": 400}
+    agent.pages["/c.png"] = {"status": 399}
+
+    assert check(agent).startswith(
+        "/a.png, which / needs, fails: no whole answer. /b.png, which / needs, answers 400.\n"
+    )
+
+
+def test_of_a_long_log_the_end_is_shown_and_its_last_error_comes_first(agent: FakeAgent) -> None:
+    agent.pages["/"] = {"status": 500}
+    agent.console = "x" * 2000 + "\n  KeyError: 'a'\nat line 5"
+    text = check(agent)
+
+    assert text.startswith("KeyError: 'a' (GET / answers 500 instead of 200.)\n")
+    assert len(text) < 1_700
+    agent.console = "all is well"
+    assert check(agent).startswith("GET / answers 500")
