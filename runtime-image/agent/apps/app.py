@@ -22,9 +22,11 @@ from orchestrator.contract.wire import LOG_LINE_MAX_CHARS, FailureCode
 
 PROBE_INTERVAL_S = 0.025
 CENSUS_INTERVAL_S = 2.0
-MAX_PROCESSES = 200
+PROCESSES_MAX = 200
 """Of the whole sandbox. Below the container's limit, at which we couldn't start any either."""
 APP_HOST = "127.0.0.1"
+GOOD_BELOW = 500
+"""The status of `GET /` with which an app counts as started."""
 QUIET_S = 0.1
 QUIET_ROUNDS = 10
 
@@ -39,17 +41,12 @@ class App:
         *,
         add_log: Callable[[str], None],
         start_timeout_s: float,
-        good_below: int = 500,
     ) -> None:
-        """Create it when the slot's folder holds the app's source and nothing else yet.
-
-        The app counts as started when `GET /` answers with a status below `good_below`.
-        """
+        """Create it when the slot's folder holds the app's source and nothing else yet."""
         self.slot = slot
         self.manifest = manifest
         self._add_log = add_log
         self._start_timeout_s = start_timeout_s
-        self._good_below = good_below
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         # Later files come from the app itself.
         self.sources = frozenset(path for path, _ in walk_files(slot.folder))
@@ -80,8 +77,11 @@ class App:
         exited = self._child.exited
         return describe_exit(exited.result()) if exited.done() else ""
 
-    async def start(self) -> str:
-        """Start it and wait until it answers. Return what went wrong, for `the app ...`, or ""."""
+    async def start(self, *, good_below: int = GOOD_BELOW) -> str:
+        """Start it and wait until `GET /` answers with a status below `good_below`.
+
+        Return what went wrong, for `the app ...`, or "".
+        """
         if self.static:
             return ""
         try:
@@ -94,19 +94,19 @@ class App:
             )
         except OSError as error:
             return f"can't be started: {error.strerror}"
-        problem = await self._wait_until_answering(self._child)
+        problem = await self._wait_until_answering(self._child, good_below)
         if problem:
             await self.stop()
         return problem
 
-    async def keep_running(self, site: Site) -> None:
+    async def keep_running(self, site: Site, *, processes_max: int = PROCESSES_MAX) -> None:
         """Restart the app whenever it crashes. Returns at once for a static app.
 
         Raises AssignmentFailed(APP_CRASHED) when it has crashed too often.
         """
         crashes = CrashHistory()
         while self._child is not None:
-            problem = await self._wait_until_ended(self._child)
+            problem = await self._wait_until_ended(self._child, processes_max)
             while problem:
                 site.show(Serving.STARTING, self.slot)
                 await self.stop()
@@ -137,24 +137,24 @@ class App:
         room = LOG_LINE_MAX_CHARS - len(message) - 1
         return AssignmentFailed(code, f"{message}\n{self.console[-room:]}".rstrip())
 
-    async def _wait_until_answering(self, child: Child) -> str:
+    async def _wait_until_answering(self, child: Child, good_below: int) -> str:
         try:
             async with asyncio.timeout(self._start_timeout_s):
                 while not child.exited.done():
-                    if 0 < await status_of(self.slot.port) < self._good_below:
+                    if 0 < await status_of(self.slot.port) < good_below:
                         return ""
                     await asyncio.wait({child.exited}, timeout=PROBE_INTERVAL_S)
         except TimeoutError:
             return f"gave no answer on 127.0.0.1:$PORT within {self._start_timeout_s:g} s"
         return f"{describe_exit(child.exited.result())} before it answered"
 
-    async def _wait_until_ended(self, child: Child) -> str:
+    async def _wait_until_ended(self, child: Child, processes_max: int) -> str:
         while True:
             await asyncio.wait({child.exited}, timeout=CENSUS_INTERVAL_S)
             if child.exited.done():
                 return describe_exit(child.exited.result())
-            if processes.reap_adopted(Child.leaders) > MAX_PROCESSES:
-                return f"started more than {MAX_PROCESSES} processes"
+            if processes.reap_adopted(Child.leaders) > processes_max:
+                return f"started more than {processes_max} processes"
 
     def _on_line(self, line: str) -> None:
         self._has_output = True
