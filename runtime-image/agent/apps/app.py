@@ -6,12 +6,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 
 from agent.apps import processes
 from agent.apps.child import Child, Fence, describe_exit
-from agent.apps.loglines import TAIL_LINES, clean
+from agent.apps.loglines import Console
 from agent.failures import AssignmentFailed
 from agent.layout import APP_PATH
 from agent.serving.site import Serving, Site, Slot
@@ -47,7 +46,7 @@ class App:
         self.manifest = manifest
         self._add_log = add_log
         self._start_timeout_s = start_timeout_s
-        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._console = Console()
         # Later files come from the app itself.
         self.sources = frozenset(path for path, _ in walk_files(slot.folder))
         self._has_output = True  # since the last look of `wait_until_quiet`
@@ -64,8 +63,8 @@ class App:
 
     @property
     def console(self) -> str:
-        """The last lines of its output, at most LOG_LINE_MAX_CHARS characters."""
-        return "\n".join(self._tail)[-LOG_LINE_MAX_CHARS:]
+        """The end of its output, at most LOG_LINE_MAX_CHARS characters."""
+        return self._console.text
 
     @property
     def ended(self) -> str:
@@ -158,7 +157,7 @@ class App:
 
     def _on_line(self, line: str) -> None:
         self._has_output = True
-        self._tail.append(clean(line))
+        self._console.add(line)
         self._add_log(line)
 
 
