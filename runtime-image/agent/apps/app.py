@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from agent.apps import processes
+from agent.apps import listeners, processes
 from agent.apps.child import Child, Fence, describe_exit
 from agent.apps.loglines import Console
 from agent.failures import AssignmentFailed
 from agent.layout import APP_PATH
 from agent.serving.site import Serving, Site, Slot
+from agent.serving.upstream import connect
 from orchestrator.contract.crashes import CrashHistory
 from orchestrator.contract.manifest import AppKind, Manifest
 from orchestrator.contract.trees import walk_files
@@ -144,7 +145,9 @@ class App:
                         return ""
                     await asyncio.wait({child.exited}, timeout=PROBE_INTERVAL_S)
         except TimeoutError:
-            return f"gave no answer on 127.0.0.1:$PORT within {self._start_timeout_s:g} s"
+            instead = listeners.describe(listeners.addresses_of(child.pids()), self.slot.port)
+            limit_s = self._start_timeout_s
+            return f"gave no answer on {APP_HOST}:$PORT within {limit_s:g} s: {instead}"
         return f"{describe_exit(child.exited.result())} before it answered"
 
     async def _wait_until_ended(self, child: Child, processes_max: int) -> str:
@@ -177,7 +180,7 @@ def environment(port: int) -> dict[str, str]:
 async def status_of(port: int) -> int:
     """The status of `GET /`; 0 if there is no answer. Waits as long as the app takes."""
     try:
-        reader, writer = await asyncio.open_connection(APP_HOST, port)
+        reader, writer = await connect(port)
     except OSError:
         return 0
     try:

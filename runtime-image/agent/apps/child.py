@@ -100,6 +100,10 @@ class Child:
         """Send to standard input. What doesn't fit into the pipe now is sent later."""
         self._input.write(data)
 
+    def pids(self) -> set[int]:
+        """Its processes, but for those that left its session."""
+        return processes.in_session(processes.snapshot(), self._process.pid)
+
     async def stop(self) -> None:
         """End it and all its descendants, also those that left its session."""
         self._signal(signal.SIGTERM)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import h11
 
-from agent.apps.app import APP_HOST, App
+from agent.apps.app import App
 from agent.layout import BROWSER_LIBRARIES
 from agent.serving import static_files
 from agent.serving.static_files import REVALIDATE
+from agent.serving.upstream import connect
 
 LIBRARIES_PREFIX = "/_lib/"
 LIMIT_S = 10.0
@@ -55,7 +56,7 @@ def _from_files(root: str, path: str, target: str, max_bytes: int) -> Page:
 
 
 async def _from_process(port: int, path: str, max_bytes: int) -> Page:
-    reader, writer = await asyncio.open_connection(APP_HOST, port)
+    reader, writer = await connect(port)
     try:
         connection = h11.Connection(h11.CLIENT)
         headers = [("Host", "localhost"), ("Accept", "*/*"), ("Connection", "close")]

@@ -15,6 +15,7 @@ import h11
 from agent.serving import pages
 from agent.serving.site import Visit
 from agent.serving.static_files import Answer, html_answer
+from agent.serving.upstream import connect
 
 CHUNK_BYTES = 64 * 1024
 CONNECT_TIMEOUT_S = 5.0
@@ -33,7 +34,7 @@ async def forward(
     """Return None if the app answered, otherwise the answer to give the client instead."""
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            app_reader, app_writer = await asyncio.open_connection("127.0.0.1", visit.slot.port)
+            app_reader, app_writer = await connect(visit.slot.port)
     except (OSError, TimeoutError):
         return html_answer(503, pages.STARTING, (("Retry-After", "1"),))
     try:
