@@ -30,6 +30,8 @@ STILL_S = 0.02
 files ticks every 1 to 10 ms: so whatever is written after that shows."""
 PAUSES_MAX = 50
 """For all files of a copy. What is still written to then, like a log, is copied as it is."""
+LOCK_LIMIT_S = 1.0
+"""For all databases of a copy that their app keeps locked. A commit takes far less."""
 
 Look = tuple[tuple[int, int, int] | None, ...]
 """Size, time and inode of a file, and of its `-wal` and `-journal` if there are any."""
@@ -53,6 +55,7 @@ class AppData:
         self._sources = sources
         self._sleep = pause
         self._pauses_left = 0
+        self.lock_left_s = 0.0  # of LOCK_LIMIT_S in the copy that is being made
         self._target = ""
         self._kept: set[str] = set()
         self._copies: dict[str, Look | None] = {}  # None: written to while it was copied
@@ -71,7 +74,7 @@ class AppData:
         before = self._look()
         if before == self._copies:
             return
-        self._pauses_left = PAUSES_MAX
+        self._pauses_left, self.lock_left_s = PAUSES_MAX, LOCK_LIMIT_S
         self._pause()
         looks = self._look()
         if len(looks) > FILES_MAX:
@@ -106,17 +109,33 @@ class AppData:
     def _copy(self, path: str, look: Look, *, is_still: bool) -> None:
         target = os.path.join(self._target, path)
         os.makedirs(os.path.dirname(target), exist_ok=True)
-        if _copied_by_sqlite(self._source(path), target):
+        if self._copy_database(self._source(path), target):
             # A commit from now on shows, unless the last one is as young as this look.
             self._copies[path] = look if is_still else None
             return
         self._copy_still(path, look, is_still=is_still)
+
+    def _copy_database(self, source: str, target: str) -> bool:
+        """False if it is none, or if SQLite can't copy it."""
+        if not _is_database(source):
+            return False
+        beside = [source + suffix for suffix in SIDE_SUFFIXES]
+        if any(os.path.lexists(path) and _facts_at(path) is None for path in beside):
+            return False  # SQLite would wait for the other end of a pipe, for ever
+        # Loaded now: most sandboxes never see a database.
+        sqlite_copy = importlib.import_module("agent.jobs.sqlite_copy")
+        began_at_s = time.monotonic()
+        copied: bool = sqlite_copy.copy_database(source, target, lock_limit_s=self.lock_left_s)
+        if not copied:
+            self.lock_left_s = max(0.0, self.lock_left_s - (time.monotonic() - began_at_s))
+        return copied
 
     def _copy_still(self, path: str, look: Look, *, is_still: bool) -> None:
         """Copy a file until nobody wrote to it meanwhile.
 
         With a database that SQLite can't copy, because its app keeps it locked, goes its journal.
         """
+        self._copies[path] = None
         while True:
             self._copy_file(path)
             if _is_database(self._source(path)):
@@ -188,15 +207,3 @@ def _is_database(path: str) -> bool:
             return source.read(len(SQLITE_HEADER)) == SQLITE_HEADER
     except OSError:
         return False
-
-
-def _copied_by_sqlite(source: str, target: str) -> bool:
-    """Copy a database. False if it is none, or if SQLite can't."""
-    if not _is_database(source):
-        return False
-    beside = [source + suffix for suffix in SIDE_SUFFIXES]
-    if any(os.path.lexists(path) and _facts_at(path) is None for path in beside):
-        return False  # SQLite would wait for the other end of a pipe, for ever
-    # Loaded now: most sandboxes never see a database.
-    copied: bool = importlib.import_module("agent.jobs.sqlite_copy").copy_database(source, target)
-    return copied

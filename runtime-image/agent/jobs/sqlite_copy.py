@@ -12,18 +12,16 @@ import sqlite3
 import time
 from urllib.parse import quote
 
-LOCK_LIMIT_S = 1.0
-"""For a lock of the app that keeps all others out. To commit a transaction takes far less."""
 LOCK_PAUSE_S = 0.01
 
 
-def copy_database(source: str, target: str) -> bool:
+def copy_database(source: str, target: str, *, lock_limit_s: float) -> bool:
     """Copy all that is committed to the new file `target`.
 
-    False if SQLite can't read or write them, or if the app kept `source` locked for LOCK_LIMIT_S;
+    False if SQLite can't read or write them, or if the app kept `source` locked for `lock_limit_s`;
     then there is no `target`.
     """
-    end_s = time.monotonic() + LOCK_LIMIT_S
+    end_s = time.monotonic() + lock_limit_s
 
     def check_time(status: int, _remaining: int, _pages: int) -> None:
         if status != sqlite3.SQLITE_DONE and time.monotonic() > end_s:

@@ -110,6 +110,20 @@ def test_a_database_that_is_open_is_copied_with_all_that_is_committed_and_nothin
         assert rows_of(following / "a?#%41.db") == [1, 2]
 
 
+def test_many_databases_that_are_kept_locked_are_waited_for_once(
+    current: Path, following: Path
+) -> None:
+    with contextlib.ExitStack() as stack:
+        for number in range(20):
+            connection = stack.enter_context(database(current / f"{number}.db", "DELETE"))
+            connection.execute("BEGIN EXCLUSIVE")
+        data = AppData(str(current), ())
+        data.copy(str(following), ())
+        assert data.lock_left_s == 0
+
+    assert [rows_of(following / f"{number}.db") for number in range(20)] == [[1]] * 20
+
+
 @pytest.mark.parametrize("mode", ["DELETE", "WAL"])
 def test_a_database_that_its_app_keeps_locked_is_copied_as_files_with_its_journal(
     current: Path, following: Path, mode: str
@@ -142,7 +156,8 @@ def test_a_file_that_only_says_that_it_is_a_database_is_copied_as_it_is(
 
 def test_a_copy_of_a_database_that_fails_leaves_nothing(current: Path, following: Path) -> None:
     with database(current / "app.db", "DELETE"):
-        copied = copy_database(str(current / "app.db"), str(following / "missing" / "app.db"))
+        source, target = str(current / "app.db"), str(following / "missing" / "app.db")
+        copied = copy_database(source, target, lock_limit_s=1.0)
 
     assert not copied
     assert list(following.iterdir()) == []
