@@ -106,7 +106,12 @@ def decide(site: Site, request: h11.Request) -> Answer | None:
         return html_answer(503, pages.STOPPED)
     if site.serving is Serving.FILES:
         return static_files.answer(
-            site.slot.folder, method, target, if_none_match=etag, cache_control=REVALIDATE
+            site.slot.folder,
+            method,
+            target,
+            if_none_match=etag,
+            cache_control=REVALIDATE,
+            files=site.files,
         )
     return None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -71,6 +71,7 @@ class Site:
         self.libraries = libraries
         self.serving = Serving.NOTHING
         self.slot = slot
+        self.files: Collection[str] = ()
         self._slugs: set[str] = set()
         self._visits: set[Visit] = set()
         self._visits_changed = asyncio.Event()
@@ -79,10 +80,15 @@ class Site:
         self._hold_ended = asyncio.Event()
         self._last_release_s = 0.0
 
-    def show(self, serving: Serving, slot: Slot) -> None:
-        """Use this slot from the next request on. Requests under way stay with theirs."""
+    def show(self, serving: Serving, slot: Slot, files: Collection[str] = ()) -> None:
+        """Use this slot from the next request on. Requests under way stay with theirs.
+
+        `files` are those that a static app shows. Others in its folder are the data of the version
+        before, which are nobody's to download.
+        """
         self.serving = serving
         self.slot = slot
+        self.files = files
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:

@@ -27,6 +27,7 @@ def site(tmp_path: Path) -> Site:
     (tmp_path / "lib" / "pico.min.css").write_text("css")
     slot = Slot(folder=str(tmp_path / "app"), port=1)
     site = Site(slot=slot, libraries=str(tmp_path / "lib"))
+    site.files = {"index.html"}
     site.answer_to("mine")
     site.answer_to("Ours")
     return site
@@ -66,6 +67,26 @@ def test_each_state_has_its_answer(site: Site) -> None:
         Serving.FILES: 200,
         Serving.PROCESS: None,
         Serving.STOPPED: 503,
+    }
+
+
+def test_a_static_app_shows_its_own_files_and_not_the_data_of_the_version_before(
+    site: Site,
+) -> None:
+    Path(site.slot.folder, "data.db").write_text("data")
+    site.show(Serving.FILES, site.slot, {"index.html"})
+    statuses = {}
+    for target in ("/", "/index.html", "/./index.html", "/data.db", "//data.db", "/x/../data.db"):
+        answer = decide(site, request("mine", target))
+        statuses[target] = answer.status if answer else None
+
+    assert statuses == {
+        "/": 200,
+        "/index.html": 200,
+        "/./index.html": 404,
+        "/data.db": 404,
+        "//data.db": 404,
+        "/x/../data.db": 404,
     }
 
 
