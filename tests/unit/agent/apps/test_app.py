@@ -67,9 +67,9 @@ def test_an_app_has_started_once_it_answers_with_a_good_status(
     make: Callable[..., App], status: int, good_below: int
 ) -> None:
     async def start() -> tuple[str, str, str]:
-        app = make(SERVER.replace("STATUS", str(status)), good_below=good_below)
+        app = make(SERVER.replace("STATUS", str(status)))
         assert app.ended == "is not running"
-        problem = await app.start()
+        problem = await app.start(good_below=good_below)
         await app.wait_until_quiet()
         ended, console = app.ended, app.console
         await app.stop()

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 from agent.apps.app import App
+from agent.jobs.handover import Handover
 from agent.jobs.messages import BODY_MAX_BYTES, Get, Question, Run, Start
 from agent.jobs.workshop import ANSWER_MAX_BYTES, Workshop
-from agent.serving.site import Slot
+from agent.serving.site import Site, Slot
+from agent.serving.stage import Stage
 from agent.serving.static_files import open_file
 
 from orchestrator.contract.manifest import AppKind, Manifest
@@ -33,19 +35,28 @@ class Shop:
         """The answer to the last question."""
 
         async def run() -> dict[str, Any]:
-            workshop = Workshop(
-                Slot(folder=str(self.slot), port=1),
-                limits=self.limits,
-                start_timeout_s=20,
-                add_log=lambda _: None,
-                current=self.current,
-                folder=str(self.work),
-            )
-            for question in questions[:-1]:
-                await workshop.answer(question)
-            return await workshop.answer(questions[-1])
+            async with asyncio.TaskGroup() as tasks:
+                workshop = Workshop(
+                    Slot(folder=str(self.slot), port=1),
+                    limits=self.limits,
+                    start_timeout_s=20,
+                    add_log=lambda _: None,
+                    handover=self.handover(tasks),
+                    folder=str(self.work),
+                )
+                for question in questions[:-1]:
+                    await workshop.answer(question)
+                return await workshop.answer(questions[-1])
 
         return asyncio.run(run())
+
+    def handover(self, tasks: asyncio.TaskGroup) -> Handover | None:
+        if self.current is None:
+            return None
+        site = Site(slot=self.current.slot)
+        stage = Stage(site, tasks, on_failure=lambda _: None)
+        stage.app = self.current
+        return Handover(stage, site)
 
 
 def open_files() -> int:

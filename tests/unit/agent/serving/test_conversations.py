@@ -28,7 +28,7 @@ def site(tmp_path: Path) -> Site:
     (tmp_path / "large.txt").write_bytes(FILE)
     site = Site(slot=Slot(folder=str(tmp_path), port=1), libraries=str(tmp_path))
     site.answer_to("mine")
-    site.serving = Serving.FILES
+    site.show(Serving.FILES, site.slot, ["large.txt"])
     return site
 
 
