@@ -21,6 +21,7 @@ from agent.generator.progress import Progress
 from agent.generator.reply import Reply
 from agent.generator.tools import TOOLS
 from agent.home.backoff import Backoff
+from orchestrator.contract.event_stream import EventReader
 from orchestrator.contract.wire import FailureCode
 
 PROMPT_FILE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "prompt.md")
@@ -119,7 +120,7 @@ class Model:
             with self._client.messages.with_streaming_response.create(
                 **self._request(messages)
             ) as response:
-                self._read(response.iter_lines(), reply)
+                self._read(response.iter_bytes(), reply)
         except anthropic.APIStatusError as error:
             raise translate_status(error) from error
         except anthropic.APIConnectionError as error:
@@ -139,9 +140,9 @@ class Model:
             "stream": True,
         }
 
-    def _read(self, lines: Iterable[str], reply: Reply) -> None:
+    def _read(self, chunks: Iterable[bytes], reply: Reply) -> None:
         last_event_at_s = self._clock.now()
-        for event in events(lines):
+        for event in events(chunks):
             now_s = self._clock.now()
             if now_s > self._ends_at_s:
                 raise OutOfTime
@@ -171,17 +172,23 @@ class Model:
                 self._progress.stream(piece)
 
 
-def events(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+def events(chunks: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     """The objects in a stream of server-sent events. Each names its type. Raises Interrupted."""
-    for line in lines:
-        if line.startswith("data:"):
-            try:
-                event = json.loads(line[5:])
-            except (ValueError, RecursionError) as error:
-                raise Interrupted(MALFORMED) from error
-            if not isinstance(event, dict) or not isinstance(event.get("type"), str):
-                raise Interrupted(MALFORMED)
-            yield event
+    reader = EventReader()
+    try:
+        for chunk in chunks:
+            for data in reader.feed(chunk):
+                yield _event(data)
+    except (ValueError, RecursionError) as error:
+        raise Interrupted(MALFORMED) from error
+
+
+def _event(data: bytes) -> dict[str, Any]:
+    """Raises ValueError, RecursionError."""
+    event = json.loads(data)
+    if not isinstance(event, dict) or not isinstance(event.get("type"), str):
+        raise ValueError("no event")
+    return event
 
 
 def with_cache_marks(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
