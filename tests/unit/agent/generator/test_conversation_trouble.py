@@ -23,6 +23,10 @@ from tests.fakes.llm.messages_scripts import (
 )
 from tests.unit.agent.generator.talk import BUDGET, FINISH, PAGE, FakeTime, outcome
 
+EMPTY = ErrorTurn(
+    status=402, type="billing_error", message="KEY has no credit", code="provider_no_credit"
+)
+
 
 @pytest.mark.parametrize(
     "turn",
@@ -87,6 +91,8 @@ def test_a_model_that_says_nothing_but_pings_is_given_up_in_time(
         (ErrorTurn(status=529), "provider_unavailable: the model is busy: Overloaded"),
         (ErrorTurn(status=402, type="billing_error"), "provider_auth"),
         (BUDGET, "budget_exhausted: nothing is left today"),
+        (EMPTY, "provider_no_credit: KEY has no credit"),
+        (replace(EMPTY, after_events=1), "provider_no_credit: KEY has no credit"),
         (TextTurn(text="Hm."), "generation_failed: the model did nothing of use"),
         (MalformedToolInput(), "generation_failed"),
     ],
