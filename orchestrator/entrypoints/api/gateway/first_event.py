@@ -93,6 +93,7 @@ async def _read_stream(response: ProviderResponse) -> Answer | Refusal:
             events = reader.feed(chunk)
             if events:
                 break
+        events = events or reader.end()
     except ValueError as error:
         raise NoAnswer(f"the provider's stream is none: {error}") from error
     # A server that knows no streams sends its answer, or an error, as a whole.
