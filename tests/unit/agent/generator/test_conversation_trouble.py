@@ -80,6 +80,18 @@ def test_a_model_that_says_nothing_but_pings_is_given_up_in_time(
     assert "the model said nothing for 180 s; asking again" in messages
 
 
+def test_a_model_that_reads_for_long_is_waited_for_as_long_as_home_says(
+    order: Order, agent: FakeAgent, model: MessagesApi
+) -> None:
+    time = FakeTime(tick_s=10.0)
+    model.play(Stall(after_events=4, pings=50), PAGE, FINISH)
+
+    limits = Limits(seconds=100_000, silence_seconds=90_000)
+    assert outcome(replace(order, limits=limits), agent, time) == "A page that says hello."
+    messages = [event["message"] for event in agent.sent if event["event"] == "progress"]
+    assert not [message for message in messages if "said nothing" in message]
+
+
 @pytest.mark.parametrize(
     ("turn", "code"),
     [
