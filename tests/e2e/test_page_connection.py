@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import re
+from datetime import UTC, datetime, timedelta
 
 from playwright.sync_api import Error, Route, expect
 
@@ -126,6 +128,15 @@ def test_an_unchanged_status_is_not_sent_again(visit: Visit) -> None:
     expect(visit.state).to_have_text("Queued")
     visit.api.steps = None
     visit.wait_for(visit.link)
+
+
+def test_the_countdown_goes_by_the_clock_of_the_server(visit: Visit) -> None:
+    visit.api.date = datetime.now(UTC) + timedelta(hours=1)
+    visit.reload(visit.tile("todo"))
+    visit.page.get_by_text("2 h", exact=True).click()
+    visit.tile("todo").click()
+    visit.wait_for(visit.link)
+    expect(visit.page.locator("#countdown")).to_have_text(re.compile("^0(0:59|1:00):"))
 
 
 def test_a_hidden_tab_does_not_poll(visit: Visit) -> None:

@@ -13,6 +13,7 @@ import threading
 import uuid
 from collections import deque
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -69,6 +70,7 @@ class PageApi:
         )  # answers to the next POST or DELETE requests
         self.is_away = False  # polls get this problem
         self.problem: tuple[int, Json] = (503, {"code": "unavailable", "detail": "it is away"})
+        self.date: datetime | None = None  # the Date of the list's answer; without it none has one
         self.steps: int | None = None  # steps that sessions may still take; None: any number
         self.templates = [
             json.loads(path.read_text()) for path in sorted(CATALOG.glob("*/spawn.json"))
@@ -77,7 +79,10 @@ class PageApi:
         self._socket = socket.create_server(("127.0.0.1", port))
         self.port = self._socket.getsockname()[1]
         self.url = f"http://localhost:{self.port}"
-        config = uvicorn.Config(self._app(), log_level="warning", ws="none", lifespan="off")
+        # The page's clock stands still: the page would take the difference for a wrong clock.
+        config = uvicorn.Config(
+            self._app(), log_level="warning", ws="none", lifespan="off", date_header=False
+        )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self.serve, name="page-api")
 
@@ -136,6 +141,8 @@ class PageApi:
         answer = JSONResponse({"sessions": [session.status(self.port) for session in own]})
         if user is None:
             answer.set_cookie("spawn_user", uuid.uuid4().hex, httponly=True, samesite="lax")
+        if self.date is not None:
+            answer.headers["date"] = format_datetime(self.date, usegmt=True)
         return answer
 
     async def _create(self, request: Request) -> Response:

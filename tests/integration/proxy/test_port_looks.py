@@ -6,6 +6,7 @@ import contextlib
 import resource
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -81,7 +82,8 @@ def test_nothing_is_sent_to_the_app() -> None:
 def test_a_want_of_our_own_is_no_answer() -> None:
     with listening() as listener:
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (listener.fileno() + 3, limits[1]))
+        highest = max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 3, limits[1]))
         spare = []
         try:
             with contextlib.suppress(OSError):

@@ -3,7 +3,7 @@
 const TRIES = 3; // every request is safe to repeat: it is idempotent or has an Idempotency-Key
 const RETRY_PAUSES_MS = [0, 500];
 const TIMEOUT_MS = 20000; // longer than any answer takes; then it counts as lost
-const MIN_SKEW_MS = 3000; // a smaller difference is ignored
+const MIN_SKEW_MS = 3000; // a smaller difference is ignored: the countdown must not jump
 const CROWDED = [
   "too_many_requests", "too_many_connections", "too_many_polls", "too_many_transfers",
 ];
@@ -71,7 +71,7 @@ async function send(method, path, body, headers) {
 
 function updateSkew(date) {
   const offset = Date.parse(date ?? "") + HALF_SECOND_MS - Date.now();
-  if (!Number.isNaN(offset)) skewMs = Math.abs(offset) > MIN_SKEW_MS ? offset : 0;
+  if (Math.abs(offset - skewMs) > MIN_SKEW_MS) skewMs = offset; // not if it isn't a number
 }
 
 // Adds the time of arrival: the card counts the seconds of a phase on from there.
