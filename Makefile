@@ -11,7 +11,7 @@ SCRIPTS = .ci/run $(shell find deploy runtime-image -name '*.sh')
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help up demo down fleet fleet-down venv check fmt test e2e chaos bench bench-bounds fresh
+.PHONY: help up demo down fleet fleet-down venv check fmt test e2e chaos bench bench-bounds compat fresh
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -69,6 +69,9 @@ bench: ## Measure this machine and print the table
 bench-bounds: ## Attack an installation and measure what others notice (35 minutes)
 	@deploy/install.sh bench
 	$(RUN) $(PY) -m bench.bounds
+
+compat: venv ## Write docs/compatibility.md from the tables that the tests try
+	$(PY) -m tests.compat
 
 fresh: ## Test `make up` inside a bare Debian 12 container
 	@deploy/fresh.sh

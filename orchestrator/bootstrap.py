@@ -131,6 +131,7 @@ def _policy(settings: Settings, instance: str) -> Policy:
         audit_retention_s=settings.people.audit_retention_days * 86400,
         model=settings.llm.model,
         max_tokens=settings.llm.max_tokens,
+        provider_silence_s=settings.llm.provider_silence_s,
         can_generate=settings.llm.can_generate,
         models=settings.llm.allowed_models,
         budgets=_budgets(settings),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator
 
+from orchestrator.config import credentials
 from orchestrator.config.base import Group
+from orchestrator.domain.llm import proxies
 
 
 class LlmSettings(Group):
@@ -85,6 +88,17 @@ class LlmSettings(Group):
         gt=0,
         description="How long a call is retried that no provider answers, seconds.",
     )
+    provider_silence_s: float = Field(
+        default=120,
+        ge=10,
+        le=3600,
+        description="Longest wait for the next bytes of a stream, seconds. A model on a small"
+        " machine may read a long prompt for minutes: then raise SPAWN_GENERATING_TIMEOUT_S too.",
+    )
+    provider_proxy_private: bool = Field(
+        default=False,
+        description="Use HTTP_PROXY also for providers on this machine and in private networks.",
+    )
     share_between_users: bool = Field(
         default=False, description="Let users share answers and generations of equal requests."
     )
@@ -125,6 +139,22 @@ class LlmSettings(Group):
         description="Port on loopback of the server of the demo's canned answers.",
     )
 
+    @field_validator("anthropic_api_key", "fallback_api_key", "openai_api_key")
+    @classmethod
+    def _check_key(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        fault = credentials.find_key_fault(value.get_secret_value())
+        if fault:
+            raise ValueError(f"{_setting(info)} {fault}")
+        return value
+
+    @field_validator("anthropic_base_url", "fallback_base_url", "openai_base_url")
+    @classmethod
+    def _check_base_url(cls, value: str, info: ValidationInfo) -> str:
+        fault = credentials.find_url_fault(value)
+        if fault:
+            raise ValueError(f"{_setting(info)} {fault}")
+        return value
+
     @field_validator("openai_model")
     @classmethod
     def _check_openai_model(cls, value: str, info: ValidationInfo) -> str:
@@ -139,7 +169,33 @@ class LlmSettings(Group):
         return any(key.get_secret_value() for key in keys) or bool(self.openai_base_url)
 
     @property
+    def base_urls(self) -> tuple[str, ...]:
+        """The addresses of the providers that are configured."""
+        urls = (
+            (self.anthropic_base_url, self.anthropic_api_key),
+            (self.fallback_base_url or self.anthropic_base_url, self.fallback_api_key),
+        )
+        used = [url for url, key in urls if key.get_secret_value()]
+        return tuple(dict.fromkeys([*used, *filter(None, [self.openai_base_url])]))
+
+    def is_proxied(self, base_url: str) -> bool:
+        """Whether the environment's proxy, if there is one, leads to this provider."""
+        return self.provider_proxy_private or not proxies.is_private(base_url)
+
+    def find_proxy_fault(self, environment: Mapping[str, str]) -> str | None:
+        """What is wrong with the environment's proxy, if it leads to a provider."""
+        if not any(map(self.is_proxied, self.base_urls)):
+            return None
+        return proxies.find_fault(environment)
+
+    @property
     def allowed_models(self) -> tuple[str, ...]:
         """Models that the gateway lets through. SPAWN_MODEL is always one of them."""
         names = [name.strip() for name in self.models.split(",")]
         return tuple(dict.fromkeys([self.model, *(name for name in names if name)]))
+
+
+def _setting(info: ValidationInfo) -> str:
+    """The variable of a field."""
+    name = (info.field_name or "").upper()
+    return name if name.startswith("ANTHROPIC_") else f"SPAWN_{name}"

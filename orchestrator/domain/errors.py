@@ -123,6 +123,12 @@ class BudgetExhausted(Permanent):
     code = "budget_exhausted"
 
 
+class NoCredit(Permanent):
+    """A provider's account, which the operator pays, is empty or at its limit."""
+
+    code = "provider_no_credit"
+
+
 class NoCapacity(Temporary):
     """There is no warm sandbox and no free slot. The session stays QUEUED."""
 

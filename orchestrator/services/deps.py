@@ -40,6 +40,7 @@ class Policy:
     audit_retention_s: int = 90 * 24 * 3600
     model: str = ""
     max_tokens: int = 32_000
+    provider_silence_s: float = 120.0  # how long the gateway waits for a silent provider
     can_generate: bool = False  # whether a provider of the model is configured
     models: tuple[str, ...] = ()  # the models that the gateway lets through
     budgets: Budgets = field(default_factory=Budgets)

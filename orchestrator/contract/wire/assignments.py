@@ -70,6 +70,7 @@ class Limits:
     file_bytes: int = 1024 * 1024  # of one file that the model writes or reads
     total_bytes: int = 20 * 1024 * 1024  # of all files of the app
     run_seconds: float = 60.0  # of one command; the model may ask for less
+    silence_seconds: float = 180.0  # with nothing but pings; home waits less long for a provider
 
     def as_json(self) -> dict[str, Any]:
         return {limit.name: getattr(self, limit.name) for limit in fields(self)}

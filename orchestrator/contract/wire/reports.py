@@ -45,6 +45,7 @@ class FailureCode(StrEnum):
     GENERATION_FAILED = "generation_failed"  # the model gave no usable files
     BUDGET_EXHAUSTED = "budget_exhausted"  # no budget is left; the message says when it renews
     PROVIDER_AUTH = "provider_auth"  # the gateway's key or our token was refused
+    PROVIDER_NO_CREDIT = "provider_no_credit"  # the account of the gateway's key is empty
     PROVIDER_UNAVAILABLE = "provider_unavailable"  # rate limit, overload, no connection
     REFUSED = "refused"  # the model declined the request
 

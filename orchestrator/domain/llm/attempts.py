@@ -1,6 +1,6 @@
 """Which provider to try next, and when: retries and the chain of providers, as data. Pure.
 
-For each call the gateway carries out `next_step`, lets `judge` decide what the answer means, and
+For each call the gateway carries out `next_step`, lets `judge` decide what an error means, and
 notes a failed attempt with `record_failure`.
 """
 
@@ -10,22 +10,26 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from orchestrator.domain.llm import provider_errors
+from orchestrator.domain.llm.provider_errors import Cause, ProviderError
+
 TRIES = 4  # per provider: the first one, then retries after 0.5, 1 and 2 s plus jitter
 _FIRST_PAUSE_S = 0.5
 _PAUSE_MAX_S = 8.0
 
 _TRANSIENT = frozenset({408, 409, 425, 429})  # besides 5xx: worth a retry
-_KEY_REFUSED = frozenset({401, 402, 403})  # the key is wrong, has no credit or no permission
+_OUT_OF_TIME = frozenset({504, 524})  # what stands before the model has given it up
 
 
 class Verdict(enum.StrEnum):
-    """What an answer's status means for the call."""
+    """What a failed attempt means for the call. In any case the next provider may serve it."""
 
-    SERVED = "served"  # success: pass the answer on
-    FINAL = "final"  # the request is at fault with any provider: pass the error on
     RETRY = "retry"  # the provider is in trouble: retry, then try the next one
-    KEY_REFUSED = "key_refused"  # the provider refuses our key: try the next one
-    UNFIT = "unfit"  # the request can't be translated for this provider: try the next one
+    REFUSED = "refused"  # the provider doesn't take this request, whoever is at fault
+    NONSENSE = "nonsense"  # its answer is none. A retry would be billed again
+    NO_CREDIT = "no_credit"  # the account of our key is empty
+    KEY_REFUSED = "key_refused"  # the provider refuses our key
+    UNFIT = "unfit"  # the request can't be translated for this provider
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,16 +86,22 @@ def next_step(candidates: Sequence[Candidate], now_s: float, ends_s: float) -> S
     return Pause(seconds=unblocked_at_s - now_s) if unblocked_at_s <= ends_s else GiveUp()
 
 
-def judge(status: int, headers: Mapping[str, str]) -> Verdict:
-    """Decide by status, unless the provider itself says that a retry makes sense."""
-    if status < 400:
-        return Verdict.SERVED
-    if status in _KEY_REFUSED:
+def judge(status: int, headers: Mapping[str, str], error: ProviderError) -> Verdict:
+    """Decide what an error means, unless the provider itself says that a retry makes sense."""
+    cause = provider_errors.find_cause(status, error)
+    if cause is Cause.NO_CREDIT:
+        return Verdict.NO_CREDIT
+    if cause is Cause.KEY:
         return Verdict.KEY_REFUSED
     advice = headers.get("x-should-retry")
     if advice == "true" or status >= 500 or status in _TRANSIENT:
         return Verdict.RETRY
-    return Verdict.FINAL
+    return Verdict.REFUSED
+
+
+def may_have_worked(status: int) -> bool:
+    """Whether the model may have worked on a request that got this error, and bill it."""
+    return status in _OUT_OF_TIME
 
 
 def record_failure(

@@ -13,8 +13,7 @@ from orchestrator.domain import errors
 
 FAILURES_TO_OPEN = 5  # in a row: single failures are no outage
 OPEN_FOR_S = 10.0
-# A trial call that has told nothing by then is given up. Longer than the wait for a first byte.
-TRIAL_S = 150.0
+TRIAL_S = 150.0  # a trial call that has told nothing by then is given up
 
 
 class BreakerState(enum.StrEnum):
@@ -53,6 +52,7 @@ class Breaker:
     failures: int = 0  # in a row, while CLOSED
     opened_at_s: float = 0.0
     tried_at_s: float = 0.0  # when the trial call was sent, while HALF_OPEN
+    trial_s: float = TRIAL_S  # longer than the wait for a first byte
 
 
 def ready_at_s(breaker: Breaker, now_s: float) -> float:
@@ -61,7 +61,7 @@ def ready_at_s(breaker: Breaker, now_s: float) -> float:
         return now_s
     if breaker.state is BreakerState.OPEN:
         return max(now_s, breaker.opened_at_s + OPEN_FOR_S)
-    if now_s >= breaker.tried_at_s + TRIAL_S:
+    if now_s >= breaker.tried_at_s + breaker.trial_s:
         return now_s
     return now_s + 1.0  # ask again: the trial call will have been answered or not
 

@@ -3,7 +3,8 @@
 The gateway parses each request before it forwards it. The bound on input tokens relies on one fact:
 the models' tokenizers work on bytes, so each token stands for at least one byte of text. Images and
 files have bounds of their own. What can't be bounded is refused: tools that the provider itself
-runs, in as many rounds as it likes.
+runs, in as many rounds as it likes. So is what the provider would fetch from somewhere: a sandbox
+would get a way out, and an endpoint in our network a way to its neighbours.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ _PER_TYPED_TOOL = 4_000  # the provider's own description of bash, text editor, 
 _VALUES_MAX = 20_000  # of a whole request; a long conversation has some thousands
 _PER_IMAGE = 8_000  # the provider scales images down to fewer than 5,000 tokens
 
+_SOURCES = ("base64", "text", "content")  # of images and documents: what is in the request itself
 _CLIENT_TOOLS = ("bash_", "text_editor_", "memory_", "computer_2")
 FIELDS = {
     *("model", "messages", "max_tokens", "stream", "system", "prefill", "stop_sequences"),
@@ -63,6 +65,7 @@ def parse(raw: bytes, *, counting: bool = False) -> ModelRequest:
     """
     body = _decoded(raw)
     _check_fields(body)
+    _check_sources(body)
     model = body.get("model")
     if not isinstance(model, str) or not model:
         raise _bad("model: Field required", "model")
@@ -144,18 +147,34 @@ def _input_bound(raw: bytes, body: Mapping[str, Any]) -> int:
     for tool in body.get("tools") or ():
         if isinstance(tool, dict) and tool.get("type") not in (None, "custom"):
             bound += _PER_TYPED_TOOL
-    for block in _blocks(body.get("messages") or ()):
+    for block in _blocks(body):
         kind, source = block.get("type"), block.get("source")
         if kind == "image" and isinstance(source, dict):
             bound += _PER_IMAGE - len(_base64(source))
-        elif kind == "container_upload" or (kind == "document" and not _is_text(source)):
+        elif kind == "document" and not _is_text(source):
             return CONTEXT_TOKENS  # it has pages, and nobody has counted them yet
     return min(max(bound, _FIXED_TOKENS), CONTEXT_TOKENS)
 
 
-def _blocks(messages: object) -> Iterator[Mapping[str, Any]]:
+def _check_sources(body: Mapping[str, Any]) -> None:
+    for block in _blocks(body):
+        source = block.get("source")
+        kind = source.get("type") if isinstance(source, dict) else "text"
+        if block.get("type") == "container_upload":
+            kind = "file"
+        if kind not in _SOURCES:
+            raise _bad(
+                f"source: {kind if isinstance(kind, str) else 'this kind'} is not offered here;"
+                f" send the content itself, as one of {', '.join(_SOURCES)}",
+                "source",
+            )
+
+
+def _blocks(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """All content blocks that the API reads, including those in tool results."""
-    for message in messages if isinstance(messages, list | tuple) else ():
+    yield from _blocks_in(body.get("system"))
+    messages = body.get("messages")
+    for message in messages if isinstance(messages, list) else ():
         yield from _blocks_in(message.get("content") if isinstance(message, dict) else None)
 
 
@@ -164,10 +183,9 @@ def _blocks_in(content: object) -> Iterator[Mapping[str, Any]]:
         if not isinstance(block, dict):
             continue
         yield block
-        if block.get("type") == "tool_result":
-            yield from _blocks_in(block.get("content"))
+        yield from _blocks_in(block.get("content"))
         source = block.get("source")
-        if block.get("type") == "document" and isinstance(source, dict):
+        if isinstance(source, dict):
             yield from _blocks_in(source.get("content"))
 
 

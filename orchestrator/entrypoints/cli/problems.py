@@ -83,6 +83,7 @@ _ADVICE: Mapping[str, str] = {
     "version_running": "There is nothing to do. See the others: spawnctl sessions versions ID",
     "provider_unavailable": "Try again in a while; spawnctl doctor says what it knows.",
     "provider_auth": "See which key was refused: spawnctl doctor",
+    "provider_no_credit": "See which account is empty: spawnctl doctor",
     "template_unknown": "See what there is: spawnctl templates",
     "too_many_sessions": "End one first: spawnctl sessions list, spawnctl sessions kill ID",
     "budget_exhausted": "See who spent it: spawnctl usage --by user. SPAWN_BUDGET_... set budgets.",

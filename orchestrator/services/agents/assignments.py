@@ -15,6 +15,7 @@ from orchestrator.domain.sessions.session import Session
 from orchestrator.services.deps import Deps
 from orchestrator.services.sessions import generations, versions
 
+_SILENCE_SLACK_S = 60.0  # the gateway gives a silent provider up first, and says why
 _MODEL_SHARE = 0.9  # of the time for a generation; the rest is for starting and keeping the app
 
 
@@ -81,7 +82,9 @@ def _with_request(
         assignment,
         model=deps.policy.model,
         expected_output_tokens=expected,
-        limits=wire.Limits(seconds=seconds),
+        limits=wire.Limits(
+            seconds=seconds, silence_seconds=deps.policy.provider_silence_s + _SILENCE_SLACK_S
+        ),
     )
     if change is None:
         return replace(assignment, prompt=session.prompt)

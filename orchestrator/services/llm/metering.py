@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.contract import json_bounds
+from orchestrator.contract.event_stream import EventReader
 from orchestrator.domain.llm.pricing import TokenCounts
 from orchestrator.domain.llm.requests import CacheWrite, ModelRequest
 
-# The shortest frame around a piece of text: `data: {"type":"content_block_delta","index":0,...`.
-_FRAME_BYTES = 80
-_LINE_MAX_BYTES = 4 * 1024**2
+# The shortest frame around a piece of text: `{"type":"content_block_delta","index":0,...`.
+_FRAME_BYTES = 74
 _VALUES_MAX = 50_000  # in an answer, or in an event; both have some hundred
 _COUNT_MAX = 1_000_000_000  # tokens of one kind that a provider can say it has used
 
@@ -33,27 +33,34 @@ class StreamMeter:
 
     def __init__(self, request: ModelRequest) -> None:
         self._request = request
-        self._rest = b""
+        self._reader: EventReader | None = EventReader()  # None: the stream can't be read any more
         self._usage: dict[str, Any] = {}
         self._delta_bytes = 0
+        self._size_bytes = 0
         self._has_final_usage = False
         self._whole = False
 
     def feed(self, chunk: bytes) -> None:
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
-        self._rest = self._rest[:_LINE_MAX_BYTES]
-        for line in lines:
-            if line.startswith(b"data:"):
-                self._data(line)
+        self._size_bytes += len(chunk)
+        if self._reader is None:
+            return
+        try:
+            for event in self._reader.feed(chunk):
+                self._read(event)
+        except ValueError:  # an event that doesn't end
+            self._reader = None
 
     def result(self) -> Metered:
         """The tokens of the answer. If it broke off, each streamed byte counts as a token."""
+        for event in self._reader.end() if self._reader else ():
+            self._read(event)
         counts = _counts(self._usage, self._request)
         if self._whole or not self._usage:
             return Metered(
                 counts=counts if self._usage else worst_case(self._request), whole=self._whole
             )
-        streamed = min(self._delta_bytes, self._request.max_tokens)
+        size_bytes = self._delta_bytes if self._reader else self._size_bytes
+        streamed = min(size_bytes, self._request.max_tokens)
         return Metered(counts=replace(counts, output=max(counts.output, streamed)), whole=False)
 
     def result_if_cut(self) -> Metered:
@@ -65,19 +72,19 @@ class StreamMeter:
             return result
         return replace(result, counts=replace(result.counts, output=self._request.max_tokens))
 
-    def _data(self, line: bytes) -> None:
-        if b'"content_block_delta"' in line:
-            self._delta_bytes += max(0, len(line) - _FRAME_BYTES)
-        elif b'"message_start"' in line or b'"message_delta"' in line:
-            event = _json(line[len(b"data:") :])
-            message = event.get("message")
-            usage = message.get("usage") if isinstance(message, dict) else event.get("usage")
+    def _read(self, event: bytes) -> None:
+        if b'"content_block_delta"' in event:
+            self._delta_bytes += max(0, len(event) - _FRAME_BYTES)
+        elif b'"message_start"' in event or b'"message_delta"' in event:
+            decoded = _json(event)
+            message = decoded.get("message")
+            usage = message.get("usage") if isinstance(message, dict) else decoded.get("usage")
             fields = usage.items() if isinstance(usage, dict) else ()
             self._usage |= {name: value for name, value in fields if value is not None}
-            delta = event.get("delta")
+            delta = decoded.get("delta")
             if isinstance(delta, dict) and delta.get("stop_reason") and fields:
                 self._has_final_usage = True
-        elif b'"message_stop"' in line:
+        elif b'"message_stop"' in event:
             self._whole = True
 
 

@@ -6,14 +6,20 @@ Called by the gateway for its last provider: `translate_completion` for a whole 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
+from orchestrator.contract import json_bounds
 from orchestrator.domain import errors
+from orchestrator.domain.llm import provider_errors
 from orchestrator.domain.llm.pricing import TokenCounts
+from orchestrator.services.llm import openai_wire
+from orchestrator.services.llm.openai_wire import Choice, Message, ToolCall, Usage
 
 Json = dict[str, Any]
+
+_VALUES_MAX = 50_000  # in the arguments of a call
 
 _STOP_REASONS = {
     "stop": "end_turn",
@@ -36,34 +42,51 @@ _ERROR_TYPES = {
 }
 
 
-def translate_completion(completion: Mapping[str, Any], estimate: TokenCounts) -> Json:
+def translate_completion(document: object, estimate: TokenCounts) -> Json:
     """A whole answer. `estimate` is used if the endpoint reports no usage.
 
-    Raises errors.Temporary if the body is not a chat completion.
+    Raises errors.Temporary if the document is not a chat completion.
     """
-    try:
-        choice = completion["choices"][0]
-        message = choice["message"]
-        return {
-            "id": f"msg_{completion.get('id', 'unknown')}",
-            "type": "message",
-            "role": "assistant",
-            "model": completion.get("model", ""),
-            "content": [*_text_blocks(message), *map(_tool_block, message.get("tool_calls") or ())],
-            "stop_reason": _stop_reason(choice.get("finish_reason"), message),
-            "stop_sequence": None,
-            "usage": _usage(completion.get("usage"), estimate),
-        }
-    except (LookupError, TypeError, AttributeError, ValueError) as error:
-        raise errors.Temporary("the endpoint's answer is not a chat completion") from error
+    completion = openai_wire.parse(document)
+    choice = completion.choices[0] if completion.choices else Choice()
+    if choice.message is None:
+        raise errors.Temporary("the endpoint's answer is not a chat completion: it has no message")
+    message = choice.message
+    text = message.content or message.refusal
+    blocks: list[Json] = [{"type": "text", "text": text}] if text else []
+    for number, call in enumerate(message.tool_calls):
+        blocks.append(_tool_block(call, f"call_{completion.id}_{number}"))
+    return {
+        "id": f"msg_{completion.id or 'unknown'}",
+        "type": "message",
+        "role": "assistant",
+        "model": completion.model,
+        "content": blocks,
+        "stop_reason": _stop_reason(
+            choice.finish_reason,
+            has_refusal=bool(message.refusal),
+            has_calls=bool(message.tool_calls),
+        ),
+        "stop_sequence": None,
+        "usage": _usage(completion.usage, estimate),
+    }
+
+
+def find_error(document: object) -> tuple[int, Json] | None:
+    """The status and the error of a document that came with status 200 and is an error."""
+    error = document.get("error") if isinstance(document, dict) else None
+    if not error:
+        return None
+    code = error.get("code") if isinstance(error, dict) else None
+    status = code if isinstance(code, int) and 400 <= code <= 599 else 500
+    return status, translate_error(status, document)
 
 
 def translate_error(status: int, body: object) -> Json:
     """An error in the shape of the Messages API."""
-    error = body.get("error") if isinstance(body, dict) else None
-    message = error.get("message") if isinstance(error, dict) else error
+    message = provider_errors.read(body).message
     kind = _ERROR_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
-    return {"type": "error", "error": {"type": kind, "message": str(message or f"status {status}")}}
+    return {"type": "error", "error": {"type": kind, "message": message or f"status {status}"}}
 
 
 class StreamTranslator:
@@ -73,39 +96,49 @@ class StreamTranslator:
         """`estimate` gives the input tokens if the endpoint reports no usage. Its output tokens
         are then counted as one per streamed byte."""
         self._estimate = estimate
-        self._started = False
-        self._open_block_key: str | None = None  # "text", or the index of a tool call
+        self._id = ""  # set with the first chunk
+        self._model = ""
+        self._has_started = False
         self._block_index = -1  # of the newest content block
-        self._started_calls: set[str] = set()
+        self._has_text_open = False
+        self._call: _OpenCall | None = None
+        self._ended_ids: set[str] = set()
+        self._calls = 0
         self._finish_reason: str | None = None
         self._has_refusal = False
-        self._usage: Mapping[str, Any] | None = None
+        self._usage: Usage | None = None
         self._output_bytes = 0
-        self._id = "unknown"
 
-    def feed(self, chunk: Mapping[str, Any]) -> Iterator[Json]:
-        """The events for one chunk.
+    def feed(self, document: object) -> Iterator[Json]:
+        """The events for one chunk. The message begins with its first content: many an endpoint
+        sends an empty chunk at once, and then reads the prompt for minutes.
 
-        Raises errors.Temporary if the chunk holds an error, or mixes pieces of several tool calls.
+        Raises errors.Temporary if it is no chunk, or mixes pieces of several tool calls.
         """
-        if chunk.get("error"):
-            raise errors.Temporary(str(translate_error(500, chunk)["error"]["message"]))
-        if not self._started:
-            self._started = True
-            self._id = str(chunk.get("id", "unknown"))
-            yield self._message_start(chunk)
-        self._usage = chunk.get("usage") or self._usage
-        for choice in (chunk.get("choices") or ())[:1]:
-            yield from self._delta(choice.get("delta") or {})
-            self._finish_reason = choice.get("finish_reason") or self._finish_reason
+        chunk = openai_wire.parse(document)
+        if chunk.error:
+            yield from self._error(document)
+            return
+        if not self._id:
+            self._id, self._model = chunk.id or "unknown", chunk.model
+        self._usage = chunk.usage or self._usage
+        for choice in chunk.choices[:1]:
+            if choice.delta is not None:
+                yield from self._delta(choice.delta)
+            self._finish_reason = choice.finish_reason or self._finish_reason
 
-    def finish(self) -> Iterator[Json]:
-        """The events that end the message. Raises errors.Temporary if the stream broke off."""
-        if self._finish_reason is None:
+    def finish(self, *, is_done: bool) -> Iterator[Json]:
+        """The events that end the message. `is_done`: the endpoint said that it was the end.
+
+        Raises errors.Temporary if the stream broke off.
+        """
+        if not self._id or (self._finish_reason is None and not is_done):
             raise errors.Temporary("the endpoint's answer broke off")
+        yield from self._start()
         yield from self._close()
-        message = {"refusal": self._has_refusal, "tool_calls": self._started_calls}
-        reason = _stop_reason(self._finish_reason, message)
+        reason = _stop_reason(
+            self._finish_reason, has_refusal=self._has_refusal, has_calls=bool(self._calls)
+        )
         estimate = TokenCounts(input=self._estimate.input, output=self._output_bytes)
         yield {
             "type": "message_delta",
@@ -114,99 +147,127 @@ class StreamTranslator:
         }
         yield {"type": "message_stop"}
 
-    def _message_start(self, chunk: Mapping[str, Any]) -> Json:
-        message = {
+    def _error(self, document: object) -> Iterator[Json]:
+        """An error instead of the answer is passed on. One in its midst breaks it off."""
+        _, error = find_error(document) or (500, {})
+        if self._has_started:
+            raise errors.Temporary(str(error["error"]["message"]))
+        yield error
+
+    def _start(self) -> Iterator[Json]:
+        if self._has_started:
+            return
+        self._has_started = True
+        message: Json = {
             "id": f"msg_{self._id}",
             "type": "message",
             "role": "assistant",
-            "model": chunk.get("model", ""),
+            "model": self._model,
             "content": [],
             "stop_reason": None,
             "stop_sequence": None,
-            "usage": {
-                "input_tokens": 0,
-                "output_tokens": 0,
-            },  # message_delta gives the real figures
+            # message_delta gives the real figures
+            "usage": {"input_tokens": 0, "output_tokens": 0},
         }
-        return {"type": "message_start", "message": message}
+        yield {"type": "message_start", "message": message}
 
-    def _delta(self, delta: Mapping[str, Any]) -> Iterator[Json]:
-        for name in ("content", "refusal"):
-            if delta.get(name):
-                self._has_refusal = self._has_refusal or name == "refusal"
-                yield from self._open_block("text", {"type": "text", "text": ""})
-                yield self._block_delta("text_delta", "text", delta[name])
-        for call in delta.get("tool_calls") or ():
-            yield from self._call(call)
+    def _delta(self, delta: Message) -> Iterator[Json]:
+        self._has_refusal = self._has_refusal or bool(delta.refusal)
+        for text in filter(None, (delta.content, delta.refusal)):
+            if not self._has_text_open:
+                yield from self._open({"type": "text", "text": ""})
+                self._has_text_open = True
+            yield self._block_delta("text_delta", "text", text)
+        for piece in delta.tool_calls:
+            yield from self._tool_call(piece)
 
-    def _call(self, call: Mapping[str, Any]) -> Iterator[Json]:
-        key = str(call.get("index", 0))
-        function = call.get("function") or {}
-        if self._open_block_key != key:
-            if key in self._started_calls:
+    def _tool_call(self, piece: ToolCall) -> Iterator[Json]:
+        call = self._call
+        if call is None or call.is_over_at(piece):
+            if piece.id in self._ended_ids or not piece.function.name:
                 raise errors.Temporary("the endpoint mixes the pieces of several tool calls")
-            self._started_calls.add(key)
-            call_id = call.get("id") or f"call_{self._id}_{key}"
-            name = function.get("name", "")
-            block = {"type": "tool_use", "id": call_id, "name": name, "input": {}}
-            yield from self._open_block(key, block)
-        if function.get("arguments"):
-            yield self._block_delta("input_json_delta", "partial_json", function["arguments"])
+            call_id = piece.id or f"call_{self._id}_{self._calls}"
+            name = piece.function.name
+            yield from self._open({"type": "tool_use", "id": call_id, "name": name, "input": {}})
+            self._calls += 1
+            call = self._call = _OpenCall(id=call_id, index=piece.index)
+        if piece.function.arguments:
+            call.arguments.append(piece.function.arguments)
+            yield self._block_delta("input_json_delta", "partial_json", piece.function.arguments)
 
-    def _open_block(self, key: str, block: Json) -> Iterator[Json]:
-        if self._open_block_key == key:
-            return
+    def _open(self, block: Json) -> Iterator[Json]:
+        yield from self._start()
         yield from self._close()
-        self._open_block_key = key
         self._block_index += 1
         yield {"type": "content_block_start", "index": self._block_index, "content_block": block}
 
     def _block_delta(self, kind: str, field: str, piece: str) -> Json:
-        self._output_bytes += len(piece.encode())
+        self._output_bytes += len(piece.encode("utf-8", "replace"))
         delta = {"type": kind, field: piece}
         return {"type": "content_block_delta", "index": self._block_index, "delta": delta}
 
     def _close(self) -> Iterator[Json]:
-        if self._open_block_key is not None:
-            self._open_block_key = None
+        if self._call is not None:
+            self._ended_ids.add(self._call.id)
+        if self._call is not None or self._has_text_open:
             yield {"type": "content_block_stop", "index": self._block_index}
+        self._call, self._has_text_open = None, False
 
 
-def _text_blocks(message: Mapping[str, Any]) -> Iterator[Json]:
-    text = message.get("content") or message.get("refusal")
-    if text:
-        yield {"type": "text", "text": text}
+@dataclass(kw_only=True)
+class _OpenCall:
+    """The tool call whose pieces arrive."""
+
+    id: str
+    index: int | None
+    arguments: list[str] = field(default_factory=list)
+
+    def is_over_at(self, piece: ToolCall) -> bool:
+        """Whether this piece belongs to another call. Endpoints number calls as they like: all
+        with 0, or not at all. An id or a name may come once, or again with every piece."""
+        if piece.id:
+            return piece.id != self.id
+        if piece.index != self.index and None not in (piece.index, self.index):
+            return True
+        return bool(piece.function.name) and _is_whole("".join(self.arguments))
 
 
-def _tool_block(call: Mapping[str, Any]) -> Json:
-    function = call["function"]
+def _is_whole(arguments: str) -> bool:
+    return _arguments(arguments) is not None
+
+
+def _arguments(text: str) -> Json | None:
+    """The arguments of a call, or None if they are no JSON object."""
     try:
-        decoded = json.loads(function.get("arguments") or "{}")
-    except (ValueError, RecursionError):
-        decoded = {}  # the answer broke off in the middle of the arguments
-    return {
-        "type": "tool_use",
-        "id": call["id"],
-        "name": function["name"],
-        "input": decoded if isinstance(decoded, dict) else {},
-    }
+        decoded = json_bounds.decode(text.encode("utf-8", "replace"), _VALUES_MAX)
+    except ValueError:
+        return None
+    return decoded if isinstance(decoded, dict) else None
 
 
-def _stop_reason(finish_reason: object, message: Mapping[str, Any]) -> str:
-    if message.get("refusal"):
+def _tool_block(call: ToolCall, default_id: str) -> Json:
+    # An answer may break off in the middle of the arguments.
+    arguments = _arguments(call.function.arguments) or {}
+    if not call.function.name:
+        raise errors.Temporary("the endpoint's answer has a tool call without a name")
+    block_id = call.id or default_id
+    return {"type": "tool_use", "id": block_id, "name": call.function.name, "input": arguments}
+
+
+def _stop_reason(finish_reason: str | None, *, has_refusal: bool, has_calls: bool) -> str:
+    if has_refusal:
         return "refusal"
-    reason = _STOP_REASONS.get(str(finish_reason), "end_turn")
+    reason = _STOP_REASONS.get(finish_reason or "stop", "end_turn")
     # Some servers end with "stop" after tool calls. A client would then not run them.
-    return "tool_use" if reason == "end_turn" and message.get("tool_calls") else reason
+    return "tool_use" if reason == "end_turn" and has_calls else reason
 
 
-def _usage(usage: Mapping[str, Any] | None, estimate: TokenCounts) -> Json:
-    if not usage:
+def _usage(usage: Usage | None, estimate: TokenCounts) -> Json:
+    if usage is None:
         return {"input_tokens": estimate.input, "output_tokens": estimate.output}
-    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
     return {
-        "input_tokens": usage.get("prompt_tokens", 0) - cached,
-        "cache_read_input_tokens": cached,
+        "input_tokens": usage.prompt_tokens - usage.cached,
+        "cache_read_input_tokens": usage.cached,
         "cache_creation_input_tokens": 0,
-        "output_tokens": usage.get("completion_tokens", 0),
+        "output_tokens": usage.completion_tokens,
     }

@@ -114,8 +114,6 @@ def _part(block: Mapping[str, Any]) -> Json:
     source = block.get("source") or {}
     if block["type"] == "document" and source.get("type") == "text":
         return {"type": "text", "text": source["data"]}
-    if block["type"] == "image" and source.get("type") == "url":
-        return {"type": "image_url", "image_url": {"url": source["url"]}}
     if block["type"] == "image" and source.get("type") == "base64":
         url = f"data:{source['media_type']};base64,{source['data']}"
         return {"type": "image_url", "image_url": {"url": url}}

@@ -22,7 +22,9 @@ from orchestrator.services.deps import Deps
 from orchestrator.services.nudges import nudge
 from orchestrator.services.sessions import generations, prompts, quotas, templates
 
-_NO_PROVIDER_CODES = frozenset({"provider_unavailable", "provider_auth", "budget_exhausted"})
+_NO_PROVIDER_CODES = frozenset(
+    {"provider_unavailable", "provider_auth", "provider_no_credit", "budget_exhausted"}
+)
 
 
 @dataclass(frozen=True, kw_only=True)

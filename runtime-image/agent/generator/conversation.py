@@ -20,7 +20,13 @@ EXISTING_LIMIT_CHARS = 120_000
 USELESS_ANSWERS = 4
 """After this many answers in a row without a usable tool call the model is given up."""
 NO_SUMMARY = "The app is ready."
-NO_MORE_ANSWERS = frozenset({FailureCode.BUDGET_EXHAUSTED, FailureCode.PROVIDER_UNAVAILABLE})
+NO_MORE_ANSWERS = frozenset(
+    {
+        FailureCode.BUDGET_EXHAUSTED,
+        FailureCode.PROVIDER_NO_CREDIT,
+        FailureCode.PROVIDER_UNAVAILABLE,
+    }
+)
 """If the app is healthy by then, it is finished without the model's summary."""
 
 Message = dict[str, Any]

@@ -21,14 +21,13 @@ from agent.generator.progress import Progress
 from agent.generator.reply import Reply
 from agent.generator.tools import TOOLS
 from agent.home.backoff import Backoff
+from orchestrator.contract.event_stream import EventReader
 from orchestrator.contract.wire import FailureCode
 
 PROMPT_FILE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "prompt.md")
 SILENCE_LIMIT_S = 180.0
 """The service sends pings while a model thinks, so after this much silence the connection is dead.
 Before the first event home may let us wait for our turn."""
-STALL_LIMIT_S = 180.0
-"""After this long with nothing but pings no answer is expected any more."""
 FAILURES_PER_ANSWER = 6
 FAILURES_WHEN_RETRIED = 3
 """What a failure counts that home has already retried itself."""
@@ -37,6 +36,10 @@ BACKOFF = Backoff(first_s=1.0, cap_s=15.0)
 MALFORMED = "the model's answer makes no sense"
 CACHED = {"type": "ephemeral"}
 AUTH_ERRORS = frozenset({"authentication_error", "permission_error", "billing_error"})
+HOMES_CODES = {
+    str(code): code for code in (FailureCode.BUDGET_EXHAUSTED, FailureCode.PROVIDER_NO_CREDIT)
+}
+"""Codes of home's own errors that say more than the error's type."""
 PASSING_ERRORS = frozenset({"rate_limit_error", "overloaded_error", "api_error", "timeout_error"})
 
 
@@ -119,7 +122,7 @@ class Model:
             with self._client.messages.with_streaming_response.create(
                 **self._request(messages)
             ) as response:
-                self._read(response.iter_lines(), reply)
+                self._read(response.iter_bytes(), reply)
         except anthropic.APIStatusError as error:
             raise translate_status(error) from error
         except anthropic.APIConnectionError as error:
@@ -139,15 +142,16 @@ class Model:
             "stream": True,
         }
 
-    def _read(self, lines: Iterable[str], reply: Reply) -> None:
+    def _read(self, chunks: Iterable[bytes], reply: Reply) -> None:
+        silence_s = self._order.limits.silence_seconds
         last_event_at_s = self._clock.now()
-        for event in events(lines):
+        for event in events(chunks):
             now_s = self._clock.now()
             if now_s > self._ends_at_s:
                 raise OutOfTime
             if event["type"] == "ping":
-                if now_s - last_event_at_s > STALL_LIMIT_S:
-                    raise Interrupted(f"the model said nothing for {STALL_LIMIT_S:g} s")
+                if now_s - last_event_at_s > silence_s:
+                    raise Interrupted(f"the model said nothing for {silence_s:g} s")
                 continue
             last_event_at_s = now_s
             try:
@@ -171,17 +175,23 @@ class Model:
                 self._progress.stream(piece)
 
 
-def events(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+def events(chunks: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     """The objects in a stream of server-sent events. Each names its type. Raises Interrupted."""
-    for line in lines:
-        if line.startswith("data:"):
-            try:
-                event = json.loads(line[5:])
-            except (ValueError, RecursionError) as error:
-                raise Interrupted(MALFORMED) from error
-            if not isinstance(event, dict) or not isinstance(event.get("type"), str):
-                raise Interrupted(MALFORMED)
-            yield event
+    reader = EventReader()
+    try:
+        for chunk in chunks:
+            for data in reader.feed(chunk):
+                yield _event(data)
+    except (ValueError, RecursionError) as error:
+        raise Interrupted(MALFORMED) from error
+
+
+def _event(data: bytes) -> dict[str, Any]:
+    """Raises ValueError, RecursionError."""
+    event = json.loads(data)
+    if not isinstance(event, dict) or not isinstance(event.get("type"), str):
+        raise ValueError("no event")
+    return event
 
 
 def with_cache_marks(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -201,8 +211,9 @@ def with_cache_marks(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def translate_status(error: anthropic.APIStatusError) -> AssignmentFailed | Interrupted:
     """The failure that an HTTP status other than 200 means."""
     message = str(error.api_message or error.type or f"status {error.status_code}")[:500]
-    if _code_of(error.body) == FailureCode.BUDGET_EXHAUSTED:
-        return AssignmentFailed(FailureCode.BUDGET_EXHAUSTED, message)
+    code = _code_of(error.body)
+    if code in HOMES_CODES:
+        return AssignmentFailed(HOMES_CODES[code], message)
     headers = error.response.headers
     failure = _translate(error.type, error.status_code, message, _retry_after_s(headers))
     if isinstance(failure, Interrupted) and headers.get("x-should-retry") == "false":
@@ -213,7 +224,11 @@ def translate_status(error: anthropic.APIStatusError) -> AssignmentFailed | Inte
 def translate_event(event: dict[str, Any]) -> AssignmentFailed | Interrupted:
     """The failure that an error in the middle of a stream means."""
     error = event.get("error") or {}
-    return _translate(error.get("type"), 200, str(error.get("message", ""))[:500], None)
+    message = str(error.get("message", ""))[:500]
+    code = _code_of(event)
+    if code in HOMES_CODES:
+        return AssignmentFailed(HOMES_CODES[code], message)
+    return _translate(error.get("type"), 200, message, None)
 
 
 def _translate(
@@ -228,10 +243,10 @@ def _translate(
     )
 
 
-def _code_of(body: object) -> object:
+def _code_of(body: object) -> str:
     """The code in an error of home itself."""
     error = body.get("error") if isinstance(body, dict) else None
-    return error.get("code") if isinstance(error, dict) else None
+    return str(error.get("code")) if isinstance(error, dict) else ""
 
 
 def _retry_after_s(headers: httpx2.Headers) -> float | None:

@@ -37,6 +37,7 @@ LIMITS = st.builds(
     file_bytes=positive,
     total_bytes=positive,
     run_seconds=seconds,
+    silence_seconds=seconds,
 )
 COMMON = {
     "id": text,

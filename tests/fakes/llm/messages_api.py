@@ -143,7 +143,7 @@ class MessagesApi(MessagesServer):
         frames = [wire.frame(event) for event in wire.events(body, reply, usage)]
         frames = frames[: delivery.cut_after]
         if error is not None:
-            event = wire.error(error.type, error.message, request_id)
+            event = wire.error(error.type, error.message, request_id, code=error.code)
             frames[error.after_events :] = [wire.frame(event)]
         headers = wire.headers(request_id, "text/event-stream; charset=utf-8")
         return _Stalling(frames, headers, delivery)

@@ -244,6 +244,58 @@ def test_a_token_that_is_not_ours_or_no_longer_valid_is_refused(
     assert provider.requests == []
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status", "kind"),
+    [
+        ("GET", "/v1/messages", 405, "invalid_request_error"),
+        ("POST", "/v1/models", 405, "invalid_request_error"),
+        ("POST", "/v1/files", 404, "not_found_error"),
+        ("GET", "/v1/models/gpt-x", 404, "not_found_error"),
+        ("POST", "/v1/", 404, "not_found_error"),
+    ],
+)
+def test_what_is_not_offered_is_an_error_of_the_api_too(
+    world: GatewayWorld, method: str, path: str, status: int, kind: str
+) -> None:
+    headers = {"x-api-key": world.token(world.session())}
+    answer = world.http().request(method, path, headers=headers)
+    assert answer.status_code == status
+    error = answer.json()
+    assert (error["type"], error["error"]["type"]) == ("error", kind)
+    assert error["request_id"] == answer.headers["request-id"]
+    assert ("allow" in answer.headers) is (status == 405)
+
+
+def test_what_agents_are_not_offered_is_a_problem(world: GatewayWorld) -> None:
+    headers = {"authorization": f"Bearer {world.token(world.session())}"}
+    answer = world.http().post("/agent/other", headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_the_sdk_lists_the_models_that_are_allowed(
+    provider: ProviderFake, tmp_path: Path, migrated_sqlite: Path
+) -> None:
+    settings = settings_for(tmp_path, provider, models="claude-haiku-5")
+    with gateway_for(settings, migrated_sqlite) as world:
+        with world.sdk(world.session()) as sdk:
+            assert [model.id for model in sdk.models.list()] == [MODEL, "claude-haiku-5"]
+            assert sdk.models.retrieve(MODEL).id == MODEL
+            with pytest.raises(anthropic.NotFoundError):
+                sdk.models.retrieve("claude-opus-5-5")
+        answer = world.http().get("/v1/models", headers={"x-api-key": "sk-something"})
+        assert (answer.status_code, answer.json()["type"]) == (401, "error")
+
+
+def test_a_source_that_the_provider_would_fetch_is_never_forwarded(
+    world: GatewayWorld, provider: ProviderFake
+) -> None:
+    picture = {"type": "image", "source": {"type": "url", "url": "http://10.0.0.1/"}}
+    answer = world.ask(world.session(), messages=[{"role": "user", "content": [picture]}])
+    assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")
+    assert provider.requests == []
+
+
 def test_a_request_that_is_too_large_is_refused(world: GatewayWorld) -> None:
     session = world.session()
     answer = world.ask(session, system="x" * (33 * 1024**2))

@@ -86,6 +86,56 @@ def test_a_key_that_is_refused_is_named_and_remembered_until_it_works(
     assert world.context.metrics.refused_keys == {}
 
 
+def test_an_account_without_credit_is_named_and_remembered_until_it_has_some(
+    served: Callable[..., GatewayWorld], provider: ProviderFake
+) -> None:
+    world = served()
+    session = world.session()
+    provider.play(Scripted(status=402, error="billing_error"))
+    answer = world.ask(session)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["type"], error["code"]) == (
+        402,
+        "billing_error",
+        "provider_no_credit",
+    )
+    assert "ANTHROPIC_API_KEY has no credit" in error["message"]
+    (reason,) = world.context.metrics.refused_keys.values()
+    assert "has no credit" in reason
+    assert world.ask(session).status_code == 200
+    assert world.context.metrics.refused_keys == {}
+
+
+PROXIES = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy")
+
+
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "socks5://127.0.0.1:9", "http://[::1"])
+def test_a_provider_of_our_own_network_is_reached_without_the_proxy(
+    served: Callable[..., GatewayWorld],
+    provider: ProviderFake,
+    monkeypatch: pytest.MonkeyPatch,
+    proxy: str,
+) -> None:
+    for name in PROXIES:
+        monkeypatch.setenv(name, "" if name.lower() == "no_proxy" else proxy)
+    world = served()
+    assert world.ask(world.session()).status_code == 200
+
+
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "socks5://127.0.0.1:9"])
+def test_a_provider_is_reached_through_the_proxy_if_that_is_said(
+    served: Callable[..., GatewayWorld],
+    provider: ProviderFake,
+    monkeypatch: pytest.MonkeyPatch,
+    proxy: str,
+) -> None:
+    for name in PROXIES:
+        monkeypatch.setenv(name, "" if name.lower() == "no_proxy" else proxy)
+    world = served(provider_proxy_private=True, provider_retry_s=0.1)
+    assert world.ask(world.session()).status_code == 502
+    assert provider.requests == []
+
+
 @pytest.mark.parametrize("trouble", [BROKEN, REFUSED, Scripted(drop=True)])
 def test_the_next_provider_serves_when_the_first_does_not(
     served: Callable[..., GatewayWorld],

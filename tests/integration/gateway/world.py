@@ -26,6 +26,7 @@ from orchestrator.domain.people.tokens import SessionGrant
 from orchestrator.domain.sessions.session import Session, SessionState
 from orchestrator.entrypoints.api.agents import app
 from orchestrator.entrypoints.api.context import Context
+from orchestrator.entrypoints.api.gateway import pings
 from orchestrator.entrypoints.api.gateway.app import Gateway
 from orchestrator.services.deps import Deps
 from tests.fakes import samples
@@ -143,7 +144,10 @@ def settings_for(folder: Path, provider: HasUrl | None, **changes: Any) -> Setti
 
 @contextlib.contextmanager
 def gateway_for(
-    settings: Settings, migrated: Path, budgets: Budgets | None = None
+    settings: Settings,
+    migrated: Path,
+    budgets: Budgets | None = None,
+    ping_s: float = pings.INTERVAL_S,
 ) -> Iterator[GatewayWorld]:
     """Serve until the block ends. `budgets` replaces the budgets of the settings."""
     if not (settings.places.state_dir / "store.db").exists():
@@ -157,7 +161,7 @@ def gateway_for(
         hub=deaf_hub(),
         started_at=datetime.now(UTC),
     )
-    server = _ServerThread(context, settings.places.state_dir / "agent.sock")
+    server = _ServerThread(context, settings.places.state_dir / "agent.sock", ping_s)
     world = GatewayWorld(context=context, socket=server.socket)
     server.thread.start()
     try:
@@ -174,11 +178,11 @@ def gateway_for(
 class _ServerThread:
     """Runs the agent app in a thread with its own event loop, like server.py."""
 
-    def __init__(self, context: Context, socket: Path) -> None:
+    def __init__(self, context: Context, socket: Path, ping_s: float) -> None:
         self.socket = socket
         self.listening = threading.Event()
         self._context = context
-        self._gateway = Gateway(context)
+        self._gateway = Gateway(context, ping_s=ping_s)
         config = uvicorn.Config(
             app.build(context, self._gateway),
             uds=str(socket),

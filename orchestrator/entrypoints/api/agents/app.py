@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Mapping
 from typing import IO
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -21,11 +23,12 @@ from orchestrator.domain import errors, ids
 from orchestrator.domain.ids import SandboxId, SessionId
 from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.sessions.session import Failure, Phase, Report
-from orchestrator.entrypoints.api.agents.door import BUNDLE_PATH, INBOX_PATH, Door
+from orchestrator.entrypoints.api.agents.door import BUNDLE_PATH, GATEWAY, INBOX_PATH, Door
 from orchestrator.entrypoints.api.agents.limits import SenderLimits, Senders
 from orchestrator.entrypoints.api.bearer import bearer_of
 from orchestrator.entrypoints.api.context import Context, context_of
 from orchestrator.entrypoints.api.errors import problems
+from orchestrator.entrypoints.api.gateway import wire as gateway_wire
 from orchestrator.entrypoints.api.gateway.app import Gateway
 from orchestrator.entrypoints.api.gateway.bodies import read_bounded, spool_bounded
 from orchestrator.ports import topics
@@ -49,9 +52,15 @@ def build(context: Context, gateway: Gateway, limits: SenderLimits = _DEFAULT_LI
             Route("/sessions/{session_id}/progress", progress, methods=["POST"]),
             Route("/v1/messages", gateway.forward, methods=["POST"]),
             Route("/v1/messages/count_tokens", gateway.forward, methods=["POST"]),
+            Route("/v1/models", gateway.models),
+            Route("/v1/models/{model_id}", gateway.models),
         ],
         middleware=[Middleware(Door, tokens=context.deps.tokens, senders=senders)],
-        exception_handlers={errors.SpawnError: _problem},
+        exception_handlers={
+            errors.SpawnError: _problem,
+            HTTPException: _http_error,
+            Exception: _unexpected,
+        },
     )
     app.state.context = context
     app.state.senders = senders
@@ -226,3 +235,24 @@ async def _problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, errors.SpawnError)
     context_of(request).metrics.agent_refusals.labels(error.code).inc()
     return problems.from_error(error)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """A path or a method that isn't offered, in the terms of the API that was asked."""
+    assert isinstance(error, HTTPException)
+    return _in_terms_of(request, error.status_code, error.detail, error.headers or {})
+
+
+async def _unexpected(request: Request, _: Exception) -> Response:
+    """The answer alone. The error goes on to `failures`, which writes it down."""
+    return _in_terms_of(request, 500, "something went wrong on our side; the log says what", {})
+
+
+def _in_terms_of(
+    request: Request, status: int, message: str, headers: Mapping[str, str]
+) -> Response:
+    if not request.url.path.startswith(GATEWAY):
+        code = {404: "not_found", 405: "method_not_allowed"}.get(status, "internal")
+        return problems.problem(status, code, message, headers=headers)
+    response = gateway_wire.http_error(status, message, headers)
+    return Response(response.body, response.head.status, dict(response.head.headers))

@@ -27,7 +27,7 @@ from orchestrator.services.agents import access
 
 INBOX_PATH = "/agent/inbox"
 BUNDLE_PATH = "/agent/bundle"
-_GATEWAY = "/v1/"
+GATEWAY = "/v1/"
 
 
 class Door:
@@ -69,7 +69,7 @@ class Door:
 
     def _owner_of_token(self, scope: Scope) -> SandboxId:
         connection = HTTPConnection(scope)
-        if scope["path"].startswith(_GATEWAY):
+        if scope["path"].startswith(GATEWAY):
             return self._tokens.read_session(wire.session_token(connection)).sandbox_id
         token = bearer_of(connection)
         if token is None:
@@ -92,7 +92,7 @@ def _counted(receive: Receive, count: Callable[[int], None]) -> Receive:
 
 def _refusal(path: str, error: errors.SpawnError) -> Response:
     """The error, in the terms of the API that the sender speaks."""
-    if not path.startswith(_GATEWAY):
+    if not path.startswith(GATEWAY):
         return problems.from_error(error)
     response = wire.error_response_for(error)
     return Response(response.body, response.head.status, dict(response.head.headers))

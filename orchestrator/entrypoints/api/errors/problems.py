@@ -20,6 +20,7 @@ STATUS_OF: Sequence[tuple[type[errors.SpawnError], int]] = (
     (errors.AmbiguousCookie, 400),
     (errors.Unauthorized, 401),
     (errors.BudgetExhausted, 402),
+    (errors.NoCredit, 402),
     (errors.Forbidden, 403),
     (errors.NotFound, 404),
     (errors.Conflict, 409),

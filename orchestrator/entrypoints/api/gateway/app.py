@@ -1,4 +1,4 @@
-"""The gateway's two endpoints. The agent app serves them; agents/server.py builds one Gateway."""
+"""The gateway's endpoints. The agent app serves them; agents/server.py builds one Gateway."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import os
 import secrets
 import socket
 import time
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from orchestrator.domain import errors
 from orchestrator.domain.llm import requests
@@ -18,9 +20,10 @@ from orchestrator.domain.llm.requests import ModelRequest
 from orchestrator.domain.sessions.session import Session
 from orchestrator.entrypoints.api.bounds.work_shares import SHARE, WorkShares
 from orchestrator.entrypoints.api.context import Context
-from orchestrator.entrypoints.api.gateway import providers, wire
+from orchestrator.entrypoints.api.gateway import pings, providers, wire
 from orchestrator.entrypoints.api.gateway.bodies import read_bounded
 from orchestrator.entrypoints.api.gateway.call import CallRunner
+from orchestrator.entrypoints.api.gateway.clients import Clients
 from orchestrator.entrypoints.api.gateway.exchange import InFlight, Relay, Subscription
 from orchestrator.entrypoints.api.gateway.limiter import Limiter
 from orchestrator.entrypoints.api.gateway.provider_chain import ProviderChain
@@ -40,17 +43,25 @@ log = structlog.get_logger()
 class Gateway:
     """Serves agents the Messages API. Bytes pass unchanged; the credentials are replaced."""
 
-    def __init__(self, context: Context, share: Rate = SHARE) -> None:
-        """`share`: the processor time that reading the requests of one session may take."""
+    def __init__(
+        self, context: Context, share: Rate = SHARE, ping_s: float = pings.INTERVAL_S
+    ) -> None:
+        """`share`: the processor time that reading the requests of one session may take. `ping_s`:
+        how often the client of a stream that hasn't begun is told that it is awaited."""
         llm = context.settings.llm
         self._context = context
-        self._client = providers.make_client(context.settings)
-        chain = providers.configured_providers(context.settings, self._client)
+        self._clients = Clients(context.settings)
+        chain = providers.configured_providers(context.settings, self._clients)
         self._has_provider = bool(chain)
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._runner = CallRunner(
             context,
-            ProviderChain(chain, llm.provider_retry_s, context.metrics),
+            ProviderChain(
+                chain,
+                retry_s=llm.provider_retry_s,
+                silence_s=llm.provider_silence_s,
+                metrics=context.metrics,
+            ),
             Limiter(llm.provider_concurrency, llm.provider_queue_s, context.metrics),
             Shares(
                 SlotLimits(session_s=llm.provider_session_s, user_s=llm.provider_user_s),
@@ -58,6 +69,7 @@ class Gateway:
                 time.monotonic,
             ),
             self._holder,
+            ping_s,
         )
         self._in_flight = InFlight()
         self._count_rates = Rates(_COUNT_RATE)
@@ -75,6 +87,20 @@ class Gateway:
             return _error_response(error)
         return Relay(lambda: self._join(session, provider_request))
 
+    async def models(self, request: Request) -> Response:
+        """GET /v1/models, and one of them: what SPAWN_MODELS allows."""
+        try:
+            await self._context.in_thread(
+                access.authorize_generation, self._context.deps, wire.session_token(request)
+            )
+            models = [wire.model_info(name) for name in self._context.deps.policy.models]
+            name = request.path_params.get("model_id")
+            if name is None:
+                return JSONResponse(wire.model_page(models))
+            return JSONResponse(_model_named(name, models))
+        except errors.SpawnError as error:
+            return _error_response(error)
+
     async def run(self) -> None:
         """Renew this process's reservations before they expire. Runs until cancelled."""
         while True:
@@ -89,7 +115,7 @@ class Gateway:
         accounts, and close the connections last."""
         await self._in_flight.close()
         await self._runner.close()
-        await self._client.aclose()
+        await self._clients.close()
 
     def _check_rate(self, request: Request, session: Session) -> None:
         """Token counts cost nothing, so no budget bounds them."""
@@ -164,6 +190,13 @@ def _is_count(request: Request) -> bool:
 def _parse(raw: bytes, is_count: bool) -> tuple[ModelRequest, bytes]:
     parsed = requests.parse(raw, counting=is_count)
     return parsed, hashlib.sha256(requests.canonical_bytes(parsed)).digest()
+
+
+def _model_named(name: str, models: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    for model in models:
+        if model["id"] == name:
+            return model
+    raise errors.NotFound(f"model: {name[:100]} is not offered here", code="model_not_offered")
 
 
 def _error_response(error: errors.SpawnError) -> Response:

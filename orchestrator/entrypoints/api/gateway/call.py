@@ -18,7 +18,7 @@ from orchestrator.domain.llm.pricing import TokenCounts
 from orchestrator.domain.llm.usage import Outcome, Reservation
 from orchestrator.domain.sessions.session import Session
 from orchestrator.entrypoints.api.context import Context
-from orchestrator.entrypoints.api.gateway import wire
+from orchestrator.entrypoints.api.gateway import pings, wire
 from orchestrator.entrypoints.api.gateway.exchange import Exchange
 from orchestrator.entrypoints.api.gateway.limiter import Limiter
 from orchestrator.entrypoints.api.gateway.provider_chain import (
@@ -63,13 +63,16 @@ class CallRunner:
         limiter: Limiter,
         shares: Shares,
         holder: str,
+        ping_s: float,
     ) -> None:
-        """`holder` names this process in the reservations that it makes."""
+        """`holder` names this process in the reservations that it makes. `ping_s`: how often the
+        client of a stream that hasn't begun is told that it is awaited."""
         self._context = context
         self._shares = shares
         self._chain = chain
         self._limiter = limiter
         self._holder = holder
+        self._ping_s = ping_s
         self._account_tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, session: Session, request: ProviderRequest, exchange: Exchange) -> None:
@@ -157,27 +160,28 @@ class CallRunner:
 
     async def _answer(self, request: ProviderRequest, exchange: Exchange, state: CallState) -> None:
         """Get an answer from a provider, and relay it."""
-        result = await self._chain.open_response(request, state.trace)
+        with pings.until_answered(exchange, self._ping_s if request.wants_stream else None):
+            result = await self._chain.open_response(request, state.trace)
         if isinstance(result, FailedAttempt):
-            is_final = result.verdict is Verdict.FINAL
-            state.outcome = Outcome.REFUSED if is_final else Outcome.FAILED
+            is_refused = result.verdict is Verdict.REFUSED
+            state.outcome = Outcome.REFUSED if is_refused else Outcome.FAILED
             state.trace.provider = result.provider
             state.error = result.error
             return
         state.has_answer = True
-        exchange.begin(result.response.head)
+        exchange.begin(result.answer.response.head)
         try:
             await self._relay_chunks(result, exchange, state)
         except errors.Temporary as error:
             state.outcome = Outcome.CUT
             log.warning("answer_cut", provider=result.provider.name, error=str(error))
         finally:
-            await result.response.close()
+            await result.answer.response.close()
 
     async def _relay_chunks(
         self, opened: OpenedResponse, exchange: Exchange, state: CallState
     ) -> None:
-        async with aclosing(opened.chunks()) as chunks:
+        async with aclosing(opened.answer.chunks()) as chunks:
             async for chunk in chunks:
                 state.meter.feed(chunk)
                 exchange.write(chunk)

@@ -85,6 +85,12 @@ class Exchange:
             self._chunks.append(chunk)
             self._enter(Phase.STARTED)
 
+    def ping(self, head: Head, chunk: bytes) -> None:
+        """Begin the response if it hasn't begun, and write something that says nothing."""
+        if self._head is None:
+            self._head = head
+        self.write(chunk)
+
     def complete(self) -> None:
         self._enter(Phase.COMPLETE)
 
@@ -94,10 +100,13 @@ class Exchange:
             self._enter(Phase.CUT)
 
     def fail(self, error: ErrorResponse) -> None:
-        """Make the whole response an error."""
-        self.error_code = error.code
-        self.begin(error.head)
-        self.write(error.body)
+        """Make the whole response an error, or end it with one if it has begun."""
+        if self._head is None:
+            self.error_code = error.code
+            self.begin(error.head)
+            self.write(error.body)
+        else:
+            self.write(wire.error_event(error))
         self.complete()
 
     # For the readers

@@ -9,42 +9,36 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from orchestrator.contract import json_bounds
 from orchestrator.domain import errors
-from orchestrator.domain.llm import attempts, breakers
+from orchestrator.domain.llm import attempts, breakers, optional_fields
 from orchestrator.domain.llm.attempts import Candidate, Verdict
 from orchestrator.domain.llm.breakers import Breaker
 from orchestrator.domain.llm.requests import ModelRequest
-from orchestrator.entrypoints.api.gateway import wire
+from orchestrator.entrypoints.api.gateway import first_event, wire
+from orchestrator.entrypoints.api.gateway.first_event import Answer, Refusal
+from orchestrator.entrypoints.api.gateway.left_out import LeftOut
 from orchestrator.entrypoints.api.gateway.metrics import GatewayMetrics
 from orchestrator.entrypoints.api.gateway.providers import (
     AnswerLost,
+    NoAnswer,
     Provider,
     ProviderRequest,
-    ProviderResponse,
 )
 from orchestrator.entrypoints.api.gateway.wire import ErrorResponse, Head
 from orchestrator.slim import structlog
 
-_ERROR_MAX_BYTES = 64 * 1024
-_ERROR_VALUES_MAX = 1_000
-_ERROR_EVENT = b"event: error"
-_STATUS_OF_ERROR_EVENT = {
-    "invalid_request_error": 400,
-    "authentication_error": 401,
-    "billing_error": 402,
-    "permission_error": 403,
-    "not_found_error": 404,
-    "request_too_large": 413,
-    "rate_limit_error": 429,
-    "overloaded_error": 529,
-}  # all others: 500
-# From the error that tells a client most about what to do, to the one that tells least.
-_MOST_INFORMATIVE_FIRST = (Verdict.FINAL, Verdict.RETRY, Verdict.KEY_REFUSED, Verdict.UNFIT)
+# The error to report if no provider serves: one that may pass, for then somebody may serve later;
+# then from the one that tells a client most about what to do, to the one that tells least.
+_REPORTED_FIRST = (
+    *(Verdict.RETRY, Verdict.NONSENSE, Verdict.REFUSED),
+    *(Verdict.NO_CREDIT, Verdict.KEY_REFUSED, Verdict.UNFIT),
+)
+
+_TRIAL_SLACK_S = 30.0  # after the wait for a first byte, a trial call tells something
 
 Lesson = Callable[[Breaker], Breaker]
 
@@ -53,17 +47,10 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, kw_only=True)
 class OpenedResponse:
-    """A successful response whose first bytes are here."""
+    """An answer that has begun, and who gives it."""
 
     provider: Provider
-    response: ProviderResponse
-    first_chunk: bytes  # read from `response` already
-
-    async def chunks(self) -> AsyncGenerator[bytes]:
-        """The whole body. Raises errors.Temporary if the connection breaks."""
-        yield self.first_chunk
-        async for chunk in self.response.chunks:
-            yield chunk
+    answer: Answer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +60,7 @@ class FailedAttempt:
     provider: Provider
     verdict: Verdict
     error: ErrorResponse
+    message: str = ""  # the provider's own words
 
 
 @dataclass(kw_only=True)
@@ -101,11 +89,19 @@ class ProviderChain:
     """The providers in the order of their use, with a circuit breaker for each."""
 
     def __init__(
-        self, providers: Sequence[Provider], retry_s: float, metrics: GatewayMetrics
+        self,
+        providers: Sequence[Provider],
+        *,
+        retry_s: float,
+        silence_s: float,
+        metrics: GatewayMetrics,
     ) -> None:
-        """`retry_s`: for how long one call may try before it gets an error."""
+        """`retry_s`: for how long one call may try before it gets an error. `silence_s`: the
+        longest wait for a first byte."""
         self._providers = {provider.name: provider for provider in providers}
-        self._breakers = {provider.name: Breaker() for provider in providers}
+        trial_s = silence_s + _TRIAL_SLACK_S
+        self._breakers = {provider.name: Breaker(trial_s=trial_s) for provider in providers}
+        self._left_out = {provider.name: LeftOut() for provider in providers}
         self._retry_s = retry_s
         self._metrics = metrics
         for name, breaker in self._breakers.items():
@@ -121,19 +117,37 @@ class ProviderChain:
         """The first response that succeeds, or the most informative failure."""
         deadline_s = _now_s() + self._retry_s
         candidates = {name: Candidate(name=name) for name in self._providers}
-        failures: list[FailedAttempt] = []
+        failures: dict[str, FailedAttempt] = {}  # the last one of each provider
         while True:
             step = attempts.next_step(self._with_breakers(candidates), _now_s(), deadline_s)
             if isinstance(step, attempts.GiveUp):
-                return self._most_informative(failures)
+                return self._most_informative([*failures.values()])
             if isinstance(step, attempts.Pause):
                 await asyncio.sleep(step.seconds)
                 continue
-            result = await self._attempt(self._providers[step.name], request, trace)
-            if isinstance(result, OpenedResponse) or result.verdict is Verdict.FINAL:
+            result = await self._attempt_without(self._providers[step.name], request, trace)
+            if isinstance(result, OpenedResponse):
                 return result
-            failures.append(result)
+            failures[step.name] = result
             candidates[step.name] = self._record_failure(candidates[step.name], result)
+
+    async def _attempt_without(
+        self, provider: Provider, request: ProviderRequest, trace: Trace
+    ) -> OpenedResponse | FailedAttempt:
+        """Send the request to one provider; again without a field that it doesn't know."""
+        left_out = self._left_out[provider.name]
+        known = left_out.names(request, _now_s())
+        request = replace(request, without=known)
+        while True:
+            result = await self._attempt(provider, request, trace)
+            if isinstance(result, OpenedResponse):
+                left_out.remember(request, request.without - known, _now_s())
+                return result
+            field = _refused_field(provider, request, result)
+            if field is None:
+                return result
+            log.warning("field_left_out", provider=provider.name, field=field)
+            request = replace(request, without=request.without | {field})
 
     def _with_breakers(self, candidates: dict[str, Candidate]) -> list[Candidate]:
         now_s = _now_s()
@@ -150,8 +164,7 @@ class ProviderChain:
         with self._watched(provider) as watch:
             trace.provider = provider
             try:
-                response = await provider.send(request)
-                first_chunk = await _read_first_chunk(response)
+                result = await first_event.read(await provider.send(request), request)
             except errors.InvalidInput as error:
                 trace.provider = None
                 return _cannot_translate(provider, error)
@@ -166,13 +179,15 @@ class ProviderChain:
                 watch.says(_record_failure_now)
                 return _no_answer(provider, error)
             self._metrics.first_byte.labels(provider.name).observe(_now_s() - started_s)
-            head = _effective_head(response.head, first_chunk)
-            verdict = attempts.judge(head.status, head.headers)
-            watch.says(_lesson(verdict, head))
-        result = await self._judge(provider, response, first_chunk)
-        if isinstance(result, FailedAttempt):
+            if isinstance(result, Answer):
+                watch.says(breakers.record_answer)
+                self._metrics.record_accepted_key(provider.setting)
+                return OpenedResponse(provider=provider, answer=result)
             trace.provider = None
-        return result
+            trace.lost_answers += attempts.may_have_worked(result.head.status)
+            verdict = attempts.judge(result.head.status, result.head.headers, result.error)
+            watch.says(_lesson(verdict, result.head))
+        return self._failed(provider, verdict, result)
 
     @contextmanager
     def _watched(self, provider: Provider) -> Iterator[_Watch]:
@@ -184,29 +199,26 @@ class ProviderChain:
         finally:
             self._update_breaker(provider, watch.lesson)
 
-    async def _judge(
-        self, provider: Provider, response: ProviderResponse, first_chunk: bytes
-    ) -> OpenedResponse | FailedAttempt:
-        """Decide from the status whether this is an answer. Reads and closes an error."""
-        head = _effective_head(response.head, first_chunk)
-        verdict = attempts.judge(head.status, head.headers)
-        if verdict is Verdict.SERVED:
-            self._metrics.record_accepted_key(provider.setting)
-            return OpenedResponse(provider=provider, response=response, first_chunk=first_chunk)
-        body = await _read_error_body(response, first_chunk)
-        if head is not response.head:
-            body = body.partition(b"data:")[2].strip()
-        if verdict is Verdict.KEY_REFUSED:
-            return self._record_refused_key(provider, head, body)
-        error = ErrorResponse(head=head, body=body)
-        return FailedAttempt(provider=provider, verdict=verdict, error=error)
+    def _failed(self, provider: Provider, verdict: Verdict, refusal: Refusal) -> FailedAttempt:
+        message = refusal.error.message
+        if verdict in (Verdict.NO_CREDIT, Verdict.KEY_REFUSED):
+            error = self._record_refused_key(provider, verdict, refusal)
+        else:
+            error = ErrorResponse(head=refusal.head, body=refusal.body)
+        return FailedAttempt(provider=provider, verdict=verdict, error=error, message=message)
 
-    def _record_refused_key(self, provider: Provider, head: Head, body: bytes) -> FailedAttempt:
-        reason = f"{provider.setting} was refused ({head.status}): {_error_message(body)}"
+    def _record_refused_key(
+        self, provider: Provider, verdict: Verdict, refusal: Refusal
+    ) -> ErrorResponse:
+        is_empty = verdict is Verdict.NO_CREDIT
+        fault = "has no credit" if is_empty else "was refused"
+        words = refusal.error.message[:300] or "no reason given"
+        reason = f"{provider.setting} {fault} ({refusal.head.status}): {words}"
         self._metrics.record_refused_key(provider.setting, reason)
         log.error("provider_key_refused", provider=provider.name, reason=reason)
-        error = wire.error_response_for(errors.Unauthorized(reason, code="provider_auth"))
-        return FailedAttempt(provider=provider, verdict=Verdict.KEY_REFUSED, error=error)
+        if is_empty:
+            return wire.error_response_for(errors.NoCredit(reason))
+        return wire.error_response_for(errors.Unauthorized(reason, code="provider_auth"))
 
     def _record_failure(self, candidate: Candidate, failure: FailedAttempt) -> Candidate:
         head = failure.error.head
@@ -216,6 +228,8 @@ class ProviderChain:
             provider=candidate.name,
             attempt=candidate.tries + 1,
             status=head.status,
+            verdict=failure.verdict.value,
+            reason=failure.message[:300],
         )
         jitter = random.random()  # noqa: S311 - it spreads retries out; nothing secret
         return attempts.record_failure(candidate, failure.verdict, head.headers, _now_s(), jitter)
@@ -224,10 +238,7 @@ class ProviderChain:
         """The failure to report. It tells the client not to retry, because we have retried."""
         if not failures:
             return _all_breakers_open(next(iter(self._providers.values())))
-        failure = min(
-            reversed(failures),
-            key=lambda failure: _MOST_INFORMATIVE_FIRST.index(failure.verdict),
-        )
+        failure = min(failures, key=lambda failure: _REPORTED_FIRST.index(failure.verdict))
         head = failure.error.head
         final_head = replace(head, headers={**head.headers, "x-should-retry": "false"})
         return replace(failure, error=replace(failure.error, head=final_head))
@@ -266,48 +277,13 @@ def _record_failure_now(breaker: Breaker) -> Breaker:
     return breakers.record_failure(breaker, _now_s())
 
 
-async def _read_first_chunk(response: ProviderResponse) -> bytes:
-    """The first bytes of the body, or b"" if it is empty. Closes the response on an error."""
-    try:
-        return await anext(response.chunks, b"")
-    except BaseException:
-        await response.close()
-        raise
-
-
-async def _read_error_body(response: ProviderResponse, first_chunk: bytes) -> bytes:
-    """The body up to a limit. Closes the response."""
-    body = first_chunk
-    with suppress(errors.Temporary):  # even a part of an error message helps
-        async for chunk in response.chunks:
-            body += chunk
-            if len(body) > _ERROR_MAX_BYTES:
-                break
-    await response.close()
-    return body
-
-
-def _effective_head(head: Head, first_chunk: bytes) -> Head:
-    """A stream that starts with an error event counts as an error, even if its status is 200."""
-    if head.status >= 400 or not first_chunk.startswith(_ERROR_EVENT):
-        return head
-    status = _STATUS_OF_ERROR_EVENT.get(_error_type(first_chunk), 500)
-    return Head(status=status, headers={**head.headers, "content-type": "application/json"})
-
-
-def _error_type(event: bytes) -> str:
-    try:
-        data = event.partition(b"data:")[2]
-        return str(json_bounds.decode(data, _ERROR_VALUES_MAX)["error"]["type"])
-    except (ValueError, KeyError, TypeError):
-        return ""
-
-
-def _error_message(body: bytes) -> str:
-    try:
-        return str(json_bounds.decode(body, _ERROR_VALUES_MAX)["error"]["message"])[:300]
-    except (ValueError, KeyError, TypeError):
-        return "no reason given"
+def _refused_field(
+    provider: Provider, request: ProviderRequest, failure: FailedAttempt
+) -> str | None:
+    """The field of this request that the provider doesn't know and can be asked without."""
+    if failure.verdict is not Verdict.REFUSED:
+        return None
+    return optional_fields.refused_in(failure.message, provider.body_for(request))
 
 
 def _cannot_translate(provider: Provider, error: errors.InvalidInput) -> FailedAttempt:
@@ -319,7 +295,8 @@ def _no_answer(provider: Provider, error: errors.Temporary) -> FailedAttempt:
     response = wire.error_response(
         502, "api_error", str(error), code="provider_unavailable", headers={}
     )
-    return FailedAttempt(provider=provider, verdict=Verdict.RETRY, error=response)
+    verdict = Verdict.NONSENSE if isinstance(error, NoAnswer) else Verdict.RETRY
+    return FailedAttempt(provider=provider, verdict=verdict, error=response, message=str(error))
 
 
 def _all_breakers_open(provider: Provider) -> FailedAttempt:

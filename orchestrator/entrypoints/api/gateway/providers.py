@@ -6,7 +6,8 @@ A provider sends one request per attempt. `chain` decides which provider to use,
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,18 +15,20 @@ import httpx2
 
 from orchestrator.config import Settings
 from orchestrator.contract import json_bounds
+from orchestrator.contract.event_stream import EventReader
 from orchestrator.domain import errors
+from orchestrator.domain.llm import optional_fields
 from orchestrator.domain.llm.pricing import TokenCounts
 from orchestrator.domain.llm.requests import ModelRequest
+from orchestrator.entrypoints.api.gateway.clients import Clients
 from orchestrator.entrypoints.api.gateway.wire import Head, headers_for_client
 from orchestrator.services.llm import metering, openai_answer, openai_request
 
 _CONNECT_TIMEOUT_S = 10.0
-_STREAM_READ_TIMEOUT_S = 120.0  # between two events: the API sends pings far more often
 _WHOLE_READ_TIMEOUT_S = 600.0  # the API's own limit for an answer that isn't streamed
 _ANSWER_MAX_BYTES = 64 * 1024**2  # 128,000 tokens in events take 20 MiB
 _WHOLE_MAX_BYTES = 8 * 1024**2  # of one that we read as a whole
-_LINE_MAX_BYTES = 1024**2
+_EVENT_MAX_BYTES = 1024**2
 _VALUES_MAX = 50_000  # in an answer, or in an event
 _BYTES_PER_TOKEN = 3  # a guess, for endpoints that can't count tokens
 # The request didn't arrive, or not all of it.
@@ -51,11 +54,16 @@ class ProviderRequest:
     raw: bytes  # the body as the client sent it
     parsed: ModelRequest  # the body
     digest: bytes  # of the body's canonical form
+    without: frozenset[str] = frozenset()  # optional fields that this provider doesn't know
 
     @property
     def counts_tokens(self) -> bool:
         """Whether the client wants tokens counted instead of an answer."""
         return self.path.endswith("/count_tokens")
+
+    @property
+    def wants_stream(self) -> bool:
+        return self.parsed.stream and not self.counts_tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +90,10 @@ class AnswerLost(errors.Temporary):
     is_late = False
 
 
+class NoAnswer(AnswerLost):
+    """The provider answered, but not in the terms of its API. Asked again it would bill again."""
+
+
 class Provider(Protocol):
     """One endpoint with one key."""
 
@@ -96,6 +108,9 @@ class Provider(Protocol):
     def model_for(self, request: ModelRequest) -> str:
         """The model that it uses for a request. Its price applies."""
 
+    def body_for(self, request: ProviderRequest) -> Mapping[str, Any]:
+        """The body that it gets. Raises errors.InvalidInput if it can't take the request."""
+
     async def send(self, request: ProviderRequest) -> ProviderResponse:
         """Send the request once, and return when the response starts.
 
@@ -108,29 +123,42 @@ class Anthropic:
     """Anthropic's API, or an endpoint with the same API."""
 
     def __init__(
-        self, client: httpx2.AsyncClient, *, name: str, setting: str, base_url: str, key: str
+        self,
+        client: httpx2.AsyncClient,
+        *,
+        name: str,
+        setting: str,
+        base_url: str,
+        key: str,
+        silence_s: float,
     ) -> None:
+        """`silence_s`: the longest wait for the next bytes of a stream."""
         self.name = name
         self.setting = setting
         self._client = client
         self._base_url = base_url.rstrip("/")
         self._key = key
+        self._silence_s = silence_s
 
     def model_for(self, request: ModelRequest) -> str:
         return request.model
 
+    def body_for(self, request: ProviderRequest) -> Mapping[str, Any]:
+        return optional_fields.without(request.parsed.body, request.without)
+
     async def send(self, request: ProviderRequest) -> ProviderResponse:
+        content = json.dumps(self.body_for(request)).encode() if request.without else request.raw
         http_request = self._client.build_request(
             "POST",
             self._base_url + request.path,
             params=request.query.encode() or None,
-            content=request.raw,
+            content=content,
             headers={**request.headers, "x-api-key": self._key},
-            timeout=_timeout_for(request),
+            timeout=_timeout_for(request, self._silence_s),
         )
         response = await _send(self._client, http_request)
         head = Head(status=response.status_code, headers=headers_for_client(response.headers))
-        return ProviderResponse(head=head, chunks=_raw_chunks(response), http_response=response)
+        return ProviderResponse(head=head, chunks=_chunks(response), http_response=response)
 
 
 class OpenAi:
@@ -140,13 +168,22 @@ class OpenAi:
     setting = "SPAWN_OPENAI_API_KEY"
 
     def __init__(
-        self, client: httpx2.AsyncClient, *, base_url: str, key: str, model: str, limit_field: str
+        self,
+        client: httpx2.AsyncClient,
+        *,
+        base_url: str,
+        key: str,
+        model: str,
+        limit_field: str,
+        silence_s: float,
     ) -> None:
+        """`silence_s`: the longest wait for the next bytes of a stream."""
         self._client = client
         self._url = base_url.rstrip("/") + "/chat/completions"
         self._headers = {"authorization": f"Bearer {key}"} if key else {}
         self._model = model
         self._limit_field = limit_field
+        self._silence_s = silence_s
 
     def model_for(self, _: ModelRequest) -> str:
         return self._model
@@ -159,10 +196,13 @@ class OpenAi:
         headers = _translated_headers(response)
         estimate = metering.worst_case(request.parsed)
         if response.status_code >= 400:
-            error = openai_answer.translate_error(response.status_code, await _read_json(response))
-            return _json_response(response.status_code, error, headers)
+            return _json_response(response.status_code, await _read_json(response), headers)
         if not request.parsed.stream:
-            message = openai_answer.translate_completion(await _read_json(response) or {}, estimate)
+            document = await _read_json(response)
+            if openai_answer.find_error(document):
+                return _json_response(200, document, headers)
+            with _endpoints_failure():
+                message = openai_answer.translate_completion(document, estimate)
             return _json_response(200, message, headers)
         stream_headers = {**headers, "content-type": "text/event-stream; charset=utf-8"}
         return ProviderResponse(
@@ -171,20 +211,23 @@ class OpenAi:
             http_response=response,
         )
 
-    def _http_request(self, request: ProviderRequest) -> httpx2.Request:
+    def body_for(self, request: ProviderRequest) -> Mapping[str, Any]:
         body = openai_request.translate(
             request.parsed.body, model=self._model, limit_field=self._limit_field
         )
+        return optional_fields.without(body, request.without)
+
+    def _http_request(self, request: ProviderRequest) -> httpx2.Request:
         return self._client.build_request(
             "POST",
             self._url,
-            content=json.dumps(body).encode(),
+            content=json.dumps(self.body_for(request)).encode(),
             headers={**self._headers, "content-type": "application/json"},
-            timeout=_timeout_for(request),
+            timeout=_timeout_for(request, self._silence_s),
         )
 
 
-def configured_providers(settings: Settings, client: httpx2.AsyncClient) -> list[Provider]:
+def configured_providers(settings: Settings, clients: Clients) -> list[Provider]:
     """The providers that have a key or an address in the settings, in the order of their use."""
     llm = settings.llm
     providers: list[Provider] = []
@@ -206,33 +249,32 @@ def configured_providers(settings: Settings, client: httpx2.AsyncClient) -> list
         key = secret.get_secret_value()
         if key:
             providers.append(
-                Anthropic(client, name=name, setting=setting, base_url=base_url, key=key)
+                Anthropic(
+                    clients.client_for(base_url),
+                    name=name,
+                    setting=setting,
+                    base_url=base_url,
+                    key=key,
+                    silence_s=llm.provider_silence_s,
+                )
             )
     if llm.openai_base_url:
         providers.append(
             OpenAi(
-                client,
+                clients.client_for(llm.openai_base_url),
                 base_url=llm.openai_base_url,
                 key=llm.openai_api_key.get_secret_value(),
                 model=llm.openai_model,
                 limit_field=llm.openai_limit_field,
+                silence_s=llm.provider_silence_s,
             )
         )
     return providers
 
 
-def make_client(settings: Settings) -> httpx2.AsyncClient:
-    """An HTTP client that keeps connections to the providers open between calls."""
-    calls_max = settings.llm.provider_concurrency
-    return httpx2.AsyncClient(
-        limits=httpx2.Limits(max_connections=calls_max + 4, max_keepalive_connections=calls_max),
-        trust_env=True,
-    )
-
-
-def _timeout_for(request: ProviderRequest) -> httpx2.Timeout:
+def _timeout_for(request: ProviderRequest, silence_s: float) -> httpx2.Timeout:
     is_quick = request.parsed.stream or request.counts_tokens
-    read_s = _STREAM_READ_TIMEOUT_S if is_quick else _WHOLE_READ_TIMEOUT_S
+    read_s = silence_s if is_quick else max(_WHOLE_READ_TIMEOUT_S, silence_s)
     return httpx2.Timeout(read_s, connect=_CONNECT_TIMEOUT_S)
 
 
@@ -243,10 +285,11 @@ async def _send(client: httpx2.AsyncClient, request: httpx2.Request) -> httpx2.R
         raise _unreachable(error) from error
 
 
-async def _raw_chunks(response: httpx2.Response) -> AsyncIterator[bytes]:
+async def _chunks(response: httpx2.Response) -> AsyncIterator[bytes]:
+    """The body, which we asked not to be compressed. Some servers do it nevertheless."""
     size = 0
     try:
-        async for chunk in response.aiter_raw():
+        async for chunk in response.aiter_bytes():
             size += len(chunk)
             if size > _ANSWER_MAX_BYTES:
                 raise errors.Temporary("the provider's answer doesn't end")
@@ -278,28 +321,32 @@ async def _translated_events(
 ) -> AsyncIterator[bytes]:
     """A stream of chat completions as a stream of the Messages API."""
     translator = openai_answer.StreamTranslator(estimate)
-    try:
-        async for line in _lines(response):
-            data = line.removeprefix(b"data:").strip()
-            if line.startswith(b"data:") and data != b"[DONE]":
+    reader = EventReader(_EVENT_MAX_BYTES)
+    is_done = False
+    with _endpoints_failure():
+        async for chunk in _chunks(response):
+            for data in reader.feed(chunk):
+                is_done = is_done or data.strip() == b"[DONE]"
+                if not is_done:
+                    yield _sse_frames(translator.feed(json_bounds.decode(data, _VALUES_MAX)))
+            if is_done:  # some servers keep the connection open
+                break
+        for data in reader.end() if not is_done else ():
+            is_done = data.strip() == b"[DONE]"
+            if not is_done:
                 yield _sse_frames(translator.feed(json_bounds.decode(data, _VALUES_MAX)))
-    except httpx2.HTTPError as error:
-        raise _unreachable(error) from error
-    except (ValueError, TypeError, AttributeError) as error:
-        raise errors.Temporary("the endpoint's stream is no stream of chat completions") from error
-    yield _sse_frames(translator.finish())
+        yield _sse_frames(translator.finish(is_done=is_done))
 
 
-async def _lines(response: httpx2.Response) -> AsyncIterator[bytes]:
-    """The lines of a body. Raises ValueError for one that doesn't end."""
-    rest = b""
-    async for chunk in response.aiter_bytes():
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            yield line
-        if len(rest) > _LINE_MAX_BYTES:
-            raise ValueError(f"a line of more than {_LINE_MAX_BYTES} bytes")
-    yield rest
+@contextmanager
+def _endpoints_failure() -> Iterator[None]:
+    """What doesn't fit is the endpoint's failure. A broken connection stays what it is."""
+    try:
+        yield
+    except AnswerLost:
+        raise
+    except (errors.Temporary, ValueError) as error:
+        raise NoAnswer(str(error)) from error
 
 
 def _sse_frames(events: Iterable[Mapping[str, Any]]) -> bytes:

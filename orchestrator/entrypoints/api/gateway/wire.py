@@ -9,6 +9,7 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.requests import HTTPConnection, Request
 
@@ -20,8 +21,7 @@ BODY_MAX_BYTES = 32 * 1024**2  # the Messages API's own limit
 _FORWARDED_UP = frozenset({"content-type", "accept", "user-agent", "x-app"})
 _FORWARDED_UP_PREFIXES = ("anthropic-", "x-stainless-")
 _FORWARDED_DOWN = frozenset(
-    {"content-type", "content-encoding", "request-id", "retry-after", "retry-after-ms"}
-    | {"x-should-retry"}
+    {"content-type", "request-id", "retry-after", "retry-after-ms"} | {"x-should-retry"}
 )
 _FORWARDED_DOWN_PREFIXES = ("anthropic-",)
 # The request headers that change the answer.
@@ -30,6 +30,7 @@ VERSION_HEADERS = ("anthropic-version", "anthropic-beta")
 # The first match wins, so subclasses stand before their base class.
 _ERRORS: Sequence[tuple[type[errors.SpawnError], tuple[int, str]]] = (
     (errors.BudgetExhausted, (402, "billing_error")),
+    (errors.NoCredit, (402, "billing_error")),
     (errors.InvalidInput, (400, "invalid_request_error")),
     (errors.Unauthorized, (401, "authentication_error")),
     (errors.Forbidden, (403, "permission_error")),
@@ -58,6 +59,15 @@ class ErrorResponse:
     code: str = ""  # our error code; "" when the error is the provider's
 
 
+PING = b'event: ping\ndata: {"type": "ping"}\n\n'
+STREAM_HEAD = Head(status=200, headers={"content-type": "text/event-stream; charset=utf-8"})
+
+
+def error_event(error: ErrorResponse) -> bytes:
+    """The error of a response that has begun as a stream."""
+    return b"event: error\ndata: " + error.body.strip() + b"\n\n"
+
+
 def error_response(
     status: int, kind: str, message: str, *, code: str, headers: Mapping[str, str], **detail: object
 ) -> ErrorResponse:
@@ -82,6 +92,34 @@ def error_response_for(error: errors.SpawnError) -> ErrorResponse:
     return error_response(
         status, kind, str(error), code=error.code, headers=headers, **error.detail
     )
+
+
+def http_error(status: int, message: str, headers: Mapping[str, str]) -> ErrorResponse:
+    """An error of HTTP alone: a path that isn't offered, or a method."""
+    kind = {404: "not_found_error", 405: "invalid_request_error"}.get(status, "api_error")
+    code = {404: "not_found", 405: "method_not_allowed"}.get(status, "internal")
+    return error_response(status, kind, message, code=code, headers=headers)
+
+
+def model_info(name: str) -> Mapping[str, Any]:
+    """One entry of GET /v1/models. We don't know its date: the API then gives the epoch."""
+    return {
+        "type": "model",
+        "id": name,
+        "display_name": name,
+        "created_at": "1970-01-01T00:00:00Z",
+        "lifecycle": "active",
+    }
+
+
+def model_page(models: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """All of them on one page."""
+    return {
+        "data": models,
+        "has_more": False,
+        "first_id": models[0]["id"] if models else None,
+        "last_id": models[-1]["id"] if models else None,
+    }
 
 
 def headers_for_provider(request: Request) -> dict[str, str]:

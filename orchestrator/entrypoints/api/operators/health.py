@@ -6,6 +6,7 @@ The proxy, Prometheus and `spawnctl doctor` use them.
 from __future__ import annotations
 
 import http.client
+import os
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -109,6 +110,9 @@ def _claude(context: Context) -> dict[str, Any]:
         return {"ok": False, "detail": "no ANTHROPIC_API_KEY: templates only"}
     if context.settings.llm.demo:
         return {"ok": True, "detail": "demo: answers are canned"}
+    fault = context.settings.llm.find_proxy_fault(os.environ)
+    if fault:
+        return {"ok": False, "detail": fault, "proxy": True}
     refused = context.deps.gateway.refused_keys()
     if refused:
         return {"ok": False, "detail": "; ".join(refused.values()), "settings": sorted(refused)}

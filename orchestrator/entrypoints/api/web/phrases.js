@@ -59,6 +59,7 @@ const REASONS = {
   budget_exhausted: "The budget for Claude’s work is used up for now.",
   provider_unavailable: "Claude couldn’t be reached. Send it again a little later.",
   provider_auth: "Claude doesn’t accept this server’s key. Whoever runs the server has to mend that.",
+  provider_no_credit: "Claude has no credit left. Whoever runs the server has to buy some.",
   sandbox_lost: "The machine that it was made on was lost.",
   session_ended: "The app ended before its turn came.",
   version_unknown: "This version isn’t kept any more.",

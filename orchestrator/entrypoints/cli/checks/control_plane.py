@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -40,12 +41,24 @@ def check_claude_key(api: Api, settings: Settings, *, running: bool) -> Finding:
     """Whether apps can be generated: by the running control plane, else by the settings."""
     report: Mapping[str, Any] = (api.probe("/ready") or {}) if running else {}
     check = report.get("checks", {}).get(_CLAUDE)
+    if check is None:
+        proxy_fault = settings.llm.find_proxy_fault(os.environ)
+    else:
+        proxy_fault = str(check["detail"]) if check.get("proxy") else None
+    if proxy_fault:
+        return problem(
+            "proxy to Claude",
+            proxy_fault,
+            "Correct it, or unset it, in the environment in which SpawnAI starts, then:"
+            " spawnctl down --keep-apps; spawnctl up --detach",
+        )
     if check is not None and check.get("settings"):
         names = " and ".join(map(str, check["settings"]))
         return problem(
             "Claude key",
             str(check["detail"]),
-            f"Put a key that works into {names}, in {settings.places.state_dir}/spawn.env, then:"
+            f"Buy credit if that is missing, or put a key that works into {names}, in"
+            f" {settings.places.state_dir}/spawn.env, then:"
             " spawnctl down --keep-apps; spawnctl up --detach",
         )
     if check is not None:

@@ -23,6 +23,10 @@ from tests.fakes.llm.messages_scripts import (
 )
 from tests.unit.agent.generator.talk import BUDGET, FINISH, PAGE, FakeTime, outcome
 
+EMPTY = ErrorTurn(
+    status=402, type="billing_error", message="KEY has no credit", code="provider_no_credit"
+)
+
 
 @pytest.mark.parametrize(
     "turn",
@@ -76,6 +80,18 @@ def test_a_model_that_says_nothing_but_pings_is_given_up_in_time(
     assert "the model said nothing for 180 s; asking again" in messages
 
 
+def test_a_model_that_reads_for_long_is_waited_for_as_long_as_home_says(
+    order: Order, agent: FakeAgent, model: MessagesApi
+) -> None:
+    time = FakeTime(tick_s=10.0)
+    model.play(Stall(after_events=4, pings=50), PAGE, FINISH)
+
+    limits = Limits(seconds=100_000, silence_seconds=90_000)
+    assert outcome(replace(order, limits=limits), agent, time) == "A page that says hello."
+    messages = [event["message"] for event in agent.sent if event["event"] == "progress"]
+    assert not [message for message in messages if "said nothing" in message]
+
+
 @pytest.mark.parametrize(
     ("turn", "code"),
     [
@@ -87,6 +103,8 @@ def test_a_model_that_says_nothing_but_pings_is_given_up_in_time(
         (ErrorTurn(status=529), "provider_unavailable: the model is busy: Overloaded"),
         (ErrorTurn(status=402, type="billing_error"), "provider_auth"),
         (BUDGET, "budget_exhausted: nothing is left today"),
+        (EMPTY, "provider_no_credit: KEY has no credit"),
+        (replace(EMPTY, after_events=1), "provider_no_credit: KEY has no credit"),
         (TextTurn(text="Hm."), "generation_failed: the model did nothing of use"),
         (MalformedToolInput(), "generation_failed"),
     ],

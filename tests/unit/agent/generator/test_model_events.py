@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import anthropic
@@ -22,16 +23,18 @@ from agent.generator.progress import Progress
 from agent.generator.reply import Reply
 
 from orchestrator.contract.wire import FailureCode, Limits
+from tests.fakes.llm.separators import SEPARATORS
 
 PING = 'data: {"type": "ping"}'
 
 
 @pytest.mark.parametrize(
-    "line", ["data: {", "data: []", 'data: {"type": 5}', "data: " + "[" * 100_000]
+    "data", ["{", "[]", '{"type": 5}', "[" * 100_000, "\udcff", "x" * 5_000_000]
 )
-def test_a_line_that_is_no_event_interrupts_the_answer(line: str) -> None:
+def test_data_that_is_no_event_interrupts_the_answer(data: str) -> None:
+    frame = f"event: x\ndata: {data}\n\n".encode("utf-8", "surrogateescape")
     with pytest.raises(Interrupted, match="makes no sense"):
-        list(events(["event: x", line]))
+        list(events([frame]))
 
 
 def new_model(seconds_per_look: float = 0, limit_s: float = 600) -> Model:
@@ -57,7 +60,8 @@ def new_model(seconds_per_look: float = 0, limit_s: float = 600) -> Model:
 def read(*lines: str, seconds_per_look: float = 0, limit_s: float = 600) -> Reply:
     """What is understood of a stream."""
     reply = Reply()
-    new_model(seconds_per_look, limit_s)._read(lines, reply)
+    frames = (f"{line}\n\n".encode() for line in lines)
+    new_model(seconds_per_look, limit_s)._read(frames, reply)
     return reply
 
 
@@ -161,3 +165,12 @@ def test_an_error_within_a_stream_may_pass(kind: str) -> None:
 
     assert isinstance(translate_event(event), Interrupted)
     assert isinstance(translate_event({"type": "error", "error": None}), AssignmentFailed)
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r", "\r\n"])
+def test_text_may_have_any_character_that_somebody_takes_for_the_end_of_a_line(
+    line_end: str,
+) -> None:
+    event = {"type": "content_block_delta", "delta": {"text": f"a{SEPARATORS}b"}}
+    frame = f"data: {json.dumps(event, ensure_ascii=False)}{line_end}{line_end}"
+    assert list(events([frame.encode()])) == [event]

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from orchestrator.domain.llm import attempts
 from orchestrator.domain.llm.attempts import Candidate, GiveUp, Pause, Try, Verdict
+from orchestrator.domain.llm.provider_errors import ProviderError
 
 FIRST, SECOND = Candidate(name="first"), Candidate(name="second")
 
@@ -48,13 +49,12 @@ def test_a_key_that_is_refused_is_not_tried_again() -> None:
 @pytest.mark.parametrize(
     ("status", "headers", "verdict"),
     [
-        (200, {}, Verdict.SERVED),
-        (400, {}, Verdict.FINAL),
-        (404, {}, Verdict.FINAL),
-        (413, {}, Verdict.FINAL),
+        (400, {}, Verdict.REFUSED),
+        (404, {}, Verdict.REFUSED),
+        (413, {}, Verdict.REFUSED),
         (413, {"x-should-retry": "true"}, Verdict.RETRY),
         (401, {}, Verdict.KEY_REFUSED),
-        (402, {}, Verdict.KEY_REFUSED),
+        (402, {}, Verdict.NO_CREDIT),
         (403, {"x-should-retry": "true"}, Verdict.KEY_REFUSED),
         (408, {}, Verdict.RETRY),
         (429, {}, Verdict.RETRY),
@@ -65,7 +65,12 @@ def test_a_key_that_is_refused_is_not_tried_again() -> None:
 def test_a_status_leads_to_a_verdict(
     status: int, headers: dict[str, str], verdict: Verdict
 ) -> None:
-    assert attempts.judge(status, headers) is verdict
+    assert attempts.judge(status, headers, ProviderError()) is verdict
+
+
+@pytest.mark.parametrize("verdict", [verdict for verdict in Verdict if verdict != Verdict.RETRY])
+def test_only_trouble_that_may_pass_is_tried_again(verdict: Verdict) -> None:
+    assert attempts.record_failure(FIRST, verdict, {}, 0, 0).given_up
 
 
 def test_a_provider_that_forbids_a_retry_gets_none() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -53,9 +54,12 @@ def test_after_a_trial_call_that_told_nothing_another_may_be_sent_at_once() -> N
     assert breakers.record_nothing(Breaker()) == Breaker()
 
 
-def test_a_trial_call_that_never_ends_blocks_its_provider_for_a_limited_time() -> None:
-    trial = breakers.record_start(open_breaker(), 45)
-    ends_s = 45 + breakers.TRIAL_S
+@pytest.mark.parametrize("trial_s", [breakers.TRIAL_S, 3600.0])
+def test_a_trial_call_that_never_ends_blocks_its_provider_for_a_limited_time(
+    trial_s: float,
+) -> None:
+    trial = breakers.record_start(replace(open_breaker(), trial_s=trial_s), 45)
+    ends_s = 45 + trial_s
     assert breakers.ready_at_s(trial, ends_s - 1) > ends_s - 1
     assert breakers.ready_at_s(trial, ends_s) == ends_s
     second = breakers.record_start(trial, ends_s)

@@ -93,7 +93,9 @@ def test_what_only_looks_like_an_image_counts_as_text() -> None:
 
 
 def test_a_document_of_unknown_length_counts_as_the_longest_prompt() -> None:
-    pdf = {"type": "document", "source": {"type": "url", "url": "https://example.org/a.pdf"}}
+    data = base64.b64encode(b"%PDF").decode()
+    source = {"type": "base64", "media_type": "application/pdf", "data": data}
+    pdf = {"type": "document", "source": source}
     note = {"type": "document", "source": {"type": "text", "data": "short"}}
     for block, bound in ((pdf, CONTEXT_TOKENS), (note, 10_000)):
         request = requests.parse(raw(messages=[{"role": "user", "content": [block]}]))
@@ -151,6 +153,46 @@ def test_a_body_that_is_no_request_or_has_no_bound_is_refused_with_the_field(
 ) -> None:
     with pytest.raises(errors.InvalidInput, match=message):
         requests.parse(body)
+
+
+LINK = {"type": "url", "url": "http://169.254.169.254/latest"}
+ELSEWHERE = {
+    "an image of a URL": {"type": "image", "source": LINK},
+    "a document of a URL": {"type": "document", "source": LINK},
+    "a stored file": {"type": "image", "source": {"type": "file", "file_id": "file_1"}},
+    "a kind to come": {"type": "video", "source": {"type": "bucket"}},
+    "no kind": {"type": "image", "source": {}},
+    "an odd kind": {"type": "image", "source": {"type": ["base64"]}},
+    "a file for a container": {"type": "container_upload", "file_id": "file_1"},
+    "in a tool's result": {
+        "type": "tool_result",
+        "tool_use_id": "t",
+        "content": [{"type": "image", "source": LINK}],
+    },
+    "in a document": {
+        "type": "document",
+        "source": {"type": "content", "content": [{"type": "image", "source": LINK}]},
+    },
+    "in a result of a kind to come": {
+        "type": "any_tool_result",
+        "content": [{"type": "document", "source": LINK}],
+    },
+}
+
+
+@pytest.mark.parametrize("block", ELSEWHERE.values(), ids=ELSEWHERE)
+@pytest.mark.parametrize("counting", [False, True])
+def test_what_the_provider_would_fetch_from_elsewhere_is_refused(
+    block: dict[str, Any], counting: bool
+) -> None:
+    for body in (raw(messages=[{"role": "user", "content": [block]}]), raw(system=[block])):
+        with pytest.raises(errors.InvalidInput, match="not offered here"):
+            requests.parse(body, counting=counting)
+
+
+def test_a_tool_may_have_a_source_of_any_kind_in_its_input() -> None:
+    call = {"type": "tool_use", "id": "t", "name": "n", "input": {"source": LINK}}
+    requests.parse(raw(messages=[{"role": "assistant", "content": [call]}]))
 
 
 def test_tools_that_the_client_runs_are_accepted() -> None:

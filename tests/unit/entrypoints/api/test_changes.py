@@ -176,6 +176,7 @@ def test_a_template_is_the_first_version_and_can_be_downloaded(
     [
         ("provider_unavailable", "a board of cards like kanban, in pink", "kanban"),
         ("budget_exhausted", "Snake, but with two snakes and a portal", "snake"),
+        ("provider_no_credit", "Snake, but with two snakes and a portal", "snake"),
         ("provider_auth", "zzz qqq", None),
         ("refused", "a kanban board for villains", None),
     ],

@@ -11,7 +11,8 @@ from orchestrator import config
 from orchestrator.config import Settings
 from orchestrator.domain.pool import docker_facts
 from orchestrator.entrypoints import children
-from orchestrator.entrypoints.cli.checks import engine, machine
+from orchestrator.entrypoints.cli.checks import control_plane, engine, machine
+from orchestrator.entrypoints.cli.client import Api
 from orchestrator.entrypoints.cli.commands import doctor
 from orchestrator.entrypoints.cli.findings import Finding, Level
 
@@ -97,6 +98,23 @@ def test_an_engine_that_does_not_answer_is_one_problem_with_its_remedy(tmp_path:
 )
 def test_versions_of_docker_compare_as_numbers(text: str, version: tuple[int, ...]) -> None:
     assert docker_facts.parse_version(text) == version
+
+
+@pytest.mark.parametrize("scheme", ["socks5", "ftp"])
+def test_a_proxy_that_can_not_be_used_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", f"{scheme}://user:secret@proxy:1")
+    with Api("http://127.0.0.1:9", key="") as api:
+        public = settings(tmp_path, anthropic_api_key="k")
+        finding = control_plane.check_claude_key(api, public, running=False)
+        assert (finding.level, "ALL_PROXY" in finding.detail) == (Level.PROBLEM, True)
+        assert "secret" not in repr(finding)
+        private = settings(
+            tmp_path, anthropic_api_key="k", anthropic_base_url="http://127.0.0.1:8000"
+        )
+        finding = control_plane.check_claude_key(api, private, running=False)
+        assert finding.level is Level.OK
 
 
 def test_every_problem_and_warning_of_a_bare_machine_says_what_to_do(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, TypeVar
 
 import pytest
 
@@ -27,6 +27,8 @@ from orchestrator.entrypoints.api.gateway.providers import (
 from orchestrator.entrypoints.api.gateway.wire import Head
 
 RAW = b'{"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hello"}]}'
+STREAMED = RAW[:-1] + b', "stream": true}'
+MESSAGE = b'{"type": "message", "content": []}'
 GONE = errors.Temporary("nobody answers", code="provider_unavailable")
 
 T = TypeVar("T")
@@ -54,13 +56,16 @@ class ScriptedProvider:
     def model_for(self, request: ModelRequest) -> str:
         return request.model
 
+    def body_for(self, request: ProviderRequest) -> Mapping[str, Any]:
+        return request.parsed.body
+
     async def send(self, _: ProviderRequest) -> ProviderResponse:
         self.calls += 1
         if isinstance(self.answer, BaseException):
             raise self.answer
 
         status, first = (
-            (200, self.answer) if isinstance(self.answer, bytes) else (self.answer, b"{}")
+            (200, self.answer) if isinstance(self.answer, bytes) else (self.answer, MESSAGE)
         )
 
         async def body() -> AsyncIterator[bytes]:
@@ -78,7 +83,9 @@ class Chain:
         self.provider = ScriptedProvider()
         self.metrics = GatewayMetrics()
         self.trace = Trace()
-        self._chain = ProviderChain([self.provider], 0.0, self.metrics)
+        self._chain = ProviderChain(
+            [self.provider], retry_s=0.0, silence_s=120.0, metrics=self.metrics
+        )
 
     async def ask(
         self, answer: int | bytes | BaseException, path: str = "/v1/messages", raw: bytes = RAW
@@ -188,7 +195,7 @@ def test_an_error_in_a_stream_teaches_what_its_type_says_and_not_its_words(
 
     async def scenario(chain: Chain) -> bool:
         for _ in range(3 * breakers.FAILURES_TO_OPEN):
-            await chain.ask(f"event: error\ndata: {json.dumps(event)}\n\n".encode())
+            await chain.ask(f"event: error\ndata: {json.dumps(event)}\n\n".encode(), raw=STREAMED)
         return chain.is_open
 
     assert run(scenario) is opens

@@ -55,7 +55,7 @@ def test_a_claimed_sandbox_is_told_what_to_generate(world: World, session: Sessi
         "bundle": None,
         "start_timeout_s": 45.0,
         "expected_output_tokens": None,
-        "limits": Limits(seconds=540).as_json(),
+        "limits": Limits(seconds=540, silence_seconds=180).as_json(),
     }
 
 

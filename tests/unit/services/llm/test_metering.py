@@ -116,3 +116,17 @@ def test_nonsense_in_a_stream_is_ignored() -> None:
     raw = b"data: {message_start\n" + b'data: {"type":"message_delta","usage":[]}\n' + START
     counts, _ = meter_stream(raw + END + STOP, make_request())
     assert counts.output == 9
+
+
+@pytest.mark.parametrize("line_end", [b"\r", b"\r\n"])
+def test_lines_may_end_in_each_way_that_a_stream_of_events_allows(line_end: bytes) -> None:
+    raw = START + PIECE + END + STOP
+    expected = meter_stream(raw, make_request())
+    assert meter_stream(raw.replace(b"\n", line_end), make_request()) == expected
+    assert expected[1]
+
+
+def test_an_event_that_does_not_end_counts_with_each_byte() -> None:
+    request = make_request(max_tokens=10_000_000)
+    counts, whole = meter_stream(START + b"data: " + b"x" * 6_000_000, request, 1_000_000)
+    assert (counts.output >= 5_000_000, whole) == (True, False)

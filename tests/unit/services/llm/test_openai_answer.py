@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -39,7 +40,7 @@ def chunk(finish: str | None = None, **delta: Any) -> Json:
 def events(*chunks: Json) -> list[Json]:
     translator = StreamTranslator(ESTIMATE)
     fed = [event for chunk in chunks for event in translator.feed(chunk)]
-    return fed + list(translator.finish())
+    return fed + list(translator.finish(is_done=False))
 
 
 def completion(finish: str = "stop", usage: Json | None = USAGE, **message: Any) -> Json:
@@ -157,6 +158,131 @@ def test_a_stream_without_an_end_has_broken_off() -> None:
         events(chunk(content="Hel"), {"error": {"message": "no room"}})
 
 
+def test_a_stream_whose_endpoint_says_that_it_is_done_needs_no_reason_to_stop() -> None:
+    translator = StreamTranslator(ESTIMATE)
+    fed = list(translator.feed(chunk(content="Hello")))
+    last = [*fed, *translator.finish(is_done=True)][-2]
+    assert last["delta"]["stop_reason"] == "end_turn"
+    with pytest.raises(errors.Temporary, match="broke off"):
+        list(StreamTranslator(ESTIMATE).finish(is_done=True))
+
+
+def test_a_message_begins_with_its_first_content() -> None:
+    translator = StreamTranslator(ESTIMATE)
+    assert list(translator.feed(chunk(role="assistant", content=""))) == []
+    assert next(iter(translator.feed(chunk(content="Now"))))["type"] == "message_start"
+
+
+def test_an_error_instead_of_a_stream_is_passed_on_with_its_status() -> None:
+    document = {"error": {"code": 429, "message": "slow down"}}
+    (event,) = StreamTranslator(ESTIMATE).feed(document)
+    assert event["error"] == {"type": "rate_limit_error", "message": "slow down"}
+    assert openai_answer.find_error(document) == (429, event)
+    assert openai_answer.find_error({"error": "no"}) is not None
+    assert openai_answer.find_error({"error": None}) is None
+
+
+def whole_call(number: int, **fields: Any) -> Json:
+    function = {"name": f"f{number}", "arguments": f'{{"n": {number}}}'}
+    return {"type": "function", "function": function, **fields}
+
+
+WHOLE_CALLS = [
+    {"type": "tool_use", "name": "f0", "input": {"n": 0}},
+    {"type": "tool_use", "name": "f1", "input": {"n": 1}},
+]
+
+
+def pieces(*calls: Json) -> list[Json]:
+    """A chunk for each piece of a call."""
+    return [chunk(tool_calls=[piece]) for piece in calls]
+
+
+def piece(name: str | None, arguments: object, **fields: Any) -> Json:
+    return {**fields, "function": {"name": name, "arguments": arguments}}
+
+
+ODD_CALLS: dict[str, list[Json]] = {
+    "two whole calls with index 0": [
+        chunk(tool_calls=[whole_call(0, index=0, id="a"), whole_call(1, index=0, id="b")])
+    ],
+    "two whole calls without an index": [
+        chunk(tool_calls=[whole_call(0, id="a"), whole_call(1, id="b")])
+    ],
+    "two whole calls without index and id": [chunk(tool_calls=[whole_call(0), whole_call(1)])],
+    "two whole calls with index 0 and without an id": [
+        chunk(tool_calls=[whole_call(0, index=0), whole_call(1, index=0)])
+    ],
+    "two calls with index 0 in two chunks": pieces(
+        whole_call(0, index=0, id="a"), whole_call(1, index=0, id="b")
+    ),
+    "arguments as an object": pieces(
+        piece("f0", {"n": 0}, index=0, id="a"), piece("f1", {"n": 1}, index=1, id="b")
+    ),
+    "an empty id, and none, on later pieces": pieces(
+        piece("f0", "", index=0, id="a"),
+        piece("", '{"n"', index=0, id=""),
+        piece(None, ": 0}", index=0, id=None),
+        piece("f1", {}, index=1, id="b"),
+        piece("", '{"n": 1}', id=""),
+    ),
+    "id and name again with each piece": pieces(
+        piece("f0", '{"n"', index=0, id="a"),
+        piece("f0", ": 0}", index=0, id="a"),
+        piece("f1", '{"n": 1}', index=1, id="b"),
+    ),
+    "numbers as text": [
+        chunk(tool_calls=[whole_call(0, index="0", id=1), whole_call(1, index="1", id=2)])
+    ],
+}
+
+
+@pytest.mark.parametrize("chunks", ODD_CALLS.values(), ids=ODD_CALLS)
+def test_calls_are_told_apart_however_an_endpoint_numbers_them(chunks: list[Json]) -> None:
+    stream = events(*chunks, chunk("stop"))
+    content = assemble(stream)
+    assert len({block.pop("id") for block in content}) == 2
+    assert content == WHOLE_CALLS
+    assert stream[-2]["delta"]["stop_reason"] == "tool_use"
+
+
+def test_content_may_come_as_a_list_of_parts() -> None:
+    parts = [{"type": "thinking", "thinking": []}, {"type": "text", "text": "Hel"}, "lo"]
+    assert assemble(events(chunk("stop", content=parts))) == [{"type": "text", "text": "Hello"}]
+    whole = openai_answer.translate_completion(completion(content=parts), ESTIMATE)
+    assert whole["content"] == [{"type": "text", "text": "Hello"}]
+
+
+FIELDS = (
+    *("id", "choices", "message", "delta", "content", "tool_calls", "function", "name"),
+    *("arguments", "usage", "prompt_tokens", "finish_reason", "index", "error"),
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(FIELDS),
+            inner,
+            max_size=5,
+        )
+    ),
+    max_leaves=20,
+)
+
+
+@given(st.lists(JSON, max_size=4))
+def test_no_document_makes_the_translation_fail_otherwise(documents: list[Any]) -> None:
+    translator = StreamTranslator(ESTIMATE)
+    with contextlib.suppress(errors.Temporary):
+        for document in documents:
+            json.dumps(list(translator.feed(document)))
+        json.dumps(list(translator.finish(is_done=True)))
+    for document in documents:
+        with contextlib.suppress(errors.Temporary):
+            json.dumps(openai_answer.translate_completion(document, ESTIMATE))
+
+
 def test_mixed_pieces_of_tool_calls_are_refused() -> None:
     with pytest.raises(errors.Temporary, match="mixes"):
         events(
@@ -256,4 +382,4 @@ def test_an_odd_answer_is_either_translated_or_the_endpoints_failure(odd: Any) -
         outcome = openai_answer.translate_completion(odd, ESTIMATE)["type"]
     except errors.Temporary as error:
         outcome = str(error)
-    assert outcome == "message" or "chat completion" in outcome
+    assert outcome == "message" or "the endpoint's answer" in outcome

@@ -100,14 +100,12 @@ def test_images_are_passed_as_links() -> None:
     blocks = [
         {"type": "text", "text": "Like this:"},
         {"type": "image", "source": source},
-        {"type": "image", "source": {"type": "url", "url": "https://example.org/a.png"}},
         {"type": "document", "source": {"type": "text", "data": "notes"}},
     ]
     (message,) = translate_messages({"role": "user", "content": blocks})
     assert message["content"] == [
         {"type": "text", "text": "Like this:"},
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}},
-        {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}},
         {"type": "text", "text": "notes"},
     ]
 

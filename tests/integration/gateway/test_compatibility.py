@@ -1,0 +1,191 @@
+"""Each row of the table of providers, against a provider that does just that."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.config import Settings
+from orchestrator.domain import errors
+from orchestrator.domain.llm import requests
+from orchestrator.entrypoints.api.gateway.clients import Clients
+from orchestrator.entrypoints.api.gateway.metrics import GatewayMetrics
+from orchestrator.entrypoints.api.gateway.provider_chain import (
+    FailedAttempt,
+    OpenedResponse,
+    ProviderChain,
+    Trace,
+)
+from orchestrator.entrypoints.api.gateway.providers import ProviderRequest, configured_providers
+from tests.compat import providers
+from tests.compat.providers import Api, Case
+from tests.fakes.llm.odd_provider import OddProvider
+from tests.fakes.llm.providers import WORDS, ProviderFake
+from tests.integration.gateway.world import BODY, events_of, settings_for
+
+NOBODY = "http://127.0.0.1:9"
+SILENCE_S = 0.3
+
+
+class Asked:
+    """What came of one call."""
+
+    def __init__(self, metrics: GatewayMetrics) -> None:
+        self.trace = Trace()
+        self.metrics = metrics
+        self.result: OpenedResponse | FailedAttempt | None = None
+        self.content: list[Any] = []
+        self.is_cut = False
+
+    @property
+    def failure(self) -> FailedAttempt:
+        assert isinstance(self.result, FailedAttempt), self.content
+        return self.result
+
+
+def chain_for(
+    case: Case, folder: Path, url: str, others: dict[str, Any], asked: Asked
+) -> tuple[ProviderChain, Clients]:
+    changes = (
+        {"anthropic_api_key": "", "openai_base_url": url, "openai_model": "gpt-x"}
+        if case.api is Api.OPENAI
+        else {"anthropic_base_url": url}
+    )
+    settings: Settings = settings_for(folder, ProviderAt(url), **changes, **others)
+    # Shorter than a setting may be: the test waits for it.
+    llm = settings.llm.model_copy(update={"provider_silence_s": SILENCE_S})
+    settings = settings.model_copy(update={"llm": llm})
+    clients = Clients(settings)
+    chain = ProviderChain(
+        configured_providers(settings, clients),
+        retry_s=5.0 if case.outcome.asks > 1 else 0.0,
+        silence_s=SILENCE_S,
+        metrics=asked.metrics,
+    )
+    return chain, clients
+
+
+class ProviderAt:
+    """An address."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+
+def request_of(case: Case) -> ProviderRequest:
+    raw = json.dumps({**BODY, "stream": case.is_streamed, **case.asked}).encode()
+    return ProviderRequest(
+        path="/v1/messages",
+        query="",
+        headers={},
+        raw=raw,
+        parsed=requests.parse(raw),
+        digest=b"",
+    )
+
+
+def ask(case: Case, folder: Path, url: str, *, times: int = 1, **others: Any) -> Asked:
+    """Make the case's call, and read the whole answer."""
+    asked = Asked(GatewayMetrics())
+
+    async def main() -> None:
+        chain, clients = chain_for(case, folder, url, others, asked)
+        for _ in range(times):
+            asked.result = await chain.open_response(request_of(case), asked.trace)
+            if isinstance(asked.result, OpenedResponse):
+                asked.content = await read(asked, asked.result, case)
+        await clients.close()
+
+    asyncio.run(main())
+    return asked
+
+
+async def read(asked: Asked, opened: OpenedResponse, case: Case) -> list[Any]:
+    raw = b""
+    try:
+        async for chunk in opened.answer.chunks():
+            raw += chunk
+    except errors.Temporary:
+        asked.is_cut = True
+    await opened.answer.response.close()
+    return streamed(raw) if case.is_streamed else blocks(json.loads(raw)["content"])
+
+
+def streamed(raw: bytes) -> list[Any]:
+    """The content of a stream, line ends as in the reference."""
+    plain = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"data:{", b"data: {")
+    assembled: dict[int, dict[str, Any]] = {}
+    for event in events_of(plain):
+        if event["type"] == "content_block_start":
+            assembled[event["index"]] = {**event["content_block"], "json": ""}
+        elif event["type"] == "content_block_delta":
+            block, delta = assembled[event["index"]], event["delta"]
+            block["text"] = block.get("text", "") + delta.get("text", "")
+            block["json"] += delta.get("partial_json", "")
+    for block in assembled.values():
+        block["input"] = json.loads(block.pop("json") or "{}")
+    return blocks(list(assembled.values()))
+
+
+def blocks(content: Sequence[dict[str, Any]]) -> list[Any]:
+    return [block["text"] if block["type"] == "text" else block["input"] for block in content]
+
+
+def ids(case: Case) -> str:
+    return f"{case.api.name.lower()}: {case.behaviour}"
+
+
+@pytest.mark.parametrize("case", providers.CASES, ids=ids)
+def test_a_provider_alone_leads_to_the_outcome_in_the_table(case: Case, tmp_path: Path) -> None:
+    outcome = case.outcome
+    with OddProvider(case.answers) as provider:
+        asked = ask(case, tmp_path, provider.url if case.is_listening else NOBODY)
+        assert len(provider.bodies) == (outcome.asks if case.is_listening else 0)
+    assert asked.trace.lost_answers == outcome.is_billed
+    assert [outcome.ready_says in reason for reason in asked.metrics.refused_keys.values()] == (
+        [True] if outcome.ready_says else []
+    )
+    if not outcome.is_next_asked:
+        assert isinstance(asked.result, OpenedResponse), asked.failure.error.body
+        assert (asked.is_cut, asked.content) == (outcome.is_cut, [*outcome.content])
+        return
+    error = json.loads(asked.failure.error.body)
+    assert (asked.failure.error.head.status, error["type"]) == (outcome.status, "error")
+    assert error["error"]["type"] == outcome.kind
+    assert asked.failure.error.code == outcome.code
+    assert error["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        case
+        for case in providers.CASES
+        if case.outcome.is_next_asked and case.api is Api.MESSAGES  # the other is the last one
+    ],
+    ids=ids,
+)
+def test_another_provider_serves_what_the_table_says_it_does(
+    case: Case, tmp_path: Path, second: ProviderFake
+) -> None:
+    others = {"fallback_api_key": "k", "fallback_base_url": second.url}
+    with OddProvider(case.answers) as provider:
+        url = provider.url if case.is_listening else NOBODY
+        asked = ask(case, tmp_path, url, **others)
+    assert "".join(map(str, asked.content)) == "".join(WORDS)
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in providers.CASES if case.outcome.left_out], ids=ids
+)
+def test_a_field_that_was_refused_stays_out(case: Case, tmp_path: Path) -> None:
+    with OddProvider(case.answers) as provider:
+        ask(case, tmp_path, provider.url, times=3)
+        assert len(provider.bodies) == case.outcome.asks + 2
+        for name in case.outcome.left_out:
+            assert f'"{name}"' not in json.dumps(provider.bodies[-1])

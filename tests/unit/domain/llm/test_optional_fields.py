@@ -1,0 +1,97 @@
+"""Fields that an endpoint doesn't know: which are left out, and which are not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from orchestrator.domain.llm import optional_fields
+
+CACHED = {"type": "ephemeral"}
+BODY: dict[str, Any] = {
+    "model": "m",
+    "system": [{"type": "text", "text": "s", "cache_control": CACHED}],
+    "tools": [{"name": "f", "eager_input_streaming": True, "cache_control": CACHED}, {"name": "g"}],
+    "thinking": {"type": "enabled"},
+    "metadata": {"user_id": "u"},
+    "messages": [
+        {"role": "user", "content": "Hello"},
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "thinking", "thinking": "Hm."},
+                {"type": "text", "text": "thinking about cache_control"},
+            ],
+        },
+    ],
+}
+EXTRA = "Extra inputs are not permitted"
+
+
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        (f"tools.0.custom.eager_input_streaming: {EXTRA}", "eager_input_streaming"),
+        (f"messages.0.content.0.cache_control: {EXTRA}", "cache_control"),
+        ('json: unknown field "cache_control"', "cache_control"),
+        ("unknown field `metadata`, expected one of `model`, `cache_control`", "metadata"),
+        ("'messages.0': property 'cache_control' is unsupported", "cache_control"),
+        ("Additional properties are not allowed ('metadata' was unexpected)", "metadata"),
+        ("Unrecognized request argument supplied: thinking", "thinking"),
+        ("Input tag 'thinking' does not match any of the expected tags: 'text'", "thinking"),
+        # The value is wrong, or a field within it.
+        (f"tools.0.cache_control.ttl: {EXTRA}", None),
+        ("A maximum of 4 blocks with cache_control may be provided", None),
+        ("thinking.type: adaptive thinking is not supported", None),
+        # It can't be left out, it isn't there, or it is part of another name.
+        (f"temperature: {EXTRA}", None),
+        (f"service_tier: {EXTRA}", None),
+        (f"tools.0.my_cache_control_x: {EXTRA}", None),
+        ("", None),
+    ],
+)
+def test_the_field_that_is_unknown_is_read_from_the_message(
+    message: str, field: str | None
+) -> None:
+    assert optional_fields.refused_in(message, BODY) == field
+
+
+def test_a_field_is_left_out_wherever_the_api_takes_it() -> None:
+    body = optional_fields.without(BODY, ["cache_control", "eager_input_streaming", "thinking"])
+    assert body == {
+        "model": "m",
+        "system": [{"type": "text", "text": "s"}],
+        "tools": [{"name": "f"}, {"name": "g"}],
+        "metadata": {"user_id": "u"},
+        "messages": [
+            {"role": "user", "content": "Hello"},
+            {
+                "role": "assistant",
+                "content": [{"type": "text", "text": "thinking about cache_control"}],
+            },
+        ],
+    }
+    assert optional_fields.without(BODY, []) == BODY
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"messages": [{"role": "user", "cache_control": CACHED, "content": "x"}]},
+        {
+            "messages": [
+                {"role": "user", "content": [{"type": "thinking", "cache_control": CACHED}]}
+            ]
+        },
+        {"tools": [{"name": "f", "input_schema": {"cache_control": CACHED}}]},
+        {"tools": {"cache_control": CACHED}},
+        {"system": "cache_control"},
+    ],
+    ids=str,
+)
+def test_a_field_where_the_api_takes_none_stays_in(fields: dict[str, Any]) -> None:
+    assert optional_fields.without({"model": "m", **fields}, ["cache_control"]) == {
+        "model": "m",
+        **fields,
+    }

@@ -1,0 +1,15 @@
+"""docs/compatibility.md says what the tables of the tests say."""
+
+from __future__ import annotations
+
+from tests.compat import document, providers
+from tests.compat.__main__ import FILE
+
+
+def test_the_document_is_up_to_date() -> None:
+    assert FILE.read_text("utf-8") == document.render(), "run: make compat"
+
+
+def test_each_row_is_there_once() -> None:
+    rows = [row[:2] for row in providers.rows()]
+    assert len(set(rows)) == len(rows)
