@@ -33,7 +33,7 @@ def bare_run(flags: list[str]) -> float:
 def sandbox_flags(folder: Path, network: str) -> list[str]:
     """The flags of a sandbox, as the docker CLI spells them."""
     return [
-        *("--user", "10001:10001", "--read-only", "--init", "--cap-drop", "ALL"),
+        *("--user", "2100021000:2100021000", "--read-only", "--init", "--cap-drop", "ALL"),
         *("--tmpfs", "/tmp:rw,nosuid,nodev,noexec,size=64m"),
         *("--tmpfs", "/app:rw,nosuid,nodev,noexec,size=256m"),
         *("--security-opt", "no-new-privileges", "--memory", "1g", "--memory-swap", "1g"),

@@ -17,6 +17,7 @@ from agent.home.inbox import follow_inbox
 from agent.jobs.runner import Runner
 from agent.layout import FRONT_PORT, HOME_SOCKET
 from agent.serving.site import Site
+from agent.user import name_user
 from orchestrator.contract.wire import ProtocolError
 
 EXIT_BAD_IDENTITY = 2
@@ -30,6 +31,7 @@ async def work(site: Site, *, listening_cpu_ms: int) -> None:
     """
     processes.adopt_orphans()
     threads.start_thread()
+    name_user()
     log("front_listening", port=FRONT_PORT, cpu_ms=listening_cpu_ms)
     try:
         identity = await read_identity()

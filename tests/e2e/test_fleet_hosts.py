@@ -160,6 +160,7 @@ def test_an_operator_reaches_a_host_directly_with_everything_down(
         listed = json.loads(pool.spawnctl("hosts", "direct", "vps1", "ps", "--json").stdout)
         sandbox_ids = [sandbox["sandbox_id"] for sandbox in listed["sandboxes"]]
         assert sandbox_ids
+        fleet.named("vps1").exec("docker", "rename", f"spawn-{sandbox_ids[0]}", "renamed-by-hand")
         assert (
             "listening" in pool.spawnctl("hosts", "direct", "vps1", "logs", sandbox_ids[0]).stdout
         )

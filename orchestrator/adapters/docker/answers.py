@@ -22,6 +22,7 @@ EVENT_MAX_BYTES = 256 * 1024  # one event; it has the container's labels
 _CONTAINERS_MAX = 10_000  # of this installation, on one host
 _TEXT_MAX = 4096  # characters of one field
 _NOTE_MAX = 200  # characters of a note for people
+_MAPPED = ("name=userns", "name=rootless")  # security options
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,11 @@ class EngineFacts:
     memory_bytes: int
     cpus: int
     security_options: tuple[str, ...]
+
+    @property
+    def maps_users(self) -> bool:
+        """Whether users in containers are others outside: userns-remap, or a rootless engine."""
+        return any(option.startswith(_MAPPED) for option in self.security_options)
 
 
 def parse_json(text: str | bytes, what: str) -> Any:

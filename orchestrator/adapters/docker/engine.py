@@ -74,13 +74,15 @@ class DockerEngine:
         self._check_term = check_term
         self._client_lock = threading.Lock()  # never held while we wait for the engine
         self._client: docker.APIClient | None = None
+        self._maps_users: bool | None = None  # None: not asked yet
 
     def start(self, spec: SandboxSpec) -> str:
         self._sockets.offer(spec.sandbox_id)
         with self._connected(f"start sandbox {spec.sandbox_id}") as api:
+            body = flags.create_body(self._limits, spec, user=self._user_of(api, spec))
             for _ in range(_ATTEMPTS):
                 self._check_term()
-                container_id = _create_container(api, self._limits, spec)
+                container_id = _create_container(api, body, spec.sandbox_id)
                 if container_id is not None:
                     _start_with_identity(api, container_id, spec.identity, self._check_term)
                     return container_id
@@ -93,14 +95,14 @@ class DockerEngine:
 
     def remove(self, sandbox_id: SandboxId) -> None:
         with self._connected(f"remove sandbox {sandbox_id}") as api:
-            _remove_container(api, flags.container_name(sandbox_id))
+            # Not by name: somebody may have renamed it.
+            for container in self._list(api, f"{flags.SANDBOX_LABEL}={sandbox_id}"):
+                _remove_container(api, container.id)
         self._sockets.withdraw(sandbox_id)
 
     def containers(self) -> Sequence[Container]:
-        filters = {"label": [f"{flags.INSTANCE_LABEL}={self._limits.instance}"]}
         with self._connected("list containers") as api:
-            items = api.containers(all=True, filters=filters)
-        return list(answers.parse_containers(items))
+            return self._list(api)
 
     def find_unpublished(self, published: Mapping[SandboxId, Endpoint]) -> Collection[SandboxId]:
         filters = {"label": [f"{flags.INSTANCE_LABEL}={self._limits.instance}"]}
@@ -166,8 +168,20 @@ class DockerEngine:
     def close(self) -> None:
         with self._client_lock:
             client, self._client = self._client, None
+            self._maps_users = None
         if client is not None:
             client.close()
+
+    def _list(self, api: docker.APIClient, *labels: str) -> Sequence[Container]:
+        """The sandboxes of this installation that have all these labels."""
+        filters = {"label": [f"{flags.INSTANCE_LABEL}={self._limits.instance}", *labels]}
+        return list(answers.parse_containers(api.containers(all=True, filters=filters)))
+
+    def _user_of(self, api: docker.APIClient, spec: SandboxSpec) -> int:
+        """The user for a new sandbox. Asks the engine once per connection whether it maps users."""
+        if self._maps_users is None:
+            self._maps_users = answers.parse_info(api.info()).maps_users
+        return flags.user_of(spec.port, is_mapped=self._maps_users)
 
     @contextlib.contextmanager
     def _connected(self, action: str) -> Iterator[docker.APIClient]:
@@ -273,11 +287,10 @@ def _remove_image(api: docker.APIClient, our_names: Sequence[str], names: Sequen
 
 
 def _create_container(
-    api: docker.APIClient, limits: SandboxLimits, spec: SandboxSpec
+    api: docker.APIClient, body: dict[str, Any], sandbox_id: SandboxId
 ) -> str | None:
     """Create the sandbox's container. Return its id, or None if its name is taken."""
-    body = flags.create_body(limits, spec)
-    name = flags.container_name(spec.sandbox_id)
+    name = flags.container_name(sandbox_id)
     try:
         return str(api.create_container_from_config(body, name)["Id"])
     except docker.errors.APIError as error:
@@ -320,7 +333,7 @@ def _adopt_or_remove(api: docker.APIClient, sandbox_id: SandboxId) -> str | None
 
 
 def _remove_container(api: docker.APIClient, container: str) -> None:
-    """Kill and remove a container by name or id, and return once it is gone.
+    """Kill and remove a container by its id, and return once it is gone.
 
     Raises errors.Temporary (remove_failed).
     """

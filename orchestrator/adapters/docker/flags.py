@@ -19,11 +19,12 @@ SANDBOX_LABEL = "ai.spawn.sandbox"
 RUNTIME_LABEL = "ai.spawn.runtime"  # on runtime images: the hash of their sources
 RUNTIME_REPOSITORY = "spawnai/runtime"
 
-USER_ID = 10001
 APP_PORT = "3000/tcp"
 AGENT_FOLDER = "/run/spawn"
 
 _MIB = 1024**2
+# Above what useradd, systemd, subordinate ids and directory services hand out, below 2**31.
+_FIRST_USER = 2_100_000_000
 # The kernel stops a container that has used up its share of a period until the next one begins.
 # An agent or a small app starts within the share of 200 ms. In Docker's usual 100 ms it doesn't.
 _CPU_PERIOD_US = 200_000
@@ -41,9 +42,6 @@ class SandboxLimits:
     app_bytes: int = 256 * _MIB  # size of the tmpfs at /app; counts towards memory_bytes
     shm_bytes: int = 16 * _MIB  # size of /dev/shm; counts towards memory_bytes
     open_files: int = 4096
-    # The kernel counts RLIMIT_NPROC per user, over all sandboxes of a host. It must not be the
-    # bound of a single sandbox, or a neighbour could use it up: `pids` is that bound.
-    processes_of_user: int = 65536
     oom_score: int = 500  # if the host runs out of memory, sandboxes die before our services
     log_driver: str = "json-file"  # or "local"
     log_size: str = "5m"
@@ -70,7 +68,17 @@ def container_name(sandbox_id: SandboxId) -> str:
     return f"spawn-{sandbox_id}"
 
 
-def create_body(limits: SandboxLimits, spec: SandboxSpec) -> dict[str, Any]:
+def user_of(port: int, *, is_mapped: bool) -> int:
+    """The user of the sandbox at this port of its host, and its group.
+
+    Much that the kernel has is counted per user: inotify instances, epoll watches, pages of pipes,
+    signals. Live sandboxes of a host have different ports, so none takes its neighbours' share.
+    `is_mapped`: the engine maps users, and has only those below 65,536 in its containers.
+    """
+    return port if is_mapped else _FIRST_USER + port
+
+
+def create_body(limits: SandboxLimits, spec: SandboxSpec, *, user: int) -> dict[str, Any]:
     """Return the body of POST /containers/create (Engine API 1.41).
 
     It contains no secret: the identity goes in over standard input.
@@ -78,7 +86,7 @@ def create_body(limits: SandboxLimits, spec: SandboxSpec) -> dict[str, Any]:
     return {
         "Image": spec.image,
         "Hostname": "sandbox",
-        "User": f"{USER_ID}:{USER_ID}",
+        "User": f"{user}:{user}",
         "Labels": {INSTANCE_LABEL: limits.instance, SANDBOX_LABEL: spec.sandbox_id},
         "Tty": False,
         "AttachStdin": True,
@@ -87,7 +95,7 @@ def create_body(limits: SandboxLimits, spec: SandboxSpec) -> dict[str, Any]:
         "ExposedPorts": {APP_PORT: {}},
         "Healthcheck": {"Test": ["NONE"]},  # the agent's inbox polls tell more and need no exec
         "HostConfig": {
-            **_isolation(limits),
+            **_isolation(limits, user),
             **_resources(limits),
             "NetworkMode": limits.network,
             "PortBindings": {
@@ -115,7 +123,7 @@ def network_options(limits: SandboxLimits) -> dict[str, str]:
     }
 
 
-def _isolation(limits: SandboxLimits) -> Mapping[str, Any]:
+def _isolation(limits: SandboxLimits, user: int) -> Mapping[str, Any]:
     # Without a seccomp entry in SecurityOpt Docker applies its default profile.
     return {
         "Init": True,
@@ -126,8 +134,8 @@ def _isolation(limits: SandboxLimits) -> Mapping[str, Any]:
         "IpcMode": "private",
         "ShmSize": limits.shm_bytes,
         "Tmpfs": {
-            "/tmp": _tmpfs(limits.tmp_bytes, "1777"),  # noqa: S108 - inside the sandbox
-            "/app": _tmpfs(limits.app_bytes, "0700"),
+            "/tmp": _tmpfs(limits.tmp_bytes, user, "1777"),  # noqa: S108 - inside the sandbox
+            "/app": _tmpfs(limits.app_bytes, user, "0700"),
         },
     }
 
@@ -142,17 +150,13 @@ def _resources(limits: SandboxLimits) -> Mapping[str, Any]:
         "OomScoreAdj": limits.oom_score,
         "Ulimits": [
             {"Name": name, "Soft": value, "Hard": value}
-            for name, value in (
-                ("nofile", limits.open_files),
-                ("nproc", limits.processes_of_user),
-                ("core", 0),
-            )
+            for name, value in (("nofile", limits.open_files), ("core", 0))
         ],
     }
 
 
-def _tmpfs(size_bytes: int, mode: str) -> str:
-    return f"rw,nosuid,nodev,noexec,size={size_bytes},uid={USER_ID},gid={USER_ID},mode={mode}"
+def _tmpfs(size_bytes: int, user: int, mode: str) -> str:
+    return f"rw,nosuid,nodev,noexec,size={size_bytes},uid={user},gid={user},mode={mode}"
 
 
 def agent_mount(folder: str) -> Mapping[str, Any]:

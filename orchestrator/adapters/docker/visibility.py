@@ -24,7 +24,7 @@ def sees(api: docker.APIClient, limits: SandboxLimits, image: str, folder: str, 
     Raises errors of Docker. The container is removed.
     """
     remove_probe(api, limits)
-    container = _name(limits)
+    container = f"spawn-probe-{limits.instance}"
     try:
         api.create_container_from_config(_create_body(limits, image, folder, name), container)
         api.start(container)
@@ -39,13 +39,12 @@ def sees(api: docker.APIClient, limits: SandboxLimits, image: str, folder: str, 
 
 
 def remove_probe(api: docker.APIClient, limits: SandboxLimits) -> None:
-    """Remove the container, also one that an earlier process left behind."""
-    with contextlib.suppress(docker.errors.NotFound):
-        api.remove_container(_name(limits), v=True, force=True)
-
-
-def _name(limits: SandboxLimits) -> str:
-    return f"spawn-probe-{limits.instance}"
+    """Remove the container, also one that an earlier process left behind, whatever its name."""
+    filters = {"label": f"{flags.INSTANCE_LABEL}={limits.instance}"}
+    for item in api.containers(all=True, filters=filters):
+        if flags.SANDBOX_LABEL not in item["Labels"]:
+            with contextlib.suppress(docker.errors.NotFound):
+                api.remove_container(item["Id"], v=True, force=True)
 
 
 def _create_body(limits: SandboxLimits, image: str, folder: str, name: str) -> dict[str, Any]:

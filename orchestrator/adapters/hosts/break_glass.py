@@ -20,10 +20,9 @@ import docker.errors
 import paramiko  # type: ignore[import-untyped]  # it has no types
 from docker.transport import sshconn
 
-from orchestrator.adapters.docker.flags import INSTANCE_LABEL, SANDBOX_LABEL, container_name
+from orchestrator.adapters.docker.flags import INSTANCE_LABEL, SANDBOX_LABEL
 from orchestrator.adapters.ssh import connection as ssh
 from orchestrator.domain import errors
-from orchestrator.domain.ids import SandboxId
 from orchestrator.domain.pool.host_fields import HostAddress, parse_address
 
 _CONNECT_TIMEOUT_S = 10.0
@@ -72,21 +71,32 @@ class DirectDocker:
 
     def sandboxes(self) -> Sequence[ListedSandbox]:
         """Return all sandboxes of this installation, including those that have stopped."""
-        filters = {"label": f"{INSTANCE_LABEL}={self._instance}"}
         with _translate_errors(self._address):
-            items = self._api.containers(all=True, filters=filters)
-        return [_listed_sandbox(item) for item in items if SANDBOX_LABEL in item["Labels"]]
+            return [_listed_sandbox(item) for item in self._containers(SANDBOX_LABEL)]
 
     def logs(self, sandbox_id: str, lines: int) -> str:
         """Return the last lines that the sandbox printed."""
         with _translate_errors(self._address):
-            output: bytes = self._api.logs(_container_name(sandbox_id), tail=lines)
+            output: bytes = self._api.logs(self._container_ids(sandbox_id)[0], tail=lines)
         return output.decode(errors="replace")
 
     def remove(self, sandbox_id: str) -> None:
         """Kill and remove the sandbox."""
         with _translate_errors(self._address):
-            self._api.remove_container(_container_name(sandbox_id), force=True, v=True)
+            for container_id in self._container_ids(sandbox_id):
+                self._api.remove_container(container_id, force=True, v=True)
+
+    def _container_ids(self, sandbox_id: str) -> Sequence[str]:
+        """By the label: somebody may have renamed a container. Raises errors.NotFound."""
+        items = self._containers(f"{SANDBOX_LABEL}={sandbox_id}")
+        if not items:
+            raise _no_such_sandbox()
+        return [item["Id"] for item in items]
+
+    def _containers(self, label: str) -> Sequence[dict[str, Any]]:
+        filters = {"label": [f"{INSTANCE_LABEL}={self._instance}", label]}
+        items: list[dict[str, Any]] = self._api.containers(all=True, filters=filters)
+        return items
 
 
 class _Transport(sshconn.SSHHTTPAdapter):  # type: ignore[misc]  # the SDK has no types
@@ -146,8 +156,8 @@ def _listed_sandbox(item: dict[str, Any]) -> ListedSandbox:
     )
 
 
-def _container_name(sandbox_id: str) -> str:
-    return container_name(SandboxId(sandbox_id))
+def _no_such_sandbox() -> errors.NotFound:
+    return errors.NotFound("there is no such sandbox there", code="sandbox_unknown")
 
 
 @contextlib.contextmanager
@@ -166,7 +176,7 @@ def _translate_errors(address: HostAddress) -> Iterator[None]:
     except (paramiko.SSHException, EOFError) as error:
         raise errors.LinkDown(f"no connection to {address}: {error}") from error
     except docker.errors.NotFound as error:
-        raise errors.NotFound("there is no such sandbox there", code="sandbox_unknown") from error
+        raise _no_such_sandbox() from error
     except (docker.errors.DockerException, OSError) as error:
         raise errors.EngineUnavailable(
             f"the Docker of {address} does not answer: {error}. Check that it runs, that"

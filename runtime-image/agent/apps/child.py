@@ -39,8 +39,7 @@ MIB = 1024 * 1024
 class Fence:
     """Limits that the kernel applies to a child and to its children, to each process by itself.
 
-    The container limits what all of them use together. There is no limit of processes here: the
-    kernel counts them per user, over all sandboxes of a host.
+    The container limits what all of them use together, and how many there are.
     """
 
     data_bytes: int = 640 * MIB  # RLIMIT_DATA; RLIMIT_AS would stop Node, which reserves gigabytes

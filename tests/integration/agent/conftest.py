@@ -18,6 +18,8 @@ from tests.fakes.agents.home import SANDBOX_TOKEN, FakeHome
 from tests.fakes.llm.messages_api import MessagesApi
 from tests.integration.agent.world import ROOT, SLUG, Sandbox
 
+USER = 2_100_021_000  # a number that the image doesn't know, as in every sandbox
+
 
 @pytest.fixture(scope="session")
 def image() -> str:
@@ -76,12 +78,13 @@ def sandbox(
 ) -> Iterator[Sandbox]:
     container = engine.containers.create(
         image,
+        user=f"{USER}:{USER}",
         stdin_open=True,
         init=True,
         read_only=True,
         tmpfs={
             "/tmp": "size=64m,mode=1777,noexec,nosuid,nodev",
-            "/app": "size=256m,uid=10001,gid=10001,mode=0755,noexec,nosuid,nodev",
+            "/app": f"size=256m,uid={USER},gid={USER},mode=0755,noexec,nosuid,nodev",
         },
         cap_drop=["ALL"],
         security_opt=["no-new-privileges"],

@@ -6,6 +6,7 @@ import http.client
 import json
 import socket
 
+import pytest
 from websockets.sync.client import connect
 
 from tests.fakes.agents.home import SANDBOX_TOKEN, SESSION_TOKEN, FakeHome, wait_for
@@ -19,6 +20,25 @@ def test_a_warm_agent_dials_home_without_waiting_and_then_polls(
 
     assert [poll["wait"] for poll in home.polls[:2]] == ["0", "25"]
     assert sandbox.get(host=f"{SLUG}.apps.localhost")[0] == 404
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["node", "-p", "os.userInfo().username + ' ' + os.userInfo().homedir"],
+        [
+            *("/opt/python/bin/python", "-c"),
+            "import grp, os, pwd; user = pwd.getpwuid(os.getuid());"
+            "print(grp.getgrgid(os.getgid()).gr_name, user.pw_dir)",
+        ],
+    ],
+)
+def test_the_user_of_a_sandbox_has_a_name(
+    home: FakeHome, sandbox: Sandbox, command: list[str]
+) -> None:
+    home.wait_until("a poll", lambda: home.polls)
+
+    assert sandbox.container.exec_run(command) == (0, b"app /tmp\n")
 
 
 def test_a_request_for_another_host_is_misdirected(home: FakeHome, sandbox: Sandbox) -> None:

@@ -29,6 +29,7 @@ from orchestrator.domain.ids import SandboxId
 from orchestrator.ports import SandboxSpec
 
 DOCKER_URL = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+ENVIRONMENT = {**os.environ, "DOCKER_HOST": DOCKER_URL}  # of the docker command
 _BASE_IMAGE = "spawnai/debian-base:bookworm"
 _BASE_SCRIPT = Path(__file__).parents[3] / "runtime-image" / "base.sh"
 
@@ -79,7 +80,7 @@ def docker_cli(*arguments: str) -> str:
         text=True,
         timeout=60,
         check=True,
-        env={**os.environ, "DOCKER_HOST": DOCKER_URL},
+        env=ENVIRONMENT,
     )
     return result.stdout.strip()
 
@@ -93,7 +94,7 @@ def printed_by(sandbox_id: SandboxId) -> str:
         text=True,
         timeout=60,
         check=True,
-        env={**os.environ, "DOCKER_HOST": DOCKER_URL},
+        env=ENVIRONMENT,
     )
     return result.stdout
 
@@ -179,7 +180,7 @@ class Bench:
             text=True,
             timeout=60,
             check=False,
-            env={**os.environ, "DOCKER_HOST": DOCKER_URL},
+            env=ENVIRONMENT,
         )
         assert result.returncode in {0, 1}, result.stderr
         return result.stdout.strip()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import platform
 import socket
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -24,6 +26,8 @@ from tests.integration.docker import support
 from tests.integration.docker.support import DOCKER_URL, Bench, docker_cli, inspect
 
 MIB = 1024**2
+DOCKER_EXEC = ("docker", "exec", "--interactive")
+INOTIFY_INIT1 = {"x86_64": 294, "aarch64": 26}[platform.machine()]  # the system call's number
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +50,7 @@ def count_descriptors() -> int:
 def create_only(bench: Bench, spec: SandboxSpec) -> str:
     """Create without a start: like a process that died between the two, or is still at work."""
     name = container_name(spec.sandbox_id)
-    labels = create_body(bench.limits, spec)["Labels"].items()
+    labels = create_body(bench.limits, spec, user=1)["Labels"].items()
     return docker_cli(
         *("create", "--name", name),
         *(f"--label={key}={value}" for key, value in labels),
@@ -92,7 +96,8 @@ def test_a_started_sandbox_has_every_restriction(bench: Bench) -> None:
     details = inspect(container_name(spec.sandbox_id))
     assert details is not None
     host_config, config = details["HostConfig"], details["Config"]
-    assert config["User"] == "10001:10001"
+    user = 2_100_000_000 + spec.port
+    assert config["User"] == f"{user}:{user}"
     assert config["Hostname"] == "sandbox"
     assert config["OpenStdin"]
     assert config["StdinOnce"]
@@ -122,7 +127,6 @@ def test_a_started_sandbox_has_every_restriction(bench: Bench) -> None:
     }
     assert {limit["Name"]: limit["Hard"] for limit in host_config["Ulimits"]} == {
         "nofile": 4096,
-        "nproc": 65536,
         "core": 0,
     }
     assert host_config["NetworkMode"] == bench.limits.network
@@ -141,7 +145,9 @@ def test_the_kernel_enforces_the_restrictions_inside(bench: Bench) -> None:
     name = container_name(spec.sandbox_id)
     status = docker_cli("exec", name, "cat", "/proc/self/status")
     fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
-    assert fields["Uid"].split() == ["10001"] * 4
+    user = str(2_100_000_000 + spec.port)
+    assert fields["Uid"].split() == fields["Gid"].split() == [user] * 4
+    assert fields["Groups"].split() == [user]
     assert int(fields["CapEff"], 16) == int(fields["CapBnd"], 16) == 0
     assert fields["NoNewPrivs"] == "1"
     assert fields["Seccomp"] == "2"
@@ -154,8 +160,25 @@ def test_the_kernel_enforces_the_restrictions_inside(bench: Bench) -> None:
     for folder, mode in (("/tmp", "1777"), ("/app", "700")):
         kind, options = mounts[folder]
         assert kind == "tmpfs"
-        assert {"rw", "nosuid", "nodev", "noexec", "uid=10001"} <= options
-        assert docker_cli("exec", name, "stat", "-c", "%a %u", folder) == f"{mode} 10001"
+        assert {"rw", "nosuid", "nodev", "noexec", f"uid={user}"} <= options
+        assert docker_cli("exec", name, "stat", "-c", "%a %u", folder) == f"{mode} {user}"
+
+
+def test_what_the_kernel_counts_per_user_is_not_taken_from_a_neighbour(bench: Bench) -> None:
+    greedy, neighbour = bench.spec(), bench.spec()
+    bench.start(greedy)
+    bench.start(neighbour)
+    take_all = f"$n++ while syscall({INOTIFY_INIT1}, 0) >= 0; $| = 1; print $n + 0, qq(\\n);"
+    hold = [*DOCKER_EXEC, container_name(greedy.sandbox_id), "perl", "-e", f"{take_all} <STDIN>"]
+    with subprocess.Popen(
+        hold, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=support.ENVIRONMENT
+    ) as holder:
+        assert holder.stdout is not None
+        taken = int(holder.stdout.readline())
+        name = container_name(neighbour.sandbox_id)
+        left = int(docker_cli("exec", name, "perl", "-e", take_all))
+        holder.communicate()
+    assert left == taken > 0
 
 
 def test_the_identity_arrives_on_standard_input_and_appears_nowhere_else(bench: Bench) -> None:
@@ -302,6 +325,18 @@ def test_removing_returns_when_the_container_is_gone_and_may_be_repeated(bench: 
     bench.engine.remove(spec.sandbox_id)
     bench.engine.remove(ids.new_sandbox_id())
     bench.start(bench.spec(port=spec.port))
+
+
+@pytest.mark.parametrize("state", ["running", "exited"])
+def test_a_container_that_somebody_renamed_is_removed_too(bench: Bench, state: str) -> None:
+    spec, neighbour = bench.spec(), bench.spec()
+    container_id, neighbour_id = bench.start(spec), bench.start(neighbour)
+    docker_cli("rename", container_id, f"by-hand-{spec.sandbox_id}")
+    if state == "exited":
+        docker_cli("kill", container_id)
+    bench.engine.remove(spec.sandbox_id)
+    assert inspect(container_id) is None
+    assert [container.id for container in bench.engine.containers()] == [neighbour_id]
 
 
 def test_several_may_remove_the_same_sandbox_at_once(bench: Bench) -> None:

@@ -83,12 +83,14 @@ def test_an_engine_that_can_not_start_the_probe_says_why() -> None:
 
 
 def test_a_probe_that_was_left_behind_is_replaced_and_goes_in_the_end(state_folder: Path) -> None:
-    leave = ("create", "--name", "spawn-probe-visibility", support.probe_image())
+    label = "--label=ai.spawn.instance=visibility"
+    leave = ("create", label, "--name", "spawn-probe-visibility", support.probe_image())
     support.docker_cli(*leave)
     with engine_at(support.DOCKER_URL) as engine:
         assert not engine.sees(support.probe_image(), str(state_folder), "other")
         assert list_probes() == ""
         support.docker_cli(*leave)
+        support.docker_cli("rename", "spawn-probe-visibility", "spawn-probe-visibility-by-hand")
         engine.dismantle()
     assert list_probes() == ""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.adapters.docker import flags
+from orchestrator.adapters.docker import answers, flags
 from orchestrator.adapters.docker.flags import SandboxLimits
 from orchestrator.domain.ids import SandboxId
 from orchestrator.ports import SandboxSpec
@@ -23,7 +23,7 @@ SPEC = SandboxSpec(
 
 
 def render(**limits: Any) -> dict[str, Any]:
-    return flags.create_body(SandboxLimits(instance="one", **limits), SPEC)
+    return flags.create_body(SandboxLimits(instance="one", **limits), SPEC, user=2_100_020_001)
 
 
 def test_docker_stores_nothing_of_the_identity() -> None:
@@ -34,11 +34,33 @@ def test_docker_stores_nothing_of_the_identity() -> None:
 
 def test_the_root_is_read_only_and_the_user_has_no_privileges() -> None:
     host_config = render()["HostConfig"]
-    assert render()["User"] == "10001:10001"
+    assert render()["User"] == "2100020001:2100020001"
     assert host_config["ReadonlyRootfs"] is True
     assert host_config["Privileged"] is False
     assert host_config["CapDrop"] == ["ALL"]
     assert "CapAdd" not in host_config
+
+
+def test_each_port_of_a_host_has_a_user_that_nobody_else_has() -> None:
+    users = {flags.user_of(port, is_mapped=False) for port in (1024, 20001, 65535)}
+    assert len(users) == 3
+    assert all(2_000_200_000 < user < 2_147_352_576 for user in users)
+
+
+@pytest.mark.parametrize("option", ["name=userns", "name=rootless"])
+def test_in_an_engine_that_maps_users_all_are_below_its_65536(option: str) -> None:
+    info = {
+        "ServerVersion": "20.10",
+        "Driver": "overlay2",
+        "DockerRootDir": "/var/lib/docker",
+        "MemTotal": 1,
+        "NCPU": 1,
+        "SecurityOptions": ["name=seccomp,profile=default"],
+    }
+    assert not answers.parse_info(info).maps_users
+    mapped = {**info, "SecurityOptions": ["name=seccomp,profile=default", option]}
+    assert answers.parse_info(mapped).maps_users
+    assert flags.user_of(65535, is_mapped=True) == 65535
 
 
 def test_dockers_default_seccomp_profile_is_never_switched_off() -> None:
@@ -61,7 +83,7 @@ def test_cpus_are_a_share_of_periods_in_which_an_agent_can_start(
 
 def test_writable_folders_are_sized_and_run_no_programs() -> None:
     folders = render(tmp_bytes=1000, app_bytes=2000)["HostConfig"]["Tmpfs"]
-    common = {"rw", "nosuid", "nodev", "noexec", "uid=10001", "gid=10001"}
+    common = {"rw", "nosuid", "nodev", "noexec", "uid=2100020001", "gid=2100020001"}
     assert set(folders["/tmp"].split(",")) == common | {"size=1000", "mode=1777"}
     assert set(folders["/app"].split(",")) == common | {"size=2000", "mode=0700"}
     assert folders.keys() == {"/tmp", "/app"}
