@@ -37,7 +37,14 @@ _numbers = itertools.count(1)
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> workers.Scheduler | None:
     """See tests/workers.py."""
-    return workers.Scheduler(config, log) if config.getvalue("dist") == "loadfile" else None
+    if config.getvalue("dist") != "loadfile":
+        return None
+    config.option.loadscopereorder = False  # else the group with the most tests comes first
+    return workers.Scheduler(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: workers.rank_of(item.nodeid))
 
 
 @pytest.hookimpl(tryfirst=True)  # before its fixtures, the fleet among them

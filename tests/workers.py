@@ -14,6 +14,7 @@ import pytest
 from xdist.scheduler import LoadFileScheduling
 
 FLEET = "fleet"  # the fixture, and the word after test_ in the names of its files
+_SLOWEST_FIRST = (FLEET, "e2e", "chaos", "integration", "contract", "unit")
 
 
 class Scheduler(LoadFileScheduling):
@@ -27,6 +28,13 @@ def group_of(nodeid: str) -> str:
     """The group of a test. Tests of a group run on the same worker, one after the other."""
     file = nodeid.partition("::")[0]
     return FLEET if _is_fleet_file(file) else file
+
+
+def rank_of(nodeid: str) -> int:
+    """When a test is started, the lowest first: what takes minutes must not come last, when the
+    other workers have nothing left to do."""
+    group = group_of(nodeid)
+    return _SLOWEST_FIRST.index(group if group == FLEET else PurePath(group).parts[1])
 
 
 def check_name(item: pytest.Item) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.workers import group_of
+from tests.workers import group_of, rank_of
 
 
 @pytest.mark.parametrize(
@@ -19,3 +19,15 @@ from tests.workers import group_of
 )
 def test_each_file_is_a_group_and_all_fleet_files_are_one(nodeid: str, group: str) -> None:
     assert group_of(nodeid) == group
+
+
+def test_what_takes_long_is_started_first() -> None:
+    names = [
+        "tests/e2e/fleet/test_fleet.py::test_a",
+        "tests/e2e/test_kills.py::test_a",
+        "tests/chaos/test_redis.py::test_a",
+        "tests/integration/store/test_leader.py::test_a",
+        "tests/contract/store/test_usage.py::test_a",
+        "tests/unit/test_docs.py::test_a",
+    ]
+    assert sorted(reversed(names), key=rank_of) == names
