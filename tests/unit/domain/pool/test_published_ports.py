@@ -18,7 +18,7 @@ from orchestrator.domain.pool.published_ports import (
 )
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-OPEN, REFUSED, SILENT = PortAnswer
+OPEN, REFUSED, SILENT, _ = PortAnswer
 
 
 def record(
@@ -42,7 +42,7 @@ def record(
 
 
 def dead(records: Iterable[PortRecord]) -> int:
-    return len(judge(records, (), NOW).dead)
+    return len(judge(records, (), {}, NOW).dead)
 
 
 @pytest.mark.parametrize(
@@ -85,24 +85,24 @@ def test_nothing_is_dead_while_ports_of_many_hosts_fail() -> None:
     here = [record(*refused), *(record(OPEN) for _ in range(9))]
 
     assert dead(here) == 1
-    judgement = judge([*here, *elsewhere], (), NOW)
+    judgement = judge([*here, *elsewhere], (), {}, NOW)
     assert judgement.dead == ()
     assert set(judgement.blamed) == {"h2", "h3", "h4"}
 
 
 def test_a_host_is_to_blame_from_the_third_look_on() -> None:
     for looks in (1, 2):
-        assert not judge([record(*[SILENT] * looks)], (), NOW).blamed
-        assert not judge([record(*[REFUSED] * looks) for _ in range(4)], (), NOW).blamed
+        assert not judge([record(*[SILENT] * looks)], (), {}, NOW).blamed
+        assert not judge([record(*[REFUSED] * looks) for _ in range(4)], (), {}, NOW).blamed
 
-    assert judge([record(*[SILENT] * 3)], (), NOW).blamed
-    assert judge([record(*[REFUSED] * 3) for _ in range(4)], (), NOW).blamed
+    assert judge([record(*[SILENT] * 3)], (), {}, NOW).blamed
+    assert judge([record(*[REFUSED] * 3) for _ in range(4)], (), {}, NOW).blamed
 
 
 def test_a_host_whose_only_port_refuses_is_to_blame_if_no_user_had_a_hand_in_it() -> None:
     refused = (REFUSED,) * 3
 
-    assert not judge([record(*refused)], (), NOW).blamed
-    assert not judge([record(OPEN, *refused, is_warm=True)], (), NOW).blamed
-    reason = judge([record(*refused, is_warm=True)], (), NOW).blamed[HostId("h1")]
+    assert not judge([record(*refused)], (), {}, NOW).blamed
+    assert not judge([record(OPEN, *refused, is_warm=True)], (), {}, NOW).blamed
+    reason = judge([record(*refused, is_warm=True)], (), {}, NOW).blamed[HostId("h1")]
     assert reason.startswith("1 of 1 published ports refuse connections at 10.0.0.1;")
