@@ -90,6 +90,7 @@ TRANSITIONS: Mapping[SessionState, frozenset[SessionState]] = {
 }
 
 ENDED = frozenset({SessionState.DESTROYED, SessionState.FAILED})
+AT_REST = ENDED | {SessionState.READY}  # it may stay as it is for as long as it lives
 HISTORY_MAX = 50  # states in a session's row, which each look reads and each step writes
 IN_PROGRESS = frozenset(
     {SessionState.PROVISIONING, SessionState.GENERATING, SessionState.DEPLOYING}

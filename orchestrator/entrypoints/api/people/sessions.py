@@ -13,7 +13,7 @@ from starlette.responses import Response
 from orchestrator.domain import duration, errors
 from orchestrator.domain.people.access import LIMITS, Principal
 from orchestrator.domain.pool.host import Wish
-from orchestrator.domain.sessions.session import Session
+from orchestrator.domain.sessions.session import AT_REST, Session
 from orchestrator.entrypoints.api import auth, paging, views
 from orchestrator.entrypoints.api.auth import Caller
 from orchestrator.entrypoints.api.bounds.inputs import (
@@ -25,6 +25,7 @@ from orchestrator.entrypoints.api.bounds.inputs import (
     Word,
 )
 from orchestrator.entrypoints.api.context import Context, context_of
+from orchestrator.entrypoints.api.etags import KnownTags, known_tags
 from orchestrator.entrypoints.api.paging import Cursor
 from orchestrator.ports import topics
 from orchestrator.services.sessions import requests
@@ -112,13 +113,22 @@ def list_own(
                 "required": False,
                 "schema": {"type": "number", "minimum": 0, "maximum": WAIT_MAX_S},
                 "description": "Seconds to wait for a change.",
-            }
+            },
+            {
+                "name": "If-None-Match",
+                "in": "header",
+                "required": False,
+                "schema": {"type": "string"},
+                "description": "The `ETag` of the last answer.",
+            },
         ]
     },
 )
 async def status_documented(request: Request, session_id: str) -> Response:
-    """The state of a session. With `If-None-Match`, answers 304 if nothing has changed. With
-    `wait`, answers as soon as something changes."""
+    """The state of a session. With the `ETag` of the last answer as `If-None-Match`, answers 304 if
+    nothing has changed since. With `wait`, answers as soon as something has changed since that
+    answer; without a tag at the next change, and at once if the session is at rest: `ready`,
+    `failed` or `destroyed`. When the time is over, it answers as it does without `wait`."""
     del session_id  # only for the documentation; `status` reads it from the path
     return await status(request)
 
@@ -128,10 +138,10 @@ async def status(request: Request) -> Response:
     context = context_of(request)
     session_id = request.path_params["session_id"]
     wait_s = _wait_of(request)
-    etag = request.headers.get("if-none-match")
+    known = known_tags(request.headers)
     if wait_s <= 0:
-        return await context.look_up(_status, context, request, session_id, etag)
-    return await _wait_for_change(context, request, session_id, etag, wait_s)
+        return await context.look_up(_status, context, request, session_id, known)
+    return await _wait_for_change(context, request, session_id, known, wait_s)
 
 
 @router.post("/sessions/{session_id}/extend")
@@ -202,46 +212,50 @@ def _answer(
     return JSONResponse(body, status_code=status_code, headers=headers)
 
 
-def _status(context: Context, request: Request, session_id: str, etag: str | None) -> Response:
+def _status(context: Context, request: Request, session_id: str, known: KnownTags) -> Response:
     principal = auth.principal(request)
-    changed = _changed_status(context, principal, session_id, etag)
-    return changed or Response(status_code=304, headers=_NO_CACHE)
-
-
-def _changed_status(
-    context: Context, principal: Principal, session_id: str, etag: str | None
-) -> Response | None:
-    """The status, or None if it still has the tag `etag`."""
-    session = requests.get(context.deps, principal, session_id)
-    position = requests.queue_position(context.deps, session)
-    current_etag = views.etag(session, position)
-    if etag == current_etag:
-        return None
-    return JSONResponse(describe(context, session), headers={"ETag": current_etag, **_NO_CACHE})
+    session, etag = _look(context, principal, session_id)
+    return _status_unless_known(context, session, etag, known)
 
 
 async def _wait_for_change(
-    context: Context, request: Request, session_id: str, etag: str | None, wait_s: float
+    context: Context, request: Request, session_id: str, known: KnownTags, wait_s: float
 ) -> Response:
-    """The status as soon as it no longer has the tag `etag`, or when `wait_s` have passed."""
+    """The status as soon as its tag isn't among those known, or when `wait_s` have passed.
+
+    Who sends no tag is taken to know what is now, unless the session is at rest: then there may be
+    nothing to wait for, and they may not have heard of it.
+    """
     principal = await context.look_up(auth.principal, request)
-    if etag is None:
-        first = await context.look_up(_changed_status, context, principal, session_id, None)
-        etag = first.headers["etag"] if first is not None else None
     deadline_s = time.monotonic() + wait_s
+    awaited = known
     own_poll = context.polls.hold(principal.user_id, LIMITS[principal.tier].polls_max)
     with own_poll, context.hub.watch(topics.topic_of(topics.SESSION, session_id)) as watch:
         while True:
-            changed = await context.look_up(_changed_status, context, principal, session_id, etag)
-            if changed is not None:
-                return changed
+            session, etag = await context.look_up(_look, context, principal, session_id)
+            if not awaited and session.state not in AT_REST:
+                awaited = KnownTags(tags=frozenset({etag}))
             remaining_s = deadline_s - time.monotonic()
-            if remaining_s <= 0 or context.hub.closed or await request.is_disconnected():
+            is_over = remaining_s <= 0 or context.hub.closed
+            if etag not in awaited or is_over or await request.is_disconnected():
                 break
             await watch.wait(min(remaining_s, context.hub.recheck_s))
-    if request.headers.get("if-none-match") is not None:
-        return Response(status_code=304, headers={"ETag": etag or "", **_NO_CACHE})
-    return await context.look_up(_status, context, request, session_id, None)
+    return await context.look_up(_status_unless_known, context, session, etag, known)
+
+
+def _look(context: Context, principal: Principal, session_id: str) -> tuple[Session, str]:
+    """The session and the tag of its status."""
+    session = requests.get(context.deps, principal, session_id)
+    return session, views.etag(session, requests.queue_position(context.deps, session))
+
+
+def _status_unless_known(
+    context: Context, session: Session, etag: str, known: KnownTags
+) -> Response:
+    headers = {"ETag": etag, **_NO_CACHE}
+    if etag in known:
+        return Response(status_code=304, headers=headers)
+    return JSONResponse(describe(context, session), headers=headers)
 
 
 def _wait_of(request: Request) -> float:

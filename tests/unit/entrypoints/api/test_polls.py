@@ -1,4 +1,4 @@
-"""How many requests of one user may wait for a change at a time."""
+"""When a poll is answered, which tags are known, and how many polls of one user may wait."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import Any
 
 import httpx2
 import pytest
+from starlette.testclient import TestClient
 
 from orchestrator import config
 from orchestrator.domain.people.access import LIMITS, Principal, Role
-from orchestrator.domain.sessions.session import Tier
+from orchestrator.domain.sessions.session import SessionState, Tier
 from orchestrator.entrypoints.api import public_app
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.services.people import keys
@@ -49,7 +50,11 @@ async def client_at(context: Context, address: str) -> AsyncIterator[httpx2.Asyn
 def a_poll(world: World, user: Principal) -> Poll:
     """How that user waits for a new session of theirs."""
     path = f"/api/status/{world.create_session(user).id}?wait=60"
-    return path, {"Cookie": f"spawn_user={world.deps.tokens.for_visitor(user.user_id)}"}
+    return path, a_cookie(world, user)
+
+
+def a_cookie(world: World, user: Principal) -> dict[str, str]:
+    return {"Cookie": f"spawn_user={world.deps.tokens.for_visitor(user.user_id)}"}
 
 
 def operator_headers(world: World) -> dict[str, str]:
@@ -84,3 +89,64 @@ async def _exceed_the_limit(
         assert {poll.result().status_code for poll in (await asyncio.wait(waiting))[0]} == {200}
         assert (await others).status_code == 200
         assert context.api_metrics.registry.get_sample_value("spawn_refused_polls_total") == 1
+
+
+DEADLINE_S = 20.0  # below the 60 s that the poll would wait
+
+
+@pytest.mark.parametrize("state", [SessionState.READY, SessionState.DESTROYED, SessionState.FAILED])
+def test_a_session_at_rest_answers_at_once_to_who_sends_no_tag(
+    world: World, tmp_path: Path, state: SessionState
+) -> None:
+    world.add_host()
+    world.add_warm_sandbox()
+    session = world.create_session(VISITOR)
+    if state is SessionState.READY:
+        world.run_session(session)
+    elif state is SessionState.DESTROYED:
+        world.request_end(session)
+        world.settle(session)
+    else:
+        world.converge(session)
+        world.report_failure(session, permanent=True)
+        world.settle(session)
+    assert world.state(session) is state
+    path = f"/api/status/{session.id}?wait=60"
+    with context_with(world, tmp_path) as context:
+        answer = asyncio.run(_in_time(context, path, a_cookie(world, VISITOR)))
+    assert (answer.status_code, answer.json()["status"]) == (200, state)
+
+
+async def _in_time(context: Context, path: str, cookie: dict[str, str]) -> httpx2.Response:
+    async with client_at(context, "192.0.2.7") as client, asyncio.timeout(DEADLINE_S):
+        return await client.get(path, headers=cookie)
+
+
+@pytest.mark.parametrize("query", ["", "?wait=60"])
+@pytest.mark.parametrize(
+    ("if_none_match", "status"),
+    [
+        ("{tag}", 304),
+        ("W/{tag}", 304),
+        ('"other", W/{tag}', 304),
+        ('W/"other" ,{tag},"another"', 304),
+        ("*", 304),
+        ('"other"', 200),
+        ('W/"other"', 200),
+        ("other", 200),
+        ("", 200),
+    ],
+)
+def test_a_tag_is_known_also_if_a_proxy_has_made_it_weak(
+    world: World, tmp_path: Path, if_none_match: str, status: int, query: str
+) -> None:
+    session = world.create_session(VISITOR)
+    path, cookie = f"/api/status/{session.id}", a_cookie(world, VISITOR)
+    with context_with(world, tmp_path) as context:
+        context.hub.close()  # nobody waits
+        app = public_app.build(context)
+        with TestClient(app, base_url="http://localhost", headers=cookie) as client:
+            tag = client.get(path).headers["etag"]
+            headers = {"If-None-Match": if_none_match.format(tag=tag)}
+            answer = client.get(path + query, headers=headers)
+    assert (answer.status_code, answer.headers["etag"]) == (status, tag)

@@ -26,12 +26,13 @@ _SESSION_ENDED = {"code": "session_ended", "message": "the session ended before 
 
 def statuses(api: Api, first: Json, etag: str | None, timeout_s: float) -> Iterator[Json]:
     """Yield `first`, and then each status that differs from the one before, until the timeout.
-    `etag` is that of `first`; None gets it again. Raises Problem."""
+    `etag` is that of `first`; None gets the status again, at once. Raises Problem."""
     deadline = time.monotonic() + timeout_s
     yield first
     while (left_s := deadline - time.monotonic()) > 0:
         polled_at = time.monotonic()
-        polled = api.poll(first["session_id"], etag, max(1, min(_LONG_POLL_S, int(left_s))))
+        wait_s = max(1, min(_LONG_POLL_S, int(left_s))) if etag else 0
+        polled = api.poll(first["session_id"], etag, wait_s)
         if polled.status is not None:
             etag = polled.etag
             yield polled.status
