@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.responses import FileResponse, HTMLResponse
@@ -20,8 +21,9 @@ from starlette.routing import Mount, Route
 import orchestrator
 from orchestrator.entrypoints.api.access_log import AccessLog
 from orchestrator.entrypoints.api.context import Context
-from orchestrator.entrypoints.api.errors import handlers
+from orchestrator.entrypoints.api.errors import documented, handlers
 from orchestrator.entrypoints.api.guard import Guard
+from orchestrator.entrypoints.api.methods import HeadAsGet
 from orchestrator.entrypoints.api.operators import admin, health, hosts
 from orchestrator.entrypoints.api.people import changes, downloads, sessions, usage
 
@@ -35,7 +37,7 @@ def build(context: Context) -> Starlette:
     app = Starlette(
         routes=[
             Route(sessions.STATUS_PATH, sessions.status),
-            Mount("/", _api(context)),
+            Mount("/", HeadAsGet(_api(context))),
         ],
         middleware=[
             Middleware(
@@ -51,8 +53,17 @@ def build(context: Context) -> Starlette:
     return app
 
 
+class _Api(FastAPI):
+    """Its OpenAPI document has the errors, too."""
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            documented.describe(super().openapi())
+        return super().openapi()
+
+
 def _api(context: Context) -> FastAPI:
-    app = FastAPI(
+    app = _Api(
         title="SpawnAI",
         version=orchestrator.__version__,
         description="From a prompt to the link of a running web app.",

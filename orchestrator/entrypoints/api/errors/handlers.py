@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from orchestrator.domain import errors
+from orchestrator.entrypoints.api import methods
 from orchestrator.entrypoints.api.errors import problems
 
 _CODES: Mapping[int, str] = {
@@ -41,13 +42,14 @@ async def _handle_invalid_input(_: Request, error: Exception) -> Response:
     return problems.problem(422, "invalid_input", f"{field}: {first['msg']}", field=field)
 
 
-async def _handle_http_error(_: Request, error: Exception) -> Response:
+async def _handle_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = _CODES.get(error.status_code, "http_error")
     members = {"field": "body"} if error.status_code == 400 else {}  # it can't be parsed
-    return problems.problem(
-        error.status_code, code, str(error.detail), headers=error.headers, **members
-    )
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(methods.allowed(request))
+    return problems.problem(error.status_code, code, str(error.detail), headers=headers, **members)
 
 
 async def _handle_unexpected(_: Request, __: Exception) -> Response:

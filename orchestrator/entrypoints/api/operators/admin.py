@@ -20,6 +20,7 @@ from orchestrator.entrypoints.api import auth, paging, views
 from orchestrator.entrypoints.api.auth import Operator
 from orchestrator.entrypoints.api.bounds.inputs import Body, IdPrefix, States, User
 from orchestrator.entrypoints.api.context import Context, context_of
+from orchestrator.entrypoints.api.errors.documented import failing
 from orchestrator.entrypoints.api.operators import health, hosts, machine_clock
 from orchestrator.entrypoints.api.paging import Cursor, Limit
 from orchestrator.entrypoints.api.people import sessions as own_sessions
@@ -92,7 +93,9 @@ def kill(request: Request, principal: Operator, session_id: str) -> dict[str, An
     return _describe(context, requests.end(context.deps, principal, session_id))
 
 
-@router.post("/sessions/{session_id}/extend")
+@router.post(
+    "/sessions/{session_id}/extend", responses=failing("session_ending", "ttl_out_of_range")
+)
 def extend(
     request: Request, principal: Operator, session_id: str, body: Extension
 ) -> dict[str, Any]:
@@ -151,7 +154,7 @@ def list_keys(request: Request) -> dict[str, Any]:
     return {"keys": [views.key(api_key, context.shown) for api_key in api_keys]}
 
 
-@router.post("/keys", status_code=201)
+@router.post("/keys", status_code=201, responses=failing("key_exists"))
 def create_key(request: Request, body: NewKey) -> dict[str, Any]:
     """Create a key. Only this answer ever shows its secret."""
     context = context_of(request)

@@ -40,13 +40,24 @@ _PROXY_S = 2.0
 _HANG_SHOWN = timedelta(hours=1)
 
 
+class _Metrics(Response):
+    """For the documentation."""
+
+    media_type = CONTENT_TYPE_LATEST
+
+
 @router.get("/health")
 def health() -> dict[str, str]:
     """Answers as soon as this process serves requests."""
     return {"status": "ok"}
 
 
-@router.get("/ready")
+@router.get(
+    "/ready",
+    responses={
+        503: {"description": "Not ready: the body says why.", "content": {"application/json": {}}}
+    },
+)
 def ready(request: Request) -> Response:
     """Whether a new session could get its link. If not: 503, and the reasons."""
     results = checks(context_of(request))
@@ -56,7 +67,7 @@ def ready(request: Request) -> Response:
     return JSONResponse({"ready": is_ready, "checks": results}, status_code=status)
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=_Metrics)
 def metrics(request: Request) -> Response:
     """Pool and sessions, counted in the store at each scrape; the counts of each process of the
     API, and those of the process that serves agents and gateway."""

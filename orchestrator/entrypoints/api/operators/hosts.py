@@ -13,6 +13,7 @@ from orchestrator.entrypoints.api import auth
 from orchestrator.entrypoints.api.auth import Operator
 from orchestrator.entrypoints.api.bounds.inputs import Body, Labels, Name, Word
 from orchestrator.entrypoints.api.context import Context, context_of
+from orchestrator.entrypoints.api.errors.documented import failing
 from orchestrator.ports import LinkGauges
 from orchestrator.services.pool import hosts as pool_hosts
 
@@ -59,7 +60,11 @@ def host(request: Request, name: str) -> dict[str, Any]:
     return _host_with_sandboxes(context, pool_hosts.find(context.deps, name))
 
 
-@router.post("", status_code=201)
+@router.post(
+    "",
+    status_code=201,
+    responses=failing("host_exists", "machine_known", "publish_address_taken"),
+)
 def add(request: Request, principal: Operator, body: NewHost) -> dict[str, Any]:
     """Put a machine into the pool. It takes sandboxes once the daemon has admitted it."""
     context = context_of(request)
@@ -67,7 +72,7 @@ def add(request: Request, principal: Operator, body: NewHost) -> dict[str, Any]:
     return _host_with_sandboxes(context, pool_hosts.add(context.deps, principal, new_host))
 
 
-@router.post("/{name}/cordon")
+@router.post("/{name}/cordon", responses=failing("host_leaving"))
 def cordon(request: Request, principal: Operator, name: str) -> dict[str, Any]:
     """Place no new sandboxes on the host. The ones there stay."""
     context = context_of(request)
@@ -75,7 +80,7 @@ def cordon(request: Request, principal: Operator, name: str) -> dict[str, Any]:
     return _host_with_sandboxes(context, host)
 
 
-@router.post("/{name}/uncordon")
+@router.post("/{name}/uncordon", responses=failing("host_leaving"))
 def uncordon(request: Request, principal: Operator, name: str) -> dict[str, Any]:
     """Allow new sandboxes on the host again. This also ends a drain."""
     context = context_of(request)
@@ -83,7 +88,7 @@ def uncordon(request: Request, principal: Operator, name: str) -> dict[str, Any]
     return _host_with_sandboxes(context, host)
 
 
-@router.post("/{name}/drain")
+@router.post("/{name}/drain", responses=failing("host_leaving", "nowhere_to_go"))
 def drain(request: Request, principal: Operator, name: str, body: DrainOptions) -> dict[str, Any]:
     """Empty a host: its running sessions move to other hosts, or end by themselves."""
     context = context_of(request)
@@ -91,7 +96,7 @@ def drain(request: Request, principal: Operator, name: str, body: DrainOptions) 
     return _host_with_sandboxes(context, pool_hosts.drain(context.deps, principal, name, mode))
 
 
-@router.delete("/{name}", status_code=202)
+@router.delete("/{name}", status_code=202, responses=failing("host_in_use", "host_is_local"))
 def remove(request: Request, principal: Operator, name: str, force: bool = False) -> dict[str, Any]:
     """Remove a host from the pool. It is gone once `GET` answers 404."""
     context = context_of(request)

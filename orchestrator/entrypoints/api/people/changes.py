@@ -10,6 +10,7 @@ from orchestrator.entrypoints.api import views
 from orchestrator.entrypoints.api.auth import Caller
 from orchestrator.entrypoints.api.bounds.inputs import Body, IdempotencyKey, VersionInPath
 from orchestrator.entrypoints.api.context import context_of
+from orchestrator.entrypoints.api.errors.documented import failing
 from orchestrator.entrypoints.api.people import sessions, usage
 from orchestrator.services.sessions import changes, requests
 from orchestrator.services.sessions.changes import AddedChange
@@ -24,7 +25,22 @@ class NewMessage(Body):
     text: str = ""
 
 
-@router.post("/messages", status_code=202, summary="Send a message")
+@router.post(
+    "/messages",
+    status_code=202,
+    summary="Send a message",
+    responses=failing(
+        "generation_unavailable",
+        "idempotency_conflict",
+        "message_empty",
+        "message_not_text",
+        "message_too_large",
+        "messages_full",
+        "session_ending",
+        "storage_low",
+        "storage_quota",
+    ),
+)
 def say(
     request: Request,
     principal: Caller,
@@ -58,7 +74,18 @@ def versions(request: Request, principal: Caller, session_id: str) -> dict[str, 
     return {"versions": [views.version(record, running, context.shown) for record in records]}
 
 
-@router.post("/versions/{version}/restore", status_code=202)
+@router.post(
+    "/versions/{version}/restore",
+    status_code=202,
+    responses=failing(
+        "idempotency_conflict",
+        "messages_full",
+        "session_ending",
+        "storage_low",
+        "version_not_healthy",
+        "version_running",
+    ),
+)
 def restore(
     request: Request,
     principal: Caller,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from orchestrator.adapters.files import bundle_store
@@ -15,6 +16,7 @@ from orchestrator.domain.people.access import Principal
 from orchestrator.entrypoints.api.auth import Caller
 from orchestrator.entrypoints.api.bounds.inputs import VersionInQuery
 from orchestrator.entrypoints.api.context import Context, context_of
+from orchestrator.entrypoints.api.errors.documented import failing
 from orchestrator.services.agents import assignments
 from orchestrator.services.sessions import requests, versions
 
@@ -25,7 +27,17 @@ _AT_ONCE = 2
 address."""
 
 
-@router.get("/sessions/{session_id}/bundle")
+class _Zip(Response):
+    """For the documentation."""
+
+    media_type = "application/zip"
+
+
+@router.get(
+    "/sessions/{session_id}/bundle",
+    response_class=_Zip,
+    responses=failing("too_many_downloads", "version_unknown"),
+)
 async def bundle(
     request: Request,
     principal: Caller,
@@ -60,7 +72,7 @@ class _Download(StreamingResponse):
 
     def __init__(self, name: str, parts: Iterator[bytes], holds: contextlib.ExitStack) -> None:
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-        super().__init__(parts, media_type="application/zip", headers=headers)
+        super().__init__(parts, media_type=_Zip.media_type, headers=headers)
         self._holds = holds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

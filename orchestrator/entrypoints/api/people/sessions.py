@@ -25,8 +25,9 @@ from orchestrator.entrypoints.api.bounds.inputs import (
     Word,
 )
 from orchestrator.entrypoints.api.context import Context, context_of
-from orchestrator.entrypoints.api.etags import KnownTags, known_tags
+from orchestrator.entrypoints.api.errors.documented import failing
 from orchestrator.entrypoints.api.paging import Cursor
+from orchestrator.entrypoints.api.people.etags import KnownTags, known_tags
 from orchestrator.ports import topics
 from orchestrator.services.sessions import requests
 
@@ -35,6 +36,7 @@ router = APIRouter(prefix="/api", tags=["sessions"])
 STATUS_PATH = "/api/status/{session_id}"
 WAIT_MAX_S = 60.0
 _NO_CACHE = {"Cache-Control": "private, no-cache"}
+_TAGGED = {"ETag": {"description": "The tag of this status.", "schema": {"type": "string"}}}
 
 
 class NewSession(Body):
@@ -57,7 +59,24 @@ class Extension(Body):
     ttl: str | int
 
 
-@router.post("/sessions", status_code=202)
+@router.post(
+    "/sessions",
+    status_code=202,
+    responses=failing(
+        "generation_unavailable",
+        "idempotency_conflict",
+        "placement_unknown",
+        "prompt_empty",
+        "prompt_not_text",
+        "prompt_too_large",
+        "queue_full",
+        "storage_low",
+        "storage_quota",
+        "template_unknown",
+        "too_many_sessions",
+        "ttl_out_of_range",
+    ),
+)
 def create(
     request: Request,
     principal: Caller,
@@ -105,6 +124,11 @@ def list_own(
 @router.get(
     "/status/{session_id}",
     summary="Status",
+    responses={
+        200: {"headers": _TAGGED},
+        304: {"headers": _TAGGED, "description": "Nothing has changed since that answer."},
+        **failing("too_many_polls"),
+    },
     openapi_extra={
         "parameters": [
             {
@@ -144,7 +168,9 @@ async def status(request: Request) -> Response:
     return await _wait_for_change(context, request, session_id, known, wait_s)
 
 
-@router.post("/sessions/{session_id}/extend")
+@router.post(
+    "/sessions/{session_id}/extend", responses=failing("session_ending", "ttl_out_of_range")
+)
 def extend(request: Request, principal: Caller, session_id: str, body: Extension) -> Response:
     """Set a new time to live for an app, counted from now."""
     context = context_of(request)

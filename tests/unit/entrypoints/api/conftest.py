@@ -16,6 +16,7 @@ from orchestrator.domain.sessions.session import Tier
 from orchestrator.entrypoints.api import public_app
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.services.people import keys
+from tests.documented_answers import Document
 from tests.event_loops import store_calls_on_loops
 from tests.fakes.hub import deaf_hub
 from tests.fakes.samples import NOW
@@ -23,6 +24,8 @@ from tests.unit.services.conftest import catalog, world
 from tests.unit.services.world import World
 
 __all__ = ["catalog", "world"]
+
+_documents: list[Document] = []
 
 
 class Api:
@@ -51,8 +54,16 @@ def serving(world: World, folder: Path, **settings: Any) -> Iterator[TestClient]
         started_at=NOW,
     )
     with TestClient(public_app.build(context), base_url="http://localhost") as test_client:
+        test_client.event_hooks = {"response": [_document_of(test_client).check]}
         yield test_client
     context.threads.shutdown()
+
+
+def _document_of(client: TestClient) -> Document:
+    """The OpenAPI document, which is the same for all clients."""
+    if not _documents:
+        _documents.append(Document(client.get("/openapi.json").json()))
+    return _documents[0]
 
 
 @pytest.fixture
