@@ -8,7 +8,7 @@ from orchestrator.domain import errors
 from orchestrator.domain.people.access import PROMPT_MAX_BYTES
 from orchestrator.services.deps import Deps
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
 
 
 def check_text(text: str, *, kind: str, field: str, if_empty: str = "") -> str:
@@ -28,7 +28,7 @@ def check_text(text: str, *, kind: str, field: str, if_empty: str = "") -> str:
             field=field,
             limit_bytes=PROMPT_MAX_BYTES,
         )
-    if _CONTROL.search(text) or any("\ud800" <= char <= "\udfff" for char in text):
+    if CONTROL.search(text) or any("\ud800" <= char <= "\udfff" for char in text):
         raise errors.InvalidInput(
             f"a {kind} is plain text; remove the control characters",
             code=f"{kind}_not_text",

@@ -15,10 +15,31 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from orchestrator.domain import errors, ids
 from orchestrator.domain.ids import UserId
+from orchestrator.domain.people.access import LIMITS, PROMPT_MAX_BYTES, TTL_MIN_S
 from orchestrator.domain.pool import host_fields
-from orchestrator.domain.sessions.session import SessionState
+from orchestrator.domain.sessions.session import SessionState, Tier
+from orchestrator.services.sessions import prompts
 
 _NUMBER_MAX = 2**31 - 1
+
+# What services check in their own words, as the OpenAPI document says it.
+_PLAIN = "[^" + prompts.CONTROL.pattern[1:]
+_TEXT: dict[str, Any] = {
+    "maxLength": PROMPT_MAX_BYTES,
+    "pattern": f"^{_PLAIN}*{_PLAIN[:-1]}\\s]{_PLAIN}*$",
+}
+_TTL_FORMS = (  # from a minute to a week
+    "(6[0-9]|[7-9][0-9]|[1-9][0-9]{2,4}|[1-5][0-9]{5}|60[0-3][0-9]{3}|604[0-7][0-9]{2}|604800)s?",
+    "([1-9][0-9]{0,3}|100[0-7][0-9]|10080)m",
+    "([1-9][0-9]?|1[0-5][0-9]|16[0-8])h",
+    "[1-7]d",
+)
+_TTL: dict[str, Any] = {
+    "anyOf": [
+        {"type": "string", "pattern": f"^({'|'.join(_TTL_FORMS)})$"},
+        {"type": "integer", "minimum": TTL_MIN_S, "maximum": LIMITS[Tier.OPERATOR].ttl_max_s},
+    ]
+}
 
 
 class Body(BaseModel):
@@ -56,6 +77,16 @@ def _check_user(text: str) -> UserId:
     return UserId(text)
 
 
+Text = Annotated[
+    str, Field(description="Plain text of 16 KiB at most, in UTF-8.", json_schema_extra=_TEXT)
+]
+Ttl = Annotated[
+    str | int,
+    Field(
+        description="`45m`, `2h`, `1d`, or seconds. Visitors have a day at most, users three.",
+        json_schema_extra=_TTL,
+    ),
+]
 Name = Annotated[str, Field(max_length=60)]
 Word = Annotated[str, Field(max_length=63)]  # a region, a label's key or its value
 Labels = Annotated[

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 
 from orchestrator.entrypoints.api import views
 from orchestrator.entrypoints.api.auth import Caller
-from orchestrator.entrypoints.api.bounds.inputs import Body, IdempotencyKey, VersionInPath
+from orchestrator.entrypoints.api.bounds.inputs import Body, IdempotencyKey, Text, VersionInPath
 from orchestrator.entrypoints.api.context import context_of
 from orchestrator.entrypoints.api.errors.documented import failing
 from orchestrator.entrypoints.api.people import sessions, usage
@@ -22,7 +22,7 @@ router = APIRouter(prefix="/api/sessions/{session_id}", tags=["changes"])
 class NewMessage(Body):
     """What should be changed."""
 
-    text: str = ""
+    text: Text
 
 
 @router.post(

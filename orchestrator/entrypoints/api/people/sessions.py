@@ -22,6 +22,7 @@ from orchestrator.entrypoints.api.bounds.inputs import (
     Labels,
     Name,
     States,
+    Ttl,
     Word,
 )
 from orchestrator.entrypoints.api.context import Context, context_of
@@ -44,7 +45,7 @@ class NewSession(Body):
 
     prompt: str = ""
     template: Name | None = None
-    ttl: str | int | None = None
+    ttl: Ttl | None = None
     fresh: bool = Field(
         default=False,
         description="Ask Claude even if an equal prompt was answered within the last hour.",
@@ -56,7 +57,7 @@ class NewSession(Body):
 class Extension(Body):
     """A new time to live, counted from now."""
 
-    ttl: str | int
+    ttl: Ttl
 
 
 @router.post(

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from starlette.testclient import TestClient
 
-from orchestrator.domain.sessions.session import Session
+from orchestrator.domain import errors
+from orchestrator.domain.people.access import LIMITS, TTL_MIN_S
+from orchestrator.domain.sessions.session import Session, Tier
+from orchestrator.services.sessions import prompts
 from tests.documented_answers import Document
 from tests.unit.entrypoints.api.conftest import Api
 from tests.unit.services.conftest import session
@@ -47,3 +52,31 @@ def test_where_there_is_get_there_is_head(
 def test_the_document_says_who_needs_a_key(document: Document, path: str) -> None:
     needs_none = {} in document.paths[path]["get"]["security"]
     assert needs_none is (path == "/api/sessions")
+
+
+def test_the_document_has_the_times_to_live_that_are_accepted(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    text, number = document["components"]["schemas"]["Extension"]["properties"]["ttl"]["anyOf"]
+    pattern = re.compile(text["pattern"])
+    ttl_max_s = LIMITS[Tier.OPERATOR].ttl_max_s
+    assert (number["minimum"], number["maximum"]) == (TTL_MIN_S, ttl_max_s)
+    for unit, size_s in {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}.items():
+        smallest, largest = -(-TTL_MIN_S // size_s), ttl_max_s // size_s
+        assert not pattern.match(f"{smallest - 1}{unit}")
+        assert not pattern.match(f"{largest + 1}{unit}")
+        assert not pattern.match(f"{10 * largest}{unit}")
+        for count in {*range(smallest, largest + 1, max(1, largest // 997)), largest}:
+            assert pattern.match(f"{count}{unit}"), (count, unit)
+
+
+def test_a_text_of_the_document_is_a_message(client: TestClient) -> None:
+    schema = client.get("/openapi.json").json()["components"]["schemas"]["NewMessage"]
+    assert schema["required"] == ["text"]
+    pattern = re.compile(schema["properties"]["text"]["pattern"])
+    for text in ("blue", " blue\n", "\N{SNOWMAN}", "a\tb"):
+        assert pattern.match(text)
+        assert prompts.check_text(text, kind="message", field="text", if_empty="no")
+    for text in ("", " \n", "a\0", "\x7fa", "a\x85b"):
+        assert not pattern.match(text)
+        with pytest.raises(errors.InvalidInput):
+            prompts.check_text(text, kind="message", field="text", if_empty="no")
