@@ -1,4 +1,4 @@
-"""Writes the errors of each operation into the OpenAPI document, with their codes.
+"""Completes the OpenAPI document: the errors of each operation with their codes, and its links.
 
 What an operation is (its parameters, its body, its callers) says most of the errors that it may
 answer with. Routes name the others: `@router.post(..., responses=failing("session_ending"))`.
@@ -98,6 +98,12 @@ _OF_PATH: Mapping[str, tuple[str, ...]] = {
 _WITHOUT_CALLER = frozenset({"health", "templates"})  # by tag
 _OF_OPERATORS = frozenset({"admin", "hosts"})
 
+_MADE_BY: Mapping[str, str] = {  # what the answer names so, others take in their paths
+    "/api/sessions": "session_id",
+    "/api/admin/hosts": "name",
+    "/api/admin/keys": "key_id",
+}
+
 _PROBLEM: Json = {
     "type": "object",
     "title": "Problem",
@@ -130,6 +136,8 @@ def describe(document: Json) -> None:
     for operations in document["paths"].values():
         for method, operation in operations.items():
             _describe_operation(method.upper(), operation)
+    for path, name in _MADE_BY.items():
+        _link(document["paths"], path, name)
 
 
 def _describe_operation(method: str, operation: Json) -> None:
@@ -150,6 +158,22 @@ def _describe_operation(method: str, operation: Json) -> None:
         operation["security"] = [{"key": []}]
     elif not tags & _WITHOUT_CALLER:
         operation["security"] = [{}, {"key": []}]  # without a key: a visitor, by cookie
+
+
+def _link(paths: Json, path: str, name: str) -> None:
+    """Name the operations that take what a POST to `path` has made."""
+    takers = [
+        operation["operationId"]
+        for taking, operations in paths.items()
+        if f"{{{name}}}" in taking and "{version}" not in taking
+        for operation in operations.values()
+    ]
+    responses = paths[path]["post"]["responses"]
+    (answer,) = (responses[status] for status in responses if status.startswith("2"))
+    answer["links"] = {
+        taker: {"operationId": taker, "parameters": {name: f"$response.body#/{name}"}}
+        for taker in takers
+    }
 
 
 def _codes_of(method: str, operation: Json) -> Iterator[str]:

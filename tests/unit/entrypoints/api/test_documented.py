@@ -80,3 +80,19 @@ def test_a_text_of_the_document_is_a_message(client: TestClient) -> None:
         assert not pattern.match(text)
         with pytest.raises(errors.InvalidInput):
             prompts.check_text(text, kind="message", field="text", if_empty="no")
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "links_min"),
+    [("/api/sessions", "session_id", 12), ("/api/admin/keys", "key_id", 1)],
+)
+def test_the_links_of_an_answer_lead_to_what_was_made(
+    client: TestClient, document: Document, operator: Api, path: str, name: str, links_min: int
+) -> None:
+    body = {"template": "todo"} if path == "/api/sessions" else {"name": "ci"}
+    made = client.post(path, json=body, headers=operator.headers)
+    links = document.paths[path]["post"]["responses"][str(made.status_code)]["links"]
+    assert len(links) >= links_min
+    assert name in made.json()
+    for link in links.values():
+        assert link["parameters"] == {name: f"$response.body#/{name}"}
