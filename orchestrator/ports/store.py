@@ -311,8 +311,10 @@ class Changes(Protocol):
     def get(self, session_id: SessionId, number: int) -> Change:
         """Raises errors.NotFound."""
 
-    def list(self, session_id: SessionId) -> Sequence[Change]:
-        """Oldest first."""
+    def list(
+        self, session_id: SessionId, *, before: int | None = None, limit: int | None = None
+    ) -> Sequence[Change]:
+        """Oldest first. The latest `limit` of those whose number is below `before`, if given."""
 
     def conclude(
         self, change: Change, session: Session, version: BundleRecord | None = None

@@ -18,6 +18,7 @@ from orchestrator.config import Settings
 from orchestrator.domain import errors
 from orchestrator.entrypoints.api.api_metrics import ApiMetrics
 from orchestrator.entrypoints.api.bounds.holds import Holds
+from orchestrator.entrypoints.api.bounds.long_reads import LongReads
 from orchestrator.entrypoints.api.bounds.shared import Shared
 from orchestrator.entrypoints.api.gateway.metrics import GatewayMetrics
 from orchestrator.entrypoints.api.hub import Hub
@@ -69,6 +70,11 @@ class Context:
             refusals=self.api_metrics.refused_downloads,
             processes=self.settings.processes.api_processes,
         )
+
+    @functools.cached_property
+    def long_reads(self) -> LongReads:
+        """Lists that may be long, by user and by address."""
+        return LongReads(self.api_metrics.refused_reads, self.settings.processes.api_processes)
 
     async def shared_answer(self, make: Callable[[Context], Response]) -> Response:
         """What `make` answers, in a thread, once for all who ask at about the same time."""
