@@ -35,8 +35,8 @@ class ReadLimits:
 
 # A card of the page makes four requests, and a browser opens its tabs again all at once. A list of
 # 50 sessions takes some 5 ms.
-USER = ReadLimits(waiting=40, share=Rate(per_s=0.1, burst=3.0))
-ADDRESS = ReadLimits(waiting=200, share=Rate(per_s=0.2, burst=6.0))
+USER = ReadLimits(waiting=40, share=Rate(per_s=0.1, burst=1.0))
+ADDRESS = ReadLimits(waiting=200, share=Rate(per_s=0.2, burst=2.0))
 
 
 class LongReads:
