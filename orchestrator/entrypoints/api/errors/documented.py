@@ -61,9 +61,12 @@ _STATUSES: Mapping[int, tuple[str, ...]] = {
         "too_many_connections",
         "too_many_downloads",
         "too_many_polls",
+        "too_many_reads",
         "too_many_requests",
         "too_many_sessions",
+        "too_many_starts",
         "too_many_transfers",
+        "too_much_work",
     ),
     500: ("internal",),
     503: (
@@ -90,6 +93,7 @@ _OF_ALL = (  # many of them from the proxy
 )
 _OF_STORE = ("database_unavailable", "storage_full", "storage_unavailable")
 _OF_CHANGES = ("origin_refused", "body_too_large", "unsupported_media_type")
+_OF_LONG_READS = ("too_many_reads", "too_much_work")
 _OF_PATH: Mapping[str, tuple[str, ...]] = {
     "session_id": ("session_unknown",),
     "name": ("host_unknown",),
@@ -185,6 +189,8 @@ def _codes_of(method: str, operation: Json) -> Iterator[str]:
         yield from _OF_STORE
     if method in WRITES:
         yield from _OF_CHANGES
+    if method == "GET" and not tags & _WITHOUT_CALLER:
+        yield from _OF_LONG_READS
     if not tags & _WITHOUT_CALLER:
         yield "unauthorized"
         yield "forbidden" if tags & _OF_OPERATORS else "cookie_ambiguous"

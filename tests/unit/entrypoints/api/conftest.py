@@ -52,6 +52,7 @@ def serving(world: World, folder: Path, **settings: Any) -> Iterator[TestClient]
         deps=world.deps,
         hub=deaf_hub(),
         started_at=NOW,
+        answers_kept_s=0.0,
     )
     with TestClient(public_app.build(context), base_url="http://localhost") as test_client:
         test_client.event_hooks = {"response": [_document_of(test_client).check]}
