@@ -126,6 +126,8 @@ def _policy(settings: Settings, instance: str) -> Policy:
         agent_folder_of_hosts=agent_folder_of_hosts(instance),
         ttl_default_s=settings.sessions.ttl_default_s,
         queue_max=settings.sessions.queue_max,
+        ended_per_user=settings.sessions.ended_per_user,
+        ended_total=settings.sessions.ended_total,
         bundle_retention_s=settings.sessions.bundle_retention_days * 86400,
         storage=_storage_limits(settings),
         audit_retention_s=settings.people.audit_retention_days * 86400,
@@ -198,6 +200,7 @@ def nginx_settings(settings: Settings) -> NginxSettings:
         trusted_proxies=settings.addresses.front_proxies,
         limits=ClientLimits(
             requests_per_address=settings.people.requests_per_address,
+            starts_per_address=settings.people.starts_per_address,
             polls_per_address=settings.people.polls_per_address,
             transfers_per_address=settings.people.transfers_per_address,
             connections_per_address=settings.people.connections_per_address,

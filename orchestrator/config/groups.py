@@ -205,6 +205,18 @@ class SessionSettings(Group):
         ge=1,
         description="Sessions that may wait for a slot before a new one; with more it is refused.",
     )
+    ended_per_user: int = Field(
+        default=200,
+        ge=1,
+        description="Sessions of one user that are kept for 30 days after their end; the oldest go"
+        " first. The page shows 50. Operators' don't count.",
+    )
+    ended_total: int = Field(
+        default=10_000,
+        ge=1,
+        description="The same of all users together: a prompt has up to 16 KiB, the log of an app"
+        " that prints much some 2 MiB.",
+    )
     ttl_default_s: int = Field(
         default=24 * 3600,
         ge=60,
@@ -271,6 +283,13 @@ class PeopleSettings(Group):
         le=1_000_000,
         description="Requests to page and API from one address (of IPv6: a /64), per second, and"
         " ten times as many at once; 30 people behind one address who open the page make 900.",
+    )
+    starts_per_address: int = Field(
+        default=10,
+        ge=1,
+        le=1_000_000,
+        description="Apps that visitors may start from one address, per minute, and five times as"
+        " many at once; who has a key isn't counted. Ten people who try things out.",
     )
     polls_per_address: int = Field(
         default=200,

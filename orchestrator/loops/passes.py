@@ -28,6 +28,7 @@ from orchestrator.services.sessions.due import RecentNudges, nudge_due_sessions
 from orchestrator.slim import structlog
 
 _PRUNE_AFTER = timedelta(days=30)
+_SURPLUS_KEPT = timedelta(minutes=10)  # somebody may just be looking at how it ended
 _USAGE_KEPT = timedelta(days=400)  # so that a month can be compared with the year before
 _EXPIRE_PER_PASS = 200
 FLEET = "fleet"  # a topic within this process: a link, or a container seen through it, changed
@@ -201,6 +202,9 @@ def _prune(deps: Deps) -> str:
         log.error("bundle_missing", sha256=digest)
     entries = deps.store.audit.prune(now - timedelta(seconds=deps.policy.audit_retention_s))
     sessions = deps.store.sessions.prune(now - _PRUNE_AFTER)
+    sessions += deps.store.sessions.prune_surplus(
+        now - _SURPLUS_KEPT, per_user=deps.policy.ended_per_user, total=deps.policy.ended_total
+    )
     calls = deps.store.usage.prune(now - _USAGE_KEPT)
     deps.store.generations.prune(now)
     storage.keep_reserve(deps)

@@ -121,6 +121,11 @@ class Sessions(Protocol):
     def prune(self, ended_before: datetime) -> int:
         """Delete sessions that ended before then, with their events and logs. Returns how many."""
 
+    def prune_surplus(self, ended_before: datetime, *, per_user: int, total: int) -> int:
+        """Delete ended sessions of which a user has more than `per_user`, operators excepted, or
+        all users together more than `total`: the oldest, of those that ended before then. As
+        `prune`, and with the sandboxes that they had that are GONE."""
+
 
 class Sandboxes(Protocol):
     """Sandboxes, their claims and placements."""
@@ -321,8 +326,10 @@ class Changes(Protocol):
     def get(self, session_id: SessionId, number: int) -> Change:
         """Raises errors.NotFound."""
 
-    def list(self, session_id: SessionId) -> Sequence[Change]:
-        """Oldest first."""
+    def list(
+        self, session_id: SessionId, *, before: int | None = None, limit: int | None = None
+    ) -> Sequence[Change]:
+        """Oldest first. The latest `limit` of those whose number is below `before`, if given."""
 
     def conclude(
         self, change: Change, session: Session, version: BundleRecord | None = None

@@ -35,6 +35,8 @@ class Policy:
     agent_folder_of_hosts: str = "/run/spawnai"  # on hosts reached by SSH
     ttl_default_s: int = 24 * 3600
     queue_max: int = 500
+    ended_per_user: int = 200  # sessions that are kept after their end
+    ended_total: int = 10_000
     bundle_retention_s: int = 7 * 24 * 3600
     storage: StorageLimits = field(default_factory=StorageLimits)
     audit_retention_s: int = 90 * 24 * 3600

@@ -247,6 +247,7 @@ def installed(*options: str, ready: bool = True, **settings: str) -> Iterator[In
         "SPAWN_CONTROL_PORT": str(control_port),
         "SPAWN_PORTS": f"{low}-{low + 99}",
         "SPAWN_RUNTIME_IMAGE": runtime_image(),
+        "SPAWN_STARTS_PER_ADDRESS": "1000000",  # all visitors of the tests have one address
         "PYTHONPATH": str(ROOT),
         **settings,
     }

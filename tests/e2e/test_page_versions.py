@@ -154,6 +154,24 @@ def test_a_reused_app_says_so_and_can_be_made_anew(visit: Visit) -> None:
     assert (second["prompt"], second["template"], second["fresh"]) == (PROMPT, None, True)
 
 
+def test_an_earlier_app_of_a_long_prompt_is_made_again_from_all_of_it(visit: Visit) -> None:
+    """The list has the beginning of a long prompt only."""
+    prompt = f"{PROMPT} " + "and more of it " * 50
+    visit.api.scripts.append(scripts.UNANSWERED)
+    visit.submit(prompt)
+    again = visit.page.get_by_role("button", name="Try again")
+    visit.wait_for(again)
+    (session,) = visit.api.sessions
+    visit.reload(visit.page.locator("#apps-earlier"))
+    visit.page.locator("#apps-earlier > summary").click()
+    visit.page.locator(f'[data-session="{session}"] .row-show').click()
+    visit.page.get_by_role("button", name="Edit the prompt").click()
+    expect(visit.page.get_by_label("What should it be?")).to_have_value(prompt)
+    again.click()
+    expect(visit.page.locator("#apps-live .row")).to_have_count(1)
+    assert visit.api.session_requests[-1]["prompt"] == prompt
+
+
 def test_a_template_is_offered_where_claude_could_not_be_asked(visit: Visit) -> None:
     visit.api.scripts.append(scripts.UNANSWERED)
     visit.submit()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 
 _BURST_S = 10  # an address may ask at once for so many seconds of its rate
+_STARTS_MINUTES = 5  # and start at once what it may start in so many minutes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,6 +15,7 @@ class ClientLimits:
     """Requests to the page and its API, and to apps. Of IPv6 a /64 counts as one address."""
 
     requests_per_address: int = 100  # a second, to the page
+    starts_per_address: int = 10  # a minute: new apps of visitors
     polls_per_address: int = 200  # visitors' requests for a status that are open at a time
     transfers_per_address: int = 50  # bundles, and requests with a body, that are on their way
     connections_per_address: int = 1200  # requests that are open at a time, to the page; to apps
@@ -23,6 +26,16 @@ class ClientLimits:
         """How many requests an address may make before its rate counts."""
         return _BURST_S * self.requests_per_address
 
+    @property
+    def starts_at_once_per_address(self) -> int:
+        """How many apps the visitors of an address may start before their rate counts."""
+        return _STARTS_MINUTES * self.starts_per_address
+
+    @property
+    def start_pause_s(self) -> int:
+        """After how many seconds another one may be started."""
+        return math.ceil(60 / self.starts_per_address)
+
     def problems(self) -> dict[str, str]:
         """What a program is told that asks for too much of the page, by what it was too much of."""
         return {
@@ -31,6 +44,12 @@ class ClientLimits:
                 self.requests_per_address,
                 f"may make {self.requests_per_address} requests a second, and"
                 f" {self.requests_at_once_per_address} at once",
+            ),
+            "starts": _problem(
+                "starts",
+                self.starts_per_address,
+                f"may start {self.starts_per_address} apps a minute, and"
+                f" {self.starts_at_once_per_address} at once",
             ),
             "polls": _problem(
                 "polls",

@@ -43,7 +43,7 @@ _CAP = sa.delete(schema.logs).where(
 )
 _c = schema.changes.c
 _OF_SESSION = select(*codec.CHANGE).where(_c.session_id == bindparam("session_id"))
-_LIST = _OF_SESSION.order_by(_c.number)
+_LATEST = _OF_SESSION.order_by(_c.number.desc())
 _GET = _OF_SESSION.where(_c.number == bindparam("number"))
 _BY_KEY = _OF_SESSION.where(_c.idempotency_key == bindparam("key"))
 _CONCLUDE = sa.update(schema.changes).where(
@@ -151,10 +151,13 @@ class SqlChanges:
             raise errors.NotFound(f"session {session_id} has no change {number}")
         return codec.change_of(row)
 
-    def list(self, session_id: SessionId) -> Sequence[Change]:
+    def list(
+        self, session_id: SessionId, *, before: int | None = None, limit: int | None = None
+    ) -> Sequence[Change]:
+        query = _LATEST if before is None else _LATEST.where(_c.number < before)
         with self._database.read() as connection:
-            rows = connection.execute(_LIST, {"session_id": session_id})
-            return [codec.change_of(row) for row in rows]
+            rows = connection.execute(query.limit(limit), {"session_id": session_id}).all()
+        return [codec.change_of(row) for row in reversed(rows)]
 
     def conclude(
         self, change: Change, session: Session, version: BundleRecord | None = None

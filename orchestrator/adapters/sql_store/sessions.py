@@ -21,7 +21,7 @@ from orchestrator.domain.ids import SessionId, UserId
 from orchestrator.domain.sessions.bundles import BundleRecord
 from orchestrator.domain.sessions.priority import RECOVERY_RANK, rank_of
 from orchestrator.domain.sessions.progress import message_of, progress_of
-from orchestrator.domain.sessions.session import Session, SessionState, Wanted
+from orchestrator.domain.sessions.session import Session, SessionState, Tier, Wanted
 from orchestrator.ports import Idempotency, SessionPosition
 
 _QUEUE_RETRY_S = 60.0
@@ -88,6 +88,24 @@ _PRUNABLE_SESSIONS = (
     .where(_ENDED, _s.updated_at < bindparam("before"))
     .limit(_BATCH)
     .with_for_update(skip_locked=True)
+)
+_NEWEST_FIRST = (_s.created_at.desc(), _s.id.desc())
+_RANKED = (
+    select(
+        *(_s.id, _s.updated_at, _s.tier),
+        func.row_number().over(partition_by=_s.user_id, order_by=_NEWEST_FIRST).label("of_user"),
+        func.row_number().over(order_by=_NEWEST_FIRST).label("of_all"),
+    )
+    .where(_ENDED)
+    .subquery()
+)
+_r = _RANKED.c
+_IS_OPERATORS = _r.tier == Tier.OPERATOR.value
+_SURPLUS = select(_r.id).where(
+    _r.updated_at < bindparam("before"),
+    sa.or_(
+        sa.and_(_r.of_user > bindparam("per_user"), ~_IS_OPERATORS), _r.of_all > bindparam("total")
+    ),
 )
 _b = schema.sandboxes.c
 _PRUNABLE_SANDBOXES = (
@@ -235,6 +253,20 @@ class SqlSessions:
         deleted = self._delete(schema.sessions, _PRUNABLE_SESSIONS, ended_before)
         self._delete(schema.sandboxes, _PRUNABLE_SANDBOXES, ended_before)
         return deleted
+
+    def prune_surplus(self, ended_before: datetime, *, per_user: int, total: int) -> int:
+        kept = {"before": ended_before, "per_user": per_user, "total": total}
+        with self._database.read() as connection:
+            ids = connection.execute(_SURPLUS, kept).scalars().all()
+        for start in range(0, len(ids), _BATCH):
+            batch = ids[start : start + _BATCH]  # they have ended: nobody changes them any more
+            with self._database.write() as connection:
+                gone = text(f"sandboxes.{schema.SANDBOX_GONE}")
+                connection.execute(
+                    sa.delete(schema.sandboxes).where(_b.session_id.in_(batch), gone)
+                )
+                connection.execute(sa.delete(schema.sessions).where(_s.id.in_(batch)))
+        return len(ids)
 
     def _delete(self, table: sa.Table, ids_query: sa.Select[tuple[str]], before: datetime) -> int:
         deleted = 0

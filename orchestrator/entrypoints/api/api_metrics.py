@@ -26,3 +26,8 @@ class ApiMetrics:
             "Downloads of an app's source that were refused: their user had too many",
             registry=registry,
         )
+        self.refused_reads = Counter(
+            "spawn_refused_reads",
+            "Long lists that were refused: their user or address had asked for too many",
+            registry=registry,
+        )

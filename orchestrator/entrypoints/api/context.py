@@ -12,11 +12,14 @@ from datetime import datetime
 from typing import Any, ParamSpec, TypeVar, cast
 
 from starlette.requests import HTTPConnection
+from starlette.responses import Response
 
 from orchestrator.config import Settings
 from orchestrator.domain import errors
 from orchestrator.entrypoints.api.api_metrics import ApiMetrics
 from orchestrator.entrypoints.api.bounds.holds import Holds
+from orchestrator.entrypoints.api.bounds.long_reads import LongReads
+from orchestrator.entrypoints.api.bounds.shared import Shared
 from orchestrator.entrypoints.api.gateway.metrics import GatewayMetrics
 from orchestrator.entrypoints.api.hub import Hub
 from orchestrator.services.deps import Deps
@@ -41,6 +44,8 @@ class Context:
         # One per connection of the store: another thread would only wait for a connection.
         default_factory=lambda: ThreadPoolExecutor(5, thread_name_prefix="store")
     )
+    answers_kept_s: float = 1.0  # those that all who ask share
+    _shared: dict[Callable[[Context], Response], Shared[Response]] = field(default_factory=dict)
 
     def shown(self, at: datetime) -> str:
         """A time of the application as people see it: by this machine's clock, as text."""
@@ -65,6 +70,17 @@ class Context:
             refusals=self.api_metrics.refused_downloads,
             processes=self.settings.processes.api_processes,
         )
+
+    @functools.cached_property
+    def long_reads(self) -> LongReads:
+        """Lists that may be long, by user and by address."""
+        return LongReads(self.api_metrics.refused_reads, self.settings.processes.api_processes)
+
+    async def shared_answer(self, make: Callable[[Context], Response]) -> Response:
+        """What `make` answers, in a thread, once for all who ask at about the same time."""
+        if make not in self._shared:
+            self._shared[make] = Shared(lambda: self.in_thread(make, self), self.answers_kept_s)
+        return await self._shared[make].get()
 
     async def in_thread(
         self, call: Callable[_P, _T], /, *args: _P.args, **options: _P.kwargs

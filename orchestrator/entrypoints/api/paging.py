@@ -1,6 +1,6 @@
 """Pages of long lists. A response names the cursor of the next page, or null after the last one.
 
-Used by the endpoints that list sessions and the audit log.
+Used by the endpoints that list sessions, messages and the audit log.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from fastapi import Query
 
 from orchestrator.domain import errors, ids
 from orchestrator.domain.ids import SessionId
+from orchestrator.domain.sessions.changes import Change
 from orchestrator.domain.sessions.session import Session
 from orchestrator.ports import AuditEntry, SessionPosition
 
@@ -49,17 +50,31 @@ def next_sessions(page: Sequence[Session], limit: int) -> str | None:
 
 def audit_position(cursor: str | None) -> int | None:
     """The number of the last entry of the page before. Raises InvalidInput (bad_cursor)."""
+    return _number(cursor)
+
+
+def next_entries(page: Sequence[AuditEntry], limit: int) -> str | None:
+    """The cursor of the page after this one; None if this one is the last."""
+    return _encode([page[-1].number]) if len(page) == limit else None
+
+
+def change_position(cursor: str | None) -> int | None:
+    """The number of the first change of the page before. Raises InvalidInput (bad_cursor)."""
+    return _number(cursor)
+
+
+def next_changes(page: Sequence[Change]) -> str | None:
+    """The cursor of the changes before these; None if there are none."""
+    return _encode([page[0].number]) if page and page[0].number > 1 else None
+
+
+def _number(cursor: str | None) -> int | None:
     if cursor is None:
         return None
     match _decode(cursor):
         case [int(number)] if type(number) is int and 0 < number < 2**63:  # True is one, too
             return number
     raise _bad_cursor()
-
-
-def next_entries(page: Sequence[AuditEntry], limit: int) -> str | None:
-    """The cursor of the page after this one; None if this one is the last."""
-    return _encode([page[-1].number]) if len(page) == limit else None
 
 
 def _encode(position: Sequence[object]) -> str:

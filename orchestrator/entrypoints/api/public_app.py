@@ -77,11 +77,11 @@ def _api(context: Context) -> FastAPI:
     return app
 
 
-def _page() -> Response:
+async def _page() -> Response:
     return FileResponse(WEB / "index.html", headers={"Cache-Control": "no-cache"})
 
 
-def _docs() -> Response:
+async def _docs() -> Response:
     return FileResponse(WEB / "docs.html", headers={"Cache-Control": "no-cache"})
 
 

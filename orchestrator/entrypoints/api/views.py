@@ -18,6 +18,8 @@ from orchestrator.domain.sessions.progress import message_of, phase_seconds, pro
 from orchestrator.domain.sessions.session import Failure, Session, SessionState
 from orchestrator.ports import Template
 
+PROMPT_LISTED_CHARS = 300
+
 Shown = Callable[[datetime], str]  # a time as people see it: Context.shown
 
 
@@ -82,6 +84,14 @@ def operator_status(
         "revision": session.revision,
         "history": [{"state": entry.state, "at": shown(entry.at)} for entry in session.history],
     }
+
+
+def listed(status: dict[str, Any]) -> dict[str, Any]:
+    """A status in a list: with the beginning of a long prompt. The session's own status has all."""
+    prompt = status["prompt"]
+    is_cut = len(prompt) > PROMPT_LISTED_CHARS
+    shown = prompt[: PROMPT_LISTED_CHARS - 1] + "…" if is_cut else prompt
+    return {**status, "prompt": shown, "prompt_is_cut": is_cut}
 
 
 def etag(session: Session, position: int | None) -> str:

@@ -32,7 +32,15 @@ _RETRY_FOR_S = 60.0
 _RETRY_PAUSE_S = 0.5
 # Our address asks for too much just now, perhaps by somebody else. The request wasn't carried out.
 _CROWDED = frozenset(
-    {"too_many_requests", "too_many_connections", "too_many_polls", "too_many_transfers"}
+    {
+        "too_many_requests",
+        "too_many_connections",
+        "too_many_polls",
+        "too_many_transfers",
+        "too_many_starts",
+        "too_many_reads",
+        "too_much_work",
+    }
 )
 
 

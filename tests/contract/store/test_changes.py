@@ -46,6 +46,20 @@ def test_of_two_changes_with_the_same_number_the_second_is_stale(store: SqlStore
     assert [change.number for change in store.changes.list(session.id)] == [1, 2]
 
 
+def test_changes_are_listed_from_the_latest_back(store: SqlStore) -> None:
+    session = add_session(store)
+    for _ in range(4):
+        _, session = add_change(store, session)
+
+    def listed(**options: int) -> list[int]:
+        return [change.number for change in store.changes.list(session.id, **options)]
+
+    assert listed(limit=2) == [3, 4]
+    assert listed(limit=2, before=3) == [1, 2]
+    assert listed(before=2) == [1]
+    assert listed(before=1) == []
+
+
 def test_a_change_is_found_by_the_key_of_its_request_within_its_session(store: SqlStore) -> None:
     session, other = add_session(store), add_session(store)
     add_change(store, session, "key")

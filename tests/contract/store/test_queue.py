@@ -13,6 +13,7 @@ from sqlalchemy import event
 from orchestrator.adapters import sql_store
 from orchestrator.adapters.sql_store import SqlStore, schema, sessions
 from orchestrator.domain import errors, ids
+from orchestrator.domain.ids import SessionId
 from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.sessions.session import SessionState, Tier, Wanted
 from tests.contract.store.steps import add_session, provisioning, retire, walk, warm_up
@@ -181,6 +182,60 @@ def test_pruning_runs_as_many_batches_as_it_needs(store: SqlStore) -> None:
         add_session(store, state=SessionState.FAILED, updated_at=later(-10))
     assert store.sessions.prune(NOW) == sessions._BATCH + 1
     assert store.sessions.list() == []
+
+
+def test_a_user_keeps_the_newest_of_the_sessions_that_have_ended(store: SqlStore) -> None:
+    user, other, operator = (ids.new_user_id() for _ in range(3))
+
+    def add(created_s: float, **changes: Any) -> SessionId:
+        ended = {"state": SessionState.DESTROYED, "created_at": later(created_s), **changes}
+        return add_session(store, **{"user_id": user, "updated_at": later(-10), **ended}).id
+
+    kept = {
+        add(3),
+        add(2, state=SessionState.FAILED),
+        add(0, state=SessionState.READY),
+        add(0, updated_at=NOW),  # it has just ended
+        add(0, user_id=other),
+        *(add(created_s, user_id=operator, tier=Tier.OPERATOR) for created_s in range(3)),
+    }
+    oldest = add(1)
+    store.logs.append(oldest, ["a line"], NOW)
+    assert store.sessions.prune_surplus(later(-5), per_user=2, total=100) == 1
+    assert {session.id for session in store.sessions.list()} == kept
+    assert store.logs.tail(oldest, 10) == []
+    assert store.sessions.prune_surplus(later(-5), per_user=2, total=100) == 0
+
+
+def test_all_users_together_keep_the_newest(store: SqlStore) -> None:
+    old, *newest = (
+        add_session(
+            store,
+            user_id=ids.new_user_id(),
+            state=SessionState.DESTROYED,
+            created_at=later(number),
+            updated_at=later(-10),
+        ).id
+        for number in range(sessions._BATCH + 3)
+    )
+    assert store.sessions.prune_surplus(NOW, per_user=9, total=len(newest)) == 1
+    with pytest.raises(errors.NotFound):
+        store.sessions.get(old)
+    assert store.sessions.prune_surplus(NOW, per_user=9, total=1) == len(newest) - 1
+    assert [session.id for session in store.sessions.list()] == newest[-1:]
+
+
+def test_the_gone_sandboxes_of_a_surplus_session_go_with_it(store: SqlStore) -> None:
+    store.hosts.put(samples.host())
+    warm_up(store)
+    claim = store.sandboxes.claim(provisioning(add_session(store)), NOW)
+    assert claim is not None
+    session, sandbox = claim
+    retire(store, sandbox)
+    store.sessions.save(replace(session, state=SessionState.FAILED, updated_at=later(-10)))
+    assert store.sessions.prune_surplus(NOW, per_user=0, total=9) == 1
+    with pytest.raises(errors.NotFound):
+        store.sandboxes.get(sandbox.id)
 
 
 def test_pruning_deletes_gone_sandboxes_but_none_of_a_live_session(

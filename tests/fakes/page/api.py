@@ -24,6 +24,7 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Respon
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from orchestrator.entrypoints.api.views import listed
 from tests.fakes.page.scripts import (
     CHANGED,
     COPIED,
@@ -138,7 +139,7 @@ class PageApi:
         user = request.cookies.get("spawn_user")
         own = [session for session in self.sessions.values() if session.user == user]
         own.sort(key=lambda session: session.created_at, reverse=True)
-        answer = JSONResponse({"sessions": [session.status(self.port) for session in own]})
+        answer = JSONResponse({"sessions": [listed(session.status(self.port)) for session in own]})
         if user is None:
             answer.set_cookie("spawn_user", uuid.uuid4().hex, httponly=True, samesite="lax")
         if self.date is not None:

@@ -41,6 +41,7 @@ def context(tmp_path: Path, migrated_sqlite: Path) -> Iterator[Context]:
         deps=replace(deps, policy=replace(deps.policy, budgets=BUDGETS)),
         hub=deaf_hub(),
         started_at=datetime.now(UTC),
+        answers_kept_s=0.0,
     )
     socket = settings.places.gateway_socket
     socket.parent.mkdir()

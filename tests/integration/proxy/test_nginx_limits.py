@@ -48,6 +48,11 @@ def ask_from(world: World, address: str, target: str = "/", **headers: str) -> R
     return world.ask("localhost", target, headers={"X-Forwarded-For": address, **headers})
 
 
+def start_from(world: World, address: str, target: str, **headers: str) -> Response:
+    headers = {"X-Forwarded-For": address, "Content-Type": "application/json", **headers}
+    return world.ask("localhost", target, "POST", body=b"{}", headers=headers)
+
+
 @contextlib.contextmanager
 def waiting(
     world: World, backend: Backend, count: int, *addresses: str, host: str = "localhost"
@@ -134,6 +139,24 @@ def test_a_reload_forgets_nothing() -> None:
     with world_with(polls_per_address=2) as world, waiting(world, world.api, 2, "9.9.9.9"):
         world.publish_app()
         assert ask_from(world, "9.9.9.9", POLL).status == 429
+
+
+@pytest.mark.parametrize("target", ["/api/sessions", "/api/s%65ssions", "//api/./sessions?x=1"])
+def test_visitors_of_one_address_start_apps_at_a_rate(target: str) -> None:
+    with world_with(starts_per_address=1) as world:
+        answers = [start_from(world, "9.9.9.9", target) for _ in range(8)]
+        assert [answer.status for answer in answers] == [200] * 6 + [429] * 2
+        problem = json.loads(answers[-1].body)
+        assert (problem["code"], problem["setting"]) == (
+            "too_many_starts",
+            "SPAWN_STARTS_PER_ADDRESS",
+        )
+        assert answers[-1].headers["retry-after"] == "60"
+        again = start_from(world, "9.9.9.9", target, **{"Idempotency-Key": "a"})
+        assert again.status == 429
+        assert start_from(world, "9.9.9.9", target, **KEY).status == 200
+        assert start_from(world, "9.9.9.8", target).status == 200
+        assert ask_from(world, "9.9.9.9", target).status == 200, "a list is no start"
 
 
 def test_open_requests_to_the_page_have_a_limit_whoever_makes_them() -> None:

@@ -361,6 +361,19 @@ def test_bundles_and_records_go_when_their_time_is_up(world: World) -> None:
         world.session(session)
 
 
+def test_a_user_keeps_only_so_many_ended_sessions(world: World) -> None:
+    world.policy = replace(world.policy, ended_per_user=1)
+    older, newer = (world.create_session() for _ in range(2))
+    for session in (older, newer):
+        world.request_end(session)
+        world.settle(session, rounds=3)
+    assert run_pass(world, "prune") == "", "somebody may just be looking at it"
+    world.clock.advance(601)
+    assert run_pass(world, "prune") == "sessions=1"
+    with pytest.raises(errors.NotFound):
+        world.session(older)
+
+
 def test_the_audit_log_goes_when_its_time_is_up(world: World) -> None:
     entry = AuditEntry(at=world.clock.now(), actor="usr", action="session_killed", subject="ses")
     world.store.audit.add(entry)

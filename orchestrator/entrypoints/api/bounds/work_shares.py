@@ -1,8 +1,7 @@
-"""The processor time that it may take to read what each principal sends. Agent app and gateway
-bound it.
+"""The processor time that each principal may take: for reading what it sends, in agent app and
+gateway, and for the long lists that it asks for, in the public app.
 
-No other thread of Python runs while a document is read, so whoever sends many takes the time of all
-the others.
+No other thread of Python runs meanwhile, so whoever takes much takes the time of all the others.
 """
 
 from __future__ import annotations
@@ -26,20 +25,23 @@ class WorkShares:
         refusals: RefusalCounter,
         rate: Rate = SHARE,
         now_s: Callable[[], float] = time.monotonic,
+        advice: str = "it takes too long to read all that you send: send less, and fewer values",
     ) -> None:
+        """`advice` is what a principal is told that has used up its share."""
         self._refusals = refusals
         self._rates = Rates(rate)
         self._now_s = now_s
+        self._advice = advice
 
     @contextlib.contextmanager
     def reading(self, principal: str) -> Iterator[None]:
-        """Wrap the reading, in the thread that reads. Raises errors.LimitReached (too_much_work) if
+        """Wrap the work, in the thread that does it. Raises errors.LimitReached (too_much_work) if
         the principal has used up its share."""
         wait_s = self._rates.take(principal, self._now_s(), 0.0)
         if wait_s:
             self._refusals.inc()
             raise errors.LimitReached(
-                "it takes too long to read all that you send: send less, and fewer values",
+                self._advice,
                 code="too_much_work",
                 retry_after_s=wait_s,
             )

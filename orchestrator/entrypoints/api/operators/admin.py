@@ -16,7 +16,7 @@ from orchestrator.domain.people.access import Role
 from orchestrator.domain.pool.refill import missing_slots
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.domain.sessions.session import Session, SessionState, Tier
-from orchestrator.entrypoints.api import auth, paging, views
+from orchestrator.entrypoints.api import auth, long_reads, paging, views
 from orchestrator.entrypoints.api.auth import Operator
 from orchestrator.entrypoints.api.bounds.inputs import Body, IdPrefix, States, User
 from orchestrator.entrypoints.api.context import Context, context_of
@@ -39,33 +39,42 @@ class NewKey(Body):
     role: Role = Role.USER
 
 
-@router.get("/sessions")
-def sessions(
+@router.get("/sessions", response_model=dict[str, Any])
+async def sessions(
     request: Request,
+    principal: Operator,
     state: States = None,
     user: User = None,
     id_prefix: IdPrefix = "",
     cursor: Cursor = None,
     limit: Limit = 100,
-) -> dict[str, Any]:
-    """Everybody's sessions, those that haven't ended first. Newest first within each."""
+) -> Response:
+    """Everybody's sessions, those that haven't ended first. Newest first within each. Of a long
+    prompt only the beginning; `/sessions/{id}` has all of it."""
     context = context_of(request)
-    listed = context.deps.store.sessions.list(
-        states=state,
-        user_id=user,
-        id_prefix=id_prefix,
-        after=paging.session_position(cursor),
-        limit=limit,
-    )
-    host_names = _host_names(context)
-    sandboxes = {sandbox.id: sandbox for sandbox in context.deps.store.sandboxes.list()}
-    return {
-        "sessions": [
-            {**_describe(context, session), "host": _host_of(sandboxes, host_names, session)}
-            for session in listed
-        ],
-        "next": paging.next_sessions(listed, limit),
-    }
+
+    def read() -> dict[str, Any]:
+        listed = context.deps.store.sessions.list(
+            states=state,
+            user_id=user,
+            id_prefix=id_prefix,
+            after=paging.session_position(cursor),
+            limit=limit,
+        )
+        host_names = _host_names(context)
+        sandboxes = {sandbox.id: sandbox for sandbox in context.deps.store.sandboxes.list()}
+        return {
+            "sessions": [
+                {
+                    **views.listed(_describe(context, session)),
+                    "host": _host_of(sandboxes, host_names, session),
+                }
+                for session in listed
+            ],
+            "next": paging.next_sessions(listed, limit),
+        }
+
+    return await long_reads.answer(request, principal, read)
 
 
 @router.get("/sessions/{session_id}")
@@ -102,12 +111,12 @@ def extend(
     return _describe(context, session)
 
 
-@router.get("/sessions/{session_id}/logs")
-def logs(
+@router.get("/sessions/{session_id}/logs", response_model=dict[str, Any])
+async def logs(
     request: Request, principal: Operator, session_id: str, limit: Limit = 200
-) -> dict[str, Any]:
-    """The last log lines of anybody's app."""
-    return own_sessions.logs(request, principal, session_id, limit)
+) -> Response:
+    """The last log lines of anybody's app, of 256 KiB at most."""
+    return await own_sessions.logs(request, principal, session_id, limit)
 
 
 @router.get("/pool", summary="Pool")

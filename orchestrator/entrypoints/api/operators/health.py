@@ -41,38 +41,48 @@ _HANG_SHOWN = timedelta(hours=1)
 
 
 @router.get("/health")
-def health() -> dict[str, str]:
-    """Answers as soon as this process serves requests."""
+async def health() -> dict[str, str]:
+    """Answers as soon as this process serves requests. Needs no thread: whoever takes all of them
+    doesn't make us look dead."""
     return {"status": "ok"}
 
 
 @router.get("/ready")
-def ready(request: Request) -> Response:
-    """Whether a new session could get its link. If not: 503, and the reasons."""
-    results = checks(context_of(request))
+async def ready(request: Request) -> Response:
+    """Whether a new session could get its link. If not: 503, and the reasons. All who ask within
+    about a second get the same answer."""
+    return await context_of(request).shared_answer(_ready)
+
+
+@router.get("/metrics")
+async def metrics(request: Request) -> Response:
+    """Pool and sessions, counted in the store at each scrape; the counts of each process of the
+    API, and those of the process that serves agents and gateway. All who ask within about a second
+    get the same answer."""
+    return await context_of(request).shared_answer(_metrics)
+
+
+@router.get(api_socket.COUNTS_PATH, include_in_schema=False)
+async def own_metrics(request: Request) -> Response:
+    """What this process counts itself. Its siblings ask for it, over its socket."""
+    counts = generate_latest(context_of(request).api_metrics.registry)
+    return Response(counts, media_type=CONTENT_TYPE_LATEST)
+
+
+def _ready(context: Context) -> Response:
+    results = checks(context)
     # Without a Claude key templates still work, so that check alone doesn't make us unready.
     is_ready = all(result["ok"] for name, result in results.items() if name != "claude")
     status = 200 if is_ready else 503
     return JSONResponse({"ready": is_ready, "checks": results}, status_code=status)
 
 
-@router.get("/metrics")
-def metrics(request: Request) -> Response:
-    """Pool and sessions, counted in the store at each scrape; the counts of each process of the
-    API, and those of the process that serves agents and gateway."""
-    context = context_of(request)
+def _metrics(context: Context) -> Response:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_StoreCollector(context))
     registry.register(process_counts.OfAllProcesses(context))
     parts = (generate_latest(registry), context.deps.gateway.metrics())
     return Response(b"".join(parts), media_type=CONTENT_TYPE_LATEST)
-
-
-@router.get(api_socket.COUNTS_PATH, include_in_schema=False)
-def own_metrics(request: Request) -> Response:
-    """What this process counts itself. Its siblings ask for it, over its socket."""
-    counts = generate_latest(context_of(request).api_metrics.registry)
-    return Response(counts, media_type=CONTENT_TYPE_LATEST)
 
 
 def checks(context: Context) -> dict[str, dict[str, Any]]:

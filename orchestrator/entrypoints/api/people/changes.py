@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
 
-from orchestrator.entrypoints.api import views
+from orchestrator.entrypoints.api import long_reads, paging, views
 from orchestrator.entrypoints.api.auth import Caller
 from orchestrator.entrypoints.api.bounds.inputs import Body, IdempotencyKey, VersionInPath
 from orchestrator.entrypoints.api.context import context_of
+from orchestrator.entrypoints.api.paging import Cursor
 from orchestrator.entrypoints.api.people import sessions, usage
 from orchestrator.services.sessions import changes, requests
 from orchestrator.services.sessions.changes import AddedChange
@@ -39,23 +41,44 @@ def say(
     return _added_change(request, added)
 
 
-@router.get("/messages")
-def messages(request: Request, principal: Caller, session_id: str) -> dict[str, Any]:
-    """The changes that were asked for since the first prompt, and their results; oldest first."""
+@router.get("/messages", response_model=dict[str, Any])
+async def messages(
+    request: Request,
+    principal: Caller,
+    session_id: str,
+    cursor: Cursor = None,
+    limit: Annotated[int, Query(ge=1, le=100, description="How many at most.")] = 100,
+) -> Response:
+    """The latest changes that were asked for, of 256 KiB of text at most, and their results; oldest
+    first. `next` is the cursor of those before them."""
     context = context_of(request)
-    session = requests.get(context.deps, principal, session_id)
-    listed = context.deps.store.changes.list(session.id)
-    return {"messages": [views.message(change, session, context.shown) for change in listed]}
+
+    def read() -> dict[str, Any]:
+        session = requests.get(context.deps, principal, session_id)
+        before = paging.change_position(cursor)
+        latest = context.deps.store.changes.list(session.id, before=before, limit=limit)
+        count = long_reads.latest_within([len(change.text.encode()) for change in latest])
+        page = latest[len(latest) - count :]
+        return {
+            "messages": [views.message(change, session, context.shown) for change in page],
+            "next": paging.next_changes(page),
+        }
+
+    return await long_reads.answer(request, principal, read)
 
 
-@router.get("/versions")
-def versions(request: Request, principal: Caller, session_id: str) -> dict[str, Any]:
+@router.get("/versions", response_model=dict[str, Any])
+async def versions(request: Request, principal: Caller, session_id: str) -> Response:
     """The versions of the app, oldest first. `/bundle?version=N` returns the source of one."""
     context = context_of(request)
-    session = requests.get(context.deps, principal, session_id)
-    running = find_running(context.deps, session)
-    records = list_versions(context.deps, session)
-    return {"versions": [views.version(record, running, context.shown) for record in records]}
+
+    def read() -> dict[str, Any]:
+        session = requests.get(context.deps, principal, session_id)
+        running = find_running(context.deps, session)
+        records = list_versions(context.deps, session)
+        return {"versions": [views.version(record, running, context.shown) for record in records]}
+
+    return await long_reads.answer(request, principal, read)
 
 
 @router.post("/versions/{version}/restore", status_code=202)
@@ -72,14 +95,18 @@ def restore(
     return _added_change(request, added)
 
 
-@router.get("/usage", summary="Cost of a session")
-def cost(request: Request, principal: Caller, session_id: str) -> dict[str, Any]:
+@router.get("/usage", summary="Cost of a session", response_model=dict[str, Any])
+async def cost(request: Request, principal: Caller, session_id: str) -> Response:
     """What Claude's work on this app has cost so far."""
     context = context_of(request)
-    session = requests.get(context.deps, principal, session_id)
-    sums = context.deps.store.usage.session_sums(session.id)
-    by_provider = usage.sums_as_json(sums, context.shown)
-    return {**usage.add_up(by_provider), "by_provider": by_provider}
+
+    def read() -> dict[str, Any]:
+        session = requests.get(context.deps, principal, session_id)
+        sums = context.deps.store.usage.session_sums(session.id)
+        by_provider = usage.sums_as_json(sums, context.shown)
+        return {**usage.add_up(by_provider), "by_provider": by_provider}
+
+    return await long_reads.answer(request, principal, read)
 
 
 def _added_change(request: Request, added: AddedChange) -> dict[str, Any]:

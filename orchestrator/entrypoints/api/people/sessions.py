@@ -14,7 +14,7 @@ from orchestrator.domain import duration, errors
 from orchestrator.domain.people.access import LIMITS, Principal
 from orchestrator.domain.pool.host import Wish
 from orchestrator.domain.sessions.session import Session
-from orchestrator.entrypoints.api import auth, paging, views
+from orchestrator.entrypoints.api import auth, long_reads, paging, views
 from orchestrator.entrypoints.api.auth import Caller
 from orchestrator.entrypoints.api.bounds.inputs import (
     Body,
@@ -79,26 +79,31 @@ def create(
     return _answer(context, session, status_code=202, location=f"/api/status/{session.id}")
 
 
-@router.get("/sessions", summary="List own sessions")
-def list_own(
+@router.get("/sessions", summary="List own sessions", response_model=dict[str, Any])
+async def list_own(
     request: Request,
     principal: Caller,
     state: States = None,
     cursor: Cursor = None,
     limit: Annotated[int, Query(ge=1, le=200, description="How many at most.")] = 50,
-) -> dict[str, Any]:
-    """The caller's own sessions, those that haven't ended first. Newest first within each."""
+) -> Response:
+    """The caller's own sessions, those that haven't ended first. Newest first within each. Of a
+    long prompt only the beginning; the status of the session has all of it."""
     context = context_of(request)
-    own = context.deps.store.sessions.list(
-        user_id=principal.user_id,
-        states=state,
-        after=paging.session_position(cursor),
-        limit=limit,
-    )
-    return {
-        "sessions": [describe(context, session) for session in own],
-        "next": paging.next_sessions(own, limit),
-    }
+
+    def read() -> dict[str, Any]:
+        own = context.deps.store.sessions.list(
+            user_id=principal.user_id,
+            states=state,
+            after=paging.session_position(cursor),
+            limit=limit,
+        )
+        return {
+            "sessions": [views.listed(describe(context, session)) for session in own],
+            "next": paging.next_sessions(own, limit),
+        }
+
+    return await long_reads.answer(request, principal, read)
 
 
 @router.get(
@@ -150,18 +155,28 @@ def end(request: Request, principal: Caller, session_id: str) -> Response:
     return _answer(context, session, status_code=202)
 
 
-@router.get("/sessions/{session_id}/logs")
-def logs(
+@router.get("/sessions/{session_id}/logs", response_model=dict[str, Any])
+async def logs(
     request: Request,
     principal: Caller,
     session_id: str,
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
-) -> dict[str, Any]:
-    """The last lines that the app printed."""
+) -> Response:
+    """The last lines that the app printed, of 256 KiB at most."""
     context = context_of(request)
-    session = requests.get(context.deps, principal, session_id)
-    lines = context.deps.store.logs.tail(session.id, limit)
-    return {"lines": [{"at": context.shown(line.at), "text": line.text} for line in lines]}
+
+    def read() -> dict[str, Any]:
+        session = requests.get(context.deps, principal, session_id)
+        lines = context.deps.store.logs.tail(session.id, limit)
+        count = long_reads.latest_within([len(line.text.encode()) for line in lines])
+        return {
+            "lines": [
+                {"at": context.shown(line.at), "text": line.text}
+                for line in lines[len(lines) - count :]
+            ]
+        }
+
+    return await long_reads.answer(request, principal, read)
 
 
 @router.get("/templates", tags=["templates"])

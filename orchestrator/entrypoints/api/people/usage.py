@@ -7,12 +7,13 @@ from datetime import timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
+from starlette.responses import Response
 
 from orchestrator.domain.llm import budgets
 from orchestrator.domain.llm.budgets import Account, Spend
 from orchestrator.domain.llm.pricing import MICRO
 from orchestrator.domain.llm.usage import GroupBy, UsageSum
-from orchestrator.entrypoints.api import auth
+from orchestrator.entrypoints.api import auth, long_reads
 from orchestrator.entrypoints.api.auth import Caller
 from orchestrator.entrypoints.api.context import context_of
 from orchestrator.entrypoints.api.views import Shown
@@ -25,26 +26,29 @@ Limit = Annotated[int, Query(ge=1, le=1000)]
 Days = Annotated[int, Query(ge=1, le=366)]
 
 
-@router.get("/usage", summary="Own usage")
-def own(request: Request, principal: Caller, days: Days = 30) -> dict[str, Any]:
+@router.get("/usage", summary="Own usage", response_model=dict[str, Any])
+async def own(request: Request, principal: Caller, days: Days = 30) -> Response:
     """The caller's calls of the last `days` days, and what is left of today's budget."""
     context = context_of(request)
     now = context.deps.clock.now()
     since = now - timedelta(days=days)
-    account, spent = spending.get_user_budget(context.deps, principal.user_id, now)
 
     def sums(by: GroupBy, limit: int) -> list[dict[str, Any]]:
         usage = context.deps.store.usage
         of_user = usage.sums(by, since=since, user_id=principal.user_id, limit=limit)
         return sums_as_json(of_user, context.shown)
 
-    return {
-        "since": context.shown(since),
-        "by_day": sums(GroupBy.DAY, days + 1),
-        "by_model": sums(GroupBy.MODEL, 100),
-        "by_session": sums(GroupBy.SESSION, 100),
-        "budget": _budget(account, spent, context.shown),
-    }
+    def read() -> dict[str, Any]:
+        account, spent = spending.get_user_budget(context.deps, principal.user_id, now)
+        return {
+            "since": context.shown(since),
+            "by_day": sums(GroupBy.DAY, days + 1),
+            "by_model": sums(GroupBy.MODEL, 100),
+            "by_session": sums(GroupBy.SESSION, 100),
+            "budget": _budget(account, spent, context.shown),
+        }
+
+    return await long_reads.answer(request, principal, read)
 
 
 @admin_router.get("/usage", summary="Everybody's usage")

@@ -1,7 +1,7 @@
 // The card of one session: progress, link, remaining time, failure, and the actions. Messages and
 // versions are in changes.js.
 
-import { bundleAddress, endSession, extendSession, logLines, serverNow } from "./api.js";
+import { bundleAddress, endSession, extendSession, logLines, serverNow, statusOf } from "./api.js";
 import { isChanged, renderChanges, setUpChanges } from "./changes.js";
 import { $, announce, setAlert, setBar, setHidden, setLink, setText } from "./dom.js";
 import { changeLine, runningLine } from "./phrases.js";
@@ -29,7 +29,7 @@ export function setUpCard(handlers) {
     $("confirm").returnValue = "";
   });
   $("again").addEventListener("click", tryAgain);
-  $("edit").addEventListener("click", () => callbacks.edit(shown.prompt));
+  $("edit").addEventListener("click", edit);
   $("offer").addEventListener("click", takeOffer);
   $("anew").addEventListener("click", makeAnew);
   $("log").addEventListener("toggle", showLog);
@@ -235,13 +235,21 @@ async function end() {
 }
 
 async function tryAgain() {
-  const { prompt, template } = shown;
-  await attempt($("session-error"), () => callbacks.again({ prompt, template }));
+  await attempt($("session-error"), async () => callbacks.again(await wholeRequest()));
 }
 
 async function makeAnew() {
-  const { prompt, template } = shown;
-  await attempt($("session-error"), () => callbacks.again({ prompt, template, fresh: true }));
+  await attempt($("session-error"), async () => callbacks.again({ ...(await wholeRequest()), fresh: true }));
+}
+
+async function edit() {
+  await attempt($("session-error"), async () => callbacks.edit((await wholeRequest()).prompt));
+}
+
+// What the shown app was made from. The list of sessions has only the beginning of a long prompt.
+async function wholeRequest() {
+  const { prompt, template } = shown.prompt_is_cut ? (await statusOf(shown.session_id)).status : shown;
+  return { prompt, template };
 }
 
 async function takeOffer() {

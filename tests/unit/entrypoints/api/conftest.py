@@ -49,6 +49,7 @@ def serving(world: World, folder: Path, **settings: Any) -> Iterator[TestClient]
         deps=world.deps,
         hub=deaf_hub(),
         started_at=NOW,
+        answers_kept_s=0.0,
     )
     with TestClient(public_app.build(context), base_url="http://localhost") as test_client:
         yield test_client
