@@ -9,7 +9,7 @@ from orchestrator.domain import errors
 from orchestrator.domain.sessions import planner
 from orchestrator.domain.sessions.bundles import BundleRecord
 from orchestrator.domain.sessions.changes import Change
-from orchestrator.domain.sessions.session import Failure, Session, SessionState
+from orchestrator.domain.sessions.session import Failure, Phase, Session, SessionState
 from orchestrator.services.deps import Deps
 from orchestrator.services.sessions import versions
 
@@ -72,13 +72,17 @@ def conclude_change(
 ) -> EndedChange:
     """Work out how the change whose turn it is ended.
 
-    A change whose version was kept has succeeded, whatever failed after that.
+    A change whose version was kept has succeeded, whatever failed after that; unless the agent says
+    that the version before serves on: then that is the one that a restart has to start.
     """
     change = _next_change(deps, session)
     if change.restores is not None and failure is None:
         restored = versions.get_version(deps, session, change.restores)
         session = replace(session, bundle=restored.sha256)
     running = versions.find_running(deps, session)
+    before = _version_before(deps, session)
+    if before is not None and _is_made_by(running, change):
+        running, session = before, replace(session, bundle=before.sha256)
     made = running if _is_made_by(running, change) else None
     if made is not None:
         failure = None
@@ -95,6 +99,15 @@ def conclude_change(
         session=replace(session, turns=session.turns.finish_next(), version=number, updated_at=now),
         version=None if made is None else replace(made, summary=summary or made.summary),
     )
+
+
+def _version_before(deps: Deps, session: Session) -> BundleRecord | None:
+    """The version that serves on, if the agent says that the change came to nothing."""
+    report = session.report
+    if report is None or report.phase is not Phase.READY or report.setback is None:
+        return None
+    records = versions.list_versions(deps, session)
+    return next((record for record in records if record.version == session.version), None)
 
 
 def has_kept_version(deps: Deps, session: Session) -> bool:

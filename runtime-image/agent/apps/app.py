@@ -6,15 +6,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 
-from agent.apps import processes
+from agent.apps import listeners, processes
 from agent.apps.child import Child, Fence, describe_exit
-from agent.apps.loglines import TAIL_LINES, clean
+from agent.apps.loglines import Console
 from agent.failures import AssignmentFailed
 from agent.layout import APP_PATH
 from agent.serving.site import Serving, Site, Slot
+from agent.serving.upstream import connect
 from orchestrator.contract.crashes import CrashHistory
 from orchestrator.contract.manifest import AppKind, Manifest
 from orchestrator.contract.trees import walk_files
@@ -22,9 +22,11 @@ from orchestrator.contract.wire import LOG_LINE_MAX_CHARS, FailureCode
 
 PROBE_INTERVAL_S = 0.025
 CENSUS_INTERVAL_S = 2.0
-MAX_PROCESSES = 200
+PROCESSES_MAX = 200
 """Of the whole sandbox. Below the container's limit, at which we couldn't start any either."""
 APP_HOST = "127.0.0.1"
+GOOD_BELOW = 500
+"""The status of `GET /` with which an app counts as started."""
 QUIET_S = 0.1
 QUIET_ROUNDS = 10
 
@@ -39,18 +41,13 @@ class App:
         *,
         add_log: Callable[[str], None],
         start_timeout_s: float,
-        good_below: int = 500,
     ) -> None:
-        """Create it when the slot's folder holds the app's source and nothing else yet.
-
-        The app counts as started when `GET /` answers with a status below `good_below`.
-        """
+        """Create it when the slot's folder holds the app's source and nothing else yet."""
         self.slot = slot
         self.manifest = manifest
         self._add_log = add_log
         self._start_timeout_s = start_timeout_s
-        self._good_below = good_below
-        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._console = Console()
         # Later files come from the app itself.
         self.sources = frozenset(path for path, _ in walk_files(slot.folder))
         self._has_output = True  # since the last look of `wait_until_quiet`
@@ -67,8 +64,8 @@ class App:
 
     @property
     def console(self) -> str:
-        """The last lines of its output, at most LOG_LINE_MAX_CHARS characters."""
-        return "\n".join(self._tail)[-LOG_LINE_MAX_CHARS:]
+        """The end of its output, at most LOG_LINE_MAX_CHARS characters."""
+        return self._console.text
 
     @property
     def ended(self) -> str:
@@ -80,8 +77,11 @@ class App:
         exited = self._child.exited
         return describe_exit(exited.result()) if exited.done() else ""
 
-    async def start(self) -> str:
-        """Start it and wait until it answers. Return what went wrong, for `the app ...`, or ""."""
+    async def start(self, *, good_below: int = GOOD_BELOW) -> str:
+        """Start it and wait until `GET /` answers with a status below `good_below`.
+
+        Return what went wrong, for `the app ...`, or "".
+        """
         if self.static:
             return ""
         try:
@@ -94,19 +94,19 @@ class App:
             )
         except OSError as error:
             return f"can't be started: {error.strerror}"
-        problem = await self._wait_until_answering(self._child)
+        problem = await self._wait_until_answering(self._child, good_below)
         if problem:
             await self.stop()
         return problem
 
-    async def keep_running(self, site: Site) -> None:
+    async def keep_running(self, site: Site, *, processes_max: int = PROCESSES_MAX) -> None:
         """Restart the app whenever it crashes. Returns at once for a static app.
 
         Raises AssignmentFailed(APP_CRASHED) when it has crashed too often.
         """
         crashes = CrashHistory()
         while self._child is not None:
-            problem = await self._wait_until_ended(self._child)
+            problem = await self._wait_until_ended(self._child, processes_max)
             while problem:
                 site.show(Serving.STARTING, self.slot)
                 await self.stop()
@@ -137,28 +137,30 @@ class App:
         room = LOG_LINE_MAX_CHARS - len(message) - 1
         return AssignmentFailed(code, f"{message}\n{self.console[-room:]}".rstrip())
 
-    async def _wait_until_answering(self, child: Child) -> str:
+    async def _wait_until_answering(self, child: Child, good_below: int) -> str:
         try:
             async with asyncio.timeout(self._start_timeout_s):
                 while not child.exited.done():
-                    if 0 < await status_of(self.slot.port) < self._good_below:
+                    if 0 < await status_of(self.slot.port) < good_below:
                         return ""
                     await asyncio.wait({child.exited}, timeout=PROBE_INTERVAL_S)
         except TimeoutError:
-            return f"gave no answer on 127.0.0.1:$PORT within {self._start_timeout_s:g} s"
+            instead = listeners.describe(listeners.addresses_of(child.pids()), self.slot.port)
+            limit_s = self._start_timeout_s
+            return f"gave no answer on {APP_HOST}:$PORT within {limit_s:g} s: {instead}"
         return f"{describe_exit(child.exited.result())} before it answered"
 
-    async def _wait_until_ended(self, child: Child) -> str:
+    async def _wait_until_ended(self, child: Child, processes_max: int) -> str:
         while True:
             await asyncio.wait({child.exited}, timeout=CENSUS_INTERVAL_S)
             if child.exited.done():
                 return describe_exit(child.exited.result())
-            if processes.reap_adopted(Child.leaders) > MAX_PROCESSES:
-                return f"started more than {MAX_PROCESSES} processes"
+            if processes.reap_adopted(Child.leaders) > processes_max:
+                return f"started more than {processes_max} processes"
 
     def _on_line(self, line: str) -> None:
         self._has_output = True
-        self._tail.append(clean(line))
+        self._console.add(line)
         self._add_log(line)
 
 
@@ -178,7 +180,7 @@ def environment(port: int) -> dict[str, str]:
 async def status_of(port: int) -> int:
     """The status of `GET /`; 0 if there is no answer. Waits as long as the app takes."""
     try:
-        reader, writer = await asyncio.open_connection(APP_HOST, port)
+        reader, writer = await connect(port)
     except OSError:
         return 0
     try:

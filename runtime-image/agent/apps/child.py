@@ -23,6 +23,9 @@ from agent.apps.loglines import Admission, LineSplitter, OutputMeter
 from orchestrator.contract.wire import LOG_LINE_MAX_CHARS
 
 READ_BYTES = 64 * 1024
+SKIPPED_BYTES = 16 * 1024
+SKIPPED_LINES = 200
+"""Of the output of a second that is too much to look at: its end is handed on."""
 TERM_GRACE_S = 0.2
 """Short, because nothing in a sandbox survives it: more would only delay the container's stop."""
 CHUNKS_AFTER_EXIT = 16
@@ -82,6 +85,8 @@ class Child:
         self._on_line = on_line
         self._splitter = LineSplitter(max_chars=line_max_chars)
         self._meter = None if is_trusted else OutputMeter()
+        self._skipped = b""  # the end of what came since it was too much
+        self._skipped_bytes = 0
         self.exited: asyncio.Future[int] = self._loop.create_future()
         argv = command if fence is None else fence.command(command)
         self._output_fd, input_fd = self._launch(argv, folder, environment, is_trusted=is_trusted)
@@ -94,6 +99,10 @@ class Child:
     def write(self, data: bytes) -> None:
         """Send to standard input. What doesn't fit into the pipe now is sent later."""
         self._input.write(data)
+
+    def pids(self) -> set[int]:
+        """Its processes, but for those that left its session."""
+        return processes.in_session(processes.snapshot(), self._process.pid)
 
     async def stop(self) -> None:
         """End it and all its descendants, also those that left its session."""
@@ -174,6 +183,7 @@ class Child:
         for _ in range(CHUNKS_AFTER_EXIT):
             if self._output_fd < 0 or not self._read_output():
                 break
+        self._hand_on_skipped()
         if not self.exited.done():
             self.exited.set_result(status)
 
@@ -190,11 +200,31 @@ class Child:
         if self._meter is not None:
             admission = self._meter.admit(chunk, self._loop.time())
         if admission is Admission.KEEP:
-            for line in self._splitter.feed(chunk):
-                self._on_line(line)
-        elif admission is Admission.WAIT:
+            self._hand_on_skipped()
+            self._hand_on(chunk)
+            return True
+        if not self._skipped:
+            self._loop.call_later(1.0, self._hand_on_skipped)
+        self._skipped_bytes += len(chunk)
+        self._skipped = (self._skipped + chunk)[-SKIPPED_BYTES:]
+        if admission is Admission.WAIT:
             self._pause_reading()
         return True
+
+    def _hand_on(self, chunk: bytes) -> None:
+        for line in self._splitter.feed(chunk):
+            self._on_line(line)
+
+    def _hand_on_skipped(self) -> None:
+        """Hand on the end of what was too much to look at: it may say why the program ended."""
+        if not self._skipped:
+            return
+        lines = self._skipped.split(b"\n")[-SKIPPED_LINES:]
+        end = b"\n".join(lines)
+        left_out = self._skipped_bytes - len(end)
+        self._skipped, self._skipped_bytes = b"", 0
+        mention = f"\n[{left_out} bytes dropped: too much to look at]\n" if left_out else ""
+        self._hand_on(mention.encode() + end)
 
     def _pause_reading(self) -> None:
         # The pipe fills up and the writer waits, so endless output costs us no more time.
@@ -211,6 +241,7 @@ class Child:
         self._loop.remove_reader(self._output_fd)
         os.close(self._output_fd)
         self._output_fd = -1
+        self._hand_on_skipped()
         for line in self._splitter.finish():
             self._on_line(line)
 

@@ -9,8 +9,10 @@ import codecs
 import json
 import re
 from collections import deque
+from collections.abc import Iterator
 from enum import StrEnum
 
+from agent.apps.traces import Part, TraceReader
 from orchestrator.contract.wire import LOG_LINE_MAX_CHARS
 
 RATE_LINES_PER_S = 100.0
@@ -21,6 +23,12 @@ BURST_BYTES = 512 * 1024.0
 PENDING_BYTES = 1024 * 1024
 """While home takes none. Then the oldest lines go first."""
 TAIL_LINES = 50
+TAIL_BYTES = 32 * 1024
+TRACE_LINES = 200
+TRACE_BYTES = 64 * 1024
+"""Of all tracebacks in what is beyond the rate. As JSON."""
+TRACE_CHARS = 1_200
+"""Of a traceback that the last lines don't show any more."""
 READ_BYTES_PER_S = 256 * 1024
 DROP_BYTES_PER_S = 8 * 1024 * 1024
 LINE_COST_BYTES = 64
@@ -106,40 +114,43 @@ class OutputMeter:
 
 
 class LogBuffer:
-    """Keeps lines until a report takes them. Drops what is beyond the rate, and says how much."""
+    """Keeps lines until a report takes them.
+
+    What is beyond the rate waits apart, until the rate allows it: of that only the last lines and
+    tracebacks are kept, since they say why something failed. Lines in between are dropped and
+    counted; repeats of a line are counted too.
+    """
 
     def __init__(self) -> None:
         self._pending: deque[tuple[str, int]] = deque()  # with their bytes as JSON
-        self._lines = BURST_LINES
+        self._lines = BURST_LINES  # less than none: more was sent than the rate allows
         self._bytes = BURST_BYTES
         self._at_s = 0.0
         self._pending_bytes = 0
-        self._dropped = 0  # since the last line that was kept
         self._outdated = 0  # since lines were taken
+        self._excess = _Excess()
+        self._last = ""
+        self._repeats = 0  # of the last line, since they were mentioned
 
     def __bool__(self) -> bool:
-        return bool(self._pending)
+        return bool(self._pending or self._excess or self._repeats)
 
     def add(self, line: str, now_s: float) -> None:
-        seconds, self._at_s = now_s - self._at_s, now_s
-        self._lines = min(BURST_LINES, self._lines + seconds * RATE_LINES_PER_S)
-        self._bytes = min(BURST_BYTES, self._bytes + seconds * RATE_BYTES_PER_S)
-        if self._lines < 1:
-            self._dropped += 1
-            return
         line = clean(line)
-        size = _json_bytes(line)
-        if self._bytes < size:
-            self._dropped += 1
+        if line and line == self._last:
+            self._repeats += 1
             return
-        self._lines -= 1
-        self._bytes -= size
-        self._mention_dropped()
-        self._append(line, size)
+        self._refill(now_s)
+        self._mention_repeats()
+        self._last = line
+        self._admit(line)
 
-    def take(self, most: int, most_bytes: int) -> tuple[str, ...]:
+    def take(self, most: int, most_bytes: int, now_s: float) -> tuple[str, ...]:
         """The oldest lines, at most so many of them and of their bytes as JSON."""
-        self._mention_dropped()
+        self._refill(now_s)
+        self._mention_repeats()
+        if self._lines >= 0 and self._bytes >= 0:
+            self._release_excess()
         lines: list[str] = []
         if self._outdated:
             lines.append(f"[{self._outdated} lines dropped: nobody took them in time]")
@@ -151,19 +162,150 @@ class LogBuffer:
             self._pending_bytes -= size
         return tuple(lines)
 
-    def _mention_dropped(self) -> None:
-        if self._dropped:
-            line = f"[{self._dropped} lines dropped: more than the log rate allows]"
-            self._append(line, _json_bytes(line))
-            self._dropped = 0
+    def _refill(self, now_s: float) -> None:
+        seconds, self._at_s = now_s - self._at_s, now_s
+        self._lines = min(BURST_LINES, self._lines + seconds * RATE_LINES_PER_S)
+        self._bytes = min(BURST_BYTES, self._bytes + seconds * RATE_BYTES_PER_S)
+
+    def _mention_repeats(self) -> None:
+        if self._repeats:
+            count, self._repeats = self._repeats, 0
+            self._admit(f"[the last line came {count} more times]")
+
+    def _admit(self, line: str) -> None:
+        size = _json_bytes(line)
+        if self._lines >= self._excess.lines + 1 and self._bytes >= self._excess.bytes + size:
+            self._release_excess()
+            self._excess.pass_by(line)
+            self._append(line, size)
+        else:
+            self._excess.add(line, size)
+
+    def _release_excess(self) -> None:
+        for line, size in self._excess.take():
+            self._append(line, size)
 
     def _append(self, line: str, size: int) -> None:
+        self._lines -= 1
+        self._bytes -= size
         self._pending.append((line, size))
         self._pending_bytes += size
         while self._pending_bytes > PENDING_BYTES:
             _, size = self._pending.popleft()
             self._pending_bytes -= size
             self._outdated += 1
+
+
+class _Excess:
+    """Lines beyond the rate: the last ones, and those of tracebacks."""
+
+    def __init__(self) -> None:
+        self._traces = TraceReader()
+        self._numbered = 0  # lines that came since they were taken
+        # Number, line and bytes as JSON of each.
+        self._newest: deque[tuple[int, str, int]] = deque()
+        self._newest_bytes = 0
+        self._kept: list[tuple[int, str, int]] = []
+        self._kept_bytes = 0
+
+    def __bool__(self) -> bool:
+        return self._numbered > 0
+
+    @property
+    def lines(self) -> int:
+        return len(self._newest) + len(self._kept)
+
+    @property
+    def bytes(self) -> int:
+        return self._newest_bytes + self._kept_bytes
+
+    def pass_by(self, line: str) -> None:
+        """Only look at a line that is within the rate: a traceback may begin in it."""
+        self._traces.read(line)
+
+    def add(self, line: str, size: int) -> None:
+        self._numbered += 1
+        part = self._traces.read(line)
+        if part is Part.CALL and self._newest and self._newest[-1][0] == self._numbered - 1:
+            number, first, first_bytes = self._newest.pop()
+            self._newest_bytes -= first_bytes
+            self._keep(number, first, first_bytes)
+        if part is Part.NONE or not self._keep(self._numbered, line, size):
+            self._newest.append((self._numbered, line, size))
+            self._newest_bytes += size
+        while len(self._newest) > TAIL_LINES or self._newest_bytes > TAIL_BYTES:
+            self._newest_bytes -= self._newest.popleft()[2]
+
+    def take(self) -> Iterator[tuple[str, int]]:
+        """All that was kept, in order, with a line for each gap."""
+        last = 0
+        for number, line, size in sorted([*self._kept, *self._newest]):
+            yield from self._gap(number - last - 1)
+            yield line, size
+            last = number
+        yield from self._gap(self._numbered - last)
+        self._numbered = self._newest_bytes = self._kept_bytes = 0
+        self._newest.clear()
+        self._kept.clear()
+
+    def _keep(self, number: int, line: str, size: int) -> bool:
+        """Keep a line of a traceback. False if there is no room for more of them."""
+        if len(self._kept) >= TRACE_LINES or self._kept_bytes + size > TRACE_BYTES:
+            return False
+        self._kept.append((number, line, size))
+        self._kept_bytes += size
+        return True
+
+    def _gap(self, lines: int) -> Iterator[tuple[str, int]]:
+        if lines:
+            line = f"[{lines} lines dropped: more than the log rate allows]"
+            yield line, _json_bytes(line)
+
+
+class Console:
+    """The end of an app's output, for the model: the last lines, and the last traceback."""
+
+    def __init__(self) -> None:
+        self._traces = TraceReader()
+        self._trace: deque[str] = deque(maxlen=TAIL_LINES)
+        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._last = ""
+        self._repeats = 0
+
+    def add(self, line: str) -> None:
+        line = clean(line)
+        if line and line == self._last:
+            self._repeats += 1
+            return
+        if self._repeats:
+            self._tail.append(self._mention())
+        part = self._traces.read(line)
+        if part in (Part.FIRST, Part.CALL):
+            self._trace.clear()
+        if part is Part.CALL:
+            self._trace.append(self._last)
+        if part is not Part.NONE:
+            self._trace.append(line)
+        self._tail.append(line)
+        self._last, self._repeats = line, 0
+
+    @property
+    def text(self) -> str:
+        """At most LOG_LINE_MAX_CHARS characters."""
+        lines = [*self._tail, self._mention()] if self._repeats else self._tail
+        text = "\n".join(lines)[-LOG_LINE_MAX_CHARS:]
+        if not self._trace or self._names_error(text):
+            return text
+        trace = "\n".join(self._trace)[-TRACE_CHARS:] + "\n[...]\n"
+        return trace + text[len(trace) - LOG_LINE_MAX_CHARS :]
+
+    def _names_error(self, text: str) -> bool:
+        """Whether the line of the last traceback that names the error is in the text."""
+        error = self._trace[0] if self._trace[-1].lstrip().startswith("at ") else self._trace[-1]
+        return error in text
+
+    def _mention(self) -> str:
+        return f"[the last line came {self._repeats} more times]"
 
 
 def _json_bytes(line: str) -> int:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import h11
 
-from agent.apps.app import APP_HOST, App
+from agent.apps.app import App
 from agent.layout import BROWSER_LIBRARIES
 from agent.serving import static_files
 from agent.serving.static_files import REVALIDATE
+from agent.serving.upstream import connect
 
 LIBRARIES_PREFIX = "/_lib/"
 LIMIT_S = 10.0
@@ -33,9 +35,9 @@ async def get(app: App, path: str, *, max_bytes: int) -> Page:
     try:
         if path.startswith(LIBRARIES_PREFIX):
             below = path[len(LIBRARIES_PREFIX) - 1 :]
-            return _from_files(BROWSER_LIBRARIES, path, below, max_bytes)
+            return _from_files(BROWSER_LIBRARIES, path, below, max_bytes, None)
         if app.static:
-            return _from_files(app.slot.folder, path, path, max_bytes)
+            return _from_files(app.slot.folder, path, path, max_bytes, app.sources)
         async with asyncio.timeout(LIMIT_S):
             return await _from_process(app.slot.port, path, max_bytes)
     except TimeoutError:
@@ -44,8 +46,12 @@ async def get(app: App, path: str, *, max_bytes: int) -> Page:
         return Page(path=path, problem=str(error) or type(error).__name__)
 
 
-def _from_files(root: str, path: str, target: str, max_bytes: int) -> Page:
-    answer = static_files.answer(root, "GET", target, if_none_match=None, cache_control=REVALIDATE)
+def _from_files(
+    root: str, path: str, target: str, max_bytes: int, files: Collection[str] | None
+) -> Page:
+    answer = static_files.answer(
+        root, "GET", target, if_none_match=None, cache_control=REVALIDATE, files=files
+    )
     body = answer.body
     if answer.path is not None:
         with static_files.open_file(answer.path) as source:
@@ -55,7 +61,7 @@ def _from_files(root: str, path: str, target: str, max_bytes: int) -> Page:
 
 
 async def _from_process(port: int, path: str, max_bytes: int) -> Page:
-    reader, writer = await asyncio.open_connection(APP_HOST, port)
+    reader, writer = await connect(port)
     try:
         connection = h11.Connection(h11.CLIENT)
         headers = [("Host", "localhost"), ("Accept", "*/*"), ("Connection", "close")]

@@ -17,7 +17,6 @@ from agent.generator.progress import Progress
 PAGE_BYTES = 512 * 1024
 MAX_REDIRECTS = 4
 MAX_ASSETS = 60
-LOG_CHARS = 1_500
 _ERROR_LINE = re.compile(r"^(?:Uncaught )?[\w.]*(?:Error|Exception)\b.*")
 
 Page = dict[str, Any]
@@ -120,7 +119,6 @@ def _problem(page: Page) -> str:
 
 
 def _unhealthy(problem: str, console: str) -> Verdict:
-    log = console[-LOG_CHARS:]
-    errors = [line.strip() for line in log.splitlines() if _ERROR_LINE.match(line.strip())]
+    errors = [line.strip() for line in console.splitlines() if _ERROR_LINE.match(line.strip())]
     reason = f"{errors[-1]} ({problem})" if errors else problem
-    return Verdict(reason=reason, log=log)
+    return Verdict(reason=reason, log=console)

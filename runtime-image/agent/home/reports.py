@@ -99,7 +99,7 @@ class ReportQueue:
             phase=step.phase,
             progress=step.progress,
             message=step.message,
-            logs=self._logs.take(LOG_LINES_MAX, LOGS_MAX_BYTES),
+            logs=self._logs.take(LOG_LINES_MAX, LOGS_MAX_BYTES, now_s),
             failure=step.failure,
             summary=step.summary,
             outcome=step.outcome,

@@ -1,38 +1,209 @@
 """Copies the files that an app made at run time, such as its database, to its next version.
 
-Called by `workshop.py`. A version is only source; the data of its users must survive a change.
+`workshop.py` copies them for each try of that version, `handover.py` once more when that version
+replaces the app. A version is only source; the data of its users must survive a change. The app
+goes on working meanwhile: SQLite copies its databases, other files are copied while nobody writes
+to them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import importlib
 import os
 import shutil
-from collections.abc import Collection
+import stat
+import time
+from collections.abc import Callable, Collection, Iterator
 
 from orchestrator.contract.trees import open_plain, walk_files
 
 FILES_MAX = 20_000
+SQLITE_HEADER = b"SQLite format 3\0"
+"""The first bytes of every database: https://www.sqlite.org/fileformat2.html."""
+LOOKED_AT = ("-wal", "-journal")
+SIDE_SUFFIXES = (*LOOKED_AT, "-shm")
+"""Files beside a database. They belong to its moment, and a copy made by SQLite needs none."""
+STILL_S = 0.02
+"""A file that looks the same after this time isn't being written. The clock by which a kernel dates
+files ticks every 1 to 10 ms: so whatever is written after that shows."""
+PAUSES_MAX = 50
+"""For all files of a copy. What is still written to then, like a log, is copied as it is."""
+LOCK_LIMIT_S = 1.0
+"""For all databases of a copy that their app keeps locked. A commit takes far less."""
+
+Look = tuple[tuple[int, int, int] | None, ...]
+"""Size, time and inode of a file, and of its `-wal` and `-journal` if there are any."""
 
 
-def carry_over(folder: str, sources: Collection[str], next_folder: str) -> None:
-    """Copy each file below `folder` that isn't among `sources` and that `next_folder` lacks.
+class AppData:
+    """The files that an app made, and their copies in the folder of its next version.
 
-    A file that vanishes or can't be read is left out: the app goes on working meanwhile. Raises
-    OSError if there is no room, or if the app made more than FILES_MAX files.
+    The methods block. They leave out what vanishes or can't be read.
     """
-    copied = 0
-    for path, _ in walk_files(folder):
-        target = os.path.join(next_folder, path)
-        if path in sources or os.path.lexists(target):
-            continue
-        copied += 1
-        if copied > FILES_MAX:
+
+    def __init__(
+        self,
+        folder: str,
+        sources: Collection[str],
+        *,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """`sources` are the files below `folder` that the app didn't make."""
+        self._folder = folder
+        self._sources = sources
+        self._sleep = pause
+        self._pauses_left = 0
+        self.lock_left_s = 0.0  # of LOCK_LIMIT_S in the copy that is being made
+        self._target = ""
+        self._kept: set[str] = set()
+        self._copies: dict[str, Look | None] = {}  # None: written to while it was copied
+
+    def copy(self, target: str, kept: Collection[str]) -> None:
+        """Copy the files to the folder `target`, but for those that it brings itself (`kept`).
+
+        Raises OSError if there is no room, or if the app made more than FILES_MAX files.
+        """
+        self._target, self._copies = target, {}
+        self._kept = {parent for path in kept for parent in _with_parents(path)}
+        self.update()
+
+    def update(self) -> None:
+        """Make the copies like the files are now. Raises OSError like `copy`."""
+        before = self._look()
+        if before == self._copies:
+            return
+        self._pauses_left, self.lock_left_s = PAUSES_MAX, LOCK_LIMIT_S
+        self._pause()
+        looks = self._look()
+        if len(looks) > FILES_MAX:
             raise OSError(errno.EMFILE, f"the app made more than {FILES_MAX} files")
+        for path in self._copies.keys() - looks.keys():
+            self._drop(path)
+        for path, look in looks.items():
+            if look != self._copies.get(path):
+                self._drop(path)
+                self._copy(path, look, is_still=look == before.get(path))
+
+    def has_changed(self) -> bool:
+        """Whether the app has written since, or while, the copies were made."""
+        return self._look() != self._copies
+
+    def _look(self) -> dict[str, Look]:
+        """All files that are to be copied."""
+        stats = {path: _facts(details) for path, details in walk_files(self._folder)}
+        return {
+            path: (stats[path], *(stats.get(path + suffix) for suffix in LOOKED_AT))
+            for path in stats
+            if path not in self._sources and path not in self._kept and not self._is_beside(path)
+        }
+
+    def _is_beside(self, path: str) -> bool:
+        """Whether a file belongs to a database."""
+        return any(
+            path.endswith(suffix) and _is_database(self._source(path.removesuffix(suffix)))
+            for suffix in SIDE_SUFFIXES
+        )
+
+    def _copy(self, path: str, look: Look, *, is_still: bool) -> None:
+        target = os.path.join(self._target, path)
         os.makedirs(os.path.dirname(target), exist_ok=True)
+        if self._copy_database(self._source(path), target):
+            # A commit from now on shows, unless the last one is as young as this look.
+            self._copies[path] = look if is_still else None
+            return
+        self._copy_still(path, look, is_still=is_still)
+
+    def _copy_database(self, source: str, target: str) -> bool:
+        """False if it is none, or if SQLite can't copy it."""
+        if not _is_database(source):
+            return False
+        beside = [source + suffix for suffix in SIDE_SUFFIXES]
+        if any(os.path.lexists(path) and _facts_at(path) is None for path in beside):
+            return False  # SQLite would wait for the other end of a pipe, for ever
+        # Loaded now: most sandboxes never see a database.
+        sqlite_copy = importlib.import_module("agent.jobs.sqlite_copy")
+        began_at_s = time.monotonic()
+        copied: bool = sqlite_copy.copy_database(source, target, lock_limit_s=self.lock_left_s)
+        if not copied:
+            self.lock_left_s = max(0.0, self.lock_left_s - (time.monotonic() - began_at_s))
+        return copied
+
+    def _copy_still(self, path: str, look: Look, *, is_still: bool) -> None:
+        """Copy a file until nobody wrote to it meanwhile.
+
+        With a database that SQLite can't copy, because its app keeps it locked, goes its journal.
+        """
+        self._copies[path] = None
+        while True:
+            self._copy_file(path)
+            if _is_database(self._source(path)):
+                for suffix in LOOKED_AT:
+                    self._copy_file(path + suffix)
+            after = self._look_at(path)
+            if after is None:
+                self._drop(path)
+                return
+            self._copies[path] = look if is_still and after == look else None
+            if self._copies[path] is not None or not self._pauses_left:
+                return
+            self._pause()
+            look, is_still = after, after == self._look_at(path)
+
+    def _pause(self) -> None:
+        self._pauses_left -= 1
+        self._sleep(STILL_S)
+
+    def _copy_file(self, path: str) -> None:
+        target = os.path.join(self._target, path)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(target)
         try:
-            source = open_plain(os.path.join(folder, path))
+            source = open_plain(self._source(path))
         except OSError:
-            continue
+            return
         with source, open(target, "xb") as sink:
             shutil.copyfileobj(source, sink)
+
+    def _drop(self, path: str) -> None:
+        """Remove a copy, if there is one."""
+        if path in self._copies:
+            del self._copies[path]
+            for suffix in ("", *SIDE_SUFFIXES):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(os.path.join(self._target, path + suffix))
+
+    def _look_at(self, path: str) -> Look | None:
+        """None if the file is gone."""
+        facts = [_facts_at(self._source(path + suffix)) for suffix in ("", *LOOKED_AT)]
+        return None if facts[0] is None else tuple(facts)
+
+    def _source(self, path: str) -> str:
+        return os.path.join(self._folder, path)
+
+
+def _with_parents(path: str) -> Iterator[str]:
+    while path:
+        yield path
+        path = os.path.dirname(path)
+
+
+def _facts(details: os.stat_result) -> tuple[int, int, int]:
+    return details.st_size, details.st_mtime_ns, details.st_ino
+
+
+def _facts_at(path: str) -> tuple[int, int, int] | None:
+    try:
+        details = os.lstat(path)
+    except OSError:
+        return None
+    return _facts(details) if stat.S_ISREG(details.st_mode) else None
+
+
+def _is_database(path: str) -> bool:
+    try:
+        with open_plain(path) as source:
+            return source.read(len(SQLITE_HEADER)) == SQLITE_HEADER
+    except OSError:
+        return False

@@ -13,6 +13,7 @@ from agent.failures import AssignmentFailed
 from agent.home.client import HomeClient
 from agent.home.reports import ReportSender
 from agent.jobs import generation
+from agent.jobs.handover import Handover
 from agent.jobs.workshop import Workshop
 from agent.serving.site import Slot
 from agent.threads import in_thread
@@ -55,8 +56,8 @@ class Job:
         self._reports = reports
         self._add_log = add_log
 
-    async def carry_out(self, slot: Slot, current: App | None) -> JobResult:
-        """Start the app in `slot`, beside the `current` one that serves.
+    async def carry_out(self, slot: Slot, handover: Handover) -> JobResult:
+        """Start the app in `slot`, beside the one that serves.
 
         Raises AssignmentFailed; nothing of the new app runs then.
         """
@@ -67,7 +68,7 @@ class Job:
             limits=self._assignment.limits,
             start_timeout_s=self._assignment.start_timeout_s,
             add_log=self._add_log,
-            current=current,
+            handover=handover,
         )
         try:
             return await self._generate(workshop)

@@ -11,6 +11,7 @@ from agent.console import log
 from agent.failures import AssignmentFailed
 from agent.home.client import HomeClient
 from agent.home.reports import ReportSender, Step
+from agent.jobs.handover import Handover
 from agent.jobs.job import Job
 from agent.serving.site import Serving, Site
 from agent.serving.stage import Stage
@@ -60,13 +61,15 @@ class Runner:
                 # After a loss nothing serves yet: first start the app that is to be changed.
                 self._stage.show(await job.start_bundle(await self._stage.free_slot()))
                 had_app = True
-            result = await job.carry_out(await self._stage.free_slot(), self._stage.app)
+            slot = await self._stage.free_slot()
+            handover = Handover(self._stage, self._site)
+            result = await job.carry_out(slot, handover)
+            await handover.finish(result.app)
         except AssignmentFailed as failure:
             log("assignment_failed", assignment_id=assignment.id, code=str(failure.code))
             self._stage.announce(Serving.STOPPED)
             reports.push(_last_step(failure, app_serves=self._stage.app is not None))
             return
-        self._stage.show(result.app)
         outcome = Outcome() if had_app else None
         reports.push(
             Step(

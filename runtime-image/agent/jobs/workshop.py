@@ -14,7 +14,7 @@ from agent.apps import probe
 from agent.apps.app import App, environment
 from agent.apps.commands import run_command
 from agent.apps.probe import Page
-from agent.jobs.app_data import carry_over
+from agent.jobs.handover import Handover
 from agent.jobs.messages import Get, Question, Run
 from agent.layout import WORK_FOLDER
 from agent.serving.site import Slot
@@ -39,17 +39,17 @@ class Workshop:
         limits: Limits,
         start_timeout_s: float,
         add_log: Callable[[str], None],
-        current: App | None = None,
+        handover: Handover | None = None,
         folder: str = WORK_FOLDER,
     ) -> None:
-        """`current` is the app that is being changed: its next version gets the files it made."""
+        """`handover` is from the app that is being changed."""
         self.folder = folder
         self.app: App | None = None
         self._slot = slot
         self._limits = limits
         self._start_timeout_s = start_timeout_s
         self._add_log = add_log
-        self._current = current
+        self._handover = handover
         self.packed = b""  # the bundle that `app` was started from
 
     async def answer(self, question: Question) -> dict[str, Any]:
@@ -84,18 +84,18 @@ class Workshop:
             self._slot,
             add_log=self._add_log,
             start_timeout_s=self._start_timeout_s,
-            good_below=ANY_STATUS,
         )
-        problem = await self._copy_app_data() or await self.app.start()
+        problem = await self._copy_data(self.app, packed) or await self.app.start(
+            good_below=ANY_STATUS
+        )
         return {"problem": problem, "console": self.app.console}
 
-    async def _copy_app_data(self) -> str:
+    async def _copy_data(self, app: App, packed: bytes) -> str:
         """Return what went wrong, for `the app ...`, or ""."""
-        if self._current is None:
+        if self._handover is None:
             return ""
-        source, target = self._current.slot.folder, self._slot.folder
         try:
-            await in_thread(carry_over, source, self._current.sources, target)
+            await self._handover.copy_data(app, packed)
         except OSError as error:
             return f"can't get the data of the version before: {error.strerror}"
         return ""

@@ -20,6 +20,7 @@ MAX_CONNECTIONS = 512
 CHUNK_BYTES = 64 * 1024
 LIBRARIES_PREFIX = "/_lib/"
 RETRY = (("Retry-After", "1"),)
+BUSY = html_answer(503, pages.STARTING, RETRY)
 REASONS = {
     200: "OK",
     304: "Not Modified",
@@ -72,9 +73,14 @@ class Front:
         else:
             answer = decide(self._site, request)
         if answer is None:
+            # Once it has passed, nothing else may happen before the visit: whoever holds the
+            # requests waits for the visits that it sees.
+            passed = await self._site.pass_hold()
+            answer = decide(self._site, request) if passed else BUSY
+        if answer is None:
             slot = self._site.slot  # now: the site may show another one a moment later
-            with self._site.visit(slot):
-                answer = await splice.forward(connection, request, reader, writer, slot.port)
+            with self._site.visit(slot, request.method) as visit:
+                answer = await splice.forward(connection, request, reader, writer, visit)
         if answer is not None:
             await _write(writer, answer, head_only=request.method == b"HEAD")
 
@@ -95,12 +101,17 @@ def decide(site: Site, request: h11.Request) -> Answer | None:
             site.libraries, method, below, if_none_match=etag, cache_control=FOREVER
         )
     if site.serving is Serving.STARTING:
-        return html_answer(503, pages.STARTING, RETRY)
+        return BUSY
     if site.serving is Serving.STOPPED:
         return html_answer(503, pages.STOPPED)
     if site.serving is Serving.FILES:
         return static_files.answer(
-            site.slot.folder, method, target, if_none_match=etag, cache_control=REVALIDATE
+            site.slot.folder,
+            method,
+            target,
+            if_none_match=etag,
+            cache_control=REVALIDATE,
+            files=site.files,
         )
     return None
 

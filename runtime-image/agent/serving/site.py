@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -35,6 +35,34 @@ class Slot:
 
 SLOTS = (Slot(folder=APP_FOLDER, port=APP_PORT), Slot(folder=NEXT_FOLDER, port=NEXT_PORT))
 
+HELD_MAX = 256
+"""Requests that wait at once. Each keeps its head and at most 128 KiB of its body in memory."""
+HELD_LIMIT_S = 10.0
+"""That one request waits: for a copy of a moment, and for the start of the next version."""
+RELEASE_PAUSE_S = 0.005
+"""Between requests that have waited: all at once could be more than an app has threads for."""
+READ_LIMIT_S = 0.5
+"""For the requests under way when a hold begins, if all they do is to read. Long polls take longer,
+and need no answer."""
+SAFE_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+"""RFC 9110, section 9.2.1: their client doesn't ask for a change."""
+
+
+class Visit:
+    """A request that a slot's process is answering."""
+
+    def __init__(self, slot: Slot, method: bytes, on_answer: Callable[[], None]) -> None:
+        self.slot = slot
+        self.may_write = method not in SAFE_METHODS
+        self.is_answered = False
+        self._on_answer = on_answer
+
+    def begin_answer(self) -> None:
+        """Note that the process answers, so it has done what it was asked for. Safe to repeat."""
+        if not self.is_answered:
+            self.is_answered = True
+            self._on_answer()
+
 
 class Site:
     """The one object that the front and the runner share."""
@@ -43,30 +71,93 @@ class Site:
         self.libraries = libraries
         self.serving = Serving.NOTHING
         self.slot = slot
+        self.files: Collection[str] = ()
         self._slugs: set[str] = set()
-        self._visits: Counter[Slot] = Counter()
-        self._visit_ended = asyncio.Event()
+        self._visits: set[Visit] = set()
+        self._visits_changed = asyncio.Event()
+        self._holds = 0
+        self.held = 0  # requests that wait now
+        self._hold_ended = asyncio.Event()
+        self._last_release_s = 0.0
 
-    def show(self, serving: Serving, slot: Slot) -> None:
-        """Use this slot from the next request on. Requests under way stay with theirs."""
+    def show(self, serving: Serving, slot: Slot, files: Collection[str] = ()) -> None:
+        """Use this slot from the next request on. Requests under way stay with theirs.
+
+        `files` are those that a static app shows. Others in its folder are the data of the version
+        before, which are nobody's to download.
+        """
         self.serving = serving
         self.slot = slot
+        self.files = files
 
     @contextlib.contextmanager
-    def visit(self, slot: Slot) -> Iterator[None]:
-        """Wrap each request that the slot's process answers, to count it."""
-        self._visits[slot] += 1
+    def hold(self) -> Iterator[None]:
+        """Let new requests for the process wait, until whoever is shown at the end answers them."""
+        self._holds += 1
         try:
             yield
         finally:
-            self._visits[slot] -= 1
-            self._visit_ended.set()
+            self._holds -= 1
+            self._hold_ended.set()
+
+    @property
+    def is_held(self) -> bool:
+        return self._holds > 0
+
+    async def pass_hold(self) -> bool:
+        """Wait while requests are held. False if that takes too long, or if too many wait."""
+        if not self.is_held:
+            return True
+        if self.held >= HELD_MAX:
+            return False
+        self.held += 1
+        try:
+            async with asyncio.timeout(HELD_LIMIT_S):
+                while self.is_held:
+                    self._hold_ended.clear()
+                    await self._hold_ended.wait()
+                    await self._take_turn()
+        except TimeoutError:
+            return False
+        finally:
+            self.held -= 1
+        return True
+
+    async def _take_turn(self) -> None:
+        now_s = asyncio.get_running_loop().time()
+        self._last_release_s = max(now_s, self._last_release_s + RELEASE_PAUSE_S)
+        await asyncio.sleep(self._last_release_s - now_s)
+
+    @contextlib.contextmanager
+    def visit(self, slot: Slot, method: bytes) -> Iterator[Visit]:
+        """Wrap each request that the slot's process answers, to count it."""
+        visit = Visit(slot, method, self._visits_changed.set)
+        self._visits.add(visit)
+        try:
+            yield visit
+        finally:
+            self._visits.remove(visit)
+            self._visits_changed.set()
+
+    async def wait_until_answered(self, slot: Slot, *, write_limit_s: float) -> None:
+        """Wait until the slot's process has begun to answer each request, but only so long.
+
+        A stream or a WebSocket that is open is one that has been answered.
+        """
+        for may_write, limit_s in ((True, write_limit_s), (False, READ_LIMIT_S)):
+            unanswered = functools.partial(_is_unanswered, slot, may_write)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(limit_s):
+                    await self._wait_while(unanswered)
 
     async def wait_until_drained(self, slot: Slot) -> None:
         """Wait until no request is under way in this slot. The caller sets a deadline."""
-        while self._visits[slot]:
-            self._visit_ended.clear()
-            await self._visit_ended.wait()
+        await self._wait_while(lambda visit: visit.slot == slot)
+
+    async def _wait_while(self, is_awaited: Callable[[Visit], bool]) -> None:
+        while any(is_awaited(visit) for visit in self._visits):
+            self._visits_changed.clear()
+            await self._visits_changed.wait()
 
     def answer_to(self, slug: str) -> None:
         """Accept requests for this slug from now on."""
@@ -79,3 +170,7 @@ class Site:
         at another session's address.
         """
         return host.partition(":")[0].partition(".")[0].lower() in self._slugs
+
+
+def _is_unanswered(slot: Slot, may_write: bool, visit: Visit) -> bool:
+    return visit.slot == slot and visit.may_write == may_write and not visit.is_answered

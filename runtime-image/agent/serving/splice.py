@@ -7,13 +7,15 @@ Called by `front.py`. The request is framed again, exactly as h11 understood it,
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import h11
 
 from agent.serving import pages
+from agent.serving.site import Visit
 from agent.serving.static_files import Answer, html_answer
+from agent.serving.upstream import connect
 
 CHUNK_BYTES = 64 * 1024
 CONNECT_TIMEOUT_S = 5.0
@@ -27,12 +29,12 @@ async def forward(
     request: h11.Request,
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
-    app_port: int,
+    visit: Visit,
 ) -> Answer | None:
     """Return None if the app answered, otherwise the answer to give the client instead."""
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            app_reader, app_writer = await asyncio.open_connection("127.0.0.1", app_port)
+            app_reader, app_writer = await connect(visit.slot.port)
     except (OSError, TimeoutError):
         return html_answer(503, pages.STARTING, (("Retry-After", "1"),))
     try:
@@ -40,6 +42,8 @@ async def forward(
         app_writer.write(head_for_app(request, upgrade=upgrade))
         if upgrade:
             opening = await _read_opening(app_reader)
+            if opening:
+                visit.begin_answer()
             writer.write(opening)
             if opening == SWITCHED:
                 app_writer.write(connection.trailing_data[0])
@@ -47,12 +51,11 @@ async def forward(
             else:
                 sending = _discard(reader)
         else:
-            opening = b""
             sending = _send_body(connection, request, reader, app_writer)
-        has_answered = await _exchange(sending, app_reader, writer)
+        await _exchange(sending, app_reader, writer, visit)
     finally:
         app_writer.close()
-    return None if opening or has_answered else html_answer(502, pages.NO_ANSWER)
+    return None if visit.is_answered else html_answer(502, pages.NO_ANSWER)
 
 
 def is_websocket(request: h11.Request) -> bool:
@@ -127,10 +130,11 @@ async def _exchange(
     sending: Coroutine[Any, Any, object],
     app_reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
-) -> bool:
-    """Copy until the app has answered or the client is gone. False if the app sent nothing."""
+    visit: Visit,
+) -> None:
+    """Copy until the app has answered, or until it or the client is gone."""
     upstream = asyncio.create_task(sending)
-    downstream = asyncio.create_task(_copy(app_reader, writer))
+    downstream = asyncio.create_task(_copy(app_reader, writer, visit.begin_answer))
     try:
         await asyncio.wait({upstream, downstream}, return_when=asyncio.FIRST_COMPLETED)
         if upstream.done() and isinstance(upstream.exception(), ConnectionError):
@@ -139,15 +143,16 @@ async def _exchange(
     finally:
         upstream.cancel()
         downstream.cancel()
-        _, copied = await asyncio.gather(upstream, downstream, return_exceptions=True)
-    return copied != 0
+        await asyncio.gather(upstream, downstream, return_exceptions=True)
 
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
-    """Copy until the reader ends; return the number of bytes."""
-    copied = 0
+async def _copy(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    on_chunk: Callable[[], None] = lambda: None,
+) -> None:
+    """Copy until the reader ends."""
     while chunk := await reader.read(CHUNK_BYTES):
+        on_chunk()
         writer.write(chunk)
         await writer.drain()
-        copied += len(chunk)
-    return copied

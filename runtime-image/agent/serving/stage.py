@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from agent.apps.app import App
+from agent.apps.app import PROCESSES_MAX, App
 from agent.failures import AssignmentFailed
 from agent.serving.site import SLOTS, Serving, Site, Slot
 from agent.threads import in_thread
@@ -29,12 +29,19 @@ class Stage:
         tasks: asyncio.TaskGroup,
         *,
         on_failure: Callable[[AssignmentFailed], None],
+        slots: Sequence[Slot] = SLOTS,
+        processes_max: int = PROCESSES_MAX,
     ) -> None:
-        """`on_failure` is called when an app is given up because it crashed too often."""
+        """`on_failure` is called when an app is given up because it crashed too often.
+
+        `processes_max` is for all that can be seen in /proc; in a sandbox that is ours alone.
+        """
         self.app: App | None = None
         self._site = site
         self._tasks = tasks
         self._on_failure = on_failure
+        self._slots = slots
+        self._processes_max = processes_max
         self._watching: asyncio.Task[None] | None = None
         self._retiring: asyncio.Task[None] | None = None
 
@@ -43,13 +50,13 @@ class Stage:
         if self._retiring is not None:
             await asyncio.wait({self._retiring})
         taken = None if self.app is None else self.app.slot
-        return next(slot for slot in SLOTS if slot != taken)
+        return next(slot for slot in self._slots if slot != taken)
 
     def show(self, app: App) -> None:
         """Have this app answer from the next request on. It must have started."""
         replaced, self.app = self.app, app
         watching = self._watching
-        self._site.show(app.serving, app.slot)
+        self._site.show(app.serving, app.slot, app.sources)
         self._watching = self._tasks.create_task(self._watch(app))
         if replaced is not None:
             self._retiring = self._tasks.create_task(self._retire(replaced, watching))
@@ -71,7 +78,7 @@ class Stage:
 
     async def _watch(self, app: App) -> None:
         try:
-            await app.keep_running(self._site)
+            await app.keep_running(self._site, processes_max=self._processes_max)
         except AssignmentFailed as failure:
             self.app = None
             self.announce(Serving.STOPPED)

@@ -10,6 +10,7 @@ import errno
 import os
 import re
 import stat
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -83,9 +84,15 @@ def resolve(root: str, target: str) -> str | None:
 
 
 def answer(
-    root: str, method: str, target: str, *, if_none_match: str | None, cache_control: str
+    root: str,
+    method: str,
+    target: str,
+    *,
+    if_none_match: str | None,
+    cache_control: str,
+    files: Collection[str] | None = None,
 ) -> Answer:
-    """The answer to a GET or HEAD of `target` from the files below `root`."""
+    """The answer to a GET or HEAD of `target` from the files below `root`, or only from `files`."""
     if method not in ("GET", "HEAD"):
         return text_answer(405, b"method not allowed\n", (("Allow", "GET, HEAD"),))
     path = resolve(root, target)
@@ -96,6 +103,8 @@ def answer(
         path = os.path.join(path, "index.html")
         details = _stat(path)
     if path is None or details is None or not stat.S_ISREG(details.st_mode):
+        return _not_found(root)
+    if files is not None and os.path.relpath(path, root) not in files:
         return _not_found(root)
     etag = f'"{details.st_mtime_ns:x}-{details.st_size:x}"'
     caching = (("ETag", etag), ("Cache-Control", cache_control))

@@ -254,3 +254,79 @@ def test_a_request_under_way_is_finished_by_the_version_that_it_began_with(
     request.join(timeout=30)
 
     assert answers == ["first"]
+
+
+DATABASE = """
+    import os, sqlite3, threading
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+    LOCK = threading.Lock()
+    threading.stack_size(256 * 1024)
+    DB = sqlite3.connect("rows.db", check_same_thread=False)
+    DB.execute("PRAGMA journal_mode=WAL")
+    with DB:
+        if not DB.execute("SELECT * FROM sqlite_master").fetchall():
+            DB.execute("CREATE TABLE rows (number INTEGER, fill TEXT)")
+            DB.executemany("INSERT INTO rows VALUES (-1, ?)", [("x" * 4000,)] * 9000)
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self):
+            words = self.path.strip("/").split("/")
+            with LOCK, DB:
+                answer = ["first"]
+                if words[0] == "add":
+                    DB.execute("INSERT INTO rows VALUES (?, ?)", (int(words[1]), "x" * 4000))
+                elif words[0] == "rows":
+                    answer = DB.execute("PRAGMA integrity_check").fetchone()
+                    rows = DB.execute("SELECT number FROM rows WHERE number >= 0")
+                    answer = [*answer, *(str(number) for number, in rows)]
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(" ".join(answer).encode())
+
+        def log_message(self, *args):
+            pass
+
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 100
+
+    Server(("127.0.0.1", int(os.environ["PORT"])), Page).serve_forever()
+"""
+
+
+def test_a_change_takes_over_a_large_database_that_is_being_written_to(
+    home: FakeHome, sandbox: Sandbox, model: MessagesApi
+) -> None:
+    home.assign("a1", bundle=python_app(DATABASE))
+    home.wait_for_phase("ready")
+    model.play(
+        ToolTurn(
+            name="edit_file", input={"path": "main.py", "old_text": '"first"', "new_text": '"next"'}
+        ),
+        FINISH,
+    )
+    acknowledged: list[int] = []
+    refused: list[int] = []
+    stop = threading.Event()
+
+    def write() -> None:
+        for number in itertools.count():
+            status = sandbox.get(f"/add/{number}")[0]
+            (acknowledged if status == 200 else refused).append(number)
+            if stop.wait(1 / RATE_PER_S):
+                return
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        wait_for("the first writes", lambda: len(acknowledged) > 5)
+        change(home, python_app(DATABASE))
+        home.wait_for_phase("ready")
+    finally:
+        stop.set()
+        writer.join(timeout=60)
+    assert sandbox.get()[2] == "next"
+    integrity, *rows = sandbox.get("/rows")[2].split()
+    assert integrity == "ok"
+    assert set(acknowledged) <= {int(number) for number in rows}
+    assert not refused

@@ -1,33 +1,195 @@
-"""Which files of the running app are copied to its next version."""
+"""Which files of the running app are copied to its next version, and that no copy is torn."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
-from agent.jobs.app_data import carry_over
+import pytest
+from agent.jobs.app_data import SQLITE_HEADER, AppData
+from agent.jobs.sqlite_copy import copy_database
+
+
+@pytest.fixture
+def current(tmp_path: Path) -> Path:
+    folder = tmp_path / "current"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def following(tmp_path: Path) -> Path:
+    folder = tmp_path / "following"
+    folder.mkdir()
+    return folder
+
+
+@contextlib.contextmanager
+def database(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
+    """A database with one row, which its app keeps open."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(f"PRAGMA journal_mode={mode}")
+        connection.execute("CREATE TABLE rows (number INTEGER)")
+        connection.execute("INSERT INTO rows VALUES (1)")
+        yield connection
+
+
+def rows_of(path: Path) -> list[int]:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        return [row[0] for row in connection.execute("SELECT number FROM rows ORDER BY number")]
+
+
+def files_in(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*.*")}
 
 
 def test_files_that_the_app_made_are_copied_and_sources_and_new_files_are_not(
-    tmp_path: Path,
+    current: Path, following: Path
 ) -> None:
-    current, following = tmp_path / "current", tmp_path / "following"
     for folder, names in {
-        current: ["main.py", "gone.py", "data/app.db", "made.txt", "__pycache__/x.pyc"],
-        following: ["main.py", "made.txt"],
+        current: ["main.py", "gone.py", "data/app.db", "made.txt", "pages", "__pycache__/x.pyc"],
+        following: ["main.py", "made.txt", "pages/one.html"],
     }.items():
         for name in names:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(f"{name} of {folder.name}")
     (current / "link").symlink_to("/etc/passwd")
     os.mkfifo(current / "pipe")
+    data = AppData(str(current), {"main.py", "gone.py"})
+    data.copy(str(following), {"main.py", "made.txt", "pages/one.html"})
 
-    carry_over(str(current), {"main.py", "gone.py"}, str(following))
-
-    files = {str(path.relative_to(following)): path.read_text() for path in following.rglob("*.*")}
-    assert files == {
+    assert files_in(following) == {
         "main.py": "main.py of following",
         "made.txt": "made.txt of following",
+        "pages/one.html": "pages/one.html of following",
         "data/app.db": "data/app.db of current",
     }
     assert not (following / "link").exists()
+    assert not data.has_changed()
+
+
+def test_an_update_copies_what_was_written_and_removes_what_is_gone(
+    current: Path, following: Path
+) -> None:
+    for name in ("same.txt", "longer.txt", "gone.txt"):
+        (current / name).write_text("old")
+    data = AppData(str(current), ())
+    data.copy(str(following), ())
+    untouched = (following / "same.txt").stat()
+    (current / "longer.txt").write_text("longer")
+    (current / "gone.txt").unlink()
+    (current / "made.txt").write_text("made")
+    assert data.has_changed()
+    data.update()
+
+    assert files_in(following) == {"same.txt": "old", "longer.txt": "longer", "made.txt": "made"}
+    assert (following / "same.txt").stat().st_ino == untouched.st_ino
+    assert not data.has_changed()
+
+
+@pytest.mark.parametrize("mode", ["DELETE", "WAL", "TRUNCATE", "MEMORY"])
+def test_a_database_that_is_open_is_copied_with_all_that_is_committed_and_nothing_else(
+    current: Path, following: Path, mode: str
+) -> None:
+    with database(current / "a?#%41.db", mode) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("INSERT INTO rows VALUES (2)")
+        data = AppData(str(current), ())
+        data.copy(str(following), ())
+
+        assert [path.name for path in following.iterdir()] == ["a?#%41.db"]
+        assert rows_of(following / "a?#%41.db") == [1]
+
+        connection.execute("COMMIT")
+        assert data.has_changed()
+        data.update()
+        assert rows_of(following / "a?#%41.db") == [1, 2]
+
+
+def test_many_databases_that_are_kept_locked_are_waited_for_once(
+    current: Path, following: Path
+) -> None:
+    with contextlib.ExitStack() as stack:
+        for number in range(20):
+            connection = stack.enter_context(database(current / f"{number}.db", "DELETE"))
+            connection.execute("BEGIN EXCLUSIVE")
+        data = AppData(str(current), ())
+        data.copy(str(following), ())
+        assert data.lock_left_s == 0
+
+    assert [rows_of(following / f"{number}.db") for number in range(20)] == [[1]] * 20
+
+
+@pytest.mark.parametrize("mode", ["DELETE", "WAL"])
+def test_a_database_that_its_app_keeps_locked_is_copied_as_files_with_its_journal(
+    current: Path, following: Path, mode: str
+) -> None:
+    with database(current / "app.db", mode) as connection:
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+        connection.execute("INSERT INTO rows VALUES (2)")
+        AppData(str(current), ()).copy(str(following), ())
+
+        assert rows_of(following / "app.db") == [1, 2]
+
+
+def test_a_pipe_beside_a_database_is_not_waited_for(current: Path, following: Path) -> None:
+    with database(current / "app.db", "DELETE"):
+        pass
+    os.mkfifo(current / "app.db-wal")
+    AppData(str(current), ()).copy(str(following), ())
+
+    assert rows_of(following / "app.db") == [1]
+
+
+def test_a_file_that_only_says_that_it_is_a_database_is_copied_as_it_is(
+    current: Path, following: Path
+) -> None:
+    (current / "app.db").write_bytes(SQLITE_HEADER + b"nonsense")
+    AppData(str(current), ()).copy(str(following), ())
+
+    assert (following / "app.db").read_bytes() == SQLITE_HEADER + b"nonsense"
+
+
+def test_a_copy_of_a_database_that_fails_leaves_nothing(current: Path, following: Path) -> None:
+    with database(current / "app.db", "DELETE"):
+        source, target = str(current / "app.db"), str(following / "missing" / "app.db")
+        copied = copy_database(source, target, lock_limit_s=1.0)
+
+    assert not copied
+    assert list(following.iterdir()) == []
+
+
+def test_a_file_that_is_being_rewritten_is_copied_once_it_is_whole(
+    current: Path, following: Path
+) -> None:
+    parts = [b"[1", b",2", b",3]"]
+    path = current / "rows.json"
+    path.write_bytes(b"")  # as it is once its app has opened it to write
+
+    def write_part(_: float) -> None:
+        if parts:
+            path.write_bytes(path.read_bytes() + parts.pop(0))
+
+    data = AppData(str(current), (), pause=write_part)
+    data.copy(str(following), ())
+
+    assert (following / "rows.json").read_text() == "[1,2,3]"
+    assert not data.has_changed()
+
+
+def test_a_file_that_is_written_to_without_end_is_copied_as_it_is_and_counts_as_changed(
+    current: Path, following: Path
+) -> None:
+    path = current / "app.log"
+    path.write_text("line\n")
+    data = AppData(
+        str(current), (), pause=lambda _: path.write_text(path.read_text() + "line\n") and None
+    )
+    data.copy(str(following), ())
+
+    assert (following / "app.log").read_text().startswith("line\nline\n")
+    assert data.has_changed()

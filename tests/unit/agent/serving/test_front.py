@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 import h11
 import pytest
 from agent.serving.front import Front, decide
-from agent.serving.site import Serving, Site, Slot
+from agent.serving.site import HELD_MAX, Serving, Site, Slot
 from agent.serving.splice import head_for_app, is_websocket
 
 Served = tuple[bytes, bytes]
@@ -25,6 +27,7 @@ def site(tmp_path: Path) -> Site:
     (tmp_path / "lib" / "pico.min.css").write_text("css")
     slot = Slot(folder=str(tmp_path / "app"), port=1)
     site = Site(slot=slot, libraries=str(tmp_path / "lib"))
+    site.files = {"index.html"}
     site.answer_to("mine")
     site.answer_to("Ours")
     return site
@@ -64,6 +67,26 @@ def test_each_state_has_its_answer(site: Site) -> None:
         Serving.FILES: 200,
         Serving.PROCESS: None,
         Serving.STOPPED: 503,
+    }
+
+
+def test_a_static_app_shows_its_own_files_and_not_the_data_of_the_version_before(
+    site: Site,
+) -> None:
+    Path(site.slot.folder, "data.db").write_text("data")
+    site.show(Serving.FILES, site.slot, {"index.html"})
+    statuses = {}
+    for target in ("/", "/index.html", "/./index.html", "/data.db", "//data.db", "/x/../data.db"):
+        answer = decide(site, request("mine", target))
+        statuses[target] = answer.status if answer else None
+
+    assert statuses == {
+        "/": 200,
+        "/index.html": 200,
+        "/./index.html": 404,
+        "/data.db": 404,
+        "//data.db": 404,
+        "/x/../data.db": 404,
     }
 
 
@@ -213,8 +236,8 @@ def test_a_slot_is_drained_once_its_last_request_has_ended(site: Site) -> None:
             story.append("drained")
 
         async with asyncio.timeout(DEADLINE_S):
-            with site.visit(other), site.visit(site.slot):
-                with site.visit(site.slot):
+            with site.visit(other, b"GET"), site.visit(site.slot, b"GET"):
+                with site.visit(site.slot, b"GET"):
                     leaving = asyncio.create_task(leave())
                     await asyncio.sleep(0)
                 await asyncio.sleep(0)
@@ -224,3 +247,101 @@ def test_a_slot_is_drained_once_its_last_request_has_ended(site: Site) -> None:
         return story
 
     assert asyncio.run(run()) == ["one left", "both left", "drained"]
+
+
+def test_an_app_that_resets_the_connection_gives_502(site: Site) -> None:
+    async def run() -> bytes:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            linger = struct.pack("ii", 1, 0)  # as if its process had been killed
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            writer.close()
+
+        async with asyncio.timeout(DEADLINE_S):
+            upstream = await asyncio.start_server(serve, "127.0.0.1", 0)
+            site.show(Serving.PROCESS, replace(site.slot, port=_port(upstream)))
+            front = await Front(site).listen("127.0.0.1", 0)
+            answer = await _talk(_port(front), b"GET / HTTP/1.1\r\nHost: mine\r\n\r\n")
+            upstream.close()
+            front.close()
+        return answer
+
+    assert asyncio.run(run()).startswith(b"HTTP/1.1 502 ")
+
+
+def _port(server: asyncio.Server) -> int:
+    port: int = server.sockets[0].getsockname()[1]
+    return port
+
+
+def test_a_request_that_is_held_goes_with_its_body_to_whoever_is_shown_then(site: Site) -> None:
+    async def run() -> tuple[bytes, bytes]:
+        received = bytearray()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            received.extend(await reader.readuntil(b"\r\n\r\n"))
+            received.extend(await reader.readexactly(200_000))
+            writer.write(OK)
+            writer.close()
+
+        async with asyncio.timeout(DEADLINE_S):
+            upstream = await asyncio.start_server(serve, "127.0.0.1", 0)
+            site.serving = Serving.PROCESS
+            front = await Front(site).listen("127.0.0.1", 0)
+            head = b"POST / HTTP/1.1\r\nHost: mine\r\nContent-Length: 200000\r\n\r\n"
+            with site.hold():
+                talk = asyncio.create_task(_talk(_port(front), head + b"x" * 200_000))
+                while not site.held:
+                    await asyncio.sleep(0)
+                site.show(Serving.PROCESS, replace(site.slot, port=_port(upstream)))
+                assert not received
+            answer = await talk
+            upstream.close()
+            front.close()
+        return answer, bytes(received)
+
+    answer, received = asyncio.run(run())
+    assert answer == OK
+    assert received.endswith(b"\r\n\r\n" + b"x" * 200_000)
+
+
+def test_more_requests_than_may_wait_are_told_to_come_again(site: Site) -> None:
+    async def run() -> tuple[bytes, int]:
+        async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as tasks:
+            site.serving = Serving.PROCESS
+            front = await Front(site).listen("127.0.0.1", 0)
+            with site.hold():
+                waiting = [tasks.create_task(site.pass_hold()) for _ in range(HELD_MAX)]
+                answer = await _talk(_port(front), b"GET / HTTP/1.1\r\nHost: mine\r\n\r\n")
+                held = site.held
+                for task in waiting:
+                    task.cancel()
+            front.close()
+        return answer, held
+
+    answer, held = asyncio.run(run())
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"Retry-After: 1\r\n" in answer
+    assert held == HELD_MAX
+
+
+def test_a_request_is_waited_for_until_its_answer_begins_and_a_stream_no_longer(site: Site) -> None:
+    async def run() -> list[str]:
+        story = []
+
+        async def wait() -> None:
+            await site.wait_until_answered(site.slot, write_limit_s=DEADLINE_S)
+            story.append("quiet")
+
+        async with asyncio.timeout(DEADLINE_S):
+            with site.visit(site.slot, b"GET") as stream, site.visit(site.slot, b"POST") as write:
+                stream.begin_answer()
+                waiting = asyncio.create_task(wait())
+                await asyncio.sleep(0)
+                story.append("answer")
+                write.begin_answer()
+                await waiting
+                story.append("end of the stream")
+        return story
+
+    assert asyncio.run(run()) == ["answer", "quiet", "end of the stream"]

@@ -219,6 +219,23 @@ def test_a_change_that_fails_leaves_the_earlier_version_running(world: World, ap
     assert [(record.version, record.healthy) for record in records] == [(1, True), (2, False)]
 
 
+def test_a_kept_version_that_could_not_take_over_leaves_the_earlier_one_running(
+    world: World, app: Session
+) -> None:
+    """It was healthy when it was uploaded, and then didn't start with the latest data."""
+    world.send_message(app)
+    world.converge(app)
+    world.upload_bundle(app, BLUE)
+    world.report(app, Phase.READY, setback=BROKEN)
+    world.converge(app)
+    session = world.session(app)
+    assert (session.state, session.version, session.bundle) == (SessionState.READY, 1, app.bundle)
+    assert (world.change(app, 1).failure, world.change(app, 1).version) == (BROKEN, None)
+    world.send_message(app)
+    world.converge(app)
+    assert fetch(world, app)["bundle"]["sha256"] == app.bundle
+
+
 def test_a_change_that_takes_too_long_fails(world: World, app: Session) -> None:
     world.send_message(app)
     world.converge(app)

@@ -1,0 +1,377 @@
+"""A change of a running app keeps what the app stored: real processes, files and connections."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import socket
+import textwrap
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+import pytest
+from agent.failures import AssignmentFailed
+from agent.jobs.handover import Handover
+from agent.jobs.messages import Start
+from agent.jobs.workshop import Workshop
+from agent.serving.front import Front
+from agent.serving.site import Site, Slot
+from agent.serving.stage import Stage
+
+from orchestrator.contract.wire import Limits
+
+CHANGES = 20
+WRITES_PER_S = 20
+DEADLINE_S = 300.0
+STORES = ("journal", "wal", "json")
+
+APP = """
+    import json, os, sqlite3, sys, threading
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+    FILL = "x" * 4000
+    LOCK = threading.Lock()
+    threading.stack_size(256 * 1024)  # on a busy machine there are many threads at once
+
+
+    def connect(name):
+        new = not os.path.exists(f"{name}.db")
+        db = sqlite3.connect(f"{name}.db", check_same_thread=False)
+        db.execute(f"PRAGMA journal_mode={'WAL' if name == 'wal' else 'DELETE'}")
+        db.execute("PRAGMA synchronous=OFF")  # as in a sandbox, where all is in memory
+        if new:
+            db.execute("CREATE TABLE rows (number INTEGER, fill TEXT)")
+            db.executemany("INSERT INTO rows VALUES (-1, ?)", [(FILL,)] * 250)
+            db.commit()
+        return db
+
+
+    OPEN = connect("wal")  # is never closed
+    connect("journal").close()
+    if not os.path.exists("rows.json"):
+        open("rows.json", "w").write("[]")
+    json.load(open("rows.json"))
+
+
+    def add(store, number):
+        if store == "json":
+            with LOCK:
+                rows = [*json.load(open("rows.json")), number]
+                with open("rows.json", "w") as file:
+                    for row in rows:
+                        file.write(("[" if row is rows[0] else ",") + str(row).ljust(100))
+                    file.write("]")
+        elif store == "wal":
+            with LOCK, OPEN:
+                OPEN.execute("INSERT INTO rows VALUES (?, ?)", (number, FILL))
+        else:
+            db = connect(store)
+            with db:
+                db.execute("INSERT INTO rows VALUES (?, ?)", (number, FILL))
+            db.close()
+
+
+    def check():
+        problems = {}
+        for store in ("journal", "wal"):
+            db = connect(store)
+            problems[store] = db.execute("PRAGMA integrity_check").fetchone()[0]
+            db.close()
+        return problems
+
+
+    def rows():
+        kept = {"json": json.load(open("rows.json"))}
+        for store in ("journal", "wal"):
+            db = connect(store)
+            kept[store] = [n for (n,) in db.execute("SELECT number FROM rows WHERE number >= 0")]
+            db.close()
+        return kept
+
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self):
+            with LOCK:
+                answer = {"/check": check, "/rows": rows}.get(self.path, lambda: VERSION)()
+            self.answer(answer)
+
+        def do_POST(self):
+            store, number = self.rfile.read(int(self.headers["Content-Length"])).decode().split()
+            add(store, int(number))
+            self.answer("kept")
+
+        def answer(self, answer):
+            body = json.dumps(answer).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args):
+            pass
+
+
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 100
+
+
+    Server(("127.0.0.1", int(os.environ["PORT"])), Page).serve_forever()
+"""
+
+
+class World:
+    """The agent without its home: a front, a stage with two slots, a workshop for each change."""
+
+    def __init__(self, folder: Path, tasks: asyncio.TaskGroup) -> None:
+        self._folder = folder
+        self.slots = [Slot(folder=str(folder / name), port=free_port()) for name in ("src", "next")]
+        self.site = Site(slot=self.slots[0])
+        self.site.answer_to("app")
+        self.failures: list[AssignmentFailed] = []
+        self.stage = Stage(
+            self.site,
+            tasks,
+            on_failure=self.failures.append,
+            slots=self.slots,
+            processes_max=100_000,  # this machine has others
+        )
+        self.log: list[str] = []
+        self.port = 0
+
+    async def change(
+        self,
+        source: str,
+        *,
+        files: Sequence[str] = (),
+        meanwhile: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Try a version and show it; `meanwhile` runs after its check."""
+        work = self._folder / "work"
+        work.mkdir(exist_ok=True)
+        (work / "spawn.json").write_text('{"kind": "python", "start": ["python3", "main.py"]}')
+        for name in files:
+            (work / name).touch()
+        (work / "main.py").write_text(textwrap.dedent(source))
+        slot = await self.stage.free_slot()
+        handover = Handover(self.stage, self.site)
+        workshop = Workshop(
+            slot,
+            limits=Limits(),
+            start_timeout_s=30,
+            add_log=self.log.append,
+            handover=handover,
+            folder=str(work),
+        )
+        answer = await workshop.answer(Start())
+        assert not answer["problem"], answer
+        meanwhile()
+        app = workshop.release()
+        assert app is not None
+        await handover.finish(app)
+
+    async def ask(self, path: str = "/", body: str = "") -> object:
+        """The front's answer to a request, as JSON. A body makes it a POST."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            writer.write(
+                f"{'POST' if body else 'GET'} {path} HTTP/1.1\r\nHost: app\r\n"
+                f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
+            )
+            head, _, content = (await reader.read()).partition(b"\r\n\r\n")
+            assert b" 200 " in head.partition(b"\r\n")[0], head or "no answer"
+            return json.loads(content)
+        finally:
+            writer.close()
+
+
+class Writer:
+    """Writes to a store twenty times a second, and remembers what was acknowledged."""
+
+    def __init__(self, world: World, store: str, tasks: asyncio.TaskGroup) -> None:
+        self._world = world
+        self._store = store
+        self._tasks = tasks
+        self.acknowledged: set[int] = set()
+        self._writes: list[asyncio.Task[None]] = []
+        self._clock = tasks.create_task(self._run())
+
+    async def finish(self) -> None:
+        self._clock.cancel()
+        await asyncio.gather(*self._writes)
+
+    async def _run(self) -> None:
+        for number in itertools.count():
+            self._writes.append(self._tasks.create_task(self._write(number)))
+            await asyncio.sleep(1 / WRITES_PER_S)
+
+    async def _write(self, number: int) -> None:
+        await self._world.ask(body=f"{self._store} {number}")
+        self.acknowledged.add(number)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def run(folder: Path, story: Callable[[World, asyncio.TaskGroup], Awaitable[None]]) -> None:
+    async def play() -> None:
+        async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as tasks:
+            world = World(folder, tasks)
+            front = await Front(world.site).listen("127.0.0.1", 0)
+            world.port = front.sockets[0].getsockname()[1]
+            try:
+                await story(world, tasks)
+            finally:
+                front.close()
+                await world.stage.close()
+
+    asyncio.run(play())
+
+
+def version(number: int) -> str:
+    return APP.replace("VERSION", str(number))
+
+
+def test_twenty_changes_under_busy_writers_lose_no_acknowledged_write_and_tear_no_file(
+    tmp_path: Path,
+) -> None:
+    async def story(world: World, tasks: asyncio.TaskGroup) -> None:
+        await world.change(version(0))
+        writers = {store: Writer(world, store, tasks) for store in STORES}
+        for number in range(1, CHANGES + 1):
+            await world.change(version(number))
+            assert await world.ask() == number
+            assert await world.ask("/check") == {"journal": "ok", "wal": "ok"}
+        for writer in writers.values():
+            await writer.finish()
+        rows = await world.ask("/rows")
+        assert isinstance(rows, dict)
+        for store, writer in writers.items():
+            assert len(writer.acknowledged) >= CHANGES
+            assert writer.acknowledged <= set(rows[store])
+            assert len(rows[store]) == len(set(rows[store])), "a write was carried out twice"
+
+    run(tmp_path, story)
+
+
+SLOW = """
+    import os, sys, threading, time
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+    class Page(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if body == b"slow":
+                print("begun", flush=True)
+                while not os.path.exists("go"):
+                    time.sleep(0.01)
+            open("rows", "ab").write(body + b" ")
+            self.do_GET()
+
+        def do_GET(self):
+            rows = open("rows").read() if os.path.exists("rows") else ""
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(('"VERSION ' + rows + '"').encode())
+
+        def log_message(self, *args):
+            pass
+
+    START
+    ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Page).serve_forever()
+"""
+
+
+def slow(number: int, *, start: str = "") -> str:
+    return SLOW.replace("VERSION", str(number)).replace("START", start)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.01)
+
+
+def test_a_write_under_way_is_waited_for_and_one_that_comes_then_is_answered_by_the_new_version(
+    tmp_path: Path,
+) -> None:
+    async def story(world: World, tasks: asyncio.TaskGroup) -> None:
+        await world.change(slow(1))
+        await world.ask(body="first")
+        writes: list[asyncio.Task[object]] = []
+
+        async def write() -> None:
+            writes.append(tasks.create_task(world.ask(body="slow")))
+            await until(lambda: "begun" in world.log and world.site.is_held)
+            writes.append(tasks.create_task(world.ask(body="held")))
+            Path(world.slots[0].folder, "go").touch()
+
+        def meanwhile() -> None:
+            Path(world.slots[0].folder, "rows").write_text("second ")
+            tasks.create_task(write())
+
+        await world.change(slow(2), meanwhile=meanwhile)
+
+        assert [await write for write in writes] == ["1 second slow ", "2 second slow held "]
+
+    run(tmp_path, story)
+
+
+def test_a_version_that_does_not_start_with_the_latest_data_leaves_the_one_before_and_its_visitors(
+    tmp_path: Path,
+) -> None:
+    async def story(world: World, tasks: asyncio.TaskGroup) -> None:
+        await world.change(slow(1))
+        writes: list[asyncio.Task[object]] = []
+
+        async def write_while_held() -> None:
+            await until(lambda: world.site.is_held)
+            writes.append(tasks.create_task(world.ask(body="held")))
+
+        def meanwhile() -> None:
+            Path(world.slots[0].folder, "rows").write_text("first ")
+            tasks.create_task(write_while_held())
+
+        refuses_data = slow(2, start="os.path.exists('rows') and sys.exit('bad rows')")
+        with pytest.raises(AssignmentFailed, match="bad rows"):
+            await world.change(refuses_data, meanwhile=meanwhile)
+
+        assert [await write for write in writes] == ["1 first held "]
+        assert not world.failures
+
+    run(tmp_path, story)
+
+
+def test_data_that_can_not_be_copied_leaves_the_version_before(tmp_path: Path) -> None:
+    async def story(world: World, _: asyncio.TaskGroup) -> None:
+        await world.change(slow(1))
+
+        def meanwhile() -> None:
+            """Make a folder where the next version has a file."""
+            Path(world.slots[0].folder, "pages").mkdir()
+            Path(world.slots[0].folder, "pages", "one").touch()
+
+        with pytest.raises(AssignmentFailed, match="can't be copied: File exists"):
+            await world.change(slow(2), files=["pages"], meanwhile=meanwhile)
+
+        assert await world.ask() == "1 "
+        assert not Path(world.slots[1].folder, "pages", "one").exists()
+
+    run(tmp_path, story)
+
+
+def test_an_app_that_has_written_nothing_since_the_try_is_not_started_again(
+    tmp_path: Path,
+) -> None:
+    async def story(world: World, _: asyncio.TaskGroup) -> None:
+        await world.change(slow(1))
+        await world.ask(body="row")
+        await world.change(slow(2, start="print('start of 2', flush=True)"))
+
+        assert await world.ask() == "2 row "
+        assert world.log.count("start of 2") == 1
+
+    run(tmp_path, story)
