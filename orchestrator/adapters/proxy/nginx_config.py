@@ -23,6 +23,7 @@ from typing import IO
 import jinja2
 
 from orchestrator.adapters.proxy.client_limits import ClientLimits
+from orchestrator.contract.heads import HEAD_MAX_BYTES, HEAD_ROOM_BYTES
 from orchestrator.domain import errors, ids
 from orchestrator.domain.logged_requests import WRITES, LoggedRequests
 from orchestrator.domain.pool.routes import Route, RouteTable, build_table
@@ -129,6 +130,8 @@ def render_base(
         control=control or settings.control,
         control_port=settings.control_port,
         folder=folder or settings.folder,
+        head_max_bytes=HEAD_MAX_BYTES,
+        head_room_bytes=HEAD_ROOM_BYTES,
         limits=settings.limits,
         listen=listen or settings.listen,
         logged_requests=settings.logged_requests,

@@ -13,9 +13,8 @@ from collections.abc import Callable
 import h11
 
 from agent.serving import pages
+from orchestrator.contract.heads import HEAD_MAX_BYTES
 
-MAX_HEAD_BYTES = 64 * 1024
-"""Of an answer, together with the interim answers before it."""
 CHUNK_BYTES = 64 * 1024
 SWITCHING = 101
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -49,7 +48,7 @@ class AppAnswer:
         self._client = client
         self._request = request
         self._reader = reader
-        self._app = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
+        self._app = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_MAX_BYTES)
         # What an answer means depends on its request. A likeness of it is enough.
         headers = [(b"Host", b"app"), *(UPGRADE if upgrade else ())]
         self._app.send(h11.Request(method=request.method, target=b"/", headers=headers))
@@ -82,16 +81,16 @@ class AppAnswer:
     async def _read_head(
         self, writer: asyncio.StreamWriter
     ) -> h11.Response | h11.InformationalResponse:
-        size = 0
+        size = 0  # with the interim answers
         while True:
             try:
                 event = self._app.next_event()
             except h11.RemoteProtocolError as error:  # also a switch that nobody asked for
                 raise NotAnswered(pages.BAD_ANSWER) from error
             if event is h11.NEED_DATA:
-                if size == MAX_HEAD_BYTES:
+                if size == HEAD_MAX_BYTES:
                     raise NotAnswered(pages.LONG_HEAD)
-                chunk = await self._reader.read(MAX_HEAD_BYTES - size)
+                chunk = await self._reader.read(HEAD_MAX_BYTES - size)
                 size += len(chunk)
                 self._app.receive_data(chunk)
             elif isinstance(event, h11.Response):

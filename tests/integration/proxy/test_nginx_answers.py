@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from orchestrator.adapters.proxy.http_probe import HttpProbe
+from orchestrator.contract.heads import HEAD_MAX_BYTES, HEAD_ROOM_BYTES
 from tests.integration.proxy.world import World, respond_with, running_world
 
 STEERING = {
@@ -62,3 +64,57 @@ def test_no_answer_reaches_an_internal_location(world: World, place: str, is_app
     response = world.ask(host)
 
     assert (response.status, response.body) == (200, "its own")
+
+
+def test_a_head_of_64_kib_passes_in_both_directions(world: World) -> None:
+    start = len("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\nX-Long: \r\n\r\n")
+    longest = "x" * (HEAD_MAX_BYTES - start)
+    slug, app = world.publish_app(respond_with("long", "200 OK", f"X-Long: {longest}"))
+
+    # The app of this test reads only so much itself.
+    response = world.ask(world.host(slug), headers={"Cookie": "a=" + "b" * 60_000})
+
+    assert (response.status, response.body) == (200, "long")
+    assert response.headers["x-long"] == longest
+    assert len(app.heads[-1].headers["cookie"]) == 60_002
+
+
+def test_a_longer_head_of_an_answer_becomes_the_502_page(world: World) -> None:
+    longer = "x" * (HEAD_MAX_BYTES + HEAD_ROOM_BYTES)
+    slug, _ = world.publish_app(respond_with("long", "200 OK", f"X-Long: {longer}"))
+
+    response = world.ask(world.host(slug))
+
+    assert response.status == 502
+    assert "answering" in response.body
+
+
+@pytest.mark.parametrize(
+    ("host", "accept", "text"),
+    [
+        ("{app}", "*/*", "<p>Address, cookies"),
+        ("localhost", "text/html", "<p>Address, cookies"),
+        ("localhost", "application/json", '"code":"head_too_large"'),
+        ("elsewhere", "*/*", "<p>Address, cookies"),
+    ],
+)
+def test_a_longer_head_of_a_request_is_refused_with_its_limit(
+    world: World, host: str, accept: str, text: str
+) -> None:
+    slug, app = world.publish_app()
+    headers = {"Accept": accept, "Cookie": "b" * 2 * HEAD_MAX_BYTES}
+
+    response = world.ask(host.format(app=world.host(slug)), headers=headers)
+
+    assert response.status == 431
+    assert text in response.body
+    assert "64 KiB" in response.body
+    assert app.heads == []
+
+
+def test_the_probe_takes_heads_that_the_standard_library_refuses(world: World) -> None:
+    many = [f"X-{number}: {'x' * 300}" for number in range(200)]
+    slug, _ = world.publish_app(respond_with("many", "200 OK", *many))
+
+    address = f"127.0.0.1:{world.settings.listen_port}"
+    assert HttpProbe(address, world.settings.apps_domain).answers(slug, 5)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from agent.serving.answers import MAX_HEAD_BYTES
 from agent.serving.site import Site, Slot
 
+from orchestrator.contract.heads import HEAD_MAX_BYTES, HEAD_ROOM_BYTES
 from tests.unit.agent.serving.test_front import exchange
 
 FORGED = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged"
@@ -102,9 +102,19 @@ def test_an_answer_that_breaks_off_has_no_end_for_the_client_either() -> None:
 
 def test_a_head_may_have_64_kib_and_a_larger_one_is_named() -> None:
     start, end = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX: ", b"\r\n" + CLOSE
-    longest = b"x" * (MAX_HEAD_BYTES - len(start) - len(end))
+    longest = b"x" * (HEAD_MAX_BYTES - len(start) - len(end))
 
     assert ask(start + longest + end).startswith(b"HTTP/1.1 200 ")
     received = ask(start + longest + b"x" + end)
     assert received.startswith(b"HTTP/1.1 502 ")
+    assert b"64 KiB" in received
+
+
+def test_a_request_head_may_have_64_kib_and_what_the_proxy_adds() -> None:
+    start, end = b"GET / HTTP/1.1\r\nHost: mine\r\nX: ", b"\r\n\r\n"
+    longest = b"x" * (HEAD_MAX_BYTES + HEAD_ROOM_BYTES - len(start) - len(end))
+
+    assert ask(OK, b"X: " + longest + b"\r\n") == OK
+    received = ask(OK, b"X: " + longest + b"x\r\n")
+    assert received.startswith(b"HTTP/1.1 431 ")
     assert b"64 KiB" in received
