@@ -3,8 +3,9 @@
 NginxProxy uses this. Supervisors call `write_base` and then run `nginx -c <folder>/nginx.conf`.
 
 The folder contains `nginx.conf`, `routes.conf` (the table in force), `generations/<digest>` (an
-empty file for each table that a worker may still route by), `term` (the number of the leader that
-published last), `pages/`, `temp/`, `nginx.pid` and `error.log`.
+empty file for each table that a worker may still route by), `confirmed` (the digest of the table in
+force, once no worker routes by an earlier one), `term` (the number of the leader that published
+last), `pages/`, `temp/`, `nginx.pid`, `error.log` and `turns.log` (what workers say of themselves).
 """
 
 from __future__ import annotations
@@ -245,6 +246,24 @@ def withdraw_generations(folder: Path, digests: set[str]) -> None:
     """Forbid workers that have loaded one of these tables to route further requests by it."""
     for digest in digests:
         (folder / "generations" / digest).unlink(missing_ok=True)
+
+
+def read_confirmed(folder: Path) -> str | None:
+    """The digest of the table of which it is known that no worker routes by an earlier one."""
+    try:
+        return (folder / "confirmed").read_text("ascii").strip()
+    except FileNotFoundError:
+        return None
+
+
+def confirm(folder: Path, digest: str) -> None:
+    """Note that no worker routes by an earlier table."""
+    write_atomically(folder / "confirmed", f"{digest}\n")
+
+
+def withdraw_confirmation(folder: Path) -> None:
+    """Before another table is loaded."""
+    (folder / "confirmed").unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, text: str) -> None:
