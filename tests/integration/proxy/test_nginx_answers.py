@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
+from agent.serving.front import Front
+from agent.serving.site import Serving, Site, Slot
 
 from orchestrator.adapters.proxy.http_probe import HttpProbe
 from orchestrator.contract.heads import HEAD_MAX_BYTES, HEAD_ROOM_BYTES
-from tests.integration.proxy.world import World, respond_with, running_world
+from orchestrator.domain import ids
+from orchestrator.domain.pool.routes import Route, build_table
+from tests.integration.proxy.raw_http import read_all
+from tests.integration.proxy.world import APPS_ADDRESS, Head, World, respond_with, running_world
 
 STEERING = {
     "X-Accel-Redirect": "/.spawn-pages/502.html",
@@ -34,6 +40,38 @@ ORDINARY = {"cache-control": "max-age=5", "x-frame-options": "DENY", "location":
 def _world() -> Iterator[World]:
     with running_world() as world:
         yield world
+
+
+@pytest.mark.parametrize("status", ["100 Continue", "103 Early Hints", "101 Switching Protocols"])
+def test_an_answer_hidden_in_another_reaches_no_later_request(world: World, status: str) -> None:
+    async def split(_: Head, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(f"HTTP/1.1 {status}\r\n\r\n".encode())
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged")
+
+    slug = ids.new_slug()
+    app = world.backends.serve(split, "127.0.0.1")
+    site = Site(slot=Slot(folder="/nowhere", port=app.port))
+    site.serving = Serving.PROCESS
+    site.answer_to(slug)
+    front = world.backends.run(Front(site).listen(APPS_ADDRESS, 0))
+    port = front.sockets[0].getsockname()[1]
+    world.proxy.publish(build_table([Route(slug=slug, address=APPS_ADDRESS, port=port)]))
+
+    # As a tunnel does it: requests for several hosts over one connection.
+    with world.connect() as tunnel:
+        tunnel.sendall(f"GET / HTTP/1.1\r\nHost: {world.host(slug)}\r\n\r\n".encode())
+        tunnel.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        received = read_all(tunnel)
+    world.backends.run(close(front))
+
+    assert "forged" not in received
+    assert received.startswith("HTTP/1.1 502 " if "101" in status else "HTTP/1.1 200 ")
+    assert received.endswith("api")
+
+
+async def close(server: asyncio.Server) -> None:
+    server.close()
 
 
 def lines(headers: dict[str, str]) -> list[str]:
