@@ -9,8 +9,8 @@ not guarantee that, so a publish takes four steps. Each closes a gap that the on
    accepted before the reload, and whose request comes later. Without the file of its generation it
    sends that request on to a current worker.
 4. Each old worker has ended a turn since step 3, the handling of the events that it took together:
-   none is between its check of the file and its connect to the app. A worker that is told to quit
-   once more says so in its log, after its turn, however busy it is.
+   none is between its check of the file and its connect to the app. One that sleeps has; one that
+   is told to quit once more says so in the log, after its turn, however busy it is.
 
 A publish that fails after step 3 leaves step 4 to the next one: the file `confirmed` is missing.
 """
@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import http.client
+import os
 import signal
 import subprocess
 import tempfile
@@ -39,6 +40,7 @@ _POLL_INTERVAL_S = 0.004
 # In a reload nginx itself waits so long before its old workers stop accepting. Whoever polls
 # meanwhile learns nothing, and takes processor time from the containers that start just then.
 _RELOAD_S = 0.1
+_LOG_MAX_BYTES = 4 * 1024**2
 
 
 class NginxProxy:
@@ -51,7 +53,6 @@ class NginxProxy:
         self._folder = settings.folder
         self._routes_path = settings.folder / "routes.conf"
         self._log_path = settings.folder / "error.log"
-        self._turns_path = settings.folder / "turns.log"
 
     def publish(self, table: RouteTable) -> None:
         """Put this table in force, and return once no request can be routed by an earlier one.
@@ -69,6 +70,7 @@ class NginxProxy:
             if in_force and nginx_config.read_confirmed(self._folder) == table.digest:
                 return
             if not in_force:
+                self._keep_log_small()
                 text = nginx_config.render_routes(self._settings, table)
                 self._validate(text, deadline)
                 self._check_term()
@@ -173,20 +175,31 @@ class NginxProxy:
         accepting = [worker for worker in old_workers if nginx_workers.may_accept(worker)]
         return f"nginx's old workers {_pids(accepting)} to stop accepting" if accepting else None
 
+    def _keep_log_small(self) -> None:
+        """Empty nginx's log once it is long: each reload adds two kilobytes."""
+        with contextlib.suppress(FileNotFoundError):
+            if self._log_path.stat().st_size > _LOG_MAX_BYTES:
+                os.truncate(self._log_path, 0)
+
     def _await_turns(self, master: nginx_workers.Process, deadline: _Deadline) -> None:
         """Wait until each worker that shuts down has ended the turn in which it is now."""
-        with self._turns_path.open("wb"):
-            pass  # what nginx wrote before is of no use; it appends
+        log_size_bytes = self._log_path.stat().st_size
         workers = nginx_workers.list_children(master)
-        workers = [worker for worker in workers if not nginx_workers.may_accept(worker)]
+        workers = [
+            worker
+            for worker in workers
+            if not (nginx_workers.may_accept(worker) or nginx_workers.is_idle(worker))
+        ]
         for worker in workers:
             nginx_workers.ask_to_quit(worker)
         while workers:
-            log = self._turns_path.read_bytes()
+            with self._log_path.open("rb") as file:
+                file.seek(log_size_bytes)
+                log = file.read()
             workers = [
                 worker
                 for worker in workers
-                if nginx_workers.is_running(worker) and nginx_workers.quit_line(worker) not in log
+                if not nginx_workers.is_idle(worker) and nginx_workers.quit_line(worker) not in log
             ]
             if workers:
                 deadline.pause(f"nginx's old workers {_pids(workers)} to end their turns")

@@ -5,7 +5,7 @@ NginxProxy uses this. Supervisors call `write_base` and then run `nginx -c <fold
 The folder contains `nginx.conf`, `routes.conf` (the table in force), `generations/<digest>` (an
 empty file for each table that a worker may still route by), `confirmed` (the digest of the table in
 force, once no worker routes by an earlier one), `term` (the number of the leader that published
-last), `pages/`, `temp/`, `nginx.pid`, `error.log` and `turns.log` (what workers say of themselves).
+last), `pages/`, `temp/`, `nginx.pid` and `error.log`.
 """
 
 from __future__ import annotations
@@ -251,14 +251,14 @@ def withdraw_generations(folder: Path, digests: set[str]) -> None:
 def read_confirmed(folder: Path) -> str | None:
     """The digest of the table of which it is known that no worker routes by an earlier one."""
     try:
-        return (folder / "confirmed").read_text("ascii").strip()
+        return (folder / "confirmed").read_text("ascii")
     except FileNotFoundError:
         return None
 
 
 def confirm(folder: Path, digest: str) -> None:
-    """Note that no worker routes by an earlier table."""
-    write_atomically(folder / "confirmed", f"{digest}\n")
+    """Note that no worker routes by an earlier one. Not synced: a power cut ends all workers."""
+    (folder / "confirmed").write_text(digest, "ascii")
 
 
 def withdraw_confirmation(folder: Path) -> None:

@@ -65,6 +65,15 @@ def may_accept(worker: Process) -> bool:
     return is_running(worker) and b"shutting down" not in _title(worker.pid)
 
 
+def is_idle(worker: Process) -> bool:
+    """Return whether the worker sleeps or has ended.
+
+    nginx sleeps only while it waits for events. A sleeping worker has finished handling all
+    events that it took before.
+    """
+    return _state(worker) in ("", "S", "Z", "X")
+
+
 def ask_to_quit(worker: Process) -> None:
     """Tell a worker that shuts down to do so. It changes nothing but that it logs `quit_line`."""
     if is_running(worker):

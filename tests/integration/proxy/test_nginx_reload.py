@@ -244,7 +244,7 @@ def test_open_websockets_outlive_a_reload_but_old_workers_end() -> None:
 
 def test_a_wait_for_an_old_worker_is_remembered_by_the_next_publish() -> None:
     with running_world() as world, contextlib.ExitStack() as clients:
-        impatient_proxy = nginx.NginxProxy(replace(world.settings, reload_deadline_s=0.5))
+        impatient_proxy = nginx.NginxProxy(replace(world.settings, reload_deadline_s=3))
         slug, app = world.publish_app(echo)
         client = clients.enter_context(world.connect())
         client.sendall(HANDSHAKE.format(world.host(slug)).encode())
