@@ -13,6 +13,7 @@ from agent.layout import BROWSER_LIBRARIES
 from agent.serving import static_files
 from agent.serving.static_files import REVALIDATE
 from agent.serving.upstream import connect
+from orchestrator.contract.heads import HEAD_MAX_BYTES
 
 LIBRARIES_PREFIX = "/_lib/"
 LIMIT_S = 10.0
@@ -63,7 +64,7 @@ def _from_files(
 async def _from_process(port: int, path: str, max_bytes: int) -> Page:
     reader, writer = await connect(port)
     try:
-        connection = h11.Connection(h11.CLIENT)
+        connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_MAX_BYTES)
         headers = [("Host", "localhost"), ("Accept", "*/*"), ("Connection", "close")]
         writer.write(
             connection.send(h11.Request(method="GET", target=path, headers=headers)) or b""
@@ -78,9 +79,18 @@ async def _read(
     connection: h11.Connection, reader: asyncio.StreamReader, path: str, max_bytes: int
 ) -> Page:
     head: h11.Response | None = None
+    head_size = 0
     body = bytearray()
     while True:
         event = connection.next_event()
+        if event is h11.NEED_DATA and head is None:
+            if head_size == HEAD_MAX_BYTES:
+                problem = f"the head of the answer has more than {HEAD_MAX_BYTES // 1024} KiB"
+                return Page(path=path, problem=problem)
+            chunk = await reader.read(HEAD_MAX_BYTES - head_size)
+            head_size += len(chunk)
+            connection.receive_data(chunk)
+            continue
         if event is h11.NEED_DATA:
             chunk = await reader.read(CHUNK_BYTES)
             if not chunk and head is None:

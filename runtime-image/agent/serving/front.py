@@ -13,9 +13,10 @@ import h11
 from agent.serving import pages, splice, static_files
 from agent.serving.site import Serving, Site
 from agent.serving.static_files import FOREVER, REVALIDATE, Answer, html_answer, text_answer
+from orchestrator.contract.heads import HEAD_MAX_BYTES, HEAD_ROOM_BYTES
 
 HEAD_TIMEOUT_S = 15.0
-MAX_HEAD_BYTES = 64 * 1024
+MAX_HEAD_BYTES = HEAD_MAX_BYTES + HEAD_ROOM_BYTES
 MAX_CONNECTIONS = 512
 CHUNK_BYTES = 64 * 1024
 LIBRARIES_PREFIX = "/_lib/"
@@ -71,8 +72,9 @@ class Front:
             async with asyncio.timeout(self._head_timeout_s):
                 request = await _read_head(connection, reader)
         except h11.RemoteProtocolError as error:
-            refusal = text_answer(error.error_status_hint, b"bad request\n")
-            await _write(writer, refusal, head_only=False)
+            request = text_answer(error.error_status_hint, b"bad request\n")
+        if isinstance(request, Answer):
+            await _write(writer, request, head_only=False)
             return
         if request is None:
             return
@@ -126,14 +128,23 @@ def decide(site: Site, request: h11.Request) -> Answer | None:
 
 async def _read_head(
     connection: h11.Connection, reader: asyncio.StreamReader
-) -> h11.Request | None:
+) -> h11.Request | Answer | None:
+    """The request, what to answer instead, or None if the client has gone.
+
+    Raises h11.RemoteProtocolError.
+    """
+    size = 0
     while True:
         event = connection.next_event()
         if isinstance(event, h11.Request):
             return event
         if event is not h11.NEED_DATA:
             return None
-        connection.receive_data(await reader.read(CHUNK_BYTES))
+        if size == MAX_HEAD_BYTES:
+            return html_answer(431, pages.LONG_REQUEST)
+        chunk = await reader.read(MAX_HEAD_BYTES - size)
+        size += len(chunk)
+        connection.receive_data(chunk)
 
 
 async def _write(writer: asyncio.StreamWriter, answer: Answer, *, head_only: bool) -> None:

@@ -175,7 +175,7 @@ async def _talk(port: int, raw: bytes) -> bytes:
     return received
 
 
-OK = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhello"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello"
 
 
 def test_a_pipelined_second_request_never_reaches_the_app(site: Site) -> None:
@@ -214,7 +214,10 @@ def test_a_websocket_is_carried_both_ways_after_the_app_agreed(site: Site) -> No
         b"GET /ws HTTP/1.1\r\nHost: mine\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
         b"frame from the client"
     )
-    switched = b"HTTP/1.1 101 Switching Protocols\r\n\r\nframe from the app"
+    switched = (
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+        b"frame from the app"
+    )
     answer, received = exchange(site, raw, lambda _: switched, until=b"\r\n\r\n")
 
     assert answer == switched
@@ -234,7 +237,7 @@ def test_an_app_that_hangs_up_without_an_answer_gives_502(site: Site) -> None:
     [
         b"nonsense\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: mine\r\nHost: other\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: mine\r\nX: " + b"x" * 66_000,
+        b"GET / HTTP/1.1\r\nHost: mine\r\nX: " + b"x" * 70_000,
     ],
 )
 def test_a_head_that_is_no_http_is_refused_by_the_front_itself(site: Site, raw: bytes) -> None:
