@@ -98,18 +98,17 @@ class Front:
 
 def decide(site: Site, request: h11.Request) -> Answer | None:
     """What to answer, or None if the request goes to the app's process."""
-    headers = _headers(request)
-    if not site.is_ours(headers.get("host", "")):
+    if not site.is_ours(_header(request, b"host") or ""):
         return text_answer(421, b"this address is served elsewhere\n")
     if site.serving is Serving.NOTHING:
         return html_answer(404, pages.NOT_ASSIGNED)
     asked = Request(
         method=request.method.decode("ascii", "replace"),
         target=request.target.decode("ascii", "replace"),
-        accept=headers.get("accept"),
-        if_none_match=headers.get("if-none-match"),
-        if_range=headers.get("if-range"),
-        range=headers.get("range"),
+        accept=_header(request, b"accept"),
+        if_none_match=_header(request, b"if-none-match"),
+        if_range=_header(request, b"if-range"),
+        range=_header(request, b"range"),
     )
     if asked.target.startswith(LIBRARIES_PREFIX):
         libraries = Folder(root=site.libraries, cache_control=FOREVER)
@@ -124,13 +123,10 @@ def decide(site: Site, request: h11.Request) -> Answer | None:
     return None
 
 
-def _headers(request: h11.Request) -> dict[str, str]:
-    """Values by names in lower case. Those of one name are a list, also in several lines."""
-    headers: dict[str, str] = {}
-    for raw_name, raw_value in request.headers:
-        name, value = raw_name.decode("ascii"), raw_value.decode("latin-1")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return headers
+def _header(request: h11.Request, name: bytes) -> str | None:
+    """A header's value; None if there is none. Several lines of one name are one list."""
+    values = [value for key, value in request.headers if key == name]
+    return b", ".join(values).decode("latin-1") if values else None
 
 
 async def _read_head(
