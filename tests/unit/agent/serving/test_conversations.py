@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from agent.serving.front import Front
 from agent.serving.site import Serving, Site, Slot
+from agent.serving.static_files import Folder
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[bytes]]
 
@@ -28,7 +29,7 @@ def site(tmp_path: Path) -> Site:
     (tmp_path / "large.txt").write_bytes(FILE)
     site = Site(slot=Slot(folder=str(tmp_path), port=1), libraries=str(tmp_path))
     site.answer_to("mine")
-    site.show(Serving.FILES, site.slot, ["large.txt"])
+    site.show(Serving.FILES, site.slot, Folder(root=site.slot.folder, files=["large.txt"]))
     return site
 
 

@@ -14,6 +14,7 @@ import pytest
 from agent.serving.front import MAX_CONNECTIONS, Front, decide
 from agent.serving.site import HELD_MAX, Serving, Site, Slot
 from agent.serving.splice import head_for_app, is_websocket
+from agent.serving.static_files import Folder
 
 Served = tuple[bytes, bytes]
 DEADLINE_S = 20.0
@@ -27,7 +28,7 @@ def site(tmp_path: Path) -> Site:
     (tmp_path / "lib" / "pico.min.css").write_text("css")
     slot = Slot(folder=str(tmp_path / "app"), port=1)
     site = Site(slot=slot, libraries=str(tmp_path / "lib"))
-    site.files = {"index.html"}
+    site.files = Folder(root=slot.folder, files={"index.html"})
     site.answer_to("mine")
     site.answer_to("Ours")
     return site
@@ -74,7 +75,7 @@ def test_a_static_app_shows_its_own_files_and_not_the_data_of_the_version_before
     site: Site,
 ) -> None:
     Path(site.slot.folder, "data.db").write_text("data")
-    site.show(Serving.FILES, site.slot, {"index.html"})
+    site.show(Serving.FILES, site.slot, site.files)
     statuses = {}
     for target in ("/", "/index.html", "/./index.html", "/data.db", "//data.db", "/x/../data.db"):
         answer = decide(site, request("mine", target))
