@@ -93,14 +93,13 @@ async def _read(
                 problem = f"the head of the answer has more than {HEAD_MAX_BYTES // 1024} KiB"
                 return Page(path=path, problem=problem)
             chunk = await reader.read(HEAD_MAX_BYTES - head_size)
+            if not chunk:
+                return Page(path=path, problem="the app closed the connection without an answer")
             head_size += len(chunk)
             connection.receive_data(chunk)
             continue
         if event is h11.NEED_DATA:
-            chunk = await reader.read(CHUNK_BYTES)
-            if not chunk and head is None:
-                return Page(path=path, problem="the app closed the connection without an answer")
-            connection.receive_data(chunk)
+            connection.receive_data(await reader.read(CHUNK_BYTES))
             continue
         if isinstance(event, h11.Response):
             head = event

@@ -91,6 +91,8 @@ class AppAnswer:
                 if size == HEAD_MAX_BYTES:
                     raise NotAnswered(pages.LONG_HEAD)
                 chunk = await self._reader.read(HEAD_MAX_BYTES - size)
+                if not chunk:
+                    raise NotAnswered(pages.NO_ANSWER)
                 size += len(chunk)
                 self._app.receive_data(chunk)
             elif isinstance(event, h11.Response):
