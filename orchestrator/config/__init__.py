@@ -7,11 +7,13 @@ the entry points load them. `spawnctl config` prints every value and where it co
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from dotenv import dotenv_values
+from pydantic import AliasChoices, BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails
 
@@ -29,6 +31,8 @@ from orchestrator.config.groups import (
 from orchestrator.config.llm import LlmSettings
 from orchestrator.config.places import Places, default_state_dir
 
+# Our own processes, tests and benchmarks have names of theirs.
+_SETTING = re.compile(r"SPAWN_(?!KEYS_DESCRIPTOR$|TEST_|BENCH_)")
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -60,6 +64,27 @@ def fields() -> Iterator[tuple[str, str, FieldInfo]]:
     for group_name, group in GROUPS.items():
         for name, info in group.model_fields.items():
             yield group_name, name, info
+
+
+def variables(field: str, info: FieldInfo) -> Sequence[str]:
+    """The environment variables that set a field, first choice first."""
+    if isinstance(info.validation_alias, AliasChoices):
+        return [str(choice).upper() for choice in info.validation_alias.choices]
+    return [f"SPAWN_{field.upper()}"]
+
+
+def unknown_variables(env_file: Path) -> list[str]:
+    """The names in the environment and in `env_file` that look like settings, and that nothing
+    reads. Sorted."""
+    names = {name.upper() for name in (*os.environ, *read_file(env_file))}
+    known = {variable for _, field, info in fields() for variable in variables(field, info)}
+    return sorted(name for name in names - known if _SETTING.match(name))
+
+
+def read_file(env_file: Path) -> dict[str, str]:
+    """The variables that the file sets; {} if there is no file."""
+    values = dotenv_values(env_file) if env_file.is_file() else {}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def load() -> Settings:

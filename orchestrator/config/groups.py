@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from orchestrator.config.base import Group
 from orchestrator.domain import host_names
@@ -57,6 +57,22 @@ class Addresses(Group):
     @classmethod
     def _check_name(cls, value: str) -> str:
         return host_names.parse(value)
+
+    @field_validator("apps_domain")
+    @classmethod
+    def _check_apps_domain(cls, value: str) -> str:
+        if value.startswith("[") or value.replace(".", "").isdigit():
+            raise ValueError(
+                "must be a name, since apps have names below it, and not an IP address"
+            )
+        return value
+
+    @field_validator("control_port")
+    @classmethod
+    def _check_control_port(cls, value: int, info: ValidationInfo) -> int:
+        if value == info.data.get("http_port"):
+            raise ValueError("must differ from SPAWN_HTTP_PORT")
+        return value
 
     @field_validator("http_address")
     @classmethod

@@ -34,6 +34,7 @@ class Manifest:
     kind: AppKind
     start: tuple[str, ...]  # argv, without a shell; empty for static apps
     title: str  # for people, never empty
+    spa: bool = False  # static: a path that is no file is a page of index.html
 
     def command(self, *, host: str, port: int) -> list[str]:
         """The argv with `$PORT` and `$HOST` replaced: no shell does it."""
@@ -75,7 +76,16 @@ def parse_manifest(document: object) -> Manifest:
         kind=AppKind(kind),
         start=() if kind == AppKind.STATIC else tuple(words),
         title=_plain(title[:TITLE_MAX_CHARS]),
+        spa=_spa(document.get("spa"), AppKind(kind)),
     )
+
+
+def _spa(value: object, kind: AppKind) -> bool:
+    if value is not None and not isinstance(value, bool):
+        raise _invalid("spa must be true or false", "spa")
+    if value and kind is not AppKind.STATIC:
+        raise _invalid(f"spa is for static apps: a {kind} app answers all paths itself", "spa")
+    return bool(value)
 
 
 def _plain(title: str) -> str:

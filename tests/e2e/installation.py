@@ -184,7 +184,9 @@ class Installation:
         """All Docker containers of this installation."""
         with contextlib.closing(docker.from_env()) as client:
             return client.containers.list(
-                all=True, filters={"label": f"ai.spawn.instance={self.instance}"}
+                all=True,
+                filters={"label": f"ai.spawn.instance={self.instance}"},
+                ignore_removed=True,  # one may go between the list and its inspection
             )
 
     def supervisor_pid(self) -> int:

@@ -293,7 +293,7 @@ def test_the_key_is_nowhere_in_the_sandbox_while_the_model_writes(
         assert KEY.encode() not in _read(f"/proc/{pid}/environ")
         assert KEY.encode() not in _read(f"/proc/{pid}/cmdline")
     script = "grep -rlsF stays-with-the-gateway / --exclude-dir=proc --exclude-dir=sys; true"
-    code, output = container.exec_run(["sh", "-c", script], user="root")
+    code, output = container.exec_run(["sh", "-c", script], user="0")
     assert (code, output) == (0, b"")
     assert KEY not in str(container.attrs)
     assert KEY not in str(container.image.history())

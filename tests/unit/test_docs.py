@@ -12,7 +12,6 @@ import typer.main
 
 from orchestrator import config
 from orchestrator.entrypoints.cli import main
-from orchestrator.entrypoints.cli.commands.config import variables
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("docs", "ops", "bench", "proxy", "deploy", "runtime-image")
@@ -45,7 +44,7 @@ def test_every_relative_link_leads_somewhere(document: Path) -> None:
 def test_every_setting_that_is_named_exists(document: Path) -> None:
     settings = {"SPAWN_STATE_DIR"}
     for _, field, info in config.fields():
-        settings.update(variables(field, info))
+        settings.update(config.variables(field, info))
     assert set(_SETTING.findall(document.read_text("utf-8"))) - settings == set()
 
 

@@ -8,8 +8,11 @@ not guarantee that, so a publish takes four steps. Each closes a gap that the on
 3. The older generations' files are removed. An old worker may still hold a connection that it
    accepted before the reload, and whose request comes later. Without the file of its generation it
    sends that request on to a current worker.
-4. Each old worker was seen asleep once since step 3: none is between its check of the file and its
-   connect to the app.
+4. Each old worker has ended a turn since step 3, the handling of the events that it took together:
+   none is between its check of the file and its connect to the app. One that sleeps has; one that
+   is told to quit once more says so in the log, after its turn, however busy it is.
+
+A publish that fails after step 3 leaves step 4 to the next one: the file `confirmed` is missing.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import http.client
+import os
 import signal
 import subprocess
 import tempfile
@@ -36,6 +40,7 @@ _POLL_INTERVAL_S = 0.004
 # In a reload nginx itself waits so long before its old workers stop accepting. Whoever polls
 # meanwhile learns nothing, and takes processor time from the containers that start just then.
 _RELOAD_S = 0.1
+_LOG_MAX_BYTES = 4 * 1024**2
 
 
 class NginxProxy:
@@ -61,17 +66,20 @@ class NginxProxy:
             self._claim_term()
             master = nginx_workers.find_master(self._folder / "nginx.pid")
             generations = nginx_config.list_generations(self._folder)
-            if generations == {table.digest} and self.published() == table.digest:
+            in_force = generations == {table.digest} and self.published() == table.digest
+            if in_force and nginx_config.read_confirmed(self._folder) == table.digest:
                 return
-            text = nginx_config.render_routes(self._settings, table)
-            self._validate(text, deadline)
-            old_workers = nginx_workers.list_children(master)
-            self._check_term()
-            self._reload(master, old_workers, table.digest, text, deadline)
-            self._check_term()
-            nginx_config.withdraw_generations(self._folder, generations - {table.digest})
-            while busy := [worker for worker in old_workers if not nginx_workers.is_idle(worker)]:
-                deadline.pause(f"nginx's old workers {_pids(busy)} to become idle")
+            if not in_force:
+                self._keep_log_small()
+                text = nginx_config.render_routes(self._settings, table)
+                self._validate(text, deadline)
+                self._check_term()
+                nginx_config.withdraw_confirmation(self._folder)
+                self._reload(master, table.digest, text, deadline)
+                self._check_term()
+                nginx_config.withdraw_generations(self._folder, generations - {table.digest})
+            self._await_turns(master, deadline)
+            nginx_config.confirm(self._folder, table.digest)
 
     def published(self) -> str | None:
         """Ask the running nginx for the digest of the table in force; None if it doesn't answer."""
@@ -128,7 +136,6 @@ class NginxProxy:
     def _reload(
         self,
         master: nginx_workers.Process,
-        old_workers: list[nginx_workers.Process],
         digest: str,
         text: str,
         deadline: _Deadline,
@@ -137,6 +144,7 @@ class NginxProxy:
 
         Raises errors.ProxyRejected after restoring the old file, errors.ProxyUnavailable.
         """
+        old_workers = nginx_workers.list_children(master)
         old_text = self._routes_path.read_text("utf-8")
         old_generations = nginx_config.list_generations(self._folder)
         log_size_bytes = self._log_path.stat().st_size if self._log_path.exists() else 0
@@ -166,6 +174,35 @@ class NginxProxy:
             return f"nginx to answer with routes {digest} (its answer: {body or 'none'})"
         accepting = [worker for worker in old_workers if nginx_workers.may_accept(worker)]
         return f"nginx's old workers {_pids(accepting)} to stop accepting" if accepting else None
+
+    def _keep_log_small(self) -> None:
+        """Empty nginx's log once it is long: each reload adds two kilobytes."""
+        with contextlib.suppress(FileNotFoundError):
+            if self._log_path.stat().st_size > _LOG_MAX_BYTES:
+                os.truncate(self._log_path, 0)
+
+    def _await_turns(self, master: nginx_workers.Process, deadline: _Deadline) -> None:
+        """Wait until each worker that shuts down has ended the turn in which it is now."""
+        log_size_bytes = self._log_path.stat().st_size
+        workers = nginx_workers.list_children(master)
+        workers = [
+            worker
+            for worker in workers
+            if not (nginx_workers.may_accept(worker) or nginx_workers.is_idle(worker))
+        ]
+        for worker in workers:
+            nginx_workers.ask_to_quit(worker)
+        while workers:
+            with self._log_path.open("rb") as file:
+                file.seek(log_size_bytes)
+                log = file.read()
+            workers = [
+                worker
+                for worker in workers
+                if not nginx_workers.is_idle(worker) and nginx_workers.quit_line(worker) not in log
+            ]
+            if workers:
+                deadline.pause(f"nginx's old workers {_pids(workers)} to end their turns")
 
     def _query_control(self) -> tuple[int, str]:
         """Return status and body from the control listener; status 0 if it doesn't answer."""

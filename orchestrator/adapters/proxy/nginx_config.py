@@ -3,8 +3,9 @@
 NginxProxy uses this. Supervisors call `write_base` and then run `nginx -c <folder>/nginx.conf`.
 
 The folder contains `nginx.conf`, `routes.conf` (the table in force), `generations/<digest>` (an
-empty file for each table that a worker may still route by), `term` (the number of the leader that
-published last), `pages/`, `temp/`, `nginx.pid` and `error.log`.
+empty file for each table that a worker may still route by), `confirmed` (the digest of the table in
+force, once no worker routes by an earlier one), `term` (the number of the leader that published
+last), `pages/`, `temp/`, `nginx.pid` and `error.log`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import jinja2
 
 from orchestrator.adapters import durable
 from orchestrator.adapters.proxy.client_limits import ClientLimits
+from orchestrator.contract.heads import HEAD_MAX_BYTES, HEAD_ROOM_BYTES
 from orchestrator.domain import errors, ids
 from orchestrator.domain.logged_requests import WRITES, LoggedRequests
 from orchestrator.domain.pool.routes import Route, RouteTable, build_table
@@ -130,6 +132,8 @@ def render_base(
         control=control or settings.control,
         control_port=settings.control_port,
         folder=folder or settings.folder,
+        head_max_bytes=HEAD_MAX_BYTES,
+        head_room_bytes=HEAD_ROOM_BYTES,
         limits=settings.limits,
         listen=listen or settings.listen,
         logged_requests=settings.logged_requests,
@@ -243,6 +247,24 @@ def withdraw_generations(folder: Path, digests: set[str]) -> None:
     """Forbid workers that have loaded one of these tables to route further requests by it."""
     for digest in digests:
         (folder / "generations" / digest).unlink(missing_ok=True)
+
+
+def read_confirmed(folder: Path) -> str | None:
+    """The digest of the table of which it is known that no worker routes by an earlier one."""
+    try:
+        return (folder / "confirmed").read_text("ascii")
+    except FileNotFoundError:
+        return None
+
+
+def confirm(folder: Path, digest: str) -> None:
+    """Note that no worker routes by an earlier one. Not synced: a power cut ends all workers."""
+    (folder / "confirmed").write_text(digest, "ascii")
+
+
+def withdraw_confirmation(folder: Path) -> None:
+    """Before another table is loaded."""
+    (folder / "confirmed").unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, text: str) -> None:

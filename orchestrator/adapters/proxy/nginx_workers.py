@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +72,21 @@ def is_idle(worker: Process) -> bool:
     events that it took before.
     """
     return _state(worker) in ("", "S", "Z", "X")
+
+
+def ask_to_quit(worker: Process) -> None:
+    """Tell a worker that shuts down to do so. It changes nothing but that it logs `quit_line`."""
+    if is_running(worker):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker.pid, signal.SIGQUIT)
+
+
+def quit_line(worker: Process) -> bytes:
+    """The end of the line that a worker logs when it was told to quit.
+
+    It does so between two turns, and not in its handler of the signal.
+    """
+    return b" %d#%d: gracefully shutting down\n" % (worker.pid, worker.pid)
 
 
 def send_signal(process: Process, number: int) -> None:

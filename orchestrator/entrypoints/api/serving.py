@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import socket
 from collections.abc import Coroutine, Generator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,21 @@ class Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Bind a UNIX socket under another name until it is open to others. uvicorn binds it first
+        and sets its mode then, and the proxy would be refused in between."""
+        uds = self.config.uds
+        if uds is None:
+            await super().startup(sockets)
+            return
+        path = Path(uds)
+        draft = path.with_name(f".{path.name}")
+        draft.unlink(missing_ok=True)
+        self.config.uds = str(draft)
+        await super().startup(sockets)
+        draft.replace(path)
+        self.config.uds = uds
 
     async def leave(self, path: Path) -> None:
         """Let the clients of the socket `path` go elsewhere, so that none is cut off.

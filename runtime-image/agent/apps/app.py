@@ -14,6 +14,7 @@ from agent.apps.loglines import Console
 from agent.failures import AssignmentFailed
 from agent.layout import APP_PATH
 from agent.serving.site import Serving, Site, Slot
+from agent.serving.static_files import Folder
 from agent.serving.upstream import connect
 from orchestrator.contract.crashes import CrashHistory
 from orchestrator.contract.manifest import AppKind, Manifest
@@ -61,6 +62,14 @@ class App:
     def serving(self) -> Serving:
         """How the front answers requests while it shows this app."""
         return Serving.FILES if self.static else Serving.PROCESS
+
+    @property
+    def files(self) -> Folder:
+        """What a static app shows.
+
+        Other files in the slot are data of the version before, which are nobody's to download.
+        """
+        return Folder(root=self.slot.folder, files=self.sources, spa=self.manifest.spa)
 
     @property
     def console(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
 from dataclasses import dataclass
 
 import h11
@@ -11,10 +10,13 @@ import h11
 from agent.apps.app import App
 from agent.layout import BROWSER_LIBRARIES
 from agent.serving import static_files
-from agent.serving.static_files import REVALIDATE
+from agent.serving.static_files import Folder, Request
 from agent.serving.upstream import connect
+from orchestrator.contract.heads import HEAD_MAX_BYTES
 
 LIBRARIES_PREFIX = "/_lib/"
+ACCEPT_PAGE = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+ACCEPT_PART = "*/*"
 LIMIT_S = 10.0
 CHUNK_BYTES = 64 * 1024
 
@@ -30,28 +32,32 @@ class Page:
     problem: str = ""
 
 
-async def get(app: App, path: str, *, max_bytes: int, limit_s: float = LIMIT_S) -> Page:
-    """GET a path that begins with a slash; at most `max_bytes` of the body."""
+async def get(
+    app: App, path: str, *, max_bytes: int, navigates: bool = False, limit_s: float = LIMIT_S
+) -> Page:
+    """GET a path that begins with a slash; at most `max_bytes` of the body.
+
+    `navigates`: as a browser that opens a page, and not as one that loads a part of it.
+    """
+    accept = ACCEPT_PAGE if navigates else ACCEPT_PART
     try:
         if path.startswith(LIBRARIES_PREFIX):
             below = path[len(LIBRARIES_PREFIX) - 1 :]
-            return _from_files(BROWSER_LIBRARIES, path, below, max_bytes, None)
+            libraries = Folder(root=BROWSER_LIBRARIES)
+            return _from_files(libraries, path, Request(method="GET", target=below), max_bytes)
         if app.static:
-            return _from_files(app.slot.folder, path, path, max_bytes, app.sources)
+            request = Request(method="GET", target=path, accept=accept)
+            return _from_files(app.files, path, request, max_bytes)
         async with asyncio.timeout(limit_s):
-            return await _from_process(app.slot.port, path, max_bytes)
+            return await _from_process(app.slot.port, path, accept, max_bytes)
     except TimeoutError:
         return Page(path=path, problem=f"no whole answer within {limit_s:g} s")
     except (OSError, h11.ProtocolError) as error:
         return Page(path=path, problem=str(error) or type(error).__name__)
 
 
-def _from_files(
-    root: str, path: str, target: str, max_bytes: int, files: Collection[str] | None
-) -> Page:
-    answer = static_files.answer(
-        root, "GET", target, if_none_match=None, cache_control=REVALIDATE, files=files
-    )
+def _from_files(folder: Folder, path: str, request: Request, max_bytes: int) -> Page:
+    answer = static_files.answer(folder, request)
     body = answer.body
     if answer.path is not None:
         with static_files.open_file(answer.path) as source:
@@ -60,11 +66,11 @@ def _from_files(
     return Page(path=path, status=answer.status, headers=headers, body=body[:max_bytes])
 
 
-async def _from_process(port: int, path: str, max_bytes: int) -> Page:
+async def _from_process(port: int, path: str, accept: str, max_bytes: int) -> Page:
     reader, writer = await connect(port)
     try:
-        connection = h11.Connection(h11.CLIENT)
-        headers = [("Host", "localhost"), ("Accept", "*/*"), ("Connection", "close")]
+        connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_MAX_BYTES)
+        headers = [("Host", "localhost"), ("Accept", accept), ("Connection", "close")]
         writer.write(
             connection.send(h11.Request(method="GET", target=path, headers=headers)) or b""
         )
@@ -78,14 +84,22 @@ async def _read(
     connection: h11.Connection, reader: asyncio.StreamReader, path: str, max_bytes: int
 ) -> Page:
     head: h11.Response | None = None
+    head_size = 0
     body = bytearray()
     while True:
         event = connection.next_event()
-        if event is h11.NEED_DATA:
-            chunk = await reader.read(CHUNK_BYTES)
-            if not chunk and head is None:
+        if event is h11.NEED_DATA and head is None:
+            if head_size == HEAD_MAX_BYTES:
+                problem = f"the head of the answer has more than {HEAD_MAX_BYTES // 1024} KiB"
+                return Page(path=path, problem=problem)
+            chunk = await reader.read(HEAD_MAX_BYTES - head_size)
+            if not chunk:
                 return Page(path=path, problem="the app closed the connection without an answer")
+            head_size += len(chunk)
             connection.receive_data(chunk)
+            continue
+        if event is h11.NEED_DATA:
+            connection.receive_data(await reader.read(CHUNK_BYTES))
             continue
         if isinstance(event, h11.Response):
             head = event

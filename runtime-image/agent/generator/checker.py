@@ -70,9 +70,13 @@ class Checker:
             problem = f"The app {answer['ended']}."
         return _unhealthy(problem, answer["console"]) if problem else Verdict()
 
-    def get(self, paths: list[str], max_bytes: int) -> dict[str, Any]:
-        """GET paths of the running app; at most `max_bytes` of each body."""
-        return self._channel.ask("get", paths=paths, max_bytes=max_bytes)
+    def get(self, paths: list[str], max_bytes: int, *, navigates: bool = True) -> dict[str, Any]:
+        """GET paths of the running app; at most `max_bytes` of each body.
+
+        `navigates`: as a browser that opens a page, and not as one that loads a part of it.
+        """
+        fields = {"paths": paths, "max_bytes": max_bytes, "navigates": navigates}
+        return self._channel.ask("get", **fields)
 
     def _get_page(self, path: str) -> tuple[Page, dict[str, Any]]:
         """GET one path, and follow redirects."""
@@ -93,7 +97,7 @@ class Checker:
         assets = assets_of_page(page["body"], page["path"])[:MAX_ASSETS]
         if not assets:
             return "", answer
-        answer = self.get(assets, PAGE_BYTES)
+        answer = self.get(assets, PAGE_BYTES, navigates=False)
         missing = [_missing(asset, page["path"]) for asset in answer["pages"]]
         users: dict[str, str] = {}  # path of an asset -> the sheet that needs it
         for sheet in answer["pages"]:
@@ -101,7 +105,7 @@ class Checker:
                 paths = assets_of_sheet(sheet["body"], sheet["path"])
                 users |= {path: sheet["path"] for path in paths if path not in assets}
         if users:
-            answer = self.get(list(users)[:MAX_ASSETS], 1)
+            answer = self.get(list(users)[:MAX_ASSETS], 1, navigates=False)
             missing += [_missing(asset, users[asset["path"]]) for asset in answer["pages"]]
         return " ".join(line for line in missing if line), answer
 

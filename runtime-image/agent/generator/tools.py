@@ -65,7 +65,8 @@ TOOLS: list[Tool] = [
     ),
     _tool(
         "check_app",
-        "GET paths of the running app: status, headers, beginning of the body; and its log.",
+        "GET paths of the running app as a browser that opens them: status, headers, beginning of"
+        " the body; and its log.",
         {
             "paths": {
                 "type": "array",

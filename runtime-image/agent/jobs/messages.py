@@ -54,6 +54,7 @@ class Get:
 
     paths: tuple[str, ...]
     max_bytes: int  # of each body
+    navigates: bool  # as a browser that opens the paths; else one that loads parts of a page
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +102,7 @@ def _question(given: Fields) -> Question:
         return Get(
             paths=given.texts("paths", most=PATHS_MAX, longest=PATH_MAX_CHARS),
             max_bytes=given.whole("max_bytes", most=BODY_MAX_BYTES),
+            navigates=given.flag("navigates"),
         )
     if name == "run":
         command = given.texts("command", most=WORDS_MAX, longest=COMMAND_MAX_CHARS)

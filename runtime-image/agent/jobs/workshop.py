@@ -108,7 +108,8 @@ class Workshop:
         pages = []
         # One after the other: with half a CPU, all at once would be no faster.
         for path in question.paths:
-            page = await probe.get(app, path, max_bytes=min(question.max_bytes, left))
+            room = min(question.max_bytes, left)
+            page = await probe.get(app, path, max_bytes=room, navigates=question.navigates)
             left -= len(page.body)
             pages.append(page)
         if any(page.problem or page.status >= 500 for page in pages):

@@ -7,15 +7,17 @@ unchecked, on the same connection.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import h11
 
 from agent.serving import pages, splice, static_files
 from agent.serving.site import Serving, Site
-from agent.serving.static_files import FOREVER, REVALIDATE, Answer, html_answer, text_answer
+from agent.serving.static_files import FOREVER, Answer, Folder, Request, html_answer, text_answer
+from orchestrator.contract.heads import HEAD_MAX_BYTES, HEAD_ROOM_BYTES
 
 HEAD_TIMEOUT_S = 15.0
-MAX_HEAD_BYTES = 64 * 1024
+MAX_HEAD_BYTES = HEAD_MAX_BYTES + HEAD_ROOM_BYTES
 MAX_CONNECTIONS = 512
 CHUNK_BYTES = 64 * 1024
 LIBRARIES_PREFIX = "/_lib/"
@@ -23,11 +25,13 @@ RETRY = (("Retry-After", "1"),)
 BUSY = html_answer(503, pages.STARTING, RETRY)
 REASONS = {
     200: "OK",
+    206: "Partial Content",
     304: "Not Modified",
     308: "Permanent Redirect",
     400: "Bad Request",
     404: "Not Found",
     405: "Method Not Allowed",
+    416: "Range Not Satisfiable",
     421: "Misdirected Request",
     431: "Request Header Fields Too Large",
     502: "Bad Gateway",
@@ -71,8 +75,9 @@ class Front:
             async with asyncio.timeout(self._head_timeout_s):
                 request = await _read_head(connection, reader)
         except h11.RemoteProtocolError as error:
-            refusal = text_answer(error.error_status_hint, b"bad request\n")
-            await _write(writer, refusal, head_only=False)
+            request = text_answer(error.error_status_hint, b"bad request\n")
+        if isinstance(request, Answer):
+            await _write(writer, request, head_only=False)
             return
         if request is None:
             return
@@ -95,45 +100,56 @@ class Front:
 
 def decide(site: Site, request: h11.Request) -> Answer | None:
     """What to answer, or None if the request goes to the app's process."""
-    method = request.method.decode("ascii", "replace")
-    target = request.target.decode("ascii", "replace")
-    headers = {name: value.decode("latin-1") for name, value in request.headers}
-    if not site.is_ours(headers.get(b"host", "")):
+    if not site.is_ours(_header(request, b"host") or ""):
         return text_answer(421, b"this address is served elsewhere\n")
     if site.serving is Serving.NOTHING:
         return html_answer(404, pages.NOT_ASSIGNED)
-    etag = headers.get(b"if-none-match")
-    if target.startswith(LIBRARIES_PREFIX):
-        below = target[len(LIBRARIES_PREFIX) - 1 :]
-        return static_files.answer(
-            site.libraries, method, below, if_none_match=etag, cache_control=FOREVER
-        )
+    asked = Request(
+        method=request.method.decode("ascii", "replace"),
+        target=request.target.decode("ascii", "replace"),
+        accept=_header(request, b"accept"),
+        if_none_match=_header(request, b"if-none-match"),
+        if_range=_header(request, b"if-range"),
+        range=_header(request, b"range"),
+    )
+    if asked.target.startswith(LIBRARIES_PREFIX):
+        libraries = Folder(root=site.libraries, cache_control=FOREVER)
+        below = replace(asked, target=asked.target[len(LIBRARIES_PREFIX) - 1 :])
+        return static_files.answer(libraries, below)
     if site.serving is Serving.STARTING:
         return BUSY
     if site.serving is Serving.STOPPED:
         return html_answer(503, pages.STOPPED)
     if site.serving is Serving.FILES:
-        return static_files.answer(
-            site.slot.folder,
-            method,
-            target,
-            if_none_match=etag,
-            cache_control=REVALIDATE,
-            files=site.files,
-        )
+        return static_files.answer(site.files, asked)
     return None
+
+
+def _header(request: h11.Request, name: bytes) -> str | None:
+    """A header's value; None if there is none. Several lines of one name are one list."""
+    values = [value for key, value in request.headers if key == name]
+    return b", ".join(values).decode("latin-1") if values else None
 
 
 async def _read_head(
     connection: h11.Connection, reader: asyncio.StreamReader
-) -> h11.Request | None:
+) -> h11.Request | Answer | None:
+    """The request, what to answer instead, or None if the client has gone.
+
+    Raises h11.RemoteProtocolError.
+    """
+    size = 0
     while True:
         event = connection.next_event()
         if isinstance(event, h11.Request):
             return event
         if event is not h11.NEED_DATA:
             return None
-        connection.receive_data(await reader.read(CHUNK_BYTES))
+        if size == MAX_HEAD_BYTES:
+            return html_answer(431, pages.LONG_REQUEST)
+        chunk = await reader.read(MAX_HEAD_BYTES - size)
+        size += len(chunk)
+        connection.receive_data(chunk)
 
 
 async def _write(writer: asyncio.StreamWriter, answer: Answer, *, head_only: bool) -> None:
@@ -144,13 +160,16 @@ async def _write(writer: asyncio.StreamWriter, answer: Answer, *, head_only: boo
     if not head_only:
         writer.write(answer.body)
         if answer.path is not None:
-            await _write_file(writer, answer.path)
+            await _write_file(writer, answer.path, answer.span)
     await writer.drain()
 
 
-async def _write_file(writer: asyncio.StreamWriter, path: str) -> None:
+async def _write_file(writer: asyncio.StreamWriter, path: str, span: range) -> None:
     # Blocking reads: the folder is a tmpfs, so they are copies within memory.
     with static_files.open_file(path) as source:
-        while chunk := source.read(CHUNK_BYTES):
+        source.seek(span.start)
+        left = len(span)
+        while chunk := source.read(min(CHUNK_BYTES, left)):
             writer.write(chunk)
             await writer.drain()
+            left -= len(chunk)

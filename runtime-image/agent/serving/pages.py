@@ -23,4 +23,11 @@ NOT_ASSIGNED = page("Nothing here yet", "No app lives at this address.")
 STARTING = page("Starting", "This app is starting. The page reloads by itself.", reload_s=1)
 STOPPED = page("Stopped", "This app stopped running. Its session page says why.")
 NO_ANSWER = page("No answer", "The app closed the connection without an answer.")
+BAD_ANSWER = page("No valid answer", "The app sent something that is not a valid HTTP answer.")
+LONG_HEAD = page("Answer too long", "The head of the app's answer has more than 64 KiB.")
+LONG_REQUEST = page(
+    "Request too long",
+    "Address, cookies and other headers of a request may have 64 KiB together. Clear the cookies "
+    "of this address, and try again.",
+)
 NOT_FOUND = page("Not found", "This app has no such page.")

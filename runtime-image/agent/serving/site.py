@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
 from agent.layout import APP_FOLDER, APP_PORT, BROWSER_LIBRARIES, NEXT_FOLDER, NEXT_PORT
+from agent.serving.static_files import Folder
 
 
 class Serving(StrEnum):
@@ -71,7 +72,7 @@ class Site:
         self.libraries = libraries
         self.serving = Serving.NOTHING
         self.slot = slot
-        self.files: Collection[str] = ()
+        self.files = _nothing(slot)
         self._slugs: set[str] = set()
         self._visits: set[Visit] = set()
         self._visits_changed = asyncio.Event()
@@ -80,15 +81,14 @@ class Site:
         self._hold_ended = asyncio.Event()
         self._last_release_s = 0.0
 
-    def show(self, serving: Serving, slot: Slot, files: Collection[str] = ()) -> None:
+    def show(self, serving: Serving, slot: Slot, files: Folder | None = None) -> None:
         """Use this slot from the next request on. Requests under way stay with theirs.
 
-        `files` are those that a static app shows. Others in its folder are the data of the version
-        before, which are nobody's to download.
+        `files` are those that a static app shows.
         """
         self.serving = serving
         self.slot = slot
-        self.files = files
+        self.files = files or _nothing(slot)
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
@@ -170,6 +170,10 @@ class Site:
         at another session's address.
         """
         return host.partition(":")[0].partition(".")[0].lower() in self._slugs
+
+
+def _nothing(slot: Slot) -> Folder:
+    return Folder(root=slot.folder, files=())
 
 
 def _is_unanswered(slot: Slot, may_write: bool, visit: Visit) -> bool:

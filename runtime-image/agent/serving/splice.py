@@ -1,25 +1,25 @@
 """Forwards one request from the front to the app's process, and the answer back to the client.
 
 Called by `front.py`. The request is framed again, exactly as h11 understood it, and is sent with
-`Connection: close`. The answer is copied unchanged. A WebSocket is copied both ways.
+`Connection: close`. So is the answer, by `answers.py`. A WebSocket is copied both ways.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any
 
 import h11
 
-from agent.serving import pages
+from agent.serving import answers, pages
+from agent.serving.answers import AppAnswer, NotAnswered
 from agent.serving.site import Visit
 from agent.serving.static_files import Answer, html_answer
 from agent.serving.upstream import connect
 
 CHUNK_BYTES = 64 * 1024
 CONNECT_TIMEOUT_S = 5.0
-SWITCHED = b"HTTP/1.1 101"
 # RFC 9110, section 7.6.1: these concern one hop. We write our own Upgrade and Connection.
 HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"upgrade"})
 
@@ -40,19 +40,14 @@ async def forward(
     try:
         upgrade = is_websocket(request)
         app_writer.write(head_for_app(request, upgrade=upgrade))
+        answer = AppAnswer(connection, request, app_reader, upgrade=upgrade)
         if upgrade:
-            opening = await _read_opening(app_reader)
-            if opening:
-                visit.begin_answer()
-            writer.write(opening)
-            if opening == SWITCHED:
-                app_writer.write(connection.trailing_data[0])
-                sending: Coroutine[Any, Any, object] = _copy(reader, app_writer)
-            else:
-                sending = _discard(reader)
+            sending = _send_frames(connection, answer, reader, app_writer)
         else:
             sending = _send_body(connection, request, reader, app_writer)
-        await _exchange(sending, app_reader, writer, visit)
+        await _exchange(sending, answer.pass_on(writer, visit.begin_answer))
+    except NotAnswered as error:
+        return html_answer(502, error.page)
     finally:
         app_writer.close()
     return None if visit.is_answered else html_answer(502, pages.NO_ANSWER)
@@ -118,23 +113,30 @@ async def _discard(reader: asyncio.StreamReader) -> None:
         pass
 
 
-async def _read_opening(app_reader: asyncio.StreamReader) -> bytes:
-    """The bytes that tell whether the app agreed to switch; fewer if it hung up."""
-    try:
-        return await app_reader.readexactly(len(SWITCHED))
-    except asyncio.IncompleteReadError as error:
-        return error.partial
+async def _send_frames(
+    connection: h11.Connection,
+    answer: AppAnswer,
+    reader: asyncio.StreamReader,
+    app_writer: asyncio.StreamWriter,
+) -> None:
+    """Copy what the client sends once the app has switched to WebSocket; else wait for its end."""
+    await answer.head_is_read.wait()
+    if answer.switches:
+        app_writer.write(connection.trailing_data[0])
+        await answers.copy(reader, app_writer)
+    else:
+        await _discard(reader)
 
 
 async def _exchange(
-    sending: Coroutine[Any, Any, object],
-    app_reader: asyncio.StreamReader,
-    writer: asyncio.StreamWriter,
-    visit: Visit,
+    sending: Coroutine[Any, Any, None], receiving: Coroutine[Any, Any, None]
 ) -> None:
-    """Copy until the app has answered, or until it or the client is gone."""
+    """Run both until the app has answered, or until it or the client is gone.
+
+    Raises NotAnswered if `receiving` does.
+    """
     upstream = asyncio.create_task(sending)
-    downstream = asyncio.create_task(_copy(app_reader, writer, visit.begin_answer))
+    downstream = asyncio.create_task(receiving)
     try:
         await asyncio.wait({upstream, downstream}, return_when=asyncio.FIRST_COMPLETED)
         if upstream.done() and isinstance(upstream.exception(), ConnectionError):
@@ -143,16 +145,6 @@ async def _exchange(
     finally:
         upstream.cancel()
         downstream.cancel()
-        await asyncio.gather(upstream, downstream, return_exceptions=True)
-
-
-async def _copy(
-    reader: asyncio.StreamReader,
-    writer: asyncio.StreamWriter,
-    on_chunk: Callable[[], None] = lambda: None,
-) -> None:
-    """Copy until the reader ends."""
-    while chunk := await reader.read(CHUNK_BYTES):
-        on_chunk()
-        writer.write(chunk)
-        await writer.drain()
+        _, outcome = await asyncio.gather(upstream, downstream, return_exceptions=True)
+    if isinstance(outcome, NotAnswered):
+        raise outcome

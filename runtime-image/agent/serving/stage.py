@@ -56,7 +56,7 @@ class Stage:
         """Have this app answer from the next request on. It must have started."""
         replaced, self.app = self.app, app
         watching = self._watching
-        self._site.show(app.serving, app.slot, app.sources)
+        self._site.show(app.serving, app.slot, app.files)
         self._watching = self._tasks.create_task(self._watch(app))
         if replaced is not None:
             self._retiring = self._tasks.create_task(self._retire(replaced, watching))

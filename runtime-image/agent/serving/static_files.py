@@ -1,7 +1,8 @@
 """Answers requests from files: static apps, and the browser libraries under `/_lib/`.
 
 Used by `front.py` and `probe.py`. `answer` only looks at the files and returns a value; the front
-writes it to the client.
+writes it to the client. Files are sent as they are: what is text, the proxy compresses. A copy
+that is compressed already could be older than its file, and the check would never see it.
 """
 
 from __future__ import annotations
@@ -15,55 +16,48 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from agent.serving import pages
+from agent.serving.media_types import media_type
+from agent.serving.ranges import asked_bytes
 
-# Instead of the mimetypes module, which reads several system files at its first use.
-CONTENT_TYPES = {
-    "html": "text/html; charset=utf-8",
-    "htm": "text/html; charset=utf-8",
-    "css": "text/css; charset=utf-8",
-    "js": "text/javascript; charset=utf-8",
-    "mjs": "text/javascript; charset=utf-8",
-    "json": "application/json",
-    "map": "application/json",
-    "webmanifest": "application/manifest+json",
-    "txt": "text/plain; charset=utf-8",
-    "md": "text/markdown; charset=utf-8",
-    "csv": "text/csv; charset=utf-8",
-    "xml": "application/xml",
-    "svg": "image/svg+xml",
-    "png": "image/png",
-    "jpg": "image/jpeg",
-    "jpeg": "image/jpeg",
-    "gif": "image/gif",
-    "webp": "image/webp",
-    "avif": "image/avif",
-    "ico": "image/x-icon",
-    "woff": "font/woff",
-    "woff2": "font/woff2",
-    "ttf": "font/ttf",
-    "otf": "font/otf",
-    "wasm": "application/wasm",
-    "pdf": "application/pdf",
-    "mp3": "audio/mpeg",
-    "ogg": "audio/ogg",
-    "wav": "audio/wav",
-    "mp4": "video/mp4",
-    "webm": "video/webm",
-    "zip": "application/zip",
-}
 REVALIDATE = "no-cache"
 FOREVER = "public, max-age=31536000, immutable"
 """For `/_lib/`. An app's address is unique and never outlives its image."""
+INDEX = "index.html"
+NOT_FOUND = "404.html"
+NO_BYTES = range(0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folder:
+    """A folder whose files are shown."""
+
+    root: str
+    files: Collection[str] | None = None  # only these paths below `root`; None: all
+    spa: bool = False  # a navigation to a path that is no file gets the app's first page
+    cache_control: str = REVALIDATE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What matters here of a request. A header that it doesn't have is None."""
+
+    method: str
+    target: str
+    accept: str | None = None
+    if_none_match: str | None = None
+    if_range: str | None = None
+    range: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """A response. `path` is the file to send after the head; if None, `body` is the content."""
+    """A response. If `path` is None, `body` is the content; else these bytes of that file are."""
 
     status: int
     headers: tuple[tuple[str, str], ...]
     body: bytes = b""
     path: str | None = None
+    span: range = NO_BYTES
 
 
 def resolve(root: str, target: str) -> str | None:
@@ -83,34 +77,29 @@ def resolve(root: str, target: str) -> str | None:
     return path if real == real_root or real.startswith(real_root + os.sep) else None
 
 
-def answer(
-    root: str,
-    method: str,
-    target: str,
-    *,
-    if_none_match: str | None,
-    cache_control: str,
-    files: Collection[str] | None = None,
-) -> Answer:
-    """The answer to a GET or HEAD of `target` from the files below `root`, or only from `files`."""
-    if method not in ("GET", "HEAD"):
+def answer(folder: Folder, request: Request) -> Answer:
+    """The answer to a request for a file of the folder."""
+    if request.method not in ("GET", "HEAD"):
         return text_answer(405, b"method not allowed\n", (("Allow", "GET, HEAD"),))
-    path = resolve(root, target)
-    details = _stat(path)
-    if path is not None and details is not None and stat.S_ISDIR(details.st_mode):
-        if not target.partition("?")[0].endswith("/"):
-            return _to_folder(target)
-        path = os.path.join(path, "index.html")
-        details = _stat(path)
-    if path is None or details is None or not stat.S_ISREG(details.st_mode):
-        return _not_found(root)
-    if files is not None and os.path.relpath(path, root) not in files:
-        return _not_found(root)
+    path = resolve(folder.root, request.target)
+    index = None if path is None else os.path.join(path, INDEX)
+    if _details(folder, index) is not None:
+        if not request.target.partition("?")[0].endswith("/"):
+            return _to_folder(request.target)
+        path = index
+    caching: tuple[tuple[str, str], ...] = (("Cache-Control", folder.cache_control),)
+    details = _details(folder, path)
+    if details is None and path is not None and _opens_page(folder, request, path):
+        path = os.path.join(folder.root, INDEX)
+        caching += (("Vary", "Accept"),)
+        details = _details(folder, path)
+    if path is None or details is None:
+        return _not_found(folder)
     etag = f'"{details.st_mtime_ns:x}-{details.st_size:x}"'
-    caching = (("ETag", etag), ("Cache-Control", cache_control))
-    if if_none_match is not None and _matches(if_none_match, etag):
+    caching += (("ETag", etag),)
+    if request.if_none_match is not None and _matches(request.if_none_match, etag):
         return Answer(status=304, headers=caching)
-    return _file(200, path, details.st_size, caching)
+    return _content_of(path, details.st_size, request, etag, caching)
 
 
 def open_file(path: str) -> BinaryIO:
@@ -141,26 +130,53 @@ def _content(
     )
 
 
-def _file(status: int, path: str, size: int, headers: tuple[tuple[str, str], ...]) -> Answer:
-    extension = path.rpartition("/")[2].rpartition(".")[2].lower()
+def _opens_page(folder: Folder, request: Request, path: str) -> bool:
+    """Whether a browser opens a path that the app's scripts make a page of.
+
+    A script or a picture that is missing stays missing: its request doesn't ask for HTML.
+    """
+    is_navigation = "text/html" in (request.accept or "").lower()
+    return folder.spa and is_navigation and "." not in os.path.basename(path)
+
+
+def _content_of(
+    path: str, size: int, request: Request, etag: str, headers: tuple[tuple[str, str], ...]
+) -> Answer:
+    """The file, or the part of it that the request asks for."""
+    headers = (("Accept-Ranges", "bytes"), *headers)
+    part = None
+    # The tags are compared as they are: a weak one, such as of a compressed answer, never fits.
+    if request.method == "GET" and request.range and request.if_range in (None, etag):
+        part = asked_bytes(request.range, size)
+    if part is None:
+        return _file(200, path, range(size), headers)
+    if not part:
+        headers = (("Content-Range", f"bytes */{size}"), ("Accept-Ranges", "bytes"))
+        return text_answer(416, b"the file ends before that range\n", headers)
+    content_range = ("Content-Range", f"bytes {part.start}-{part.stop - 1}/{size}")
+    return _file(206, path, part, (content_range, *headers))
+
+
+def _file(status: int, path: str, span: range, headers: tuple[tuple[str, str], ...]) -> Answer:
     return Answer(
         status=status,
         headers=(
-            ("Content-Type", CONTENT_TYPES.get(extension, "application/octet-stream")),
-            ("Content-Length", str(size)),
+            ("Content-Type", media_type(path)),
+            ("Content-Length", str(len(span))),
             ("X-Content-Type-Options", "nosniff"),
             *headers,
         ),
         path=path,
+        span=span,
     )
 
 
-def _not_found(root: str) -> Answer:
-    own_page = os.path.join(root, "404.html")
-    details = _stat(own_page)
-    if details is None or not stat.S_ISREG(details.st_mode):
+def _not_found(folder: Folder) -> Answer:
+    own_page = os.path.join(folder.root, NOT_FOUND)
+    details = _details(folder, own_page)
+    if details is None:
         return html_answer(404, pages.NOT_FOUND)
-    return _file(404, own_page, details.st_size, (("Cache-Control", "no-store"),))
+    return _file(404, own_page, range(details.st_size), (("Cache-Control", "no-store"),))
 
 
 def _to_folder(target: str) -> Answer:
@@ -191,10 +207,15 @@ def _decode(path: str) -> str | None:
         return None
 
 
-def _stat(path: str | None) -> os.stat_result | None:
+def _details(folder: Folder, path: str | None) -> os.stat_result | None:
+    """None unless it is a plain file that the folder shows."""
     if path is None:
         return None
     try:
-        return os.stat(path)
+        details = os.stat(path)
     except OSError:
         return None
+    if not stat.S_ISREG(details.st_mode):
+        return None
+    is_shown = folder.files is None or os.path.relpath(path, folder.root) in folder.files
+    return details if is_shown else None

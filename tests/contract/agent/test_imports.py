@@ -12,7 +12,11 @@ import pytest
 ROOT = Path(__file__).parents[3]
 CONTRACT = ROOT / "orchestrator" / "contract"
 AGENT = ROOT / "runtime-image" / "agent"
-BEFORE_LISTENING = ("ssl", "hashlib", "random", "pathlib", "tarfile", "orchestrator.contract")
+HEAVY = ("archive", "bundles", "manifest", "wire")
+BEFORE_LISTENING = (
+    *("ssl", "hashlib", "random", "pathlib", "tarfile"),
+    *(f"orchestrator.contract.{name}" for name in HEAVY),
+)
 
 
 def modules_of(folder: Path, package: str) -> list[str]:

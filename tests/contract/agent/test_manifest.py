@@ -93,6 +93,10 @@ def test_a_start_command_that_is_no_interpreter_in_the_folder_is_refused(start: 
         ({"kind": "static", "name": ["x"]}, "title"),
         ({"kind": "static", "start": "rm"}, "start"),
         ({"kind": "static", "start": ["rm", ""]}, "start"),
+        ({"kind": "static", "spa": "true"}, "spa"),
+        ({"kind": "static", "spa": 1}, "spa"),
+        ({"kind": "static", "spa": []}, "spa"),
+        ({"kind": "node", "start": ["node", "main.js"], "spa": True}, "spa"),
     ],
     ids=str,
 )
@@ -122,6 +126,20 @@ def test_bytes_that_are_no_manifest_are_refused(raw: bytes) -> None:
 )
 def test_an_app_always_has_a_title(fields: dict[str, Any], title: str) -> None:
     assert parse_manifest({"kind": "static", **fields}).title == title
+
+
+@pytest.mark.parametrize(
+    ("fields", "spa"),
+    [({}, False), ({"spa": None}, False), ({"spa": False}, False), ({"spa": True}, True)],
+)
+def test_a_static_app_can_be_a_single_page(fields: dict[str, Any], *, spa: bool) -> None:
+    assert parse_manifest({"kind": "static", **fields}).spa is spa
+
+
+def test_a_server_may_say_that_it_is_no_single_page() -> None:
+    fields = {"kind": "python", "start": ["python", "main.py"], "spa": False}
+
+    assert not parse_manifest(fields).spa
 
 
 def test_a_script_that_the_start_command_names_must_be_there() -> None:

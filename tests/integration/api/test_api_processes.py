@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import http.client
 import socket
+import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,6 +124,21 @@ def test_a_part_that_fails_ends_the_process_and_its_reason_is_not_lost(tmp_path:
 
     with pytest.raises(OSError, match="the folder of the sockets is gone"):
         asyncio.run(run())
+
+
+def test_nobody_meets_a_socket_before_it_is_open_to_others(tmp_path: Path) -> None:
+    path = tmp_path / "server.sock"
+    with socket.socket(socket.AF_UNIX) as left_behind:  # by an earlier process
+        left_behind.bind(str(path))
+    path.chmod(0o600)
+    with serving(lambda: make_server(Starlette(), uds=str(path))) as server:
+        bound_as = server.servers[0].sockets[0].getsockname()
+
+        assert bound_as == str(tmp_path / ".server.sock")
+        assert list(tmp_path.iterdir()) == [path]
+        assert stat.S_IMODE(path.stat().st_mode) == 0o666
+        with contextlib.closing(connect(path)) as connection:
+            assert ask(connection, "/")[0] == "Not Found"
 
 
 def metrics_of(context: Context) -> list[str]:

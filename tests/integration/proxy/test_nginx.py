@@ -96,11 +96,15 @@ def test_a_body_too_large_is_refused_before_it_reaches_the_api(world: World, chu
     assert world.api.heads == []
 
 
-def test_a_streamed_response_of_an_app_reaches_the_client_before_it_ends(world: World) -> None:
+@pytest.mark.parametrize("header", [b"", b"X-Accel-Buffering: yes\r\n"])
+def test_a_streamed_response_of_an_app_reaches_the_client_before_it_ends(
+    world: World, header: bytes
+) -> None:
     received = asyncio.Event()
 
     async def stream(_: Head, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n" + header)
+        writer.write(b"\r\ndata: 1\n\n")
         await received.wait()
         writer.write(b"data: 2\n\n")
 

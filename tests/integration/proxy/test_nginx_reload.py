@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +19,7 @@ from orchestrator.domain import errors, ids
 from orchestrator.domain.pool.routes import Route, RouteTable, build_table
 from tests.integration.proxy.raw_http import read_all, read_until
 from tests.integration.proxy.world import (
+    APPS_ADDRESS,
     World,
     echo,
     respond_with,
@@ -236,6 +240,80 @@ def test_open_websockets_outlive_a_reload_but_old_workers_end() -> None:
             )
             client.shutdown(socket.SHUT_WR)
             assert read_all(client) == ""
+
+
+def test_a_wait_for_an_old_worker_is_remembered_by_the_next_publish() -> None:
+    with running_world() as world, contextlib.ExitStack() as clients:
+        impatient_proxy = nginx.NginxProxy(replace(world.settings, reload_deadline_s=3))
+        slug, app = world.publish_app(echo)
+        client = clients.enter_context(world.connect())
+        client.sendall(HANDSHAKE.format(world.host(slug)).encode())
+        read_until(client, b"\r\n\r\n")  # keeps its worker alive
+        before = world.workers()
+        world.proxy.publish(routes({slug: app, ids.new_slug(): world.backends.serve(echo)}))
+        wait_until(lambda: sum(map(nginx_workers.is_running, before)) == 1, "others to end")
+        (old,) = filter(nginx_workers.is_running, before)
+
+        nginx_workers.send_signal(old, signal.SIGSTOP)
+        for _ in range(2):
+            with pytest.raises(errors.ProxyUnavailable, match=f"old workers {old.pid} to"):
+                impatient_proxy.publish(build_table(()))
+        assert world.proxy.published() == build_table(()).digest
+        reloaded = world.workers()
+        nginx_workers.send_signal(old, signal.SIGCONT)
+        world.proxy.publish(build_table(()))
+
+        assert world.workers() == reloaded  # the reload was done; only the wait was repeated
+
+
+FLOOD = """
+import os, socket, threading
+def answer(client):
+    client.recv(65536)
+    client.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Type: text/plain\\r\\n\\r\\n")
+    while True:
+        client.sendall(b"some text that compresses well\\n" * 2000)
+server = socket.create_server(("127.77.0.1", 0))
+print(server.getsockname()[1], flush=True)
+while True:
+    threading.Thread(target=answer, args=server.accept()[:1], daemon=True).start()
+"""
+DRAIN = """
+import socket, sys
+client = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+head = f"GET / HTTP/1.1\\r\\nHost: {sys.argv[2]}\\r\\nAccept-Encoding: gzip\\r\\n\\r\\n"
+client.sendall(head.encode())
+print(len(client.recv(65536)), flush=True)
+while client.recv(65536):
+    pass
+"""
+
+
+def test_workers_that_are_busy_delay_no_publish() -> None:
+    with running_world(reload_deadline_s=15) as world, contextlib.ExitStack() as processes:
+        slug = ids.new_slug()
+        port = processes.enter_context(running_script(FLOOD))
+        table = build_table([Route(slug=slug, address=APPS_ADDRESS, port=port)])
+        world.proxy.publish(table)
+        for _ in range(4):
+            received = running_script(DRAIN, str(world.settings.listen_port), world.host(slug))
+            assert processes.enter_context(received) > 0
+
+        world.proxy.publish(build_table(()))
+
+        assert world.proxy.published() == build_table(()).digest
+
+
+@contextlib.contextmanager
+def running_script(script: str, *arguments: str) -> Iterator[int]:
+    """Run Python code of its own, since threads of ours are too slow. Yields what it prints."""
+    command = [sys.executable, "-c", script, *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        try:
+            yield int(process.stdout.readline())
+        finally:
+            process.kill()
 
 
 def test_two_publishers_dont_confirm_each_others_reload(world: World) -> None:

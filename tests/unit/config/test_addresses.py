@@ -60,3 +60,21 @@ def test_we_reach_the_proxy_where_it_listens(address: str, probed: str) -> None:
 def test_a_name_that_no_browser_can_send_is_refused(name: str) -> None:
     with pytest.raises(ValidationError, match="without scheme and port"):
         addresses(**{name: "http://spawn.example.com"})
+
+
+@pytest.mark.parametrize("ports", [{"control_port": 8080}, {"http_port": 8082}])
+def test_the_two_ports_of_the_proxy_differ(ports: dict[str, int]) -> None:
+    with pytest.raises(ValidationError, match=r"control_port\n.*must differ from SPAWN_HTTP_PORT"):
+        addresses(**ports)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_apps_have_no_names_below_an_ip_address(address: str) -> None:
+    with pytest.raises(ValidationError, match=r"apps_domain\n.*not an IP address"):
+        addresses(apps_domain=address)
+
+
+def test_page_and_apps_may_share_a_name() -> None:
+    shared = addresses(apps_domain="localhost")
+    assert shared.apps_domain in shared.page_hosts
+    assert shared.app_url("a" * 16) == f"http://{'a' * 16}.localhost:8080/"

@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import typer
-from dotenv import dotenv_values
-from pydantic import AliasChoices, SecretStr
-from pydantic.fields import FieldInfo
+from pydantic import SecretStr
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -19,9 +16,10 @@ from orchestrator import config
 from orchestrator.config import Settings
 from orchestrator.domain import urls
 from orchestrator.entrypoints.cli import local, output
+from orchestrator.entrypoints.cli.checks.variables import FILE, check_variables
+from orchestrator.entrypoints.cli.findings import Level
 from orchestrator.entrypoints.cli.output import AsJson
 
-FILE = "spawn.env"
 _HIDDEN = "(set, hidden)"
 
 
@@ -45,11 +43,12 @@ def show(as_json: AsJson = False) -> None:
     """Show every setting, and where its value comes from. Secrets are never shown."""
     settings = local.settings()
     path = settings.places.state_dir / FILE
-    explained = list(explain(settings, os.environ, read_file(path)))
+    explained = list(explain(settings, os.environ, config.read_file(path)))
     if as_json:
         output.print_json(
             {
                 "file": str(path),
+                "unknown": config.unknown_variables(path),
                 "settings": [
                     {
                         "group": setting.group,
@@ -71,6 +70,9 @@ def show(as_json: AsJson = False) -> None:
             name = (f"{setting.name:28} ", "bold")
             console.print(Text.assemble(name, _value(setting), "  ", _source(setting)))
             console.print(Padding(Text(setting.description, "bright_black"), (0, 0, 0, 4)))
+    unknown = check_variables(settings)
+    if unknown.level is not Level.OK:
+        console.print(f"\n[yellow]{unknown.detail}. {unknown.fix}", soft_wrap=True)
     console.print(f"\nSet them in the environment, or in {path}", soft_wrap=True)
 
 
@@ -82,7 +84,7 @@ def explain(
     env_names = {name.upper() for name in environment}
     file_names = {name.upper() for name in file}
     for group, field, info in config.fields():
-        names = variables(field, info)
+        names = config.variables(field, info)
         source, name = "default", names[0]
         sources = [("environment", env_names)]
         # load() finds the file through state_dir, so the file can't set it.
@@ -100,19 +102,6 @@ def explain(
             source=source,
             description=info.description or "",
         )
-
-
-def variables(field: str, info: FieldInfo) -> Sequence[str]:
-    """The environment variables that set a field, first choice first."""
-    if isinstance(info.validation_alias, AliasChoices):
-        return [str(choice).upper() for choice in info.validation_alias.choices]
-    return [f"SPAWN_{field.upper()}"]
-
-
-def read_file(path: Path) -> dict[str, str]:
-    """The variables that the file sets; {} if there is no file."""
-    values = dotenv_values(path) if path.is_file() else {}
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def printable(value: object) -> str | int | float | bool:

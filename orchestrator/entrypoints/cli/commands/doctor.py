@@ -16,6 +16,7 @@ from orchestrator.entrypoints.cli.checks import (
     machine,
     names,
     pool,
+    variables,
 )
 from orchestrator.entrypoints.cli.client import Api
 from orchestrator.entrypoints.cli.exits import Exit
@@ -53,6 +54,7 @@ def run_checks(settings: Settings) -> Iterator[Finding]:
         yield from machine.check_state_folder(settings)
         yield from machine.check_programs(settings)
         yield from machine.check_ports(settings, running=running)
+        yield variables.check_variables(settings)
         yield names.check_names(settings)
         yield front_proxy.check_front_proxy(settings)
         yield from engine.check_engine(settings, running=running)

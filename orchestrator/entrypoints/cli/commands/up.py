@@ -21,6 +21,7 @@ from orchestrator.entrypoints.child_logs import last_lines
 from orchestrator.entrypoints.cli import local
 from orchestrator.entrypoints.cli.checks.machine import check_ports
 from orchestrator.entrypoints.cli.checks.names import check_names
+from orchestrator.entrypoints.cli.checks.variables import check_variables
 from orchestrator.entrypoints.cli.exits import Exit
 from orchestrator.entrypoints.cli.findings import Level
 from orchestrator.entrypoints.cli.problems import Problem
@@ -117,9 +118,9 @@ def print_banner(settings: Settings) -> None:
     print(f"Page       {settings.addresses.page_url}/")
     print(f"API docs   {settings.addresses.page_url}/docs")
     print(f"Claude     {_claude_text(settings)}")
-    names = check_names(settings)
-    if names.level is not Level.OK:
-        print(f"WARNING    {names.detail}. {names.fix}")
+    for finding in (check_variables(settings), check_names(settings)):
+        if finding.level is not Level.OK:
+            print(f"WARNING    {finding.detail}. {finding.fix}")
     for warning in _warnings(settings):
         print(f"WARNING    {warning}")
     print(f'Try        {_spawnctl_path()} run "a kanban board"')

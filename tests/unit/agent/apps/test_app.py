@@ -230,3 +230,13 @@ def test_pages_of_a_static_app_are_cut_like_all_others(tmp_path: Path) -> None:
     missing = run(probe.get(app, "/missing", max_bytes=10))
     assert (missing.status, len(missing.body)) == (404, 10)
     assert (app.ended, run(app.start())) == ("", "")
+
+
+def test_a_page_is_asked_for_as_a_browser_does_that_opens_it(tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("page")
+    manifest = Manifest(kind=AppKind.STATIC, start=(), title="App", spa=True)
+    slot = Slot(folder=str(tmp_path), port=1)
+    app = App(manifest, slot, add_log=lambda _: None, start_timeout_s=1)
+
+    assert run(probe.get(app, "/recipe/3", max_bytes=10, navigates=True)).body == b"page"
+    assert run(probe.get(app, "/recipe/3", max_bytes=10)).status == 404

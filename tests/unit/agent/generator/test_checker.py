@@ -89,6 +89,7 @@ def test_each_asset_is_asked_for_once_and_few_of_many(agent: FakeAgent, tmp_path
     assert len(of_sheet["paths"]) == 60
     assert not set(of_page["paths"]) & set(of_sheet["paths"])
     assert (of_page["max_bytes"], of_sheet["max_bytes"]) == (512 * 1024, 1)
+    assert [question["navigates"] for question in agent.questions] == [True, False, False]
 
 
 def test_an_asset_that_fails_or_is_refused_is_bad_health(agent: FakeAgent, tmp_path: Path) -> None:

@@ -175,7 +175,7 @@ class World:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
             writer.write(
-                f"{'POST' if body else 'GET'} {path} HTTP/1.1\r\nHost: app\r\n"
+                f"{'POST' if body else 'GET'} {path} HTTP/1.0\r\nHost: app\r\n"
                 f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
             )
             head, _, content = (await reader.read()).partition(b"\r\n\r\n")

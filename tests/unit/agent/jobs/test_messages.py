@@ -21,7 +21,7 @@ from orchestrator.contract.wire import FailureCode, ProtocolError
 
 QUESTIONS: dict[str, dict[str, Any]] = {
     "start": {},
-    "get": {"paths": ["/", "/a.css"], "max_bytes": 100},
+    "get": {"paths": ["/", "/a.css"], "max_bytes": 100, "navigates": True},
     "run": {"command": ["/bin/sh", "-c", "true"], "limit_s": 5},
 }
 
@@ -41,7 +41,7 @@ def test_each_message_becomes_a_value() -> None:
     questions = [parse_message(line("ask", ask=name, **QUESTIONS[name])) for name in QUESTIONS]
     assert questions == [
         Start(),
-        Get(paths=("/", "/a.css"), max_bytes=100),
+        Get(paths=("/", "/a.css"), max_bytes=100, navigates=True),
         Run(command=("/bin/sh", "-c", "true"), limit_s=5),
     ]
 
@@ -87,6 +87,7 @@ def test_a_message_that_makes_no_sense_is_refused(text: str) -> None:
         ("get", {"paths": ["/"] * 1000}, "more than 60"),
         ("get", {"paths": ["/" + "x" * 2000]}, "longer than 2000"),
         ("get", {"max_bytes": 10**9}, "must be from 0 to"),
+        ("get", {"navigates": "text/html"}, "navigates: "),
     ],
 )
 def test_a_question_that_can_not_be_asked_gets_the_reason(

@@ -98,7 +98,7 @@ def test_files_that_are_no_app_are_said_to_be_none(shop: Shop) -> None:
     (shop.work / "spawn.json").write_text("{")
 
     assert "not JSON" in shop.ask(Start())["invalid"]
-    assert shop.ask(Get(paths=("/",), max_bytes=5)) == {
+    assert shop.ask(Get(paths=("/",), max_bytes=5, navigates=True)) == {
         "ended": "was not started",
         "console": "",
         "pages": [],
@@ -137,7 +137,7 @@ def test_an_answer_has_a_bound_for_all_of_its_pages_together(shop: Shop) -> None
     for number in range(8):
         (shop.work / f"{number}.png").write_bytes(b"\xff" * BODY_MAX_BYTES)
     paths = tuple(f"/{number}.png" for number in range(8))
-    answer = shop.ask(Start(), Get(paths=paths, max_bytes=BODY_MAX_BYTES))
+    answer = shop.ask(Start(), Get(paths=paths, max_bytes=BODY_MAX_BYTES, navigates=False))
 
     assert [page["status"] for page in answer["pages"]] == [200] * 8
     assert sum(len(page["body"]) for page in answer["pages"]) == ANSWER_MAX_BYTES

@@ -14,6 +14,7 @@ import pytest
 from agent.serving.front import MAX_CONNECTIONS, Front, decide
 from agent.serving.site import HELD_MAX, Serving, Site, Slot
 from agent.serving.splice import head_for_app, is_websocket
+from agent.serving.static_files import Folder
 
 Served = tuple[bytes, bytes]
 DEADLINE_S = 20.0
@@ -27,7 +28,7 @@ def site(tmp_path: Path) -> Site:
     (tmp_path / "lib" / "pico.min.css").write_text("css")
     slot = Slot(folder=str(tmp_path / "app"), port=1)
     site = Site(slot=slot, libraries=str(tmp_path / "lib"))
-    site.files = {"index.html"}
+    site.files = Folder(root=slot.folder, files={"index.html"})
     site.answer_to("mine")
     site.answer_to("Ours")
     return site
@@ -74,7 +75,7 @@ def test_a_static_app_shows_its_own_files_and_not_the_data_of_the_version_before
     site: Site,
 ) -> None:
     Path(site.slot.folder, "data.db").write_text("data")
-    site.show(Serving.FILES, site.slot, {"index.html"})
+    site.show(Serving.FILES, site.slot, site.files)
     statuses = {}
     for target in ("/", "/index.html", "/./index.html", "/data.db", "//data.db", "/x/../data.db"):
         answer = decide(site, request("mine", target))
@@ -175,7 +176,7 @@ async def _talk(port: int, raw: bytes) -> bytes:
     return received
 
 
-OK = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhello"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello"
 
 
 def test_a_pipelined_second_request_never_reaches_the_app(site: Site) -> None:
@@ -214,7 +215,10 @@ def test_a_websocket_is_carried_both_ways_after_the_app_agreed(site: Site) -> No
         b"GET /ws HTTP/1.1\r\nHost: mine\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
         b"frame from the client"
     )
-    switched = b"HTTP/1.1 101 Switching Protocols\r\n\r\nframe from the app"
+    switched = (
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+        b"frame from the app"
+    )
     answer, received = exchange(site, raw, lambda _: switched, until=b"\r\n\r\n")
 
     assert answer == switched
@@ -234,7 +238,7 @@ def test_an_app_that_hangs_up_without_an_answer_gives_502(site: Site) -> None:
     [
         b"nonsense\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: mine\r\nHost: other\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: mine\r\nX: " + b"x" * 66_000,
+        b"GET / HTTP/1.1\r\nHost: mine\r\nX: " + b"x" * 70_000,
     ],
 )
 def test_a_head_that_is_no_http_is_refused_by_the_front_itself(site: Site, raw: bytes) -> None:

@@ -11,15 +11,16 @@ from pydantic import SecretStr, ValidationError
 
 from orchestrator import config
 from orchestrator.entrypoints.cli import local
+from orchestrator.entrypoints.cli.checks import variables
+from orchestrator.entrypoints.cli.commands import doctor, up
 from orchestrator.entrypoints.cli.commands.config import (
     Setting,
     explain,
     printable,
-    read_file,
     show,
-    variables,
 )
 from orchestrator.entrypoints.cli.exits import Exit
+from orchestrator.entrypoints.cli.findings import Level
 from orchestrator.entrypoints.cli.problems import Problem
 
 SECRET = "sk-never-to-be-seen"
@@ -34,7 +35,7 @@ def no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 
 def all_variables() -> dict[str, list[str]]:
-    return {field: list(variables(field, info)) for _, field, info in config.fields()}
+    return {field: list(config.variables(field, info)) for _, field, info in config.fields()}
 
 
 def value_of(settings: config.Settings, field: str) -> Any:
@@ -53,7 +54,7 @@ def test_the_environment_goes_before_the_file_and_the_file_before_the_default(
     file = tmp_path / "spawn.env"
     file.write_text("SPAWN_HTTP_PORT=9001\nSPAWN_WORKERS=5\n")
     monkeypatch.setenv("SPAWN_HTTP_PORT", "9002")
-    settings = explain_by_field({"SPAWN_HTTP_PORT": "9002"}, read_file(file))
+    settings = explain_by_field({"SPAWN_HTTP_PORT": "9002"}, config.read_file(file))
     assert (settings["http_port"].value, settings["http_port"].source) == (9002, "environment")
     assert (settings["workers"].value, settings["workers"].source) == (5, "spawn.env")
     assert (settings["control_port"].value, settings["control_port"].source) == (8082, "default")
@@ -73,10 +74,10 @@ def test_each_name_that_sets_a_setting_is_the_name_that_is_shown(
 def test_the_file_cannot_say_where_the_file_is(tmp_path: Path) -> None:
     file = tmp_path / "spawn.env"
     file.write_text("SPAWN_STATE_DIR=/elsewhere\n")
-    settings = explain_by_field({"SPAWN_STATE_DIR": str(tmp_path)}, read_file(file))
+    settings = explain_by_field({"SPAWN_STATE_DIR": str(tmp_path)}, config.read_file(file))
     assert settings["state_dir"].value == str(tmp_path)
     assert settings["state_dir"].source == "environment"
-    assert explain_by_field({}, read_file(file))["state_dir"].source == "default"
+    assert explain_by_field({}, config.read_file(file))["state_dir"].source == "default"
 
 
 def test_every_setting_says_what_it_is_for() -> None:
@@ -169,6 +170,32 @@ def test_json_holds_each_setting_once(capsys: pytest.CaptureFixture[str]) -> Non
     settings = json.loads(capsys.readouterr().out)["settings"]
     assert len({setting["name"] for setting in settings}) == len(settings) == len(all_variables())
     assert {"group", "name", "value", "source", "description"} == set(settings[0])
+
+
+def test_a_name_that_is_no_setting_is_named_wherever_settings_are_looked_at(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "spawn.env").write_text("SPAWN_WARM_TARGETS=5\n")
+    monkeypatch.setenv("SPAWN_XYZZY", SECRET)
+    monkeypatch.setenv("SPAWN_TEST_ANYTHING", "of our own tests")
+    loaded = local.settings()
+
+    show(as_json=True)
+    assert json.loads(capsys.readouterr().out)["unknown"] == ["SPAWN_WARM_TARGETS", "SPAWN_XYZZY"]
+    (finding,) = (check for check in doctor.run_checks(loaded) if check.name == variables.NAME)
+    assert finding.level is Level.WARNING
+    assert finding.fix.startswith("Perhaps you mean SPAWN_WARM_TARGET for SPAWN_WARM_TARGETS. ")
+    show()
+    up.print_banner(loaded)
+    output = " ".join(capsys.readouterr().out.split())
+    assert output.count("nothing reads SPAWN_WARM_TARGETS, SPAWN_XYZZY") == 2
+    assert SECRET not in output
+
+
+def test_without_a_typo_nothing_is_said_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    show()
+    up.print_banner(local.settings())
+    assert "nothing reads" not in capsys.readouterr().out
 
 
 def test_a_wrong_setting_is_named_without_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
