@@ -15,7 +15,7 @@ from tests.fakes import samples
 from tests.fakes.clock import ManualClock
 from tests.integration.hosts.ssh_server import ShellHost, shell_host
 
-_DEADLINE_S = 30
+_DEADLINE_S = 120  # a link that failed often pauses for up to 30 s
 
 
 def fleet_in(folder: Path) -> SshFleet:

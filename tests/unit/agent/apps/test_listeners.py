@@ -7,6 +7,7 @@ import os
 import socket
 
 import pytest
+from agent.apps import listeners
 from agent.apps.app import status_of
 from agent.apps.listeners import addresses_of, describe, parse_table
 
@@ -47,7 +48,10 @@ def test_an_app_is_reached_on_every_address_that_means_this_machine(address: str
     assert asyncio.run(run()) == 200
 
 
-def test_the_listeners_of_a_process_are_known_and_its_other_sockets_are_none() -> None:
+def test_the_listeners_of_a_process_are_known_and_its_other_sockets_are_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(listeners, "ADDRESSES_MAX", 1000)  # other tests' servers are ours, too
     with (
         socket.create_server(("127.0.0.2", 0)) as listener,
         socket.socket() as unused,
