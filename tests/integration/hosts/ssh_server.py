@@ -45,9 +45,6 @@ class _Server(asyncssh.SSHServer):
     def unix_server_requested(self, _path: str) -> bool:
         return True
 
-    def unix_connection_requested(self, _path: str) -> bool:
-        return True
-
 
 @asynccontextmanager
 async def shell_host(
