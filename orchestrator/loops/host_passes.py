@@ -113,9 +113,9 @@ class HostPasses:
         whose ports fail is asked which of them are dead."""
         looked = self._ports.look()
         failing = self._ports.failing_hosts()
-        hosts = [host for host in self._deps.store.hosts.list() if host.id in failing]
+        hosts = self._deps.store.hosts.list() if failing else ()
         now = self._deps.clock.now()
-        reachable = [host for host in hosts if self._answers(host)]
+        reachable = [host for host in hosts if host.id in failing and self._answers(host)]
         asked = self._port_questions.run(reachable, self._ports.ask, now)
         return "; ".join(filter(None, (looked, asked)))
 

@@ -98,7 +98,7 @@ async def _read_stream(response: ProviderResponse) -> Answer | Refusal:
         raise NoAnswer(f"the provider's stream is none: {error}") from error
     # A server that knows no streams sends its answer, or an error, as a whole.
     document = _decoded(events[0] if events else raw)
-    if document.get("type") == "error" or document.get("error"):
+    if _is_error(document):
         return _refusal_in_answer(response.head, document)
     if not events or not isinstance(document.get("type"), str):
         raise NoAnswer("the provider's answer is no stream of the Messages API")
@@ -112,7 +112,7 @@ async def _read_whole(response: ProviderResponse, request: ProviderRequest) -> A
         if len(raw) > _WHOLE_MAX_BYTES:
             raise NoAnswer("the provider's answer doesn't end")
     document = _decoded(bytes(raw))
-    if document.get("type") == "error" or document.get("error"):
+    if _is_error(document):
         return _refusal_in_answer(response.head, document)
     is_count = request.counts_tokens and isinstance(document.get("input_tokens"), int)
     if not is_count and not (
@@ -134,6 +134,10 @@ async def _read_error(response: ProviderResponse) -> Refusal:
     if error.is_native:
         return Refusal(head=response.head, body=raw, error=error)
     return _translated(response.head, document, error)
+
+
+def _is_error(document: Mapping[str, Any]) -> bool:
+    return bool(document.get("type") == "error" or document.get("error"))
 
 
 def _refusal_in_answer(head: Head, document: Mapping[str, Any]) -> Refusal:
