@@ -78,6 +78,16 @@ def test_a_post_with_an_idempotency_key_is_repeated_with_its_body() -> None:
         assert processes.bodies == ["POST {}", "POST {}"]
 
 
+def test_a_request_that_saw_both_processes_end_is_answered_by_who_took_their_place() -> None:
+    with two_processes(die, failures=TWICE) as processes:
+        answer = processes.world.ask("localhost", "/api/status/x?wait=9")
+        assert (answer.status, answer.body, processes.requests) == (200, "fine", TWICE + 1)
+    with two_processes(die, failures=TWICE) as processes:
+        answer = processes.world.ask("localhost", "/api/x", "POST", body="{}", headers=KEY)
+        assert (answer.status, answer.body) == (200, "fine")
+        assert processes.bodies == ["POST {}"] * (TWICE + 1)
+
+
 @pytest.mark.parametrize("headers", [{}, KEY])
 def test_a_process_that_is_gone_costs_no_request(headers: dict[str, str]) -> None:
     with two_processes(die, failures=0) as processes:
@@ -91,10 +101,12 @@ def test_a_process_that_is_gone_costs_no_request(headers: dict[str, str]) -> Non
 
 def test_when_all_processes_are_gone_the_answer_says_when_to_come_back() -> None:
     with two_processes(die, failures=100) as processes:
-        for headers in ({}, KEY):
-            answer = processes.world.ask("localhost", "/api/x", "POST", headers=headers)
+        for method, headers, requests in (("POST", {}, 1), ("POST", KEY, 4), ("GET", {}, 4)):
+            processes.bodies.clear()
+            answer = processes.world.ask("localhost", "/api/x", method, headers=headers)
             assert (answer.status, answer.headers["retry-after"]) == (503, "1")
             assert '"code":"api_unavailable"' in answer.body
+            assert processes.requests == requests
 
 
 def test_a_poll_that_one_process_refuses_may_wait_at_the_other() -> None:
