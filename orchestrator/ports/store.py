@@ -59,6 +59,7 @@ class Sessions(Protocol):
         idempotency: Idempotency | None,
         *,
         max_active: int,
+        max_per_minute: int | None = None,
         max_ahead: int | None = None,
         version: BundleRecord | None = None,
     ) -> Session:
@@ -68,7 +69,9 @@ class Sessions(Protocol):
         session of that time, unchanged. Raises errors.Conflict (idempotency_conflict) if the
         fingerprint differs, and errors.LimitReached (detail: limit) if the user already has
         `max_active` sessions that haven't ended. They are counted in the same transaction, under a
-        lock on the user, so that concurrent calls can't exceed the limit. Raises errors.NoCapacity
+        lock on the user, so that concurrent calls can't exceed the limit. Likewise LimitReached
+        (too_many_starts) if the user has added `max_per_minute` sessions in the minute before
+        `created_at`; ended ones count as long as they are stored. Raises errors.NoCapacity
         (queue_full; detail: limit) if `max_ahead` or more sessions would be served before it.
         """
 

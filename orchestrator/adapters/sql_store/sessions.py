@@ -14,18 +14,15 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam, func, select, text
 from sqlalchemy.engine import Connection
 
-from orchestrator.adapters.sql_store import codec, schema
+from orchestrator.adapters.sql_store import admission, codec, schema
 from orchestrator.adapters.sql_store.database import Database, Lookup
 from orchestrator.domain import errors
 from orchestrator.domain.ids import SessionId, UserId
 from orchestrator.domain.sessions.bundles import BundleRecord
-from orchestrator.domain.sessions.priority import RECOVERY_RANK, rank_of
 from orchestrator.domain.sessions.progress import message_of, progress_of
 from orchestrator.domain.sessions.session import Session, SessionState, Tier, Wanted
 from orchestrator.ports import Idempotency, SessionPosition
 
-_QUEUE_RETRY_S = 60.0
-_LIMIT_RETRY_S = 30.0  # a guess: nobody can tell when the user's next app ends
 _BATCH = 200  # rows that one transaction of `prune` deletes
 
 _s = schema.sessions.c
@@ -42,27 +39,8 @@ _SAVE = sa.update(schema.sessions).where(
 _LAST_EVENT = select(func.coalesce(func.max(schema.events.c.seq), 0)).where(
     schema.events.c.session_id == bindparam("session_id")
 )
-_COUNT_ACTIVE = (
-    select(func.count())
-    .select_from(schema.sessions)
-    .where(_s.user_id == bindparam("user_id"), _LIVE)
-)
-_LOCK_USER = select(func.pg_advisory_xact_lock(func.hashtext(bindparam("user_id"))))
 _COUNTS = select(_s.state, func.count()).group_by(_s.state)
 _COUNT_IN_STATES = select(func.count()).where(_s.state.in_(bindparam("states", expanding=True)))
-_WAITING = (
-    select(func.count())
-    .select_from(schema.sessions)
-    .where(_QUEUED, sa.or_(_s.due_at <= bindparam("now"), _s.rank == RECOVERY_RANK))
-)
-_AHEAD_OF = _WAITING.where(
-    sa.tuple_(_s.rank, _s.created_at, _s.id)
-    < sa.tuple_(
-        bindparam("rank", type_=_s.rank.type),
-        bindparam("created_at", type_=_s.created_at.type),
-        bindparam("session_id", type_=_s.id.type),
-    )
-)
 # A session that has not started and is wanted GONE doesn't queue: ending it needs no slot.
 _IN_QUEUE = sa.case((_QUEUED, 1), else_=0)
 _DUE = (
@@ -146,6 +124,7 @@ class SqlSessions:
         idempotency: Idempotency | None,
         *,
         max_active: int,
+        max_per_minute: int | None = None,
         max_ahead: int | None = None,
         version: BundleRecord | None = None,
     ) -> Session:
@@ -154,21 +133,16 @@ class SqlSessions:
             values["idempotency_key"] = idempotency.key
             values["idempotency_fingerprint"] = idempotency.fingerprint
         with self._database.write() as connection:
-            _lock_user(connection, session.user_id)
+            admission.lock_user(connection, session.user_id)
             if idempotency is not None:
-                existing = _find_repeated(connection, session.user_id, idempotency)
+                existing = admission.find_repeated(connection, session.user_id, idempotency)
                 if existing is not None:
                     return existing
-            user = {"user_id": session.user_id}
-            if connection.execute(_COUNT_ACTIVE, user).scalar_one() >= max_active:
-                raise errors.LimitReached(
-                    f"you have {max_active} apps running, the most for your plan;"
-                    " end one of them first",
-                    retry_after_s=_LIMIT_RETRY_S,
-                    limit=max_active,
-                )
+            admission.check_active(connection, session, max_active)
+            if max_per_minute is not None:
+                admission.check_rate(connection, session, max_per_minute)
             if max_ahead is not None:
-                _check_queue(connection, session, max_ahead)
+                admission.check_queue(connection, session, max_ahead)
             connection.execute(sa.insert(schema.sessions), values)
             _write_events(connection, session, 0)
             if version is not None:
@@ -224,11 +198,11 @@ class SqlSessions:
 
     def count_ahead_of(self, session: Session, now: datetime) -> int:
         with self._database.read() as connection:
-            return _count_ahead_of(connection, session, now)
+            return admission.count_ahead_of(connection, session, now)
 
     def count_waiting(self, now: datetime) -> int:
         with self._database.read() as connection:
-            count: int = connection.execute(_WAITING, {"now": now}).scalar_one()
+            count: int = connection.execute(admission.WAITING, {"now": now}).scalar_one()
             return count
 
     def due(self, now: datetime, limit: int) -> Sequence[Session]:
@@ -325,55 +299,6 @@ def _write_events(connection: Connection, session: Session, last_seq: int) -> No
         )
     if rows:
         connection.execute(sa.insert(schema.events), rows)
-
-
-def _count_ahead_of(connection: Connection, session: Session, now: datetime) -> int:
-    position = {
-        "now": now,
-        "rank": rank_of(session),
-        "created_at": session.created_at,
-        "session_id": session.id,
-    }
-    count: int = connection.execute(_AHEAD_OF, position).scalar_one()
-    return count
-
-
-def _check_queue(connection: Connection, session: Session, max_ahead: int) -> None:
-    ahead = _count_ahead_of(connection, session, session.created_at)
-    if ahead >= max_ahead:
-        raise errors.NoCapacity(
-            f"{ahead} others wait for an app already; try again later",
-            code="queue_full",
-            retry_after_s=_QUEUE_RETRY_S,
-            limit=max_ahead,
-        )
-
-
-def _lock_user(connection: Connection, user_id: UserId) -> None:
-    """Wait until no other transaction adds a session of this user. Holds until the transaction
-    ends. SQLite has one writer and needs no lock."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(_LOCK_USER, {"user_id": user_id})
-
-
-def _find_repeated(
-    connection: Connection, user_id: UserId, idempotency: Idempotency
-) -> Session | None:
-    """The session that an earlier request with this key created. Raises Conflict if that request
-    had another fingerprint."""
-    row = connection.execute(
-        select(*codec.SESSION, _s.idempotency_fingerprint).where(
-            _s.user_id == user_id, _s.idempotency_key == idempotency.key
-        )
-    ).first()
-    if row is None:
-        return None
-    if row[-1] != idempotency.fingerprint:
-        raise errors.Conflict(
-            "this Idempotency-Key was used for another request: use a new one",
-            code="idempotency_conflict",
-        )
-    return codec.session_of(row)
 
 
 def _write_error(connection: Connection, session: Session) -> errors.SpawnError:

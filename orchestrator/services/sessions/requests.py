@@ -52,8 +52,8 @@ def create(deps: Deps, principal: Principal, request: Request) -> Session:
 
     Raises errors.InvalidInput (prompt_empty, prompt_too_large, prompt_not_text, template_unknown,
     ttl_out_of_range, placement_unknown, generation_unavailable), errors.LimitReached
-    (also storage_quota), errors.Conflict (idempotency_conflict), errors.StorageFull (storage_low),
-    errors.NoCapacity (queue_full).
+    (also storage_quota, too_many_starts), errors.Conflict (idempotency_conflict),
+    errors.StorageFull (storage_low), errors.NoCapacity (queue_full).
     """
     storage.check_room(deps)
     is_required = request.template is None
@@ -75,11 +75,12 @@ def create(deps: Deps, principal: Principal, request: Request) -> Session:
         new = replace(new, bundle=version.sha256, reused=True)
     elif app.bundle is None:
         quotas.check_can_store(deps, new.id, new.user_id)
-    sessions_max = LIMITS[principal.tier].sessions_max
+    limits = LIMITS[principal.tier]
     session = deps.store.sessions.add(
         new,
         _idempotency(request),
-        max_active=sessions_max,
+        max_active=limits.sessions_max,
+        max_per_minute=limits.starts_per_minute,
         max_ahead=deps.policy.queue_max,
         version=version,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 
@@ -135,6 +136,24 @@ def test_a_user_has_no_more_sessions_than_the_limit(store: SqlStore) -> None:
     assert add(store, samples.session(), ONCE, max_active=2) == first, "a repeat adds nothing"
     add(store, samples.session(user_id=ids.new_user_id()), max_active=2)
     assert len(store.sessions.list(user_id=ended.user_id)) == 3
+
+
+def test_a_user_starts_no_more_sessions_a_minute_than_the_rate(store: SqlStore) -> None:
+    def start(seconds: float, **changes: Any) -> Session:
+        session = samples.session(created_at=later(seconds), **changes)
+        return store.sessions.add(session, None, max_active=100, max_per_minute=2)
+
+    start(0)
+    start(20, state=SessionState.DESTROYED)
+    with pytest.raises(errors.LimitReached) as caught:
+        start(45.5)
+    assert (caught.value.code, caught.value.detail["limit"]) == ("too_many_starts", 2)
+    assert caught.value.retry_after_s == 15
+    start(45.5, user_id=ids.new_user_id())
+    start(60)
+    with pytest.raises(errors.LimitReached):
+        start(79)
+    start(80)
 
 
 def test_concurrent_requests_never_pass_the_limit(store: SqlStore) -> None:

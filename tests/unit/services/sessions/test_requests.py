@@ -143,6 +143,20 @@ def test_a_user_has_a_limited_number_of_sessions_at_once(world: World) -> None:
     world.create_session()
 
 
+def test_who_ends_each_app_at_once_still_starts_a_limited_number_a_minute(world: World) -> None:
+    starts = LIMITS[Tier.FREE].starts_per_minute
+    for _ in range(starts):
+        session = world.create_session()
+        world.request_end(session)
+        world.converge(session)
+    with pytest.raises(errors.LimitReached) as caught:
+        world.create_session()
+    assert (caught.value.code, caught.value.detail["limit"]) == ("too_many_starts", starts)
+    assert world.create_session(STRANGER).user_id == STRANGER.user_id
+    world.clock.advance(60)
+    world.create_session()
+
+
 def test_a_repeated_request_returns_the_first_session(world: World) -> None:
     first = world.create_session(idempotency_key="key-1")
     world.queue.nudges.clear()

@@ -1,0 +1,127 @@
+"""What a new session needs to be taken in. `SqlSessions.add` asks within its own transaction, so
+that concurrent requests can't exceed a limit together."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+from sqlalchemy import bindparam, func, select, text
+from sqlalchemy.engine import Connection
+
+from orchestrator.adapters.sql_store import codec, schema
+from orchestrator.domain import errors
+from orchestrator.domain.ids import UserId
+from orchestrator.domain.sessions.priority import RECOVERY_RANK, rank_of
+from orchestrator.domain.sessions.session import Session
+from orchestrator.ports import Idempotency
+
+_MINUTE = timedelta(minutes=1)
+_QUEUE_RETRY_S = 60.0
+_LIMIT_RETRY_S = 30.0  # a guess: nobody can tell when the user's next app ends
+
+_s = schema.sessions.c
+_QUEUED = text(schema.SESSION_QUEUED)
+_COUNT_ACTIVE = (
+    select(func.count())
+    .select_from(schema.sessions)
+    .where(_s.user_id == bindparam("user_id"), text(schema.SESSION_LIVE))
+)
+# Of the user's sessions, ended ones too, the one with that many younger ones.
+_STARTED_AT = (
+    select(_s.created_at)
+    .where(_s.user_id == bindparam("user_id"))
+    .order_by(_s.created_at.desc(), _s.id.desc())
+    .offset(bindparam("younger"))
+    .limit(1)
+)
+_LOCK_USER = select(func.pg_advisory_xact_lock(func.hashtext(bindparam("user_id"))))
+WAITING = (
+    select(func.count())
+    .select_from(schema.sessions)
+    .where(_QUEUED, sa.or_(_s.due_at <= bindparam("now"), _s.rank == RECOVERY_RANK))
+)
+_AHEAD_OF = WAITING.where(
+    sa.tuple_(_s.rank, _s.created_at, _s.id)
+    < sa.tuple_(
+        bindparam("rank", type_=_s.rank.type),
+        bindparam("created_at", type_=_s.created_at.type),
+        bindparam("session_id", type_=_s.id.type),
+    )
+)
+
+
+def lock_user(connection: Connection, user_id: UserId) -> None:
+    """Wait until no other transaction adds a session of this user. Holds until the transaction
+    ends. SQLite has one writer and needs no lock."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(_LOCK_USER, {"user_id": user_id})
+
+
+def find_repeated(
+    connection: Connection, user_id: UserId, idempotency: Idempotency
+) -> Session | None:
+    """The session that an earlier request with this key created. Raises Conflict if that request
+    had another fingerprint."""
+    row = connection.execute(
+        select(*codec.SESSION, _s.idempotency_fingerprint).where(
+            _s.user_id == user_id, _s.idempotency_key == idempotency.key
+        )
+    ).first()
+    if row is None:
+        return None
+    if row[-1] != idempotency.fingerprint:
+        raise errors.Conflict(
+            "this Idempotency-Key was used for another request: use a new one",
+            code="idempotency_conflict",
+        )
+    return codec.session_of(row)
+
+
+def check_active(connection: Connection, session: Session, max_active: int) -> None:
+    """Raises LimitReached if its user has that many sessions that haven't ended."""
+    user = {"user_id": session.user_id}
+    if connection.execute(_COUNT_ACTIVE, user).scalar_one() >= max_active:
+        raise errors.LimitReached(
+            f"you have {max_active} apps running, the most for your plan; end one of them first",
+            retry_after_s=_LIMIT_RETRY_S,
+            limit=max_active,
+        )
+
+
+def check_rate(connection: Connection, session: Session, max_per_minute: int) -> None:
+    """Raises LimitReached if its user has started that many sessions in the last minute."""
+    asked = {"user_id": session.user_id, "younger": max_per_minute - 1}
+    oldest = connection.execute(_STARTED_AT, asked).scalar()
+    if oldest is None or oldest <= session.created_at - _MINUTE:
+        return
+    raise errors.LimitReached(
+        f"you have started {max_per_minute} apps within a minute, the most for your plan;"
+        " try again a little later",
+        code="too_many_starts",
+        retry_after_s=math.ceil((oldest + _MINUTE - session.created_at).total_seconds()),
+        limit=max_per_minute,
+    )
+
+
+def check_queue(connection: Connection, session: Session, max_ahead: int) -> None:
+    ahead = count_ahead_of(connection, session, session.created_at)
+    if ahead >= max_ahead:
+        raise errors.NoCapacity(
+            f"{ahead} others wait for an app already; try again later",
+            code="queue_full",
+            retry_after_s=_QUEUE_RETRY_S,
+            limit=max_ahead,
+        )
+
+
+def count_ahead_of(connection: Connection, session: Session, now: datetime) -> int:
+    position = {
+        "now": now,
+        "rank": rank_of(session),
+        "created_at": session.created_at,
+        "session_id": session.id,
+    }
+    count: int = connection.execute(_AHEAD_OF, position).scalar_one()
+    return count
