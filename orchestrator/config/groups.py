@@ -231,7 +231,7 @@ class SessionSettings(Group):
         default=10_000,
         ge=1,
         description="The same of all users together: a prompt has up to 16 KiB, the log of an app"
-        " that prints much some 2 MiB.",
+        " 256 KiB.",
     )
     ttl_default_s: int = Field(
         default=24 * 3600,

@@ -31,6 +31,7 @@ from orchestrator.ports.machines import (
     SandboxSpec,
 )
 from orchestrator.ports.records import (
+    LOG_MAX_BYTES,
     RELEASED,
     Audit,
     AuditEntry,
@@ -79,6 +80,7 @@ __all__ = [
     "LinkBoard",
     "LinkGauges",
     "Listener",
+    "LOG_MAX_BYTES",
     "LogLine",
     "Logs",
     "NewSandbox",

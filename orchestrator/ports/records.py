@@ -15,6 +15,8 @@ from orchestrator.domain.sessions.bundles import BundleRecord, StorageLimits, St
 from orchestrator.domain.sessions.generations import Generation
 from orchestrator.domain.sessions.session import Session
 
+LOG_MAX_BYTES = 256 * 1024
+
 
 @dataclass(frozen=True, kw_only=True)
 class LogLine:
@@ -72,7 +74,8 @@ class BundleRecords(Protocol):
 
 
 class Logs(Protocol):
-    """The last lines of each session's app, at most SPAWN_LOG_LINES per session."""
+    """The last lines of each session's app: at most SPAWN_LOG_LINES, and LOG_MAX_BYTES of UTF-8.
+    A line that is longer by itself isn't kept."""
 
     def append(self, session_id: SessionId, lines: Sequence[str], now: datetime) -> None: ...
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, func, select
 
 from orchestrator.adapters.sql_store import bundles, codec, schema, sessions
 from orchestrator.adapters.sql_store.database import Database, insert
@@ -19,7 +19,7 @@ from orchestrator.domain.sessions.bundles import BundleRecord
 from orchestrator.domain.sessions.changes import Change
 from orchestrator.domain.sessions.generations import FRESH_FOR, Generation
 from orchestrator.domain.sessions.session import Session
-from orchestrator.ports import LogLine
+from orchestrator.ports import LOG_MAX_BYTES, LogLine
 
 _l = schema.logs.c
 _g = schema.generations.c
@@ -30,17 +30,34 @@ _TAIL = (
     .order_by(_l.id.desc())
     .limit(bindparam("count"))
 )
-_NEWEST_TO_DROP = (
-    select(_l.id)
-    .where(_l.session_id == bindparam("of_session"))
-    .order_by(_l.id.desc())
-    .limit(1)
-    .offset(bindparam("keep"))
-    .scalar_subquery()
-)
-_CAP = sa.delete(schema.logs).where(
-    _l.session_id == bindparam("of_session"), _l.id <= _NEWEST_TO_DROP
-)
+
+
+def _cap(bytes_of_line: sa.Function[int]) -> sa.Delete:
+    """Deletes the oldest lines of a log, so that it has `keep` lines and `max_bytes` at most."""
+    newest_first = _l.id.desc()
+    counted = (
+        select(
+            _l.id,
+            func.row_number().over(order_by=newest_first).label("count"),
+            func.sum(bytes_of_line).over(order_by=newest_first).label("size"),
+        )
+        .where(_l.session_id == bindparam("of_session"))
+        .subquery()
+    )
+    newest_to_drop = (
+        select(func.max(counted.c.id))
+        .where(sa.or_(counted.c.count > bindparam("keep"), counted.c.size > bindparam("max_bytes")))
+        .scalar_subquery()
+    )
+    return sa.delete(schema.logs).where(
+        _l.session_id == bindparam("of_session"), _l.id <= newest_to_drop
+    )
+
+
+_CAP = {
+    "sqlite": _cap(func.length(sa.cast(_l.text, sa.LargeBinary))),
+    "postgresql": _cap(func.octet_length(_l.text)),
+}
 _c = schema.changes.c
 _OF_SESSION = select(*codec.CHANGE).where(_c.session_id == bindparam("session_id"))
 _LATEST = _OF_SESSION.order_by(_c.number.desc())
@@ -68,7 +85,8 @@ class SqlLogs:
         ]
         with self._database.write() as connection:
             connection.execute(sa.insert(schema.logs), rows)
-            connection.execute(_CAP, {"of_session": session_id, "keep": self._keep_lines})
+            kept = {"keep": self._keep_lines, "max_bytes": LOG_MAX_BYTES}
+            connection.execute(_CAP[connection.dialect.name], {"of_session": session_id, **kept})
 
     def tail(self, session_id: SessionId, limit: int) -> Sequence[LogLine]:
         with self._database.read() as connection:

@@ -12,7 +12,7 @@ from orchestrator.adapters.sql_store import SqlStore
 from orchestrator.domain import errors, ids
 from orchestrator.domain.people.access import Role
 from orchestrator.domain.sessions.session import Tier
-from orchestrator.ports import AuditEntry, LogLine
+from orchestrator.ports import LOG_MAX_BYTES, AuditEntry, LogLine
 from tests.contract.store.steps import add_session, run_together
 from tests.fakes import samples
 from tests.fakes.samples import NOW, later
@@ -34,6 +34,20 @@ def test_the_log_keeps_the_last_lines_in_order(store: SqlStore) -> None:
     assert [line.text for line in store.logs.tail(session.id, 99)] == [
         f"line {number}" for number in range(15, 20)
     ]
+
+
+def test_the_log_keeps_a_bounded_number_of_bytes(store: SqlStore) -> None:
+    session, other = add_session(store), add_session(store)
+    half = "é" * (LOG_MAX_BYTES // 4)
+    store.logs.append(other.id, [half], NOW)
+    for text in (f"a{half}", half, half[1:] + "b"):
+        store.logs.append(session.id, [text], NOW)
+    assert [line.text[-1] for line in store.logs.tail(session.id, 99)] == ["é", "b"]
+    store.logs.append(session.id, ["c"], NOW)
+    assert [line.text[-1] for line in store.logs.tail(session.id, 99)] == ["é", "b", "c"]
+    store.logs.append(session.id, ["d"], NOW)
+    assert [line.text[-1] for line in store.logs.tail(session.id, 99)] == ["b", "c", "d"]
+    assert len(store.logs.tail(other.id, 99)) == 1
 
 
 def test_nothing_is_logged_for_an_unknown_session(store: SqlStore) -> None:
