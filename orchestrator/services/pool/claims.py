@@ -25,8 +25,9 @@ REASON_MAX = 200  # characters
 # Refusals for want of what each admission makes sure of. The host is admitted again before it gets
 # another sandbox.
 UNPREPARED = frozenset({"image_missing", "network_missing"})
-# Refusals that cost a session no attempt: nobody's sandbox would have started there.
-OF_THE_HOST = UNPREPARED | {"port_taken"}
+# Refusals that cost a session no attempt: nobody's sandbox would have started there. A host with a
+# full disk gets no sandbox until it was measured again, some seconds later.
+OF_THE_HOST = UNPREPARED | {"port_taken", "disk_full"}
 _PORTS_PER_START = 10  # tried in a row; the next start goes on with the ports after these
 
 log = structlog.get_logger()

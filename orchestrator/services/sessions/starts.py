@@ -71,8 +71,8 @@ def _find_session(deps: Deps, sandbox: Sandbox) -> Session | None:
 def _fail_attempt(deps: Deps, session: Session, sandbox: Sandbox, error: errors.Temporary) -> None:
     """Fail the attempt.
 
-    It is not counted if Docker didn't answer, if the host lacked what it had when it was admitted
-    or has no port left, or as long as another host may take the session.
+    It is not counted if Docker didn't answer, if the host lacked what it had when it was admitted,
+    or has no port or no room on its disk left, or as long as another host may take the session.
     """
     refused_by, counts = session.refused_by, False
     if isinstance(error, errors.SandboxRefused):

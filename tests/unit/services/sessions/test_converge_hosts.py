@@ -72,9 +72,9 @@ def test_a_refusal_by_all_hosts_counts_as_an_attempt_and_all_may_be_asked_again(
     assert world.session(session).failure is None
 
 
-@pytest.mark.parametrize("code", ["image_missing", "network_missing"])
+@pytest.mark.parametrize("code", ["image_missing", "network_missing", "disk_full"])
 def test_what_the_only_host_lacks_costs_the_session_no_attempt(world: World, code: str) -> None:
-    """The host has to be admitted again first, so this can't go on for ever."""
+    """The host has to be admitted or measured again first."""
     add_host(world, EngineThatRefuses(code, times=1), slots=9)
     session = world.create_session()
     try_again(world, session)
