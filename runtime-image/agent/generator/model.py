@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import anthropic
-import httpx2
-
 from agent.failures import AssignmentFailed
+from agent.generator.messages_api import ConnectionFailed, MessagesApi, Refusal
 from agent.generator.order import Order
 from agent.generator.progress import Progress
 from agent.generator.reply import Reply
@@ -25,9 +23,6 @@ from orchestrator.contract.event_stream import EventReader
 from orchestrator.contract.wire import FailureCode
 
 PROMPT_FILE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "prompt.md")
-SILENCE_LIMIT_S = 180.0
-"""The service sends pings while a model thinks, so after this much silence the connection is dead.
-Before the first event home may let us wait for our turn."""
 FAILURES_PER_ANSWER = 6
 FAILURES_WHEN_RETRIED = 3
 """What a failure counts that home has already retried itself."""
@@ -70,10 +65,8 @@ class OutOfTime(Exception):
 class Model:
     """The service behind home's gateway, used until the order's time limit."""
 
-    def __init__(
-        self, client: anthropic.Anthropic, order: Order, *, progress: Progress, clock: Clock
-    ) -> None:
-        self._client = client
+    def __init__(self, api: MessagesApi, order: Order, *, progress: Progress, clock: Clock) -> None:
+        self._api = api
         self._order = order
         self._progress = progress
         self._clock = clock
@@ -119,17 +112,12 @@ class Model:
 
     def _stream(self, messages: list[dict[str, Any]], reply: Reply) -> None:
         try:
-            with self._client.messages.with_streaming_response.create(
-                **self._request(messages)
-            ) as response:
-                self._read(response.iter_bytes(), reply)
-        except anthropic.APIStatusError as error:
-            raise translate_status(error) from error
-        except anthropic.APIConnectionError as error:
-            raise Interrupted(f"no connection to the model: {error.message}") from error
-        except httpx2.HTTPError as error:
-            message = f"the connection to the model broke off: {type(error).__name__}"
-            raise Interrupted(message) from error
+            with self._api.stream(self._request(messages)) as pieces:
+                self._read(pieces, reply)
+        except Refusal as refusal:
+            raise translate_refusal(refusal) from refusal
+        except ConnectionFailed as error:
+            raise Interrupted(str(error)) from error
 
     def _request(self, messages: list[dict[str, Any]]) -> dict[str, Any]:
         return {
@@ -208,14 +196,15 @@ def with_cache_marks(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return marked
 
 
-def translate_status(error: anthropic.APIStatusError) -> AssignmentFailed | Interrupted:
+def translate_refusal(refusal: Refusal) -> AssignmentFailed | Interrupted:
     """The failure that an HTTP status other than 200 means."""
-    message = str(error.api_message or error.type or f"status {error.status_code}")[:500]
-    code = _code_of(error.body)
+    error, headers = refusal.error, refusal.headers
+    kind = str(error.get("type") or "")
+    message = str(error.get("message") or kind or f"status {refusal.status}")[:500]
+    code = str(error.get("code"))
     if code in HOMES_CODES:
         return AssignmentFailed(HOMES_CODES[code], message)
-    headers = error.response.headers
-    failure = _translate(error.type, error.status_code, message, _retry_after_s(headers))
+    failure = _translate(kind, refusal.status, message, _retry_after_s(headers))
     if isinstance(failure, Interrupted) and headers.get("x-should-retry") == "false":
         failure.counts = FAILURES_WHEN_RETRIED
     return failure
@@ -225,7 +214,7 @@ def translate_event(event: dict[str, Any]) -> AssignmentFailed | Interrupted:
     """The failure that an error in the middle of a stream means."""
     error = event.get("error") or {}
     message = str(error.get("message", ""))[:500]
-    code = _code_of(event)
+    code = str(error.get("code"))
     if code in HOMES_CODES:
         return AssignmentFailed(HOMES_CODES[code], message)
     return _translate(error.get("type"), 200, message, None)
@@ -243,13 +232,7 @@ def _translate(
     )
 
 
-def _code_of(body: object) -> str:
-    """The code in an error of home itself."""
-    error = body.get("error") if isinstance(body, dict) else None
-    return str(error.get("code")) if isinstance(error, dict) else ""
-
-
-def _retry_after_s(headers: httpx2.Headers) -> float | None:
+def _retry_after_s(headers: Mapping[str, str]) -> float | None:
     try:
         return max(0.0, float(headers["retry-after"]))
     except (KeyError, ValueError):

@@ -1,14 +1,15 @@
 """Runs the generator process, follows its messages and answers its questions. Called by `job.py`.
 
-The generator is a process of its own because the Anthropic SDK costs more memory and start-up time
-than all of the agent, and most sandboxes never call a model. Both sides send lines of JSON;
-`generator/channel.py` is the other end.
+The generator is a process of its own: it waits for the model and holds what the model writes, and
+neither may hold up the agent. Both sides send lines of JSON; `generator/channel.py` is the other
+end.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +25,7 @@ from agent.jobs.messages import (
     parse_message,
 )
 from agent.jobs.workshop import Workshop
-from agent.layout import APP_PATH, APP_PYTHON, HOME_SOCKET, LAUNCHER
+from agent.layout import APP_PATH, HOME_SOCKET, LAUNCHER
 from orchestrator.contract.wire import Assignment, FailureCode, ProtocolError
 
 MARGIN_S = 60.0
@@ -48,7 +49,7 @@ async def generate(
 
     try:
         child = Child(
-            [APP_PYTHON, "-I", LAUNCHER, "generator"],
+            [sys.executable, "-I", "-S", LAUNCHER, "generator"],
             folder=workshop.folder,
             environment={"PATH": APP_PATH, "HOME": "/tmp", "LANG": "C.UTF-8"},  # noqa: S108  # the sandbox's own tmpfs
             on_line=add_line,

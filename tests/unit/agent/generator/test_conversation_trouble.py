@@ -163,8 +163,6 @@ def test_a_good_app_is_taken_when_no_more_answers_come(
     assert outcome(order, agent, time) == "The app is ready."
 
 
-# httpcore2 leaves the socket of a failed connect to the garbage collector.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_home_that_is_away_is_a_provider_that_is_unavailable(
     order: Order, agent: FakeAgent, time: FakeTime
 ) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
-import anthropic
-import httpx2
 import pytest
 from agent.failures import AssignmentFailed
+from agent.generator.messages_api import MessagesApi, Refusal
 from agent.generator.model import (
     Clock,
     Interrupted,
@@ -16,7 +16,7 @@ from agent.generator.model import (
     OutOfTime,
     events,
     translate_event,
-    translate_status,
+    translate_refusal,
 )
 from agent.generator.order import Order
 from agent.generator.progress import Progress
@@ -53,8 +53,8 @@ def new_model(seconds_per_look: float = 0, limit_s: float = 600) -> Model:
     looks = iter(range(10**6))
     clock = Clock(now=lambda: next(looks) * seconds_per_look, sleep=lambda _: None)
     progress = Progress(expected_tokens=1, on_change=lambda _, __: None)
-    client = anthropic.Anthropic(api_key="k", base_url="http://127.0.0.1:1", max_retries=0)
-    return Model(client, order, progress=progress, clock=clock)
+    api = MessagesApi(socket_path="/nowhere.sock", token="t")
+    return Model(api, order, progress=progress, clock=clock)
 
 
 def read(*lines: str, seconds_per_look: float = 0, limit_s: float = 600) -> Reply:
@@ -100,16 +100,15 @@ def test_pings_are_not_waited_for_beyond_the_limit_of_silence_or_of_time() -> No
         new_model(limit_s=0).answer([])
 
 
-def refusal(status: int, error: object = None, **headers: str) -> AssignmentFailed | Interrupted:
-    response = httpx2.Response(
-        status, headers=headers, request=httpx2.Request("POST", "http://home/v1/messages")
-    )
-    return translate_status(anthropic.APIStatusError("x", response=response, body=error))
+def refusal(
+    status: int, error: Mapping[str, Any] | None = None, **headers: str
+) -> AssignmentFailed | Interrupted:
+    return translate_refusal(Refusal(status, error or {}, headers))
 
 
 @pytest.mark.parametrize("status", [408, 409, 429, 500, 503, 529])
 def test_a_status_that_may_pass_interrupts(status: int) -> None:
-    passing = refusal(status, **{"retry-after": "7"})
+    passing = refusal(status, None, **{"retry-after": "7"})
 
     assert isinstance(passing, Interrupted)
     assert (passing.retry_after_s, passing.counts) == (7, 1)
@@ -128,29 +127,29 @@ def test_a_status_that_may_pass_interrupts(status: int) -> None:
 def test_the_headers_say_when_to_ask_again_and_how_much_it_counts(
     headers: dict[str, str], retry_after_s: float | None, counts: int
 ) -> None:
-    passing = refusal(529, **headers)
+    passing = refusal(529, None, **headers)
 
     assert isinstance(passing, Interrupted)
     assert (passing.retry_after_s, passing.counts) == (retry_after_s, counts)
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "code"),
+    ("status", "error", "code"),
     [
-        (401, None, FailureCode.PROVIDER_AUTH),
-        (402, "text", FailureCode.PROVIDER_AUTH),
-        (403, [], FailureCode.PROVIDER_AUTH),
-        (404, {"error": "odd"}, FailureCode.GENERATION_FAILED),
-        (404, {"error": {"message": "x" * 900}}, FailureCode.GENERATION_FAILED),
-        (404, {"error": {"message": 5}}, FailureCode.GENERATION_FAILED),
-        (402, {"error": {"code": "budget_exhausted"}}, FailureCode.BUDGET_EXHAUSTED),
-        (400, {"error": {"type": "permission_error"}}, FailureCode.PROVIDER_AUTH),
+        (401, {}, FailureCode.PROVIDER_AUTH),
+        (402, {}, FailureCode.PROVIDER_AUTH),
+        (403, {}, FailureCode.PROVIDER_AUTH),
+        (404, {"type": []}, FailureCode.GENERATION_FAILED),
+        (404, {"message": "x" * 900}, FailureCode.GENERATION_FAILED),
+        (404, {"message": 5, "code": {}}, FailureCode.GENERATION_FAILED),
+        (402, {"code": "budget_exhausted"}, FailureCode.BUDGET_EXHAUSTED),
+        (400, {"type": "permission_error"}, FailureCode.PROVIDER_AUTH),
     ],
 )
 def test_any_other_status_is_a_failure_with_its_code(
-    status: int, body: object, code: FailureCode
+    status: int, error: dict[str, Any], code: FailureCode
 ) -> None:
-    failed = refusal(status, body, **{"x-should-retry": "false"})
+    failed = refusal(status, error, **{"x-should-retry": "false"})
 
     assert isinstance(failed, AssignmentFailed)
     assert failed.code == code
