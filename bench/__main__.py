@@ -11,7 +11,7 @@ from pathlib import Path
 
 import docker
 
-from bench import agents, fleet, gateway, links, load
+from bench import agents, fleet, gateway, generation, links, load
 from bench.measure import Row, ms, percentile, table
 from tests.e2e.installation import installed
 
@@ -31,6 +31,7 @@ def main() -> None:
     bare, cold = _bare_and_cold()
     warm, polls, memory = _warm()
     bursts = _burst()
+    generated = generation.rows()
     direct, through = gateway.first_bytes()
     local, remote = fleet.warm_sessions()
     polls_of_agents = agents.open_polls()
@@ -40,6 +41,7 @@ def main() -> None:
         _latency("warm session, POST to first 200", warm, base, "p50 <= 0.35 of bare", 0.35),
         _latency("cold session (warm target 0)", cold, base, "p50 <= 1.5 of bare", 1.5),
         _bursts(bursts, base),
+        *generated,
         Row(
             name=f"`/api/status`, {STORED} sessions, through nginx",
             p50=f"{polls:.0f}/s",

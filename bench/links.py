@@ -9,6 +9,7 @@ import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from tests.e2e.installation import Installation, free_ports, runtime_image, until
 
@@ -47,17 +48,17 @@ def sandbox_flags(folder: Path, network: str) -> list[str]:
 
 def session(spawn: Installation) -> float:
     """Seconds from POST to the first 200 at the public URL. Ends the session afterwards."""
-    session_id, duration_s = _to_first_200(spawn)
-    _end(spawn, session_id)
+    session_id, duration_s = to_first_200(spawn, template=_TEMPLATE)
+    end(spawn, session_id)
     return duration_s
 
 
 def burst(spawn: Installation, size: int) -> list[float]:
     """The seconds of `size` sessions that are created at the same time. Ends them afterwards."""
     with ThreadPoolExecutor(size) as clients:
-        results = list(clients.map(lambda _: _to_first_200(spawn), range(size)))
+        results = list(clients.map(lambda _: to_first_200(spawn, template=_TEMPLATE), range(size)))
     for session_id, _ in results:
-        _end(spawn, session_id)
+        end(spawn, session_id)
     return [duration_s for _, duration_s in results]
 
 
@@ -72,15 +73,17 @@ def wait_until_warm(spawn: Installation) -> None:
     until(is_full, 120, "a full warm pool")
 
 
-def _to_first_200(spawn: Installation) -> tuple[str, float]:
+def to_first_200(spawn: Installation, **request: Any) -> tuple[str, float]:
+    """A new session's id, and the seconds from POST to the first 200 at its public URL."""
     started_at = time.perf_counter()
-    session = spawn.create(template=_TEMPLATE)
+    session = spawn.create(**request)
     url = _url_of(spawn, session)
     _first_200(spawn.http_port, url.split("//")[1].split(":")[0])
     return str(session["session_id"]), time.perf_counter() - started_at
 
 
-def _end(spawn: Installation, session_id: str) -> None:
+def end(spawn: Installation, session_id: str) -> None:
+    """Ask for the end of a session."""
     spawn.call("DELETE", f"/api/sessions/{session_id}", key=spawn.operator_key)
 
 
