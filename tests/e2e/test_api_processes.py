@@ -118,6 +118,41 @@ class Clients:
             self.refused.append(f"{kind}: {text}")
 
 
+class Polls:
+    """Clients that each wait for a change of one session, in a single request."""
+
+    COUNT = 6
+
+    def __init__(self, spawn: Installation, session_id: str) -> None:
+        self._spawn = spawn
+        self._path = f"/api/status/{session_id}"
+        self._threads = [threading.Thread(target=self._wait) for _ in range(self.COUNT)]
+        self.answers: list[int] = []
+
+    def __enter__(self) -> Polls:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for thread in self._threads:
+            thread.join()
+
+    def waiting(self) -> int:
+        """How many wait at the processes of the API."""
+        lines = self._spawn.call("GET", "/metrics", key=self._spawn.operator_key).text.splitlines()
+        counts = [line.split()[-1] for line in lines if line.startswith("spawn_waiting_polls{")]
+        return sum(int(float(count)) for count in counts)
+
+    def _wait(self) -> None:
+        key = self._spawn.operator_key
+        tag = self._spawn.call("GET", self._path, key=key).headers["etag"]
+        answer = self._spawn.call(
+            "GET", f"{self._path}?wait=60", key=key, headers={"If-None-Match": tag}
+        )
+        self.answers.append(answer.status)
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_nobody_is_refused_while_processes_of_the_api_end_in_turn(
     queueing: Installation, number: signal.Signals
@@ -136,6 +171,20 @@ def test_nobody_is_refused_while_processes_of_the_api_end_in_turn(
         assert clients.refused_without_key == 0
     assert clients.refused_without_key <= ROUNDS
     assert_each_created_once(spawn, clients)
+
+
+def test_polls_outlive_the_processes_that_they_wait_at(queueing: Installation) -> None:
+    """Some wait at the one, then at the other, and both end meanwhile."""
+    spawn = queueing
+    session_id = spawn.create(template="todo")["session_id"]
+    with Polls(spawn, session_id) as polls:
+        for victim in sorted(spawn.pids(MARKER)):
+            until(lambda: polls.waiting() == polls.COUNT, 60, f"all polls\n{spawn.logs()}")
+            os.kill(victim, signal.SIGKILL)
+            until(lambda: has_replaced(spawn, victim), 60, f"a successor\n{spawn.logs()}")  # noqa: B023 - called at once
+        until(lambda: polls.waiting() == polls.COUNT, 60, f"all polls\n{spawn.logs()}")
+        spawn.call("DELETE", f"/api/sessions/{session_id}", key=spawn.operator_key)
+    assert polls.answers == [200] * polls.COUNT
 
 
 def test_only_the_process_of_the_gateway_has_the_providers_key(queueing: Installation) -> None:

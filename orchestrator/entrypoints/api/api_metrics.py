@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 
 class ApiMetrics:
@@ -15,6 +15,9 @@ class ApiMetrics:
             "Prompts by whether an earlier app was reused",
             ["hit"],
             registry=registry,
+        )
+        self.waiting_polls = Gauge(
+            "spawn_waiting_polls", "Requests that wait for a change", registry=registry
         )
         self.refused_polls = Counter(
             "spawn_refused_polls",

@@ -58,6 +58,7 @@ class Context:
             "requests that wait",
             code="too_many_polls",
             refusals=self.api_metrics.refused_polls,
+            held=self.api_metrics.waiting_polls,
             processes=self.settings.processes.api_processes,
         )
 

@@ -21,6 +21,14 @@ class RefusalCounter(Protocol):
     def inc(self) -> None: ...
 
 
+class HeldGauge(Protocol):
+    """A metric, such as a Gauge of Prometheus."""
+
+    def inc(self) -> None: ...
+
+    def dec(self) -> None: ...
+
+
 class Holds:
     """Holds of one kind. Use it from one event loop only."""
 
@@ -30,13 +38,15 @@ class Holds:
         *,
         code: str,
         refusals: RefusalCounter,
+        held: HeldGauge | None = None,
         processes: int = 1,
     ) -> None:
-        """`unit` names the kind in the error, `refusals` counts what is refused. `processes` share
-        each limit."""
+        """`unit` names the kind in the error, `refusals` counts what is refused, `held` shows what
+        all hold. `processes` share each limit."""
         self._unit = unit
         self._code = code
         self._refusals = refusals
+        self._gauge = held
         self._processes = processes
         self._held: Counter[str] = Counter()
 
@@ -52,9 +62,13 @@ class Holds:
                 limit=limit,
             )
         self._held[principal] += 1
+        if self._gauge is not None:
+            self._gauge.inc()
         try:
             yield
         finally:
+            if self._gauge is not None:
+                self._gauge.dec()
             self._held[principal] -= 1
             if not self._held[principal]:
                 del self._held[principal]

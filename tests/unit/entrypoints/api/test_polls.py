@@ -83,12 +83,14 @@ async def _exceed_the_limit(
         assert answer.headers["retry-after"] == "1"
         assert answer.json()["limit"] == POLLS_MAX
         assert len(waiting) == share
+        assert context.api_metrics.registry.get_sample_value("spawn_waiting_polls") == share
         assert (await client.get(path.partition("?")[0], headers=cookie)).status_code == 200
         others = asyncio.create_task(client.get(path, headers=operator))
         context.hub.close()
         assert {poll.result().status_code for poll in (await asyncio.wait(waiting))[0]} == {200}
         assert (await others).status_code == 200
         assert context.api_metrics.registry.get_sample_value("spawn_refused_polls_total") == 1
+        assert context.api_metrics.registry.get_sample_value("spawn_waiting_polls") == 0
 
 
 DEADLINE_S = 20.0  # below the 60 s that the poll would wait
