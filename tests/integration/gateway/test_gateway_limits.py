@@ -328,7 +328,7 @@ def test_token_counts_have_a_rate_for_each_session(
     world = served()
     session, client = world.session(), world.http()
     path = "/v1/messages/count_tokens"
-    answers = [world.ask(session, path=path, client=client) for _ in range(40)]
+    answers = [world.ask(session, path=path, client=client) for _ in range(80)]
     refused = next(answer for answer in answers if answer.status_code != 200)
     assert refused.status_code == 429
     assert refused.json()["error"]["code"] == "too_many_token_counts"
