@@ -7,9 +7,9 @@ belongs to the client, and no other provider is asked.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.contract import json_bounds
@@ -17,13 +17,14 @@ from orchestrator.contract.event_stream import EventReader
 from orchestrator.domain import errors
 from orchestrator.domain.llm import provider_errors
 from orchestrator.domain.llm.provider_errors import ProviderError
+from orchestrator.entrypoints.api.gateway import wire
 from orchestrator.entrypoints.api.gateway.providers import (
     NoAnswer,
     ProviderRequest,
     ProviderResponse,
 )
 from orchestrator.entrypoints.api.gateway.wire import Head
-from orchestrator.services.llm import openai_answer
+from orchestrator.services.llm import openai_answer, whole_message
 
 _ERROR_MAX_BYTES = 64 * 1024
 _FIRST_EVENT_MAX_BYTES = 1024**2
@@ -90,19 +91,36 @@ async def _read_stream(response: ProviderResponse) -> Answer | Refusal:
     try:
         async for chunk in response.chunks:
             raw += chunk
-            events = reader.feed(chunk)
+            events = _without_pings(reader.feed(chunk))
             if events:
                 break
-        events = events or reader.end()
+            if len(raw) > _FIRST_EVENT_MAX_BYTES:
+                raise NoAnswer("the provider's stream doesn't begin")
+        events = events or _without_pings(reader.end())
     except ValueError as error:
         raise NoAnswer(f"the provider's stream is none: {error}") from error
     # A server that knows no streams sends its answer, or an error, as a whole.
     document = _decoded(events[0] if events else raw)
     if _is_error(document):
         return _refusal_in_answer(response.head, document)
+    if not events and whole_message.is_message(document):
+        return _streamed(response, document)
     if not events or not isinstance(document.get("type"), str):
         raise NoAnswer("the provider's answer is no stream of the Messages API")
     return Answer(response=response, first_chunk=raw)
+
+
+def _without_pings(events: Iterable[bytes]) -> list[bytes]:
+    """A ping is no beginning: an error may come after it, and the next provider be asked."""
+    return [event for event in events if _decoded(event).get("type") != "ping"]
+
+
+def _streamed(response: ProviderResponse, message: Mapping[str, Any]) -> Answer:
+    """A message that has come as a whole, for a client that reads a stream."""
+    headers = {**response.head.headers, **wire.STREAM_HEAD.headers}
+    head = Head(status=response.head.status, headers=headers)
+    frames = wire.frames(whole_message.events_of(message))
+    return Answer(response=replace(response, head=head), first_chunk=frames)
 
 
 async def _read_whole(response: ProviderResponse, request: ProviderRequest) -> Answer | Refusal:
@@ -115,9 +133,7 @@ async def _read_whole(response: ProviderResponse, request: ProviderRequest) -> A
     if _is_error(document):
         return _refusal_in_answer(response.head, document)
     is_count = request.counts_tokens and isinstance(document.get("input_tokens"), int)
-    if not is_count and not (
-        document.get("type") == "message" and isinstance(document.get("content"), list)
-    ):
+    if not is_count and not whole_message.is_message(document):
         raise NoAnswer("the provider's answer is no message of the Messages API")
     return Answer(response=response, first_chunk=bytes(raw))
 
