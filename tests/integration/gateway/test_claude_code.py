@@ -6,6 +6,7 @@ CLAUDE_CODE names another one to try.
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 import os
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 
 from orchestrator.domain.sessions.session import Session
-from tests.compat.answers import chunk, completions
+from tests.compat.answers import chunk, completions, piece
 from tests.fakes.llm.messages_api import MessagesApi
 from tests.fakes.llm.messages_scripts import TextTurn, ToolTurn
 from tests.fakes.llm.odd_provider import OddProvider, Reply
@@ -28,7 +29,7 @@ from tests.integration.gateway.world import KEY, MODEL, GatewayWorld, gateway_fo
 
 INSTALLED = Path(__file__).parents[2] / "claude_code" / "node_modules" / ".bin" / "claude"
 PROGRAM = os.environ.get("CLAUDE_CODE", str(INSTALLED))
-ARGUMENTS = ("--model", MODEL, "--output-format", "json", "--allowedTools", "Write")
+ARGUMENTS = ("--model", MODEL, "--output-format", "json", "--allowedTools", "Read,Write")
 SWITCHES = {
     # No updates, no telemetry, no reports of errors.
     "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
@@ -37,6 +38,9 @@ SWITCHES = {
 }
 
 WORDS = "It is written."
+PICTURE = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+)
 USAGE = {"prompt_tokens": 900, "completion_tokens": 40}
 
 
@@ -50,6 +54,10 @@ class Desk:
     @property
     def note(self) -> Path:
         return self.folder / "note.txt"
+
+    @property
+    def picture(self) -> Path:
+        return self.folder / "picture.png"
 
     @property
     def call(self) -> Mapping[str, str]:
@@ -150,27 +158,19 @@ def test_all_that_it_counts_at_once_is_counted_at_the_first_try(
     assert world.accounts(session) == []
 
 
-def test_a_tool_call_of_an_openai_compatible_endpoint_runs_too(
+def test_tool_calls_of_an_openai_compatible_endpoint_run_too(
     tmp_path: Path, migrated_sqlite: Path, desk: Desk
 ) -> None:
-    arguments = json.dumps(desk.call)
-
-    def answer(body: Mapping[str, Any], _: int) -> Reply:
-        if any(message["role"] == "tool" for message in body["messages"]):
-            return completions(chunk(content=WORDS), chunk("stop"), chunk(usage=USAGE))
-        pieces = (arguments[:9], arguments[9:30], arguments[30:])
-        return completions(
-            chunk(content="I write it."),
-            chunk(tool_calls=[{"index": 0, "id": "call_a", "function": {"name": "Write"}}]),
-            *(
-                chunk(tool_calls=[{"index": 0, "function": {"arguments": piece}}])
-                for piece in pieces
-            ),
-            chunk("tool_calls"),
-            chunk(usage=USAGE),
-        )
-
-    with OddProvider(answer) as provider:
+    desk.picture.write_bytes(PICTURE)
+    texts = ("the first one", "the second one")
+    writes = [{"file_path": str(desk.folder / f"{text}.txt"), "content": text} for text in texts]
+    reads = [{"file_path": str(desk.picture)}]
+    steps = [
+        called("Write", writes),
+        called("Read", reads),
+        completions(chunk(content=WORDS), chunk("stop"), chunk(usage=USAGE)),
+    ]
+    with OddProvider(lambda _, number: steps[number]) as provider:
         changes = {
             "anthropic_api_key": "",
             "openai_base_url": provider.url + "/v1",
@@ -179,21 +179,54 @@ def test_a_tool_call_of_an_openai_compatible_endpoint_runs_too(
         settings = settings_for(tmp_path, provider, **changes)
         with gateway_for(settings, migrated_sqlite) as world:
             session = world.session()
-            ended = desk.run(world, session, "Write a note.")
+            ended = desk.run(world, session, "Write two notes.")
             accounts = world.accounts(session)
     assert result_of(ended)["result"] == WORDS
-    assert desk.note.read_text("utf-8") == desk.call["content"]
+    assert [Path(write["file_path"]).read_text() for write in writes] == [*texts]
     assert ended.asked_outside == []
-    first, second = provider.bodies
+    first, second, third = provider.bodies
     check_translation(first)
-    ((called, result),) = [
-        pair for pair in itertools.pairwise(second["messages"]) if "tool_calls" in pair[0]
-    ]
-    assert called["tool_calls"][0]["function"] == {"name": "Write", "arguments": arguments}
-    assert (result["role"], result["tool_call_id"]) == ("tool", "call_a")
-    assert str(desk.note) in result["content"]
+    assert calls_in(second) == {"Write_0": writes[0], "Write_1": writes[1]}
+    assert calls_in(third) == {**calls_in(second), "Read_0": reads[0]}
+    results = {
+        message["tool_call_id"]: message["content"]
+        for message in third["messages"]
+        if message["role"] == "tool"
+    }
+    assert list(results) == ["Write_0", "Write_1", "Read_0"]
+    assert writes[1]["file_path"] in results["Write_1"]
+    assert base64.b64encode(PICTURE).decode() in json.dumps(third["messages"])
     ((name, calls, tokens, _),) = accounts
-    assert (name, calls, tokens) == ("openai", 2, 2 * sum(USAGE.values()))
+    assert (name, calls, tokens) == ("openai", 3, 3 * sum(USAGE.values()))
+
+
+def called(tool: str, inputs: Sequence[Mapping[str, str]]) -> Reply:
+    """An answer with calls of one tool, their pieces in turn."""
+    begun = [
+        {"index": index, "id": f"{tool}_{index}", "function": {"name": tool, "arguments": ""}}
+        for index in range(len(inputs))
+    ]
+    texts = [*map(json.dumps, inputs)]
+    pieces = [
+        piece(text[start : start + 20], index=index)
+        for start in range(0, max(map(len, texts)), 20)
+        for index, text in enumerate(texts)
+    ]
+    return completions(
+        chunk(content="I do it."),
+        *(chunk(tool_calls=[each]) for each in (*begun, *pieces)),
+        chunk("tool_calls"),
+        chunk(usage=USAGE),
+    )
+
+
+def calls_in(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The inputs of all tool calls in a request, by their id."""
+    return {
+        call["id"]: json.loads(call["function"]["arguments"])
+        for message in body["messages"]
+        for call in message.get("tool_calls", ())
+    }
 
 
 def check_translation(body: Mapping[str, Any]) -> None:
@@ -201,7 +234,7 @@ def check_translation(body: Mapping[str, Any]) -> None:
     system, *others = body["messages"]
     assert system["role"] == "system"
     assert len(system["content"]) > 5_000
-    assert "Write a note." in json.dumps([each for each in others if each["role"] == "user"])
+    assert "Write two notes." in json.dumps([each for each in others if each["role"] == "user"])
     (write,) = [tool for tool in body["tools"] if tool["function"]["name"] == "Write"]
     assert "file_path" in write["function"]["parameters"]["properties"]
     known = {"model", "messages", "tools", "stream", "stream_options", "max_completion_tokens"}
