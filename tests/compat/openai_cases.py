@@ -204,6 +204,18 @@ CASES = (
         Reply(status=301, headers={"location": "https://example.com/v1/chat/completions"}),
         next_one(404, "not_found_error"),
     ),
+    openai(
+        "an error in a list",
+        whole(
+            [{"error": {"code": 400, "message": "API key not valid. Pass a valid API key."}}], 400
+        ),
+        refused_key(),
+    ),
+    openai(
+        "an error without an object around it, in place of the first chunk",
+        completions({"object": "error", "message": "m", "type": "Busy", "code": 503}),
+        next_one(529, "overloaded_error"),
+    ),
     openai("an error as a text", whole({"error": "bad request"}, 400), REFUSED),
     openai(
         "400: `stream_options` is unknown",

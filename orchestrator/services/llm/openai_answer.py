@@ -80,8 +80,8 @@ def translate_completion(document: object, estimate: TokenCounts, default_id: st
 
 def find_error(document: object) -> tuple[int, Json] | None:
     """The status and the error of a document that came with status 200 and is an error."""
-    error = document.get("error") if isinstance(document, dict) else None
-    if not error:
+    error = provider_errors.error_of(document)
+    if error is None:
         return None
     code = error.get("code") if isinstance(error, dict) else None
     status = code if isinstance(code, int) and 400 <= code <= 599 else 500
@@ -117,10 +117,10 @@ class StreamTranslator:
 
         Raises errors.Temporary if it is no chunk, or a piece of no tool call that goes on.
         """
-        chunk = openai_wire.parse(document)
-        if chunk.error:
-            yield from self._error(document)
+        if (error := find_error(document)) is not None:
+            yield self._error(error[1])
             return
+        chunk = openai_wire.parse(document)
         if not self._id:
             self._id, self._model = chunk.id or self._default_id, chunk.model
             self._blocks = Blocks(f"call_{self._id}")
@@ -150,12 +150,11 @@ class StreamTranslator:
         }
         yield {"type": "message_stop"}
 
-    def _error(self, document: object) -> Iterator[Json]:
+    def _error(self, error: Json) -> Json:
         """An error instead of the answer is passed on. One in its midst breaks it off."""
-        _, error = find_error(document) or (500, {})
         if self._has_started:
             raise errors.Temporary(str(error["error"]["message"]))
-        yield error
+        return error
 
     def _start(self) -> Iterator[Json]:
         if self._has_started:
@@ -205,8 +204,11 @@ def _stop_reason(finish_reason: str | None, *, has_refusal: bool, has_calls: boo
     if has_refusal:
         return "refusal"
     reason = _STOP_REASONS.get(finish_reason or "stop", "end_turn")
-    # Some servers end with "stop" after tool calls. A client would then not run them.
-    return "tool_use" if reason == "end_turn" and has_calls else reason
+    # Some servers end with "stop" after tool calls, and a client would not run them; or with
+    # "tool_calls" after none, and it would look for them.
+    if reason in ("end_turn", "tool_use"):
+        return "tool_use" if has_calls else "end_turn"
+    return reason
 
 
 def _usage(usage: Usage | None, estimate: TokenCounts) -> Json:

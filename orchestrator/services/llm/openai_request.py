@@ -92,7 +92,7 @@ def _user(content: object) -> Iterable[Json]:
     if isinstance(content, str):
         yield {"role": "user", "content": content}
         return
-    parts = []
+    parts: list[Json] = []
     for block in _blocks(content):
         if block["type"] == "tool_result":
             result, pictures = _tool_result(block)

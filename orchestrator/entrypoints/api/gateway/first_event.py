@@ -145,7 +145,7 @@ async def _read_error(response: ProviderResponse) -> Refusal:
             raw += chunk
             if len(raw) > _ERROR_MAX_BYTES:
                 break
-    document = _decoded(raw)
+    document = _value(raw)
     error = provider_errors.read(document)
     if error.is_native:
         return Refusal(head=response.head, body=raw, error=error)
@@ -153,7 +153,7 @@ async def _read_error(response: ProviderResponse) -> Refusal:
 
 
 def _is_error(document: Mapping[str, Any]) -> bool:
-    return bool(document.get("type") == "error" or document.get("error"))
+    return document.get("type") == "error" or provider_errors.error_of(document) is not None
 
 
 def _refusal_in_answer(head: Head, document: Mapping[str, Any]) -> Refusal:
@@ -175,8 +175,12 @@ def _translated(head: Head, document: object, error: ProviderError) -> Refusal:
 
 
 def _decoded(raw: bytes) -> dict[str, Any]:
+    value = _value(raw)
+    return value if isinstance(value, dict) else {}
+
+
+def _value(raw: bytes) -> object:
     try:
-        document = json_bounds.decode(raw, _VALUES_MAX)
+        return json_bounds.decode(raw, _VALUES_MAX)
     except ValueError:
-        return {}
-    return document if isinstance(document, dict) else {}
+        return None

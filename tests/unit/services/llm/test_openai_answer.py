@@ -138,6 +138,14 @@ def test_tool_calls_count_even_if_the_server_ends_with_stop() -> None:
     assert streamed[-2]["delta"]["stop_reason"] == "tool_use"
 
 
+def test_an_answer_without_tool_calls_does_not_stop_for_them() -> None:
+    assert events(chunk("tool_calls", content="x"))[-2]["delta"]["stop_reason"] == "end_turn"
+    whole = openai_answer.translate_completion(
+        completion("tool_calls", content="x"), ESTIMATE, "ours"
+    )
+    assert whole["stop_reason"] == "end_turn"
+
+
 def test_a_refusal_stays_a_refusal() -> None:
     stream = events(chunk("stop", refusal="I can't."))
     assert stream[-2]["delta"]["stop_reason"] == "refusal"
