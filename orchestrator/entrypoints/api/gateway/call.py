@@ -143,7 +143,7 @@ class CallRunner:
                 self._chain.models_for(request.parsed),
                 self._holder,
             )
-        except errors.BudgetExhausted as error:
+        except (errors.BudgetExhausted, errors.LimitReached) as error:
             context.metrics.budget_refusals.labels(error.detail["scope"]).inc()
             raise
 
