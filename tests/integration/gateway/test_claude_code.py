@@ -68,6 +68,8 @@ class Desk:
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(self.home),
+            "TMPDIR": str(self.home),
+            "CLAUDE_CODE_TMPDIR": str(self.home),
             "ANTHROPIC_AUTH_TOKEN": world.token(session),
             **SWITCHES,
         }
