@@ -77,6 +77,8 @@ CASES = (
         next_one(529, "overloaded_error"),
     ),
     row("pings, and nothing else", stream(2 * PING), LOST),
+    row("the connection stays open after `message_stop`", stream(RAW, stays_open=True)),
+    row("the connection breaks after `message_stop`", stream(RAW, is_cut=True)),
     row("an event comes in pieces", Reply(pieces=[RAW[:9], RAW[9:60], RAW[60:]])),
     row("compressed, though not asked for", COMPRESSED),
     row("an answer that isn't streamed", whole(MESSAGE), is_streamed=False),

@@ -50,6 +50,20 @@ CASES = (
     openai("no `[DONE]` at the end", completions(chunk(content=TEXT), chunk("stop"), end=b"")),
     openai("`[DONE]` without a reason to stop", completions(chunk(content=TEXT))),
     openai(
+        "the connection stays open after the reason to stop and the usage, without `[DONE]`",
+        completions(
+            chunk(content=TEXT),
+            chunk("stop"),
+            chunk(usage={"prompt_tokens": 11}),
+            end=b"",
+            stays_open=True,
+        ),
+    ),
+    openai(
+        "the connection breaks after the reason to stop",
+        completions(chunk(content=TEXT), chunk("stop"), end=b"", is_cut=True),
+    ),
+    openai(
         "the connection stays open after `[DONE]`",
         completions(chunk(content=TEXT), chunk("stop"), stays_open=True),
     ),

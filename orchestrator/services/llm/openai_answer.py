@@ -111,6 +111,11 @@ class StreamTranslator:
         self._has_refusal = False
         self._usage: Usage | None = None
 
+    @property
+    def may_be_over(self) -> bool:
+        """Whether all that can still come is the usage, or a repetition."""
+        return self._finish_reason is not None
+
     def feed(self, document: object) -> Iterator[Json]:
         """The events for one chunk. The message begins with its first content: many an endpoint
         sends an empty chunk at once, and then reads the prompt for minutes.

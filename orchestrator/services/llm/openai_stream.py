@@ -38,6 +38,11 @@ class CompletionStream:
         self._whole: bytearray | None = None  # an answer that is no stream
         self.is_done = False  # the endpoint has said so; some keep the connection open
 
+    @property
+    def may_be_over(self) -> bool:
+        """Whether it is whole if nothing more comes."""
+        return self._translator.may_be_over
+
     def feed(self, raw: bytes) -> Iterator[Json]:
         """The events for the next bytes."""
         if not self._has_begun:

@@ -49,12 +49,40 @@ class Answer:
 
     response: ProviderResponse
     first_chunk: bytes  # read from `response` already
+    is_stream: bool = False
 
     async def chunks(self) -> AsyncGenerator[bytes]:
-        """The whole body. Raises errors.Temporary if the connection breaks."""
+        """The whole body. Raises errors.Temporary if the connection breaks.
+
+        A stream ends with the event that says so: some servers keep the connection open, and a
+        client would wait for nothing.
+        """
+        end = _StreamEnd()
         yield self.first_chunk
+        if self.is_stream and end.is_in(self.first_chunk):
+            return
         async for chunk in self.response.chunks:
             yield chunk
+            if self.is_stream and end.is_in(chunk):
+                return
+
+
+class _StreamEnd:
+    """Looks for the last event of a stream."""
+
+    def __init__(self) -> None:
+        self._reader: EventReader | None = EventReader()  # None: it can't be read any more
+
+    def is_in(self, chunk: bytes) -> bool:
+        """Whether this chunk, the next one, has its end."""
+        try:
+            events = self._reader.feed(chunk) if self._reader else []
+        except ValueError:
+            self._reader, events = None, []
+        return any(
+            b'"message_stop"' in event and _decoded(event).get("type") == "message_stop"
+            for event in events
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +135,7 @@ async def _read_stream(response: ProviderResponse) -> Answer | Refusal:
         return _streamed(response, document)
     if not events or not isinstance(document.get("type"), str):
         raise NoAnswer("the provider's answer is no stream of the Messages API")
-    return Answer(response=response, first_chunk=raw)
+    return Answer(response=response, first_chunk=raw, is_stream=True)
 
 
 def _without_pings(events: Iterable[bytes]) -> list[bytes]:

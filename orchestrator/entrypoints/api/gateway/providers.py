@@ -5,6 +5,7 @@ A provider sends one request per attempt. `chain` decides which provider to use,
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -30,6 +31,7 @@ _WHOLE_READ_TIMEOUT_S = 600.0  # the API's own limit for an answer that isn't st
 _ANSWER_MAX_BYTES = 64 * 1024**2  # 128,000 tokens in events take 20 MiB
 _WHOLE_MAX_BYTES = 8 * 1024**2  # of one that we read as a whole
 _VALUES_MAX = 50_000  # in an answer
+_LAST_CHUNK_S = 5.0
 _BYTES_PER_TOKEN = 3  # a guess, for endpoints that can't count tokens
 # The request didn't arrive, or not all of it.
 _NOT_SENT = (
@@ -178,9 +180,12 @@ class OpenAi:
         model: str,
         limit_field: str,
         silence_s: float,
+        last_chunk_s: float = _LAST_CHUNK_S,
     ) -> None:
-        """`silence_s`: the longest wait for the next bytes of a stream."""
+        """`silence_s`: the longest wait for the next bytes of a stream. `last_chunk_s`: the same
+        once the reason to stop is known; the usage may still come."""
         self._client = client
+        self._last_chunk_s = last_chunk_s
         self._url = base_url.rstrip("/") + "/chat/completions"
         self._headers = {"authorization": f"Bearer {key}"} if key else {}
         self._model = model
@@ -212,7 +217,9 @@ class OpenAi:
         stream_headers = {**headers, "content-type": "text/event-stream; charset=utf-8"}
         return ProviderResponse(
             head=Head(status=200, headers=stream_headers),
-            chunks=_translated_events(response, CompletionStream(request.parsed, answer_id)),
+            chunks=_translated_events(
+                response, CompletionStream(request.parsed, answer_id), self._last_chunk_s
+            ),
             http_response=response,
         )
 
@@ -333,14 +340,22 @@ async def _read_json(response: httpx2.Response) -> Any:
 
 
 async def _translated_events(
-    response: httpx2.Response, stream: CompletionStream
+    response: httpx2.Response, stream: CompletionStream, last_chunk_s: float
 ) -> AsyncIterator[bytes]:
     """A stream of chat completions as a stream of the Messages API."""
+    chunks = _chunks(response)
     with _endpoints_failure():
-        async for chunk in _chunks(response):
-            yield wire.frames(stream.feed(chunk))
-            if stream.is_done:
+        while not stream.is_done:
+            try:
+                async with asyncio.timeout(last_chunk_s if stream.may_be_over else None):
+                    chunk = await anext(chunks)
+            except StopAsyncIteration:
                 break
+            except (TimeoutError, errors.Temporary):
+                if not stream.may_be_over:
+                    raise
+                break
+            yield wire.frames(stream.feed(chunk))
         yield wire.frames(stream.end())
 
 
