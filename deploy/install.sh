@@ -14,6 +14,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 readonly LOG=$STATE/install.log
+readonly CLAUDE_CODE=tests/claude_code
 readonly POLICY=/usr/sbin/policy-rc.d
 readonly POLICY_MARK="# Written by SpawnAI's deploy/install.sh for one apt-get run; safe to delete."
 
@@ -26,6 +27,9 @@ main() {
     make_state_folder
     install_packages "$what" "$lock"
     make_venv "$lock"
+    if [[ $what == test || $what == bench ]]; then
+        install_claude_code
+    fi
     if [[ $what != venv ]]; then
         deploy/engine.sh ensure
         build_image
@@ -54,6 +58,7 @@ missing_packages() {
     compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || echo postgresql
     has pgbouncer || echo pgbouncer
     has node || echo nodejs
+    has npm || claude_code_is_current || echo npm
     has chromium || echo chromium
     has sshd || echo openssh-server
     has ip || echo iproute2
@@ -167,12 +172,30 @@ pip_install() {
         --root-user-action=ignore "$@"
 }
 
-# A machine behind a company proxy has its own certificate authorities, which pip ignores by default.
+# A machine behind a company proxy has its own certificate authorities, which pip and npm ignore by
+# default.
 trust_own_authorities() {
     local bundle=/etc/ssl/certs/ca-certificates.crt
     if compgen -G '/usr/local/share/ca-certificates/*.crt' >/dev/null && [[ -r $bundle ]]; then
-        export PIP_CERT=${PIP_CERT:-$bundle}
+        export PIP_CERT=${PIP_CERT:-$bundle} NODE_EXTRA_CA_CERTS=${NODE_EXTRA_CA_CERTS:-$bundle}
     fi
+}
+
+# --- the program Claude Code, which tests run against the gateway -----------------------------------
+
+claude_code_is_current() {
+    cmp -s "$CLAUDE_CODE/package-lock.json" "$CLAUDE_CODE/node_modules/made-from.json"
+}
+
+# Without its optional packages, which handle pictures.
+install_claude_code() {
+    if claude_code_is_current; then
+        return
+    fi
+    say "Installing Claude Code for the tests (19 MB; log: $LOG)"
+    trust_own_authorities
+    logged env -C "$CLAUDE_CODE" npm ci --omit=optional --ignore-scripts --no-audit --no-fund
+    cp "$CLAUDE_CODE/package-lock.json" "$CLAUDE_CODE/node_modules/made-from.json"
 }
 
 # --- the runtime image -----------------------------------------------------------------------------

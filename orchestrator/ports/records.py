@@ -146,12 +146,13 @@ class Leases(Protocol):
 class Usage(Protocol):
     """Calls to the model: the reservation before each call, and its cost afterwards."""
 
-    def reserve(self, reservation: Reservation, budgets: Budgets, now: datetime) -> None:
+    def reserve(self, reservation: Reservation, limits: Budgets, now: datetime) -> None:
         """Add the call's worst case to the accounts of its session, its user's day and the day.
 
         All of it is one transaction. First it records expired reservations as calls that were
         LOST, and gives back what they reserved. Raises errors.BudgetExhausted if the call doesn't
-        fit into an account; then nothing is added.
+        fit into an account, and errors.LimitReached (budget_reserved) if it may fit once other
+        calls have ended; then nothing is added.
         """
 
     def renew(self, holder: str, until: datetime) -> None:

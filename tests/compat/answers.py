@@ -76,6 +76,8 @@ def stream(raw: bytes | None = None, **fields: Any) -> Reply:
 
 STREAM = stream()
 RAW = b"".join(frames())
+RAW_WITHOUT_USAGE = RAW.replace(b', "usage": ' + encode(USAGE), b"")
+PING = b'event: ping\ndata: {"type": "ping"}\n\n'
 ERROR_EVENT = b"event: error\ndata: " + encode(
     {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
 )
@@ -103,6 +105,11 @@ def call(number: int, arguments: object = None, **fields: Any) -> Json:
     """A whole tool call, or a piece of one."""
     given = f'{{"n": {number}}}' if arguments is None else arguments
     return {"type": "function", "function": {"name": f"f{number}", "arguments": given}, **fields}
+
+
+def piece(arguments: str, **fields: Any) -> Json:
+    """A later piece of a tool call."""
+    return {"function": {"arguments": arguments}, **fields}
 
 
 def lines(chunks: Sequence[object], line_end: str = "\n") -> list[bytes]:

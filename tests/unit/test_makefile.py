@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = ("requirements.lock", "requirements-dev.lock")
+NODE_LOCKS = ("runtime-image/node", "runtime-image/browser", "tests/claude_code")
 SOCKET = "unix:///var/run/docker.sock"
 _DEADLINE_S = 60
 
@@ -141,6 +143,16 @@ def test_every_package_of_a_lock_has_a_hash_and_no_address(lock: str) -> None:
     hashed = re.compile(r"--hash=sha256:[0-9a-f]{64}")
     assert [package for package in packages if not hashed.search(package)] == []
     assert re.findall(r"\S+://\S+| @ |--(?:extra-)?index-url\S*", text) == []
+
+
+@pytest.mark.parametrize("folder", NODE_LOCKS)
+def test_every_package_of_a_lock_for_node_has_a_hash_and_no_address(folder: str) -> None:
+    lock = json.loads((ROOT / folder / "package-lock.json").read_text())
+    packages = [package for name, package in lock["packages"].items() if name]
+
+    assert packages
+    assert [package for package in packages if not package["integrity"].startswith("sha512-")] == []
+    assert [package for package in packages if "resolved" in package] == []
 
 
 def test_the_development_lock_has_the_same_versions_as_the_runtime_lock() -> None:

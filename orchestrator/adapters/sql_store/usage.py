@@ -21,7 +21,7 @@ from orchestrator.adapters.sql_store import schema
 from orchestrator.adapters.sql_store.database import Database, insert
 from orchestrator.domain.ids import SessionId, UserId
 from orchestrator.domain.llm import budgets
-from orchestrator.domain.llm.budgets import Account, Budgets, Spend, accounts, exhausted_error
+from orchestrator.domain.llm.budgets import Account, Budgets, Scope, Spend, accounts
 from orchestrator.domain.llm.pricing import TokenCounts
 from orchestrator.domain.llm.usage import Call, GroupBy, Outcome, Reservation, UsageSum
 
@@ -87,13 +87,14 @@ class SqlUsage:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def reserve(self, reservation: Reservation, budgets: Budgets, now: datetime) -> None:
+    def reserve(self, reservation: Reservation, limits: Budgets, now: datetime) -> None:
         self._release_expired(now)
         with self._database.write() as connection:
-            for account in _accounts(reservation, budgets):
+            for account in _accounts(reservation, limits):
                 if not _add_to_account(connection, account, reservation.worst, now):
                     spent = _read_spent(connection, [account.key]).get(account.key, Spend())
-                    raise exhausted_error(account, spent, reservation.worst)
+                    reserved = _read_reserved(connection, account, reservation)
+                    raise budgets.refusal(account, spent, reserved, reservation.worst)
             connection.execute(_INSERT_RESERVATION, _reservation_values(reservation))
 
     def renew(self, holder: str, until: datetime) -> None:
@@ -358,3 +359,17 @@ def _read_spent(connection: Connection, keys: Iterable[str]) -> Mapping[str, Spe
         key: Spend(tokens=tokens, micro_usd=micro_usd)
         for key, tokens, micro_usd in connection.execute(query)
     }
+
+
+def _read_reserved(connection: Connection, account: Account, reservation: Reservation) -> Spend:
+    """What calls under way have reserved of this account, which `reservation` needs too."""
+    of_day = _r.day == reservation.day.isoformat()
+    conditions = {
+        Scope.SESSION: (_r.session_id == reservation.session_id,),
+        Scope.USER: (_r.user_id == reservation.user_id, of_day),
+        Scope.INSTALLATION: (of_day,),
+    }[account.scope]
+    sums = (func.coalesce(func.sum(column), 0) for column in (_r.tokens, _r.micro_usd))
+    query = select(*(sa.cast(total, sa.BigInteger) for total in sums)).where(*conditions)
+    row = connection.execute(query).one()
+    return Spend(tokens=row[0], micro_usd=row[1])

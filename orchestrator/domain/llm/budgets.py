@@ -15,6 +15,8 @@ from orchestrator.domain import errors
 from orchestrator.domain.ids import SessionId, UserId
 from orchestrator.domain.llm.pricing import MICRO
 
+_RESERVED_RETRY_S = 5.0  # calls take seconds to minutes
+
 
 @dataclass(frozen=True, kw_only=True)
 class Spend:
@@ -22,6 +24,9 @@ class Spend:
 
     tokens: int = 0
     micro_usd: int = 0
+
+    def __sub__(self, other: Spend) -> Spend:
+        return Spend(tokens=self.tokens - other.tokens, micro_usd=self.micro_usd - other.micro_usd)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,28 +100,55 @@ def remaining(spent: Spend, limit: Spend) -> tuple[int | None, int | None]:
     )
 
 
-def exhausted_error(account: Account, spent: Spend, wanted: Spend) -> errors.BudgetExhausted:
-    """The error for a call that doesn't fit. It says what is left, and when the budget renews."""
+def refusal(account: Account, spent: Spend, reserved: Spend, wanted: Spend) -> errors.SpawnError:
+    """The error for a call that doesn't fit on top of `spent`, of which calls under way have
+    reserved a part. They cost less than that, nearly always: it may fit when they have ended."""
+    if fits(spent - reserved, wanted, account.limit):
+        return _reserved_error(account, spent - reserved, wanted)
+    return _exhausted_error(account, spent, wanted)
+
+
+def _reserved_error(account: Account, spent: Spend, wanted: Spend) -> errors.LimitReached:
+    left, need = _left(account, spent), _need(wanted)
+    return errors.LimitReached(
+        f"The {account.scope} budget has {left} left, but calls under way may need so much of it"
+        f" that this call, which may need {need}, has to wait until they have ended.",
+        code="budget_reserved",
+        retry_after_s=_RESERVED_RETRY_S,
+        scope=account.scope.name.lower(),
+    )
+
+
+def _exhausted_error(account: Account, spent: Spend, wanted: Spend) -> errors.BudgetExhausted:
+    """It says what is left, and when the budget renews."""
     tokens, micro_usd = remaining(spent, account.limit)
-    parts = []
-    if micro_usd is not None:
-        parts.append(f"{dollars(micro_usd)} of {dollars(account.limit.micro_usd)}")
-    if tokens is not None:
-        parts.append(f"{tokens:,} of {account.limit.tokens:,} tokens")
-    need = f"up to {dollars(wanted.micro_usd)} and {wanted.tokens:,} tokens"
     renewal = (
         "it does not renew"
         if account.renews_at is None
         else f"it renews at {account.renews_at:%Y-%m-%d %H:%M} UTC"
     )
     return errors.BudgetExhausted(
-        f"The {account.scope} budget is used up: {' and '.join(parts)} left, this call may need"
-        f" {need}; {renewal}.",
+        f"The {account.scope} budget is used up: {_left(account, spent)} left, this call may need"
+        f" {_need(wanted)}; {renewal}.",
         scope=account.scope.name.lower(),
         left_tokens=tokens,
         left_micro_usd=micro_usd,
         renews_at=None if account.renews_at is None else account.renews_at.isoformat(),
     )
+
+
+def _left(account: Account, spent: Spend) -> str:
+    tokens, micro_usd = remaining(spent, account.limit)
+    parts = []
+    if micro_usd is not None:
+        parts.append(f"{dollars(micro_usd)} of {dollars(account.limit.micro_usd)}")
+    if tokens is not None:
+        parts.append(f"{tokens:,} of {account.limit.tokens:,} tokens")
+    return " and ".join(parts)
+
+
+def _need(wanted: Spend) -> str:
+    return f"up to {dollars(wanted.micro_usd)} and {wanted.tokens:,} tokens"
 
 
 def dollars(micro_usd: int) -> str:

@@ -31,6 +31,8 @@ _PLACES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "service_tier": ((),),
     "diagnostics": ((),),
     "user_profile_id": ((),),
+    "output_config": ((),),
+    "effort": (("output_config",),),
     # of OpenAI
     "stream_options": ((),),
     "parallel_tool_calls": ((),),
@@ -59,11 +61,19 @@ def without(body: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     """The body without these fields, wherever the API takes them."""
     result: Any = dict(body)
     for name in names:
+        if name == "output_config" and _has_format(body):
+            continue
         for place in _PLACES[name]:
             result = _remove(result, name, place)
         if name == "thinking":
             result = _without_thoughts(result)
     return dict(result)
+
+
+def _has_format(body: Mapping[str, Any]) -> bool:
+    """Whether the answer must have a format. All else there says how hard the model should try."""
+    config = body.get("output_config")
+    return isinstance(config, dict) and "format" in config
 
 
 def _remove(node: Any, name: str, place: tuple[str, ...]) -> Any:

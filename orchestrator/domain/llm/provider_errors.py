@@ -1,7 +1,8 @@
 """Errors of providers: what they say, and whose matter they are. Pure.
 
 The gateway reads each error with `read` and asks `find_cause`. Endpoints say the same in several
-shapes: that of the Messages API, OpenAI's, a plain text, FastAPI's list of details.
+shapes: that of the Messages API, OpenAI's, that in a list (Google) or without the object around it
+(vLLM), a plain text, FastAPI's list of details.
 """
 
 from __future__ import annotations
@@ -51,11 +52,20 @@ class ProviderError:
     is_native: bool = False  # has the shape of the Messages API
 
 
+def error_of(document: object) -> object:
+    """The object or the text in a decoded body that says what went wrong. None: it is no error."""
+    if isinstance(document, list) and len(document) == 1:
+        document = document[0]
+    if not isinstance(document, dict):
+        return None
+    return document if document.get("object") == "error" else document.get("error") or None
+
+
 def read(document: object) -> ProviderError:
     """The error in a decoded body."""
+    error = error_of(document)
     if not isinstance(document, dict):
-        return ProviderError()
-    error = document.get("error")
+        document = {}
     if isinstance(error, dict):
         return ProviderError(
             kind=_word(error, "type"),

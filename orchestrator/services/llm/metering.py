@@ -37,6 +37,7 @@ class StreamMeter:
         self._usage: dict[str, Any] = {}
         self._delta_bytes = 0
         self._size_bytes = 0
+        self._has_output_usage = False
         self._has_final_usage = False
         self._whole = False
 
@@ -51,17 +52,17 @@ class StreamMeter:
             self._reader = None
 
     def result(self) -> Metered:
-        """The tokens of the answer. If it broke off, each streamed byte counts as a token."""
+        """The tokens of the answer. If nobody has said how many it has, each streamed byte counts
+        as one."""
         for event in self._reader.end() if self._reader else ():
             self._read(event)
-        counts = _counts(self._usage, self._request)
-        if self._whole or not self._usage:
-            return Metered(
-                counts=counts if self._usage else worst_case(self._request), whole=self._whole
-            )
+        counts = _counts(self._usage, self._request) if self._usage else worst_case(self._request)
+        if self._whole and self._has_output_usage:
+            return Metered(counts=counts, whole=True)
         size_bytes = self._delta_bytes if self._reader else self._size_bytes
         streamed = min(size_bytes, self._request.max_tokens)
-        return Metered(counts=replace(counts, output=max(counts.output, streamed)), whole=False)
+        counts = replace(counts, output=max(counts.output, streamed))
+        return Metered(counts=counts, whole=self._whole)
 
     def result_if_cut(self) -> Metered:
         """The same if it was the provider that broke off: it may have gone on without us, and
@@ -81,6 +82,8 @@ class StreamMeter:
             usage = message.get("usage") if isinstance(message, dict) else decoded.get("usage")
             fields = usage.items() if isinstance(usage, dict) else ()
             self._usage |= {name: value for name, value in fields if value is not None}
+            is_delta = decoded.get("type") == "message_delta"
+            self._has_output_usage |= is_delta and type(dict(fields).get("output_tokens")) is int
             delta = decoded.get("delta")
             if isinstance(delta, dict) and delta.get("stop_reason") and fields:
                 self._has_final_usage = True

@@ -7,7 +7,6 @@ Called by the gateway for its last provider: `translate_completion` for a whole 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.contract import json_bounds
@@ -15,6 +14,7 @@ from orchestrator.domain import errors
 from orchestrator.domain.llm import provider_errors
 from orchestrator.domain.llm.pricing import TokenCounts
 from orchestrator.services.llm import openai_wire
+from orchestrator.services.llm.openai_blocks import Blocks
 from orchestrator.services.llm.openai_wire import Choice, Message, ToolCall, Usage
 
 Json = dict[str, Any]
@@ -42,8 +42,9 @@ _ERROR_TYPES = {
 }
 
 
-def translate_completion(document: object, estimate: TokenCounts) -> Json:
-    """A whole answer. `estimate` is used if the endpoint reports no usage.
+def translate_completion(document: object, estimate: TokenCounts, default_id: str) -> Json:
+    """A whole answer. `estimate` is used if the endpoint reports no usage, `default_id` if it gives
+    no id.
 
     Raises errors.Temporary if the document is not a chat completion.
     """
@@ -54,10 +55,15 @@ def translate_completion(document: object, estimate: TokenCounts) -> Json:
     message = choice.message
     text = message.content or message.refusal
     blocks: list[Json] = [{"type": "text", "text": text}] if text else []
+    answer_id = completion.id or default_id
+    call_ids: set[str] = set()
     for number, call in enumerate(message.tool_calls):
-        blocks.append(_tool_block(call, f"call_{completion.id}_{number}"))
+        is_new = call.id and call.id not in call_ids
+        call_id = call.id if is_new else f"call_{answer_id}_{number}"
+        call_ids.add(call_id)
+        blocks.append(_tool_block(call, call_id))
     return {
-        "id": f"msg_{completion.id or 'unknown'}",
+        "id": f"msg_{answer_id}",
         "type": "message",
         "role": "assistant",
         "model": completion.model,
@@ -74,8 +80,8 @@ def translate_completion(document: object, estimate: TokenCounts) -> Json:
 
 def find_error(document: object) -> tuple[int, Json] | None:
     """The status and the error of a document that came with status 200 and is an error."""
-    error = document.get("error") if isinstance(document, dict) else None
-    if not error:
+    error = provider_errors.error_of(document)
+    if error is None:
         return None
     code = error.get("code") if isinstance(error, dict) else None
     status = code if isinstance(code, int) and 400 <= code <= 599 else 500
@@ -92,35 +98,37 @@ def translate_error(status: int, body: object) -> Json:
 class StreamTranslator:
     """Translates chunks into events: `feed` it each chunk, then call `finish`."""
 
-    def __init__(self, estimate: TokenCounts) -> None:
+    def __init__(self, estimate: TokenCounts, default_id: str) -> None:
         """`estimate` gives the input tokens if the endpoint reports no usage. Its output tokens
-        are then counted as one per streamed byte."""
+        are then counted as one per streamed byte. `default_id` is used if it gives no id."""
         self._estimate = estimate
+        self._default_id = default_id
         self._id = ""  # set with the first chunk
         self._model = ""
         self._has_started = False
-        self._block_index = -1  # of the newest content block
-        self._has_text_open = False
-        self._call: _OpenCall | None = None
-        self._ended_ids: set[str] = set()
-        self._calls = 0
+        self._blocks = Blocks("")
         self._finish_reason: str | None = None
         self._has_refusal = False
         self._usage: Usage | None = None
-        self._output_bytes = 0
+
+    @property
+    def may_be_over(self) -> bool:
+        """Whether all that can still come is the usage, or a repetition."""
+        return self._finish_reason is not None
 
     def feed(self, document: object) -> Iterator[Json]:
         """The events for one chunk. The message begins with its first content: many an endpoint
         sends an empty chunk at once, and then reads the prompt for minutes.
 
-        Raises errors.Temporary if it is no chunk, or mixes pieces of several tool calls.
+        Raises errors.Temporary if it is no chunk, or a piece of no tool call that goes on.
         """
-        chunk = openai_wire.parse(document)
-        if chunk.error:
-            yield from self._error(document)
+        if (error := find_error(document)) is not None:
+            yield self._error(error[1])
             return
+        chunk = openai_wire.parse(document)
         if not self._id:
-            self._id, self._model = chunk.id or "unknown", chunk.model
+            self._id, self._model = chunk.id or self._default_id, chunk.model
+            self._blocks = Blocks(f"call_{self._id}")
         self._usage = chunk.usage or self._usage
         for choice in chunk.choices[:1]:
             if choice.delta is not None:
@@ -135,11 +143,11 @@ class StreamTranslator:
         if not self._id or (self._finish_reason is None and not is_done):
             raise errors.Temporary("the endpoint's answer broke off")
         yield from self._start()
-        yield from self._close()
+        yield from self._blocks.finish()
         reason = _stop_reason(
-            self._finish_reason, has_refusal=self._has_refusal, has_calls=bool(self._calls)
+            self._finish_reason, has_refusal=self._has_refusal, has_calls=self._blocks.has_calls
         )
-        estimate = TokenCounts(input=self._estimate.input, output=self._output_bytes)
+        estimate = TokenCounts(input=self._estimate.input, output=self._blocks.output_bytes)
         yield {
             "type": "message_delta",
             "delta": {"stop_reason": reason, "stop_sequence": None},
@@ -147,12 +155,11 @@ class StreamTranslator:
         }
         yield {"type": "message_stop"}
 
-    def _error(self, document: object) -> Iterator[Json]:
+    def _error(self, error: Json) -> Json:
         """An error instead of the answer is passed on. One in its midst breaks it off."""
-        _, error = find_error(document) or (500, {})
         if self._has_started:
             raise errors.Temporary(str(error["error"]["message"]))
-        yield error
+        return error
 
     def _start(self) -> Iterator[Json]:
         if self._has_started:
@@ -174,66 +181,11 @@ class StreamTranslator:
     def _delta(self, delta: Message) -> Iterator[Json]:
         self._has_refusal = self._has_refusal or bool(delta.refusal)
         for text in filter(None, (delta.content, delta.refusal)):
-            if not self._has_text_open:
-                yield from self._open({"type": "text", "text": ""})
-                self._has_text_open = True
-            yield self._block_delta("text_delta", "text", text)
+            yield from self._start()
+            yield from self._blocks.add_text(text)
         for piece in delta.tool_calls:
-            yield from self._tool_call(piece)
-
-    def _tool_call(self, piece: ToolCall) -> Iterator[Json]:
-        call = self._call
-        if call is None or call.is_over_at(piece):
-            if piece.id in self._ended_ids or not piece.function.name:
-                raise errors.Temporary("the endpoint mixes the pieces of several tool calls")
-            call_id = piece.id or f"call_{self._id}_{self._calls}"
-            name = piece.function.name
-            yield from self._open({"type": "tool_use", "id": call_id, "name": name, "input": {}})
-            self._calls += 1
-            call = self._call = _OpenCall(id=call_id, index=piece.index)
-        if piece.function.arguments:
-            call.arguments.append(piece.function.arguments)
-            yield self._block_delta("input_json_delta", "partial_json", piece.function.arguments)
-
-    def _open(self, block: Json) -> Iterator[Json]:
-        yield from self._start()
-        yield from self._close()
-        self._block_index += 1
-        yield {"type": "content_block_start", "index": self._block_index, "content_block": block}
-
-    def _block_delta(self, kind: str, field: str, piece: str) -> Json:
-        self._output_bytes += len(piece.encode("utf-8", "replace"))
-        delta = {"type": kind, field: piece}
-        return {"type": "content_block_delta", "index": self._block_index, "delta": delta}
-
-    def _close(self) -> Iterator[Json]:
-        if self._call is not None:
-            self._ended_ids.add(self._call.id)
-        if self._call is not None or self._has_text_open:
-            yield {"type": "content_block_stop", "index": self._block_index}
-        self._call, self._has_text_open = None, False
-
-
-@dataclass(kw_only=True)
-class _OpenCall:
-    """The tool call whose pieces arrive."""
-
-    id: str
-    index: int | None
-    arguments: list[str] = field(default_factory=list)
-
-    def is_over_at(self, piece: ToolCall) -> bool:
-        """Whether this piece belongs to another call. Endpoints number calls as they like: all
-        with 0, or not at all. An id or a name may come once, or again with every piece."""
-        if piece.id:
-            return piece.id != self.id
-        if piece.index != self.index and None not in (piece.index, self.index):
-            return True
-        return bool(piece.function.name) and _is_whole("".join(self.arguments))
-
-
-def _is_whole(arguments: str) -> bool:
-    return _arguments(arguments) is not None
+            yield from self._start()
+            yield from self._blocks.add_call(piece)
 
 
 def _arguments(text: str) -> Json | None:
@@ -245,21 +197,23 @@ def _arguments(text: str) -> Json | None:
     return decoded if isinstance(decoded, dict) else None
 
 
-def _tool_block(call: ToolCall, default_id: str) -> Json:
+def _tool_block(call: ToolCall, call_id: str) -> Json:
     # An answer may break off in the middle of the arguments.
     arguments = _arguments(call.function.arguments) or {}
     if not call.function.name:
         raise errors.Temporary("the endpoint's answer has a tool call without a name")
-    block_id = call.id or default_id
-    return {"type": "tool_use", "id": block_id, "name": call.function.name, "input": arguments}
+    return {"type": "tool_use", "id": call_id, "name": call.function.name, "input": arguments}
 
 
 def _stop_reason(finish_reason: str | None, *, has_refusal: bool, has_calls: bool) -> str:
     if has_refusal:
         return "refusal"
     reason = _STOP_REASONS.get(finish_reason or "stop", "end_turn")
-    # Some servers end with "stop" after tool calls. A client would then not run them.
-    return "tool_use" if reason == "end_turn" and has_calls else reason
+    # Some servers end with "stop" after tool calls, and a client would not run them; or with
+    # "tool_calls" after none, and it would look for them.
+    if reason in ("end_turn", "tool_use"):
+        return "tool_use" if has_calls else "end_turn"
+    return reason
 
 
 def _usage(usage: Usage | None, estimate: TokenCounts) -> Json:

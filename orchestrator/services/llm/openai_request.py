@@ -81,8 +81,10 @@ def _assistant(content: object) -> Json:
             calls.append({"id": block["id"], "type": "function", "function": function})
         elif block["type"] not in _SILENT:
             raise _untranslatable(f"{block['type']} blocks")
-    message: Json = {"role": "assistant", "content": "".join(texts) or None}
-    return {**message, "tool_calls": calls} if calls else message
+    text = "".join(texts)
+    if calls:
+        return {"role": "assistant", "content": text or None, "tool_calls": calls}
+    return {"role": "assistant", "content": text}
 
 
 def _user(content: object) -> Iterable[Json]:
@@ -90,10 +92,12 @@ def _user(content: object) -> Iterable[Json]:
     if isinstance(content, str):
         yield {"role": "user", "content": content}
         return
-    parts = []
+    parts: list[Json] = []
     for block in _blocks(content):
         if block["type"] == "tool_result":
-            yield _tool_result(block)
+            result, pictures = _tool_result(block)
+            parts += pictures
+            yield result
         else:
             parts.append(_part(block))
     if parts:
@@ -101,16 +105,27 @@ def _user(content: object) -> Iterable[Json]:
         yield {"role": "user", "content": parts[0]["text"] if plain else parts}
 
 
-def _tool_result(block: Mapping[str, Any]) -> Json:
-    text = _text(block.get("content") or "", "tool results")
+def _tool_result(block: Mapping[str, Any]) -> tuple[Json, Sequence[Json]]:
+    """The message with its text, and the parts that OpenAI takes from users alone: pictures."""
+    content = block.get("content") or ""
+    blocks = [{"type": "text", "text": content}] if isinstance(content, str) else _blocks(content)
+    parts = [_part(part) for part in blocks]
+    pictures = [part for part in parts if part["type"] != "text"]
+    text = "\n".join(part["text"] for part in parts if part["type"] == "text")
+    if pictures:
+        title = f"Pictures of the tool result {block['tool_use_id']}:"
+        pictures.insert(0, {"type": "text", "text": title})
+        text = text or "The pictures follow."
     if block.get("is_error"):
         text = f"Error: {text}"  # OpenAI has no flag for it
-    return {"role": "tool", "tool_call_id": block["tool_use_id"], "content": text}
+    return {"role": "tool", "tool_call_id": block["tool_use_id"], "content": text}, pictures
 
 
 def _part(block: Mapping[str, Any]) -> Json:
     if block["type"] == "text":
         return {"type": "text", "text": block["text"]}
+    if block["type"] == "tool_reference":  # the client has added it to its tools
+        return {"type": "text", "text": f"The tool {block['tool_name']} can be called now."}
     source = block.get("source") or {}
     if block["type"] == "document" and source.get("type") == "text":
         return {"type": "text", "text": source["data"]}

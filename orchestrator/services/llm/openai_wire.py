@@ -8,7 +8,7 @@ answer, and that is the endpoint's failure.
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
@@ -116,7 +116,6 @@ class Completion(_Foreign):
     model: Text = ""
     choices: Annotated[list[Choice], BeforeValidator(_list)] = []
     usage: Annotated[Usage | None, BeforeValidator(_object_or_none)] = None
-    error: Any = None  # instead of an answer
 
 
 def parse(document: object) -> Completion:

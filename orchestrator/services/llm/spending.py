@@ -51,8 +51,8 @@ def reserve(
 ) -> Reservation:
     """Reserve the most that a call can cost, whichever of `models` serves it.
 
-    `holder` is the process that makes the call. Raises errors.BudgetExhausted: the call must not
-    be forwarded then.
+    `holder` is the process that makes the call. Raises errors.BudgetExhausted, or
+    errors.LimitReached (budget_reserved) if it may fit later: the call must not be forwarded then.
     """
     now = deps.clock.now()
     costs = [pricing.worst_case(request, deps.policy.prices.tariff_for(model)) for model in models]

@@ -97,11 +97,50 @@ def test_a_call_that_exceeds_a_budget_is_refused_and_changes_no_account(
     store: SqlStore, budgets: Budgets, scope: str
 ) -> None:
     store.usage.reserve(reservation(1), budgets, NOW)
+    store.usage.settle(call_of(reservation(1), counts=TokenCounts(input=10), micro_usd=100))
     before = spent(store)
     with pytest.raises(errors.BudgetExhausted) as caught:
         store.usage.reserve(reservation(2), budgets, NOW)
     assert caught.value.detail["scope"] == scope
     assert spent(store) == before
+
+
+OTHER = {"session_id": ids.SessionId("ses_2"), "user_id": ids.UserId("usr_2")}
+YESTERDAY = date(2026, 2, 28)
+
+
+@pytest.mark.parametrize(
+    ("budgets", "scope", "others"),
+    [
+        (Budgets(session=Spend(tokens=19)), "session", OTHER),
+        (Budgets(session=Spend(micro_usd=199)), "session", OTHER),
+        (Budgets(user_day=Spend(tokens=19)), "user", OTHER),
+        (Budgets(user_day=Spend(tokens=19)), "user", {"day": YESTERDAY}),
+        (Budgets(day=Spend(micro_usd=199)), "installation", {**OTHER, "day": YESTERDAY}),
+    ],
+)
+def test_a_call_for_which_others_have_reserved_too_much_may_come_later(
+    store: SqlStore, budgets: Budgets, scope: str, others: dict[str, Any]
+) -> None:
+    store.usage.reserve(reservation(1), budgets, NOW)
+    before = spent(store)
+    with pytest.raises(errors.LimitReached) as caught:
+        store.usage.reserve(reservation(2), budgets, NOW)
+    assert (caught.value.code, caught.value.detail["scope"]) == ("budget_reserved", scope)
+    assert spent(store) == before
+    # What counts elsewhere is no reason to wait: here the budget is used up.
+    store.usage.settle(call_of(reservation(1), counts=TokenCounts(input=10), micro_usd=100))
+    store.usage.reserve(reservation(3, **others), FREE, NOW)
+    with pytest.raises(errors.BudgetExhausted):
+        store.usage.reserve(reservation(2), budgets, NOW)
+
+
+def test_a_call_fits_when_one_that_reserved_more_has_ended(store: SqlStore) -> None:
+    store.usage.reserve(reservation(1), Budgets(day=Spend(tokens=15)), NOW)
+    with pytest.raises(errors.LimitReached):
+        store.usage.reserve(reservation(2), Budgets(day=Spend(tokens=15)), NOW)
+    store.usage.settle(call_of(reservation(1)))
+    store.usage.reserve(reservation(2), Budgets(day=Spend(tokens=15)), NOW)
 
 
 def test_the_first_call_of_all_is_refused_too_when_it_is_too_large(store: SqlStore) -> None:
@@ -114,7 +153,7 @@ def test_a_budget_can_be_used_to_its_last_token_and_renews_with_the_day(store: S
     daily = Budgets(user_day=Spend(tokens=20))
     store.usage.reserve(reservation(1), daily, NOW)
     store.usage.reserve(reservation(2), daily, NOW)
-    with pytest.raises(errors.BudgetExhausted):
+    with pytest.raises(errors.LimitReached):
         store.usage.reserve(reservation(3), daily, NOW)
     store.usage.reserve(reservation(4, day=date(2026, 3, 2)), daily, NOW)
 
@@ -128,7 +167,7 @@ def test_concurrent_calls_never_pass_a_budget(store: SqlStore) -> None:
         session = ids.SessionId(f"ses_{number}")
         try:
             store.usage.reserve(reservation(number, session_id=session), budgets, NOW)
-        except errors.BudgetExhausted:
+        except errors.LimitReached:
             refused.append(number)
         else:
             admitted.append(number)
@@ -166,7 +205,7 @@ def test_concurrent_processes_never_pass_a_budget(store: SqlStore, store_url: st
         "    try:\n"
         "        store.usage.reserve(call, Budgets(day=Spend(tokens=300)), NOW)\n"
         "        admitted += 1\n"
-        "    except errors.BudgetExhausted:\n"
+        "    except errors.LimitReached:\n"
         "        pass\n"
         "print(admitted)\n"
     )
@@ -186,7 +225,7 @@ def test_concurrent_processes_never_pass_a_budget(store: SqlStore, store_url: st
 
 def test_the_reservation_of_a_dead_process_is_released(store: SqlStore) -> None:
     store.usage.reserve(reservation(1, holder="dead"), TEN, NOW)
-    with pytest.raises(errors.BudgetExhausted):
+    with pytest.raises(errors.LimitReached):
         store.usage.reserve(reservation(2), TEN, later(59))
     store.usage.reserve(reservation(2), TEN, later(60))
     (usage,) = store.usage.session_sums(SESSION)
@@ -198,7 +237,7 @@ def test_a_live_process_renews_its_reservations(store: SqlStore) -> None:
     store.usage.renew("somebody else", later(500))
     store.usage.renew("alive", later(100))
     store.usage.renew("alive", later(90))
-    with pytest.raises(errors.BudgetExhausted):
+    with pytest.raises(errors.LimitReached):
         store.usage.reserve(reservation(2), TEN, later(99))
     store.usage.reserve(reservation(3), TEN, later(100))
 

@@ -23,7 +23,7 @@ from orchestrator.entrypoints.api.gateway.provider_chain import (
 )
 from orchestrator.entrypoints.api.gateway.providers import ProviderRequest, configured_providers
 from tests.compat import providers
-from tests.compat.providers import Api, Case
+from tests.compat.cases import Api, Case
 from tests.fakes.llm.odd_provider import OddProvider
 from tests.fakes.llm.providers import WORDS, ProviderFake
 from tests.integration.gateway.world import BODY, events_of, settings_for

@@ -68,10 +68,18 @@ def endless(tmp_path: Path, migrated_sqlite: Path) -> Iterator[Serve]:
 PINGS = b'event: ping\ndata: {"type": "ping"}\n\n' * 30_000
 
 
+DELTA = b'data: {"type": "content_block_delta", "delta": {}}\n\n' * 30_000
+
+
 def test_a_stream_without_an_end_is_cut(endless: Serve) -> None:
-    world = endless(PINGS)
+    world = endless(DELTA)
     with pytest.raises(httpx2.RemoteProtocolError):
         world.ask(world.session(), stream=True)
+
+
+def test_a_stream_that_only_pings_is_no_answer(endless: Serve) -> None:
+    world = endless(PINGS)
+    assert world.ask(world.session(), stream=True).status_code == 502
 
 
 def test_a_whole_answer_without_an_end_is_none(endless: Serve) -> None:

@@ -68,17 +68,18 @@ def test_fifty_sessions_at_once_spend_what_thirty_may_and_not_a_token_more(
         refused = [call.result() for call in _first_to_end(calls, 20)]
         provider.release()
         answers = [call.result() for call in calls]
-    assert [answer.status_code for answer in refused] == [402] * 20
-    assert sorted(answer.status_code for answer in answers) == [200] * 30 + [402] * 20
+    assert [answer.status_code for answer in refused] == [429] * 20
+    assert sorted(answer.status_code for answer in answers) == [200] * 30 + [429] * 20
     assert len(provider.requests) - before == 30
     (total,) = world.deps.store.usage.sums(
         GroupBy.DAY, since=datetime.now(UTC) - timedelta(hours=1)
     )
     assert total.counts.total == 31 * used.tokens
     error = refused[0].json()["error"]
-    assert (error["type"], error["code"]) == ("billing_error", "budget_exhausted")
-    assert "renews at" in error["message"]
+    assert (error["type"], error["code"]) == ("rate_limit_error", "budget_reserved")
+    assert refused[0].headers["retry-after"] == "5"
     assert world.metric("spawn_llm_budget_refusals_total", scope="installation") == 20
+    assert world.ask(world.session()).status_code == 200  # what the thirty didn't use is free again
 
 
 def _first_to_end(
@@ -328,7 +329,7 @@ def test_token_counts_have_a_rate_for_each_session(
     world = served()
     session, client = world.session(), world.http()
     path = "/v1/messages/count_tokens"
-    answers = [world.ask(session, path=path, client=client) for _ in range(40)]
+    answers = [world.ask(session, path=path, client=client) for _ in range(80)]
     refused = next(answer for answer in answers if answer.status_code != 200)
     assert refused.status_code == 429
     assert refused.json()["error"]["code"] == "too_many_token_counts"

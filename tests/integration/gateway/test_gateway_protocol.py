@@ -14,6 +14,8 @@ import pytest
 
 from orchestrator.domain.llm.usage import GroupBy
 from orchestrator.domain.sessions.session import Session
+from tests.compat import answers
+from tests.fakes.llm.odd_provider import OddProvider
 from tests.fakes.llm.providers import (
     INPUT_TOKENS,
     OUTPUT_TOKENS,
@@ -81,6 +83,28 @@ def test_the_sdk_puts_together_a_stream_with_a_tool_call(any_world: GatewayWorld
     assert message.stop_reason == "tool_use"
     assert (message.content[0].text, message.content[1].input) == (ANSWER, {"path": "a"})
     assert message.usage.output_tokens == OUTPUT_TOKENS
+
+
+def test_the_sdk_puts_together_a_message_that_came_as_a_whole(
+    tmp_path: Path, migrated_sqlite: Path
+) -> None:
+    content = [
+        {"type": "thinking", "thinking": "Hm.", "signature": "c2ln"},
+        {"type": "text", "text": "Now."},
+        {"type": "tool_use", "id": "toolu_1", "name": "write_file", "input": {"path": "a"}},
+    ]
+    answer = {**answers.MESSAGE, "content": content, "stop_reason": "tool_use"}
+    with (
+        OddProvider(answers.always(answers.whole(answer))) as provider,
+        gateway_for(settings_for(tmp_path, provider), migrated_sqlite) as world,
+    ):
+        session = world.session()
+        with world.sdk(session) as sdk, sdk.messages.stream(**BODY, tools=[TOOL]) as stream:
+            message = stream.get_final_message()
+        assert [block.to_dict() for block in message.content] == content
+        assert message.stop_reason == "tool_use"
+        ((name, calls, tokens, _),) = world.accounts(session)
+        assert (name, calls, tokens) == ("anthropic", 1, sum(answers.USAGE.values()))
 
 
 def test_the_async_sdk_works_too_streamed_and_whole(any_world: GatewayWorld) -> None:

@@ -35,7 +35,9 @@ from orchestrator.services.rates import Rate, Rates
 from orchestrator.slim import structlog
 
 _LARGE_BYTES = 256 * 1024  # a larger body is parsed in a thread, so that it doesn't block the loop
-_COUNT_RATE = Rate(per_s=2, burst=20)  # of a session; an agent counts once per answer at most
+# Of a session. Our agent counts once per answer at most, Claude Code two dozen times to show what
+# fills its context.
+_COUNT_RATE = Rate(per_s=2, burst=40)
 
 log = structlog.get_logger()
 

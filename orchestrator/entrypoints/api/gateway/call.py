@@ -102,7 +102,7 @@ class CallRunner:
         """Make one call that counts tokens. It is free: no reservation, no account."""
         state = CallState(meter=_make_meter(request))
         try:
-            with self._shares.call(session):
+            async with self._shares.count(session):
                 await self._answer_in_slot(session, request, exchange, state)
         except errors.SpawnError as error:
             state.error = wire.error_response_for(error)
@@ -143,7 +143,7 @@ class CallRunner:
                 self._chain.models_for(request.parsed),
                 self._holder,
             )
-        except errors.BudgetExhausted as error:
+        except (errors.BudgetExhausted, errors.LimitReached) as error:
             context.metrics.budget_refusals.labels(error.detail["scope"]).inc()
             raise
 

@@ -7,9 +7,9 @@ belongs to the client, and no other provider is asked.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.contract import json_bounds
@@ -17,13 +17,14 @@ from orchestrator.contract.event_stream import EventReader
 from orchestrator.domain import errors
 from orchestrator.domain.llm import provider_errors
 from orchestrator.domain.llm.provider_errors import ProviderError
+from orchestrator.entrypoints.api.gateway import wire
 from orchestrator.entrypoints.api.gateway.providers import (
     NoAnswer,
     ProviderRequest,
     ProviderResponse,
 )
 from orchestrator.entrypoints.api.gateway.wire import Head
-from orchestrator.services.llm import openai_answer
+from orchestrator.services.llm import openai_answer, whole_message
 
 _ERROR_MAX_BYTES = 64 * 1024
 _FIRST_EVENT_MAX_BYTES = 1024**2
@@ -48,12 +49,40 @@ class Answer:
 
     response: ProviderResponse
     first_chunk: bytes  # read from `response` already
+    is_stream: bool = False
 
     async def chunks(self) -> AsyncGenerator[bytes]:
-        """The whole body. Raises errors.Temporary if the connection breaks."""
+        """The whole body. Raises errors.Temporary if the connection breaks.
+
+        A stream ends with the event that says so: some servers keep the connection open, and a
+        client would wait for nothing.
+        """
+        end = _StreamEnd()
         yield self.first_chunk
+        if self.is_stream and end.is_in(self.first_chunk):
+            return
         async for chunk in self.response.chunks:
             yield chunk
+            if self.is_stream and end.is_in(chunk):
+                return
+
+
+class _StreamEnd:
+    """Looks for the last event of a stream."""
+
+    def __init__(self) -> None:
+        self._reader: EventReader | None = EventReader()  # None: it can't be read any more
+
+    def is_in(self, chunk: bytes) -> bool:
+        """Whether this chunk, the next one, has its end."""
+        try:
+            events = self._reader.feed(chunk) if self._reader else []
+        except ValueError:
+            self._reader, events = None, []
+        return any(
+            b'"message_stop"' in event and _decoded(event).get("type") == "message_stop"
+            for event in events
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,19 +119,36 @@ async def _read_stream(response: ProviderResponse) -> Answer | Refusal:
     try:
         async for chunk in response.chunks:
             raw += chunk
-            events = reader.feed(chunk)
+            events = _without_pings(reader.feed(chunk))
             if events:
                 break
-        events = events or reader.end()
+            if len(raw) > _FIRST_EVENT_MAX_BYTES:
+                raise NoAnswer("the provider's stream doesn't begin")
+        events = events or _without_pings(reader.end())
     except ValueError as error:
         raise NoAnswer(f"the provider's stream is none: {error}") from error
     # A server that knows no streams sends its answer, or an error, as a whole.
     document = _decoded(events[0] if events else raw)
     if _is_error(document):
         return _refusal_in_answer(response.head, document)
+    if not events and whole_message.is_message(document):
+        return _streamed(response, document)
     if not events or not isinstance(document.get("type"), str):
         raise NoAnswer("the provider's answer is no stream of the Messages API")
-    return Answer(response=response, first_chunk=raw)
+    return Answer(response=response, first_chunk=raw, is_stream=True)
+
+
+def _without_pings(events: Iterable[bytes]) -> list[bytes]:
+    """A ping is no beginning: an error may come after it, and the next provider be asked."""
+    return [event for event in events if _decoded(event).get("type") != "ping"]
+
+
+def _streamed(response: ProviderResponse, message: Mapping[str, Any]) -> Answer:
+    """A message that has come as a whole, for a client that reads a stream."""
+    headers = {**response.head.headers, **wire.STREAM_HEAD.headers}
+    head = Head(status=response.head.status, headers=headers)
+    frames = wire.frames(whole_message.events_of(message))
+    return Answer(response=replace(response, head=head), first_chunk=frames)
 
 
 async def _read_whole(response: ProviderResponse, request: ProviderRequest) -> Answer | Refusal:
@@ -115,9 +161,7 @@ async def _read_whole(response: ProviderResponse, request: ProviderRequest) -> A
     if _is_error(document):
         return _refusal_in_answer(response.head, document)
     is_count = request.counts_tokens and isinstance(document.get("input_tokens"), int)
-    if not is_count and not (
-        document.get("type") == "message" and isinstance(document.get("content"), list)
-    ):
+    if not is_count and not whole_message.is_message(document):
         raise NoAnswer("the provider's answer is no message of the Messages API")
     return Answer(response=response, first_chunk=bytes(raw))
 
@@ -129,7 +173,7 @@ async def _read_error(response: ProviderResponse) -> Refusal:
             raw += chunk
             if len(raw) > _ERROR_MAX_BYTES:
                 break
-    document = _decoded(raw)
+    document = _value(raw)
     error = provider_errors.read(document)
     if error.is_native:
         return Refusal(head=response.head, body=raw, error=error)
@@ -137,7 +181,7 @@ async def _read_error(response: ProviderResponse) -> Refusal:
 
 
 def _is_error(document: Mapping[str, Any]) -> bool:
-    return bool(document.get("type") == "error" or document.get("error"))
+    return document.get("type") == "error" or provider_errors.error_of(document) is not None
 
 
 def _refusal_in_answer(head: Head, document: Mapping[str, Any]) -> Refusal:
@@ -159,8 +203,12 @@ def _translated(head: Head, document: object, error: ProviderError) -> Refusal:
 
 
 def _decoded(raw: bytes) -> dict[str, Any]:
+    value = _value(raw)
+    return value if isinstance(value, dict) else {}
+
+
+def _value(raw: bytes) -> object:
     try:
-        document = json_bounds.decode(raw, _VALUES_MAX)
+        return json_bounds.decode(raw, _VALUES_MAX)
     except ValueError:
-        return {}
-    return document if isinstance(document, dict) else {}
+        return None

@@ -34,7 +34,7 @@ class GatewayMetrics:
         )
         self.budget_refusals = Counter(
             "spawn_llm_budget_refusals",
-            "Calls refused because a budget was used up",
+            "Calls refused because a budget was used up, or reserved by other calls",
             ["scope"],
             registry=registry,
         )

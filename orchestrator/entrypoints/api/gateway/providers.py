@@ -5,8 +5,10 @@ A provider sends one request per attempt. `chain` decides which provider to use,
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+import secrets
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,21 +17,21 @@ import httpx2
 
 from orchestrator.config import Settings
 from orchestrator.contract import json_bounds
-from orchestrator.contract.event_stream import EventReader
 from orchestrator.domain import errors
 from orchestrator.domain.llm import optional_fields
-from orchestrator.domain.llm.pricing import TokenCounts
 from orchestrator.domain.llm.requests import ModelRequest
+from orchestrator.entrypoints.api.gateway import wire
 from orchestrator.entrypoints.api.gateway.clients import Clients
 from orchestrator.entrypoints.api.gateway.wire import Head, headers_for_client
 from orchestrator.services.llm import metering, openai_answer, openai_request
+from orchestrator.services.llm.openai_stream import CompletionStream
 
 _CONNECT_TIMEOUT_S = 10.0
 _WHOLE_READ_TIMEOUT_S = 600.0  # the API's own limit for an answer that isn't streamed
 _ANSWER_MAX_BYTES = 64 * 1024**2  # 128,000 tokens in events take 20 MiB
 _WHOLE_MAX_BYTES = 8 * 1024**2  # of one that we read as a whole
-_EVENT_MAX_BYTES = 1024**2
-_VALUES_MAX = 50_000  # in an answer, or in an event
+_VALUES_MAX = 50_000  # in an answer
+_LAST_CHUNK_S = 5.0
 _BYTES_PER_TOKEN = 3  # a guess, for endpoints that can't count tokens
 # The request didn't arrive, or not all of it.
 _NOT_SENT = (
@@ -157,6 +159,8 @@ class Anthropic:
             timeout=_timeout_for(request, self._silence_s),
         )
         response = await _send(self._client, http_request)
+        if response.has_redirect_location:
+            return await _moved(response)
         head = Head(status=response.status_code, headers=headers_for_client(response.headers))
         return ProviderResponse(head=head, chunks=_chunks(response), http_response=response)
 
@@ -176,9 +180,12 @@ class OpenAi:
         model: str,
         limit_field: str,
         silence_s: float,
+        last_chunk_s: float = _LAST_CHUNK_S,
     ) -> None:
-        """`silence_s`: the longest wait for the next bytes of a stream."""
+        """`silence_s`: the longest wait for the next bytes of a stream. `last_chunk_s`: the same
+        once the reason to stop is known; the usage may still come."""
         self._client = client
+        self._last_chunk_s = last_chunk_s
         self._url = base_url.rstrip("/") + "/chat/completions"
         self._headers = {"authorization": f"Bearer {key}"} if key else {}
         self._model = model
@@ -193,21 +200,26 @@ class OpenAi:
             count = len(request.raw) // _BYTES_PER_TOKEN + 1
             return _json_response(200, {"input_tokens": count}, {})
         response = await _send(self._client, self._http_request(request))
+        if response.has_redirect_location:
+            return await _moved(response)
         headers = _translated_headers(response)
-        estimate = metering.worst_case(request.parsed)
+        answer_id = secrets.token_hex(12)
         if response.status_code >= 400:
             return _json_response(response.status_code, await _read_json(response), headers)
         if not request.parsed.stream:
             document = await _read_json(response)
             if openai_answer.find_error(document):
                 return _json_response(200, document, headers)
+            estimate = metering.worst_case(request.parsed)
             with _endpoints_failure():
-                message = openai_answer.translate_completion(document, estimate)
+                message = openai_answer.translate_completion(document, estimate, answer_id)
             return _json_response(200, message, headers)
         stream_headers = {**headers, "content-type": "text/event-stream; charset=utf-8"}
         return ProviderResponse(
             head=Head(status=200, headers=stream_headers),
-            chunks=_translated_events(response, estimate),
+            chunks=_translated_events(
+                response, CompletionStream(request.parsed, answer_id), self._last_chunk_s
+            ),
             http_response=response,
         )
 
@@ -285,6 +297,17 @@ async def _send(client: httpx2.AsyncClient, request: httpx2.Request) -> httpx2.R
         raise _unreachable(error) from error
 
 
+async def _moved(response: httpx2.Response) -> ProviderResponse:
+    """We don't follow a redirect: the key is meant for the address in the settings."""
+    await response.aclose()
+    message = (
+        f"the provider's address leads to another one ({response.status_code}), which may be the"
+        f" right one for the setting: {response.headers['location'][:300]}"
+    )
+    error = {"type": "not_found_error", "message": message}
+    return _json_response(404, {"type": "error", "error": error}, {})
+
+
 async def _chunks(response: httpx2.Response) -> AsyncIterator[bytes]:
     """The body, which we asked not to be compressed. Some servers do it nevertheless."""
     size = 0
@@ -317,25 +340,23 @@ async def _read_json(response: httpx2.Response) -> Any:
 
 
 async def _translated_events(
-    response: httpx2.Response, estimate: TokenCounts
+    response: httpx2.Response, stream: CompletionStream, last_chunk_s: float
 ) -> AsyncIterator[bytes]:
     """A stream of chat completions as a stream of the Messages API."""
-    translator = openai_answer.StreamTranslator(estimate)
-    reader = EventReader(_EVENT_MAX_BYTES)
-    is_done = False
+    chunks = _chunks(response)
     with _endpoints_failure():
-        async for chunk in _chunks(response):
-            for data in reader.feed(chunk):
-                is_done = is_done or data.strip() == b"[DONE]"
-                if not is_done:
-                    yield _sse_frames(translator.feed(json_bounds.decode(data, _VALUES_MAX)))
-            if is_done:  # some servers keep the connection open
+        while not stream.is_done:
+            try:
+                async with asyncio.timeout(last_chunk_s if stream.may_be_over else None):
+                    chunk = await anext(chunks)
+            except StopAsyncIteration:
                 break
-        for data in reader.end() if not is_done else ():
-            is_done = data.strip() == b"[DONE]"
-            if not is_done:
-                yield _sse_frames(translator.feed(json_bounds.decode(data, _VALUES_MAX)))
-        yield _sse_frames(translator.finish(is_done=is_done))
+            except (TimeoutError, errors.Temporary):
+                if not stream.may_be_over:
+                    raise
+                break
+            yield wire.frames(stream.feed(chunk))
+        yield wire.frames(stream.end())
 
 
 @contextmanager
@@ -347,12 +368,6 @@ def _endpoints_failure() -> Iterator[None]:
         raise
     except (errors.Temporary, ValueError) as error:
         raise NoAnswer(str(error)) from error
-
-
-def _sse_frames(events: Iterable[Mapping[str, Any]]) -> bytes:
-    return b"".join(
-        f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events
-    )
 
 
 def _json_response(status: int, body: Any, headers: Mapping[str, str]) -> ProviderResponse:

@@ -3,21 +3,27 @@
 Turns alone don't bound it: who has a slot may keep it for minutes. So a session makes few calls at
 a time, and the seconds that calls hold a slot are taken from a budget that fills up again. The
 limiter adds that a user never holds the last slot.
+
+A token count is short, and clients ask for a dozen at once. They take turns.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 
 from orchestrator.domain import errors
 from orchestrator.domain.sessions.session import Session
 from orchestrator.entrypoints.api.bounds.holds import Holds
+from orchestrator.entrypoints.api.bounds.turns import Turns
 from orchestrator.entrypoints.api.gateway.metrics import GatewayMetrics
 from orchestrator.services.rates import Rate, Rates
 
 _CALLS_MAX = 4  # of a session at a time; its generator makes one
+_COUNTS_MAX = 16  # of a session that have their turn or wait for it: all that a sandbox may ask
+_COUNT_WAIT_S = 60.0  # the longest that one waits
 _RESERVED_S = 60.0  # of a call that begins; corrected when it has ended
 _PERIOD_S = 3600.0  # in which a used-up budget is full again
 
@@ -37,14 +43,27 @@ class Shares:
     """
 
     def __init__(
-        self, limits: SlotLimits, metrics: GatewayMetrics, now_s: Callable[[], float]
+        self,
+        limits: SlotLimits,
+        metrics: GatewayMetrics,
+        now_s: Callable[[], float],
+        count_wait_s: float = _COUNT_WAIT_S,
     ) -> None:
+        """`count_wait_s`: the longest that a token count waits for those before it."""
+        self._count_wait_s = count_wait_s
         self._metrics = metrics
         self._now_s = now_s
         self._calls = Holds(
             "calls to the model",
             code="too_many_calls",
             refusals=metrics.slot_refusals.labels("calls"),
+        )
+        self._counts = Turns(
+            Holds(
+                "token counts",
+                code="too_many_token_counts",
+                refusals=metrics.slot_refusals.labels("counts"),
+            )
         )
         self._budgets = {
             name: (limit_s, Rates(Rate(per_s=limit_s / _PERIOD_S, burst=limit_s)))
@@ -55,6 +74,22 @@ class Shares:
         """Wrap a whole call, its wait for a slot included. Raises errors.LimitReached
         (too_many_calls)."""
         return self._calls.hold(session.id, _CALLS_MAX)
+
+    @contextlib.asynccontextmanager
+    async def count(self, session: Session) -> AsyncIterator[None]:
+        """Wrap a whole token count: wait for the session's turn, and have it. Raises
+        errors.LimitReached (too_many_token_counts) if too many wait, or this one for too long."""
+        async with contextlib.AsyncExitStack() as held:
+            try:
+                async with asyncio.timeout(self._count_wait_s):
+                    await held.enter_async_context(self._counts.turn(session.id, _COUNTS_MAX))
+            except TimeoutError as error:
+                raise errors.LimitReached(
+                    f"the token counts before this one have taken {self._count_wait_s:g} s;"
+                    " try again later",
+                    code="too_many_token_counts",
+                ) from error
+            yield
 
     @contextlib.contextmanager
     def slot(self, session: Session) -> Iterator[None]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +61,13 @@ class ErrorResponse:
 
 PING = b'event: ping\ndata: {"type": "ping"}\n\n'
 STREAM_HEAD = Head(status=200, headers={"content-type": "text/event-stream; charset=utf-8"})
+
+
+def frames(events: Iterable[Mapping[str, Any]]) -> bytes:
+    """Events of a stream, as bytes."""
+    return b"".join(
+        f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events
+    )
 
 
 def error_event(error: ErrorResponse) -> bytes:

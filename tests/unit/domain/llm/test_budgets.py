@@ -54,7 +54,7 @@ def test_a_refusal_says_what_is_left_what_was_needed_and_when_it_renews() -> Non
     limits = Budgets(user_day=Spend(tokens=1000, micro_usd=2_000_000))
     account = budgets.accounts(limits, SessionId("s"), UserId("u"), DAY)[-1]
     spent = Spend(tokens=990, micro_usd=1_995_800)
-    error = budgets.exhausted_error(account, spent, Spend(tokens=50, micro_usd=1_250_000))
+    error = budgets.refusal(account, spent, Spend(), Spend(tokens=50, micro_usd=1_250_000))
     assert str(error) == (
         "The user's daily budget is used up: $0.0042 of $2.00 and 10 of 1,000 tokens left, this"
         " call may need up to $1.25 and 50 tokens; it renews at 2026-04-01 00:00 UTC."
@@ -67,9 +67,24 @@ def test_a_budget_that_never_renews_says_so() -> None:
     account = budgets.accounts(Budgets(session=Spend(tokens=5)), SessionId("s"), UserId("u"), DAY)[
         1
     ]
-    message = str(budgets.exhausted_error(account, Spend(tokens=4), Spend(tokens=2)))
+    message = str(budgets.refusal(account, Spend(tokens=4), Spend(), Spend(tokens=2)))
     assert "1 of 5 tokens left" in message
     assert "it does not renew" in message
+
+
+def test_a_call_that_may_fit_when_others_have_ended_is_told_to_wait() -> None:
+    limits = Budgets(user_day=Spend(tokens=1000, micro_usd=2_000_000))
+    account = budgets.accounts(limits, SessionId("s"), UserId("u"), DAY)[-1]
+    spent, wanted = Spend(tokens=990, micro_usd=1_000_000), Spend(tokens=50, micro_usd=1_000_000)
+    error = budgets.refusal(account, spent, Spend(tokens=900, micro_usd=500_000), wanted)
+    assert (error.code, error.detail["scope"]) == ("budget_reserved", "user")
+    assert str(error) == (
+        "The user's daily budget has $1.50 of $2.00 and 910 of 1,000 tokens left, but calls under"
+        " way may need so much of it that this call, which may need up to $1.00 and 50 tokens, has"
+        " to wait until they have ended."
+    )
+    error = budgets.refusal(account, spent, Spend(tokens=30), wanted)
+    assert error.code == "budget_exhausted"
 
 
 def key(prompt: str = "a  kanban\nboard ", **changes: object) -> str:

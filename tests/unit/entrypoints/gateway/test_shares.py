@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from dataclasses import replace
 
@@ -17,11 +18,13 @@ from tests.fakes import samples
 class Meter:
     """Shares, and the time that calls take."""
 
-    def __init__(self, session_s: float = 600, user_s: float = 1200) -> None:
+    def __init__(
+        self, session_s: float = 600, user_s: float = 1200, count_wait_s: float = 60
+    ) -> None:
         self.now_s = 0.0
         self.metrics = GatewayMetrics()
         limits = SlotLimits(session_s=session_s, user_s=user_s)
-        self.shares = Shares(limits, self.metrics, lambda: self.now_s)
+        self.shares = Shares(limits, self.metrics, lambda: self.now_s, count_wait_s)
 
     def hold(self, session: Session, seconds: float) -> None:
         with self.shares.slot(session):
@@ -98,4 +101,57 @@ def test_a_session_makes_few_calls_at_a_time() -> None:
         with meter.shares.call(session_of()):
             pass
     with meter.shares.call(session):
+        pass
+
+
+def test_token_counts_of_a_session_take_turns_whatever_calls_it_makes() -> None:
+    async def main() -> None:
+        meter, session, order = Meter(), session_of(), list[int]()
+
+        async def count(number: int) -> None:
+            async with meter.shares.count(session):
+                await asyncio.sleep(0)
+                order.append(number)
+
+        with contextlib.ExitStack() as held:
+            for _ in range(4):
+                held.enter_context(meter.shares.call(session))
+            await asyncio.gather(*map(count, range(16)))
+        assert order == [*range(16)]
+
+    asyncio.run(main())
+
+
+def test_only_so_many_token_counts_wait_and_none_of_others_waits_for_them() -> None:
+    async def main() -> None:
+        meter, session = Meter(), session_of()
+        async with contextlib.AsyncExitStack() as held:
+            await held.enter_async_context(meter.shares.count(session))
+            waiting = [asyncio.create_task(count_once(meter, session)) for _ in range(15)]
+            await asyncio.sleep(0)
+            with pytest.raises(errors.LimitReached) as caught:
+                await count_once(meter, session)
+            assert caught.value.code == "too_many_token_counts"
+            await count_once(meter, session_of())
+            assert not any(task.done() for task in waiting)
+        await asyncio.gather(*waiting)
+        await count_once(meter, session)
+
+    asyncio.run(main())
+
+
+def test_a_token_count_that_waits_for_too_long_is_told_so_and_is_gone() -> None:
+    async def main() -> None:
+        meter, session = Meter(count_wait_s=0.01), session_of()
+        async with meter.shares.count(session):
+            for _ in range(20):  # more than may wait at a time
+                with pytest.raises(errors.LimitReached, match=r"have taken 0\.01 s"):
+                    await count_once(meter, session)
+        await count_once(meter, session)
+
+    asyncio.run(main())
+
+
+async def count_once(meter: Meter, session: Session) -> None:
+    async with meter.shares.count(session):
         pass

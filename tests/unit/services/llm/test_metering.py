@@ -73,6 +73,18 @@ def test_a_stream_that_broke_off_counts_what_was_streamed() -> None:
     assert meter_stream(START + PIECE * 50, make_request())[0].output == 100
 
 
+@pytest.mark.parametrize(
+    "start", [START, frame("message_start", message={})], ids=["input alone", "nothing"]
+)
+def test_a_whole_stream_that_does_not_say_its_output_counts_what_was_streamed(start: bytes) -> None:
+    request = make_request()
+    raw = start + PIECE + frame("message_delta", delta={"stop_reason": "end_turn"}) + STOP
+    counts, whole = meter_stream(raw, request)
+    assert whole
+    assert 30 <= counts.output <= 60
+    assert counts.input == (20 if start is START else request.input_bound)
+
+
 def test_a_call_that_was_never_answered_counts_its_worst_case() -> None:
     streamed = make_request(cache_control={"type": "ephemeral", "ttl": "1h"})
     assert meter_stream(b"", streamed) == (TokenCounts(cache_write_1h=streamed.input_bound), False)

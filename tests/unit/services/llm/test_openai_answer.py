@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from random import Random
 from typing import Any
 
 import pytest
@@ -38,7 +39,7 @@ def chunk(finish: str | None = None, **delta: Any) -> Json:
 
 
 def events(*chunks: Json) -> list[Json]:
-    translator = StreamTranslator(ESTIMATE)
+    translator = StreamTranslator(ESTIMATE, "ours")
     fed = [event for chunk in chunks for event in translator.feed(chunk)]
     return fed + list(translator.finish(is_done=False))
 
@@ -126,7 +127,10 @@ def test_several_tool_calls_after_text_become_blocks_one_after_the_other() -> No
 )
 def test_the_reason_to_stop_is_translated(finish: str, reason: str) -> None:
     assert events(chunk(finish, content="x"))[-2]["delta"]["stop_reason"] == reason
-    assert openai_answer.translate_completion(completion(finish), ESTIMATE)["stop_reason"] == reason
+    assert (
+        openai_answer.translate_completion(completion(finish), ESTIMATE, "ours")["stop_reason"]
+        == reason
+    )
 
 
 def test_tool_calls_count_even_if_the_server_ends_with_stop() -> None:
@@ -134,12 +138,20 @@ def test_tool_calls_count_even_if_the_server_ends_with_stop() -> None:
     assert streamed[-2]["delta"]["stop_reason"] == "tool_use"
 
 
+def test_an_answer_without_tool_calls_does_not_stop_for_them() -> None:
+    assert events(chunk("tool_calls", content="x"))[-2]["delta"]["stop_reason"] == "end_turn"
+    whole = openai_answer.translate_completion(
+        completion("tool_calls", content="x"), ESTIMATE, "ours"
+    )
+    assert whole["stop_reason"] == "end_turn"
+
+
 def test_a_refusal_stays_a_refusal() -> None:
     stream = events(chunk("stop", refusal="I can't."))
     assert stream[-2]["delta"]["stop_reason"] == "refusal"
     assert assemble(stream) == [{"type": "text", "text": "I can't."}]
     whole = openai_answer.translate_completion(
-        completion(content=None, refusal="I can't."), ESTIMATE
+        completion(content=None, refusal="I can't."), ESTIMATE, "ours"
     )
     assert (whole["stop_reason"], whole["content"]) == ("refusal", assemble(stream))
 
@@ -147,7 +159,9 @@ def test_a_refusal_stays_a_refusal() -> None:
 def test_without_reported_usage_every_streamed_byte_counts_as_a_token() -> None:
     usage = events(chunk("stop", content="é!"))[-2]["usage"]
     assert usage == {"input_tokens": 100, "output_tokens": 3}
-    whole = openai_answer.translate_completion(completion(usage=None, content="x"), ESTIMATE)
+    whole = openai_answer.translate_completion(
+        completion(usage=None, content="x"), ESTIMATE, "ours"
+    )
     assert whole["usage"] == {"input_tokens": 100, "output_tokens": 50}
 
 
@@ -159,23 +173,23 @@ def test_a_stream_without_an_end_has_broken_off() -> None:
 
 
 def test_a_stream_whose_endpoint_says_that_it_is_done_needs_no_reason_to_stop() -> None:
-    translator = StreamTranslator(ESTIMATE)
+    translator = StreamTranslator(ESTIMATE, "ours")
     fed = list(translator.feed(chunk(content="Hello")))
     last = [*fed, *translator.finish(is_done=True)][-2]
     assert last["delta"]["stop_reason"] == "end_turn"
     with pytest.raises(errors.Temporary, match="broke off"):
-        list(StreamTranslator(ESTIMATE).finish(is_done=True))
+        list(StreamTranslator(ESTIMATE, "ours").finish(is_done=True))
 
 
 def test_a_message_begins_with_its_first_content() -> None:
-    translator = StreamTranslator(ESTIMATE)
+    translator = StreamTranslator(ESTIMATE, "ours")
     assert list(translator.feed(chunk(role="assistant", content=""))) == []
     assert next(iter(translator.feed(chunk(content="Now"))))["type"] == "message_start"
 
 
 def test_an_error_instead_of_a_stream_is_passed_on_with_its_status() -> None:
     document = {"error": {"code": 429, "message": "slow down"}}
-    (event,) = StreamTranslator(ESTIMATE).feed(document)
+    (event,) = StreamTranslator(ESTIMATE, "ours").feed(document)
     assert event["error"] == {"type": "rate_limit_error", "message": "slow down"}
     assert openai_answer.find_error(document) == (429, event)
     assert openai_answer.find_error({"error": "no"}) is not None
@@ -249,7 +263,7 @@ def test_calls_are_told_apart_however_an_endpoint_numbers_them(chunks: list[Json
 def test_content_may_come_as_a_list_of_parts() -> None:
     parts = [{"type": "thinking", "thinking": []}, {"type": "text", "text": "Hel"}, "lo"]
     assert assemble(events(chunk("stop", content=parts))) == [{"type": "text", "text": "Hello"}]
-    whole = openai_answer.translate_completion(completion(content=parts), ESTIMATE)
+    whole = openai_answer.translate_completion(completion(content=parts), ESTIMATE, "ours")
     assert whole["content"] == [{"type": "text", "text": "Hello"}]
 
 
@@ -273,23 +287,147 @@ JSON = st.recursive(
 
 @given(st.lists(JSON, max_size=4))
 def test_no_document_makes_the_translation_fail_otherwise(documents: list[Any]) -> None:
-    translator = StreamTranslator(ESTIMATE)
+    translator = StreamTranslator(ESTIMATE, "ours")
     with contextlib.suppress(errors.Temporary):
         for document in documents:
             json.dumps(list(translator.feed(document)))
         json.dumps(list(translator.finish(is_done=True)))
     for document in documents:
         with contextlib.suppress(errors.Temporary):
-            json.dumps(openai_answer.translate_completion(document, ESTIMATE))
+            json.dumps(openai_answer.translate_completion(document, ESTIMATE, "ours"))
 
 
-def test_mixed_pieces_of_tool_calls_are_refused() -> None:
-    with pytest.raises(errors.Temporary, match="mixes"):
-        events(
-            chunk(tool_calls=[call(0, "{", id="a", name="f")]),
-            chunk(tool_calls=[call(1, "{", id="b", name="g")]),
-            chunk(tool_calls=[call(0, "}")]),
+words = st.text(min_size=1)
+arguments = st.dictionaries(st.text(), st.text() | st.integers())
+
+
+MIXED_CALLS: dict[str, list[Json]] = {
+    "in turn": pieces(
+        piece("f0", "", index=0, id="a"),
+        piece("f1", "", index=1, id="b"),
+        piece(None, '{"n"', index=0),
+        piece(None, '{"n"', index=1),
+        piece(None, ": 0}", index=0),
+        piece(None, ": 1}", index=1),
+    ),
+    "the second one ends first": pieces(
+        piece("f0", '{"n": ', index=0, id="a"),
+        piece("f1", '{"n": 1}', index=1, id="b"),
+        piece(None, "0}", index=0),
+    ),
+    "known by their ids alone": pieces(
+        piece("f0", '{"n": ', id="a"),
+        piece("f1", '{"n": ', id="b"),
+        piece(None, "0}", id="a"),
+        piece(None, "1}", id="b"),
+    ),
+    "in one chunk": [
+        chunk(
+            tool_calls=[
+                piece("f0", '{"n": ', index=0, id="a"),
+                piece("f1", '{"n": ', index=1, id="b"),
+                piece("", "0}", index=0),
+                piece("", "1}", index=1),
+            ]
         )
+    ],
+    "empty pieces of one that has ended": pieces(
+        piece("f0", '{"n": 0}', index=0, id="a"),
+        piece("f1", '{"n": 1}', index=1, id="b"),
+        piece(None, "", index=0),
+        piece(None, " ", index=0),
+    ),
+    "the same id for all": pieces(
+        piece("f0", '{"n": 0}', index=0, id="a"), piece("f1", '{"n": 1}', index=1, id="a")
+    ),
+    "another id with each piece": pieces(
+        piece("f0", '{"n": ', index=0, id="a"),
+        piece("f1", '{"n": ', index=1, id="b"),
+        piece(None, "0}", index=0, id="c"),
+        piece(None, "1}", index=1, id="d"),
+    ),
+}
+
+
+@pytest.mark.parametrize("chunks", MIXED_CALLS.values(), ids=MIXED_CALLS)
+def test_pieces_of_several_calls_may_be_mixed(chunks: list[Json]) -> None:
+    content = assemble(events(*chunks, chunk("tool_calls")))
+    assert len({block.pop("id") for block in content}) == 2
+    assert content == WHOLE_CALLS
+
+
+def test_a_call_without_arguments_is_told_from_the_next_one_by_its_name() -> None:
+    content = assemble(events(*pieces(piece("f", ""), piece("g", "")), chunk("tool_calls")))
+    assert [block["name"] for block in content] == ["f", "g"]
+
+
+def test_text_between_the_pieces_of_a_call_comes_after_it() -> None:
+    stream = events(
+        chunk(content="Now.", tool_calls=[piece("f", '{"a": "}\\', index=0, id="a")]),
+        chunk(content="And "),
+        chunk(tool_calls=[piece(None, '"{"}', index=0)]),
+        chunk(content="then."),
+        chunk("tool_calls"),
+    )
+    content = assemble(stream)
+    assert [block.get("text") or block["input"] for block in content] == [
+        "Now.",
+        {"a": '}"{'},
+        "And then.",
+    ]
+
+
+def test_the_call_that_began_first_is_passed_on_as_it_comes() -> None:
+    translator = StreamTranslator(ESTIMATE, "ours")
+    chunks = pieces(
+        piece("f0", '{"n"', index=0, id="a"),
+        piece("f1", '{"n": 1}', index=1, id="b"),
+        piece(None, ": 0}", index=0),
+    )
+    kinds = [[event["type"] for event in translator.feed(chunk)] for chunk in chunks]
+    assert kinds == [
+        ["message_start", "content_block_start", "content_block_delta"],
+        [],
+        ["content_block_delta", "content_block_stop", "content_block_start", "content_block_delta"],
+    ]
+
+
+def test_a_call_that_has_ended_cannot_go_on() -> None:
+    with pytest.raises(errors.Temporary, match="has ended"):
+        events(
+            *pieces(
+                piece("f0", "{}", index=0, id="a"),
+                piece("f1", "{}", index=1, id="b"),
+                piece(None, "{}", index=0),
+            )
+        )
+
+
+def test_a_call_that_has_no_name_is_none() -> None:
+    with pytest.raises(errors.Temporary, match="hasn't begun"):
+        events(*pieces(piece(None, "{}", index=0, id="a")))
+
+
+@given(
+    inputs=st.lists(arguments, min_size=1, max_size=4),
+    cuts=st.lists(st.integers(1, 5), min_size=4, max_size=4),
+    order=st.randoms(use_true_random=False),
+)
+def test_calls_mixed_in_any_order_equal_the_calls_one_after_the_other(
+    inputs: list[Json], cuts: list[int], order: Random
+) -> None:
+    waiting = []
+    for index, arguments_of in enumerate(inputs):
+        text, step = json.dumps(arguments_of), cuts[index]
+        parts = [text[start : start + step] for start in range(0, len(text), step)]
+        first = piece(f"f{index}", "", index=index, id=f"c{index}")
+        waiting.append([first, *(piece(None, part, index=index) for part in parts)])
+    begun = [calls.pop(0) for calls in waiting]
+    mixed = []
+    while any(waiting):
+        mixed.append(order.choice([calls for calls in waiting if calls]).pop(0))
+    content = assemble(events(*pieces(*begun, *mixed), chunk("tool_calls")))
+    assert [block["input"] for block in content] == inputs
 
 
 def test_a_whole_answer_is_translated() -> None:
@@ -298,7 +436,7 @@ def test_a_whole_answer_is_translated() -> None:
         {"id": "call_b", "type": "function", "function": {"name": "g", "arguments": '{"a'}},
     ]
     whole = openai_answer.translate_completion(
-        completion("tool_calls", content="Now.", tool_calls=calls), ESTIMATE
+        completion("tool_calls", content="Now.", tool_calls=calls), ESTIMATE, "ours"
     )
     assert whole["content"] == [
         {"type": "text", "text": "Now."},
@@ -307,7 +445,7 @@ def test_a_whole_answer_is_translated() -> None:
     ]
     assert whole["stop_reason"] == "tool_use"
     with pytest.raises(errors.Temporary):
-        openai_answer.translate_completion({"choices": []}, ESTIMATE)
+        openai_answer.translate_completion({"choices": []}, ESTIMATE, "ours")
 
 
 @pytest.mark.parametrize(
@@ -328,10 +466,6 @@ def test_errors_have_the_shape_of_the_messages_api(
     }
 
 
-words = st.text(min_size=1)
-arguments = st.dictionaries(st.text(), st.text() | st.integers())
-
-
 @given(
     text=st.lists(words),
     inputs=st.lists(arguments),
@@ -350,7 +484,7 @@ def test_a_stream_cut_anywhere_equals_the_whole_answer(
         for index, encoded_input in enumerate(encoded)
     ]
     whole = openai_answer.translate_completion(
-        completion(content="".join(text) or None, tool_calls=calls), ESTIMATE
+        completion(content="".join(text) or None, tool_calls=calls), ESTIMATE, "ours"
     )
     chunks = [chunk(content=piece) for piece in text]
     for index, arguments_text in enumerate(encoded):
@@ -379,7 +513,7 @@ def test_a_stream_cut_anywhere_equals_the_whole_answer(
 )
 def test_an_odd_answer_is_either_translated_or_the_endpoints_failure(odd: Any) -> None:
     try:
-        outcome = openai_answer.translate_completion(odd, ESTIMATE)["type"]
+        outcome = openai_answer.translate_completion(odd, ESTIMATE, "ours")["type"]
     except errors.Temporary as error:
         outcome = str(error)
     assert outcome == "message" or "the endpoint's answer" in outcome

@@ -89,6 +89,43 @@ def test_a_conversation_with_tools_keeps_calls_results_and_their_order() -> None
     assert user == {"role": "user", "content": "And now?"}
 
 
+def test_pictures_of_tool_results_are_shown_by_the_user() -> None:
+    picture = {
+        "type": "image",
+        "source": {"type": "base64", "media_type": "image/png", "data": "aGk="},
+    }
+    results = [
+        {"type": "tool_result", "tool_use_id": "toolu_1", "content": [picture]},
+        {
+            "type": "tool_result",
+            "tool_use_id": "toolu_2",
+            "content": [{"type": "text", "text": "As seen."}, picture, picture],
+        },
+        {"type": "text", "text": "And now?"},
+    ]
+    first, second, user = translate_messages({"role": "user", "content": results})
+    assert (first["role"], first["content"]) == ("tool", "The pictures follow.")
+    assert (second["tool_call_id"], second["content"]) == ("toolu_2", "As seen.")
+    assert [part.get("text", part["type"]) for part in user["content"]] == [
+        *("Pictures of the tool result toolu_1:", "image_url"),
+        *("Pictures of the tool result toolu_2:", "image_url", "image_url"),
+        "And now?",
+    ]
+
+
+def test_a_tool_that_was_looked_up_is_named() -> None:
+    reference = {"type": "tool_reference", "tool_name": "draw"}
+    result = {"type": "tool_result", "tool_use_id": "t", "content": [reference]}
+    (message,) = translate_messages({"role": "user", "content": [result]})
+    assert message["content"] == "The tool draw can be called now."
+
+
+def test_an_answer_of_thoughts_alone_has_an_empty_text() -> None:
+    thought = {"type": "thinking", "thinking": "Hm.", "signature": "x"}
+    (message,) = translate_messages({"role": "assistant", "content": [thought]})
+    assert message == {"role": "assistant", "content": ""}
+
+
 def test_a_tool_call_without_text_has_no_content() -> None:
     call = {"type": "tool_use", "id": "t", "name": "n", "input": {}}
     (message,) = translate_messages({"role": "assistant", "content": [call]})

@@ -1,0 +1,202 @@
+"""Puts the pieces of a streamed chat completion in order: one content block after the other. Pure.
+
+The Messages API ends a block before the next one begins. An OpenAI-compatible endpoint may mix the
+pieces of several tool calls, and of text. The block that began first is passed on at once; what
+belongs to later ones waits until it has ended. Called by `openai_answer`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator.domain import errors
+from orchestrator.services.llm.openai_wire import ToolCall
+
+Json = dict[str, Any]
+
+_MARK = re.compile(r'\\.|[\\"{}]', re.DOTALL)
+
+
+class Blocks:
+    """The blocks of one message: `add_text` and `add_call` as pieces come, then `finish`."""
+
+    def __init__(self, call_id: str) -> None:
+        """`call_id` begins the ids of calls that the endpoint gives none, or one twice."""
+        self._call_id = call_id
+        self._blocks: list[_Block] = []
+        self._passed_on = 0  # so many blocks have ended
+        self._calls: list[_Call] = []
+        self._by_id: dict[str, _Call] = {}  # as the endpoint calls them
+        self._by_index: dict[int, _Call] = {}  # the latest one of each
+        self.output_bytes = 0  # of all pieces that have been passed on
+
+    @property
+    def has_calls(self) -> bool:
+        return bool(self._calls)
+
+    def add_text(self, text: str) -> Iterator[Json]:
+        """The events for a piece of text."""
+        last = self._blocks[-1] if self._blocks else None
+        if last is None or isinstance(last, _Call):
+            last = _Block(start={"type": "text", "text": ""})
+            self._blocks.append(last)
+        last.add(text)
+        return self._pass_on()
+
+    def add_call(self, piece: ToolCall) -> Iterator[Json]:
+        """The events for a tool call, or a piece of one.
+
+        Raises errors.Temporary if it belongs to a call that has ended, or to none.
+        """
+        call = self._owner(piece) or self._begin(piece)
+        if call.has_ended and piece.function.arguments.strip():
+            raise errors.Temporary("the endpoint goes on with a tool call that has ended")
+        call.add(piece.function.arguments)
+        return self._pass_on()
+
+    def finish(self) -> Iterator[Json]:
+        """The events for all that waits, and for the end of the last block."""
+        return self._pass_on(is_last=True)
+
+    def _owner(self, piece: ToolCall) -> _Call | None:
+        """The call that a piece belongs to; None: it begins one.
+
+        Endpoints number calls as they like: all with 0, or not at all. An id or a name may come
+        once, or again with every piece; an id may be another one each time, or the same for all.
+        """
+        call = self._by_id.get(piece.id)
+        if call is None and piece.id and piece.function.name:
+            return None
+        call = call or self._latest(piece.index)
+        return None if call is None or call.is_over_at(piece) else call
+
+    def _latest(self, index: int | None) -> _Call | None:
+        last = self._calls[-1] if self._calls else None
+        if index is None or last is None or last.index is None:
+            return last
+        return self._by_index.get(index)
+
+    def _begin(self, piece: ToolCall) -> _Call:
+        if not piece.function.name:
+            raise errors.Temporary("the endpoint sends a piece of a tool call that hasn't begun")
+        is_new = piece.id and piece.id not in self._by_id
+        call_id = piece.id if is_new else f"{self._call_id}_{len(self._calls)}"
+        name = piece.function.name
+        call = _Call(
+            start={"type": "tool_use", "id": call_id, "name": name, "input": {}},
+            name=name,
+            index=piece.index,
+        )
+        self._blocks.append(call)
+        self._calls.append(call)
+        if piece.id:
+            self._by_id[piece.id] = call
+        if piece.index is not None:
+            self._by_index[piece.index] = call
+        return call
+
+    def _pass_on(self, *, is_last: bool = False) -> Iterator[Json]:
+        while self._passed_on < len(self._blocks):
+            number, block = self._passed_on, self._blocks[self._passed_on]
+            if not block.has_begun:
+                block.has_begun = True
+                yield {"type": "content_block_start", "index": number, "content_block": block.start}
+            for piece in block.take():
+                self.output_bytes += len(piece.encode("utf-8", "replace"))
+                delta = block.delta(piece)
+                yield {"type": "content_block_delta", "index": number, "delta": delta}
+            if not is_last and (number + 1 == len(self._blocks) or not block.is_whole):
+                return
+            block.has_ended = True
+            self._passed_on += 1
+            yield {"type": "content_block_stop", "index": number}
+
+
+class _ObjectEnd:
+    """Watches a JSON object arrive in pieces, for its end. Each character is read once."""
+
+    def __init__(self) -> None:
+        self._unread: list[str] = []
+        self._depth = 0
+        self._is_in_string = False
+        self._is_escaping = False  # the last character was a backslash
+        self._is_reached = False
+
+    def feed(self, piece: str) -> None:
+        self._unread.append(piece)
+
+    @property
+    def is_reached(self) -> bool:
+        """Read lazily: a call that is followed by no other block isn't asked."""
+        text, self._unread = "".join(self._unread), []
+        if text and not self._is_reached:
+            self._read(text)
+        return self._is_reached
+
+    def _read(self, text: str) -> None:
+        start = int(self._is_escaping)
+        self._is_escaping = False
+        for match in _MARK.finditer(text, start):
+            mark = match.group()
+            if mark == "\\":  # the last character; what it escapes is still to come
+                self._is_escaping = True
+            elif mark == '"':
+                self._is_in_string = not self._is_in_string
+            elif mark in "{}" and not self._is_in_string:
+                self._depth += 1 if mark == "{" else -1
+                self._is_reached = self._is_reached or self._depth == 0
+
+
+@dataclass(kw_only=True)
+class _Block:
+    """A block of text; `_Call` is the other kind."""
+
+    start: Json
+    has_begun: bool = False
+    has_ended: bool = False
+    _waiting: list[str] = field(default_factory=list)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing more can belong to it, once another block has begun."""
+        return True
+
+    def add(self, piece: str) -> None:
+        if piece:
+            self._waiting.append(piece)
+
+    def take(self) -> list[str]:
+        """The pieces that aren't passed on yet."""
+        waiting, self._waiting = self._waiting, []
+        return waiting
+
+    def delta(self, piece: str) -> Json:
+        return {"type": "text_delta", "text": piece}
+
+
+@dataclass(kw_only=True)
+class _Call(_Block):
+    """A tool call."""
+
+    name: str
+    index: int | None
+    _end: _ObjectEnd = field(default_factory=_ObjectEnd)
+
+    @property
+    def is_whole(self) -> bool:
+        return self._end.is_reached
+
+    def add(self, piece: str) -> None:
+        super().add(piece)
+        self._end.feed(piece)
+
+    def delta(self, piece: str) -> Json:
+        return {"type": "input_json_delta", "partial_json": piece}
+
+    def is_over_at(self, piece: ToolCall) -> bool:
+        """Whether this piece begins another call, though it says nothing else that differs."""
+        name = piece.function.name
+        return bool(name) and (name != self.name or self.is_whole)
