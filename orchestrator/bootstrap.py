@@ -66,6 +66,7 @@ def build(settings: Settings, engines: ports.Engines) -> Deps:
         probe=HttpProbe(
             nginx_config.endpoint("127.0.0.1", settings.addresses.control_port),
             settings.addresses.apps_domain,
+            settings.addresses.http_port,
         ),
         port_looks=TcpPortLooks(),
         bundles=FolderBundles(

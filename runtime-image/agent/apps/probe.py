@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import h11
@@ -13,10 +14,10 @@ from agent.serving import static_files
 from agent.serving.static_files import Folder, Request
 from agent.serving.upstream import connect
 from orchestrator.contract.heads import HEAD_MAX_BYTES
+from orchestrator.contract.health import BROWSER_HEADERS
 
 LIBRARIES_PREFIX = "/_lib/"
-ACCEPT_PAGE = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
-ACCEPT_PART = "*/*"
+PART_HEADERS = (("Accept", "*/*"),)
 LIMIT_S = 10.0
 CHUNK_BYTES = 64 * 1024
 
@@ -39,17 +40,17 @@ async def get(
 
     `navigates`: as a browser that opens a page, and not as one that loads a part of it.
     """
-    accept = ACCEPT_PAGE if navigates else ACCEPT_PART
+    headers = BROWSER_HEADERS if navigates else PART_HEADERS
     try:
         if path.startswith(LIBRARIES_PREFIX):
             below = path[len(LIBRARIES_PREFIX) - 1 :]
             libraries = Folder(root=BROWSER_LIBRARIES)
             return _from_files(libraries, path, Request(method="GET", target=below), max_bytes)
         if app.static:
-            request = Request(method="GET", target=path, accept=accept)
+            request = Request(method="GET", target=path, accept=dict(headers)["Accept"])
             return _from_files(app.files, path, request, max_bytes)
         async with asyncio.timeout(limit_s):
-            return await _from_process(app.slot.port, path, accept, max_bytes)
+            return await _from_process(app.slot.port, path, headers, max_bytes)
     except TimeoutError:
         return Page(path=path, problem=f"no whole answer within {limit_s:g} s")
     except (OSError, h11.ProtocolError) as error:
@@ -66,14 +67,14 @@ def _from_files(folder: Folder, path: str, request: Request, max_bytes: int) -> 
     return Page(path=path, status=answer.status, headers=headers, body=body[:max_bytes])
 
 
-async def _from_process(port: int, path: str, accept: str, max_bytes: int) -> Page:
+async def _from_process(
+    port: int, path: str, headers: Sequence[tuple[str, str]], max_bytes: int
+) -> Page:
     reader, writer = await connect(port)
     try:
         connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_MAX_BYTES)
-        headers = [("Host", "localhost"), ("Accept", accept), ("Connection", "close")]
-        writer.write(
-            connection.send(h11.Request(method="GET", target=path, headers=headers)) or b""
-        )
+        sent = [("Host", "localhost"), *headers, ("Connection", "close")]
+        writer.write(connection.send(h11.Request(method="GET", target=path, headers=sent)) or b"")
         writer.write(connection.send(h11.EndOfMessage()) or b"")
         return await _read(connection, reader, path, max_bytes)
     finally:

@@ -53,7 +53,13 @@ class Runner:
             await asyncio.wait(tasks)
 
     async def _carry_out(self, assignment: Assignment, reports: ReportSender) -> None:
-        job = Job(assignment, home=self._home, reports=reports, add_log=self._add_log)
+        job = Job(
+            assignment,
+            home=self._home,
+            reports=reports,
+            site=self._site,
+            add_log=self._add_log,
+        )
         had_app = self._stage.app is not None  # the new one is then started beside it
         self._stage.announce(Serving.STARTING)
         try:

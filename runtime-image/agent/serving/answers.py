@@ -13,6 +13,7 @@ from collections.abc import Callable
 import h11
 
 from agent.serving import pages
+from orchestrator.contract.front_pages import PAGE_HEADER, FrontPage
 from orchestrator.contract.heads import HEAD_MAX_BYTES
 
 CHUNK_BYTES = 64 * 1024
@@ -21,14 +22,17 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 UPGRADE = ((b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"))
 HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection"})
 FRAMING = frozenset({b"content-length", b"transfer-encoding", b"trailer"})
+OURS = frozenset({PAGE_HEADER.lower().encode()})
+"""An app's answer must not pass for one of ours."""
 
 
 class NotAnswered(Exception):
     """The app sent nothing that can be passed on. Nothing was sent to the client either."""
 
-    def __init__(self, page: bytes) -> None:
+    def __init__(self, page: bytes, mark: FrontPage) -> None:
         super().__init__(page)
         self.page = page  # says to the visitor what was wrong
+        self.mark = mark
 
 
 class AppAnswer:
@@ -86,19 +90,19 @@ class AppAnswer:
             try:
                 event = self._app.next_event()
             except h11.RemoteProtocolError as error:  # also a switch that nobody asked for
-                raise NotAnswered(pages.BAD_ANSWER) from error
+                raise NotAnswered(pages.BAD_ANSWER, FrontPage.BAD_ANSWER) from error
             if event is h11.NEED_DATA:
                 if size == HEAD_MAX_BYTES:
-                    raise NotAnswered(pages.LONG_HEAD)
+                    raise NotAnswered(pages.LONG_HEAD, FrontPage.LONG_HEAD)
                 chunk = await self._reader.read(HEAD_MAX_BYTES - size)
                 if not chunk:
-                    raise NotAnswered(pages.NO_ANSWER)
+                    raise NotAnswered(pages.NO_ANSWER, FrontPage.NO_ANSWER)
                 size += len(chunk)
                 self._app.receive_data(chunk)
             elif isinstance(event, h11.Response):
                 return event
             elif not isinstance(event, h11.InformationalResponse):
-                raise NotAnswered(pages.NO_ANSWER)
+                raise NotAnswered(pages.NO_ANSWER, FrontPage.NO_ANSWER)
             elif event.status_code == SWITCHING:
                 return event
             elif event.status_code == 100 and self._client.they_are_waiting_for_100_continue:
@@ -136,7 +140,7 @@ class AppAnswer:
         self, head: h11.Response | h11.InformationalResponse, *, chunked: bool
     ) -> bytes:
         lines = [b"HTTP/1.1 %d %s" % (head.status_code, head.reason)]
-        dropped = HOP_BY_HOP | FRAMING | ({b"upgrade"} if self.switches else set())
+        dropped = HOP_BY_HOP | FRAMING | OURS | ({b"upgrade"} if self.switches else set())
         for name, value in head.headers.raw_items():
             if name.lower() not in dropped:
                 lines.append(name + b": " + value)

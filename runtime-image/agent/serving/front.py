@@ -12,8 +12,9 @@ from dataclasses import replace
 import h11
 
 from agent.serving import pages, splice, static_files
-from agent.serving.site import Serving, Site
+from agent.serving.site import Serving, Site, Trial
 from agent.serving.static_files import FOREVER, Answer, Folder, Request, html_answer, text_answer
+from orchestrator.contract.front_pages import TRIAL_HEADER, FrontPage
 from orchestrator.contract.heads import HEAD_MAX_BYTES, HEAD_ROOM_BYTES
 
 HEAD_TIMEOUT_S = 15.0
@@ -22,7 +23,7 @@ MAX_CONNECTIONS = 512
 CHUNK_BYTES = 64 * 1024
 LIBRARIES_PREFIX = "/_lib/"
 RETRY = (("Retry-After", "1"),)
-BUSY = html_answer(503, pages.STARTING, RETRY)
+BUSY = html_answer(503, pages.STARTING, (*RETRY, *pages.marked(FrontPage.STARTING)))
 REASONS = {
     200: "OK",
     206: "Partial Content",
@@ -81,17 +82,22 @@ class Front:
             return
         if request is None:
             return
+        trial = None
         if self._open > self._connections_max:
-            answer: Answer | None = text_answer(503, b"too many connections\n", RETRY)
+            mark = pages.marked(FrontPage.STARTING)
+            answer: Answer | None = text_answer(503, b"too many connections\n", (*RETRY, *mark))
         else:
             answer = decide(self._site, request)
-        if answer is None:
+            trial = trial_of(self._site, request)
+        if trial is not None:
+            trial.requests += 1
+        elif answer is None:
             # Once it has passed, nothing else may happen before the visit: whoever holds the
             # requests waits for the visits that it sees.
             passed = await self._site.pass_hold()
             answer = decide(self._site, request) if passed else BUSY
         if answer is None:
-            slot = self._site.slot  # now: the site may show another one a moment later
+            slot = (trial or self._site).slot  # now: it may show another one a moment later
             with self._site.visit(slot, request.method) as visit:
                 answer = await splice.forward(connection, request, reader, writer, visit)
         if answer is not None:
@@ -101,9 +107,11 @@ class Front:
 def decide(site: Site, request: h11.Request) -> Answer | None:
     """What to answer, or None if the request goes to the app's process."""
     if not site.is_ours(_header(request, b"host") or ""):
-        return text_answer(421, b"this address is served elsewhere\n")
-    if site.serving is Serving.NOTHING:
-        return html_answer(404, pages.NOT_ASSIGNED)
+        mark = pages.marked(FrontPage.MISDIRECTED)
+        return text_answer(421, b"this address is served elsewhere\n", mark)
+    shown: Site | Trial = trial_of(site, request) or site
+    if shown.serving is Serving.NOTHING:
+        return html_answer(404, pages.NOT_ASSIGNED, pages.marked(FrontPage.NOTHING))
     asked = Request(
         method=request.method.decode("ascii", "replace"),
         target=request.target.decode("ascii", "replace"),
@@ -116,13 +124,18 @@ def decide(site: Site, request: h11.Request) -> Answer | None:
         libraries = Folder(root=site.libraries, cache_control=FOREVER)
         below = replace(asked, target=asked.target[len(LIBRARIES_PREFIX) - 1 :])
         return static_files.answer(libraries, below)
-    if site.serving is Serving.STARTING:
+    if shown.serving is Serving.STARTING:
         return BUSY
-    if site.serving is Serving.STOPPED:
-        return html_answer(503, pages.STOPPED)
-    if site.serving is Serving.FILES:
-        return static_files.answer(site.files, asked)
+    if shown.serving is Serving.STOPPED:
+        return html_answer(503, pages.STOPPED, pages.marked(FrontPage.STOPPED))
+    if shown.serving is Serving.FILES:
+        return static_files.answer(shown.files, asked)
     return None
+
+
+def trial_of(site: Site, request: h11.Request) -> Trial | None:
+    """The version that a request is for, if it is one that isn't shown."""
+    return site.trial_for(_header(request, TRIAL_HEADER.lower().encode()))
 
 
 def _header(request: h11.Request, name: bytes) -> str | None:

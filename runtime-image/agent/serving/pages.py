@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from orchestrator.contract.front_pages import PAGE_HEADER, FrontPage
+
 STYLE = (
     "body{font:17px/1.6 system-ui,sans-serif;max-width:34rem;margin:18vh auto;padding:0 1.5rem;"
     "color:#1c2430;background:#fafbfc}h1{font-size:1.4rem}"
@@ -17,6 +19,11 @@ def page(title: str, text: str, *, reload_s: int | None = None) -> bytes:
         '<meta name="viewport" content="width=device-width"><meta name="robots" content="noindex">'
         f"<title>{title}</title><style>{STYLE}</style><h1>{title}</h1><p>{text}</p></html>\n"
     ).encode()
+
+
+def marked(mark: FrontPage) -> tuple[tuple[str, str], ...]:
+    """The header that tells such a page from one of the app."""
+    return ((PAGE_HEADER, mark.value),)
 
 
 NOT_ASSIGNED = page("Nothing here yet", "No app lives at this address.")

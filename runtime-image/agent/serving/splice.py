@@ -17,11 +17,13 @@ from agent.serving.answers import AppAnswer, NotAnswered
 from agent.serving.site import Visit
 from agent.serving.static_files import Answer, html_answer
 from agent.serving.upstream import connect
+from orchestrator.contract.front_pages import TRIAL_HEADER, FrontPage
 
 CHUNK_BYTES = 64 * 1024
 CONNECT_TIMEOUT_S = 5.0
 # RFC 9110, section 7.6.1: these concern one hop. We write our own Upgrade and Connection.
 HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"upgrade"})
+OURS = frozenset({TRIAL_HEADER.lower().encode()})
 
 
 async def forward(
@@ -36,7 +38,9 @@ async def forward(
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             app_reader, app_writer = await connect(visit.slot.port)
     except OSError:  # TimeoutError is one
-        return html_answer(503, pages.STARTING, (("Retry-After", "1"),))
+        return html_answer(
+            503, pages.STARTING, (("Retry-After", "1"), *pages.marked(FrontPage.STARTING))
+        )
     try:
         upgrade = is_websocket(request)
         app_writer.write(head_for_app(request, upgrade=upgrade))
@@ -47,10 +51,12 @@ async def forward(
             sending = _send_body(connection, request, reader, app_writer)
         await _exchange(sending, answer.pass_on(writer, visit.begin_answer))
     except NotAnswered as error:
-        return html_answer(502, error.page)
+        return html_answer(502, error.page, pages.marked(error.mark))
     finally:
         app_writer.close()
-    return None if visit.is_answered else html_answer(502, pages.NO_ANSWER)
+    if visit.is_answered:
+        return None
+    return html_answer(502, pages.NO_ANSWER, pages.marked(FrontPage.NO_ANSWER))
 
 
 def is_websocket(request: h11.Request) -> bool:
@@ -68,7 +74,7 @@ def head_for_app(request: h11.Request, *, upgrade: bool) -> bytes:
     for name, value in request.headers.raw_items():
         lower = name.lower()
         # Two lengths for one body allow request smuggling: forward only the one that h11 used.
-        if lower in HOP_BY_HOP or (chunked and lower == b"content-length"):
+        if lower in HOP_BY_HOP | OURS or (chunked and lower == b"content-length"):
             continue
         lines.append(name + b": " + value)
     if upgrade:
