@@ -49,6 +49,7 @@ class Answer:
     location: str | None = None
     asks_to_log_in: bool = False  # it has a WWW-Authenticate
     page: str = ""  # the mark of a page that isn't the app's
+    breaks_off: bool = False  # its body ends before its end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +82,8 @@ class Walk:
         self.requests += 1
         if answer.page:
             return self._of_page(answer)
+        if answer.breaks_off:
+            return self._unwell(f"answers {answer.status}, and the body ends before its end")
         if 200 <= answer.status < 300 or (answer.status == 401 and answer.asks_to_log_in):
             return self._finding(Condition.WELL)
         if 300 <= answer.status < 400:

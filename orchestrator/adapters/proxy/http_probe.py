@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Mapping
 
 from orchestrator.contract.front_pages import PAGE_HEADER, TRIAL_HEADER
 from orchestrator.contract.heads import HEAD_MAX_BYTES, HEAD_ROOM_BYTES
@@ -12,6 +13,10 @@ from orchestrator.domain.ids import Slug
 
 _HTTP_PORT = 80  # browsers leave it out
 _HEAD_END = b"\r\n\r\n"
+_ROOM_BYTES = 2 * HEAD_ROOM_BYTES
+_LAST_CHUNK = b"0\r\n\r\n"
+_CHUNK_BYTES = 64 * 1024
+_BODY_BYTES = 1024 * 1024  # whether more than this arrives whole is not looked at
 
 
 class HttpProbe:
@@ -26,8 +31,8 @@ class HttpProbe:
     def walk(self, slug: Slug, timeout_s: float, trial: str = "") -> Finding:
         """Open the app as a browser does, through the proxy. See ports.Probe.
 
-        Only heads are read, by hand: the standard library refuses some that browsers take, with
-        more than 100 lines for example.
+        Answers are read by hand: the standard library refuses some that browsers take, with more
+        than 100 lines in their heads for example.
         """
         host = f"{slug}.{self._domain}"
         ends_at_s = time.monotonic() + timeout_s
@@ -35,8 +40,7 @@ class HttpProbe:
         finding = None
         while finding is None:
             try:
-                head = self._ask(host, walk.path, trial, ends_at_s)
-                finding = walk.take(_answer_of(head))
+                finding = walk.take(self._ask(host, walk.path, trial, ends_at_s))
             except TimeoutError:
                 problem = f"has no answer after {timeout_s:g} s"
                 finding = walk.unanswered(Condition.SILENT, problem)
@@ -47,9 +51,9 @@ class HttpProbe:
                 finding = walk.unanswered(Condition.UNREACHED, "gets no answer of the proxy")
         return finding
 
-    def _ask(self, host: str, path: str, trial: str, ends_at_s: float) -> bytes:
-        """The head of the answer. Raises OSError; TimeoutError is one."""
-        headers = [
+    def _ask(self, host: str, path: str, trial: str, ends_at_s: float) -> Answer:
+        """Raises OSError, of which TimeoutError is one, and ValueError for what is no answer."""
+        sent = [
             ("Host", host),
             *BROWSER_HEADERS,
             ("Accept-Encoding", "gzip, br"),
@@ -59,18 +63,25 @@ class HttpProbe:
             *([(TRIAL_HEADER, trial)] if trial else []),
             ("Connection", "close"),
         ]
-        lines = [f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers)]
+        lines = [f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in sent)]
         request = "\r\n".join([*lines, "", ""]).encode("ascii")
         with self._connect(_left_s(ends_at_s)) as connection:
             connection.sendall(request)
-            head = bytearray()
-            while _HEAD_END not in head and len(head) < HEAD_MAX_BYTES + 2 * HEAD_ROOM_BYTES:
-                connection.settimeout(_left_s(ends_at_s))
-                chunk = connection.recv(HEAD_MAX_BYTES)
+            received = bytearray()
+            while _HEAD_END not in received and len(received) < HEAD_MAX_BYTES + _ROOM_BYTES:
+                chunk = _receive(connection, ends_at_s)
                 if not chunk:
                     break
-                head += chunk
-        return bytes(head.partition(_HEAD_END)[0])
+                received += chunk
+            head, _, body = received.partition(_HEAD_END)
+            status, headers = _parse(bytes(head))
+            return Answer(
+                status=status,
+                location=headers.get("location"),
+                asks_to_log_in="www-authenticate" in headers,
+                page=headers.get(PAGE_HEADER.lower(), ""),
+                breaks_off=_breaks_off(connection, headers, body, ends_at_s),
+            )
 
     def _connect(self, timeout_s: float) -> socket.socket:
         try:
@@ -86,8 +97,32 @@ def _left_s(ends_at_s: float) -> float:
     return left_s
 
 
-def _answer_of(head: bytes) -> Answer:
-    """Raises ValueError if it is none."""
+def _receive(connection: socket.socket, ends_at_s: float) -> bytes:
+    connection.settimeout(_left_s(ends_at_s))
+    return connection.recv(_CHUNK_BYTES)
+
+
+def _breaks_off(
+    connection: socket.socket, headers: Mapping[str, str], body: bytearray, ends_at_s: float
+) -> bool:
+    """Whether the body ends before its end. One that takes longer than we wait doesn't."""
+    is_chunked = "transfer-encoding" in headers
+    length = 0 if is_chunked else int(headers.get("content-length", "0"))
+    if not is_chunked and not length:
+        return False
+    while len(body) < (_BODY_BYTES if is_chunked else min(length, _BODY_BYTES)):
+        try:
+            chunk = _receive(connection, ends_at_s)
+        except OSError as error:
+            return not isinstance(error, TimeoutError)
+        if not chunk:
+            return not (is_chunked and body.endswith(_LAST_CHUNK))
+        body += chunk
+    return False
+
+
+def _parse(head: bytes) -> tuple[int, Mapping[str, str]]:
+    """Status and headers, by their names in lower case. Raises ValueError."""
     first, *lines = head.decode("latin-1").split("\r\n")
     words = first.split(" ", 2)
     if len(words) < 2 or not words[0].startswith("HTTP/"):
@@ -96,9 +131,4 @@ def _answer_of(head: bytes) -> Answer:
     for line in lines:
         name, _, value = line.partition(":")
         headers.setdefault(name.lower(), value.strip())
-    return Answer(
-        status=int(words[1]),
-        location=headers.get("location"),
-        asks_to_log_in="www-authenticate" in headers,
-        page=headers.get(PAGE_HEADER.lower(), ""),
-    )
+    return int(words[1]), headers

@@ -38,6 +38,7 @@ class Runner:
         self.assignment_id = assignment.id
         reports = self._reports = ReportSender(self._home, assignment)
         self._site.answer_to(assignment.slug)
+        self._site.upload_max_bytes = assignment.upload_max_bytes
         self._working = self._tasks.create_task(self._carry_out(assignment, reports))
         self._delivering = self._tasks.create_task(reports.deliver())
 

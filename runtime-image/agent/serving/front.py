@@ -7,13 +7,16 @@ unchecked, on the same connection.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import replace
 
 import h11
 
-from agent.serving import pages, splice, static_files
+from agent.serving import compression, pages, splice, static_files
+from agent.serving.compression import Gzip, in_chunk
 from agent.serving.site import Serving, Site, Trial
 from agent.serving.static_files import FOREVER, Answer, Folder, Request, html_answer, text_answer
+from agent.serving.upload import Upload
 from orchestrator.contract.front_pages import TRIAL_HEADER, FrontPage
 from orchestrator.contract.heads import HEAD_MAX_BYTES, HEAD_ROOM_BYTES
 
@@ -21,6 +24,7 @@ HEAD_TIMEOUT_S = 15.0
 MAX_HEAD_BYTES = HEAD_MAX_BYTES + HEAD_ROOM_BYTES
 MAX_CONNECTIONS = 512
 CHUNK_BYTES = 64 * 1024
+LAST_CHUNK = b"0\r\n\r\n"
 LIBRARIES_PREFIX = "/_lib/"
 RETRY = (("Retry-After", "1"),)
 BUSY = html_answer(503, pages.STARTING, (*RETRY, *pages.marked(FrontPage.STARTING)))
@@ -32,6 +36,7 @@ REASONS = {
     400: "Bad Request",
     404: "Not Found",
     405: "Method Not Allowed",
+    413: "Content Too Large",
     416: "Range Not Satisfiable",
     421: "Misdirected Request",
     431: "Request Header Fields Too Large",
@@ -82,10 +87,13 @@ class Front:
             return
         if request is None:
             return
+        upload = Upload(request, self._site.upload_max_bytes)
         trial = None
-        if self._open > self._connections_max:
+        if upload.is_too_large:
+            answer: Answer | None = upload.refusal()
+        elif self._open > self._connections_max:
             mark = pages.marked(FrontPage.STARTING)
-            answer: Answer | None = text_answer(503, b"too many connections\n", (*RETRY, *mark))
+            answer = text_answer(503, b"too many connections\n", (*RETRY, *mark))
         else:
             answer = decide(self._site, request)
             trial = trial_of(self._site, request)
@@ -99,9 +107,12 @@ class Front:
         if answer is None:
             slot = (trial or self._site).slot  # now: it may show another one a moment later
             with self._site.visit(slot, request.method) as visit:
-                answer = await splice.forward(connection, request, reader, writer, visit)
+                answer = await splice.forward(connection, request, reader, writer, visit, upload)
         if answer is not None:
-            await _write(writer, answer, head_only=request.method == b"HEAD")
+            gzip = compression.accepts_gzip(dict(request.headers))
+            gzip = gzip and request.http_version >= b"1.1"
+            await _write(writer, answer, head_only=request.method == b"HEAD", accepts_gzip=gzip)
+        await upload.linger(reader, writer)
 
 
 def decide(site: Site, request: h11.Request) -> Answer | None:
@@ -165,24 +176,38 @@ async def _read_head(
         connection.receive_data(chunk)
 
 
-async def _write(writer: asyncio.StreamWriter, answer: Answer, *, head_only: bool) -> None:
+async def _write(
+    writer: asyncio.StreamWriter, answer: Answer, *, head_only: bool, accepts_gzip: bool = False
+) -> None:
+    gzip = None
+    if compression.is_own_compressible(answer):
+        is_compressed = accepts_gzip and not head_only
+        answer = replace(
+            answer, headers=compression.own_headers(answer, is_compressed=is_compressed)
+        )
+        gzip = Gzip() if is_compressed else None
     lines = [f"HTTP/1.1 {answer.status} {REASONS.get(answer.status, 'Error')}"]
     lines += [f"{name}: {value}" for name, value in answer.headers]
     lines += ["Connection: close", "", ""]
     writer.write("\r\n".join(lines).encode("latin-1", "replace"))
     if not head_only:
-        writer.write(answer.body)
-        if answer.path is not None:
-            await _write_file(writer, answer.path, answer.span)
+        for chunk in _body_of(answer):
+            writer.write(chunk if gzip is None else in_chunk(gzip.add(chunk)))
+            await writer.drain()
+        if gzip is not None:
+            writer.write(in_chunk(gzip.end()) + LAST_CHUNK)
     await writer.drain()
 
 
-async def _write_file(writer: asyncio.StreamWriter, path: str, span: range) -> None:
+def _body_of(answer: Answer) -> Iterator[bytes]:
+    if answer.path is None:
+        if answer.body:
+            yield answer.body
+        return
     # Blocking reads: the folder is a tmpfs, so they are copies within memory.
-    with static_files.open_file(path) as source:
-        source.seek(span.start)
-        left = len(span)
+    with static_files.open_file(answer.path) as source:
+        source.seek(answer.span.start)
+        left = len(answer.span)
         while chunk := source.read(min(CHUNK_BYTES, left)):
-            writer.write(chunk)
-            await writer.drain()
+            yield chunk
             left -= len(chunk)

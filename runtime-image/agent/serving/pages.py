@@ -38,3 +38,11 @@ LONG_REQUEST = page(
     "of this address, and try again.",
 )
 NOT_FOUND = page("Not found", "This app has no such page.")
+
+
+def too_large(limit: str) -> bytes:
+    return page(
+        "This is too large",
+        f"An app takes up to {limit} in one request, files included. Go back, and choose something"
+        " smaller.",
+    )

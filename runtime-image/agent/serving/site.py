@@ -14,6 +14,7 @@ from enum import StrEnum
 
 from agent.layout import APP_FOLDER, APP_PORT, BROWSER_LIBRARIES, NEXT_FOLDER, NEXT_PORT
 from agent.serving.static_files import Folder
+from orchestrator.contract.uploads import UPLOAD_MAX_BYTES
 
 
 class Serving(StrEnum):
@@ -85,6 +86,7 @@ class Site:
         self.slot = slot
         self.files = _nothing(slot)
         self.trial: Trial | None = None
+        self.upload_max_bytes = UPLOAD_MAX_BYTES  # of the body of a request
         self._slugs: set[str] = set()
         self._visits: set[Visit] = set()
         self._visits_changed = asyncio.Event()
