@@ -67,6 +67,7 @@ def build(settings: Settings, engines: ports.Engines) -> Deps:
             nginx_config.endpoint("127.0.0.1", settings.addresses.control_port),
             settings.addresses.apps_domain,
             settings.addresses.http_port,
+            public_scheme="https" if settings.people.cookie_secure else "http",
         ),
         port_looks=TcpPortLooks(),
         bundles=FolderBundles(

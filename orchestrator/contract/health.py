@@ -71,11 +71,12 @@ class Finding:
 class Walk:
     """From `/` to the first page that shows. Whoever walks it sends the requests."""
 
-    def __init__(self, host: str) -> None:
-        """`host` is the Host header of the requests."""
+    def __init__(self, host: str, scheme: str = "http") -> None:
+        """`host` is the Host header of the requests, `scheme` that of the address for visitors."""
         self.path = "/"  # to be asked for next
         self.requests = 0
         self._host = host.lower()
+        self._scheme = scheme
 
     def take(self, answer: Answer) -> Finding | None:
         """Judge the answer to the request for `path`. None: now ask for the new `path`."""
@@ -99,7 +100,9 @@ class Walk:
         if not answer.location:
             return self._unwell(f"answers {answer.status} without a Location")
         try:
-            target = urlsplit(urljoin(f"http://{self._host}{self.path}", answer.location.strip()))
+            target = urlsplit(
+                urljoin(f"{self._scheme}://{self._host}{self.path}", answer.location.strip())
+            )
             host = (target.hostname or "").removesuffix(".")
         except ValueError:
             return self._unwell("redirects to what is no address")
@@ -112,6 +115,11 @@ class Walk:
             return self._finding(Condition.WELL)
         if target.scheme not in {"http", "https"}:
             return self._finding(Condition.WELL)
+        if target.scheme == "https" and self._scheme == "http":
+            return self._unwell(
+                "redirects to https, which nobody answers here: redirect to a path, and leave TLS"
+                " to whatever stands before the app"
+            )
         if self.requests > REDIRECTS_MAX:
             return self._unwell(f"comes after more than {REDIRECTS_MAX} redirects")
         query = f"?{target.query}" if target.query else ""

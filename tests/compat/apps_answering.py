@@ -81,7 +81,7 @@ REDIRECTS = cases(
     (
         "its own host, over https",
         of_host(301, "https://{host}/login"),
-        {"outcome": as_sent(301, body=b"")},
+        {"check": "redirects to https, which nobody answers", "outcome": as_sent(301, body=b"")},
     ),
     (
         "`http://localhost:3001`, where it listens",

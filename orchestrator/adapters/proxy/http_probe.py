@@ -22,10 +22,18 @@ _BODY_BYTES = 1024 * 1024  # whether more than this arrives whole is not looked 
 class HttpProbe:
     """Sends requests for apps below `apps_domain` to the proxy at `address` (host:port)."""
 
-    def __init__(self, address: str, apps_domain: str, public_port: int = _HTTP_PORT) -> None:
-        """`public_port` is the one in the addresses that visitors open."""
+    def __init__(
+        self,
+        address: str,
+        apps_domain: str,
+        public_port: int = _HTTP_PORT,
+        *,
+        public_scheme: str = "http",
+    ) -> None:
+        """`public_port` and `public_scheme` are those of the addresses that visitors open."""
         host, _, port = address.rpartition(":")
         self._address = (host.strip("[]"), int(port))
+        self._scheme = public_scheme
         self._domain = apps_domain if public_port == _HTTP_PORT else f"{apps_domain}:{public_port}"
 
     def walk(self, slug: Slug, timeout_s: float, trial: str = "") -> Finding:
@@ -36,7 +44,7 @@ class HttpProbe:
         """
         host = f"{slug}.{self._domain}"
         ends_at_s = time.monotonic() + timeout_s
-        walk = Walk(host)
+        walk = Walk(host, self._scheme)
         finding = None
         while finding is None:
             try:
@@ -59,7 +67,7 @@ class HttpProbe:
             ("Accept-Encoding", "gzip, br"),
             # On the control port the proxy takes these two from us.
             ("X-Forwarded-For", "127.0.0.1"),
-            ("X-Forwarded-Proto", "http"),
+            ("X-Forwarded-Proto", self._scheme),
             *([(TRIAL_HEADER, trial)] if trial else []),
             ("Connection", "close"),
         ]

@@ -51,6 +51,7 @@ def redirect(location: str, status: int = 302) -> Answer:
         (redirect("http://[::1]:3001/"), Condition.UNWELL),
         (redirect("http://0.0.0.0:3001/"), Condition.UNWELL),
         (redirect("http://["), Condition.UNWELL),
+        (redirect(f"https://{HOST}/"), Condition.UNWELL),
         (Answer(status=404, page=FrontPage.PROXY), Condition.UNREACHED),
         (Answer(status=421, page=FrontPage.MISDIRECTED), Condition.UNREACHED),
         (Answer(status=404, page=FrontPage.NOTHING), Condition.UNREACHED),
@@ -80,7 +81,7 @@ def test_each_answer_to_the_first_request_means_one_thing(
         ("?page=1", "/?page=1"),
         ("./a/../b", "/b"),
         (f"http://{HOST}/x", "/x"),
-        (f"HTTPS://{HOST.upper()}", "/"),
+        (f"HTTP://{HOST.upper()}", "/"),
         (f"//{HOST}/x#part", "/x"),
         ("/caf\xc3\xa9 menu", "/caf%C3%A9%20menu"),
         ("/\u0416", "/%D0%96"),
@@ -90,6 +91,12 @@ def test_redirects_to_the_own_host_are_followed(location: str, path: str) -> Non
     finding, paths = walk(redirect(location), Answer(status=200))
     assert finding == Finding(condition=Condition.WELL, requests=2)
     assert paths == ["/", path]
+
+
+def test_behind_tls_a_redirect_to_https_is_one_to_the_own_host() -> None:
+    walking = Walk(HOST, "https")
+    assert walking.take(redirect(f"https://{HOST}/x")) is None
+    assert walking.path == "/x"
 
 
 def test_redirects_are_followed_a_few_steps() -> None:
