@@ -94,6 +94,14 @@ TARGETS = cases(
         )
     ),
     (
+        "UTF-8, as it was typed",
+        beside(report_target),
+        {
+            "asked": Asked(target="/caf\u00e9?\u0416"),
+            "outcome": as_sent(200, "arrives encoded", b"/caf%C3%A9?%D0%96"),
+        },
+    ),
+    (
         "`%00`",
         beside(report_target),
         {

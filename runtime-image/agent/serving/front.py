@@ -7,6 +7,7 @@ unchecked, on the same connection.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -26,6 +27,8 @@ MAX_CONNECTIONS = 512
 CHUNK_BYTES = 64 * 1024
 LAST_CHUNK = b"0\r\n\r\n"
 LIBRARIES_PREFIX = "/_lib/"
+NOT_ASCII = re.compile(rb"[\x80-\xff]")
+"""In a request line. Browsers encode an address, other clients may send it as it was typed."""
 RETRY = (("Retry-After", "1"),)
 BUSY = html_answer(503, pages.STARTING, (*RETRY, *pages.marked(FrontPage.STARTING)))
 REASONS = {
@@ -163,6 +166,7 @@ async def _read_head(
     Raises h11.RemoteProtocolError.
     """
     size = 0
+    is_first_line = True
     while True:
         event = connection.next_event()
         if isinstance(event, h11.Request):
@@ -173,7 +177,15 @@ async def _read_head(
             return html_answer(431, pages.LONG_REQUEST)
         chunk = await reader.read(MAX_HEAD_BYTES - size)
         size += len(chunk)
+        if is_first_line:
+            line, end, rest = chunk.partition(b"\n")
+            is_first_line = not end
+            chunk = NOT_ASCII.sub(_encode, line) + end + rest
         connection.receive_data(chunk)
+
+
+def _encode(match: re.Match[bytes]) -> bytes:
+    return b"%%%02X" % ord(match[0])
 
 
 async def _write(
