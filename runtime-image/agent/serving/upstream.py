@@ -34,6 +34,9 @@ class AppConnection:
 
     async def read(self, max_bytes: int) -> bytes:
         """Empty at the end. Raises OSError. One task reads at a time, and one writes."""
+        # What is there is read at once, so an app that always has more would keep all others from
+        # their turn.
+        await asyncio.sleep(0)
         return await asyncio.get_running_loop().sock_recv(self._sock, max_bytes)
 
     async def write(self, data: bytes) -> None:
