@@ -66,6 +66,8 @@ def build(settings: Settings, engines: ports.Engines) -> Deps:
         probe=HttpProbe(
             nginx_config.endpoint("127.0.0.1", settings.addresses.control_port),
             settings.addresses.apps_domain,
+            settings.addresses.http_port,
+            public_scheme="https" if settings.people.cookie_secure else "http",
         ),
         port_looks=TcpPortLooks(),
         bundles=FolderBundles(
@@ -139,6 +141,7 @@ def _policy(settings: Settings, instance: str) -> Policy:
         budgets=_budgets(settings),
         prices=pricing.parse(_PRICES.read_text("utf-8")),
         share_between_users=settings.llm.share_between_users,
+        upload_max_bytes=settings.sandbox.upload_max_mb * 1024**2,
         start_timeout_s=settings.sessions.deploying_timeout_s * 0.75,
     )
 
@@ -198,6 +201,7 @@ def nginx_settings(settings: Settings) -> NginxSettings:
         apps_log=settings.places.state_dir / "log" / "apps.log",
         logged_requests=settings.processes.access_log,
         trusted_proxies=settings.addresses.front_proxies,
+        upload_max_bytes=settings.sandbox.upload_max_mb * 1024**2,
         limits=ClientLimits(
             requests_per_address=settings.people.requests_per_address,
             starts_per_address=settings.people.starts_per_address,

@@ -208,6 +208,13 @@ class SandboxSettings(Group):
     sandbox_pids: int = Field(
         default=256, ge=16, description="Most processes and threads of one sandbox."
     )
+    upload_max_mb: int = Field(
+        default=50,
+        ge=1,
+        le=1024,
+        description="Largest body of a request to an app, MiB; an app stores files of up to 64 MiB,"
+        " in the memory of its sandbox.",
+    )
     sandbox_runtime: str = Field(
         default="", description="OCI runtime, e.g. runsc; empty: Docker's default."
     )

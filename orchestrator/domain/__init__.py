@@ -27,6 +27,7 @@ Agent         Our program inside a sandbox. `services.agents.inbox.visit` answer
 Agent socket  The way of one sandbox to us, and of no other. `pool.agent_sockets.folder_of`
 Inbox         Where an agent polls for its assignment. `services.agents.inbox.Inbox`
 Report        What an agent tells about its app. `sessions.session.Report`
+Trial         A version that only our probe sees. `services.agents.trials.walk_trial`
 Slug          The random public name of an app. `ids.Slug`
 Route         From a slug to the endpoint of a sandbox. `pool.routes.Route`
 RouteTable    All routes at one moment. `pool.routes.RouteTable`

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from orchestrator.contract.health import Finding
 from orchestrator.contract.manifest import Manifest
 from orchestrator.domain.ids import SandboxId, SessionId, Sha256, Slug
 from orchestrator.domain.pool.published_ports import Endpoint, PortAnswer
@@ -76,8 +77,11 @@ class Proxy(Protocol):
 class Probe(Protocol):
     """Requests a public URL as a user would."""
 
-    def answers(self, slug: Slug, timeout_s: float) -> bool:
-        """Whether GET / of that app, through the proxy, returns a status below 400."""
+    def walk(self, slug: Slug, timeout_s: float, trial: str = "") -> Finding:
+        """Open the app through the proxy, and follow its redirects. Blocks for `timeout_s` at most.
+
+        `trial` is the secret of the version that its agent tries; empty: the version that is shown.
+        """
 
 
 class PortLooks(Protocol):

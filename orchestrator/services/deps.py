@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from orchestrator import ports
+from orchestrator.contract.uploads import UPLOAD_MAX_BYTES
 from orchestrator.domain.llm.budgets import Budgets
 from orchestrator.domain.llm.pricing import PriceList
 from orchestrator.domain.people.tokens import Tokens
@@ -48,6 +49,7 @@ class Policy:
     budgets: Budgets = field(default_factory=Budgets)
     prices: PriceList = field(default_factory=PriceList)
     share_between_users: bool = False  # share answers and generations of equal requests
+    upload_max_bytes: int = UPLOAD_MAX_BYTES  # of a request to an app
     start_timeout_s: float = 45.0  # the agent's own limit; less than deadlines.deploying_s
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tests.compat import providers
+from tests.compat import apps, providers
 
 _INTRODUCTION = """\
 # Compatibility
@@ -32,6 +32,7 @@ TABLES = (
         head=providers.HEAD,
         rows=providers.rows,
     ),
+    Table(title=apps.TITLE, introduction=apps.INTRODUCTION, head=apps.HEAD, rows=apps.rows),
 )
 
 

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+from orchestrator.contract.health import Condition, Finding
 from orchestrator.domain.ids import Slug
 
 
 class ProbeThatSucceeds:
-    """Every app answers at its URL."""
+    """Every app is well at its URL."""
 
     def __init__(self) -> None:
         self.probed: list[Slug] = []
+        self.trials: list[str] = []  # the secrets that came with them
+        self.finding = Finding(condition=Condition.WELL)
 
-    def answers(self, slug: Slug, timeout_s: float) -> bool:
+    def walk(self, slug: Slug, timeout_s: float, trial: str = "") -> Finding:
         self.probed.append(slug)
-        return self._answer()
+        self.trials.append(trial)
+        return self._finding()
 
-    def _answer(self) -> bool:
-        return True
+    def _finding(self) -> Finding:
+        return self.finding
 
 
 class ProbeThatFails(ProbeThatSucceeds):
-    """No URL answers, as long as `is_down` is set."""
+    """No URL shows an app that is well, as long as `is_down` is set."""
 
     is_down = True
 
-    def _answer(self) -> bool:
-        return not self.is_down
+    def __init__(self, condition: Condition = Condition.SILENT, problem: str = "") -> None:
+        super().__init__()
+        self._failure = Finding(condition=condition, problem=problem or "GET / has no answer.")
+
+    def _finding(self) -> Finding:
+        return self._failure if self.is_down else super()._finding()

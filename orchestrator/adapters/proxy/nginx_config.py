@@ -26,6 +26,7 @@ import jinja2
 from orchestrator.adapters import durable
 from orchestrator.adapters.proxy.client_limits import ClientLimits
 from orchestrator.contract.heads import HEAD_MAX_BYTES, HEAD_ROOM_BYTES
+from orchestrator.contract.uploads import UPLOAD_MAX_BYTES, refusal, shown
 from orchestrator.domain import errors, ids
 from orchestrator.domain.logged_requests import WRITES, LoggedRequests
 from orchestrator.domain.pool.routes import Route, RouteTable, build_table
@@ -53,6 +54,7 @@ class NginxSettings:
     binary: str = "/usr/sbin/nginx"
     worker_user: str | None = None  # applies only as root; None is nginx's default (nobody)
     trusted_proxies: tuple[str, ...] = ()  # trust X-Forwarded-* from these addresses or networks
+    upload_max_bytes: int = UPLOAD_MAX_BYTES  # of a request to an app
     limits: ClientLimits = field(default_factory=ClientLimits)
     worker_connections: int = 8192  # a proxied request takes two connections
     worker_shutdown_timeout_s: int = 75  # as long as the longest long poll
@@ -98,7 +100,7 @@ def write_base(settings: NginxSettings) -> None:
         folder = settings.folder / name
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o755)  # workers may run as another user; nothing in it is secret
-    for name, text in render_pages(settings.pages).items():
+    for name, text in render_pages(settings).items():
         write_atomically(settings.folder / "pages" / name, text)
     base = render_base(settings, open_files=_open_files(settings), temp_kinds=kinds)
     write_atomically(settings.folder / "nginx.conf", base)
@@ -141,6 +143,8 @@ def render_base(
         page_hosts=settings.page_hosts,
         temp_kinds=temp_kinds,
         trusted_proxies=settings.trusted_proxies,
+        upload_max_bytes=settings.upload_max_bytes,
+        upload_refusal=refusal(settings.upload_max_bytes),
         worker_connections=settings.worker_connections,
         worker_shutdown_timeout_s=settings.worker_shutdown_timeout_s,
         writes=sorted(WRITES),
@@ -148,11 +152,13 @@ def render_base(
     )
 
 
-def render_pages(folder: Path) -> dict[str, str]:
+def render_pages(settings: NginxSettings) -> dict[str, str]:
     """The error pages by the names of their files: `502.html`, for example."""
-    pages = _environment(folder)
+    pages = _environment(settings.pages)
+    values = {"upload_max": shown(settings.upload_max_bytes)}
     return {
-        path.stem: pages.get_template(path.name).render() for path in folder.glob("[0-9]*.html.j2")
+        path.stem: pages.get_template(path.name).render(values)
+        for path in settings.pages.glob("[0-9]*.html.j2")
     }
 
 

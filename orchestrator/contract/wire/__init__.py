@@ -36,6 +36,7 @@ from orchestrator.contract.wire.reports import (
     Report,
     parse_report,
 )
+from orchestrator.contract.wire.trials import parse_finding, parse_secret
 
 __all__ = [
     "Identity",
@@ -57,6 +58,8 @@ __all__ = [
     "Phase",
     "TEMPORARY",
     "parse_report",
+    "parse_finding",
+    "parse_secret",
     "FAILURE_MAX_CHARS",
     "LOGS_MAX_BYTES",
     "LOG_LINES_MAX",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
+from orchestrator.contract.uploads import UPLOAD_MAX_BYTES
 from orchestrator.contract.wire.fields import Fields, ProtocolError
 
 
@@ -88,6 +89,7 @@ class Assignment:
     bundle: BundleRef | None  # set for the kinds BUNDLE and CHANGE
     max_tokens: int  # of one answer of the model
     start_timeout_s: float
+    upload_max_bytes: int = UPLOAD_MAX_BYTES  # of a request to the app
     # All below is about the model's work, and is not sent with the kind BUNDLE.
     prompt: str | None = None  # GENERATE: what the user wants
     model: str | None = None  # None: the agent's default
@@ -106,6 +108,7 @@ class Assignment:
             "bundle": None if self.bundle is None else self.bundle.as_json(),
             "max_tokens": self.max_tokens,
             "start_timeout_s": self.start_timeout_s,
+            "upload_max_bytes": self.upload_max_bytes,
             "prompt": self.prompt,
             "model": self.model,
         }
@@ -146,6 +149,7 @@ def parse_assignment(document: object) -> Assignment:
         bundle=None if bundle is None else _bundle_ref(bundle),
         max_tokens=given.whole("max_tokens"),
         start_timeout_s=given.number("start_timeout_s"),
+        upload_max_bytes=_optional_whole(given, "upload_max_bytes") or UPLOAD_MAX_BYTES,
         prompt=_optional_text(given, "prompt"),
         model=_optional_text(given, "model"),
         expected_output_tokens=_optional_whole(given, "expected_output_tokens"),

@@ -352,10 +352,14 @@ def _is_late(observation: Observation, now: datetime) -> bool:
     """Whether the deadline has passed although the agent's reports could reach us.
 
     While the host is out of reach no report arrives. Just after its return, the reports of that
-    time are still arriving. In both cases the deadline is not enforced.
+    time are still arriving. And an app that runs is asked at least once, however long the proxy
+    took to publish its route. In these cases the deadline is not enforced.
     """
     deadline, host, sandbox = observation.session.deadline_at, observation.host, observation.sandbox
     if deadline is None or deadline > now:
+        return False
+    report = observation.session.report
+    if report is not None and report.phase is Phase.READY and observation.session.probes == 0:
         return False
     if host is None or host.state is HostState.UP:
         return host is None or now - host.state_since >= LOST_AFTER

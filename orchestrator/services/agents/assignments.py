@@ -38,6 +38,7 @@ def build_assignment(deps: Deps, session: Session, grant: SessionGrant) -> wire.
         bundle=None if digest is None else _reference(deps, digest),
         max_tokens=deps.policy.max_tokens,
         start_timeout_s=deps.policy.start_timeout_s,
+        upload_max_bytes=deps.policy.upload_max_bytes,
     )
     if assignment.kind is wire.Kind.BUNDLE:
         return assignment

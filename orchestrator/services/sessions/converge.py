@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 
 from orchestrator import ports
 from orchestrator.contract import crashes
+from orchestrator.contract.health import Condition
 from orchestrator.contract.wire import FAILURE_MAX_CHARS
 from orchestrator.domain import errors
 from orchestrator.domain.ids import HostId, SandboxId, SessionId
@@ -234,12 +235,18 @@ def _advance(deps: Deps, session: Session, to: SessionState, now: datetime) -> N
 
 def _verify(deps: Deps, session: Session, sandbox: Sandbox, now: datetime) -> bool:
     session = probing.lease(deps, session, now)
-    if not probing.answers(deps, session, sandbox):
+    finding = probing.walk(deps, sandbox)
+    failure = probing.failure_of(session, finding)
+    if finding.condition is not Condition.WELL and failure is None:
+        probing.schedule_next(deps, session, finding)
         return False
     session = replace(session, probes=0)
     if session.is_changing:
-        change_steps.end_change(deps, session, None, now)
+        change_steps.end_change(deps, session, failure, now)
         return True  # the next change may be waiting
+    if failure is not None:
+        writes.save(deps, replace(session, failure=failure, updated_at=now))
+        return True
     running = versions.find_running(deps, session)
     ready = replace(
         session.transition(SessionState.READY, now),

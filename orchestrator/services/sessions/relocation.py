@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from orchestrator.contract.health import Condition
 from orchestrator.domain import errors
 from orchestrator.domain.pool.sandbox import Sandbox
 from orchestrator.domain.sessions import planner
@@ -49,7 +50,9 @@ def switch_to_successor(deps: Deps, session: Session, successor: Sandbox, now: d
     Returns whether converge has more to do now. Raises errors.StaleWrite.
     """
     session = probing.lease(deps, session, now)
-    if not probing.answers(deps, session, successor):
+    finding = probing.walk(deps, successor)
+    if finding.condition is not Condition.WELL:
+        probing.schedule_next(deps, session, finding)
         return False
     assert session.move is not None
     # Each agent numbers its own reports. From here on the successor's reports count.

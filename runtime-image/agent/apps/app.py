@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 from agent.apps import listeners, processes
@@ -16,7 +17,9 @@ from agent.layout import APP_PATH
 from agent.serving.site import Serving, Site, Slot
 from agent.serving.static_files import Folder
 from agent.serving.upstream import connect
+from orchestrator.contract import health
 from orchestrator.contract.crashes import CrashHistory
+from orchestrator.contract.health import BROWSER_HEADERS, Answer
 from orchestrator.contract.manifest import AppKind, Manifest
 from orchestrator.contract.trees import walk_files
 from orchestrator.contract.wire import LOG_LINE_MAX_CHARS, FailureCode
@@ -26,10 +29,24 @@ CENSUS_INTERVAL_S = 2.0
 PROCESSES_MAX = 200
 """Of the whole sandbox. Below the container's limit, at which we couldn't start any either."""
 APP_HOST = "127.0.0.1"
-GOOD_BELOW = 500
-"""The status of `GET /` with which an app counts as started."""
+HEAD_LINES_MAX = 200
+"""Of its first answer that are read."""
+INTERIM = range(100, 200)
+"""Statuses before that of the answer."""
 QUIET_S = 0.1
 QUIET_ROUNDS = 10
+
+
+_FIRST_REQUEST = "\r\n".join(
+    [
+        "GET / HTTP/1.1",
+        "Host: localhost",
+        *(f"{name}: {value}" for name, value in BROWSER_HEADERS),
+        "Connection: close",
+        "",
+        "",
+    ]
+).encode()
 
 
 class App:
@@ -86,8 +103,8 @@ class App:
         exited = self._child.exited
         return describe_exit(exited.result()) if exited.done() else ""
 
-    async def start(self, *, good_below: int = GOOD_BELOW) -> str:
-        """Start it and wait until `GET /` answers with a status below `good_below`.
+    async def start(self, *, judge: Callable[[Answer], str] = health.first_problem) -> str:
+        """Start it and wait until `judge` finds no problem in its answer to `GET /`.
 
         Return what went wrong, for `the app ...`, or "".
         """
@@ -103,7 +120,7 @@ class App:
             )
         except OSError as error:
             return f"can't be started: {error.strerror}"
-        problem = await self._wait_until_answering(self._child, good_below)
+        problem = await self._wait_until_answering(self._child, judge)
         if problem:
             await self.stop()
         return problem
@@ -125,7 +142,7 @@ class App:
                     raise self.failure(FailureCode.APP_CRASHED, message)
                 self._add_log(f"[agent] the app {problem}; starting it again in {delay_s:g} s")
                 await asyncio.sleep(delay_s)
-                problem = await self.start()
+                problem = await self.start(judge=health.restart_problem)
             site.show(self.serving, self.slot)
 
     async def wait_until_quiet(self) -> None:
@@ -146,14 +163,19 @@ class App:
         room = LOG_LINE_MAX_CHARS - len(message) - 1
         return AssignmentFailed(code, f"{message}\n{self.console[-room:]}".rstrip())
 
-    async def _wait_until_answering(self, child: Child, good_below: int) -> str:
+    async def _wait_until_answering(self, child: Child, judge: Callable[[Answer], str]) -> str:
+        problem = ""
         try:
             async with asyncio.timeout(self._start_timeout_s):
                 while not child.exited.done():
-                    if 0 < await status_of(self.slot.port) < good_below:
+                    answer = await first_answer(self.slot.port)
+                    problem = problem if answer is None else judge(answer)
+                    if answer is not None and not problem:
                         return ""
                     await asyncio.wait({child.exited}, timeout=PROBE_INTERVAL_S)
         except TimeoutError:
+            if problem:
+                return f"isn't well {self._start_timeout_s:g} s after its start: {problem}"
             instead = listeners.describe(listeners.addresses_of(child.pids()), self.slot.port)
             limit_s = self._start_timeout_s
             return f"gave no answer on {APP_HOST}:$PORT within {limit_s:g} s: {instead}"
@@ -186,17 +208,38 @@ def environment(port: int) -> dict[str, str]:
     }
 
 
-async def status_of(port: int) -> int:
-    """The status of `GET /`; 0 if there is no answer. Waits as long as the app takes."""
+async def first_answer(port: int) -> Answer | None:
+    """The head of the answer to `GET /`; None if there is none. Waits as long as the app takes."""
     try:
         reader, writer = await connect(port)
     except OSError:
-        return 0
+        return None
     try:
-        writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        words = (await reader.readline()).split(maxsplit=2)
-        return int(words[1]) if len(words) >= 2 and words[0].startswith(b"HTTP/") else 0
+        writer.write(_FIRST_REQUEST)
+        status = INTERIM.start
+        while status in INTERIM:
+            words = (await reader.readline()).split(maxsplit=2)
+            if len(words) < 2 or not words[0].startswith(b"HTTP/"):
+                return None
+            status = int(words[1])
+            headers = await _read_headers(reader)
+        return Answer(
+            status=status,
+            location=headers.get("location"),
+            asks_to_log_in="www-authenticate" in headers,
+        )
     except (OSError, ValueError):
-        return 0
+        return None
     finally:
         writer.close()
+
+
+async def _read_headers(reader: asyncio.StreamReader) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    with contextlib.suppress(ValueError):  # a longer line than the reader takes
+        for _ in range(HEAD_LINES_MAX):
+            name, colon, value = (await reader.readline()).decode("latin-1").partition(":")
+            if not colon:
+                break
+            headers[name.lower()] = value.strip()
+    return headers

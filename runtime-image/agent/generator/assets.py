@@ -34,11 +34,6 @@ def assets_of_sheet(css: str, path: str) -> list[str]:
     return _own_paths(_in_css(css), _ORIGIN + path)
 
 
-def own_path(target: str, path: str) -> str | None:
-    """Where a link in the page at `path` leads: path and query; None if to another origin."""
-    return next(iter(_own_paths([target], _ORIGIN + path)), None)
-
-
 class _Assets(HTMLParser):
     """Collects what a browser would load. It doesn't load what is inside a template."""
 

@@ -3,7 +3,8 @@
 The other end is `jobs/generation.py`.
 
 The generator sends `{"event": "progress" | "result" | "error", ...}` without waiting. It sends
-`{"event": "ask", "ask": "start" | "get" | "run", ...}` and waits for one line with the answer.
+`{"event": "ask", "ask": "start" | "get" | "open" | "run", ...}` and waits for one line with the
+answer.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Checks that the app is healthy: `/` answers 200, and everything that the page loads exists.
+"""Checks that the app is healthy: it is well, and everything that its first page loads exists.
 
 Used by `toolbox.py`. The agent starts the app and sends it requests, this module judges the
-answers.
+answers, by the rule in `contract.health`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from agent.generator.assets import assets_of_page, assets_of_sheet, own_path
+from agent.generator.assets import assets_of_page, assets_of_sheet
 from agent.generator.channel import Channel
 from agent.generator.progress import Progress
+from orchestrator.contract.health import Answer, Condition, Walk
 
+HOST = "localhost"
+"""In the requests of the agent."""
 PAGE_BYTES = 512 * 1024
-MAX_REDIRECTS = 4
 MAX_ASSETS = 60
 _ERROR_LINE = re.compile(r"^(?:Uncaught )?[\w.]*(?:Error|Exception)\b.*")
 
@@ -36,7 +38,7 @@ class Verdict:
 
     def __str__(self) -> str:
         if self.healthy:
-            return "The app runs: / answers 200, and everything that the page loads exists."
+            return "The app runs: / shows a page, and everything that the page loads exists."
         return f"{self.reason}\nThe last lines of its log:\n{self.log or '(none)'}"
 
 
@@ -60,15 +62,21 @@ class Checker:
     def check(self) -> Verdict:
         """Request `/` of the running app, and everything that this page loads."""
         self._progress.show("checking /")
-        page, answer = self._get_page("/")
-        problem = _problem(page)
-        if not problem and page["status"] != 200:
-            problem = f"GET {page['path']} answers {page['status']} instead of 200."
-        if not problem and "html" in page["headers"].get("content-type", ""):
+        problem, page, answer = self._walk()
+        if not problem and page["status"] == 200 and "html" in _header(page, "content-type"):
             problem, answer = self._check_assets(page, answer)
         if not problem and answer["ended"]:
             problem = f"The app {answer['ended']}."
         return _unhealthy(problem, answer["console"]) if problem else Verdict()
+
+    def open(self) -> Verdict:
+        """Have the running app opened at its public address, as a visitor does."""
+        self._progress.show("opening it at its public address")
+        answer = self._channel.ask("open")
+        if not answer["problem"]:
+            return Verdict()
+        problem = f"At its public address, as a browser opens it: {answer['problem']}"
+        return _unhealthy(problem, answer["console"])
 
     def get(self, paths: list[str], max_bytes: int, *, navigates: bool = True) -> dict[str, Any]:
         """GET paths of the running app; at most `max_bytes` of each body.
@@ -78,20 +86,21 @@ class Checker:
         fields = {"paths": paths, "max_bytes": max_bytes, "navigates": navigates}
         return self._channel.ask("get", **fields)
 
-    def _get_page(self, path: str) -> tuple[Page, dict[str, Any]]:
-        """GET one path, and follow redirects."""
-        for _ in range(MAX_REDIRECTS):
-            answer = self.get([path], PAGE_BYTES)
+    def _walk(self) -> tuple[str, Page, dict[str, Any]]:
+        """From `/` to the first page that shows: what is wrong, the page, the agent's answer."""
+        walk = Walk(HOST)
+        while True:
+            answer = self.get([walk.path], PAGE_BYTES)
             if not answer["pages"]:
-                return {"path": path, "problem": f"the app {answer['ended']}"}, answer
+                problem = f"GET {walk.path} fails: the app {answer['ended']}."
+                return problem, {}, answer
             page: Page = answer["pages"][0]
-            target = page["headers"].get("location", "")
-            is_redirect = 300 <= page["status"] < 400 and target
-            next_path = own_path(target, path) if is_redirect else None
-            if next_path is None:
-                return page, answer
-            path = next_path
-        return {"path": path, "problem": f"it redirects more than {MAX_REDIRECTS} times"}, answer
+            if page["problem"]:
+                return f"GET {walk.path} fails: {page['problem']}.", page, answer
+            finding = walk.take(_answer_of(page))
+            if finding is not None:
+                problem = "" if finding.condition is Condition.WELL else finding.problem
+                return problem, page, answer
 
     def _check_assets(self, page: Page, answer: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         assets = assets_of_page(page["body"], page["path"])[:MAX_ASSETS]
@@ -101,7 +110,7 @@ class Checker:
         missing = [_missing(asset, page["path"]) for asset in answer["pages"]]
         users: dict[str, str] = {}  # path of an asset -> the sheet that needs it
         for sheet in answer["pages"]:
-            if "text/css" in sheet["headers"].get("content-type", ""):
+            if "text/css" in _header(sheet, "content-type"):
                 paths = assets_of_sheet(sheet["body"], sheet["path"])
                 users |= {path: sheet["path"] for path in paths if path not in assets}
         if users:
@@ -118,8 +127,17 @@ def _missing(page: Page, needed_by: str) -> str:
     return ""
 
 
-def _problem(page: Page) -> str:
-    return f"GET {page['path']} fails: {page['problem']}." if page["problem"] else ""
+def _answer_of(page: Page) -> Answer:
+    return Answer(
+        status=page["status"],
+        location=page["headers"].get("location"),
+        asks_to_log_in="www-authenticate" in page["headers"],
+    )
+
+
+def _header(page: Page, name: str) -> str:
+    value: str = page["headers"].get(name, "")
+    return value
 
 
 def _unhealthy(problem: str, console: str) -> Verdict:

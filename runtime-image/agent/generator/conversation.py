@@ -60,7 +60,7 @@ class Conversation:
         except OutOfTime:
             return self._end_at_limit(f"{limits.seconds:g} seconds")
         except AssignmentFailed as failure:
-            if failure.code in NO_MORE_ANSWERS and self._toolbox.healthy:
+            if failure.code in NO_MORE_ANSWERS and self._finishes_alone():
                 return NO_SUMMARY
             raise
         return self._end_at_limit(f"{limits.turns} turns")
@@ -122,9 +122,13 @@ class Conversation:
             last = self._messages[-1]
             self._messages[-1] = {**last, "content": [*last["content"], *answers]}
 
+    def _finishes_alone(self) -> bool:
+        """Whether the app is complete without another word of the model."""
+        return self._toolbox.healthy and self._toolbox.finish(NO_SUMMARY).summary is not None
+
     def _end_at_limit(self, limit: str) -> str:
         """Finish with the app if it is healthy, otherwise raise AssignmentFailed."""
-        if self._toolbox.healthy:
+        if self._finishes_alone():
             return NO_SUMMARY
         message = f"the app wasn't finished within {limit}: ask for something smaller"
         raise AssignmentFailed(FailureCode.GENERATION_FAILED, message)

@@ -20,9 +20,12 @@ from agent.generator.reply import Reply
 from agent.generator.tools import TOOLS
 from agent.home.backoff import Backoff
 from orchestrator.contract.event_stream import EventReader
+from orchestrator.contract.uploads import shown
 from orchestrator.contract.wire import FailureCode
 
 PROMPT_FILE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "prompt.md")
+UPLOAD_MAX = "{{UPLOAD_MAX}}"
+"""Stands in the prompt for the limit that this installation has."""
 FAILURES_PER_ANSWER = 6
 FAILURES_WHEN_RETRIED = 3
 """What a failure counts that home has already retried itself."""
@@ -72,7 +75,7 @@ class Model:
         self._clock = clock
         self._ends_at_s = clock.now() + order.limits.seconds
         with open(PROMPT_FILE, encoding="utf-8") as source:
-            self._system = source.read()
+            self._system = source.read().replace(UPLOAD_MAX, shown(order.upload_max_bytes))
 
     @property
     def seconds_left(self) -> float:

@@ -26,6 +26,7 @@ class Order:
     max_tokens: int  # of one answer
     expected_output_tokens: int
     limits: Limits
+    upload_max_bytes: int  # of a request to the app
 
 
 def parse_order(line: str) -> Order:
@@ -41,4 +42,5 @@ def parse_order(line: str) -> Order:
         max_tokens=fields["max_tokens"],
         expected_output_tokens=fields["expected_output_tokens"] or DEFAULT_EXPECTED_TOKENS,
         limits=parse_limits(fields["limits"]),
+        upload_max_bytes=fields["upload_max_bytes"],
     )

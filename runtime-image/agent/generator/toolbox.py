@@ -83,6 +83,8 @@ class Toolbox:
         """Check the app. It is finished if it is healthy."""
         verdict = self._checker.check() if self.healthy else self._start()
         if verdict.healthy:
+            verdict = self._checker.open()
+        if verdict.healthy:
             return Result(text="Finished.", summary=summary)
         text = f"Not finished: {verdict}\nFix this, then call finish again."
         return Result(text=text, error=True, health_problem=_health_problem(verdict))

@@ -85,6 +85,7 @@ def order(assignment: Assignment, folder: str) -> bytes:
         "max_tokens": assignment.max_tokens,
         "expected_output_tokens": assignment.expected_output_tokens,
         "limits": assignment.limits.as_json(),
+        "upload_max_bytes": assignment.upload_max_bytes,
     }
     return json.dumps(fields).encode() + b"\n"
 

@@ -39,6 +39,11 @@ class Handover:
         self._data = AppData(app.slot.folder, app.sources) if app is not None else None
         self._packed: bytes | None = None  # the bundle of the version that has the copies
 
+    @property
+    def replaces_app(self) -> bool:
+        """Whether an app is shown already."""
+        return self._data is not None
+
     async def copy_data(self, app: App, packed: bytes) -> None:
         """Copy the data to the slot of `app`, which holds nothing but its bundle `packed`.
 

@@ -14,8 +14,9 @@ from agent.home.client import HomeClient
 from agent.home.reports import ReportSender
 from agent.jobs import generation
 from agent.jobs.handover import Handover
+from agent.jobs.trials import PublicAddress
 from agent.jobs.workshop import Workshop
-from agent.serving.site import Slot
+from agent.serving.site import Site, Slot
 from agent.threads import in_thread
 from orchestrator.contract import archive
 from orchestrator.contract.bundles import PACKED_MAX_BYTES, BundleInvalid
@@ -49,11 +50,13 @@ class Job:
         *,
         home: HomeClient,
         reports: ReportSender,
+        site: Site,
         add_log: Callable[[str], None],
     ) -> None:
         self._assignment = assignment
         self._home = home
         self._reports = reports
+        self._public_address = PublicAddress(home, site, assignment.session_token)
         self._add_log = add_log
 
     async def carry_out(self, slot: Slot, handover: Handover) -> JobResult:
@@ -62,12 +65,16 @@ class Job:
         Raises AssignmentFailed; nothing of the new app runs then.
         """
         if self._assignment.kind is Kind.BUNDLE:
-            return JobResult(app=await self.start_bundle(slot), summary=None)
+            app = await self.start_bundle(slot)
+            if handover.replaces_app:
+                await self._try_at_public_address(app)
+            return JobResult(app=app, summary=None)
         workshop = Workshop(
             slot,
             limits=self._assignment.limits,
             start_timeout_s=self._assignment.start_timeout_s,
             add_log=self._add_log,
+            public_address=self._public_address,
             handover=handover,
         )
         try:
@@ -94,6 +101,18 @@ class Job:
         if problem:
             raise app.failure(FailureCode.APP_NOT_READY, f"The app {problem}.")
         return app
+
+    async def _try_at_public_address(self, app: App) -> None:
+        """Raises AssignmentFailed if visitors would find it unwell; it runs no more then."""
+        problem = "It was stopped."
+        try:
+            problem = await self._public_address.problem_of(app)
+        finally:
+            if problem:
+                await app.stop()
+        if problem:
+            message = f"At its public address, the app isn't well: {problem}"
+            raise app.failure(FailureCode.APP_NOT_HEALTHY, message)
 
     async def _generate(self, workshop: Workshop) -> JobResult:
         self._reports.report(Phase.GENERATING, 31, "asking the model")

@@ -65,7 +65,12 @@ class Run:
     limit_s: float
 
 
-Question = Start | Get | Run
+@dataclass(frozen=True, kw_only=True)
+class Open:
+    """Asks to open the app that runs at its public address."""
+
+
+Question = Start | Get | Run | Open
 Message = Progressed | Finished | Failed | Question
 
 
@@ -98,6 +103,8 @@ def _question(given: Fields) -> Question:
     name = given.text("ask", longest=20)
     if name == "start":
         return Start()
+    if name == "open":
+        return Open()
     if name == "get":
         return Get(
             paths=given.texts("paths", most=PATHS_MAX, longest=PATH_MAX_CHARS),

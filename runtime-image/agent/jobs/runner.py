@@ -38,6 +38,7 @@ class Runner:
         self.assignment_id = assignment.id
         reports = self._reports = ReportSender(self._home, assignment)
         self._site.answer_to(assignment.slug)
+        self._site.upload_max_bytes = assignment.upload_max_bytes
         self._working = self._tasks.create_task(self._carry_out(assignment, reports))
         self._delivering = self._tasks.create_task(reports.deliver())
 
@@ -53,7 +54,13 @@ class Runner:
             await asyncio.wait(tasks)
 
     async def _carry_out(self, assignment: Assignment, reports: ReportSender) -> None:
-        job = Job(assignment, home=self._home, reports=reports, add_log=self._add_log)
+        job = Job(
+            assignment,
+            home=self._home,
+            reports=reports,
+            site=self._site,
+            add_log=self._add_log,
+        )
         had_app = self._stage.app is not None  # the new one is then started beside it
         self._stage.announce(Serving.STARTING)
         try:

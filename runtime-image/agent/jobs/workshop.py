@@ -15,18 +15,18 @@ from agent.apps.app import App, environment
 from agent.apps.commands import run_command
 from agent.apps.probe import Page
 from agent.jobs.handover import Handover
-from agent.jobs.messages import Get, Question, Run
+from agent.jobs.messages import Get, Open, Question, Run
+from agent.jobs.trials import PublicAddress
 from agent.layout import WORK_FOLDER
 from agent.serving.site import Slot
 from agent.threads import in_thread
 from orchestrator.contract import archive
 from orchestrator.contract.bundles import BundleInvalid
+from orchestrator.contract.health import Answer
 from orchestrator.contract.wire import Limits
 
 ANSWER_MAX_BYTES = 2 * 1024 * 1024
 """Of all bodies in one answer. As JSON a byte that is no text takes six."""
-ANY_STATUS = 600
-"""An app that answers 500 counts as started: its answer says more than a timeout."""
 
 
 class Workshop:
@@ -39,6 +39,7 @@ class Workshop:
         limits: Limits,
         start_timeout_s: float,
         add_log: Callable[[str], None],
+        public_address: PublicAddress,
         handover: Handover | None = None,
         folder: str = WORK_FOLDER,
     ) -> None:
@@ -49,6 +50,7 @@ class Workshop:
         self._limits = limits
         self._start_timeout_s = start_timeout_s
         self._add_log = add_log
+        self._public_address = public_address
         self._handover = handover
         self.packed = b""  # the bundle that `app` was started from
 
@@ -58,6 +60,8 @@ class Workshop:
             return await self._get(question)
         if isinstance(question, Run):
             return await self._run(question)
+        if isinstance(question, Open):
+            return await self._open()
         return await self._start()
 
     async def close(self) -> None:
@@ -85,9 +89,7 @@ class Workshop:
             add_log=self._add_log,
             start_timeout_s=self._start_timeout_s,
         )
-        problem = await self._copy_data(self.app, packed) or await self.app.start(
-            good_below=ANY_STATUS
-        )
+        problem = await self._copy_data(self.app, packed) or await self.app.start(judge=_take_any)
         return {"problem": problem, "console": self.app.console}
 
     async def _copy_data(self, app: App, packed: bytes) -> str:
@@ -120,6 +122,15 @@ class Workshop:
             "pages": [_page_json(page) for page in pages],
         }
 
+    async def _open(self) -> dict[str, Any]:
+        app = self.app
+        if app is None:
+            return {"problem": "The app was not started.", "console": ""}
+        problem = await self._public_address.problem_of(app)
+        if problem:
+            await app.wait_until_quiet()
+        return {"problem": problem, "console": app.console}
+
     async def _run(self, question: Run) -> dict[str, Any]:
         result = await run_command(
             question.command,
@@ -128,6 +139,11 @@ class Workshop:
             limit_s=min(question.limit_s, self._limits.run_seconds),
         )
         return {"ended": result.ended, "status": result.status, "output": result.output}
+
+
+def _take_any(_: Answer) -> str:
+    """An app that answers 500 counts as started: its answer says more than a timeout."""
+    return ""
 
 
 def _page_json(page: Page) -> dict[str, Any]:

@@ -12,7 +12,10 @@ from collections.abc import Callable
 
 import h11
 
-from agent.serving import pages
+from agent.serving import compression, pages
+from agent.serving.compression import Gzip, in_chunk
+from agent.serving.upstream import AppConnection
+from orchestrator.contract.front_pages import PAGE_HEADER, FrontPage
 from orchestrator.contract.heads import HEAD_MAX_BYTES
 
 CHUNK_BYTES = 64 * 1024
@@ -21,14 +24,20 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 UPGRADE = ((b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"))
 HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection"})
 FRAMING = frozenset({b"content-length", b"transfer-encoding", b"trailer"})
+OURS = frozenset({PAGE_HEADER.lower().encode()})
+"""An app's answer must not pass for one of ours."""
+
+
+Head = h11.Response | h11.InformationalResponse
 
 
 class NotAnswered(Exception):
     """The app sent nothing that can be passed on. Nothing was sent to the client either."""
 
-    def __init__(self, page: bytes) -> None:
+    def __init__(self, page: bytes, mark: FrontPage) -> None:
         super().__init__(page)
         self.page = page  # says to the visitor what was wrong
+        self.mark = mark
 
 
 class AppAnswer:
@@ -38,7 +47,7 @@ class AppAnswer:
         self,
         client: h11.Connection,
         request: h11.Request,
-        reader: asyncio.StreamReader,
+        app: AppConnection,
         *,
         upgrade: bool,
     ) -> None:
@@ -47,7 +56,7 @@ class AppAnswer:
         self.head_is_read = asyncio.Event()
         self._client = client
         self._request = request
-        self._reader = reader
+        self._connection = app
         self._app = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_MAX_BYTES)
         # What an answer means depends on its request. A likeness of it is enough.
         headers = [(b"Host", b"app"), *(UPGRADE if upgrade else ())]
@@ -64,48 +73,55 @@ class AppAnswer:
         on_answer()
         self.switches = head.status_code == SWITCHING
         self.head_is_read.set()
-        chunked = self._is_chunked(head)
-        writer.write(self._head_for_client(head, chunked=chunked))
+        headers = self._headers_for_client(head)
+        gzip = self._compress(head, headers)
+        chunked = self._has_body(head.status_code) and self._is_chunked(head, gzip)
+        writer.write(self._head_for_client(head, headers, chunked=chunked, gzip=gzip))
         if self.switches:
             writer.write(self._app.trailing_data[0])
-            await copy(self._reader, writer)
+            await self._pass_frames(writer)
             return
         try:
-            await self._pass_body(writer, chunked=chunked)
+            await self._pass_body(writer, gzip, chunked=chunked)
         except h11.RemoteProtocolError:
             return
+        if gzip is not None:
+            _write(writer, gzip.end(), chunked=chunked)
         if chunked:
             writer.write(b"0\r\n\r\n")
         await writer.drain()
 
-    async def _read_head(
-        self, writer: asyncio.StreamWriter
-    ) -> h11.Response | h11.InformationalResponse:
+    async def _read_head(self, writer: asyncio.StreamWriter) -> Head:
         size = 0  # with the interim answers
         while True:
             try:
                 event = self._app.next_event()
             except h11.RemoteProtocolError as error:  # also a switch that nobody asked for
-                raise NotAnswered(pages.BAD_ANSWER) from error
+                raise NotAnswered(pages.BAD_ANSWER, FrontPage.BAD_ANSWER) from error
             if event is h11.NEED_DATA:
                 if size == HEAD_MAX_BYTES:
-                    raise NotAnswered(pages.LONG_HEAD)
-                chunk = await self._reader.read(HEAD_MAX_BYTES - size)
+                    raise NotAnswered(pages.LONG_HEAD, FrontPage.LONG_HEAD)
+                try:
+                    chunk = await self._connection.read(HEAD_MAX_BYTES - size)
+                except ConnectionError:
+                    chunk = b""
                 if not chunk:
-                    raise NotAnswered(pages.NO_ANSWER)
+                    raise NotAnswered(pages.NO_ANSWER, FrontPage.NO_ANSWER)
                 size += len(chunk)
                 self._app.receive_data(chunk)
             elif isinstance(event, h11.Response):
                 return event
             elif not isinstance(event, h11.InformationalResponse):
-                raise NotAnswered(pages.NO_ANSWER)
+                raise NotAnswered(pages.NO_ANSWER, FrontPage.NO_ANSWER)
             elif event.status_code == SWITCHING:
                 return event
             elif event.status_code == 100 and self._client.they_are_waiting_for_100_continue:
                 self._client.send(h11.InformationalResponse(status_code=100, headers=[]))
                 writer.write(CONTINUE)
 
-    async def _pass_body(self, writer: asyncio.StreamWriter, *, chunked: bool) -> None:
+    async def _pass_body(
+        self, writer: asyncio.StreamWriter, gzip: Gzip | None, *, chunked: bool
+    ) -> None:
         while True:
             piece = bytearray()  # what one read brought; the app may have sent it in small chunks
             try:
@@ -113,37 +129,65 @@ class AppAnswer:
                     piece += event.data
             finally:
                 if piece:
-                    writer.write(b"%x\r\n%s\r\n" % (len(piece), piece) if chunked else piece)
+                    data = piece if gzip is None else gzip.add(piece)
+                    _write(writer, data, chunked=chunked)
             if event is not h11.NEED_DATA:
                 return
             await writer.drain()
-            self._app.receive_data(await self._reader.read(CHUNK_BYTES))
+            self._app.receive_data(await self._connection.read(CHUNK_BYTES))
 
-    def _is_chunked(self, head: h11.Response | h11.InformationalResponse) -> bool:
+    async def _pass_frames(self, writer: asyncio.StreamWriter) -> None:
+        while chunk := await self._connection.read(CHUNK_BYTES):
+            writer.write(chunk)
+            await writer.drain()
+
+    def _is_chunked(self, head: Head, gzip: Gzip | None) -> bool:
         """Whether the client gets chunks. One of HTTP/1.0 can't: the connection ends the body."""
-        return (
-            self._has_body(head.status_code)
-            and _length(head) is None
-            and self._request.http_version >= b"1.1"
-        )
+        has_length = _length(head) is not None and gzip is None
+        return not has_length and self._request.http_version >= b"1.1"
+
+    def _compress(self, head: Head, headers: list[tuple[bytes, bytes]]) -> Gzip | None:
+        """None: the body goes as it is. Changes `headers` to fit."""
+        length = _length(head)
+        if not compression.is_compressible(
+            head.status_code, dict(head.headers), None if length is None else int(length)
+        ):
+            return None
+        vary = b", ".join(value for name, value in headers if name.lower() == b"vary")
+        headers[:] = [header for header in headers if header[0].lower() != b"vary"]
+        headers.append((b"Vary", compression.with_vary(vary)))
+        if not self._has_body(head.status_code) or not compression.accepts_gzip(
+            dict(self._request.headers)
+        ):
+            return None
+        dropped = (b"accept-ranges", b"content-encoding")
+        headers[:] = [header for header in headers if header[0].lower() not in dropped]
+        headers.append((b"Content-Encoding", b"gzip"))
+        return Gzip()
 
     def _has_body(self, status: int) -> bool:
         """RFC 9112, section 6.3."""
         connects = self._request.method == b"CONNECT" and status < 300
         return not (self._request.method == b"HEAD" or connects or status in (101, 204, 304))
 
+    def _headers_for_client(self, head: Head) -> list[tuple[bytes, bytes]]:
+        dropped = HOP_BY_HOP | FRAMING | OURS | ({b"upgrade"} if self.switches else set())
+        return [header for header in head.headers.raw_items() if header[0].lower() not in dropped]
+
     def _head_for_client(
-        self, head: h11.Response | h11.InformationalResponse, *, chunked: bool
+        self,
+        head: Head,
+        headers: list[tuple[bytes, bytes]],
+        *,
+        chunked: bool,
+        gzip: Gzip | None,
     ) -> bytes:
         lines = [b"HTTP/1.1 %d %s" % (head.status_code, head.reason)]
-        dropped = HOP_BY_HOP | FRAMING | ({b"upgrade"} if self.switches else set())
-        for name, value in head.headers.raw_items():
-            if name.lower() not in dropped:
-                lines.append(name + b": " + value)
+        lines += [name + b": " + value for name, value in headers]
         length = _length(head)
         if chunked:
             lines.append(b"Transfer-Encoding: chunked")
-        elif length is not None and head.status_code not in (101, 204):
+        elif length is not None and gzip is None and head.status_code not in (101, 204):
             lines.append(b"Content-Length: " + length)
         if self.switches:
             lines += [name + b": " + value for name, value in UPGRADE]
@@ -152,14 +196,11 @@ class AppAnswer:
         return b"\r\n".join([*lines, b"", b""])
 
 
-async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Copy until the reader ends."""
-    while chunk := await reader.read(CHUNK_BYTES):
-        writer.write(chunk)
-        await writer.drain()
+def _write(writer: asyncio.StreamWriter, data: bytes | bytearray, *, chunked: bool) -> None:
+    writer.write(in_chunk(data) if chunked else data)
 
 
-def _length(head: h11.Response | h11.InformationalResponse) -> bytes | None:
+def _length(head: Head) -> bytes | None:
     """The length of the body as h11 reads it: of both, chunks count."""
     headers = dict(head.headers)
     return None if b"transfer-encoding" in headers else headers.get(b"content-length")

@@ -7,22 +7,30 @@ unchecked, on the same connection.
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Iterator
 from dataclasses import replace
 
 import h11
 
-from agent.serving import pages, splice, static_files
-from agent.serving.site import Serving, Site
+from agent.serving import compression, pages, splice, static_files
+from agent.serving.compression import Gzip, in_chunk
+from agent.serving.site import Serving, Site, Trial
 from agent.serving.static_files import FOREVER, Answer, Folder, Request, html_answer, text_answer
+from agent.serving.upload import Upload
+from orchestrator.contract.front_pages import TRIAL_HEADER, FrontPage
 from orchestrator.contract.heads import HEAD_MAX_BYTES, HEAD_ROOM_BYTES
 
 HEAD_TIMEOUT_S = 15.0
 MAX_HEAD_BYTES = HEAD_MAX_BYTES + HEAD_ROOM_BYTES
 MAX_CONNECTIONS = 512
 CHUNK_BYTES = 64 * 1024
+LAST_CHUNK = b"0\r\n\r\n"
 LIBRARIES_PREFIX = "/_lib/"
+NOT_ASCII = re.compile(rb"[\x80-\xff]")
+"""In a request line. Browsers encode an address, other clients may send it as it was typed."""
 RETRY = (("Retry-After", "1"),)
-BUSY = html_answer(503, pages.STARTING, RETRY)
+BUSY = html_answer(503, pages.STARTING, (*RETRY, *pages.marked(FrontPage.STARTING)))
 REASONS = {
     200: "OK",
     206: "Partial Content",
@@ -31,6 +39,7 @@ REASONS = {
     400: "Bad Request",
     404: "Not Found",
     405: "Method Not Allowed",
+    413: "Content Too Large",
     416: "Range Not Satisfiable",
     421: "Misdirected Request",
     431: "Request Header Fields Too Large",
@@ -81,29 +90,42 @@ class Front:
             return
         if request is None:
             return
-        if self._open > self._connections_max:
-            answer: Answer | None = text_answer(503, b"too many connections\n", RETRY)
+        upload = Upload(request, self._site.upload_max_bytes)
+        trial = None
+        if upload.is_too_large:
+            answer: Answer | None = upload.refusal()
+        elif self._open > self._connections_max:
+            mark = pages.marked(FrontPage.STARTING)
+            answer = text_answer(503, b"too many connections\n", (*RETRY, *mark))
         else:
             answer = decide(self._site, request)
-        if answer is None:
+            trial = trial_of(self._site, request)
+        if trial is not None:
+            trial.requests += 1
+        elif answer is None:
             # Once it has passed, nothing else may happen before the visit: whoever holds the
             # requests waits for the visits that it sees.
             passed = await self._site.pass_hold()
             answer = decide(self._site, request) if passed else BUSY
         if answer is None:
-            slot = self._site.slot  # now: the site may show another one a moment later
+            slot = (trial or self._site).slot  # now: it may show another one a moment later
             with self._site.visit(slot, request.method) as visit:
-                answer = await splice.forward(connection, request, reader, writer, visit)
+                answer = await splice.forward(connection, request, reader, writer, visit, upload)
         if answer is not None:
-            await _write(writer, answer, head_only=request.method == b"HEAD")
+            gzip = compression.accepts_gzip(dict(request.headers))
+            gzip = gzip and request.http_version >= b"1.1"
+            await _write(writer, answer, head_only=request.method == b"HEAD", accepts_gzip=gzip)
+        await upload.linger(reader, writer)
 
 
 def decide(site: Site, request: h11.Request) -> Answer | None:
     """What to answer, or None if the request goes to the app's process."""
     if not site.is_ours(_header(request, b"host") or ""):
-        return text_answer(421, b"this address is served elsewhere\n")
-    if site.serving is Serving.NOTHING:
-        return html_answer(404, pages.NOT_ASSIGNED)
+        mark = pages.marked(FrontPage.MISDIRECTED)
+        return text_answer(421, b"this address is served elsewhere\n", mark)
+    shown: Site | Trial = trial_of(site, request) or site
+    if shown.serving is Serving.NOTHING:
+        return html_answer(404, pages.NOT_ASSIGNED, pages.marked(FrontPage.NOTHING))
     asked = Request(
         method=request.method.decode("ascii", "replace"),
         target=request.target.decode("ascii", "replace"),
@@ -116,13 +138,18 @@ def decide(site: Site, request: h11.Request) -> Answer | None:
         libraries = Folder(root=site.libraries, cache_control=FOREVER)
         below = replace(asked, target=asked.target[len(LIBRARIES_PREFIX) - 1 :])
         return static_files.answer(libraries, below)
-    if site.serving is Serving.STARTING:
+    if shown.serving is Serving.STARTING:
         return BUSY
-    if site.serving is Serving.STOPPED:
-        return html_answer(503, pages.STOPPED)
-    if site.serving is Serving.FILES:
-        return static_files.answer(site.files, asked)
+    if shown.serving is Serving.STOPPED:
+        return html_answer(503, pages.STOPPED, pages.marked(FrontPage.STOPPED))
+    if shown.serving is Serving.FILES:
+        return static_files.answer(shown.files, asked)
     return None
+
+
+def trial_of(site: Site, request: h11.Request) -> Trial | None:
+    """The version that a request is for, if it is one that isn't shown."""
+    return site.trial_for(_header(request, TRIAL_HEADER.lower().encode()))
 
 
 def _header(request: h11.Request, name: bytes) -> str | None:
@@ -139,6 +166,7 @@ async def _read_head(
     Raises h11.RemoteProtocolError.
     """
     size = 0
+    is_first_line = True
     while True:
         event = connection.next_event()
         if isinstance(event, h11.Request):
@@ -149,27 +177,49 @@ async def _read_head(
             return html_answer(431, pages.LONG_REQUEST)
         chunk = await reader.read(MAX_HEAD_BYTES - size)
         size += len(chunk)
+        if is_first_line:
+            line, end, rest = chunk.partition(b"\n")
+            is_first_line = not end
+            chunk = NOT_ASCII.sub(_encode, line) + end + rest
         connection.receive_data(chunk)
 
 
-async def _write(writer: asyncio.StreamWriter, answer: Answer, *, head_only: bool) -> None:
+def _encode(match: re.Match[bytes]) -> bytes:
+    return b"%%%02X" % ord(match[0])
+
+
+async def _write(
+    writer: asyncio.StreamWriter, answer: Answer, *, head_only: bool, accepts_gzip: bool = False
+) -> None:
+    gzip = None
+    if compression.is_own_compressible(answer):
+        is_compressed = accepts_gzip and not head_only
+        answer = replace(
+            answer, headers=compression.own_headers(answer, is_compressed=is_compressed)
+        )
+        gzip = Gzip() if is_compressed else None
     lines = [f"HTTP/1.1 {answer.status} {REASONS.get(answer.status, 'Error')}"]
     lines += [f"{name}: {value}" for name, value in answer.headers]
     lines += ["Connection: close", "", ""]
     writer.write("\r\n".join(lines).encode("latin-1", "replace"))
     if not head_only:
-        writer.write(answer.body)
-        if answer.path is not None:
-            await _write_file(writer, answer.path, answer.span)
+        for chunk in _body_of(answer):
+            writer.write(chunk if gzip is None else in_chunk(gzip.add(chunk)))
+            await writer.drain()
+        if gzip is not None:
+            writer.write(in_chunk(gzip.end()) + LAST_CHUNK)
     await writer.drain()
 
 
-async def _write_file(writer: asyncio.StreamWriter, path: str, span: range) -> None:
+def _body_of(answer: Answer) -> Iterator[bytes]:
+    if answer.path is None:
+        if answer.body:
+            yield answer.body
+        return
     # Blocking reads: the folder is a tmpfs, so they are copies within memory.
-    with static_files.open_file(path) as source:
-        source.seek(span.start)
-        left = len(span)
+    with static_files.open_file(answer.path) as source:
+        source.seek(answer.span.start)
+        left = len(answer.span)
         while chunk := source.read(min(CHUNK_BYTES, left)):
-            writer.write(chunk)
-            await writer.drain()
+            yield chunk
             left -= len(chunk)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from orchestrator.contract.front_pages import PAGE_HEADER, FrontPage
+
 STYLE = (
     "body{font:17px/1.6 system-ui,sans-serif;max-width:34rem;margin:18vh auto;padding:0 1.5rem;"
     "color:#1c2430;background:#fafbfc}h1{font-size:1.4rem}"
@@ -19,6 +21,11 @@ def page(title: str, text: str, *, reload_s: int | None = None) -> bytes:
     ).encode()
 
 
+def marked(mark: FrontPage) -> tuple[tuple[str, str], ...]:
+    """The header that tells such a page from one of the app."""
+    return ((PAGE_HEADER, mark.value),)
+
+
 NOT_ASSIGNED = page("Nothing here yet", "No app lives at this address.")
 STARTING = page("Starting", "This app is starting. The page reloads by itself.", reload_s=1)
 STOPPED = page("Stopped", "This app stopped running. Its session page says why.")
@@ -31,3 +38,11 @@ LONG_REQUEST = page(
     "of this address, and try again.",
 )
 NOT_FOUND = page("Not found", "This app has no such page.")
+
+
+def too_large(limit: str) -> bytes:
+    return page(
+        "This is too large",
+        f"An app takes up to {limit} in one request, files included. Go back, and choose something"
+        " smaller.",
+    )

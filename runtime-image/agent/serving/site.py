@@ -14,6 +14,7 @@ from enum import StrEnum
 
 from agent.layout import APP_FOLDER, APP_PORT, BROWSER_LIBRARIES, NEXT_FOLDER, NEXT_PORT
 from agent.serving.static_files import Folder
+from orchestrator.contract.uploads import UPLOAD_MAX_BYTES
 
 
 class Serving(StrEnum):
@@ -65,6 +66,17 @@ class Visit:
             self._on_answer()
 
 
+class Trial:
+    """A version that is not shown. Whoever knows `secret` gets its answers all the same."""
+
+    def __init__(self, secret: str, serving: Serving, slot: Slot, files: Folder) -> None:
+        self.secret = secret
+        self.serving = serving
+        self.slot = slot
+        self.files = files
+        self.requests = 0  # that reached it
+
+
 class Site:
     """The one object that the front and the runner share."""
 
@@ -73,6 +85,8 @@ class Site:
         self.serving = Serving.NOTHING
         self.slot = slot
         self.files = _nothing(slot)
+        self.trial: Trial | None = None
+        self.upload_max_bytes = UPLOAD_MAX_BYTES  # of the body of a request
         self._slugs: set[str] = set()
         self._visits: set[Visit] = set()
         self._visits_changed = asyncio.Event()
@@ -89,6 +103,10 @@ class Site:
         self.serving = serving
         self.slot = slot
         self.files = files or _nothing(slot)
+
+    def trial_for(self, secret: str | None) -> Trial | None:
+        """The version that a request asks for with this secret; None: it gets what is shown."""
+        return self.trial if self.trial is not None and self.trial.secret == secret else None
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:

@@ -12,16 +12,19 @@ from typing import Any
 
 import h11
 
-from agent.serving import answers, pages
+from agent.serving import pages
 from agent.serving.answers import AppAnswer, NotAnswered
 from agent.serving.site import Visit
 from agent.serving.static_files import Answer, html_answer
-from agent.serving.upstream import connect
+from agent.serving.upload import Upload, UploadTooLarge
+from agent.serving.upstream import AppConnection
+from orchestrator.contract.front_pages import TRIAL_HEADER, FrontPage
 
 CHUNK_BYTES = 64 * 1024
 CONNECT_TIMEOUT_S = 5.0
 # RFC 9110, section 7.6.1: these concern one hop. We write our own Upgrade and Connection.
 HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"upgrade"})
+OURS = frozenset({TRIAL_HEADER.lower().encode()})
 
 
 async def forward(
@@ -30,27 +33,33 @@ async def forward(
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
     visit: Visit,
+    upload: Upload,
 ) -> Answer | None:
     """Return None if the app answered, otherwise the answer to give the client instead."""
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            app_reader, app_writer = await connect(visit.slot.port)
+            app = await AppConnection.open(visit.slot.port)
     except OSError:  # TimeoutError is one
-        return html_answer(503, pages.STARTING, (("Retry-After", "1"),))
+        return html_answer(
+            503, pages.STARTING, (("Retry-After", "1"), *pages.marked(FrontPage.STARTING))
+        )
     try:
         upgrade = is_websocket(request)
-        app_writer.write(head_for_app(request, upgrade=upgrade))
-        answer = AppAnswer(connection, request, app_reader, upgrade=upgrade)
+        answer = AppAnswer(connection, request, app, upgrade=upgrade)
         if upgrade:
-            sending = _send_frames(connection, answer, reader, app_writer)
+            sending = _send_frames(connection, request, answer, reader, app)
         else:
-            sending = _send_body(connection, request, reader, app_writer)
+            sending = _send_request(connection, request, reader, app, upload)
         await _exchange(sending, answer.pass_on(writer, visit.begin_answer))
+    except UploadTooLarge:
+        return None if visit.is_answered else upload.refusal()
     except NotAnswered as error:
-        return html_answer(502, error.page)
+        return html_answer(502, error.page, pages.marked(error.mark))
     finally:
-        app_writer.close()
-    return None if visit.is_answered else html_answer(502, pages.NO_ANSWER)
+        app.close()
+    if visit.is_answered:
+        return None
+    return html_answer(502, pages.NO_ANSWER, pages.marked(FrontPage.NO_ANSWER))
 
 
 def is_websocket(request: h11.Request) -> bool:
@@ -68,7 +77,7 @@ def head_for_app(request: h11.Request, *, upgrade: bool) -> bytes:
     for name, value in request.headers.raw_items():
         lower = name.lower()
         # Two lengths for one body allow request smuggling: forward only the one that h11 used.
-        if lower in HOP_BY_HOP or (chunked and lower == b"content-length"):
+        if lower in HOP_BY_HOP | OURS or (chunked and lower == b"content-length"):
             continue
         lines.append(name + b": " + value)
     if upgrade:
@@ -82,13 +91,18 @@ def is_chunked(request: h11.Request) -> bool:
     return any(name == b"transfer-encoding" for name, _ in request.headers)
 
 
-async def _send_body(
+async def _send_request(
     connection: h11.Connection,
     request: h11.Request,
     reader: asyncio.StreamReader,
-    app_writer: asyncio.StreamWriter,
+    app: AppConnection,
+    upload: Upload,
 ) -> None:
-    """Forward exactly one body, then wait until the client hangs up."""
+    """Forward exactly one request, then wait until the client hangs up.
+
+    Raises UploadTooLarge; the app has got only a part of the body then.
+    """
+    await app.write(head_for_app(request, upgrade=False))
     chunked = is_chunked(request)
     while True:
         event = connection.next_event()
@@ -96,11 +110,12 @@ async def _send_body(
             connection.receive_data(await reader.read(CHUNK_BYTES))
         elif isinstance(event, h11.Data):
             data = bytes(event.data)
-            app_writer.write(b"%x\r\n%s\r\n" % (len(data), data) if chunked else data)
-            await app_writer.drain()
+            upload.count(len(data))
+            await app.write(b"%x\r\n%s\r\n" % (len(data), data) if chunked else data)
         elif isinstance(event, h11.EndOfMessage):
+            upload.is_read = True
             if chunked:
-                app_writer.write(b"0\r\n\r\n")
+                await app.write(b"0\r\n\r\n")
             break
         else:
             return
@@ -115,15 +130,18 @@ async def _discard(reader: asyncio.StreamReader) -> None:
 
 async def _send_frames(
     connection: h11.Connection,
+    request: h11.Request,
     answer: AppAnswer,
     reader: asyncio.StreamReader,
-    app_writer: asyncio.StreamWriter,
+    app: AppConnection,
 ) -> None:
     """Copy what the client sends once the app has switched to WebSocket; else wait for its end."""
+    await app.write(head_for_app(request, upgrade=True))
     await answer.head_is_read.wait()
     if answer.switches:
-        app_writer.write(connection.trailing_data[0])
-        await answers.copy(reader, app_writer)
+        await app.write(connection.trailing_data[0])
+        while chunk := await reader.read(CHUNK_BYTES):
+            await app.write(chunk)
     else:
         await _discard(reader)
 
@@ -133,7 +151,7 @@ async def _exchange(
 ) -> None:
     """Run both until the app has answered, or until it or the client is gone.
 
-    Raises NotAnswered if `receiving` does.
+    Raises NotAnswered if `receiving` does, and UploadTooLarge if `sending` does.
     """
     upstream = asyncio.create_task(sending)
     downstream = asyncio.create_task(receiving)
@@ -145,6 +163,8 @@ async def _exchange(
     finally:
         upstream.cancel()
         downstream.cancel()
-        _, outcome = await asyncio.gather(upstream, downstream, return_exceptions=True)
+        sent, outcome = await asyncio.gather(upstream, downstream, return_exceptions=True)
+    if isinstance(sent, UploadTooLarge):
+        raise sent
     if isinstance(outcome, NotAnswered):
         raise outcome

@@ -1,8 +1,8 @@
 """Answers requests from files: static apps, and the browser libraries under `/_lib/`.
 
 Used by `front.py` and `probe.py`. `answer` only looks at the files and returns a value; the front
-writes it to the client. Files are sent as they are: what is text, the proxy compresses. A copy
-that is compressed already could be older than its file, and the check would never see it.
+writes it to the client, and compresses what is text. A copy that is compressed already could be
+older than its file, and the check would never see it.
 """
 
 from __future__ import annotations
@@ -117,6 +117,10 @@ def text_answer(status: int, body: bytes, headers: tuple[tuple[str, str], ...] =
 
 def html_answer(status: int, body: bytes, headers: tuple[tuple[str, str], ...] = ()) -> Answer:
     return _content(status, "text/html; charset=utf-8", body, headers)
+
+
+def problem_answer(status: int, body: bytes) -> Answer:
+    return _content(status, "application/problem+json", body, ())
 
 
 def _content(

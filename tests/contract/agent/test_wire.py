@@ -46,6 +46,7 @@ COMMON = {
     "slug": slug,
     "max_tokens": count,
     "start_timeout_s": seconds,
+    "upload_max_bytes": positive,
     "model": st.none() | text,
 }
 REQUEST = {"expected_output_tokens": st.none() | count, "limits": LIMITS}

@@ -25,6 +25,7 @@ class FakeAgent(Channel):
         self.console = ""
         self.ended = ""
         self.pages: dict[str, dict[str, Any]] = {}  # fields instead of those of the path's file
+        self.public_problems: list[str] = []  # of the next visits at the public address
         self.command_result: dict[str, Any] = {
             "ended": "exited with status 0",
             "status": 0,
@@ -43,6 +44,9 @@ class FakeAgent(Channel):
             return self.command_result
         if question == "start":
             return self._start()
+        if question == "open":
+            problem = self.public_problems.pop(0) if self.public_problems else ""
+            return {"problem": problem, "console": self.console}
         if not self._is_running:
             return {"ended": "was not started", "console": "", "pages": []}
         pages = [self._page(path) for path in fields["paths"]]

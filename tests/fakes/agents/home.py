@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
+from orchestrator.contract.health import Condition, Finding
 from orchestrator.contract.wire import ProtocolError, parse_report
 
 SANDBOX_TOKEN = "sandbox-secret-7f3a"
@@ -39,12 +40,14 @@ class FakeHome:
         self.bundle = b""
         self.dismissed = False
         self.model_url = ""
+        self.walk: Callable[[str], Finding] = lambda _: Finding(condition=Condition.WELL)
         # Everything that arrived, oldest first; `story` has the kinds of calls in their order.
         self.polls: list[dict[str, str]] = []
         self.reports: list[dict[str, Any]] = []
         self.uploads: list[bytes] = []
         self.unhealthy_uploads: list[bytes] = []
         self.model_requests: list[dict[str, Any]] = []
+        self.trials: list[dict[str, Any]] = []
         self.story: list[str] = []
         self._server: _Server | None = None
 
@@ -178,6 +181,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/v1/messages" and key == SESSION_TOKEN:
             home.record("model", home.model_requests, body)
             self._forward(raw)
+        elif self.path == "/agent/trial" and self._bearer() == SESSION_TOKEN:
+            home.record("trial", home.trials, body)
+            self._answer(200, json.dumps(home.walk(body["secret"]).as_json()).encode())
         elif self.path.endswith("/progress") and self._bearer() == SESSION_TOKEN:
             try:
                 parse_report(body)

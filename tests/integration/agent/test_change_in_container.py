@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from orchestrator.contract.health import Condition, Finding
 from tests.fakes.agents.home import FakeHome, wait_for
 from tests.fakes.llm.messages_api import MessagesApi
 from tests.fakes.llm.messages_scripts import ErrorTurn, ToolTurn
@@ -121,6 +122,25 @@ def test_a_change_that_never_gets_healthy_leaves_the_old_version_and_says_why(
     assert ready["error"] is None
     assert not home.uploads
     assert len(home.unhealthy_uploads) == 1
+
+
+def test_what_visitors_would_find_unwell_goes_back_to_the_model(
+    home: FakeHome, sandbox: Sandbox, model: MessagesApi
+) -> None:
+    home.assign("a1", bundle=python_app(FIRST))
+    home.wait_for_phase("ready")
+    findings = [Finding(condition=Condition.UNWELL, problem="GET / answers 400.")]
+    home.walk = lambda _: findings.pop() if findings else Finding(condition=Condition.WELL)
+    model.always(FINISH)
+    change(home, python_app(FIRST))
+    ready = home.wait_for_phase("ready")
+
+    assert ready["change"] == {"ok": True}
+    assert len(home.trials) == 2
+    assert len({trial["secret"] for trial in home.trials}) == 2
+    told = str(home.model_requests[-1]["messages"][-1])
+    assert "At its public address" in told
+    assert "GET / answers 400." in told
 
 
 def test_a_provider_that_is_unavailable_leaves_the_old_version(

@@ -133,7 +133,7 @@ def test_an_app_that_crashes_at_first_is_repaired(
                     "start": ["uvicorn", "main:app", "--port", "$PORT"],
                 },
             },
-            "ZeroDivisionError: division by zero (GET / answers 500 instead of 200.)",
+            "ZeroDivisionError: division by zero (GET / answers 500.)",
         ),
     ],
 )

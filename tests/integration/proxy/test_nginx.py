@@ -16,6 +16,7 @@ import pytest
 
 from orchestrator.adapters.proxy import nginx
 from orchestrator.adapters.proxy.http_probe import HttpProbe
+from orchestrator.contract.health import Condition, Finding
 from orchestrator.domain import errors, ids
 from orchestrator.domain.pool.routes import Route, build_table
 from tests.integration.proxy.raw_http import read_all, read_until
@@ -171,7 +172,7 @@ def test_an_app_accepts_larger_bodies_than_the_api_up_to_a_limit(world: World) -
 
     assert world.ask(world.host(slug), "/upload", "POST", body=bytes(2 * MIB)).status == 200
     # nginx refuses by the head alone: no body is sent.
-    too_large = {"Content-Length": str(10 * MIB + 1)}
+    too_large = {"Content-Length": str(50 * MIB + 1)}
     assert world.ask(world.host(slug), "/upload", "POST", headers=too_large).status == 413
     assert len(app.heads) == 1
 
@@ -223,18 +224,44 @@ def test_two_thousand_routes_are_served(world: World) -> None:
     assert "could not build" not in (world.settings.folder / "error.log").read_text()
 
 
-def test_the_probe_is_true_only_for_an_app_that_answers(world: World) -> None:
+def test_the_probe_tells_an_app_that_is_unwell_from_one_that_we_cant_reach(world: World) -> None:
     probe = HttpProbe(f"127.0.0.1:{world.settings.listen_port}", world.settings.apps_domain)
-    slug, app = world.publish_app(respond_with("moved", "302 Found", "Location: /login"))
+    slug, app = world.publish_app(respond_with("moved", "302 Found", "Location: //elsewhere"))
 
-    assert probe.answers(slug, 5)
-    app.close()
-    assert not probe.answers(slug, 5)
+    assert probe.walk(slug, 5).condition is Condition.WELL
     app.open(respond_with("starting", "503 Service Unavailable"))
-    assert not probe.answers(slug, 5)
-    assert not probe.answers(ids.new_slug(), 5)
+    assert probe.walk(slug, 5).condition is Condition.UNWELL
+    app.close()
+    assert probe.walk(slug, 5).condition is Condition.UNREACHED
+    assert probe.walk(ids.new_slug(), 5).condition is Condition.UNREACHED
     world.kill()
-    assert not probe.answers(slug, 5)
+    assert probe.walk(slug, 5).condition is Condition.UNREACHED
+
+
+def test_the_probe_opens_an_app_as_a_browser_does_and_follows_it(world: World) -> None:
+    async def login_first(
+        head: Head, _: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        where = "" if head.target == "/login?next=/" else "Location: /login?next=/\r\n"
+        status = "302 Found" if where else "200 OK"
+        writer.write(f"HTTP/1.1 {status}\r\n{where}Content-Length: 0\r\n\r\n".encode())
+
+    slug, app = world.publish_app(login_first)
+    port = world.settings.listen_port
+    control = f"127.0.0.1:{world.settings.control_port}"
+    finding = HttpProbe(control, world.settings.apps_domain, port).walk(slug, 5, "secret")
+
+    assert finding == Finding(condition=Condition.WELL, requests=2)
+    assert [head.target for head in app.heads] == ["/", "/login?next=/"]
+    headers = app.heads[-1].headers
+    assert headers["host"] == world.host(slug)
+    assert headers["accept"].startswith("text/html")
+    assert headers["accept-encoding"] == "gzip, br"
+    assert headers["sec-fetch-mode"] == "navigate"
+    assert headers["user-agent"].startswith("Mozilla/5.0")
+    assert headers["x-forwarded-for"] == "127.0.0.1"
+    assert headers["x-forwarded-proto"] == "http"
+    assert headers["x-spawn-trial"] == "secret"
 
 
 def test_the_probe_gives_up_on_an_app_that_never_answers(world: World) -> None:
@@ -244,7 +271,11 @@ def test_the_probe_gives_up_on_an_app_that_never_answers(world: World) -> None:
     slug, app = world.publish_app(never)
     probe = HttpProbe(f"127.0.0.1:{world.settings.listen_port}", world.settings.apps_domain)
 
-    assert not probe.answers(slug, 0.2)
+    finding = probe.walk(slug, 0.2)
+    assert (finding.condition, finding.problem) == (
+        Condition.SILENT,
+        "GET / has no answer after 0.2 s.",
+    )
     assert app.heads[-1].method == "GET"
 
 

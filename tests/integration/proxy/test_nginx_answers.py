@@ -11,6 +11,7 @@ from agent.serving.site import Serving, Site, Slot
 
 from orchestrator.adapters.proxy.http_probe import HttpProbe
 from orchestrator.contract.heads import HEAD_MAX_BYTES, HEAD_ROOM_BYTES
+from orchestrator.contract.health import Condition
 from orchestrator.domain import ids
 from orchestrator.domain.pool.routes import Route, build_table
 from tests.integration.proxy.raw_http import read_all
@@ -155,4 +156,5 @@ def test_the_probe_takes_heads_that_the_standard_library_refuses(world: World) -
     slug, _ = world.publish_app(respond_with("many", "200 OK", *many))
 
     address = f"127.0.0.1:{world.settings.listen_port}"
-    assert HttpProbe(address, world.settings.apps_domain).answers(slug, 5)
+    finding = HttpProbe(address, world.settings.apps_domain).walk(slug, 5)
+    assert finding.condition is Condition.WELL

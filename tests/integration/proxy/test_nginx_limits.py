@@ -16,6 +16,7 @@ import pytest
 from orchestrator.adapters.proxy.client_limits import ClientLimits
 from orchestrator.adapters.proxy.http_probe import HttpProbe
 from orchestrator.adapters.proxy.nginx_config import endpoint
+from orchestrator.contract.health import Condition
 from orchestrator.domain.logged_requests import LoggedRequests
 from tests.integration.proxy.world import (
     Backend,
@@ -221,7 +222,8 @@ def test_our_own_probes_are_never_refused() -> None:
         with waiting(world, app, 2, PROXY, host=world.host(slug)):
             assert ask_app(world, slug, PROXY).status == 429
             own = endpoint("127.0.0.1", world.settings.control_port)
-            assert HttpProbe(own, world.settings.apps_domain).answers(slug, 5)
+            finding = HttpProbe(own, world.settings.apps_domain).walk(slug, 5)
+            assert finding.condition is Condition.WELL
         with waiting(world, world.api, 2, PROXY):
             assert ask_from(world, PROXY, "/health").status == 429
             with contextlib.closing(http.client.HTTPConnection(own, timeout=10)) as connection:

@@ -12,6 +12,7 @@ import pytest
 
 from orchestrator.adapters.proxy.http_probe import HttpProbe
 from orchestrator.adapters.proxy.nginx_config import endpoint
+from orchestrator.contract.health import Condition
 from orchestrator.domain import ids
 from orchestrator.domain.logged_requests import LoggedRequests
 from tests.integration.proxy.world import World, respond_with, running_world, wait_until
@@ -37,7 +38,8 @@ def make_requests(world: World) -> ids.Slug:
     """
     slug, _ = world.publish_app()
     control = endpoint("127.0.0.1", world.settings.control_port)
-    assert HttpProbe(control, world.settings.apps_domain).answers(slug, 5)
+    finding = HttpProbe(control, world.settings.apps_domain).walk(slug, 5)
+    assert finding.condition is Condition.WELL
     assert world.ask(world.host(slug), f"/?key={SECRET}").status == 200
     assert world.ask(world.host(slug), f"/{SECRET}", "POST", body=b"{}").status == 200
     assert world.ask(world.host("a" * 16)).status == 404

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from orchestrator.adapters.proxy.http_probe import HttpProbe
+from orchestrator.contract.health import Condition
 from tests.integration.proxy.raw_http import read_all
 from tests.integration.proxy.world import World, running_world
 
@@ -100,4 +101,5 @@ def test_a_proxy_on_an_ipv6_address_is_reached_by_it() -> None:
 
         assert world.ask(f"[::1]:{port}", address="::1").body == "api"
         assert world.ask(f"[::2]:{port}", address="::1").status == 421
-        assert HttpProbe(f"[::1]:{port}", world.settings.apps_domain).answers(slug, 5)
+        finding = HttpProbe(f"[::1]:{port}", world.settings.apps_domain).walk(slug, 5)
+        assert finding.condition is Condition.WELL

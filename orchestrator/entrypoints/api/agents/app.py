@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import IO
 
 from starlette.applications import Starlette
@@ -19,11 +20,19 @@ from starlette.types import Receive, Scope, Send
 from orchestrator.adapters.agent_socket import HEALTH_PATH
 from orchestrator.contract import wire
 from orchestrator.contract.bundles import PACKED_MAX_BYTES
+from orchestrator.contract.health import Finding
+from orchestrator.contract.wire import trials as trial_wire
 from orchestrator.domain import errors, ids
 from orchestrator.domain.ids import SandboxId, SessionId
 from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.sessions.session import Failure, Phase, Report
-from orchestrator.entrypoints.api.agents.door import BUNDLE_PATH, GATEWAY, INBOX_PATH, Door
+from orchestrator.entrypoints.api.agents.door import (
+    BUNDLE_PATH,
+    GATEWAY,
+    INBOX_PATH,
+    TRIAL_PATH,
+    Door,
+)
 from orchestrator.entrypoints.api.agents.limits import SenderLimits, Senders
 from orchestrator.entrypoints.api.bearer import bearer_of
 from orchestrator.entrypoints.api.context import Context, context_of
@@ -32,11 +41,12 @@ from orchestrator.entrypoints.api.gateway import wire as gateway_wire
 from orchestrator.entrypoints.api.gateway.app import Gateway
 from orchestrator.entrypoints.api.gateway.bodies import read_bounded, spool_bounded
 from orchestrator.ports import topics
-from orchestrator.services.agents import access, bundles, reports
+from orchestrator.services.agents import access, bundles, reports, trials
 from orchestrator.services.agents.inbox import Inbox, peek, visit
 
 _INBOX_WAIT_MAX_S = 30.0
 _INSPECTIONS = 2  # uploads that are in memory at a time
+_TRIALS = 16  # apps that are opened at a time; each may take its time, and has a thread
 _DEFAULT_LIMITS = SenderLimits()
 
 
@@ -49,6 +59,7 @@ def build(context: Context, gateway: Gateway, limits: SenderLimits = _DEFAULT_LI
             Route(INBOX_PATH, inbox),
             Route(BUNDLE_PATH, get_bundle, methods=["GET"]),
             Route(BUNDLE_PATH, put_bundle, methods=["PUT"]),
+            Route(TRIAL_PATH, trial, methods=["POST"]),
             Route("/sessions/{session_id}/progress", progress, methods=["POST"]),
             Route("/v1/messages", gateway.forward, methods=["POST"]),
             Route("/v1/messages/count_tokens", gateway.forward, methods=["POST"]),
@@ -65,6 +76,9 @@ def build(context: Context, gateway: Gateway, limits: SenderLimits = _DEFAULT_LI
     app.state.context = context
     app.state.senders = senders
     app.state.inspections = asyncio.Semaphore(_INSPECTIONS)
+    # Threads of their own: an app that hangs must not keep those of the store.
+    app.state.trials = ThreadPoolExecutor(_TRIALS, thread_name_prefix="trial")
+    app.state.free_trials = asyncio.Semaphore(_TRIALS)
     return app
 
 
@@ -140,6 +154,34 @@ async def put_bundle(request: Request) -> Response:
             async with request.app.state.inspections:
                 version = await context.in_thread(_keep, context, token, file, claimed, healthy)
     return JSONResponse({"version": version}, status_code=201)
+
+
+async def trial(request: Request) -> Response:
+    """The version that the sandbox tries, opened at its public address."""
+    context = context_of(request)
+    token = _token(request)
+    sandbox_id = context.deps.tokens.read_session(token).sandbox_id
+    raw = await read_bounded(request, trial_wire.REQUEST_MAX_BYTES)
+    if raw is None:
+        limit = trial_wire.REQUEST_MAX_BYTES
+        raise errors.TooLarge(f"a trial has at most {limit} bytes", limit_bytes=limit)
+    try:
+        secret = wire.parse_secret(wire.decode(raw, "trial"))
+    except wire.ProtocolError as error:
+        raise errors.InvalidInput(str(error), field=error.field) from error
+    with _senders(request).trial(sandbox_id):
+        return JSONResponse((await _walk(request, context, token, secret)).as_json())
+
+
+async def _walk(request: Request, context: Context, token: str, secret: str) -> Finding:
+    free: asyncio.Semaphore = request.app.state.free_trials
+    if free.locked():
+        return trials.NOT_TRIED
+    async with free:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            request.app.state.trials, trials.walk_trial, context.deps, token, secret
+        )
 
 
 class _BundleResponse(Response):

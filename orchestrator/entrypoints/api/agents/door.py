@@ -27,6 +27,7 @@ from orchestrator.services.agents import access
 
 INBOX_PATH = "/agent/inbox"
 BUNDLE_PATH = "/agent/bundle"
+TRIAL_PATH = "/agent/trial"
 GATEWAY = "/v1/"
 
 

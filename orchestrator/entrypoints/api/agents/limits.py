@@ -27,6 +27,7 @@ class SenderLimits:
     polls: int = 2  # the one that its agent holds, and one that it has given up
     requests: int = 16  # at a time, polls included
     transfers: int = 1  # of bundles, in either direction
+    trials: int = 1  # of versions that are opened at their public address
     body_bytes: int = 40 * 1024**2  # of its requests that are held in memory; one has 32 MiB
     rate_per_s: float = 50.0
     burst: float = 100.0
@@ -52,6 +53,7 @@ class Senders:
         self._requests = self._holds("requests")
         self._polls = self._holds("polls")
         self._transfers = self._holds("transfers")
+        self._trials = self._holds("trials")
         self.work = WorkShares(metrics.agent_refusals.labels("work"), limits.work, now_s)
 
     def request(self, sandbox_id: SandboxId) -> contextlib.AbstractContextManager[None]:
@@ -75,6 +77,10 @@ class Senders:
         limit = f"you may send a bundle every {1 / self._limits.upload_per_s:g} s"
         self._take_token("upload_rate", self._uploads, sandbox_id, limit)
         return self.transfer(sandbox_id)
+
+    def trial(self, sandbox_id: SandboxId) -> contextlib.AbstractContextManager[None]:
+        """Hold the trial of one version. Raises errors.LimitReached (too_many_requests)."""
+        return self._trials.hold(sandbox_id, self._limits.trials)
 
     @contextlib.contextmanager
     def body(self, sandbox_id: SandboxId) -> Generator[Callable[[int], None]]:

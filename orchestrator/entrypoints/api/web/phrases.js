@@ -51,7 +51,7 @@ export function outcomeOf(message, before, status) {
 }
 
 const REASONS = {
-  app_not_healthy: "The changed app didn’t run well, even after Claude had mended it.",
+  app_not_healthy: "The changed app didn’t run well.",
   app_not_ready: "The changed app didn’t start.",
   refused: "Claude declined to make this.",
   generation_failed: "Claude couldn’t make this change.",

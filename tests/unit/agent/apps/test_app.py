@@ -12,11 +12,13 @@ from typing import Any, TypeVar
 
 import pytest
 from agent.apps import probe
-from agent.apps.app import App, status_of
+from agent.apps.app import App, first_answer
 from agent.apps.loglines import TAIL_LINES
 from agent.apps.probe import Page
 from agent.serving.site import Slot
 
+from orchestrator.contract import health
+from orchestrator.contract.health import Answer
 from orchestrator.contract.manifest import AppKind, Manifest, read_manifest
 from orchestrator.contract.wire import LOG_LINE_MAX_CHARS, FailureCode
 
@@ -62,14 +64,17 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(bounded())
 
 
-@pytest.mark.parametrize(("status", "good_below"), [(404, 500), (500, 600)])
-def test_an_app_has_started_once_it_answers_with_a_good_status(
-    make: Callable[..., App], status: int, good_below: int
+@pytest.mark.parametrize(
+    ("status", "judge"),
+    [(200, health.first_problem), (404, health.restart_problem), (500, lambda _: "")],
+)
+def test_an_app_has_started_once_it_answers_as_it_should(
+    make: Callable[..., App], status: int, judge: Callable[[Answer], str]
 ) -> None:
     async def start() -> tuple[str, str, str]:
         app = make(SERVER.replace("STATUS", str(status)))
         assert app.ended == "is not running"
-        problem = await app.start(good_below=good_below)
+        problem = await app.start(judge=judge)
         await app.wait_until_quiet()
         ended, console = app.ended, app.console
         await app.stop()
@@ -82,7 +87,8 @@ def test_an_app_has_started_once_it_answers_with_a_good_status(
     ("source", "options", "says"),
     [
         ("import sys; print('why', flush=True); sys.exit(3)", {}, "exited with status 3 before it"),
-        (SERVER.replace("STATUS", "500"), {"start_timeout_s": 1}, "gave no answer on 127.0.0.1"),
+        (SERVER.replace("STATUS", "404"), {"start_timeout_s": 1}, "isn't well 1 s after its start"),
+        (SERVER.replace("STATUS", "500"), {"start_timeout_s": 1}, "GET / answers 500."),
         ("import time; time.sleep(60)", {"start_timeout_s": 0.1}, "$PORT within 0.1 s"),
     ],
 )
@@ -156,24 +162,33 @@ async def serving(port: int, answer: bytes, *, ends: bool = True) -> AsyncIterat
 
 
 @pytest.mark.parametrize(
-    ("answer", "status"),
+    ("raw", "answer"),
     [
-        (b"HTTP/1.1 204 X\r\n\r\n", 204),
-        (b"HTTP/1.1 204\r\n", 204),
-        (b"HTTP/1.1\r\n", 0),
-        (b"HTTP/1.1 many X\r\n", 0),
-        (b"SSH-2.0 200 x\r\n", 0),
-        (b"x" * 100_000, 0),
-        (b"", 0),
+        (b"HTTP/1.1 204 X\r\n\r\n", Answer(status=204)),
+        (b"HTTP/1.1 204\r\n", Answer(status=204)),
+        (b"HTTP/1.1 103 X\r\nLink: x\r\n\r\nHTTP/1.1 200 X\r\n\r\n", Answer(status=200)),
+        (b"HTTP/1.1 302 X\r\nlocation: /x\r\n\r\n", Answer(status=302, location="/x")),
+        (
+            b"HTTP/1.1 401 X\r\nWWW-Authenticate: Basic\r\n\r\n",
+            Answer(status=401, asks_to_log_in=True),
+        ),
+        (b"HTTP/1.1 200 X\r\nA: " + b"x" * 100_000, Answer(status=200)),
+        (b"HTTP/1.1\r\n", None),
+        (b"HTTP/1.1 many X\r\n", None),
+        (b"SSH-2.0 200 x\r\n", None),
+        (b"x" * 100_000, None),
+        (b"", None),
     ],
 )
-def test_an_odd_first_line_is_no_status(port: int, answer: bytes, status: int) -> None:
-    async def ask() -> int:
-        async with serving(port, answer):
-            return await status_of(port)
+def test_of_the_first_answer_its_head_counts_however_odd(
+    port: int, raw: bytes, answer: Answer | None
+) -> None:
+    async def ask() -> Answer | None:
+        async with serving(port, raw):
+            return await first_answer(port)
 
-    assert run(ask()) == status
-    assert run(status_of(port)) == 0  # now nobody listens
+    assert run(ask()) == answer
+    assert run(first_answer(port)) is None  # now nobody listens
 
 
 def page(make: Callable[..., App], answer: bytes, ends: bool = True, **bounds: Any) -> Page:

@@ -8,8 +8,10 @@ import socket
 
 import pytest
 from agent.apps import listeners
-from agent.apps.app import status_of
+from agent.apps.app import first_answer
 from agent.apps.listeners import addresses_of, describe, parse_table
+
+from orchestrator.contract.health import Answer
 
 DEADLINE_S = 20.0
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
@@ -29,7 +31,7 @@ TABLE_6 = """\
 
 @pytest.mark.parametrize("address", ["localhost", "127.0.0.1", "0.0.0.0", "::", "::1"])
 def test_an_app_is_reached_on_every_address_that_means_this_machine(address: str) -> None:
-    async def run() -> int:
+    async def run() -> Answer | None:
         async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writer.write(OK)
             writer.close()
@@ -41,11 +43,11 @@ def test_an_app_is_reached_on_every_address_that_means_this_machine(address: str
                 reserved.close()
             async with asyncio.timeout(DEADLINE_S):
                 server = await asyncio.start_server(serve, address, port)
-                status = await status_of(port)
+                answer = await first_answer(port)
                 server.close()
-        return status
+        return answer
 
-    assert asyncio.run(run()) == 200
+    assert asyncio.run(run()) == Answer(status=200)
 
 
 def test_the_listeners_of_a_process_are_known_and_its_other_sockets_are_none(

@@ -29,7 +29,7 @@ def test_the_check_takes_heads_as_long_as_visitors_get_them(excess_bytes: int) -
             await asyncio.start_server(serve, "127.0.0.1", 0) as server,
         ):
             port = server.sockets[0].getsockname()[1]
-            return await probe._from_process(port, "/", "*/*", 100)
+            return await probe._from_process(port, [("Accept", "*/*")], probe._Reading("/", 100))
 
     page = asyncio.run(run())
     if excess_bytes:

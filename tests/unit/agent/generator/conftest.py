@@ -50,6 +50,7 @@ def order(home: FakeHome, tmp_path: Path) -> Order:
         max_tokens=4000,
         expected_output_tokens=500,
         limits=Limits(),
+        upload_max_bytes=7 * 1024**2,
     )
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-from agent.generator.assets import assets_of_page, assets_of_sheet, own_path
+from agent.generator.assets import assets_of_page, assets_of_sheet
 
 PAGE = """<!doctype html>
 <link rel="stylesheet" href="style.css?v=2"><link rel=icon href=/icon.svg>
@@ -40,14 +39,6 @@ def test_a_sheet_needs_what_its_urls_name() -> None:
     g { h: url(data:image/svg+xml;x) }"""
 
     assert assets_of_sheet(css, "/css/main.css") == ["/css/more.css", "/css/x.png", "/y.png"]
-
-
-@pytest.mark.parametrize(
-    ("target", "path"),
-    [("login", "/app/login"), ("/x?y=1", "/x?y=1"), ("http://other/", None), ("http://[", None)],
-)
-def test_a_link_leads_to_a_path_of_the_app_or_elsewhere(target: str, path: str | None) -> None:
-    assert own_path(target, "/app/") == path
 
 
 def test_broken_html_is_read_as_far_as_it_goes() -> None:

@@ -11,7 +11,8 @@ from agent.generator.progress import Progress
 
 from tests.fakes.agents.agent import FakeAgent
 
-HEALTHY = "The app runs: / answers 200, and everything that the page loads exists."
+HEALTHY = "The app runs: / shows a page, and everything that the page loads exists."
+EVERYBODY = ", which is what everybody sees who opens the app: show a page there."
 
 
 @pytest.fixture
@@ -37,16 +38,18 @@ def redirect(target: str) -> dict[str, Any]:
     ("fields", "says"),
     [
         ({}, HEALTHY),
-        ({"status": 404}, "GET / answers 404 instead of 200."),
+        ({"status": 404}, f"GET / answers 404{EVERYBODY}"),
         ({"problem": "no whole answer", "status": 0}, "GET / fails: no whole answer."),
-        (redirect("http://elsewhere/"), "GET / answers 302 instead of 200."),
-        ({"status": 302}, "GET / answers 302 instead of 200."),
+        (redirect("http://elsewhere/"), HEALTHY),
+        (redirect("http://localhost:3001/"), "GET / redirects to http://localhost:3001/, which is"),
+        ({"status": 302}, "GET / answers 302 without a Location."),
+        ({"status": 401, "headers": {"www-authenticate": "Basic"}}, HEALTHY),
         ({"headers": {"location": "/other"}}, HEALTHY),
-        ({"status": 404, "headers": {"location": "/other"}}, "GET / answers 404 instead of 200."),
+        ({"status": 404, "headers": {"location": "/other"}}, f"GET / answers 404{EVERYBODY}"),
         ({"headers": {"content-type": "text/plain"}, "body": "<img src=no.png>"}, HEALTHY),
     ],
 )
-def test_the_first_page_answers_200_or_leads_to_one_that_does(
+def test_the_first_page_shows_or_leads_to_one_that_does(
     agent: FakeAgent, fields: dict[str, Any], says: str
 ) -> None:
     agent.pages["/"] = fields
@@ -62,15 +65,15 @@ def test_redirects_are_followed_but_not_for_ever(agent: FakeAgent) -> None:
     agent.questions.clear()
     agent.pages["/"] = redirect("/")
 
-    assert check(agent).startswith("GET / fails: it redirects more than 4 times.")
-    assert len(agent.questions) == 4
+    assert check(agent).startswith("GET / comes after more than 4 redirects.")
+    assert len(agent.questions) == 5
 
 
 def test_an_app_that_ended_after_its_answer_is_not_healthy(agent: FakeAgent) -> None:
     agent.ended = "exited with status 1"
     assert check(agent).startswith("The app exited with status 1.")
     agent.pages["/"] = {"status": 500}
-    assert check(agent).startswith("GET / answers 500 instead of 200.")
+    assert check(agent).startswith("GET / answers 500.")
 
 
 def test_an_app_that_does_not_run_has_no_page(tmp_path: Path) -> None:
@@ -108,7 +111,19 @@ def test_the_last_error_in_the_log_comes_first(agent: FakeAgent) -> None:
     agent.console = "KeyError: 'b'\n  KeyError: 'a'\nat line 5"
     text = check(agent)
 
-    assert text.startswith("KeyError: 'a' (GET / answers 500 instead of 200.)\n")
+    assert text.startswith("KeyError: 'a' (GET / answers 500.)\n")
     assert text.endswith(f":\n{agent.console}")
     agent.console = "all is well"
     assert check(agent).startswith("GET / answers 500")
+
+
+def test_at_its_public_address_the_app_is_opened_once(agent: FakeAgent) -> None:
+    checker = Checker(agent, Progress(expected_tokens=100, on_change=lambda _, __: None))
+    assert checker.open().healthy
+    agent.public_problems = ["GET / has no answer after 10 s."]
+    agent.console = "ValueError: x"
+
+    verdict = checker.open()
+    assert verdict.reason.startswith("ValueError: x (At its public address, ")
+    assert "GET / has no answer after 10 s." in verdict.reason
+    assert [question["ask"] for question in agent.questions] == ["open", "open"]

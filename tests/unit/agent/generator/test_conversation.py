@@ -36,6 +36,8 @@ def test_the_key_is_the_sessions_token_and_tools_and_prompt_are_cached(
     assert model.totals.calls == 3
     first, _, last = (request.body for request in model.requests)
     assert first["system"][0]["cache_control"] == {"type": "ephemeral"}
+    assert "a body of at most 7 MiB," in first["system"][0]["text"]
+    assert "{{" not in first["system"][0]["text"]
     marked = [
         at
         for at, message in enumerate(last["messages"])

@@ -49,6 +49,7 @@ def new_model(seconds_per_look: float = 0, limit_s: float = 600) -> Model:
         max_tokens=1,
         expected_output_tokens=1,
         limits=Limits(seconds=limit_s),
+        upload_max_bytes=1,
     )
     looks = iter(range(10**6))
     clock = Clock(now=lambda: next(looks) * seconds_per_look, sleep=lambda _: None)

@@ -73,7 +73,20 @@ def test_a_healthy_app_is_finished_and_is_not_started_twice(bench: Bench) -> Non
 
     assert result.summary == "Done."
     assert [question["ask"] for question in bench.agent.questions].count("start") == 1
-    assert bench.messages[-2:] == ["starting", "checking /"]
+    assert bench.messages[-3:] == ["starting", "checking /", "opening it at its public address"]
+
+
+def test_an_app_that_visitors_find_unwell_is_not_finished_and_counts_as_a_failed_check(
+    bench: Bench,
+) -> None:
+    bench.write(index_html="app")
+    bench.agent.public_problems = ["GET / answers 400."]
+    result = bench.call("finish", summary="Done.")
+    assert result.summary is None
+    assert "At its public address" in result.health_problem
+    assert "GET / answers 400." in result.text
+
+    assert bench.call("finish", summary="Done.").summary == "Done."
 
 
 def test_a_file_that_changed_after_the_check_makes_a_new_start_necessary(bench: Bench) -> None:

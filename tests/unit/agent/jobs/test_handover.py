@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 from agent.failures import AssignmentFailed
+from agent.home.client import HomeClient
 from agent.jobs.handover import Handover
 from agent.jobs.messages import Start
+from agent.jobs.trials import PublicAddress
 from agent.jobs.workshop import Workshop
 from agent.serving.front import Front
 from agent.serving.site import Site, Slot
@@ -160,6 +162,7 @@ class World:
             limits=Limits(),
             start_timeout_s=30,
             add_log=self.log.append,
+            public_address=PublicAddress(HomeClient("/nowhere"), self.site, "token"),
             handover=handover,
             folder=str(work),
         )

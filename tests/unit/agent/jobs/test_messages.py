@@ -10,6 +10,7 @@ from agent.jobs.messages import (
     Failed,
     Finished,
     Get,
+    Open,
     Progressed,
     QuestionInvalid,
     Run,
@@ -21,6 +22,7 @@ from orchestrator.contract.wire import FailureCode, ProtocolError
 
 QUESTIONS: dict[str, dict[str, Any]] = {
     "start": {},
+    "open": {},
     "get": {"paths": ["/", "/a.css"], "max_bytes": 100, "navigates": True},
     "run": {"command": ["/bin/sh", "-c", "true"], "limit_s": 5},
 }
@@ -41,6 +43,7 @@ def test_each_message_becomes_a_value() -> None:
     questions = [parse_message(line("ask", ask=name, **QUESTIONS[name])) for name in QUESTIONS]
     assert questions == [
         Start(),
+        Open(),
         Get(paths=("/", "/a.css"), max_bytes=100, navigates=True),
         Run(command=("/bin/sh", "-c", "true"), limit_s=5),
     ]

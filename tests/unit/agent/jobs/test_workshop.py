@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 from agent.apps.app import App
+from agent.home.client import HomeClient
 from agent.jobs.handover import Handover
 from agent.jobs.messages import BODY_MAX_BYTES, Get, Question, Run, Start
+from agent.jobs.trials import PublicAddress
 from agent.jobs.workshop import ANSWER_MAX_BYTES, Workshop
 from agent.serving.site import Site, Slot
 from agent.serving.stage import Stage
@@ -24,7 +26,7 @@ class Shop:
     """A workshop with a static app in its work folder, and questions to it."""
 
     def __init__(self, folder: Path) -> None:
-        self.work, self.slot = folder / "work", folder / "slot"
+        self.work, self.slot, self.home = folder / "work", folder / "slot", folder / "home"
         self.work.mkdir()
         (self.work / "spawn.json").write_text('{"kind": "static"}')
         (self.work / "index.html").write_text("app")
@@ -41,6 +43,7 @@ class Shop:
                     limits=self.limits,
                     start_timeout_s=20,
                     add_log=lambda _: None,
+                    public_address=PublicAddress(HomeClient(str(self.home)), Site(), "token"),
                     handover=self.handover(tasks),
                     folder=str(self.work),
                 )

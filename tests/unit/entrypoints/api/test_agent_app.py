@@ -11,10 +11,12 @@ import pytest
 from starlette.testclient import TestClient
 
 from orchestrator import config
+from orchestrator.contract.health import Condition, Finding
 from orchestrator.domain.sessions.session import Failure, Phase, Report, Session
 from orchestrator.entrypoints.api.agents import app
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.gateway.app import Gateway
+from orchestrator.services.agents import trials
 from tests.fakes.hub import deaf_hub
 from tests.fakes.samples import NOW
 from tests.unit.services.conftest import session
@@ -23,29 +25,36 @@ from tests.unit.services.world import World
 __all__ = ["session"]
 
 Post = Callable[..., tuple[int, Any]]
+Client = tuple[TestClient, dict[str, str]]
 
 REPORT: dict[str, Any] = {"seq": 1, "phase": "deploying", "progress": 90, "logs": []}
 ERROR = {"code": "app_not_ready", "message": "no answer", "permanent": False}
 
 
 @pytest.fixture
-def post(world: World, session: Session, tmp_path: Path) -> Iterator[Post]:
-    """Posts a report of the session's agent."""
+def client(world: World, session: Session, tmp_path: Path) -> Iterator[Client]:
+    """The agent app, and the headers of the session's agent."""
     context = Context(
         settings=config.make(state_dir=tmp_path), deps=world.deps, hub=deaf_hub(), started_at=NOW
     )
     headers = {"Authorization": f"Bearer {world.token(session)}"}
     gateway = Gateway(context)
     with TestClient(app.build(context, gateway)) as client:
-
-        def post(body: bytes, session_id: str = session.id) -> tuple[int, Any]:
-            response = client.post(
-                f"/sessions/{session_id}/progress", content=body, headers=headers
-            )
-            return response.status_code, response.json()
-
-        yield post
+        yield client, headers
     context.threads.shutdown()
+
+
+@pytest.fixture
+def post(client: Client, session: Session) -> Post:
+    """Posts a report of the session's agent."""
+    test_client, headers = client
+
+    def post(body: bytes, session_id: str = session.id) -> tuple[int, Any]:
+        path = f"/sessions/{session_id}/progress"
+        response = test_client.post(path, content=body, headers=headers)
+        return response.status_code, response.json()
+
+    return post
 
 
 def encoded(**changes: object) -> bytes:
@@ -111,3 +120,44 @@ def test_what_is_no_id_of_a_session_is_404_and_leaves_no_row(
     status, problem = post(encoded(), session_id)
     assert (status, problem["code"]) == (404, "session_unknown")
     assert world.store.audit.list() == []
+
+
+def try_version(client: Client, body: bytes = b'{"secret": "abc"}') -> tuple[int, Any]:
+    test_client, headers = client
+    response = test_client.post("/agent/trial", content=body, headers=headers)
+    return response.status_code, response.json()
+
+
+def test_a_trial_is_walked_at_the_public_address_of_the_sandbox_that_asks(
+    world: World, session: Session, client: Client
+) -> None:
+    finding = Finding(condition=Condition.UNWELL, problem="GET / answers 404.")
+    world.probe.finding = finding
+
+    assert try_version(client) == (200, finding.as_json())
+    assert world.probe.probed == [world.sandbox_of(session).slug]
+    assert world.probe.trials == ["abc"]
+
+
+def test_a_trial_without_a_route_is_not_the_apps_fault(world: World) -> None:
+    world.add_host()
+    session = world.create_session()
+    world.converge(session)
+    world.start_placed()
+    finding = trials.walk_trial(world.deps, world.token(session), "abc")
+
+    assert finding.condition is Condition.UNREACHED
+    assert world.probe.probed == []
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [(b"{}", 422), (b"[", 422), (b'{"secret": "a b"}', 422), (b"x" * 2000, 413)],
+)
+def test_a_trial_beyond_its_bounds_is_refused(client: Client, body: bytes, status: int) -> None:
+    assert try_version(client, body)[0] == status
+
+
+def test_a_trial_is_for_the_session_that_has_the_sandbox(client: Client) -> None:
+    client[1]["Authorization"] = "Bearer x"
+    assert try_version(client)[0] == 401

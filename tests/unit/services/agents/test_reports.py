@@ -54,6 +54,7 @@ def test_a_claimed_sandbox_is_told_what_to_generate(world: World, session: Sessi
         "max_tokens": 32_000,
         "bundle": None,
         "start_timeout_s": 45.0,
+        "upload_max_bytes": 50 * 1024**2,
         "expected_output_tokens": None,
         "limits": Limits(seconds=540, silence_seconds=180).as_json(),
     }

@@ -6,10 +6,11 @@ from typing import ClassVar
 
 import pytest
 
+from orchestrator.contract.health import Condition, Finding
 from orchestrator.domain import ids
 from orchestrator.domain.pool.host import Drain, HostState
 from orchestrator.domain.pool.sandbox import SandboxState
-from orchestrator.domain.sessions.session import Phase, SessionState, Wanted
+from orchestrator.domain.sessions.session import Phase, Session, SessionState, Wanted
 from orchestrator.services.agents.inbox import visit
 from orchestrator.services.sessions import converge
 from tests.fakes.probe import ProbeThatFails
@@ -118,10 +119,10 @@ def test_an_app_that_hangs_is_probed_by_one_worker_and_ever_more_rarely(world: W
 
         others: ClassVar[list[tuple[str, ...]]] = []
 
-        def _answer(self) -> bool:
+        def _finding(self) -> Finding:
             if len(self.probed) > 1:
                 self.others.append(world.converge(session).steps)
-            return super()._answer()
+            return super()._finding()
 
     world.add_host()
     world.probe = ProbeThatIsJoined()
@@ -138,6 +139,80 @@ def test_an_app_that_hangs_is_probed_by_one_worker_and_ever_more_rarely(world: W
         world.clock.jump_to(due_at)
     assert pauses == pytest.approx([0.3, 0.6, 1.2, 2.4, 4.8])
     assert world.probe.others == [("Wait",)] * 4
+
+
+def answering(world: World, probe: ProbeThatFails) -> Session:
+    """A session whose agent says that its app runs."""
+    world.add_host()
+    world.probe = probe
+    session = world.create_session()
+    world.add_warm_sandbox()
+    world.converge(session)
+    world.report(session, Phase.READY)
+    return session
+
+
+def look_again(world: World, session: Session) -> None:
+    world.converge(session)
+    world.clock.jump_to(world.session(session).due_at)
+
+
+def test_an_app_that_stays_unwell_at_its_url_fails_with_what_is_wrong(world: World) -> None:
+    problem = "GET / answers 404, which is what everybody sees."
+    session = answering(world, ProbeThatFails(Condition.UNWELL, problem))
+    while world.state(session) is SessionState.PROVISIONING:
+        look_again(world, session)
+
+    assert world.state(session) is SessionState.FAILED
+    failure = world.session(session).failure
+    assert failure is not None
+    assert (failure.code, failure.permanent) == ("app_not_healthy", True)
+    assert problem in failure.message
+    assert len(world.probe.probed) == 5
+
+
+def test_an_app_that_is_unwell_at_first_may_get_well(world: World) -> None:
+    probe = ProbeThatFails(Condition.UNWELL)
+    session = answering(world, probe)
+    for _ in range(4):
+        look_again(world, session)
+    probe.is_down = False
+    look_again(world, session)
+
+    assert world.state(session) is SessionState.READY
+
+
+@pytest.mark.parametrize(
+    ("condition", "state"),
+    [
+        (Condition.UNREACHED, SessionState.PROVISIONING),
+        (Condition.SILENT, SessionState.FAILED),
+    ],
+)
+def test_time_in_which_we_cannot_reach_an_app_is_not_the_apps(
+    world: World, condition: Condition, state: SessionState
+) -> None:
+    session = answering(world, ProbeThatFails(condition))
+    for _ in range(100):
+        look_again(world, session)
+    assert world.state(session) is state
+
+
+def test_an_app_is_asked_once_however_late_its_route_is(world: World) -> None:
+    world.add_host()
+    session = world.create_session()
+    world.converge(session)
+    world.start_placed()
+    visit(world.deps, world.sandbox_of(session).id, "")
+    world.report(session, Phase.READY)
+    deadline_at = world.session(session).deadline_at
+    assert deadline_at is not None
+    world.clock.jump_to(deadline_at)
+    assert world.converge(session).steps == ("Wait",)
+    world.publish()
+
+    world.converge(session)
+    assert world.state(session) is SessionState.READY
 
 
 def test_a_generated_app_is_ready_at_the_version_that_its_agent_kept(world: World) -> None:

@@ -1,0 +1,195 @@
+"""What "this app is well" means: the one rule for all who ask.
+
+An app is well if somebody who opens its address gets something to see or a way to log in. The check
+of a version that is being written, the agent that starts a version and the control plane that
+probes the public address all hand the answers to a `Walk`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from urllib.parse import urljoin, urlsplit
+
+from orchestrator.contract.front_pages import FrontPage
+from orchestrator.contract.heads import HEAD_MAX_BYTES
+
+REDIRECTS_MAX = 4
+BROWSER_HEADERS = (
+    (
+        "User-Agent",
+        "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) SpawnAI-Check/1",
+    ),
+    ("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"),
+    ("Accept-Language", "en"),
+    ("Upgrade-Insecure-Requests", "1"),
+    ("Sec-Fetch-Site", "none"),
+    ("Sec-Fetch-Mode", "navigate"),
+    ("Sec-Fetch-User", "?1"),
+    ("Sec-Fetch-Dest", "document"),
+)
+"""Of somebody who opens a link. `Accept-Encoding` goes with what the sender can read."""
+_HOSTS_OF_A_VISITOR = ("localhost", "::1", "0.0.0.0", "::")  # compared, not bound
+
+
+class Condition(StrEnum):
+    """What a walk has shown of an app."""
+
+    WELL = "well"
+    UNWELL = "unwell"  # it answers, but not what a visitor can use
+    SILENT = "silent"  # no answer yet
+    UNREACHED = "unreached"  # the request didn't get to the app, which is not its fault
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What counts of the answer to a GET."""
+
+    status: int
+    location: str | None = None
+    asks_to_log_in: bool = False  # it has a WWW-Authenticate
+    page: str = ""  # the mark of a page that isn't the app's
+    breaks_off: bool = False  # its body ends before its end
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """The result of a walk."""
+
+    condition: Condition
+    problem: str = ""  # a sentence that whoever writes the app can act on; empty if it is well
+    requests: int = 1
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "condition": self.condition.value,
+            "problem": self.problem,
+            "requests": self.requests,
+        }
+
+
+class Walk:
+    """From `/` to the first page that shows. Whoever walks it sends the requests."""
+
+    def __init__(self, host: str, scheme: str = "http") -> None:
+        """`host` is the Host header of the requests, `scheme` that of the address for visitors."""
+        self.path = "/"  # to be asked for next
+        self.requests = 0
+        self._host = host.lower()
+        self._scheme = scheme
+
+    def take(self, answer: Answer) -> Finding | None:
+        """Judge the answer to the request for `path`. None: now ask for the new `path`."""
+        self.requests += 1
+        if answer.page:
+            return self._of_page(answer)
+        if answer.breaks_off:
+            return self._unwell(f"answers {answer.status}, and the body ends before its end")
+        if 200 <= answer.status < 300 or (answer.status == 401 and answer.asks_to_log_in):
+            return self._finding(Condition.WELL)
+        if 300 <= answer.status < 400:
+            return self._follow(answer)
+        return self._unwell(f"answers {answer.status}{_advice(answer.status)}")
+
+    def unanswered(self, condition: Condition, problem: str) -> Finding:
+        """There is no answer to the request for `path`; `problem` follows `GET /path`."""
+        self.requests += 1
+        return self._finding(condition, f"GET {self.path} {problem}.")
+
+    def _follow(self, answer: Answer) -> Finding | None:
+        if not answer.location:
+            return self._unwell(f"answers {answer.status} without a Location")
+        try:
+            target = urlsplit(
+                urljoin(f"{self._scheme}://{self._host}{self.path}", answer.location.strip())
+            )
+            host = (target.hostname or "").removesuffix(".")
+        except ValueError:
+            return self._unwell("redirects to what is no address")
+        if target.scheme in {"http", "https"} and target.netloc.lower() != self._host:
+            if host in _HOSTS_OF_A_VISITOR or host.startswith("127."):
+                return self._unwell(
+                    f"redirects to {_shown(answer.location)}, which is the visitor's own machine:"
+                    " redirect to a path, without a host"
+                )
+            return self._finding(Condition.WELL)
+        if target.scheme not in {"http", "https"}:
+            return self._finding(Condition.WELL)
+        if target.scheme == "https" and self._scheme == "http":
+            return self._unwell(
+                "redirects to https, which nobody answers here: redirect to a path, and leave TLS"
+                " to whatever stands before the app"
+            )
+        if self.requests > REDIRECTS_MAX:
+            return self._unwell(f"comes after more than {REDIRECTS_MAX} redirects")
+        query = f"?{target.query}" if target.query else ""
+        self.path = _as_sent((target.path or "/") + query)
+        return None
+
+    def _of_page(self, answer: Answer) -> Finding:
+        condition, problem = _OF_PAGES.get(answer.page, _OF_PAGES[FrontPage.PROXY])
+        return self._finding(condition, f"GET {self.path} {problem}.")
+
+    def _unwell(self, problem: str) -> Finding:
+        return self._finding(Condition.UNWELL, f"GET {self.path} {problem}.")
+
+    def _finding(self, condition: Condition, problem: str = "") -> Finding:
+        return Finding(condition=condition, problem=problem, requests=self.requests)
+
+
+def first_problem(answer: Answer) -> str:
+    """Why an app that answers `/` so is not well, or "". A redirect isn't followed."""
+    finding = Walk("localhost").take(answer)
+    return "" if finding is None else finding.problem
+
+
+def restart_problem(answer: Answer) -> str:
+    """The same for one that was well, and is started again after a crash.
+
+    What its users have made of it since, such as a page that is forbidden now, is no reason to
+    take it away from them.
+    """
+    return first_problem(answer) if answer.status >= 500 else ""
+
+
+_HEAD_MAX_KIB = HEAD_MAX_BYTES // 1024
+_OF_PAGES: dict[str, tuple[Condition, str]] = {
+    FrontPage.PROXY: (Condition.UNREACHED, "gets no valid answer through the proxy"),
+    FrontPage.MISDIRECTED: (Condition.UNREACHED, "leads to another sandbox"),
+    FrontPage.NOTHING: (Condition.UNREACHED, "leads to a sandbox without an app"),
+    FrontPage.STARTING: (Condition.SILENT, "finds an app that takes no request"),
+    FrontPage.STOPPED: (Condition.SILENT, "finds an app that has stopped"),
+    FrontPage.NO_ANSWER: (
+        Condition.UNWELL,
+        "fails: the app closed the connection without a whole answer",
+    ),
+    FrontPage.BAD_ANSWER: (Condition.UNWELL, "fails: the app's answer is no valid HTTP"),
+    FrontPage.LONG_HEAD: (
+        Condition.UNWELL,
+        f"fails: the head of the app's answer has more than {_HEAD_MAX_KIB} KiB",
+    ),
+}
+
+
+def _advice(status: int) -> str:
+    if status == 401:
+        return " without WWW-Authenticate: send it, or redirect to a page with a form"
+    if status < 500:
+        return ", which is what everybody sees who opens the app: show a page there"
+    return ""
+
+
+def _as_sent(path: str) -> str:
+    """A path as a browser sends it: bytes that don't belong into a request line are encoded.
+
+    It came in a header, which was read as Latin-1.
+    """
+    try:
+        raw = path.encode("latin-1")
+    except UnicodeEncodeError:
+        raw = path.encode("utf-8", "surrogatepass")
+    return "".join(chr(byte) if 0x21 <= byte <= 0x7E else f"%{byte:02X}" for byte in raw)
+
+
+def _shown(location: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in location)[:200]

@@ -1,0 +1,258 @@
+"""Rows of the table of apps: what an app is asked. Collected in `apps`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.compat.app_answers import (
+    PAGE,
+    WEBSOCKET,
+    answer,
+    answer_early,
+    beside,
+    expects,
+    head_of,
+    raw,
+    report_body,
+    report_target,
+)
+from tests.compat.app_cases import (
+    KIB,
+    LIMIT_BYTES,
+    SENT,
+    Asked,
+    Outcome,
+    as_sent,
+    cases,
+    with_headers,
+)
+
+METHODS = cases(
+    "method",
+    (
+        "HEAD",
+        answer(),
+        {
+            "asked": Asked(method="HEAD"),
+            "outcome": with_headers("the head alone", body=b"", content_length=str(len(PAGE))),
+        },
+    ),
+    (
+        "OPTIONS, with headers for other origins",
+        beside(raw(head_of(204, {"Access-Control-Allow-Origin": "*"}))),
+        {
+            "asked": Asked(method="OPTIONS", target="/x"),
+            "outcome": with_headers("as sent", 204, b"", access_control_allow_origin="*"),
+        },
+    ),
+    *(
+        (
+            f"{method} with a body",
+            beside(report_body),
+            {
+                "asked": Asked(method=method, target="/x", body_bytes=5),
+                "outcome": as_sent(200, "it arrives", f"{method} 5".encode()),
+            },
+        )
+        for method in ("PUT", "PATCH", "DELETE")
+    ),
+    (
+        "one of its own: BREW",
+        beside(report_body),
+        {
+            "asked": Asked(method="BREW", target="/x"),
+            "outcome": as_sent(200, "it arrives", b"BREW 0"),
+        },
+    ),
+    (
+        "TRACE",
+        beside(report_body),
+        {
+            "asked": Asked(method="TRACE", target="/x"),
+            "outcome": Outcome(status=405, body=None, says="from the proxy"),
+        },
+    ),
+)
+TARGETS = cases(
+    "address",
+    *(
+        (
+            behaviour,
+            beside(report_target),
+            {
+                "asked": Asked(target=target),
+                "outcome": as_sent(200, "arrives as it is", target.encode()),
+            },
+        )
+        for behaviour, target in (
+            ("`%2F`", "/a%2Fb"),
+            ("dot segments", "/a/../b/./c"),
+            ("two slashes", "//a//b"),
+            ("UTF-8, encoded", "/caf%C3%A9"),
+            ("a query with anything", "/?a=%&b=[]{}|^&&=?/"),
+            ("30 KiB", "/" + "x" * 30 * KIB),
+        )
+    ),
+    (
+        "UTF-8, as it was typed",
+        beside(report_target),
+        {
+            "asked": Asked(target="/caf\u00e9?\u0416"),
+            "outcome": as_sent(200, "arrives encoded", b"/caf%C3%A9?%D0%96"),
+        },
+    ),
+    (
+        "`%00`",
+        beside(report_target),
+        {
+            "asked": Asked(target="/a%00b"),
+            "outcome": Outcome(status=400, body=None, says="from the proxy"),
+        },
+    ),
+)
+REQUESTS = cases(
+    "head of the request",
+    ("its host, with the port", answer(), {"seen": {"host": "{host}"}}),
+    (
+        "who asks, and how",
+        answer(),
+        {
+            "asked": Asked(headers={"X-Forwarded-For": "6.6.6.6", "X-Forwarded-Proto": "gopher"}),
+            "seen": {
+                "x-forwarded-for": "127.0.0.1",
+                "x-forwarded-proto": "http",
+                "x-forwarded-host": "{host}",
+            },
+            "outcome": replace(SENT, says="the app sees what the proxy knows"),
+        },
+    ),
+    (
+        "cookies and `Authorization`",
+        answer(),
+        {
+            "asked": Asked(headers={"Cookie": "a=1; b=2", "Authorization": "Bearer x"}),
+            "seen": {"cookie": "a=1; b=2", "authorization": "Bearer x"},
+            "outcome": replace(SENT, says="the app sees them"),
+        },
+    ),
+    (
+        "cookies of 60 KiB",
+        answer(),
+        {"asked": Asked(headers={"Cookie": "x" * 60 * KIB}), "seen": {"cookie": "x" * 60 * KIB}},
+    ),
+    (
+        "`Accept-Encoding`, `Range`, `If-None-Match`",
+        answer(),
+        {
+            "asked": Asked(
+                headers={"Accept-Encoding": "br", "Range": "bytes=0-", "If-None-Match": '"x"'}
+            ),
+            "seen": {"accept-encoding": "br", "range": "bytes=0-", "if-none-match": '"x"'},
+            "outcome": replace(SENT, says="the app sees them"),
+        },
+    ),
+    (
+        "what concerns one hop alone",
+        answer(),
+        {
+            "asked": Asked(
+                headers={"Connection": "keep-alive", "Keep-Alive": "9", "X-Spawn-Trial": "x"}
+            ),
+            "seen": {"connection": "close", "keep-alive": None, "x-spawn-trial": None},
+            "outcome": replace(SENT, says="the app doesn't see it"),
+        },
+    ),
+    (
+        "three requests over one connection, at once",
+        answer(),
+        {"asked": Asked(times=3), "outcome": replace(SENT, says="each is answered")},
+    ),
+)
+_WEBSOCKET = {
+    "Upgrade": "websocket",
+    "Connection": "Upgrade",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    "Sec-WebSocket-Version": "13",
+}
+SOCKETS = cases(
+    "WebSocket",
+    (
+        "agrees",
+        WEBSOCKET,
+        {
+            "asked": Asked(target="/ws", headers={**_WEBSOCKET, "Sec-WebSocket-Protocol": "chat"}),
+            "seen": {"sec-websocket-protocol": "chat", "upgrade": "websocket"},
+            "outcome": Outcome(status=101, body=None, says="both ways"),
+        },
+    ),
+    (
+        "refuses",
+        beside(answer(403, b"no")),
+        {"asked": Asked(target="/ws", headers=_WEBSOCKET), "outcome": as_sent(403, body=b"no")},
+    ),
+)
+_TEXT_HTML = {"Accept": "text/html,*/*"}
+UPLOADS = cases(
+    "upload",
+    *(
+        (
+            behaviour,
+            beside(report_body),
+            {
+                "asked": Asked(method="POST", target="/x", body_bytes=size, is_chunked=chunked),
+                "outcome": as_sent(200, "it arrives", f"POST {size}".encode()),
+            },
+        )
+        for behaviour, size, chunked in (
+            ("at the limit", LIMIT_BYTES, False),
+            ("at the limit, in chunks", LIMIT_BYTES, True),
+            ("in chunks", 300_000, True),
+        )
+    ),
+    *(
+        (
+            f"above the limit{', in chunks' if chunked else ''}, {by}",
+            beside(report_body),
+            {
+                "asked": Asked(
+                    method="POST",
+                    target="/x",
+                    headers=headers,
+                    body_bytes=LIMIT_BYTES + 1,
+                    is_chunked=chunked,
+                ),
+                "outcome": Outcome(status=413, body=None, contains=text, says=says),
+            },
+        )
+        for chunked in (False, True)
+        for by, headers, text, says in (
+            ("by a browser", _TEXT_HTML, "1 MiB", "a page that names the limit"),
+            ("by a program", {}, '"limit_bytes":1048576', "problem details that name the limit"),
+        )
+    ),
+    (
+        "`Expect: 100-continue`",
+        beside(expects),
+        {
+            "asked": Asked(
+                method="POST", target="/x", headers={"Expect": "100-continue"}, body_bytes=300_000
+            ),
+            "outcome": as_sent(200, "the client is told to go on", b"POST 300000", interim=(100,)),
+        },
+    ),
+    (
+        "the app answers before it has read the body, and hangs up",
+        beside(answer_early),
+        {
+            "asked": Asked(method="POST", target="/x", body_bytes=LIMIT_BYTES),
+            "outcome": as_sent(401, body=b"none"),
+        },
+    ),
+)
+ADDRESSES = cases(
+    "listens on",
+    *(
+        (f"`{address}`", answer(), {"address": address})
+        for address in ("127.0.0.1", "localhost", "0.0.0.0", "::", "::1")
+    ),
+)

@@ -1,0 +1,104 @@
+"""A version that replaces a running one is opened at its public address before; real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from agent.apps.app import App
+from agent.failures import AssignmentFailed
+from agent.home.client import HomeClient
+from agent.home.reports import ReportSender
+from agent.jobs.handover import Handover
+from agent.jobs.job import Job
+from agent.serving.site import Site, Slot
+from agent.serving.stage import Stage
+
+from orchestrator.contract import archive
+from orchestrator.contract.health import Condition, Finding
+from orchestrator.contract.manifest import AppKind, Manifest
+from orchestrator.contract.wire import Assignment, BundleRef, FailureCode, Kind
+from tests.fakes.agents.home import SESSION_TOKEN, FakeHome
+
+PROBLEM = "GET / answers 404."
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[FakeHome]:
+    with FakeHome(tmp_path) as home:
+        yield home
+
+
+def start(home: FakeHome, folder: Path, *, beside: bool) -> App:
+    """Start a bundle, beside a running app or not. Raises AssignmentFailed."""
+    source = folder / "source"
+    source.mkdir()
+    (source / "spawn.json").write_text('{"kind": "static"}')
+    (source / "index.html").write_text("app")
+    home.bundle = archive.pack(str(source))
+
+    async def run() -> App:
+        async with asyncio.TaskGroup() as tasks:
+            site = Site(slot=Slot(folder=str(folder / "shown"), port=1))
+            stage = Stage(site, tasks, on_failure=lambda _: None)
+            if beside:
+                Path(site.slot.folder).mkdir()
+                manifest = Manifest(kind=AppKind.STATIC, start=(), title="App")
+                stage.app = App(manifest, site.slot, add_log=str, start_timeout_s=1)
+            client = HomeClient(str(home.socket_path))
+            assignment = replace(
+                ASSIGNMENT,
+                bundle=BundleRef(
+                    sha256=archive.sha256_hex(home.bundle), size_bytes=len(home.bundle)
+                ),
+            )
+            reports = ReportSender(client, assignment)
+            job = Job(assignment, home=client, reports=reports, site=site, add_log=lambda _: None)
+            slot = Slot(folder=str(folder / "next"), port=2)
+            result = await job.carry_out(slot, Handover(stage, site))
+            assert site.trial is None
+            return result.app
+
+    try:
+        return asyncio.run(run())
+    except* AssignmentFailed as group:
+        raise group.exceptions[0] from None
+
+
+ASSIGNMENT = Assignment(
+    id="a1",
+    kind=Kind.BUNDLE,
+    session_id="ses_1",
+    session_token=SESSION_TOKEN,
+    slug="abc",
+    max_tokens=0,
+    start_timeout_s=20,
+    bundle=None,
+)
+
+
+def test_a_version_that_returns_over_a_running_one_is_opened_first(
+    home: FakeHome, tmp_path: Path
+) -> None:
+    start(home, tmp_path, beside=True)
+    assert len(home.trials) == 1
+
+
+def test_one_that_visitors_find_unwell_does_not_replace_it(home: FakeHome, tmp_path: Path) -> None:
+    home.walk = lambda _: Finding(condition=Condition.UNWELL, problem=PROBLEM)
+    with pytest.raises(AssignmentFailed, match=PROBLEM) as failed:
+        start(home, tmp_path, beside=True)
+    assert failed.value.code is FailureCode.APP_NOT_HEALTHY
+
+
+def test_one_that_cannot_be_reached_does(home: FakeHome, tmp_path: Path) -> None:
+    home.walk = lambda _: Finding(condition=Condition.UNREACHED, problem=PROBLEM)
+    start(home, tmp_path, beside=True)
+
+
+def test_a_first_version_waits_for_no_trial(home: FakeHome, tmp_path: Path) -> None:
+    start(home, tmp_path, beside=False)
+    assert home.trials == []

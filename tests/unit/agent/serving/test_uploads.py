@@ -1,0 +1,92 @@
+"""Bodies at, above and beside the limit, at a front that is asked past the proxy."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from agent.serving.site import Serving, Site, Slot
+from agent.serving.static_files import Folder
+
+from tests.unit.agent.serving.test_conversations import converse, sends
+
+LIMIT_BYTES = 100_000
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    site = Site(slot=Slot(folder=str(tmp_path), port=1))
+    site.upload_max_bytes = LIMIT_BYTES
+    site.answer_to("mine")
+    site.show(Serving.FILES, site.slot, Folder(root=str(tmp_path)))
+    return site
+
+
+def post(body: bytes, *, chunked: bool, accept: bytes = b"*/*") -> bytes:
+    head = b"POST / HTTP/1.1\r\nHost: mine\r\nAccept: " + accept + b"\r\n"
+    if chunked:
+        framed = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+        return head + b"Transfer-Encoding: chunked\r\n\r\n" + framed
+    return head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+async def reads(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+    """An app that answers once it has the whole body, or when that ends."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    received = b""
+    while (b"chunked" in head and not received.endswith(b"0\r\n\r\n")) or (
+        b"Content-Length" in head and len(received) < LIMIT_BYTES
+    ):
+        piece = await reader.read(65536)
+        if not piece:
+            return received
+        received += piece
+    writer.write(OK)
+    return received
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_at_the_limit_arrives(site: Site, chunked: bool) -> None:
+    client = sends(post(b"x" * LIMIT_BYTES, chunked=chunked))
+    answer, received = converse(site, client, app=reads)
+
+    assert answer.endswith(b"ok")
+    assert b"x" * 10_000 in received
+
+
+@pytest.mark.parametrize("accept", [b"text/html", b"*/*"])
+def test_a_body_in_chunks_above_the_limit_is_refused_and_never_ends_for_the_app(
+    site: Site, accept: bytes
+) -> None:
+    client = sends(post(b"x" * (LIMIT_BYTES + 1), chunked=True, accept=accept))
+    answer, received = converse(site, client, app=reads)
+
+    assert answer.startswith(b"HTTP/1.1 413 Content Too Large\r\n")
+    assert not received.endswith(b"0\r\n\r\n")
+    body = answer.partition(b"\r\n\r\n")[2]
+    if accept == b"text/html":
+        assert b"up to 0.095367431640625 MiB in one request" in body
+    else:
+        problem = json.loads(body)
+        assert (problem["code"], problem["limit_bytes"]) == ("body_too_large", LIMIT_BYTES)
+
+
+def test_a_length_above_the_limit_is_refused_before_anybody_hears_of_it(site: Site) -> None:
+    (answer,) = converse(site, sends(post(b"x" * (LIMIT_BYTES + 1), chunked=False)))
+    assert answer.startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_client_that_sends_on_gets_an_answer_that_came_early(site: Site) -> None:
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        writer.write(b"POST / HTTP/1.1\r\nHost: mine\r\nContent-Length: 90000\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        for _ in range(9):
+            writer.write(b"x" * 10_000)
+            await writer.drain()
+        return await reader.read()
+
+    (answer,) = converse(site, client)
+    assert answer == b"method not allowed\n"
