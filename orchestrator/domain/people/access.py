@@ -59,3 +59,4 @@ LIMITS: Mapping[Tier, Limits] = {
     Tier.PRO: Limits(ttl_max_s=72 * HOUR_S, sessions_max=50, polls_max=100),
     Tier.OPERATOR: Limits(ttl_max_s=7 * 24 * HOUR_S, sessions_max=10_000, polls_max=1000),
 }
+TTL_MAX_S = max(limits.ttl_max_s for limits in LIMITS.values())

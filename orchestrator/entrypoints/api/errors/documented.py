@@ -8,7 +8,7 @@ public_app.py installs `describe`; tests compare every answer of the API with th
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -21,10 +21,11 @@ MEDIA_TYPE = "application/problem+json"
 _STATUSES: Mapping[int, tuple[str, ...]] = {
     400: ("bad_request", "cookie_ambiguous"),
     401: ("unauthorized",),
-    403: ("forbidden", "origin_refused"),
+    403: ("forbidden", "origin_refused", "ttl_not_allowed"),
     404: ("host_unknown", "not_found", "session_unknown", "version_unknown"),
     409: (
         "conflict",
+        "generation_unavailable",
         "host_exists",
         "host_in_use",
         "host_is_local",
@@ -33,6 +34,7 @@ _STATUSES: Mapping[int, tuple[str, ...]] = {
         "key_exists",
         "machine_known",
         "nowhere_to_go",
+        "placement_unknown",
         "publish_address_taken",
         "session_ending",
         "version_not_healthy",
@@ -43,12 +45,10 @@ _STATUSES: Mapping[int, tuple[str, ...]] = {
     421: ("host_refused",),
     422: (
         "bad_cursor",
-        "generation_unavailable",
         "invalid_input",
         "message_empty",
         "message_not_text",
         "message_too_large",
-        "placement_unknown",
         "prompt_empty",
         "prompt_not_text",
         "prompt_too_large",
@@ -129,13 +129,15 @@ def failing(*codes: str) -> dict[int | str, Json]:
     return {status: {"codes": names} for status, names in _by_status(codes).items()}
 
 
-def describe(document: Json) -> None:
-    """Complete an OpenAPI document: each error of each operation, and how callers show who they
-    are."""
+def describe(document: Json, templates: Sequence[str]) -> None:
+    """Complete an OpenAPI document: each error of each operation, how callers show who they are,
+    and the names of the templates that there are."""
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's, which we don't answer with
         schemas.pop(name, None)
     schemas["Problem"] = _PROBLEM
+    name, _ = schemas["NewSession"]["properties"]["template"]["anyOf"]
+    name["enum"] = list(templates)
     document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     for operations in document["paths"].values():
         for method, operation in operations.items():
