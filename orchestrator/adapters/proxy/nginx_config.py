@@ -25,6 +25,7 @@ import jinja2
 
 from orchestrator.adapters import durable
 from orchestrator.adapters.proxy.client_limits import ClientLimits
+from orchestrator.adapters.proxy.refusals import PAGE_BODY_MAX_BYTES, REFUSALS
 from orchestrator.contract.heads import HEAD_MAX_BYTES, HEAD_ROOM_BYTES
 from orchestrator.domain import errors, ids
 from orchestrator.domain.logged_requests import WRITES, LoggedRequests
@@ -138,6 +139,7 @@ def render_base(
         listen=listen or settings.listen,
         logged_requests=settings.logged_requests,
         open_files=open_files,
+        page_body_max_bytes=PAGE_BODY_MAX_BYTES,
         page_hosts=settings.page_hosts,
         temp_kinds=temp_kinds,
         trusted_proxies=settings.trusted_proxies,
@@ -149,11 +151,12 @@ def render_base(
 
 
 def render_pages(folder: Path) -> dict[str, str]:
-    """The error pages by the names of their files: `502.html`, for example."""
+    """What refusals answer, by the names of its files: `502.html` and `502.json`, for example."""
     pages = _environment(folder)
-    return {
-        path.stem: pages.get_template(path.name).render() for path in folder.glob("[0-9]*.html.j2")
-    }
+    texts = {f"{refusal.name}.json": refusal.as_json() for refusal in REFUSALS}
+    for path in folder.glob("*[0-9].html.j2"):
+        texts[path.stem] = pages.get_template(path.name).render()
+    return texts
 
 
 def render_routes(settings: NginxSettings, table: RouteTable) -> str:

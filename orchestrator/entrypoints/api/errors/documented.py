@@ -41,6 +41,7 @@ _STATUSES: Mapping[int, tuple[str, ...]] = {
         "version_running",
     ),
     413: ("body_too_large",),
+    414: ("uri_too_long",),
     415: ("unsupported_media_type",),
     421: ("host_refused",),
     422: (
@@ -68,7 +69,9 @@ _STATUSES: Mapping[int, tuple[str, ...]] = {
         "too_many_transfers",
         "too_much_work",
     ),
+    431: ("head_too_large",),
     500: ("internal",),
+    501: ("transfer_coding_unknown",),
     503: (
         "api_unavailable",
         "database_unavailable",
@@ -78,18 +81,24 @@ _STATUSES: Mapping[int, tuple[str, ...]] = {
         "storage_low",
         "storage_unavailable",
     ),
+    505: ("http_version_unknown",),
 }
 _STATUS_OF: Mapping[str, int] = {
     code: status for status, codes in _STATUSES.items() for code in codes
 }
 
-_OF_ALL = (  # many of them from the proxy
-    "host_refused",
-    "internal",
+_OF_ALL = (  # most of them from the proxy, see docs/errors.md
     "api_unavailable",
+    "bad_request",
+    "head_too_large",
+    "host_refused",
+    "http_version_unknown",
+    "internal",
     "too_many_connections",
     "too_many_requests",
     "too_many_transfers",
+    "transfer_coding_unknown",
+    "uri_too_long",
 )
 _OF_STORE = ("database_unavailable", "storage_full", "storage_unavailable")
 _OF_CHANGES = ("origin_refused", "body_too_large", "unsupported_media_type")
@@ -196,8 +205,6 @@ def _codes_of(method: str, operation: Json) -> Iterator[str]:
     if not tags & _WITHOUT_CALLER:
         yield "unauthorized"
         yield "forbidden" if tags & _OF_OPERATORS else "cookie_ambiguous"
-    if "requestBody" in operation:
-        yield "bad_request"
     if "requestBody" in operation or parameters:
         yield "invalid_input"
     for parameter in parameters:
