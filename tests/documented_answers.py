@@ -32,7 +32,7 @@ class Document:
         assert status in operation["responses"], f"{name} isn't documented"
         if answer.headers.get("content-type") == MEDIA_TYPE and request.method != "HEAD":
             answer.read()
-            assert answer.json()["code"] in _codes_of(operation, status), f"{name}: {answer.text}"
+            assert answer.json()["code"] in codes_of(operation, status), f"{name}: {answer.text}"
 
     def _operation(self, request: httpx2.Request) -> Json | None:
         method = "get" if request.method == "HEAD" else request.method.lower()
@@ -43,7 +43,7 @@ class Document:
         return None
 
 
-def _codes_of(operation: Json, status: str) -> set[str]:
+def codes_of(operation: Json, status: str) -> set[str]:
     content = operation["responses"][status].get("content", {})
     if MEDIA_TYPE not in content:
         return set()

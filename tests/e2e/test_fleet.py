@@ -87,7 +87,7 @@ def test_a_region_and_labels_are_honoured_and_an_unknown_one_is_refused(
         {"template": "kanban", "region": "mars"},
         key=pool.operator_key,
     )
-    assert (refused.status, refused.json["code"]) == (422, "placement_unknown")
+    assert (refused.status, refused.json["code"]) == (409, "placement_unknown")
     assert "here" in refused.json["detail"]
 
 

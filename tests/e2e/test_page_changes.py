@@ -161,7 +161,7 @@ def test_what_still_waited_when_the_app_ended_says_so(visit: Visit, app: Scripte
         (422, "message_empty", {"field": "text"}, "Say what should change."),
         (422, "message_too_large", {"limit_bytes": 16384}, "Shorten it to 16 KB."),
         (422, "message_not_text", {}, "Take them out, and send it again."),
-        (422, "generation_unavailable", {"setting": "ANTHROPIC_API_KEY"}, "(ANTHROPIC_API_KEY)"),
+        (409, "generation_unavailable", {"setting": "ANTHROPIC_API_KEY"}, "(ANTHROPIC_API_KEY)"),
         (409, "session_ending", {}, "This app has ended, or is about to."),
         (429, "messages_full", {"limit": 5, "retry_after": 30}, "in about 30 seconds"),
         (503, "unavailable", {"retry_after": 3}, "Nothing is lost: try again in 3 seconds."),

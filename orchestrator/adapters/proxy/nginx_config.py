@@ -25,8 +25,9 @@ import jinja2
 
 from orchestrator.adapters import durable
 from orchestrator.adapters.proxy.client_limits import ClientLimits
+from orchestrator.adapters.proxy.refusals import PAGE_BODY_MAX_BYTES, REFUSALS
+from orchestrator.contract import uploads
 from orchestrator.contract.heads import HEAD_MAX_BYTES, HEAD_ROOM_BYTES
-from orchestrator.contract.uploads import UPLOAD_MAX_BYTES, refusal, shown
 from orchestrator.domain import errors, ids
 from orchestrator.domain.logged_requests import WRITES, LoggedRequests
 from orchestrator.domain.pool.routes import Route, RouteTable, build_table
@@ -54,7 +55,7 @@ class NginxSettings:
     binary: str = "/usr/sbin/nginx"
     worker_user: str | None = None  # applies only as root; None is nginx's default (nobody)
     trusted_proxies: tuple[str, ...] = ()  # trust X-Forwarded-* from these addresses or networks
-    upload_max_bytes: int = UPLOAD_MAX_BYTES  # of a request to an app
+    upload_max_bytes: int = uploads.UPLOAD_MAX_BYTES  # of a request to an app
     limits: ClientLimits = field(default_factory=ClientLimits)
     worker_connections: int = 8192  # a proxied request takes two connections
     worker_shutdown_timeout_s: int = 75  # as long as the longest long poll
@@ -140,11 +141,11 @@ def render_base(
         listen=listen or settings.listen,
         logged_requests=settings.logged_requests,
         open_files=open_files,
+        page_body_max_bytes=PAGE_BODY_MAX_BYTES,
         page_hosts=settings.page_hosts,
         temp_kinds=temp_kinds,
         trusted_proxies=settings.trusted_proxies,
         upload_max_bytes=settings.upload_max_bytes,
-        upload_refusal=refusal(settings.upload_max_bytes),
         worker_connections=settings.worker_connections,
         worker_shutdown_timeout_s=settings.worker_shutdown_timeout_s,
         writes=sorted(WRITES),
@@ -153,13 +154,14 @@ def render_base(
 
 
 def render_pages(settings: NginxSettings) -> dict[str, str]:
-    """The error pages by the names of their files: `502.html`, for example."""
+    """What refusals answer, by the names of its files: `502.html` and `502.json`, for example."""
     pages = _environment(settings.pages)
-    values = {"upload_max": shown(settings.upload_max_bytes)}
-    return {
-        path.stem: pages.get_template(path.name).render(values)
-        for path in settings.pages.glob("[0-9]*.html.j2")
-    }
+    texts = {f"{refusal.name}.json": refusal.as_json() for refusal in REFUSALS}
+    texts["413.json"] = uploads.refusal(settings.upload_max_bytes) + "\n"
+    values = {"upload_max": uploads.shown(settings.upload_max_bytes)}
+    for path in settings.pages.glob("*[0-9].html.j2"):
+        texts[path.stem] = pages.get_template(path.name).render(values)
+    return texts
 
 
 def render_routes(settings: NginxSettings, table: RouteTable) -> str:

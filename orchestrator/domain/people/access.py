@@ -62,3 +62,4 @@ LIMITS: Mapping[Tier, Limits] = {
         ttl_max_s=7 * 24 * HOUR_S, sessions_max=10_000, starts_per_minute=10_000, polls_max=1000
     ),
 }
+TTL_MAX_S = max(limits.ttl_max_s for limits in LIMITS.values())

@@ -17,10 +17,18 @@ _SLOT_MEMORY_BYTES = 256 * 1024**2
 _SLOTS_PER_CPU = 16
 _SLOTS_MAX = 200
 LABELS_MAX = 32  # each one of a wish is a condition of its own in the database
-_ADDRESS_MAX = 300
-_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
-_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?")
-_USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+ADDRESS_MAX = 300
+NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
+LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?")
+_USER = r"[a-z_][a-z0-9_-]{0,31}"
+_HOST = r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9_])?"  # a name or an IPv4 address
+_IPV6 = r"[0-9A-Fa-f:]{2,39}(%[A-Za-z0-9._-]{1,15})?"
+_PORT = "[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]"
+ADDRESS = re.compile(rf"ssh://({_USER})@({_HOST}|\[{_IPV6}\])(:({_PORT}))?/?")
+_OCTET = "([1-9]?[0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5])"
+# Not 0.0.0.0/8, which names no host, and not 224.0.0.0/4, which names many.
+_FIRST_OCTET = "([1-9][0-9]?|1[0-9]{2}|2[01][0-9]|22[0-3]|24[0-9]|25[0-5])"
+PUBLISH_ADDRESS = re.compile(rf"{_FIRST_OCTET}(\.{_OCTET}){{3}}")
 _SSH_PORT = 22
 
 
@@ -40,36 +48,42 @@ class HostAddress:
 
 def parse_address(text: str) -> HostAddress:
     """Parse "ssh://user@host[:port]". Raises errors.InvalidInput, which says what is wrong."""
+    match = ADDRESS.fullmatch(text) if len(text) <= ADDRESS_MAX else None
+    if match is None:
+        raise errors.InvalidInput(_address_problem(text), field="address")
+    groups = match.groups()
+    user, host, port = groups[0], groups[1].strip("[]"), groups[-1]
+    return HostAddress(user=user, host=host, port=int(port or _SSH_PORT))
+
+
+def _address_problem(text: str) -> str:
+    """What is wrong with the text. Repeats no secret that may be in it."""
+    if len(text) > ADDRESS_MAX or not text.isprintable():
+        return (
+            f"that is not an address like ssh://root@10.0.0.5: use at most {ADDRESS_MAX} printable"
+            " characters"
+        )
     problem = (
         f"{urls.without_secrets(text)!r} is not an address like ssh://root@10.0.0.5 or"
         " ssh://root@10.0.0.5:2222"
     )
-    if len(text) > _ADDRESS_MAX or not text.isprintable():
-        raise errors.InvalidInput(
-            f"that is not an address like ssh://root@10.0.0.5: use at most {_ADDRESS_MAX} printable"
-            " characters",
-            field="address",
-        )
     try:
         parts = urlsplit(text)
-        host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise errors.InvalidInput(problem, field="address") from error
-    if parts.scheme != "ssh" or not host or parts.path not in {"", "/"} or parts.query:
-        raise errors.InvalidInput(problem, field="address")
+        _ = parts.port
+    except ValueError:
+        return problem
+    if parts.scheme != "ssh" or not parts.hostname:
+        return problem
     if parts.password is not None:
-        raise errors.InvalidInput(
-            "leave the password out of the address: we log in to hosts with our key only",
-            field="address",
-        )
-    if not parts.username or not _USER.fullmatch(parts.username):
-        raise errors.InvalidInput(f"{problem}: name the user to log in as", field="address")
-    return HostAddress(user=parts.username, host=host, port=port or _SSH_PORT)
+        return "leave the password out of the address: we log in to hosts with our key only"
+    if not parts.username or not re.fullmatch(_USER, parts.username):
+        return f"{problem}: name the user to log in as"
+    return problem
 
 
 def is_name(text: str) -> bool:
     """Whether a host may have this name. Checked before any look-up."""
-    return bool(_NAME.fullmatch(text))
+    return bool(NAME.fullmatch(text))
 
 
 def checked_name(name: str) -> str:
@@ -85,20 +99,20 @@ def checked_name(name: str) -> str:
 
 def checked_publish_address(text: str) -> str:
     """The address, if it is one single IPv4 address. Raises errors.InvalidInput if not."""
+    if PUBLISH_ADDRESS.fullmatch(text):
+        return text
     try:
-        address = ipaddress.IPv4Address(text)
+        ipaddress.IPv4Address(text)
     except ValueError as error:
         raise errors.InvalidInput(
             f"{errors.quoted(text)} is no IPv4 address: give the host's address at which the proxy"
             " reaches it",
             field="publish_address",
         ) from error
-    if address.is_unspecified or address.is_multicast:
-        raise errors.InvalidInput(
-            f"{text} would publish apps on every network of the host: give one address of it",
-            field="publish_address",
-        )
-    return str(address)
+    raise errors.InvalidInput(
+        f"{text} would publish apps on every network of the host: give one address of it",
+        field="publish_address",
+    )
 
 
 def checked_labels(labels: Mapping[str, str]) -> Mapping[str, str]:
@@ -110,7 +124,7 @@ def checked_labels(labels: Mapping[str, str]) -> Mapping[str, str]:
             limit=LABELS_MAX,
         )
     for key, value in labels.items():
-        if not _LABEL.fullmatch(key) or (value and not _LABEL.fullmatch(value)):
+        if not LABEL.fullmatch(key) or (value and not LABEL.fullmatch(value)):
             raise errors.InvalidInput(
                 f"{errors.quoted(f'{key}={value}')} is not a label: use letters, digits and ._/-"
                 " (63 at most)",
@@ -121,7 +135,7 @@ def checked_labels(labels: Mapping[str, str]) -> Mapping[str, str]:
 
 def checked_region(text: str) -> str:
     """The region: a plain word, or "" for none. Raises errors.InvalidInput for anything else."""
-    if text and not _LABEL.fullmatch(text):
+    if text and not LABEL.fullmatch(text):
         raise errors.InvalidInput(
             f"{errors.quoted(text)} is not a region: use letters, digits and ._/- (63 at most),"
             " e.g. eu-west",

@@ -58,7 +58,8 @@ class _Api(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
-            documented.describe(super().openapi())
+            catalog = self.state.context.deps.catalog.list()
+            documented.describe(super().openapi(), [template.name for template in catalog])
         return super().openapi()
 
 

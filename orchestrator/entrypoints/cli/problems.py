@@ -99,7 +99,7 @@ def advice_for(code: str) -> list[str]:
 
 def _advice(status: int, code: str, body: Json) -> list[str]:
     """The advice that depends on the code and on the other members of the problem."""
-    if code == "ttl_out_of_range" and "min_s" in body and "max_s" in body:
+    if code in {"ttl_not_allowed", "ttl_out_of_range"} and "min_s" in body and "max_s" in body:
         low, high = duration.to_text(body["min_s"]), duration.to_text(body["max_s"])
         return [f"Choose between {low} and {high}, e.g. --ttl 2h"]
     if code == "generation_unavailable":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import secrets
 from dataclasses import dataclass
 
@@ -16,7 +17,10 @@ from orchestrator.domain.sessions.session import Tier
 from orchestrator.services.deps import Deps
 
 KEY_PREFIX = "spk_"
-_NAME_MAX = 60
+NAME_MAX = 60
+# One line of text that shows what it is: nothing invisible, nothing that turns its direction.
+_HIDDEN = r"\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff0-\uffff"
+NAME = re.compile(rf"[^{_HIDDEN}]*[^\s{_HIDDEN}][^{_HIDDEN}]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +36,11 @@ def create(deps: Deps, name: str, tier: Tier, role: Role) -> NewKey:
 
     Raises errors.InvalidInput, errors.Conflict (key_exists).
     """
-    name = name.strip()
-    if not name or len(name) > _NAME_MAX or not name.isprintable():
+    if len(name) > NAME_MAX or not NAME.fullmatch(name):
         raise errors.InvalidInput(
-            f"a key needs a name of 1 to {_NAME_MAX} printable characters", field="name"
+            f"a key needs a name of 1 to {NAME_MAX} printable characters", field="name"
         )
+    name = name.strip()
     secret = make_secret()
     key = ApiKey(
         id=ids.new_key_id(),

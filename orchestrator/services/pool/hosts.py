@@ -18,7 +18,7 @@ from orchestrator.domain.pool.sandbox import Sandbox
 from orchestrator.services.deps import Deps
 
 SLOTS_MAX = 1000
-_KEY_LINE = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]+={0,2}")
+KEY_LINE = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]+={0,2}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ def add(deps: Deps, principal: Principal, new: NewHost) -> Host:
     Raises errors.InvalidInput, errors.Conflict (host_exists, publish_address_taken,
     machine_known).
     """
-    if not _KEY_LINE.fullmatch(new.host_key):
+    if not KEY_LINE.fullmatch(new.host_key):
         raise errors.InvalidInput("that is no public host key", field="host_key")
     if not 1 <= new.slots <= SLOTS_MAX:
         raise errors.InvalidInput(f"a host has 1 to {SLOTS_MAX} slots", field="slots")

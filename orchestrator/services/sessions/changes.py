@@ -32,8 +32,8 @@ def send_message(
 ) -> AddedChange:
     """Ask Claude for a change of the app. `key` is the client's Idempotency-Key.
 
-    Raises errors.InvalidInput (message_empty, message_too_large, message_not_text,
-    generation_unavailable), errors.NotFound (session_unknown), errors.Conflict (session_ending,
+    Raises errors.InvalidInput (message_empty, message_too_large, message_not_text),
+    errors.NotFound (session_unknown), errors.Conflict (generation_unavailable, session_ending,
     idempotency_conflict), errors.LimitReached (messages_full, storage_quota).
     """
     text = prompts.check_text(text, kind="message", field="text", if_empty="say what should change")

@@ -38,11 +38,11 @@ def check_text(text: str, *, kind: str, field: str, if_empty: str = "") -> str:
 
 
 def check_can_generate(deps: Deps, *, field: str) -> None:
-    """Raises errors.InvalidInput (generation_unavailable) if no provider is configured."""
+    """Raises errors.Conflict (generation_unavailable) if no provider is configured."""
     if deps.policy.can_generate:
         return
     names = [template.name for template in deps.catalog.list()]
-    raise errors.InvalidInput(
+    raise errors.Conflict(
         "no Claude key is configured, so only templates can be started: set ANTHROPIC_API_KEY,"
         f" or ask for one of {', '.join(names)}",
         code="generation_unavailable",

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from orchestrator import ports
 from orchestrator.domain import errors, ids
 from orchestrator.domain.ids import SessionId, Sha256
-from orchestrator.domain.people.access import LIMITS, TTL_MIN_S, Principal, Role
+from orchestrator.domain.people.access import LIMITS, TTL_MAX_S, TTL_MIN_S, Principal, Role
 from orchestrator.domain.pool import host_fields
 from orchestrator.domain.pool.host import Wish
 from orchestrator.domain.sessions.session import HistoryEntry, Session, SessionState, Wanted
@@ -51,9 +51,9 @@ def create(deps: Deps, principal: Principal, request: Request) -> Session:
     """Admit a session and nudge it. A repeated request returns the session it created before.
 
     Raises errors.InvalidInput (prompt_empty, prompt_too_large, prompt_not_text, template_unknown,
-    ttl_out_of_range, placement_unknown, generation_unavailable), errors.LimitReached
-    (also storage_quota, too_many_starts), errors.Conflict (idempotency_conflict),
-    errors.StorageFull (storage_low), errors.NoCapacity (queue_full).
+    ttl_out_of_range), errors.Forbidden (ttl_not_allowed), errors.Conflict (placement_unknown,
+    generation_unavailable, idempotency_conflict), errors.LimitReached (also storage_quota,
+    too_many_starts), errors.StorageFull (storage_low), errors.NoCapacity (queue_full).
     """
     storage.check_room(deps)
     is_required = request.template is None
@@ -109,8 +109,9 @@ def get(deps: Deps, principal: Principal, session_id: str) -> Session:
 def extend(deps: Deps, principal: Principal, session_id: str, ttl_s: int) -> Session:
     """Let a session expire `ttl_s` seconds from now.
 
-    Raises errors.NotFound, errors.InvalidInput (ttl_out_of_range), and errors.Conflict
-    (session_ending) once the session's end has begun: an end is never taken back.
+    Raises errors.NotFound, errors.InvalidInput (ttl_out_of_range), errors.Forbidden
+    (ttl_not_allowed), and errors.Conflict (session_ending) once the session's end has begun: an end
+    is never taken back.
     """
     _check_ttl(principal, ttl_s)
     now = deps.clock.now()
@@ -180,16 +181,18 @@ def _update(
 
 
 def _check_ttl(principal: Principal, ttl_s: int) -> None:
-    ttl_max_s = LIMITS[principal.tier].ttl_max_s
-    if not TTL_MIN_S <= ttl_s <= ttl_max_s:
-        raise errors.InvalidInput(
-            f"the time to live must be between {TTL_MIN_S} and {ttl_max_s} seconds"
-            f" ({ttl_max_s // 3600} hours)",
-            code="ttl_out_of_range",
-            field="ttl",
-            min_s=TTL_MIN_S,
-            max_s=ttl_max_s,
-        )
+    """Nobody may go beyond the widest limits, and the principal not beyond their own."""
+    own_max_s = LIMITS[principal.tier].ttl_max_s
+    if TTL_MIN_S <= ttl_s <= own_max_s:
+        return
+    message = (
+        f"the time to live must be between {TTL_MIN_S} and {own_max_s} seconds"
+        f" ({own_max_s // 3600} hours)"
+    )
+    bounds = {"field": "ttl", "min_s": TTL_MIN_S, "max_s": own_max_s}
+    if own_max_s < ttl_s <= TTL_MAX_S:
+        raise errors.Forbidden(message, code="ttl_not_allowed", **bounds)
+    raise errors.InvalidInput(message, code="ttl_out_of_range", **bounds)
 
 
 def _check_wish(deps: Deps, wish: Wish) -> None:
@@ -201,7 +204,7 @@ def _check_wish(deps: Deps, wish: Wish) -> None:
     if deps.store.hosts.any_meets(wish):
         return
     regions = sorted({host.region for host in deps.store.hosts.list() if host.region})
-    raise errors.InvalidInput(
+    raise errors.Conflict(
         f"no host of the pool has {wish}; the pool's regions are: {', '.join(regions) or 'none'}",
         code="placement_unknown",
         field="region" if wish.region else "labels",

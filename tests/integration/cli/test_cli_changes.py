@@ -210,7 +210,7 @@ def test_a_restored_version_is_followed_until_it_runs(spawnctl: Spawnctl, api: C
     [
         (422, "message_empty", 2, "spawnctl sessions message ID"),
         (422, "message_too_large", 2, "several messages"),
-        (422, "generation_unavailable", 2, "ANTHROPIC_API_KEY"),
+        (409, "generation_unavailable", 6, "ANTHROPIC_API_KEY"),
         (404, "session_unknown", 4, "spawnctl sessions list"),
         (409, "session_ending", 6, "spawnctl run"),
         (429, "messages_full", 6, "spawnctl sessions messages ID"),

@@ -212,6 +212,9 @@ def test_one_app_takes_only_so_many_connections_and_says_so() -> None:
             refused = ask_app(world, slug, "9.9.9.7")
             assert (refused.status, refused.headers["retry-after"]) == (429, "1")
             assert "SPAWN_CONNECTIONS_PER_APP" in refused.body
+            program = world.ask(world.host(slug), headers={"Accept": "application/json"})
+            assert (program.status, program.headers["retry-after"]) == (429, "1")
+            assert json.loads(program.body)["code"] == "too_many_connections"
             assert world.ask("localhost").status == 200
 
 

@@ -8,7 +8,7 @@ public_app.py installs `describe`; tests compare every answer of the API with th
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -21,10 +21,11 @@ MEDIA_TYPE = "application/problem+json"
 _STATUSES: Mapping[int, tuple[str, ...]] = {
     400: ("bad_request", "cookie_ambiguous"),
     401: ("unauthorized",),
-    403: ("forbidden", "origin_refused"),
+    403: ("forbidden", "origin_refused", "ttl_not_allowed"),
     404: ("host_unknown", "not_found", "session_unknown", "version_unknown"),
     409: (
         "conflict",
+        "generation_unavailable",
         "host_exists",
         "host_in_use",
         "host_is_local",
@@ -33,22 +34,22 @@ _STATUSES: Mapping[int, tuple[str, ...]] = {
         "key_exists",
         "machine_known",
         "nowhere_to_go",
+        "placement_unknown",
         "publish_address_taken",
         "session_ending",
         "version_not_healthy",
         "version_running",
     ),
     413: ("body_too_large",),
+    414: ("uri_too_long",),
     415: ("unsupported_media_type",),
     421: ("host_refused",),
     422: (
         "bad_cursor",
-        "generation_unavailable",
         "invalid_input",
         "message_empty",
         "message_not_text",
         "message_too_large",
-        "placement_unknown",
         "prompt_empty",
         "prompt_not_text",
         "prompt_too_large",
@@ -68,7 +69,9 @@ _STATUSES: Mapping[int, tuple[str, ...]] = {
         "too_many_transfers",
         "too_much_work",
     ),
+    431: ("head_too_large",),
     500: ("internal",),
+    501: ("transfer_coding_unknown",),
     503: (
         "api_unavailable",
         "database_unavailable",
@@ -78,18 +81,24 @@ _STATUSES: Mapping[int, tuple[str, ...]] = {
         "storage_low",
         "storage_unavailable",
     ),
+    505: ("http_version_unknown",),
 }
 _STATUS_OF: Mapping[str, int] = {
     code: status for status, codes in _STATUSES.items() for code in codes
 }
 
-_OF_ALL = (  # many of them from the proxy
-    "host_refused",
-    "internal",
+_OF_ALL = (  # most of them from the proxy, see docs/errors.md
     "api_unavailable",
+    "bad_request",
+    "head_too_large",
+    "host_refused",
+    "http_version_unknown",
+    "internal",
     "too_many_connections",
     "too_many_requests",
     "too_many_transfers",
+    "transfer_coding_unknown",
+    "uri_too_long",
 )
 _OF_STORE = ("database_unavailable", "storage_full", "storage_unavailable")
 _OF_CHANGES = ("origin_refused", "body_too_large", "unsupported_media_type")
@@ -129,13 +138,15 @@ def failing(*codes: str) -> dict[int | str, Json]:
     return {status: {"codes": names} for status, names in _by_status(codes).items()}
 
 
-def describe(document: Json) -> None:
-    """Complete an OpenAPI document: each error of each operation, and how callers show who they
-    are."""
+def describe(document: Json, templates: Sequence[str]) -> None:
+    """Complete an OpenAPI document: each error of each operation, how callers show who they are,
+    and the names of the templates that there are."""
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's, which we don't answer with
         schemas.pop(name, None)
     schemas["Problem"] = _PROBLEM
+    name, _ = schemas["NewSession"]["properties"]["template"]["anyOf"]
+    name["enum"] = list(templates)
     document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     for operations in document["paths"].values():
         for method, operation in operations.items():
@@ -194,8 +205,6 @@ def _codes_of(method: str, operation: Json) -> Iterator[str]:
     if not tags & _WITHOUT_CALLER:
         yield "unauthorized"
         yield "forbidden" if tags & _OF_OPERATORS else "cookie_ambiguous"
-    if "requestBody" in operation:
-        yield "bad_request"
     if "requestBody" in operation or parameters:
         yield "invalid_input"
     for parameter in parameters:

@@ -18,11 +18,19 @@ from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.domain.sessions.session import Session, SessionState, Tier
 from orchestrator.entrypoints.api import auth, long_reads, paging, views
 from orchestrator.entrypoints.api.auth import Operator
-from orchestrator.entrypoints.api.bounds.inputs import Body, IdPrefix, States, User
+from orchestrator.entrypoints.api.bounds.inputs import (
+    Body,
+    IdPrefix,
+    KeyIdInPath,
+    KeyName,
+    SessionIdInPath,
+    States,
+    User,
+)
 from orchestrator.entrypoints.api.context import Context, context_of
 from orchestrator.entrypoints.api.errors.documented import failing
 from orchestrator.entrypoints.api.operators import health, hosts, machine_clock
-from orchestrator.entrypoints.api.paging import Cursor, Limit
+from orchestrator.entrypoints.api.paging import Limit, NumberCursor, SessionCursor
 from orchestrator.entrypoints.api.people import sessions as own_sessions
 from orchestrator.entrypoints.api.people.sessions import Extension, load_details
 from orchestrator.services.people import keys
@@ -35,7 +43,7 @@ router = APIRouter(prefix="/api/admin", tags=["admin"], dependencies=[Depends(au
 class NewKey(Body):
     """A key to create: its name, and what it allows."""
 
-    name: str
+    name: KeyName
     tier: Tier = Tier.PRO
     role: Role = Role.USER
 
@@ -47,7 +55,7 @@ async def sessions(
     state: States = None,
     user: User = None,
     id_prefix: IdPrefix = "",
-    cursor: Cursor = None,
+    cursor: SessionCursor = None,
     limit: Limit = 100,
 ) -> Response:
     """Everybody's sessions, those that haven't ended first. Newest first within each. Of a long
@@ -79,7 +87,7 @@ async def sessions(
 
 
 @router.get("/sessions/{session_id}")
-def session(request: Request, principal: Operator, session_id: str) -> dict[str, Any]:
+def session(request: Request, principal: Operator, session_id: SessionIdInPath) -> dict[str, Any]:
     """One session, with its sandbox."""
     context = context_of(request)
     session = requests.get(context.deps, principal, session_id)
@@ -96,17 +104,18 @@ def session(request: Request, principal: Operator, session_id: str) -> dict[str,
 
 
 @router.delete("/sessions/{session_id}", status_code=202)
-def kill(request: Request, principal: Operator, session_id: str) -> dict[str, Any]:
+def kill(request: Request, principal: Operator, session_id: SessionIdInPath) -> dict[str, Any]:
     """End anybody's session. The audit log records it."""
     context = context_of(request)
     return _describe(context, requests.end(context.deps, principal, session_id))
 
 
 @router.post(
-    "/sessions/{session_id}/extend", responses=failing("session_ending", "ttl_out_of_range")
+    "/sessions/{session_id}/extend",
+    responses=failing("session_ending", "ttl_not_allowed", "ttl_out_of_range"),
 )
 def extend(
-    request: Request, principal: Operator, session_id: str, body: Extension
+    request: Request, principal: Operator, session_id: SessionIdInPath, body: Extension
 ) -> dict[str, Any]:
     """Set a new time to live for anybody's session, within the operator's limits."""
     context = context_of(request)
@@ -116,7 +125,7 @@ def extend(
 
 @router.get("/sessions/{session_id}/logs", response_model=dict[str, Any])
 async def logs(
-    request: Request, principal: Operator, session_id: str, limit: Limit = 200
+    request: Request, principal: Operator, session_id: SessionIdInPath, limit: Limit = 200
 ) -> Response:
     """The last log lines of anybody's app, of 256 KiB at most."""
     return await own_sessions.logs(request, principal, session_id, limit)
@@ -172,7 +181,7 @@ def create_key(request: Request, body: NewKey) -> dict[str, Any]:
 
 
 @router.delete("/keys/{key_id}", status_code=204)
-def revoke_key(request: Request, key_id: str) -> Response:
+def revoke_key(request: Request, key_id: KeyIdInPath) -> Response:
     """Revoke a key. It stops working at once."""
     deps = context_of(request).deps
     if not ids.is_id(key_id, "key"):
@@ -182,7 +191,7 @@ def revoke_key(request: Request, key_id: str) -> Response:
 
 
 @router.get("/audit")
-def audit(request: Request, cursor: Cursor = None, limit: Limit = 100) -> dict[str, Any]:
+def audit(request: Request, cursor: NumberCursor = None, limit: Limit = 100) -> dict[str, Any]:
     """Who did what, newest first."""
     context = context_of(request)
     listed = context.deps.store.audit.list(before=paging.audit_position(cursor), limit=limit)

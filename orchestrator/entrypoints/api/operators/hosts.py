@@ -11,7 +11,18 @@ from pydantic import Field
 from orchestrator.domain.pool.host import Drain, Host, HostLoad
 from orchestrator.entrypoints.api import auth
 from orchestrator.entrypoints.api.auth import Operator
-from orchestrator.entrypoints.api.bounds.inputs import Body, Labels, Name, Word
+from orchestrator.entrypoints.api.bounds.inputs import (
+    Body,
+    Flag,
+    HostAddress,
+    HostInPath,
+    HostKey,
+    HostName,
+    Labels,
+    PublishAddress,
+    Slots,
+    Word,
+)
 from orchestrator.entrypoints.api.context import Context, context_of
 from orchestrator.entrypoints.api.errors.documented import failing
 from orchestrator.ports import LinkGauges
@@ -23,16 +34,12 @@ router = APIRouter(prefix="/api/admin/hosts", tags=["hosts"], dependencies=[Depe
 class NewHost(Body):
     """A machine that `spawnctl hosts add` has checked."""
 
-    name: Name
-    address: str = Field(max_length=300, description="ssh://user@host[:port]")
-    host_key: str = Field(
-        max_length=8192, description="Its public host key, which is pinned: `ssh-ed25519 AAAA...`."
-    )
-    publish_address: str = Field(
-        max_length=60, description="The address at which the proxy reaches it."
-    )
+    name: HostName
+    address: HostAddress
+    host_key: HostKey
+    publish_address: PublishAddress
     machine_id: str = Field(pattern=r"^[0-9a-f]{32}$")
-    slots: int
+    slots: Slots
     region: Word = ""
     labels: Labels = Field(default={})
 
@@ -40,7 +47,7 @@ class NewHost(Body):
 class DrainOptions(Body):
     """What to do with the sessions on the host."""
 
-    wait: bool = Field(
+    wait: Flag = Field(
         default=False, description="Let them end by themselves instead of moving them."
     )
 
@@ -54,7 +61,7 @@ def hosts(request: Request) -> dict[str, Any]:
 
 
 @router.get("/{name}")
-def host(request: Request, name: str) -> dict[str, Any]:
+def host(request: Request, name: HostInPath) -> dict[str, Any]:
     """One host, with its sandboxes."""
     context = context_of(request)
     return _host_with_sandboxes(context, pool_hosts.find(context.deps, name))
@@ -73,7 +80,7 @@ def add(request: Request, principal: Operator, body: NewHost) -> dict[str, Any]:
 
 
 @router.post("/{name}/cordon", responses=failing("host_leaving"))
-def cordon(request: Request, principal: Operator, name: str) -> dict[str, Any]:
+def cordon(request: Request, principal: Operator, name: HostInPath) -> dict[str, Any]:
     """Place no new sandboxes on the host. The ones there stay."""
     context = context_of(request)
     host = pool_hosts.cordon(context.deps, principal, name, cordoned=True)
@@ -81,7 +88,7 @@ def cordon(request: Request, principal: Operator, name: str) -> dict[str, Any]:
 
 
 @router.post("/{name}/uncordon", responses=failing("host_leaving"))
-def uncordon(request: Request, principal: Operator, name: str) -> dict[str, Any]:
+def uncordon(request: Request, principal: Operator, name: HostInPath) -> dict[str, Any]:
     """Allow new sandboxes on the host again. This also ends a drain."""
     context = context_of(request)
     host = pool_hosts.cordon(context.deps, principal, name, cordoned=False)
@@ -89,7 +96,9 @@ def uncordon(request: Request, principal: Operator, name: str) -> dict[str, Any]
 
 
 @router.post("/{name}/drain", responses=failing("host_leaving", "nowhere_to_go"))
-def drain(request: Request, principal: Operator, name: str, body: DrainOptions) -> dict[str, Any]:
+def drain(
+    request: Request, principal: Operator, name: HostInPath, body: DrainOptions
+) -> dict[str, Any]:
     """Empty a host: its running sessions move to other hosts, or end by themselves."""
     context = context_of(request)
     mode = Drain.WAIT if body.wait else Drain.MOVE
@@ -97,7 +106,9 @@ def drain(request: Request, principal: Operator, name: str, body: DrainOptions) 
 
 
 @router.delete("/{name}", status_code=202, responses=failing("host_in_use", "host_is_local"))
-def remove(request: Request, principal: Operator, name: str, force: bool = False) -> dict[str, Any]:
+def remove(
+    request: Request, principal: Operator, name: HostInPath, force: bool = False
+) -> dict[str, Any]:
     """Remove a host from the pool. It is gone once `GET` answers 404."""
     context = context_of(request)
     pool_hosts.remove(context.deps, principal, name, force=force)

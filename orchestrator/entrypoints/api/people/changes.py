@@ -9,10 +9,16 @@ from starlette.responses import Response
 
 from orchestrator.entrypoints.api import long_reads, paging, views
 from orchestrator.entrypoints.api.auth import Caller
-from orchestrator.entrypoints.api.bounds.inputs import Body, IdempotencyKey, Text, VersionInPath
+from orchestrator.entrypoints.api.bounds.inputs import (
+    Body,
+    IdempotencyKey,
+    SessionIdInPath,
+    Text,
+    VersionInPath,
+)
 from orchestrator.entrypoints.api.context import context_of
 from orchestrator.entrypoints.api.errors.documented import failing
-from orchestrator.entrypoints.api.paging import Cursor
+from orchestrator.entrypoints.api.paging import NumberCursor
 from orchestrator.entrypoints.api.people import sessions, usage
 from orchestrator.services.sessions import changes, requests
 from orchestrator.services.sessions.changes import AddedChange
@@ -46,7 +52,7 @@ class NewMessage(Body):
 def say(
     request: Request,
     principal: Caller,
-    session_id: str,
+    session_id: SessionIdInPath,
     body: NewMessage,
     idempotency_key: IdempotencyKey = None,
 ) -> dict[str, Any]:
@@ -61,8 +67,8 @@ def say(
 async def messages(
     request: Request,
     principal: Caller,
-    session_id: str,
-    cursor: Cursor = None,
+    session_id: SessionIdInPath,
+    cursor: NumberCursor = None,
     limit: Annotated[int, Query(ge=1, le=100, description="How many at most.")] = 100,
 ) -> Response:
     """The latest changes that were asked for, of 256 KiB of text at most, and their results; oldest
@@ -84,7 +90,7 @@ async def messages(
 
 
 @router.get("/versions", response_model=dict[str, Any])
-async def versions(request: Request, principal: Caller, session_id: str) -> Response:
+async def versions(request: Request, principal: Caller, session_id: SessionIdInPath) -> Response:
     """The versions of the app, oldest first. `/bundle?version=N` returns the source of one."""
     context = context_of(request)
 
@@ -112,7 +118,7 @@ async def versions(request: Request, principal: Caller, session_id: str) -> Resp
 def restore(
     request: Request,
     principal: Caller,
-    session_id: str,
+    session_id: SessionIdInPath,
     version: VersionInPath,
     idempotency_key: IdempotencyKey = None,
 ) -> dict[str, Any]:
@@ -123,7 +129,7 @@ def restore(
 
 
 @router.get("/usage", summary="Cost of a session", response_model=dict[str, Any])
-async def cost(request: Request, principal: Caller, session_id: str) -> Response:
+async def cost(request: Request, principal: Caller, session_id: SessionIdInPath) -> Response:
     """What Claude's work on this app has cost so far."""
     context = context_of(request)
 

@@ -14,7 +14,7 @@ from orchestrator.adapters.files import bundle_store
 from orchestrator.domain import errors
 from orchestrator.domain.people.access import Principal
 from orchestrator.entrypoints.api.auth import Caller
-from orchestrator.entrypoints.api.bounds.inputs import VersionInQuery
+from orchestrator.entrypoints.api.bounds.inputs import SessionIdInPath, VersionInQuery
 from orchestrator.entrypoints.api.context import Context, context_of
 from orchestrator.entrypoints.api.errors.documented import failing
 from orchestrator.services.agents import assignments
@@ -41,7 +41,7 @@ class _Zip(Response):
 async def bundle(
     request: Request,
     principal: Caller,
-    session_id: str,
+    session_id: SessionIdInPath,
     version: VersionInQuery = None,
 ) -> StreamingResponse:
     """The source of the app, as a zip file."""

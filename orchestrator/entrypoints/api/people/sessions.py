@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from starlette.responses import Response
 
 from orchestrator.domain import duration, errors
@@ -17,17 +17,21 @@ from orchestrator.domain.sessions.session import AT_REST, Session
 from orchestrator.entrypoints.api import auth, long_reads, paging, views
 from orchestrator.entrypoints.api.auth import Caller
 from orchestrator.entrypoints.api.bounds.inputs import (
+    NEW_APP,
     Body,
+    Flag,
     IdempotencyKey,
     Labels,
-    Name,
+    Prompt,
+    SessionIdInPath,
     States,
+    TemplateName,
     Ttl,
     Word,
 )
 from orchestrator.entrypoints.api.context import Context, context_of
 from orchestrator.entrypoints.api.errors.documented import failing
-from orchestrator.entrypoints.api.paging import Cursor
+from orchestrator.entrypoints.api.paging import SessionCursor
 from orchestrator.entrypoints.api.people.etags import KnownTags, known_tags
 from orchestrator.ports import topics
 from orchestrator.services.sessions import requests
@@ -43,10 +47,12 @@ _TAGGED = {"ETag": {"description": "The tag of this status.", "schema": {"type":
 class NewSession(Body):
     """What to build, and for how long."""
 
-    prompt: str = ""
-    template: Name | None = None
+    model_config = ConfigDict(json_schema_extra=NEW_APP)
+
+    prompt: Prompt = ""
+    template: TemplateName | None = None
     ttl: Ttl | None = None
-    fresh: bool = Field(
+    fresh: Flag = Field(
         default=False,
         description="Ask Claude even if an equal prompt was answered within the last hour.",
     )
@@ -76,6 +82,7 @@ class Extension(Body):
         "template_unknown",
         "too_many_sessions",
         "too_many_starts",
+        "ttl_not_allowed",
         "ttl_out_of_range",
     ),
 )
@@ -89,7 +96,7 @@ def create(
     context = context_of(request)
     app_request = requests.Request(
         prompt=body.prompt,
-        template=body.template or None,
+        template=body.template,
         ttl_s=None if body.ttl is None else duration.parse(body.ttl),
         idempotency_key=idempotency_key,
         wish=Wish(region=body.region, labels=body.labels),
@@ -106,7 +113,7 @@ async def list_own(
     request: Request,
     principal: Caller,
     state: States = None,
-    cursor: Cursor = None,
+    cursor: SessionCursor = None,
     limit: Annotated[int, Query(ge=1, le=200, description="How many at most.")] = 50,
 ) -> Response:
     """The caller's own sessions, those that haven't ended first. Newest first within each. Of a
@@ -155,7 +162,7 @@ async def list_own(
         ]
     },
 )
-async def status_documented(request: Request, session_id: str) -> Response:
+async def status_documented(request: Request, session_id: SessionIdInPath) -> Response:
     """The state of a session. With the `ETag` of the last answer as `If-None-Match`, answers 304 if
     nothing has changed since. With `wait`, answers as soon as something has changed since that
     answer; without a tag at the next change, and at once if the session is at rest: `ready`,
@@ -176,9 +183,12 @@ async def status(request: Request) -> Response:
 
 
 @router.post(
-    "/sessions/{session_id}/extend", responses=failing("session_ending", "ttl_out_of_range")
+    "/sessions/{session_id}/extend",
+    responses=failing("session_ending", "ttl_not_allowed", "ttl_out_of_range"),
 )
-def extend(request: Request, principal: Caller, session_id: str, body: Extension) -> Response:
+def extend(
+    request: Request, principal: Caller, session_id: SessionIdInPath, body: Extension
+) -> Response:
     """Set a new time to live for an app, counted from now."""
     context = context_of(request)
     session = requests.extend(context.deps, principal, session_id, duration.parse(body.ttl))
@@ -186,7 +196,7 @@ def extend(request: Request, principal: Caller, session_id: str, body: Extension
 
 
 @router.delete("/sessions/{session_id}", status_code=202)
-def end(request: Request, principal: Caller, session_id: str) -> Response:
+def end(request: Request, principal: Caller, session_id: SessionIdInPath) -> Response:
     """End an app now."""
     context = context_of(request)
     session = requests.end(context.deps, principal, session_id)
@@ -197,7 +207,7 @@ def end(request: Request, principal: Caller, session_id: str) -> Response:
 async def logs(
     request: Request,
     principal: Caller,
-    session_id: str,
+    session_id: SessionIdInPath,
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
 ) -> Response:
     """The last lines that the app printed, of 256 KiB at most."""

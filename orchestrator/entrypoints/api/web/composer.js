@@ -42,7 +42,7 @@ export function fillPrompt(text) {
 
 // Shows a problem with the time to live next to that field. Returns false for other problems.
 export function showTtlProblem(problem) {
-  if (problem.field !== "ttl" && problem.code !== "ttl_out_of_range") return false;
+  if (problem.field !== "ttl") return false;
   setAlert($("ttl-error"), explain(problem), $("ttl"));
   $("ttl").querySelector(":checked").focus();
   return true;

@@ -91,7 +91,7 @@ export function explain(problem) {
   if (problem.status === 0 || problem.status >= 500) return unreachable(problem);
   if (problem.isCrowd || problem.code === "too_many_sessions") return tooMany(problem);
   const { min_s: min, max_s: max } = problem.members;
-  if (problem.code === "ttl_out_of_range" && min && max) {
+  if (problem.field === "ttl" && min && max) {
     return `Choose a time between ${durationText(min)} and ${durationText(max)}.`;
   }
   if (problem.code === "generation_unavailable") {

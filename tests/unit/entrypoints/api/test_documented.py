@@ -7,11 +7,12 @@ import re
 import pytest
 from starlette.testclient import TestClient
 
+from orchestrator.adapters.proxy.refusals import REFUSALS
 from orchestrator.domain import errors
 from orchestrator.domain.people.access import LIMITS, TTL_MIN_S
 from orchestrator.domain.sessions.session import Session, Tier
 from orchestrator.services.sessions import prompts
-from tests.documented_answers import Document
+from tests.documented_answers import Document, codes_of
 from tests.unit.entrypoints.api.conftest import Api
 from tests.unit.services.conftest import session
 
@@ -96,3 +97,16 @@ def test_the_links_of_an_answer_lead_to_what_was_made(
     assert name in made.json()
     for link in links.values():
         assert link["parameters"] == {name: f"$response.body#/{name}"}
+
+
+def test_the_document_has_what_the_proxy_says_instead_of_the_api(document: Document) -> None:
+    """Of each operation, except what only apps or no operation at all are answered."""
+    of_apps_or_none = {"404", "page-404", "405", "429", "502", "503"}
+    refusals = [refusal for refusal in REFUSALS if refusal.name not in of_apps_or_none]
+    assert len(refusals) >= 8
+    for operations in document.paths.values():
+        for method, operation in operations.items():
+            for refusal in refusals:
+                if refusal.status == 413 and method not in {"delete", "post"}:
+                    continue  # who reads sends no body
+                assert refusal.code in codes_of(operation, str(refusal.status))

@@ -248,4 +248,4 @@ def test_a_session_asks_for_its_host_by_region_and_labels(world: World, user: Ap
     session = world.store.sessions.get(created["session_id"])
     assert (session.wish.region, dict(session.wish.labels)) == ("eu", {"gpu": "yes"})
     status, problem = user("POST", "/api/sessions", {**body, "region": "us"})
-    assert (status, problem["code"], problem["regions"]) == (422, "placement_unknown", ["eu"])
+    assert (status, problem["code"], problem["regions"]) == (409, "placement_unknown", ["eu"])

@@ -91,14 +91,9 @@ def test_the_audit_log_is_paged_from_the_newest_on(world: World, operator: Api) 
 
 
 @pytest.mark.parametrize("path", [SESSIONS, AUDIT, "/api/sessions"])
-@pytest.mark.parametrize(
-    "cursor", ["", "x", "bm9uZQ", "WzFd=", "WyJhIiwiYiIsImMiXQ", "W3RydWUsIm5vdyIsInNlc194Il0", "é"]
-)
+@pytest.mark.parametrize("cursor", ["", "x", "bm9uZQ", "WzFd=", "W3RydWUsIm5vdyIsInNlc194Il0", "é"])
 def test_a_cursor_that_is_not_ours_is_refused_by_name(
     operator: Api, path: str, cursor: str
 ) -> None:
     status, problem = operator("GET", f"{path}?cursor={quote(cursor)}")
-    if cursor == "WzFd=" and path == AUDIT:
-        assert status == 200, "that one is a place in the audit log"
-        return
     assert (status, problem["code"], problem["field"]) == (422, "bad_cursor", "cursor")

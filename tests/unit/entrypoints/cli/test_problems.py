@@ -70,7 +70,7 @@ def test_a_ttl_that_is_no_time_has_no_range_to_name() -> None:
 
 def test_without_a_claude_key_the_setting_and_the_way_to_templates_are_named() -> None:
     problem = problem_for(
-        422, "generation_unavailable", setting="ANTHROPIC_API_KEY", templates=["kanban", "todo"]
+        409, "generation_unavailable", setting="ANTHROPIC_API_KEY", templates=["kanban", "todo"]
     )
     advice = " ".join(problem.advice)
     assert "ANTHROPIC_API_KEY" in advice

@@ -35,7 +35,7 @@ def test_every_key_has_a_user_of_its_own(world: World) -> None:
     assert first.key.user_id != second.key.user_id
 
 
-@pytest.mark.parametrize("name", ["", "   ", "x" * 61, "a\nb", "a\x1b[31m"])
+@pytest.mark.parametrize("name", ["", "   ", "x" * 61, "a\nb", "a\x1b[31m", "a\u202eb", "\u200b"])
 def test_a_name_that_cannot_be_shown_is_refused(world: World, name: str) -> None:
     with pytest.raises(errors.InvalidInput) as caught:
         keys.create(world.deps, name, Tier.PRO, Role.USER)

@@ -61,7 +61,7 @@ def test_an_invalid_message_is_refused_with_the_reason(
 
 def test_without_a_provider_a_message_is_refused(world: World, app: Session) -> None:
     world.policy = replace(world.policy, can_generate=False)
-    with pytest.raises(errors.InvalidInput) as caught:
+    with pytest.raises(errors.Conflict) as caught:
         changes.send_message(world.deps, VISITOR, app.id, "blue")
     assert code_of(caught) == "generation_unavailable"
 

@@ -160,11 +160,11 @@ def test_the_next_attempt_after_another_failure_forgets_the_refusals(world: Worl
 
 def test_a_wish_that_no_host_could_meet_is_refused_at_once(world: World) -> None:
     world.add_host(region="eu", labels={"gpu": "yes"})
-    with pytest.raises(errors.InvalidInput, match="no host of the pool has region us") as caught:
+    with pytest.raises(errors.Conflict, match="no host of the pool has region us") as caught:
         world.create_session(wish=Wish(region="us"))
     assert caught.value.code == "placement_unknown"
     assert caught.value.detail == {"field": "region", "regions": ["eu"]}
-    with pytest.raises(errors.InvalidInput, match="gpu=no") as caught:
+    with pytest.raises(errors.Conflict, match="gpu=no") as caught:
         world.create_session(wish=Wish(labels={"gpu": "no"}))
     assert caught.value.detail["field"] == "labels"
     assert world.store.sessions.list() == []
