@@ -95,3 +95,23 @@ def test_a_field_where_the_api_takes_none_stays_in(fields: dict[str, Any]) -> No
         "model": "m",
         **fields,
     }
+
+
+@pytest.mark.parametrize(
+    ("config", "message", "left"),
+    [
+        ({"effort": "low"}, f"output_config: {EXTRA}", None),
+        ({"effort": "low"}, f"output_config.effort: {EXTRA}", {}),
+        ({"effort": "low", "format": {}}, f"output_config.effort: {EXTRA}", {"format": {}}),
+        ({"effort": "low", "format": {}}, f"output_config: {EXTRA}", ...),
+        ({"effort": "low"}, "output_config.effort: Input should be 'high' or 'medium'", ...),
+    ],
+)
+def test_how_hard_a_model_should_try_may_be_left_out_and_the_format_of_its_answer_not(
+    config: dict[str, Any], message: str, left: Any
+) -> None:
+    body = {"model": "m", "output_config": config}
+    field = optional_fields.refused_in(message, body)
+    assert (field is None) is (left is ...)
+    if field is not None:
+        assert optional_fields.without(body, [field]).get("output_config") == left
