@@ -94,7 +94,7 @@ class Walk:
     def unanswered(self, condition: Condition, problem: str) -> Finding:
         """There is no answer to the request for `path`; `problem` follows `GET /path`."""
         self.requests += 1
-        return self._finding(condition, f"GET {self.path} {problem}.")
+        return self._finding(condition, f"GET {_shown(self.path)} {problem}.")
 
     def _follow(self, answer: Answer) -> Finding | None:
         if not answer.location:
@@ -128,10 +128,10 @@ class Walk:
 
     def _of_page(self, answer: Answer) -> Finding:
         condition, problem = _OF_PAGES.get(answer.page, _OF_PAGES[FrontPage.PROXY])
-        return self._finding(condition, f"GET {self.path} {problem}.")
+        return self._finding(condition, f"GET {_shown(self.path)} {problem}.")
 
     def _unwell(self, problem: str) -> Finding:
-        return self._finding(Condition.UNWELL, f"GET {self.path} {problem}.")
+        return self._finding(Condition.UNWELL, f"GET {_shown(self.path)} {problem}.")
 
     def _finding(self, condition: Condition, problem: str = "") -> Finding:
         return Finding(condition=condition, problem=problem, requests=self.requests)
@@ -192,4 +192,5 @@ def _as_sent(path: str) -> str:
 
 
 def _shown(location: str) -> str:
+    """A place in a sentence: what an app sends may be long, and may be anything."""
     return "".join(char if char.isprintable() else "?" for char in location)[:200]

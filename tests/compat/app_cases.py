@@ -54,6 +54,7 @@ class Case:
     outcome: Outcome = field(default_factory=Outcome)
     seen: Mapping[str, str | None] = field(default_factory=dict)  # headers that the app gets
     address: str = "127.0.0.1"  # where it listens
+    look_s: float = 20.0  # how long the checks wait
 
 
 Row = tuple[str, Handler] | tuple[str, Handler, dict[str, Any]]

@@ -63,7 +63,7 @@ FIRST_PAGE = cases(
     (
         "the page never ends",
         Stream("text/html", ends=False),
-        {"outcome": Outcome(body=FIRST + LAST, is_cut=True, says="as it comes")},
+        {"outcome": Outcome(body=FIRST + LAST, is_cut=True, says="as it comes"), "look_s": 2.0},
     ),
 )
 REDIRECTS = cases(

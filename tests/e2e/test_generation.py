@@ -15,6 +15,18 @@ import http.server, os
 handler = http.server.SimpleHTTPRequestHandler
 http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), handler).serve_forever()
 """
+SHY_SERVER = """
+import http.server, os
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    def do_GET(self):
+        if self.headers["Host"] == "localhost":
+            super().do_GET()
+        else:
+            self.send_error(400)
+
+http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+"""
 KEY = "a-test-key-that-must-not-leave-home"
 
 
@@ -126,6 +138,31 @@ def test_an_app_that_crashes_at_first_is_repaired_and_answers(
     ready = writer.wait_for(session["session_id"], "ready", "failed", within_s=120)
     assert ready["status"] == "ready", (ready, writer.logs())
     assert writer.call_app(ready["url"]).status == 200
+
+
+def test_an_app_that_only_its_own_machine_may_open_is_repaired_before_anybody_sees_it(
+    writer: Installation, provider: MessagesApi
+) -> None:
+    manifest = '{"kind": "python", "title": "Shy", "start": ["python", "main.py"]}'
+    provider.play(
+        CallsTurn(
+            calls=[
+                ("write_file", {"path": "spawn.json", "content": manifest}),
+                ("write_file", {"path": "main.py", "content": SHY_SERVER}),
+            ]
+        ),
+        ToolTurn(name="finish", input={"summary": "Not yet."}),
+        ToolTurn(name="write_file", input={"path": "main.py", "content": SERVER}),
+        ToolTurn(name="finish", input={"summary": "Now everybody may."}),
+    )
+    before = len(provider.requests)
+    session = writer.create("A server that is shy")
+    ready = writer.wait_for(session["session_id"], "ready", "failed", within_s=120)
+    assert ready["status"] == "ready", (ready, writer.logs())
+    assert writer.call_app(ready["url"]).status == 200
+    told = str([request.body["messages"][-1] for request in provider.requests[before:]])
+    assert "At its public address" in told
+    assert "GET / answers 400" in told
 
 
 @pytest.mark.parametrize("process", ["api.server", "api.agents.server"])

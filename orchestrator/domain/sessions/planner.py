@@ -102,19 +102,15 @@ def backoff_s(attempt: int) -> float:
 
 
 def spread_out(pause_s: float, spread: float) -> float:
-    """The pause, plus up to half as much.
+    """The pause, plus up to half as much, so that sessions don't come back together.
 
-    `spread` is a uniform random number in [0, 1). The jitter keeps sessions that failed together
-    from coming back together.
+    `spread` is a uniform random number in [0, 1).
     """
     return pause_s * (1 + spread / 2)
 
 
 def probe_pause_s(failed: int) -> float:
-    """Seconds until an app is probed again whose URL has not answered `failed` times in a row.
-
-    0.3, 0.6, 1.2 and so on, at most 5.
-    """
+    """Seconds until the next walk after `failed` ones in a row: 0.3, 0.6, 1.2 and so on, to 5."""
     first_s, last_s = _PROBE_PAUSES_S
     return float(min(first_s * 2 ** min(failed - 1, 10), last_s))
 
@@ -351,15 +347,13 @@ assert frozenset(_FORWARD) == IN_PROGRESS
 def _is_late(observation: Observation, now: datetime) -> bool:
     """Whether the deadline has passed although the agent's reports could reach us.
 
-    While the host is out of reach no report arrives. Just after its return, the reports of that
-    time are still arriving. And an app that runs is asked at least once, however long the proxy
-    took to publish its route. In these cases the deadline is not enforced.
+    Not while the host is out of reach, nor just after: the reports of that time are still arriving.
+    And an app that runs is asked once, however long the proxy took to publish its route.
     """
-    deadline, host, sandbox = observation.session.deadline_at, observation.host, observation.sandbox
-    if deadline is None or deadline > now:
+    session, host, sandbox = observation.session, observation.host, observation.sandbox
+    if session.deadline_at is None or session.deadline_at > now:
         return False
-    report = observation.session.report
-    if report is not None and report.phase is Phase.READY and observation.session.probes == 0:
+    if session.report is not None and session.report.phase is Phase.READY and not session.probes:
         return False
     if host is None or host.state is HostState.UP:
         return host is None or now - host.state_since >= LOST_AFTER

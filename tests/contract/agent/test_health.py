@@ -118,6 +118,14 @@ def test_the_sentence_names_the_page_that_fails_and_what_to_do() -> None:
     )
 
 
+def test_a_sentence_stays_short_whatever_an_app_sends() -> None:
+    finding, _ = walk(redirect("/" + "x" * 50_000), redirect("http://localhost/" + "\0y" * 9_000))
+    assert finding is not None
+    assert len(finding.problem) < 600
+    assert finding.problem.isprintable()
+    assert parse_finding(finding.as_json()) == finding
+
+
 def test_whoever_was_well_is_started_again_whatever_its_page_says_short_of_a_fault() -> None:
     assert health.first_problem(Answer(status=403))
     assert not health.restart_problem(Answer(status=403))

@@ -31,7 +31,6 @@ from tests.compat.app_cases import LIMIT_BYTES, WELL, Asked, Case
 from tests.integration.proxy.world import APPS_ADDRESS, Backend, World, running_world
 
 DEADLINE_S = 20.0
-LOOK_S = 0.5  # for a page that never ends
 
 
 class Sandbox:
@@ -54,25 +53,26 @@ class Sandbox:
         self.site.slot = Slot(folder="/nowhere", port=app.port)
         return app
 
-    def quick_look(self) -> str:
+    def quick_look(self, limit_s: float) -> str:
         """What the check says that asks the app itself."""
         progress = Progress(expected_tokens=1, on_change=lambda _, __: None)
-        return Checker(DirectChannel(self), progress).check().reason
+        return Checker(DirectChannel(self, limit_s), progress).check().reason
 
-    def walk(self) -> str:
+    def walk(self, limit_s: float) -> str:
         """What the check says that asks at the public address."""
         settings = self.world.settings
         address = f"127.0.0.1:{settings.control_port}"
         walker = HttpProbe(address, settings.apps_domain, settings.listen_port)
-        finding = walker.walk(self.slug, LOOK_S)
+        finding = walker.walk(self.slug, limit_s)
         return "" if finding.condition is Condition.WELL else finding.problem
 
 
 class DirectChannel(Channel):
     """The agent's end, for questions about pages alone."""
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Sandbox, limit_s: float) -> None:
         self._world = sandbox.world
+        self._limit_s = limit_s
         manifest = Manifest(kind=AppKind.PYTHON, start=("python3", "main.py"), title="App")
         self._app = App(manifest, sandbox.site.slot, add_log=lambda _: None, start_timeout_s=1)
 
@@ -88,7 +88,7 @@ class DirectChannel(Channel):
                 path,
                 max_bytes=fields["max_bytes"],
                 navigates=fields["navigates"],
-                limit_s=LOOK_S,
+                limit_s=self._limit_s,
             )
         )
         return {
@@ -259,7 +259,7 @@ def ids_of(case: Case) -> str:
 def test_checks_and_visitors_get_what_the_table_says(sandbox: Sandbox, case: Case) -> None:
     app = sandbox.serve(case)
     try:
-        looked, walked = sandbox.quick_look(), sandbox.walk()
+        looked, walked = sandbox.quick_look(case.look_s), sandbox.walk(case.look_s)
         if case.check == WELL:
             assert (looked, walked) == ("", "")
         else:

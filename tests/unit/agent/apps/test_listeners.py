@@ -38,12 +38,12 @@ def test_an_app_is_reached_on_every_address_that_means_this_machine(address: str
 
         with socket.socket() as reserved:
             reserved.bind(("127.0.0.1", 0))
-            port = reserved.getsockname()[1]
-            if address != "::1":  # there nobody else may have the other address
-                reserved.close()
+            # With ::1 alone nobody else may have the other address. All others get a port that is
+            # free at this moment: one that was reserved before could be taken by now.
+            port = reserved.getsockname()[1] if address == "::1" else 0
             async with asyncio.timeout(DEADLINE_S):
                 server = await asyncio.start_server(serve, address, port)
-                answer = await first_answer(port)
+                answer = await first_answer(server.sockets[0].getsockname()[1])
                 server.close()
         return answer
 
