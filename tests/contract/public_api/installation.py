@@ -19,6 +19,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orchestrator import config, ports
+from orchestrator.adapters.proxy.client_limits import ClientLimits
 from orchestrator.domain.ids import KeyId, SessionId
 from orchestrator.domain.people.access import Principal, Role
 from orchestrator.domain.sessions.priority import Queue
@@ -31,12 +32,13 @@ from orchestrator.services.sessions import changes
 from tests.fakes.hub import deaf_hub
 from tests.fakes.queue import QueueInMemory
 from tests.fakes.samples import NOW, later
-from tests.integration.proxy.world import free_port
+from tests.integration.proxy.world import free_port, running_world
 from tests.integration.serving import serving
 from tests.unit.services.world import World, bundle_of
 
 _LEFT_ALONE = 4  # one of so many new sessions stays in the queue, so that there are some
 _LIVE_MAX = 30  # sessions; the oldest one beyond expires
+_UNLIMITED = 60_000
 _A_DAY_S = 24 * 3600
 
 
@@ -192,6 +194,21 @@ def installation(world: World, folder: Path) -> Iterator[Installation]:
             )
     finally:
         context.threads.shutdown()
+
+
+@contextlib.contextmanager
+def behind_proxy(url: str) -> Iterator[str]:
+    """The URL under which a real nginx answers for this one. It refuses nobody for asking a lot."""
+    limits = ClientLimits(
+        requests_per_address=_UNLIMITED,
+        starts_per_address=_UNLIMITED,
+        polls_per_address=_UNLIMITED,
+        transfers_per_address=_UNLIMITED,
+        connections_per_address=_UNLIMITED,
+    )
+    address = url.removeprefix("http://")
+    with running_world(api_addresses=(address,), limits=limits) as proxy:
+        yield f"http://localhost:{proxy.settings.listen_port}"
 
 
 def _new_key(world: World, name: str, tier: Tier, role: Role) -> str:
