@@ -21,7 +21,6 @@ from tests.e2e.installation import Installation
         ({"template": "todo", "ttl": "1s"}, "ttl_out_of_range", "ttl"),
         ({"template": "todo", "ttl": "9000h"}, "ttl_out_of_range", "ttl"),
         ({"template": "todo", "ttl": "soon"}, "ttl_out_of_range", "ttl"),
-        ({"prompt": "a page about tide pools"}, "generation_unavailable", "prompt"),
         ({"prompt": 7}, "invalid_input", "prompt"),
         ({"prompt": "x", "colour": "red"}, "invalid_input", "colour"),
     ],
@@ -49,6 +48,8 @@ def test_without_a_claude_key_the_answer_names_the_setting_and_the_templates(
 ) -> None:
     body = {"prompt": "an app for tide tables with maps"}
     response = spawn.call("POST", "/api/sessions", body, key=spawn.operator_key)
+    assert (response.status, response.json["code"]) == (409, "generation_unavailable")
+    assert response.json["field"] == "prompt"
     assert response.json["setting"] == "ANTHROPIC_API_KEY"
     assert "kanban" in response.json["templates"]
 

@@ -107,9 +107,9 @@ def test_another_limit_is_explained_by_what_the_server_says(visit: Visit, code: 
 
 
 def test_without_a_claude_key_the_templates_are_offered_instead(visit: Visit) -> None:
-    visit.expected_statuses = {"422"}
+    visit.expected_statuses = {"409"}
     visit.api.refuse(
-        422,
+        409,
         "generation_unavailable",
         "no key",
         field="prompt",

@@ -23,7 +23,7 @@ TITLES = ("README", "ARCHITECTURE", "CONTRIBUTING", "CHANGELOG", "SECURITY")
 _FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 _SPAN = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
-_SETTING = re.compile(r"\b(?:SPAWN|ANTHROPIC)_[A-Z0-9_]+\b")
+_SETTING = re.compile(r"\b(?:SPAWN_(?!TEST_)|ANTHROPIC_)[A-Z0-9_]+\b")  # but those of our own tests
 _MAKE = re.compile(r"(?:^|[\s;&])make ((?:[a-z0-9-]+ ?)+)", re.MULTILINE)
 _SPAWNCTL = re.compile(r"(?:^|[\s/(;])spawnctl ((?:\\\||[^`|;)#])+)", re.MULTILINE)
 

@@ -52,9 +52,9 @@ def message_of(session: Session) -> str:
     return _MESSAGES[session.state]
 
 
-def phase_seconds(session: Session, now: datetime) -> dict[str, float]:
+def phase_seconds(session: Session, now: datetime) -> dict[SessionState, float]:
     """Seconds spent in each state until now, summed over attempts, in order of first entry."""
-    totals: dict[str, float] = {}
+    totals: dict[SessionState, float] = {}
     ends = [entry.at for entry in session.history[1:]]
     ends.append(session.history[-1].at if session.ended else now)
     for entry, end in zip(session.history, ends, strict=True):

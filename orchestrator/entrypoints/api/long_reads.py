@@ -6,8 +6,7 @@ They are read and rendered in a thread, within what their user and their address
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
 
 from fastapi import Request
 from fastapi.responses import JSONResponse
@@ -22,7 +21,7 @@ _HOUSE_BITS = 64  # of an IPv6 address, as the proxy counts them
 
 
 async def answer(
-    request: Request, principal: Principal, make: Callable[[], dict[str, Any]]
+    request: Request, principal: Principal, make: Callable[[], Mapping[str, object]]
 ) -> Response:
     """The JSON that `make` returns. Raises errors.LimitReached if the caller reads too much, and
     what `make` raises."""

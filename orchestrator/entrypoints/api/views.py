@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from orchestrator.config import Settings
 from orchestrator.domain.people.access import ApiKey
@@ -16,6 +15,9 @@ from orchestrator.domain.sessions.bundles import BundleRecord
 from orchestrator.domain.sessions.changes import Change, state_of
 from orchestrator.domain.sessions.progress import message_of, phase_seconds, progress_of
 from orchestrator.domain.sessions.session import Failure, Session, SessionState
+from orchestrator.entrypoints.api.answers import base, people
+from orchestrator.entrypoints.api.answers import changes as change_answers
+from orchestrator.entrypoints.api.answers import sessions as answers
 from orchestrator.ports import Template
 
 PROMPT_LISTED_CHARS = 300
@@ -34,7 +36,7 @@ class SessionDetails:
 
 def status(
     session: Session, details: SessionDetails, now: datetime, settings: Settings, shown: Shown
-) -> dict[str, Any]:
+) -> answers.Status:
     """A session as its owner sees it.
 
     `url` is set as soon as the app runs, and stays set while the app is being changed.
@@ -73,7 +75,7 @@ def status(
 
 def operator_status(
     session: Session, details: SessionDetails, now: datetime, settings: Settings, shown: Shown
-) -> dict[str, Any]:
+) -> answers.OperatorStatus:
     """A session as operators see it: `status` and more."""
     return {
         **status(session, details, now, settings, shown),
@@ -86,12 +88,12 @@ def operator_status(
     }
 
 
-def listed(status: dict[str, Any]) -> dict[str, Any]:
-    """A status in a list: with the beginning of a long prompt. The session's own status has all."""
+def short_prompt(status: answers.Status) -> answers.ShortPrompt:
+    """What replaces a long prompt in a list: its beginning. The session's own status has all."""
     prompt = status["prompt"]
     is_cut = len(prompt) > PROMPT_LISTED_CHARS
     shown = prompt[: PROMPT_LISTED_CHARS - 1] + "…" if is_cut else prompt
-    return {**status, "prompt": shown, "prompt_is_cut": is_cut}
+    return {"prompt": shown, "prompt_is_cut": is_cut}
 
 
 def etag(session: Session, position: int | None) -> str:
@@ -99,7 +101,7 @@ def etag(session: Session, position: int | None) -> str:
     return f'"{session.revision}-{position or 0}"'
 
 
-def message(change: Change, session: Session, shown: Shown) -> dict[str, Any]:
+def message(change: Change, session: Session, shown: Shown) -> change_answers.Message:
     """A change as the session's owner sees it. In a session that ended, an open one has failed."""
     error, ended_at = _error(change.failure), change.ended_at
     if ended_at is None and session.ended:
@@ -119,7 +121,9 @@ def message(change: Change, session: Session, shown: Shown) -> dict[str, Any]:
     }
 
 
-def version(record: BundleRecord, running: BundleRecord | None, shown: Shown) -> dict[str, Any]:
+def version(
+    record: BundleRecord, running: BundleRecord | None, shown: Shown
+) -> change_answers.Version:
     """A version of a session's app."""
     return {
         "version": record.version,
@@ -135,7 +139,7 @@ def version(record: BundleRecord, running: BundleRecord | None, shown: Shown) ->
     }
 
 
-def template(entry: Template) -> dict[str, Any]:
+def template(entry: Template) -> answers.Template:
     return {
         "name": entry.name,
         "title": entry.title,
@@ -147,7 +151,7 @@ def template(entry: Template) -> dict[str, Any]:
     }
 
 
-def key(api_key: ApiKey, shown: Shown) -> dict[str, Any]:
+def key(api_key: ApiKey, shown: Shown) -> people.Key:
     return {
         "key_id": api_key.id,
         "name": api_key.name,
@@ -159,11 +163,11 @@ def key(api_key: ApiKey, shown: Shown) -> dict[str, Any]:
     }
 
 
-def templates(catalog: Sequence[Template]) -> dict[str, Any]:
+def templates(catalog: Sequence[Template]) -> answers.Templates:
     return {"templates": [template(entry) for entry in catalog]}
 
 
-def _change(change: Change) -> dict[str, Any]:
+def _change(change: Change) -> answers.ChangeInProgress:
     return {
         "number": change.number,
         "kind": change.kind,
@@ -172,5 +176,5 @@ def _change(change: Change) -> dict[str, Any]:
     }
 
 
-def _error(failure: Failure | None) -> dict[str, str] | None:
+def _error(failure: Failure | None) -> base.Error | None:
     return None if failure is None else {"code": failure.code, "message": failure.message}

@@ -24,7 +24,7 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Respon
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from orchestrator.entrypoints.api.views import listed
+from orchestrator.entrypoints.api.views import short_prompt
 from tests.fakes.page.scripts import (
     CHANGED,
     COPIED,
@@ -139,7 +139,9 @@ class PageApi:
         user = request.cookies.get("spawn_user")
         own = [session for session in self.sessions.values() if session.user == user]
         own.sort(key=lambda session: session.created_at, reverse=True)
-        answer = JSONResponse({"sessions": [listed(session.status(self.port)) for session in own]})
+        statuses = [session.status(self.port) for session in own]
+        listed = [{**status, **short_prompt(status)} for status in statuses]
+        answer = JSONResponse({"sessions": listed})
         if user is None:
             answer.set_cookie("spawn_user", uuid.uuid4().hex, httponly=True, samesite="lax")
         if self.date is not None:

@@ -94,7 +94,7 @@ def code_of(response: Response) -> str:
 
 
 @pytest.mark.parametrize("host", HOSTS)
-@pytest.mark.parametrize("accept", [JSON, PROBLEM])
+@pytest.mark.parametrize("accept", [JSON, PROBLEM, "text/plain, Application/JSON;q=0.9"])
 @pytest.mark.parametrize("name", REQUESTS)
 def test_a_program_gets_a_problem(world: World, name: str, accept: str, host: str) -> None:
     wrong = REQUESTS[name]

@@ -40,10 +40,11 @@ _TEXT: dict[str, Any] = {
 _PROMPT: dict[str, Any] = {"maxLength": PROMPT_MAX_BYTES, "pattern": f"^{_PLAIN}*$"}
 # Which names templates have, errors/documented.py adds: each installation may have others.
 NEW_APP: dict[str, Any] = {
+    "examples": [{"template": "todo"}, {"prompt": "a tide calendar for Brest", "ttl": "2h"}],
     "anyOf": [
         {"required": ["template"], "properties": {"template": {"type": "string"}}},
         {"required": ["prompt"], "properties": {"prompt": _TEXT}},
-    ]
+    ],
 }
 _WORD: dict[str, Any] = {"pattern": f"^({host_fields.LABEL.pattern})?$"}
 _LABELS: dict[str, Any] = {
@@ -63,6 +64,11 @@ _TTL: dict[str, Any] = {
         {"type": "integer", "minimum": TTL_MIN_S, "maximum": TTL_MAX_S},
     ]
 }
+
+
+def example(**fields: Any) -> ConfigDict:
+    """For a body's `model_config`: a valid one, as the OpenAPI document shows it."""
+    return ConfigDict(json_schema_extra={"examples": [fields]})
 
 
 class Body(BaseModel):

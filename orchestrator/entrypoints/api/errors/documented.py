@@ -153,6 +153,8 @@ def describe(document: Json, templates: Sequence[str]) -> None:
             _describe_operation(method.upper(), operation)
     for path, name in _MADE_BY.items():
         _link(document["paths"], path, name)
+    _link_versions(document["paths"])
+    _link_pages(document["paths"])
 
 
 def _describe_operation(method: str, operation: Json) -> None:
@@ -189,6 +191,36 @@ def _link(paths: Json, path: str, name: str) -> None:
         taker: {"operationId": taker, "parameters": {name: f"$response.body#/{name}"}}
         for taker in takers
     }
+
+
+def _link_versions(paths: Json) -> None:
+    """A version in the list can be restored, and downloaded."""
+    session = "/api/sessions/{session_id}"
+    parameters = {
+        "session_id": "$request.path.session_id",
+        "version": "$response.body#/versions/0/version",
+    }
+    paths[f"{session}/versions"]["get"]["responses"]["200"]["links"] = {
+        taker: {"operationId": taker, "parameters": parameters}
+        for taker in (
+            paths[f"{session}/versions/{{version}}/restore"]["post"]["operationId"],
+            paths[f"{session}/bundle"]["get"]["operationId"],
+        )
+    }
+
+
+def _link_pages(paths: Json) -> None:
+    """A page of a list leads to the next one."""
+    for operation in (operations.get("get", {}) for operations in paths.values()):
+        names = {
+            parameter["name"]: parameter["in"] for parameter in operation.get("parameters", ())
+        }
+        if "cursor" in names:
+            parameters = {"cursor": "$response.body#/next"}
+            if "session_id" in names:
+                parameters["session_id"] = "$request.path.session_id"
+            link = {"operationId": operation["operationId"], "parameters": parameters}
+            operation["responses"]["200"]["links"] = {operation["operationId"]: link}
 
 
 def _codes_of(method: str, operation: Json) -> Iterator[str]:

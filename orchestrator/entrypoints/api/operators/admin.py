@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,10 @@ from orchestrator.domain.pool.refill import missing_slots
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.domain.sessions.session import Session, SessionState, Tier
 from orchestrator.entrypoints.api import auth, long_reads, paging, views
+from orchestrator.entrypoints.api.answers import base
+from orchestrator.entrypoints.api.answers import people as people_answers
+from orchestrator.entrypoints.api.answers import pool as pool_answers
+from orchestrator.entrypoints.api.answers import sessions as session_answers
 from orchestrator.entrypoints.api.auth import Operator
 from orchestrator.entrypoints.api.bounds.inputs import (
     Body,
@@ -26,6 +31,7 @@ from orchestrator.entrypoints.api.bounds.inputs import (
     SessionIdInPath,
     States,
     User,
+    example,
 )
 from orchestrator.entrypoints.api.context import Context, context_of
 from orchestrator.entrypoints.api.errors.documented import failing
@@ -43,12 +49,14 @@ router = APIRouter(prefix="/api/admin", tags=["admin"], dependencies=[Depends(au
 class NewKey(Body):
     """A key to create: its name, and what it allows."""
 
+    model_config = example(name="laptop", tier="pro", role="user")
+
     name: KeyName
     tier: Tier = Tier.PRO
     role: Role = Role.USER
 
 
-@router.get("/sessions", response_model=dict[str, Any])
+@router.get("/sessions", response_model=session_answers.OperatorSessionPage)
 async def sessions(
     request: Request,
     principal: Operator,
@@ -62,7 +70,7 @@ async def sessions(
     prompt only the beginning; `/sessions/{id}` has all of it."""
     context = context_of(request)
 
-    def read() -> dict[str, Any]:
+    def read() -> session_answers.OperatorSessionPage:
         listed = context.deps.store.sessions.list(
             states=state,
             user_id=user,
@@ -72,22 +80,20 @@ async def sessions(
         )
         host_names = _host_names(context)
         sandboxes = {sandbox.id: sandbox for sandbox in context.deps.store.sandboxes.list()}
-        return {
-            "sessions": [
-                {
-                    **views.listed(_describe(context, session)),
-                    "host": _host_of(sandboxes, host_names, session),
-                }
-                for session in listed
-            ],
-            "next": paging.next_sessions(listed, limit),
-        }
+        rows: list[session_answers.OperatorListedStatus] = []
+        for session in listed:
+            status = _describe(context, session)
+            host = _host_of(sandboxes, host_names, session)
+            rows.append({**status, **views.short_prompt(status), "host": host})
+        return {"sessions": rows, "next": paging.next_sessions(listed, limit)}
 
     return await long_reads.answer(request, principal, read)
 
 
 @router.get("/sessions/{session_id}")
-def session(request: Request, principal: Operator, session_id: SessionIdInPath) -> dict[str, Any]:
+def session(
+    request: Request, principal: Operator, session_id: SessionIdInPath
+) -> session_answers.OperatorSession:
     """One session, with its sandbox."""
     context = context_of(request)
     session = requests.get(context.deps, principal, session_id)
@@ -104,7 +110,9 @@ def session(request: Request, principal: Operator, session_id: SessionIdInPath) 
 
 
 @router.delete("/sessions/{session_id}", status_code=202)
-def kill(request: Request, principal: Operator, session_id: SessionIdInPath) -> dict[str, Any]:
+def kill(
+    request: Request, principal: Operator, session_id: SessionIdInPath
+) -> session_answers.OperatorStatus:
     """End anybody's session. The audit log records it."""
     context = context_of(request)
     return _describe(context, requests.end(context.deps, principal, session_id))
@@ -116,14 +124,14 @@ def kill(request: Request, principal: Operator, session_id: SessionIdInPath) -> 
 )
 def extend(
     request: Request, principal: Operator, session_id: SessionIdInPath, body: Extension
-) -> dict[str, Any]:
+) -> session_answers.OperatorStatus:
     """Set a new time to live for anybody's session, within the operator's limits."""
     context = context_of(request)
     session = requests.extend(context.deps, principal, session_id, duration.parse(body.ttl))
     return _describe(context, session)
 
 
-@router.get("/sessions/{session_id}/logs", response_model=dict[str, Any])
+@router.get("/sessions/{session_id}/logs", response_model=base.Logs)
 async def logs(
     request: Request, principal: Operator, session_id: SessionIdInPath, limit: Limit = 200
 ) -> Response:
@@ -132,7 +140,7 @@ async def logs(
 
 
 @router.get("/pool", summary="Pool")
-def pool_view(request: Request) -> dict[str, Any]:
+def pool_view(request: Request) -> pool_answers.Pool:
     """Hosts, slots, warm sandboxes and queues."""
     context = context_of(request)
     host_names = _host_names(context)
@@ -144,14 +152,14 @@ def pool_view(request: Request) -> dict[str, Any]:
 
 
 @router.get("/overview")
-def overview(request: Request) -> dict[str, Any]:
+def overview(request: Request) -> pool_answers.Overview:
     """The whole installation at a glance."""
     context = context_of(request)
     counts = context.deps.store.sessions.counts()
     return {
         "version": orchestrator.__version__,
         "started_at": context.shown(context.started_at),
-        "sessions": {state.value: counts.get(state, 0) for state in SessionState},
+        "sessions": {state: counts.get(state, 0) for state in SessionState},
         "pool": _pool(context, context.deps.store.sandboxes.list()),
         "checks": health.checks(context),
         "warnings": [
@@ -165,7 +173,7 @@ def overview(request: Request) -> dict[str, Any]:
 
 
 @router.get("/keys")
-def list_keys(request: Request) -> dict[str, Any]:
+def list_keys(request: Request) -> people_answers.Keys:
     """All keys, without their secrets: only hashes are stored."""
     context = context_of(request)
     api_keys = context.deps.store.keys.list()
@@ -173,7 +181,7 @@ def list_keys(request: Request) -> dict[str, Any]:
 
 
 @router.post("/keys", status_code=201, responses=failing("key_exists"))
-def create_key(request: Request, body: NewKey) -> dict[str, Any]:
+def create_key(request: Request, body: NewKey) -> people_answers.CreatedKey:
     """Create a key. Only this answer ever shows its secret."""
     context = context_of(request)
     new_key = keys.create(context.deps, body.name, body.tier, body.role)
@@ -191,7 +199,9 @@ def revoke_key(request: Request, key_id: KeyIdInPath) -> Response:
 
 
 @router.get("/audit")
-def audit(request: Request, cursor: NumberCursor = None, limit: Limit = 100) -> dict[str, Any]:
+def audit(
+    request: Request, cursor: NumberCursor = None, limit: Limit = 100
+) -> people_answers.AuditPage:
     """Who did what, newest first."""
     context = context_of(request)
     listed = context.deps.store.audit.list(before=paging.audit_position(cursor), limit=limit)
@@ -210,16 +220,17 @@ def audit(request: Request, cursor: NumberCursor = None, limit: Limit = 100) -> 
     }
 
 
-def _describe(context: Context, session: Session) -> dict[str, Any]:
+def _describe(context: Context, session: Session) -> session_answers.OperatorStatus:
     now = context.deps.clock.now()
     details = load_details(context, session)
     return views.operator_status(session, details, now, context.settings, context.shown)
 
 
-def _pool(context: Context, sandboxes: Sequence[Sandbox]) -> dict[str, Any]:
+def _pool(context: Context, sandboxes: Sequence[Sandbox]) -> pool_answers.PoolCounts:
     level = refill.measure_level(context.deps)
     loads = context.deps.store.hosts.loads()
     links = hosts.links_by_host(context)
+    counts = Counter(sandbox.state for sandbox in sandboxes)
     try:
         queues: dict[str, int] | None = {
             queue.value: depth for queue, depth in context.deps.queue.depth().items()
@@ -228,11 +239,11 @@ def _pool(context: Context, sandboxes: Sequence[Sandbox]) -> dict[str, Any]:
         queues = None
     return {
         "warm_target": level.target,
-        **{
-            state.value: sum(sandbox.state is state for sandbox in sandboxes)
-            for state in SandboxState
-            if state is not SandboxState.GONE
-        },
+        "creating": counts[SandboxState.CREATING],
+        "warm": counts[SandboxState.WARM],
+        "claimed": counts[SandboxState.CLAIMED],
+        "stopping": counts[SandboxState.STOPPING],
+        "broken": counts[SandboxState.BROKEN],
         "slots": sum(load.host.slots for load in loads),
         "free_slots": level.totals.free_slots,
         "free_slots_wanted": level.reserve,
@@ -243,7 +254,9 @@ def _pool(context: Context, sandboxes: Sequence[Sandbox]) -> dict[str, Any]:
     }
 
 
-def _sandbox(sandbox: Sandbox, host_names: dict[str, str], shown: views.Shown) -> dict[str, Any]:
+def _sandbox(
+    sandbox: Sandbox, host_names: dict[str, str], shown: views.Shown
+) -> session_answers.Sandbox:
     return {
         "sandbox_id": sandbox.id,
         "state": sandbox.state,

@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
@@ -26,6 +25,7 @@ from orchestrator.domain.pool.refill import missing_slots
 from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.pool.silence import AgentCounts
 from orchestrator.domain.sessions.session import SessionState
+from orchestrator.entrypoints.api.answers import pool as answers
 from orchestrator.entrypoints.api.context import Context, context_of
 from orchestrator.entrypoints.api.operators import machine_clock, process_counts
 from orchestrator.entrypoints.liveness import hangs
@@ -47,7 +47,7 @@ class _Metrics(Response):
 
 
 @router.get("/health")
-async def health() -> dict[str, str]:
+async def health() -> answers.Health:
     """Answers as soon as this process serves requests. Needs no thread: whoever takes all of them
     doesn't make us look dead."""
     return {"status": "ok"}
@@ -55,9 +55,8 @@ async def health() -> dict[str, str]:
 
 @router.get(
     "/ready",
-    responses={
-        503: {"description": "Not ready: the body says why.", "content": {"application/json": {}}}
-    },
+    response_model=answers.Readiness,
+    responses={503: {"description": "Not ready: the body says why.", "model": answers.Readiness}},
 )
 async def ready(request: Request) -> Response:
     """Whether a new session could get its link. If not: 503, and the reasons. All who ask within
@@ -96,7 +95,7 @@ def _metrics(context: Context) -> Response:
     return Response(b"".join(parts), media_type=CONTENT_TYPE_LATEST)
 
 
-def checks(context: Context) -> dict[str, dict[str, Any]]:
+def checks(context: Context) -> dict[str, answers.Check]:
     """Everything that a session needs: whether it works, and what is wrong if it doesn't."""
     try:
         context.deps.store.ping()
@@ -105,10 +104,10 @@ def checks(context: Context) -> dict[str, dict[str, Any]]:
         return {"database": {"ok": False, "detail": str(error)}}
 
 
-def _other_checks(context: Context) -> dict[str, dict[str, Any]]:
+def _other_checks(context: Context) -> dict[str, answers.Check]:
     """Raises errors.Temporary if the database fails."""
     deps = context.deps
-    results: dict[str, dict[str, Any]] = {}
+    results: dict[str, answers.Check] = {}
     try:
         deps.queue.depth()
         results["redis"] = {"ok": True, "detail": "answers"}
@@ -125,7 +124,7 @@ def _other_checks(context: Context) -> dict[str, dict[str, Any]]:
     return results
 
 
-def _claude(context: Context) -> dict[str, Any]:
+def _claude(context: Context) -> answers.Check:
     """Whether a provider is configured, and whether providers accept our keys."""
     if not context.settings.llm.can_generate:
         return {"ok": False, "detail": "no ANTHROPIC_API_KEY: templates only"}
@@ -140,7 +139,7 @@ def _claude(context: Context) -> dict[str, Any]:
     return {"ok": True, "detail": "a key is configured"}
 
 
-def _storage(context: Context) -> dict[str, Any]:
+def _storage(context: Context) -> answers.Check:
     """Whether the disk of the state folder has room for new sessions."""
     shortage = storage.find_shortage(context.deps)
     if shortage:
@@ -148,7 +147,7 @@ def _storage(context: Context) -> dict[str, Any]:
     return {"ok": True, "detail": f"{context.deps.free_storage() // 1024**2} MiB free"}
 
 
-def _docker(context: Context) -> dict[str, Any]:
+def _docker(context: Context) -> answers.Check:
     """From the daemon's latest look at the hosts: this process never talks to Docker."""
     hosts = context.deps.store.hosts.list()
     if any(host.state is HostState.UP for host in hosts):
@@ -157,7 +156,7 @@ def _docker(context: Context) -> dict[str, Any]:
     return {"ok": False, "detail": reasons or "no host has joined yet"}
 
 
-def _proxy(context: Context) -> dict[str, Any]:
+def _proxy(context: Context) -> answers.Check:
     """Whether a request through the proxy reaches a process of the API. It goes over the control
     port, on which nobody is refused for what others ask."""
     port = context.settings.addresses.control_port
@@ -172,7 +171,7 @@ def _proxy(context: Context) -> dict[str, Any]:
     return {"ok": is_ok, "detail": "answers" if is_ok else "answers, but not for us"}
 
 
-def _daemon(context: Context) -> dict[str, Any]:
+def _daemon(context: Context) -> answers.Check:
     """Whether a daemon holds the lease that makes it the leader."""
     now = context.deps.clock.now()
     holder = context.deps.store.leases.holder("daemon", now)
@@ -181,7 +180,7 @@ def _daemon(context: Context) -> dict[str, Any]:
     return {"ok": True, "detail": f"the daemon on {holder.partition(':')[0]} leads"}
 
 
-def _agents(context: Context) -> dict[str, Any]:
+def _agents(context: Context) -> answers.Check:
     """Whether agents can be heard: their listener answers, and not too many of them are silent."""
     if context.deps.listener.process() is None:
         return {"ok": False, "detail": "the agents' listener doesn't answer"}
@@ -191,7 +190,7 @@ def _agents(context: Context) -> dict[str, Any]:
     return {"ok": True, "detail": f"{silence.total.agents} agent(s), heard"}
 
 
-def _processes(context: Context) -> dict[str, Any]:
+def _processes(context: Context) -> answers.Check:
     """What hung lately. That is no reason not to be ready: it was started again at once."""
     clock = context.deps.clock
     now = clock.now() + clock.offset()  # the supervisor writes down what the machine's clock shows

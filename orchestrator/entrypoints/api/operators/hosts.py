@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import Field
 
 from orchestrator.domain.pool.host import Drain, Host, HostLoad
 from orchestrator.entrypoints.api import auth
+from orchestrator.entrypoints.api.answers import pool as answers
 from orchestrator.entrypoints.api.auth import Operator
 from orchestrator.entrypoints.api.bounds.inputs import (
     Body,
@@ -22,6 +22,7 @@ from orchestrator.entrypoints.api.bounds.inputs import (
     PublishAddress,
     Slots,
     Word,
+    example,
 )
 from orchestrator.entrypoints.api.context import Context, context_of
 from orchestrator.entrypoints.api.errors.documented import failing
@@ -33,6 +34,17 @@ router = APIRouter(prefix="/api/admin/hosts", tags=["hosts"], dependencies=[Depe
 
 class NewHost(Body):
     """A machine that `spawnctl hosts add` has checked."""
+
+    model_config = example(
+        name="paris-1",
+        address="ssh://root@10.0.0.5",
+        host_key="ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEZoPeqZTjRjcJ4hPLvfZ6ePFZ1zYw+xF9Z0JkHv0v1m",
+        publish_address="10.0.0.5",
+        machine_id="0123456789abcdef0123456789abcdef",
+        slots=20,
+        region="eu-west",
+        labels={"gpu": "yes"},
+    )
 
     name: HostName
     address: HostAddress
@@ -47,13 +59,15 @@ class NewHost(Body):
 class DrainOptions(Body):
     """What to do with the sessions on the host."""
 
+    model_config = example(wait=False)
+
     wait: Flag = Field(
         default=False, description="Let them end by themselves instead of moving them."
     )
 
 
 @router.get("")
-def hosts(request: Request) -> dict[str, Any]:
+def hosts(request: Request) -> answers.Hosts:
     """All hosts, with their use and the state of their links."""
     context = context_of(request)
     links = links_by_host(context)
@@ -61,7 +75,7 @@ def hosts(request: Request) -> dict[str, Any]:
 
 
 @router.get("/{name}")
-def host(request: Request, name: HostInPath) -> dict[str, Any]:
+def host(request: Request, name: HostInPath) -> answers.HostWithSandboxes:
     """One host, with its sandboxes."""
     context = context_of(request)
     return _host_with_sandboxes(context, pool_hosts.find(context.deps, name))
@@ -72,7 +86,7 @@ def host(request: Request, name: HostInPath) -> dict[str, Any]:
     status_code=201,
     responses=failing("host_exists", "machine_known", "publish_address_taken"),
 )
-def add(request: Request, principal: Operator, body: NewHost) -> dict[str, Any]:
+def add(request: Request, principal: Operator, body: NewHost) -> answers.HostWithSandboxes:
     """Put a machine into the pool. It takes sandboxes once the daemon has admitted it."""
     context = context_of(request)
     new_host = pool_hosts.NewHost(**body.model_dump())
@@ -80,7 +94,7 @@ def add(request: Request, principal: Operator, body: NewHost) -> dict[str, Any]:
 
 
 @router.post("/{name}/cordon", responses=failing("host_leaving"))
-def cordon(request: Request, principal: Operator, name: HostInPath) -> dict[str, Any]:
+def cordon(request: Request, principal: Operator, name: HostInPath) -> answers.HostWithSandboxes:
     """Place no new sandboxes on the host. The ones there stay."""
     context = context_of(request)
     host = pool_hosts.cordon(context.deps, principal, name, cordoned=True)
@@ -88,7 +102,7 @@ def cordon(request: Request, principal: Operator, name: HostInPath) -> dict[str,
 
 
 @router.post("/{name}/uncordon", responses=failing("host_leaving"))
-def uncordon(request: Request, principal: Operator, name: HostInPath) -> dict[str, Any]:
+def uncordon(request: Request, principal: Operator, name: HostInPath) -> answers.HostWithSandboxes:
     """Allow new sandboxes on the host again. This also ends a drain."""
     context = context_of(request)
     host = pool_hosts.cordon(context.deps, principal, name, cordoned=False)
@@ -98,7 +112,7 @@ def uncordon(request: Request, principal: Operator, name: HostInPath) -> dict[st
 @router.post("/{name}/drain", responses=failing("host_leaving", "nowhere_to_go"))
 def drain(
     request: Request, principal: Operator, name: HostInPath, body: DrainOptions
-) -> dict[str, Any]:
+) -> answers.HostWithSandboxes:
     """Empty a host: its running sessions move to other hosts, or end by themselves."""
     context = context_of(request)
     mode = Drain.WAIT if body.wait else Drain.MOVE
@@ -108,14 +122,14 @@ def drain(
 @router.delete("/{name}", status_code=202, responses=failing("host_in_use", "host_is_local"))
 def remove(
     request: Request, principal: Operator, name: HostInPath, force: bool = False
-) -> dict[str, Any]:
+) -> answers.LeavingHost:
     """Remove a host from the pool. It is gone once `GET` answers 404."""
     context = context_of(request)
     pool_hosts.remove(context.deps, principal, name, force=force)
     return {"name": name, "drain": Drain.LEAVE}
 
 
-def view(context: Context, load: HostLoad, links: Mapping[str, LinkGauges]) -> dict[str, Any]:
+def view(context: Context, load: HostLoad, links: Mapping[str, LinkGauges]) -> answers.Host:
     """A host as JSON."""
     host, shown = load.host, context.shown
     link = links.get(host.name)
@@ -139,7 +153,7 @@ def view(context: Context, load: HostLoad, links: Mapping[str, LinkGauges]) -> d
         "host_key": host.host_key,
         "image": host.image,
         "shortage": host.shortage,
-        "ports_set_aside": host.ports_set_aside(context.deps.clock.now()),
+        "ports_set_aside": list(host.ports_set_aside(context.deps.clock.now())),
         "starts_at_once": host.starts.at_once,
         "generation": host.generation,
         "seen_at": shown(host.seen_at) if host.seen_at else None,
@@ -147,7 +161,7 @@ def view(context: Context, load: HostLoad, links: Mapping[str, LinkGauges]) -> d
     }
 
 
-def _link_view(link: LinkGauges) -> dict[str, Any]:
+def _link_view(link: LinkGauges) -> answers.Link:
     return {
         "up": link.up,
         "docker": link.docker,
@@ -162,7 +176,7 @@ def links_by_host(context: Context) -> Mapping[str, LinkGauges]:
     return {gauges.host: gauges for gauges in context.deps.board.read()}
 
 
-def _host_with_sandboxes(context: Context, host: Host) -> dict[str, Any]:
+def _host_with_sandboxes(context: Context, host: Host) -> answers.HostWithSandboxes:
     sandboxes = context.deps.store.sandboxes.list(host_id=host.id)
     load = next(load for load in context.deps.store.hosts.loads() if load.host.id == host.id)
     return {

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from orchestrator.domain import duration
+from orchestrator.entrypoints.api.answers import pool as answers
 from orchestrator.services.deps import Deps
 
 _WARNED_FOR = timedelta(days=1)
 
 
-def check(deps: Deps) -> dict[str, Any]:
+def check(deps: Deps) -> answers.Check:
     """For /ready. A clock that was set stops nothing, so it is no reason not to be ready."""
     return {"ok": True, "detail": _describe(deps) or "agrees with the time that SpawnAI counts"}
 

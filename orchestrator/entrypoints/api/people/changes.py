@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from orchestrator.entrypoints.api import long_reads, paging, views
+from orchestrator.entrypoints.api.answers import changes as answers
+from orchestrator.entrypoints.api.answers import usage as usage_answers
 from orchestrator.entrypoints.api.auth import Caller
 from orchestrator.entrypoints.api.bounds.inputs import (
     Body,
@@ -15,6 +17,7 @@ from orchestrator.entrypoints.api.bounds.inputs import (
     SessionIdInPath,
     Text,
     VersionInPath,
+    example,
 )
 from orchestrator.entrypoints.api.context import context_of
 from orchestrator.entrypoints.api.errors.documented import failing
@@ -29,6 +32,8 @@ router = APIRouter(prefix="/api/sessions/{session_id}", tags=["changes"])
 
 class NewMessage(Body):
     """What should be changed."""
+
+    model_config = example(text="Make it blue.")
 
     text: Text
 
@@ -55,7 +60,7 @@ def say(
     session_id: SessionIdInPath,
     body: NewMessage,
     idempotency_key: IdempotencyKey = None,
-) -> dict[str, Any]:
+) -> answers.AddedChange:
     """Ask Claude to change the app. The current version stays up until the next one answers. Up to
     five messages wait for their turn."""
     deps = context_of(request).deps
@@ -63,7 +68,7 @@ def say(
     return _added_change(request, added)
 
 
-@router.get("/messages", response_model=dict[str, Any])
+@router.get("/messages", response_model=answers.MessagePage)
 async def messages(
     request: Request,
     principal: Caller,
@@ -75,7 +80,7 @@ async def messages(
     first. `next` is the cursor of those before them."""
     context = context_of(request)
 
-    def read() -> dict[str, Any]:
+    def read() -> answers.MessagePage:
         session = requests.get(context.deps, principal, session_id)
         before = paging.change_position(cursor)
         latest = context.deps.store.changes.list(session.id, before=before, limit=limit)
@@ -89,14 +94,14 @@ async def messages(
     return await long_reads.answer(request, principal, read)
 
 
-@router.get("/versions", response_model=dict[str, Any])
+@router.get("/versions", response_model=answers.Versions)
 async def versions(request: Request, principal: Caller, session_id: SessionIdInPath) -> Response:
     """The versions of the app, oldest first. `/bundle?version=N` returns the source of one."""
     context = context_of(request)
 
-    def read() -> dict[str, Any]:
+    def read() -> answers.Versions:
         session = requests.get(context.deps, principal, session_id)
-        running = find_running(context.deps, session)
+        running = None if session.ended else find_running(context.deps, session)
         records = list_versions(context.deps, session)
         return {"versions": [views.version(record, running, context.shown) for record in records]}
 
@@ -121,19 +126,19 @@ def restore(
     session_id: SessionIdInPath,
     version: VersionInPath,
     idempotency_key: IdempotencyKey = None,
-) -> dict[str, Any]:
+) -> answers.AddedChange:
     """Run an earlier version again. Waits for its turn behind earlier messages."""
     deps = context_of(request).deps
     added = changes.restore(deps, principal, session_id, version, idempotency_key)
     return _added_change(request, added)
 
 
-@router.get("/usage", summary="Cost of a session", response_model=dict[str, Any])
+@router.get("/usage", summary="Cost of a session", response_model=usage_answers.SessionUsage)
 async def cost(request: Request, principal: Caller, session_id: SessionIdInPath) -> Response:
     """What Claude's work on this app has cost so far."""
     context = context_of(request)
 
-    def read() -> dict[str, Any]:
+    def read() -> usage_answers.SessionUsage:
         session = requests.get(context.deps, principal, session_id)
         sums = context.deps.store.usage.session_sums(session.id)
         by_provider = usage.sums_as_json(sums, context.shown)
@@ -142,7 +147,7 @@ async def cost(request: Request, principal: Caller, session_id: SessionIdInPath)
     return await long_reads.answer(request, principal, read)
 
 
-def _added_change(request: Request, added: AddedChange) -> dict[str, Any]:
+def _added_change(request: Request, added: AddedChange) -> answers.AddedChange:
     context = context_of(request)
     return {
         "message": views.message(added.change, added.session, context.shown),

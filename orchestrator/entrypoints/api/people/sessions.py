@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
@@ -15,6 +15,8 @@ from orchestrator.domain.people.access import LIMITS, Principal
 from orchestrator.domain.pool.host import Wish
 from orchestrator.domain.sessions.session import AT_REST, Session
 from orchestrator.entrypoints.api import auth, long_reads, paging, views
+from orchestrator.entrypoints.api.answers import base
+from orchestrator.entrypoints.api.answers import sessions as answers
 from orchestrator.entrypoints.api.auth import Caller
 from orchestrator.entrypoints.api.bounds.inputs import (
     NEW_APP,
@@ -28,6 +30,7 @@ from orchestrator.entrypoints.api.bounds.inputs import (
     TemplateName,
     Ttl,
     Word,
+    example,
 )
 from orchestrator.entrypoints.api.context import Context, context_of
 from orchestrator.entrypoints.api.errors.documented import failing
@@ -63,12 +66,15 @@ class NewSession(Body):
 class Extension(Body):
     """A new time to live, counted from now."""
 
+    model_config = example(ttl="2h")
+
     ttl: Ttl
 
 
 @router.post(
     "/sessions",
     status_code=202,
+    response_model=answers.Status,
     responses=failing(
         "generation_unavailable",
         "idempotency_conflict",
@@ -108,7 +114,7 @@ def create(
     return _answer(context, session, status_code=202, location=f"/api/status/{session.id}")
 
 
-@router.get("/sessions", summary="List own sessions", response_model=dict[str, Any])
+@router.get("/sessions", summary="List own sessions", response_model=answers.SessionPage)
 async def list_own(
     request: Request,
     principal: Caller,
@@ -120,15 +126,16 @@ async def list_own(
     long prompt only the beginning; the status of the session has all of it."""
     context = context_of(request)
 
-    def read() -> dict[str, Any]:
+    def read() -> answers.SessionPage:
         own = context.deps.store.sessions.list(
             user_id=principal.user_id,
             states=state,
             after=paging.session_position(cursor),
             limit=limit,
         )
+        statuses = [describe(context, session) for session in own]
         return {
-            "sessions": [views.listed(describe(context, session)) for session in own],
+            "sessions": [{**status, **views.short_prompt(status)} for status in statuses],
             "next": paging.next_sessions(own, limit),
         }
 
@@ -138,6 +145,7 @@ async def list_own(
 @router.get(
     "/status/{session_id}",
     summary="Status",
+    response_model=answers.Status,
     responses={
         200: {"headers": _TAGGED},
         304: {"headers": _TAGGED, "description": "Nothing has changed since that answer."},
@@ -184,6 +192,7 @@ async def status(request: Request) -> Response:
 
 @router.post(
     "/sessions/{session_id}/extend",
+    response_model=answers.Status,
     responses=failing("session_ending", "ttl_not_allowed", "ttl_out_of_range"),
 )
 def extend(
@@ -195,7 +204,7 @@ def extend(
     return _answer(context, session)
 
 
-@router.delete("/sessions/{session_id}", status_code=202)
+@router.delete("/sessions/{session_id}", status_code=202, response_model=answers.Status)
 def end(request: Request, principal: Caller, session_id: SessionIdInPath) -> Response:
     """End an app now."""
     context = context_of(request)
@@ -203,7 +212,7 @@ def end(request: Request, principal: Caller, session_id: SessionIdInPath) -> Res
     return _answer(context, session, status_code=202)
 
 
-@router.get("/sessions/{session_id}/logs", response_model=dict[str, Any])
+@router.get("/sessions/{session_id}/logs", response_model=base.Logs)
 async def logs(
     request: Request,
     principal: Caller,
@@ -213,7 +222,7 @@ async def logs(
     """The last lines that the app printed, of 256 KiB at most."""
     context = context_of(request)
 
-    def read() -> dict[str, Any]:
+    def read() -> base.Logs:
         session = requests.get(context.deps, principal, session_id)
         lines = context.deps.store.logs.tail(session.id, limit)
         count = long_reads.latest_within([len(line.text.encode()) for line in lines])
@@ -228,12 +237,12 @@ async def logs(
 
 
 @router.get("/templates", tags=["templates"])
-def templates(request: Request) -> dict[str, Any]:
+def templates(request: Request) -> answers.Templates:
     """Ready-made apps, which start at once, without Claude."""
     return views.templates(context_of(request).deps.catalog.list())
 
 
-def describe(context: Context, session: Session) -> dict[str, Any]:
+def describe(context: Context, session: Session) -> answers.Status:
     """A session as its owner sees it."""
     return _describe(context, session, load_details(context, session))
 
@@ -249,7 +258,7 @@ def load_details(context: Context, session: Session) -> views.SessionDetails:
     )
 
 
-def _describe(context: Context, session: Session, details: views.SessionDetails) -> dict[str, Any]:
+def _describe(context: Context, session: Session, details: views.SessionDetails) -> answers.Status:
     now = context.deps.clock.now()
     return views.status(session, details, now, context.settings, context.shown)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
@@ -14,6 +14,7 @@ from orchestrator.domain.llm.budgets import Account, Spend
 from orchestrator.domain.llm.pricing import MICRO
 from orchestrator.domain.llm.usage import GroupBy, UsageSum
 from orchestrator.entrypoints.api import auth, long_reads
+from orchestrator.entrypoints.api.answers import usage as answers
 from orchestrator.entrypoints.api.auth import Caller
 from orchestrator.entrypoints.api.context import context_of
 from orchestrator.entrypoints.api.views import Shown
@@ -26,19 +27,19 @@ Limit = Annotated[int, Query(ge=1, le=1000)]
 Days = Annotated[int, Query(ge=1, le=366)]
 
 
-@router.get("/usage", summary="Own usage", response_model=dict[str, Any])
+@router.get("/usage", summary="Own usage", response_model=answers.Usage)
 async def own(request: Request, principal: Caller, days: Days = 30) -> Response:
     """The caller's calls of the last `days` days, and what is left of today's budget."""
     context = context_of(request)
     now = context.deps.clock.now()
     since = now - timedelta(days=days)
 
-    def sums(by: GroupBy, limit: int) -> list[dict[str, Any]]:
+    def sums(by: GroupBy, limit: int) -> list[answers.Sum]:
         usage = context.deps.store.usage
         of_user = usage.sums(by, since=since, user_id=principal.user_id, limit=limit)
         return sums_as_json(of_user, context.shown)
 
-    def read() -> dict[str, Any]:
+    def read() -> answers.Usage:
         account, spent = spending.get_user_budget(context.deps, principal.user_id, now)
         return {
             "since": context.shown(since),
@@ -54,7 +55,7 @@ async def own(request: Request, principal: Caller, days: Days = 30) -> Response:
 @admin_router.get("/usage", summary="Everybody's usage")
 def everybodys(
     request: Request, by: GroupBy = GroupBy.DAY, days: Days = 30, limit: Limit = 100
-) -> dict[str, Any]:
+) -> answers.EverybodysUsage:
     """Everybody's calls of the last `days` days, by user, day, model, session or provider."""
     context = context_of(request)
     since = context.deps.clock.now() - timedelta(days=days)
@@ -69,7 +70,7 @@ def everybodys(
     }
 
 
-def sums_as_json(sums: Sequence[UsageSum], shown: Shown) -> list[dict[str, Any]]:
+def sums_as_json(sums: Sequence[UsageSum], shown: Shown) -> list[answers.Sum]:
     """Sums of calls as JSON. `cost_usd` is exact to the micro-dollar."""
     return [
         {
@@ -86,14 +87,19 @@ def sums_as_json(sums: Sequence[UsageSum], shown: Shown) -> list[dict[str, Any]]
     ]
 
 
-def add_up(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def add_up(rows: Sequence[answers.Sum]) -> answers.Total:
     """The sum of what `sums_as_json` returned."""
-    names = ("calls", "input_tokens", "output_tokens", "cache_write_tokens", "cache_read_tokens")
-    totals: dict[str, Any] = {name: sum(row[name] for row in rows) for name in names}
-    return {**totals, "cost_usd": round(sum(row["cost_usd"] for row in rows), 6)}
+    return {
+        "calls": sum(row["calls"] for row in rows),
+        "input_tokens": sum(row["input_tokens"] for row in rows),
+        "output_tokens": sum(row["output_tokens"] for row in rows),
+        "cache_write_tokens": sum(row["cache_write_tokens"] for row in rows),
+        "cache_read_tokens": sum(row["cache_read_tokens"] for row in rows),
+        "cost_usd": round(sum(row["cost_usd"] for row in rows), 6),
+    }
 
 
-def _budget(account: Account, spent: Spend, shown: Shown) -> dict[str, Any]:
+def _budget(account: Account, spent: Spend, shown: Shown) -> answers.Budget:
     """Today's budget. `null` means no limit. What running calls have reserved counts as spent."""
     tokens, micro_usd = budgets.remaining(spent, account.limit)
     return {

@@ -162,6 +162,13 @@ def test_an_address_is_parsed_and_printed_alike(text: str, user: str, name: str,
         ("ssh://root@10.0.0.5:99999", "is not an address like ssh://"),
         ("ssh://root@10.0.0.5/var", "is not an address like ssh://"),
         ("ssh://root@10.0.0.5?x=1", "is not an address like ssh://"),
+        ("ssh://root@10.0.0.5#x", "is not an address like ssh://"),
+        ("ssh://root@10.0.0.5:0", "is not an address like ssh://"),
+        ("ssh://root@a b", "is not an address like ssh://"),
+        ("ssh://root@-a", "is not an address like ssh://"),
+        ("ssh://root@[10.0.0.5", "is not an address like ssh://"),
+        ("ssh://root@[::1]x", "is not an address like ssh://"),
+        ("ssh://root@10.0.0.5\n", "printable characters"),
         ("ssh://root:secret@10.0.0.5", "leave the password out"),
         ("ssh://root:secret@10.0.0.5:notaport", "is not an address like ssh://"),
         ("tcp://root:secret@10.0.0.5", "is not an address like ssh://"),
@@ -195,7 +202,9 @@ def test_a_name_that_could_not_stand_in_a_path_is_refused(name: str) -> None:
     assert caught.value.detail["field"] == "name"
 
 
-@pytest.mark.parametrize("text", ["", "0.0.0.0", "224.0.0.1", "::1", "vps.example.org", "10.0.0"])
+@pytest.mark.parametrize(
+    "text", ["", "0.0.0.0", "0.1.2.3", "224.0.0.1", "010.0.0.1", "::1", "vps.example.org", "10.0.0"]
+)
 def test_apps_are_published_on_one_ipv4_address(text: str) -> None:
     assert host_fields.checked_publish_address("10.0.0.7") == "10.0.0.7"
     with pytest.raises(errors.InvalidInput) as caught:

@@ -171,6 +171,15 @@ def test_a_template_is_the_first_version_and_can_be_downloaded(
     assert operator("GET", path(app, "usage"))[1]["calls"] == 0
 
 
+def test_no_version_of_an_app_that_ended_is_running(
+    world: World, app: Session, operator: Api
+) -> None:
+    world.request_end(app)
+    world.settle(app)
+    (version,) = operator("GET", path(app, "versions"))[1]["versions"]
+    assert (version["version"], version["running"]) == (1, False)
+
+
 @pytest.mark.parametrize(
     ("code", "prompt", "offer"),
     [

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Any
 
+import httpx2
 import pytest
 from starlette.testclient import TestClient
 
@@ -15,6 +18,7 @@ from orchestrator.services.sessions import prompts
 from tests.documented_answers import Document, codes_of
 from tests.unit.entrypoints.api.conftest import Api
 from tests.unit.services.conftest import session
+from tests.unit.services.world import World
 
 __all__ = ["session"]
 
@@ -110,3 +114,81 @@ def test_the_document_has_what_the_proxy_says_instead_of_the_api(document: Docum
                 if refusal.status == 413 and method not in {"delete", "post"}:
                     continue  # who reads sends no body
                 assert refusal.code in codes_of(operation, str(refusal.status))
+
+
+def test_a_version_leads_to_its_restoration_and_to_its_source(
+    client: TestClient, document: Document, user: Api, world: World
+) -> None:
+    path = "/api/sessions/{session_id}/versions"
+    links = document.paths[path]["get"]["responses"]["200"]["links"]
+    restore = document.paths[f"{path}/{{version}}/restore"]["post"]["operationId"]
+    bundle = document.paths["/api/sessions/{session_id}/bundle"]["get"]["operationId"]
+    assert set(links) == {restore, bundle}
+    world.add_host()
+    status, created = user("POST", "/api/sessions", {"prompt": "a tide calendar"})
+    assert status == 202
+    session = world.write_app(world.session(created["session_id"]))
+    answer = client.get(path.replace("{session_id}", session.id), headers=user.headers).json()
+    assert answer["versions"][0]["version"] == 1
+    for link in links.values():
+        assert link["parameters"]["version"] == "$response.body#/versions/0/version"
+
+
+def test_a_page_leads_to_the_next_one(document: Document) -> None:
+    lists = {
+        path
+        for path, operations in document.paths.items()
+        if "cursor" in {each["name"] for each in operations.get("get", {}).get("parameters", ())}
+    }
+    assert len(lists) == 4
+    for path in lists:
+        operation = document.paths[path]["get"]
+        (link,) = operation["responses"]["200"]["links"].values()
+        assert link["operationId"] == operation["operationId"]
+        assert link["parameters"]["cursor"] == "$response.body#/next"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda status: {**status, "surprise": 1},
+        lambda status: {name: status[name] for name in status if name != "url"},
+        lambda status: {**status, "progress": "100"},
+        lambda status: {**status, "created_at": "today"},
+        lambda status: {**status, "error": {"code": "x"}},
+    ],
+)
+def test_the_tests_notice_an_answer_that_is_not_documented(
+    client: TestClient, document: Document, user: Api, change: Callable[[Any], Any]
+) -> None:
+    answer = client.post("/api/sessions", json={"template": "todo"}, headers=user.headers)
+    document.check(answer)
+    other = httpx2.Response(202, json=change(answer.json()), request=answer.request)
+    with pytest.raises(AssertionError):
+        document.check(other)
+
+
+BODIES = {
+    "Extension": {"ttl": "2h"},
+    "NewMessage": {"text": "make it blue"},
+}
+
+
+def test_no_operation_reaches_another_users_session(
+    client: TestClient, document: Document, user: Api, visitor: Api, session: Session
+) -> None:
+    names = {
+        name
+        for name in document.names
+        if "{session_id}" in name and not name.split()[1].startswith("/api/admin")
+    }
+    assert len(names) >= 10
+    for name in names:
+        method, path = name.split()
+        operation = document.paths[path][method.lower()]
+        body = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+        fields = BODIES.get(body.get("schema", {}).get("$ref", "").rpartition("/")[2])
+        target = path.replace("{session_id}", session.id).replace("{version}", "1")
+        for caller in (user, visitor):
+            answer = client.request(method, target, json=fields, headers=caller.headers)
+            assert (answer.status_code, answer.json()["code"]) == (404, "session_unknown"), name

@@ -1,0 +1,1 @@
+"""The shapes of what the API answers, for mypy and for the OpenAPI document."""
