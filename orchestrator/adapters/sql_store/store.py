@@ -10,9 +10,9 @@ from sqlalchemy import text
 from orchestrator.adapters.sql_store.access import SqlAudit, SqlKeys, SqlLeases
 from orchestrator.adapters.sql_store.bundles import SqlBundleRecords
 from orchestrator.adapters.sql_store.database import Database, engine_for, parse
-from orchestrator.adapters.sql_store.hosts import SqlHosts
+from orchestrator.adapters.sql_store.pool.hosts import SqlHosts
+from orchestrator.adapters.sql_store.pool.sandboxes import SqlSandboxes
 from orchestrator.adapters.sql_store.records import SqlChanges, SqlGenerations, SqlLogs
-from orchestrator.adapters.sql_store.sandboxes import SqlSandboxes
 from orchestrator.adapters.sql_store.sessions import SqlSessions
 from orchestrator.adapters.sql_store.usage import SqlUsage
 

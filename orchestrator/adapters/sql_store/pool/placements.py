@@ -16,8 +16,9 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam, select, text
 from sqlalchemy.engine import Connection
 
-from orchestrator.adapters.sql_store import codec, hosts, schema, sessions
+from orchestrator.adapters.sql_store import codec, schema, sessions
 from orchestrator.adapters.sql_store.database import Database
+from orchestrator.adapters.sql_store.pool import hosts
 from orchestrator.domain import errors, ids
 from orchestrator.domain.ids import HostId
 from orchestrator.domain.pool import placement

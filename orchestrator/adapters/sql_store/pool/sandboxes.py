@@ -17,8 +17,9 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam, func, select, text
 from sqlalchemy.engine import Connection
 
-from orchestrator.adapters.sql_store import claims, codec, placements, schema, sessions
+from orchestrator.adapters.sql_store import codec, schema, sessions
 from orchestrator.adapters.sql_store.database import Database, Lookup
+from orchestrator.adapters.sql_store.pool import claims, placements
 from orchestrator.domain import errors, ids
 from orchestrator.domain.ids import HostId, SandboxId
 from orchestrator.domain.pool.host import Host, HostState

@@ -1,0 +1,1 @@
+"""Hosts and sandboxes on SQL, with the transactions that place, claim and move sandboxes."""
