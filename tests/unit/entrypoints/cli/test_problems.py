@@ -59,8 +59,9 @@ def test_a_problem_keeps_the_apis_words_and_code() -> None:
     assert problem.advice
 
 
-def test_a_ttl_out_of_range_names_the_range() -> None:
-    problem = problem_for(422, "ttl_out_of_range", min_s=60, max_s=86400)
+@pytest.mark.parametrize(("status", "code"), [(422, "ttl_out_of_range"), (403, "ttl_not_allowed")])
+def test_a_ttl_out_of_range_names_the_range(status: int, code: str) -> None:
+    problem = problem_for(status, code, min_s=60, max_s=86400)
     assert problem.advice == ("Choose between 1 min and 1 d, e.g. --ttl 2h",)
 
 
