@@ -87,7 +87,7 @@ def test_a_change_that_fails_says_why_and_that_the_version_before_goes_on(
     visit.send(BLUE)
     visit.wait_for(visit.message(1).get_by_text("Not done"))
     answer = visit.message(1).locator(".message-answer")
-    expect(answer).to_contain_text("didn’t run well")
+    expect(answer).to_contain_text("run well.")
     expect(answer).to_contain_text("Version 1 goes on.")
     expect(visit.announcement()).to_contain_text("The change was not made.")
     expect(visit.state).to_have_text("Ready")
