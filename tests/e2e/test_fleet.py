@@ -30,18 +30,21 @@ _CUT_S = 10.0
 
 
 @pytest.fixture(scope="module")
-def pool(fleet: Fleet) -> Iterator[Installation]:
+def model() -> Iterator[MessagesApi]:
+    with MessagesApi() as model:
+        yield model
+
+
+@pytest.fixture(scope="module")
+def pool(fleet: Fleet, model: MessagesApi) -> Iterator[Installation]:
     """An installation whose only hosts are the fleet's."""
-    with (
-        MessagesApi() as model,
-        installed(
-            ready=False,
-            SPAWN_LOCAL_HOST="false",
-            SPAWN_WARM_TARGET="3",
-            ANTHROPIC_API_KEY="not-a-key",
-            ANTHROPIC_BASE_URL=model.url,
-        ) as pool,
-    ):
+    with installed(
+        ready=False,
+        SPAWN_LOCAL_HOST="false",
+        SPAWN_WARM_TARGET="3",
+        ANTHROPIC_API_KEY="not-a-key",
+        ANTHROPIC_BASE_URL=model.url,
+    ) as pool:
         hosts.add_fleet(pool, fleet, "--slots", "40", "--region", "here", "--label", "disk=ssd")
         yield pool
 
@@ -125,8 +128,11 @@ def test_only_the_proxy_reaches_published_apps(pool: Installation, fleet: Fleet)
     assert pool.call_app(ready["url"]).status == 200
 
 
-def test_all_links_survive_the_death_of_a_host(pool: Installation, fleet: Fleet) -> None:
+def test_all_links_survive_the_death_of_a_host(
+    pool: Installation, fleet: Fleet, model: MessagesApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ready = _wait_until_ready(pool, _start(pool, 10))
+    monkeypatch.setattr(model, "drip_s", 1.0)  # its first answers take longer than the host lives
     generating = [pool.create(f"A page about tide pool number {number}") for number in range(5)]
     for session in generating:
         pool.wait_for(session["session_id"], "generating")
@@ -135,6 +141,7 @@ def test_all_links_survive_the_death_of_a_host(pool: Installation, fleet: Fleet)
     lost = {session["session_id"] for session in generating} & set(_by_host(pool)[name])
     with undo_at_end(victim.start):
         victim.stop()
+        monkeypatch.setattr(model, "drip_s", 0.0)
         hosts.wait_for_state(pool, name, "lost", within_s=40)
         for app in ready:
             until(lambda app=app: _is_served(pool, app), 45, f"{app['url']} to answer again")
