@@ -132,7 +132,7 @@ def test_all_links_survive_the_death_of_a_host(
     pool: Installation, fleet: Fleet, model: MessagesApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ready = _wait_until_ready(pool, _start(pool, 10))
-    monkeypatch.setattr(model, "drip_s", 1.0)  # its first answers take longer than the host lives
+    monkeypatch.setattr(model, "drip_s", 0.1)  # some 140 times in each first answer
     generating = [pool.create(f"A page about tide pool number {number}") for number in range(5)]
     for session in generating:
         pool.wait_for(session["session_id"], "generating")
