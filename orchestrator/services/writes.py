@@ -20,12 +20,15 @@ def save(deps: Deps, session: Session, *, quiet: bool = False) -> None:
         deps.events.session_changed(session.id)
 
 
-def reschedule(deps: Deps, session: Session, after_s: float) -> None:
-    """Make the session due again after `after_s` seconds. A QUEUED session stays due at once."""
+def reschedule(deps: Deps, session: Session, after_s: float, *, quiet: bool = True) -> None:
+    """Make the session due again after `after_s` seconds. A QUEUED session stays due at once.
+
+    `quiet`: see `save`.
+    """
     if session.state is SessionState.QUEUED:
         return
     due_at = deps.clock.now() + timedelta(seconds=after_s)
     try:
-        save(deps, replace(session, due_at=due_at), quiet=True)
+        save(deps, replace(session, due_at=due_at), quiet=quiet)
     except errors.StaleWrite:
         return  # another process wrote the session meanwhile, and nudged it

@@ -235,7 +235,7 @@ def _advance(deps: Deps, session: Session, to: SessionState, now: datetime) -> N
 
 def _verify(deps: Deps, session: Session, sandbox: Sandbox, now: datetime) -> bool:
     session = probing.lease(deps, session, now)
-    finding = probing.walk(deps, sandbox)
+    finding = probing.walk(deps, session, sandbox)
     failure = probing.failure_of(session, finding)
     if finding.condition is not Condition.WELL and failure is None:
         probing.schedule_next(deps, session, finding)

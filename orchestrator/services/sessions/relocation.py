@@ -50,7 +50,7 @@ def switch_to_successor(deps: Deps, session: Session, successor: Sandbox, now: d
     Returns whether converge has more to do now. Raises errors.StaleWrite.
     """
     session = probing.lease(deps, session, now)
-    finding = probing.walk(deps, successor)
+    finding = probing.walk(deps, session, successor)
     if finding.condition is not Condition.WELL:
         probing.schedule_next(deps, session, finding)
         return False

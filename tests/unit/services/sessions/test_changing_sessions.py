@@ -72,10 +72,19 @@ def test_a_running_app_that_was_extended_is_left_alone_until_its_new_end(world: 
     assert session.due_at == session.expires_at
 
 
-@pytest.mark.parametrize("ttl_s", [59, 24 * HOUR_S + 1])
-def test_an_extension_has_the_limits_of_the_tier(world: World, ttl_s: int) -> None:
+@pytest.mark.parametrize(
+    ("ttl_s", "error"),
+    [
+        (59, errors.InvalidInput),
+        (24 * HOUR_S + 1, errors.Forbidden),
+        (10**9, errors.InvalidInput),
+    ],
+)
+def test_an_extension_has_the_limits_of_the_tier(
+    world: World, ttl_s: int, error: type[errors.SpawnError]
+) -> None:
     session = world.create_session()
-    with pytest.raises(errors.InvalidInput):
+    with pytest.raises(error):
         requests.extend(world.deps, VISITOR, session.id, ttl_s)
     assert world.session(session) == session
 

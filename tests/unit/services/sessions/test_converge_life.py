@@ -8,6 +8,7 @@ import pytest
 
 from orchestrator.contract.health import Condition, Finding
 from orchestrator.domain import ids
+from orchestrator.domain.ids import Slug
 from orchestrator.domain.pool.host import Drain, HostState
 from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.sessions.session import Phase, Session, SessionState, Wanted
@@ -104,7 +105,7 @@ def test_an_app_that_does_not_answer_at_its_url_is_probed_again_soon(world: Worl
     world.report(session, Phase.READY)
     world.converge(session)
     current = world.session(session)
-    assert current.state is SessionState.PROVISIONING
+    assert current.state is SessionState.DEPLOYING
     assert 0 < (current.due_at - world.clock.now()).total_seconds() < 1
 
     probe.is_down = False
@@ -137,8 +138,22 @@ def test_an_app_that_hangs_is_probed_by_one_worker_and_ever_more_rarely(world: W
         due_at = world.session(session).due_at
         pauses.append((due_at - world.clock.now()).total_seconds())
         world.clock.jump_to(due_at)
-    assert pauses == pytest.approx([0.3, 0.6, 1.2, 2.4, 4.8])
+    assert pauses == pytest.approx([0.3, 0.6, 9, 18, 27])
+    assert world.state(session) is SessionState.DEPLOYING
     assert world.probe.others == [("Wait",)] * 4
+
+
+@pytest.mark.parametrize("first_page_s", [0.6, 0.9, 1.9, 2.9])
+def test_an_app_whose_first_page_takes_long_gets_ready(world: World, first_page_s: float) -> None:
+    class ProbeOfSlowApp(ProbeThatFails):
+        def walk(self, slug: Slug, timeout_s: float, trial: str = "") -> Finding:
+            self.is_down = timeout_s < first_page_s
+            return super().walk(slug, timeout_s, trial)
+
+    session = answering(world, ProbeOfSlowApp())
+    while world.state(session) is not SessionState.READY:
+        look_again(world, session)
+        assert world.state(session) is not SessionState.FAILED
 
 
 def answering(world: World, probe: ProbeThatFails) -> Session:
