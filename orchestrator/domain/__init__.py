@@ -11,6 +11,9 @@ wanted        What should become of a session: RUNNING or GONE. `sessions.sessio
 Attempt       One run of a session towards READY, at most three. `sessions.planner.ATTEMPTS_MAX`
 Tier          The plan of a user; it decides limits and queue order. `sessions.session.Tier`
 Wish          What a session requires of its host. `pool.host.Wish`
+Room          A warm sandbox or a free slot of one kind of host. `sessions.rooms.Room`
+Demand        What sessions in the queue need of the pool. `sessions.rooms.Demand`
+Turn          Whether a session may take a room now, and which ones. `sessions.rooms.Turn`
 Bundle        The source of an app as a tar.gz archive. `ports.Bundles`
 Version       A bundle of a session: v1, v2 and so on. `sessions.bundles.BundleRecord`
 Template      A built-in app of the catalog. `ports.Template`

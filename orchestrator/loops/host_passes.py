@@ -18,7 +18,7 @@ from orchestrator.loops.backoff import Backoff
 from orchestrator.loops.bulkhead import Spawn
 from orchestrator.loops.host_tasks import HostTasks, Work, crash_pauses
 from orchestrator.services.deps import Deps
-from orchestrator.services.pool import host_life
+from orchestrator.services.pool import drains, host_life
 from orchestrator.services.pool.port_watch import PortWatch
 from orchestrator.slim import structlog
 
@@ -194,7 +194,7 @@ class HostPasses:
         if host.drain is Drain.LEAVE:
             has_left = host_life.continue_removal(self._deps, self._fleet, host)
             return "has left" if has_left else ""
-        touched = host_life.continue_drain(self._deps, host)
+        touched = drains.continue_drain(self._deps, host)
         return str(touched) if touched else ""
 
     def _refresh(self, host: Host) -> str:

@@ -36,6 +36,7 @@ from orchestrator.ports.records import (
     Audit,
     AuditEntry,
     BundleRecords,
+    Changes,
     Generations,
     Keys,
     LeaseRecord,
@@ -45,7 +46,6 @@ from orchestrator.ports.records import (
     Usage,
 )
 from orchestrator.ports.store import (
-    Changes,
     Hosts,
     Idempotency,
     NewSandbox,

@@ -1,4 +1,4 @@
-"""Ports to the simpler tables: versions, logs, keys, audit, leases, usage, generations."""
+"""Ports to the simpler tables: changes, versions, logs, keys, audit, leases, usage, generations."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from orchestrator.domain.llm.budgets import Budgets, Spend
 from orchestrator.domain.llm.usage import Call, GroupBy, Reservation, UsageSum
 from orchestrator.domain.people.access import ApiKey
 from orchestrator.domain.sessions.bundles import BundleRecord, StorageLimits, Stored
+from orchestrator.domain.sessions.changes import Change
 from orchestrator.domain.sessions.generations import Generation
 from orchestrator.domain.sessions.session import Session
 
@@ -36,6 +37,36 @@ class AuditEntry:
     subject: str  # the id of the thing it was done to
     detail: str = ""
     number: int = 0  # grows with each entry; the store sets it
+
+
+class Changes(Protocol):
+    """The changes that users request."""
+
+    def add(self, change: Change, session: Session, idempotency_key: str | None) -> Session:
+        """Insert the change, and save `session`, whose turns count it, in the same transaction.
+
+        Raises errors.StaleWrite, errors.NotFound.
+        """
+
+    def find(self, session_id: SessionId, idempotency_key: str) -> Change | None:
+        """The change that was requested with this key."""
+
+    def get(self, session_id: SessionId, number: int) -> Change:
+        """Raises errors.NotFound."""
+
+    def list(
+        self, session_id: SessionId, *, before: int | None = None, limit: int | None = None
+    ) -> Sequence[Change]:
+        """Oldest first. The latest `limit` of those whose number is below `before`, if given."""
+
+    def conclude(
+        self, change: Change, session: Session, version: BundleRecord | None = None
+    ) -> Session:
+        """Write how a change ended, with the summary of its `version`, and save `session`, all in
+        the same transaction.
+
+        Raises errors.StaleWrite.
+        """
 
 
 class BundleRecords(Protocol):

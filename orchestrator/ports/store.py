@@ -1,4 +1,4 @@
-"""Ports to the database: sessions with their changes, sandboxes, hosts, and the whole Store."""
+"""Ports to the database: sessions, sandboxes, hosts, and the whole Store."""
 
 from __future__ import annotations
 
@@ -9,16 +9,25 @@ from datetime import datetime
 from typing import Protocol
 
 from orchestrator.domain.ids import HostId, SandboxId, SessionId, Slug, UserId
-from orchestrator.domain.pool.host import Host, HostLoad, Wish
+from orchestrator.domain.pool.host import Host, HostKind, HostLoad, Wish
 from orchestrator.domain.pool.published_ports import PublishedPort
 from orchestrator.domain.pool.refill import PoolTotals
 from orchestrator.domain.pool.routes import Route
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.domain.pool.silence import AgentGroup
 from orchestrator.domain.sessions.bundles import BundleRecord
-from orchestrator.domain.sessions.changes import Change
+from orchestrator.domain.sessions.rooms import Demand, Waiting
 from orchestrator.domain.sessions.session import Session, SessionState
-from orchestrator.ports.records import Audit, BundleRecords, Generations, Keys, Leases, Logs, Usage
+from orchestrator.ports.records import (
+    Audit,
+    BundleRecords,
+    Changes,
+    Generations,
+    Keys,
+    Leases,
+    Logs,
+    Usage,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,13 +115,26 @@ class Sessions(Protocol):
         """How many sessions are in these states. Reads only those, unlike `counts`."""
 
     def count_ahead_of(self, session: Session, now: datetime) -> int:
-        """How many QUEUED, due and wanted sessions come before it: by tier rank, age, then id."""
+        """How many sessions of the queue come before it and compete with it for hosts.
 
-    def count_waiting(self, now: datetime) -> int:
-        """How many QUEUED sessions are due and wanted."""
+        In the queue are QUEUED and wanted sessions that are due or recover. They are ordered by
+        rank, age, then id. Who competes says domain.sessions.rooms.count_competing.
+        """
+
+    def demand_ahead_of(self, session: Session, now: datetime) -> Sequence[Demand]:
+        """What the sessions before it in the queue need."""
+
+    def demand(self, now: datetime) -> Sequence[Demand]:
+        """What the sessions in the queue need."""
+
+    def queue(self, now: datetime, limit: int) -> Sequence[Waiting]:
+        """The first `limit` sessions of the queue, in order. Those that recover may not be due."""
 
     def due(self, now: datetime, limit: int) -> Sequence[Session]:
-        """Due sessions that haven't ended: first those under way, then the queue in order."""
+        """Due sessions that haven't ended and aren't in the queue. The longest due comes first."""
+
+    def get_many(self, session_ids: Sequence[SessionId]) -> Sequence[Session]:
+        """These sessions, in this order. One that isn't stored is left out."""
 
     def expire(self, now: datetime, limit: int) -> Sequence[Session]:
         """Set wanted = GONE and due_at = now for sessions whose time is up, and return them.
@@ -167,13 +189,15 @@ class Sandboxes(Protocol):
     def has_free_port(self, host: Host, now: datetime) -> bool:
         """Whether a new sandbox on this host would get a port."""
 
-    def claim(self, session: Session, now: datetime) -> tuple[Session, Sandbox] | None:
+    def claim(
+        self, session: Session, now: datetime, *, without: Collection[HostId] = ()
+    ) -> tuple[Session, Sandbox] | None:
         """Give the oldest suitable warm sandbox to the session, in one transaction.
 
-        Suitable is a WARM, routed sandbox on a host that accepts claims and meets the session's
-        wish. It becomes CLAIMED with the session's id. `session`, which the caller has put into
-        PROVISIONING, is saved with the sandbox's id and slug. A session that recovers keeps its
-        own slug: the sandbox takes that one and is no longer routed.
+        Suitable is a WARM, routed sandbox on a host that accepts claims, meets the session's wish
+        and isn't in `without`. It becomes CLAIMED with the session's id. `session`, which the
+        caller has put into PROVISIONING, is saved with the sandbox's id and slug. A session that
+        recovers keeps its own slug: the sandbox takes that one and is no longer routed.
 
         Returns None, and writes nothing, if there is no such sandbox. Raises errors.StaleWrite, and
         claims nothing, if the session has changed. PostgreSQL uses FOR UPDATE SKIP LOCKED, SQLite
@@ -307,41 +331,15 @@ class Hosts(Protocol):
     def free_slots(self, limit: int) -> int:
         """How many slots are free on hosts that take placements. Counts no further than `limit`."""
 
+    def kinds(self) -> Sequence[HostKind]:
+        """All hosts, by what wishes can tell apart. Reads every host: ask only if there are wishes
+        or sessions that get no warm sandbox."""
+
     def any_accepts(self, wish: Wish, *, without: Collection[HostId] = ()) -> bool:
         """Whether a host, except `without`, takes placements and meets the wish. It may be full."""
 
     def any_meets(self, wish: Wish) -> bool:
         """Whether any host meets the wish, in whatever state it is."""
-
-
-class Changes(Protocol):
-    """The changes that users request."""
-
-    def add(self, change: Change, session: Session, idempotency_key: str | None) -> Session:
-        """Insert the change, and save `session`, whose turns count it, in the same transaction.
-
-        Raises errors.StaleWrite, errors.NotFound.
-        """
-
-    def find(self, session_id: SessionId, idempotency_key: str) -> Change | None:
-        """The change that was requested with this key."""
-
-    def get(self, session_id: SessionId, number: int) -> Change:
-        """Raises errors.NotFound."""
-
-    def list(
-        self, session_id: SessionId, *, before: int | None = None, limit: int | None = None
-    ) -> Sequence[Change]:
-        """Oldest first. The latest `limit` of those whose number is below `before`, if given."""
-
-    def conclude(
-        self, change: Change, session: Session, version: BundleRecord | None = None
-    ) -> Session:
-        """Write how a change ended, with the summary of its `version`, and save `session`, all in
-        the same transaction.
-
-        Raises errors.StaleWrite.
-        """
 
 
 class Store(Protocol):

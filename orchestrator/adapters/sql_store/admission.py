@@ -1,22 +1,31 @@
-"""What a new session needs to be taken in. `SqlSessions.add` asks within its own transaction, so
-that concurrent requests can't exceed a limit together."""
+"""What a new session needs to be taken in, and who waits before it. `SqlSessions.add` asks within
+its own transaction, so that concurrent requests can't exceed a limit together."""
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import bindparam, func, select, text
 from sqlalchemy.engine import Connection
 
-from orchestrator.adapters.sql_store import codec, schema
+from orchestrator.adapters.sql_store import codec, json_columns, schema
+from orchestrator.adapters.sql_store.pool import hosts
 from orchestrator.domain import errors
 from orchestrator.domain.ids import UserId
+from orchestrator.domain.pool.host import Wish
+from orchestrator.domain.sessions import rooms
 from orchestrator.domain.sessions.priority import RECOVERY_RANK, rank_of
+from orchestrator.domain.sessions.rooms import Demand, Waiting
 from orchestrator.domain.sessions.session import Session
 from orchestrator.ports import Idempotency
 
+_ANY = Demand()
 _MINUTE = timedelta(minutes=1)
 _QUEUE_RETRY_S = 60.0
 _LIMIT_RETRY_S = 30.0  # a guess: nobody can tell when the user's next app ends
@@ -37,18 +46,25 @@ _STARTED_AT = (
     .limit(1)
 )
 _LOCK_USER = select(func.pg_advisory_xact_lock(func.hashtext(bindparam("user_id"))))
-WAITING = (
-    select(func.count())
-    .select_from(schema.sessions)
-    .where(_QUEUED, sa.or_(_s.due_at <= bindparam("now"), _s.rank == RECOVERY_RANK))
+_WAITS = sa.or_(_s.due_at <= bindparam("now"), _s.rank == RECOVERY_RANK)
+_POSITION = (_s.rank, _s.created_at, _s.id)
+_IS_AHEAD = sa.tuple_(*_POSITION) < sa.tuple_(
+    bindparam("rank", type_=_s.rank.type),
+    bindparam("created_at", type_=_s.created_at.type),
+    bindparam("session_id", type_=_s.id.type),
 )
-_AHEAD_OF = WAITING.where(
-    sa.tuple_(_s.rank, _s.created_at, _s.id)
-    < sa.tuple_(
-        bindparam("rank", type_=_s.rank.type),
-        bindparam("created_at", type_=_s.created_at.type),
-        bindparam("session_id", type_=_s.id.type),
-    )
+_COUNT = select(func.count()).select_from(schema.sessions).where(_QUEUED, _WAITS)
+_COUNT_AHEAD = _COUNT.where(_IS_AHEAD)
+# Few, and an index has only them. All others are counted in an index, without reading a row.
+_CHOOSY = select(_s.id, _s.wish, _s.crashes).where(text(schema.SESSION_CHOOSY), _WAITS)
+_COUNT_CHOOSY = (
+    select(func.count(), _s.wish, _s.crashes)
+    .where(text(schema.SESSION_CHOOSY), _WAITS)
+    .group_by(_s.wish, _s.crashes)
+)
+_COUNT_CHOOSY_AHEAD = _COUNT_CHOOSY.where(_IS_AHEAD)
+_QUEUE = (
+    select(_s.id, _s.due_at).where(_QUEUED, _WAITS).order_by(*_POSITION).limit(bindparam("most"))
 )
 
 
@@ -117,11 +133,64 @@ def check_queue(connection: Connection, session: Session, max_ahead: int) -> Non
 
 
 def count_ahead_of(connection: Connection, session: Session, now: datetime) -> int:
+    """ports.Sessions.count_ahead_of."""
+    demands = demand_ahead_of(connection, session, now)
+    if not session.wish and not any(demand.is_choosy for demand in demands):
+        return sum(demand.count for demand in demands)
+    return rooms.count_competing(hosts.kinds(connection), session.wish, demands)
+
+
+def demand_ahead_of(connection: Connection, session: Session, now: datetime) -> Sequence[Demand]:
+    """ports.Sessions.demand_ahead_of."""
     position = {
         "now": now,
         "rank": rank_of(session),
         "created_at": session.created_at,
         "session_id": session.id,
     }
-    count: int = connection.execute(_AHEAD_OF, position).scalar_one()
-    return count
+    return _demands(connection, _COUNT_AHEAD, _COUNT_CHOOSY_AHEAD, position)
+
+
+def demand(connection: Connection, now: datetime) -> Sequence[Demand]:
+    """ports.Sessions.demand."""
+    return _demands(connection, _COUNT, _COUNT_CHOOSY, {"now": now})
+
+
+def queue(connection: Connection, now: datetime, limit: int) -> Sequence[Waiting]:
+    """ports.Sessions.queue."""
+    rows = connection.execute(_QUEUE, {"now": now, "most": limit}).all()
+    choosy = (
+        {
+            row.id: _demand_of(row.wish, row.crashes)
+            for row in connection.execute(_CHOOSY, {"now": now})
+        }
+        if rows
+        else {}
+    )
+    return [Waiting(id=row.id, due_at=row.due_at, demand=choosy.get(row.id, _ANY)) for row in rows]
+
+
+def _demands(
+    connection: Connection,
+    count_all: sa.Select[Any],
+    count_choosy: sa.Select[Any],
+    parameters: Mapping[str, object],
+) -> Sequence[Demand]:
+    count: int = connection.execute(count_all, parameters).scalar_one()
+    if not count:
+        return []
+    choosy = [
+        replace(_demand_of(wish, crashes), count=equals)
+        for equals, wish, crashes in connection.execute(count_choosy, parameters)
+    ]
+    # Read one after the other: on PostgreSQL a session may have joined the queue in between.
+    others = max(0, count - sum(demand.count for demand in choosy))
+    return rooms.grouped([Demand(count=others), *choosy])
+
+
+@functools.lru_cache(maxsize=1024)
+def _demand_of(wish: str | None, crashes: str | None) -> Demand:
+    return Demand(
+        wish=Wish() if wish is None else json_columns.wish_of(wish),
+        cold=crashes is not None and rooms.gets_no_warm(json_columns.times_of(crashes)),
+    )

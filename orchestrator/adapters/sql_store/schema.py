@@ -18,6 +18,7 @@ SESSION_LIVE = "state NOT IN ('destroyed', 'failed')"
 SESSION_ENDED = "state IN ('destroyed', 'failed')"
 SESSION_WANTED = "wanted = 'running'"
 SESSION_QUEUED = "state = 'queued' AND wanted = 'running'"
+SESSION_CHOOSY = f"{SESSION_QUEUED} AND (wish IS NOT NULL OR crashes IS NOT NULL)"
 # Hosts that take placements and have a slot; the same as host.accepts_placements and load.free.
 HOST_OPEN = "state = 'up' AND NOT cordoned AND drain = 'none' AND shortage = ''"
 HOST_STAYS = "drain <> 'leave'"
@@ -193,12 +194,12 @@ sessions = Table(
     UniqueConstraint("user_id", "idempotency_key"),
     Index("ix_sessions_user", "user_id", "created_at", "id"),
     Index("ix_sessions_created", "created_at", "id"),
-    Index(
-        "ix_sessions_state", "state", "updated_at"
-    ),  # for `counts`, which reads only the index, and `prune`
+    # For `counts`, which reads only the index, and `prune`.
+    Index("ix_sessions_state", "state", "updated_at"),
     _partial("ix_sessions_due", "due_at", where=SESSION_LIVE),
     _partial("ix_sessions_expiry", "expires_at", where=f"{SESSION_LIVE} AND {SESSION_WANTED}"),
     _partial("ix_sessions_queue", "rank", "created_at", "id", "due_at", where=SESSION_QUEUED),
+    _partial("ix_sessions_choosy", "rank", "created_at", "id", where=SESSION_CHOOSY),
     _partial("ix_sessions_active", "user_id", where=SESSION_LIVE),
     _partial("ix_sessions_live", "created_at", "id", where=SESSION_LIVE),
     _partial("ix_sessions_bundle", "bundle", where=SESSION_LIVE),

@@ -20,6 +20,7 @@ from orchestrator.domain import errors
 from orchestrator.domain.ids import SessionId, UserId
 from orchestrator.domain.sessions.bundles import BundleRecord
 from orchestrator.domain.sessions.progress import message_of, progress_of
+from orchestrator.domain.sessions.rooms import Demand, Waiting
 from orchestrator.domain.sessions.session import Session, SessionState, Tier, Wanted
 from orchestrator.ports import Idempotency, SessionPosition
 
@@ -28,7 +29,7 @@ _BATCH = 200  # rows that one transaction of `prune` deletes
 _s = schema.sessions.c
 _LIVE = text(schema.SESSION_LIVE)
 _ENDED = text(schema.SESSION_ENDED)
-_QUEUED = text(schema.SESSION_QUEUED)
+_NOT_QUEUED = text(f"NOT ({schema.SESSION_QUEUED})")
 
 # Runs at every poll of a status.
 _GET = Lookup(select(*codec.SESSION).where(_s.id == bindparam("session_id")))
@@ -42,16 +43,10 @@ _LAST_EVENT = select(func.coalesce(func.max(schema.events.c.seq), 0)).where(
 _COUNTS = select(_s.state, func.count()).group_by(_s.state)
 _COUNT_IN_STATES = select(func.count()).where(_s.state.in_(bindparam("states", expanding=True)))
 # A session that has not started and is wanted GONE doesn't queue: ending it needs no slot.
-_IN_QUEUE = sa.case((_QUEUED, 1), else_=0)
 _DUE = (
     select(*codec.SESSION)
-    .where(_LIVE, _s.due_at <= bindparam("now"))
-    .order_by(
-        _IN_QUEUE,
-        sa.case((_QUEUED, _s.rank), else_=0),
-        sa.case((_QUEUED, _s.created_at), else_=_s.due_at),
-        _s.id,
-    )
+    .where(_LIVE, _NOT_QUEUED, _s.due_at <= bindparam("now"))
+    .order_by(_s.due_at, _s.id)
     .limit(bindparam("count"))
 )
 _EXPIRED = (
@@ -155,6 +150,15 @@ class SqlSessions:
             raise _not_found(session_id)
         return codec.session_of(row)
 
+    def get_many(self, session_ids: Sequence[SessionId]) -> Sequence[Session]:
+        if not session_ids:
+            return []
+        query = select(*codec.SESSION).where(_s.id.in_(session_ids))
+        with self._database.read() as connection:
+            sessions = map(codec.session_of, connection.execute(query))
+            by_id = {session.id: session for session in sessions}
+        return [by_id[session_id] for session_id in session_ids if session_id in by_id]
+
     def save(self, session: Session) -> Session:
         with self._database.write() as connection:
             return write(connection, session)
@@ -200,10 +204,17 @@ class SqlSessions:
         with self._database.read() as connection:
             return admission.count_ahead_of(connection, session, now)
 
-    def count_waiting(self, now: datetime) -> int:
+    def demand_ahead_of(self, session: Session, now: datetime) -> Sequence[Demand]:
         with self._database.read() as connection:
-            count: int = connection.execute(admission.WAITING, {"now": now}).scalar_one()
-            return count
+            return admission.demand_ahead_of(connection, session, now)
+
+    def demand(self, now: datetime) -> Sequence[Demand]:
+        with self._database.read() as connection:
+            return admission.demand(connection, now)
+
+    def queue(self, now: datetime, limit: int) -> Sequence[Waiting]:
+        with self._database.read() as connection:
+            return admission.queue(connection, now, limit)
 
     def due(self, now: datetime, limit: int) -> Sequence[Session]:
         with self._database.read() as connection:

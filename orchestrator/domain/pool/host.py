@@ -169,6 +169,22 @@ class Wish:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HostKind:
+    """Hosts that no wish tells apart, with what they have for sessions."""
+
+    region: str
+    labels: Mapping[str, str]
+    accepts_claims: bool  # see Host
+    slots: int
+    free: int  # slots of those of them that take placements
+    warm: int  # sandboxes that a claim could get
+    host_ids: Collection[HostId]
+
+    def meets(self, wish: Wish) -> bool:
+        return wish.region in {"", self.region} and wish.labels.items() <= self.labels.items()
+
+
+@dataclass(frozen=True, kw_only=True)
 class HostLoad:
     """One host with what its sandboxes take, for placements."""
 

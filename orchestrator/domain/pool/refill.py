@@ -27,7 +27,7 @@ class WarmLevel:
     warm: int  # WARM sandboxes of the current image that a session could claim
     outdated: int  # WARM sandboxes of an older image that a session could claim
     warming: int  # sandboxes that are CREATING for the warm pool, and not for too long
-    waiting: int  # sessions that are QUEUED and due
+    waiting: int  # sessions in the queue that something of the pool would do for
     arriving: int  # sessions that have a sandbox and will soon be READY
     postponed_s: float  # for how long refills have waited for arriving sessions
     totals: PoolTotals

@@ -14,6 +14,7 @@ from orchestrator.contract.wire.reports import FailureCode
 from orchestrator.domain.pool.host import Drain, Host, HostState
 from orchestrator.domain.pool.host_liveness import LOST_AFTER
 from orchestrator.domain.pool.sandbox import ROUTED_STATES, Sandbox, SandboxState
+from orchestrator.domain.sessions import rooms
 from orchestrator.domain.sessions.session import (
     IN_PROGRESS,
     Failure,
@@ -117,7 +118,7 @@ def probe_pause_s(failed: int) -> float:
 
 def gets_cold_sandbox(session: Session) -> bool:
     """Whether its app has crashed so often that it gets no warm sandbox any more."""
-    return len(session.crashes) > crashes.WARM_RECOVERIES_MAX
+    return rooms.gets_no_warm(session.crashes)
 
 
 def recheck_at(now: datetime) -> datetime:

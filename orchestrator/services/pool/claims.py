@@ -7,16 +7,19 @@ the daemon's loops run.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from orchestrator import ports
 from orchestrator.contract.wire import Identity
 from orchestrator.domain import errors, ids
-from orchestrator.domain.ids import HostId
+from orchestrator.domain.ids import HostId, SessionId
 from orchestrator.domain.pool import agent_sockets
-from orchestrator.domain.pool.host import Host, HostState
+from orchestrator.domain.pool.host import Host, HostKind, HostState
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
+from orchestrator.domain.sessions import rooms
+from orchestrator.domain.sessions.rooms import Allotment, Demand, Turn, Waiting
 from orchestrator.domain.sessions.session import Move, Session
 from orchestrator.services.deps import Deps
 from orchestrator.slim import structlog
@@ -28,19 +31,68 @@ UNPREPARED = frozenset({"image_missing", "network_missing"})
 # Refusals that cost a session no attempt: nobody's sandbox would have started there. A host with a
 # full disk gets no sandbox until it was measured again, some seconds later.
 OF_THE_HOST = UNPREPARED | {"port_taken", "disk_full"}
+_QUEUE_MAX = 1000  # sessions that one pass of the nudge loop thinks about
 _PORTS_PER_START = 10  # tried in a row; the next start goes on with the ports after these
 
 log = structlog.get_logger()
 
 
-def has_turn(store: ports.Store, session: Session, now: datetime) -> bool:
+def find_turn(store: ports.Store, session: Session, now: datetime) -> Turn:
     """Whether this session may claim now: the pool has enough for every session before it too.
 
     This keeps the position that we show honest. A newcomer never takes what an earlier session
-    waits for.
+    waits for. An earlier session that nothing in the pool would do for now takes nothing from it.
     """
-    ahead = store.sessions.count_ahead_of(session, now)
-    return ahead == 0 or count_available(store, ahead + 1) > ahead
+    ahead = store.sessions.demand_ahead_of(session, now)
+    if not ahead:
+        return Turn(has_come=True)
+    demand = demand_of(session)
+    if any(each.is_choosy for each in (demand, *ahead)):
+        allotment = Allotment(store.hosts.kinds())
+        for each in ahead:
+            allotment.take(each)
+        return allotment.turn_of(demand)
+    count = sum(each.count for each in ahead)
+    return Turn(has_come=count_available(store, count + 1) > count)
+
+
+def demand_of(session: Session) -> Demand:
+    """What a session in the queue needs."""
+    return Demand(wish=session.wish, cold=rooms.gets_no_warm(session.crashes))
+
+
+def count_served(store: ports.Store, now: datetime) -> int:
+    """How many sessions of the queue a refill has to leave room for."""
+    demands = store.sessions.demand(now)
+    if any(demand.is_choosy for demand in demands):
+        return rooms.served(store.hosts.kinds(), demands)
+    return sum(demand.count for demand in demands)
+
+
+def choose_waiting(store: ports.Store, now: datetime) -> Sequence[SessionId]:
+    """The sessions of the queue that a look is of use to now, in order.
+
+    There is room for them, or no host can ever meet their wish. Also the first one that there is no
+    room for, unless it is choosy: a slot may become free between the count and the claim.
+    """
+    queue = store.sessions.queue(now, _QUEUE_MAX)
+    if any(waiting.demand.is_choosy for waiting in queue):
+        useful = list(_find_useful(store.hosts.kinds(), queue))
+    else:
+        useful = list(queue[: count_available(store, len(queue)) + 1] if queue else ())
+    return [waiting.id for waiting in useful if waiting.due_at <= now]
+
+
+def _find_useful(kinds: Sequence[HostKind], queue: Sequence[Waiting]) -> Iterator[Waiting]:
+    allotment = Allotment(kinds)
+    is_first = True
+    for waiting in queue:
+        wish = waiting.demand.wish
+        if allotment.take(waiting.demand) or (wish and not any(kind.meets(wish) for kind in kinds)):
+            yield waiting
+        elif is_first and not waiting.demand.is_choosy:
+            is_first = False
+            yield waiting
 
 
 def count_available(store: ports.Store, enough: int) -> int:
@@ -52,10 +104,12 @@ def count_available(store: ports.Store, enough: int) -> int:
     return warm if warm == enough else warm + store.hosts.free_slots(enough - warm)
 
 
-def place(deps: Deps, session: Session, now: datetime) -> Sandbox:
+def place(
+    deps: Deps, session: Session, now: datetime, *, without: Collection[HostId] = ()
+) -> Sandbox:
     """Commit the intent of a new sandbox for this session, and save the session with it.
 
-    Raises errors.NoCapacity, errors.StaleWrite.
+    It is placed on none of the hosts in `without`. Raises errors.NoCapacity, errors.StaleWrite.
     """
     new = ports.NewSandbox(
         id=ids.new_sandbox_id(),
@@ -63,7 +117,7 @@ def place(deps: Deps, session: Session, now: datetime) -> Sandbox:
         slug=session.slug or ids.new_slug(),
         image=deps.image(),
         wish=session.wish,
-        avoid=session.refused_by,
+        avoid=(*session.refused_by, *without),
     )
     placed = replace(session, sandbox_id=new.id, slug=new.slug)
     return deps.store.sandboxes.place_for(placed, new, now)

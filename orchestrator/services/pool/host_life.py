@@ -1,12 +1,11 @@
-"""The life of a host: reached, admitted, measured, lost, drained, removed.
+"""The life of a host: reached, admitted, measured, lost, removed. drains.py empties it before.
 
 Called by the daemon's loops. Each function is one pass over one host.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from orchestrator import ports
@@ -14,14 +13,10 @@ from orchestrator.domain import errors
 from orchestrator.domain.pool import host_facts
 from orchestrator.domain.pool.host import Drain, Host, HostState
 from orchestrator.domain.pool.host_liveness import LinkState, assess
-from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.domain.pool.sandbox_diagnosis import Container
-from orchestrator.domain.sessions.session import Session, SessionState
 from orchestrator.services.deps import Deps
-from orchestrator.services.nudges import nudge
 from orchestrator.services.pool import claims, hosts, reconcile
 
-_MOVES_AT_ONCE = 6  # per host, so that its sessions don't take all warm sandboxes at a stroke
 _SEEN_EVERY_S = 10.0  # how often `seen_at` of a host that answers is written
 
 
@@ -185,25 +180,6 @@ def find_shortage(deps: Deps, fleet: ports.Fleet, host: Host) -> str:
     return "; ".join(shortages)
 
 
-def continue_drain(deps: Deps, host: Host) -> int:
-    """Retire the warm sandboxes of a draining host, and have some of its READY sessions move.
-
-    Returns how many sandboxes it touched.
-    """
-    touched = movable = 0
-    for sandbox in deps.store.sandboxes.list(host_id=host.id):
-        if sandbox.state is SandboxState.WARM:
-            reason = "its host is being drained"
-            _skip_if_stale(functools.partial(claims.retire, deps, sandbox, reason))
-            touched += 1
-        elif host.drain is Drain.MOVE and movable < _MOVES_AT_ONCE:
-            session = _find_movable_session(deps, sandbox)
-            if session is not None:  # a session that can't move yet doesn't hold up the others
-                movable += 1
-                touched += _request_move(deps, session)
-    return touched
-
-
 def continue_removal(deps: Deps, fleet: ports.Fleet, host: Host) -> bool:
     """Bring a host that leaves the pool one step further. True once it is deleted.
 
@@ -225,37 +201,6 @@ def continue_removal(deps: Deps, fleet: ports.Fleet, host: Host) -> bool:
     deps.store.hosts.remove(host.id)
     deps.events.pool_changed()
     return True
-
-
-def _find_movable_session(deps: Deps, sandbox: Sandbox) -> Session | None:
-    """The session in a sandbox, if it can start elsewhere: it is READY and has a bundle."""
-    if sandbox.session_id is None:
-        return None
-    try:
-        session = deps.store.sessions.get(sandbox.session_id)
-    except errors.NotFound:
-        return None
-    is_movable = session.state is SessionState.READY and session.bundle is not None
-    return session if is_movable else None
-
-
-def _request_move(deps: Deps, session: Session) -> int:
-    """Wake a session so that converge moves it; returns how many were woken: 0 or 1."""
-    now = deps.clock.now()
-    # A session that found no room is due again within seconds. Only a resting one has to be woken.
-    is_resting = (session.due_at - now).total_seconds() >= _SEEN_EVERY_S
-    if session.move is not None or not is_resting:
-        return 0
-    _skip_if_stale(lambda: nudge(deps, deps.store.sessions.save(replace(session, due_at=now))))
-    return 1
-
-
-def _skip_if_stale(write: Callable[[], object]) -> None:
-    """Skip the write if another process wrote first: the next pass looks again."""
-    try:
-        write()
-    except errors.StaleWrite:
-        return
 
 
 def _record_unfit(deps: Deps, host: Host, error: errors.SpawnError) -> Host:

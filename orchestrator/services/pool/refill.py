@@ -29,7 +29,7 @@ def measure_level(deps: Deps, postponed_s: float = 0.0) -> WarmLevel:
         warm=warm,
         outdated=sum(warm_counts.values()) - warm,
         warming=deps.store.sandboxes.count_warming(deps.clock.now() - _START_MAX),
-        waiting=deps.store.sessions.count_waiting(deps.clock.now()),
+        waiting=claims.count_served(deps.store, deps.clock.now()),
         # GENERATING is not counted: while Claude writes, the machine has nothing to do.
         arriving=deps.store.sessions.count_in([SessionState.PROVISIONING, SessionState.DEPLOYING]),
         postponed_s=postponed_s,

@@ -36,7 +36,6 @@ from orchestrator.services.sessions import (
 )
 
 _STEPS_MAX = 30  # a whole life has 11; more means that plan and execution disagree
-_ROOM_RETRY_S = 1.0  # for sessions that want more than just any sandbox
 _LOG_LINES = 20  # at the end of the message about an app that keeps crashing
 _STARTS_AGAIN = ". The app starts again in another one.]"  # ends our line in an app's log
 
@@ -157,7 +156,8 @@ def _claim(deps: Deps, session: Session, now: datetime) -> bool:
     If there is neither, the session stays due. It keeps its place in the queue, and the daemon
     nudges it when a slot becomes free.
     """
-    if not claims.has_turn(deps.store, session, now):
+    turn = claims.find_turn(deps.store, session, now)
+    if not turn.has_come:
         return False
     provisioning = replace(
         session.transition(SessionState.PROVISIONING, now),
@@ -166,12 +166,12 @@ def _claim(deps: Deps, session: Session, now: datetime) -> bool:
         deadline_at=planner.deadline_for(SessionState.PROVISIONING, now, deps.policy.deadlines),
     )
     if not planner.gets_cold_sandbox(session):
-        claimed = deps.store.sandboxes.claim(provisioning, now)
+        claimed = deps.store.sandboxes.claim(provisioning, now, without=turn.keep_warm)
         if claimed is not None:
             _announce_claim(deps, *claimed)
             return False  # the agent's first report brings us back
     try:
-        claims.place(deps, provisioning, now)
+        claims.place(deps, provisioning, now, without=turn.keep_free)
     except errors.NoCapacity:
         return _wait_for_room(deps, session, now)
     deps.events.session_changed(session.id)
@@ -182,9 +182,7 @@ def _claim(deps: Deps, session: Session, now: datetime) -> bool:
 def _wait_for_room(deps: Deps, session: Session, now: datetime) -> bool:
     """Keep the session in the queue, or fail it if no host of the pool can ever meet its wish.
 
-    A session that every remaining host has refused may ask those hosts again. A session with a
-    wish, or without a right to a warm sandbox, pauses for a moment, so that it doesn't hold up the
-    sessions behind it.
+    A session that every remaining host has refused may ask those hosts again.
     """
     if session.refused_by and not deps.store.hosts.any_accepts(
         session.wish, without=session.refused_by
@@ -196,9 +194,6 @@ def _wait_for_room(deps: Deps, session: Session, now: datetime) -> bool:
         failure = Failure(code="placement_unknown", message=message)
         writes.save(deps, replace(session, failure=failure, updated_at=now))
         return True
-    if session.wish or planner.gets_cold_sandbox(session):
-        due_at = now + timedelta(seconds=_ROOM_RETRY_S)
-        writes.save(deps, replace(session, due_at=due_at), quiet=True)
     return False
 
 

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from orchestrator.domain.ids import SessionId
 from orchestrator.domain.sessions.priority import Queue
-from orchestrator.domain.sessions.session import Session, SessionState
+from orchestrator.domain.sessions.session import Session
 from orchestrator.services.deps import Deps
 from orchestrator.services.nudges import nudge
 from orchestrator.services.pool import claims
@@ -81,18 +81,15 @@ class Pass:
 def nudge_due_sessions(deps: Deps, recent: RecentNudges | None = None) -> Pass:
     """Nudge the sessions that are due.
 
-    A QUEUED session is nudged in every pass in which the pool has room for it. Any other session
-    gets a second look: whatever changed has nudged it already, so this one may wait.
+    A session in the queue is nudged in every pass in which the pool has room for it. Any other
+    session gets a second look: whatever changed has nudged it already, so this one may wait.
     """
     now = deps.clock.now()
     recent = recent or RecentNudges()
-    due = deps.store.sessions.due(now, limit=_NUDGES_PER_PASS)
-    waiting = [session for session in due if session.state is SessionState.QUEUED]
-    under_way = [session for session in due if session.state is not SessionState.QUEUED]
+    under_way = deps.store.sessions.due(now, limit=_NUDGES_PER_PASS)
     looks = [session for session in under_way if recent.is_next_due(session, now)]
-    # One more than there is room for: a slot may become free between the count and the claim.
-    room = claims.count_available(deps.store, len(waiting)) if waiting else 0
-    first = waiting[: room + 1]
+    chosen = claims.choose_waiting(deps.store, now)[:_NUDGES_PER_PASS]
+    first = deps.store.sessions.get_many(chosen)
     for session in looks:
         nudge(deps, session, Queue.LOW)
     for session in first:

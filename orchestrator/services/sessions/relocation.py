@@ -19,13 +19,17 @@ from orchestrator.services.deps import Deps
 from orchestrator.services.pool import claims
 from orchestrator.services.sessions import probing
 
-_RETRY_S = 2.0  # after no host had room, or the start on the new host failed
+_RETRY_S = 2.0  # after the start on the new host failed
+# After no host had room. The drain loop wakes the session once one has.
+_ROOM_RETRY_S = 30.0
 
 
 def start_move(deps: Deps, session: Session, now: datetime) -> bool:
     """Get a successor on another host, a warm one if possible. The session stays READY.
 
-    If no host has room, try again later; hosts that refused the session may then be asked again.
+    If no host has room it rests, until the drain loop sees room for it; hosts that refused the
+    session may then be asked again.
+
     Returns whether converge has more to do now. Raises errors.StaleWrite.
     """
     moving = replace(session, due_at=planner.recheck_at(now))
@@ -38,7 +42,7 @@ def start_move(deps: Deps, session: Session, now: datetime) -> bool:
     try:
         claims.place_successor(deps, moving, now)
     except errors.NoCapacity:
-        writes.reschedule(deps, replace(session, refused_by=()), _RETRY_S)
+        writes.reschedule(deps, replace(session, refused_by=()), _ROOM_RETRY_S)
         return session.turns.next_number is not None  # a change need not wait for the move
     deps.events.routes_changed()  # the daemon publishes its route and starts its container
     return False

@@ -59,6 +59,7 @@ def crowded(store: SqlStore, store_url: str) -> SqlStore:
         )
     for _ in range(20):
         add_session(store)
+    add_session(store, wish=WISH, created_at=later(-1))
     for _ in range(4):
         warm_up(store)
     _update_statistics(store_url)
@@ -132,13 +133,19 @@ CALLS: dict[str, Callable[[SqlStore], object]] = {
     "due": lambda store: store.sessions.due(NOW, 50),
     "expire": lambda store: store.sessions.expire(later(10**6), 50),
     "ahead_of": lambda store: store.sessions.count_ahead_of(samples.session(), NOW),
-    "waiting": lambda store: store.sessions.count_waiting(NOW),
+    "demand ahead": lambda store: store.sessions.demand_ahead_of(
+        samples.session(created_at=later(1)), NOW
+    ),
+    "demand": lambda store: store.sessions.demand(NOW),
+    "queue": lambda store: store.sessions.queue(NOW, 50),
+    "many": lambda store: store.sessions.get_many([ids.new_session_id()]),
     "counts": lambda store: store.sessions.counts(),
     "add": lambda store: store.sessions.add(samples.session(), None, max_active=10**6),
     "list": lambda store: store.sessions.list(user_id=USER),
     "list all": lambda store: store.sessions.list(),
     "next page": lambda store: store.sessions.list(after=POSITION, limit=10),
     "prune": lambda store: store.sessions.prune(later(-8999)),
+    "kinds": lambda store: store.hosts.kinds(),
     "loads": lambda store: store.hosts.loads(),
     "routes": lambda store: store.sandboxes.routes(),
     "unsettled": lambda store: store.sandboxes.has_unpublished_routes(),

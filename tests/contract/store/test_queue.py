@@ -14,7 +14,9 @@ from orchestrator.adapters import sql_store
 from orchestrator.adapters.sql_store import SqlStore, schema, sessions
 from orchestrator.domain import errors, ids
 from orchestrator.domain.ids import SessionId
+from orchestrator.domain.pool.host import HostState, Wish
 from orchestrator.domain.pool.sandbox import SandboxState
+from orchestrator.domain.sessions.rooms import Demand
 from orchestrator.domain.sessions.session import SessionState, Tier, Wanted
 from tests.contract.store.steps import add_session, provisioning, retire, walk, warm_up
 from tests.fakes import samples
@@ -48,8 +50,12 @@ def test_the_queue_is_by_tier_then_age_then_id(store: SqlStore) -> None:
     operators = add_session(store, tier=Tier.OPERATOR)
     queue = [operators, oldest, older, younger, free]
     assert [store.sessions.count_ahead_of(session, NOW) for session in queue] == [0, 1, 2, 3, 4]
-    assert store.sessions.due(NOW, 10) == queue
-    assert store.sessions.count_waiting(NOW) == 5
+    ids_in_order = [session.id for session in queue]
+    assert [waiting.id for waiting in store.sessions.queue(NOW, 10)] == ids_in_order
+    assert [waiting.id for waiting in store.sessions.queue(NOW, 2)] == ids_in_order[:2]
+    assert store.sessions.get_many([free.id, ids.new_session_id(), oldest.id]) == [free, oldest]
+    assert store.sessions.due(NOW, 10) == []
+    assert store.sessions.demand(NOW) == [Demand(count=5)]
 
 
 def test_a_session_whose_app_has_run_comes_before_all_newcomers_also_while_it_pauses(
@@ -61,8 +67,12 @@ def test_a_session_whose_app_has_run_comes_before_all_newcomers_also_while_it_pa
     assert store.sessions.count_ahead_of(operators, NOW) == 2
     assert store.sessions.count_ahead_of(lost, NOW) == 0
     assert store.sessions.count_ahead_of(back, NOW) == 1
-    assert store.sessions.due(NOW, 10) == [back, operators]
-    assert store.sessions.count_waiting(NOW) == 3
+    assert [(waiting.id, waiting.due_at) for waiting in store.sessions.queue(NOW, 10)] == [
+        (lost.id, later(60)),
+        (back.id, NOW),
+        (operators.id, operators.due_at),
+    ]
+    assert store.sessions.demand(NOW) == [Demand(count=3)]
 
 
 def test_a_session_that_would_wait_behind_too_many_is_refused(store: SqlStore) -> None:
@@ -84,19 +94,96 @@ def test_only_waiting_sessions_count_as_ahead(store: SqlStore) -> None:
     add_session(store, tier=Tier.PRO, wanted=Wanted.GONE)
     add_session(store, tier=Tier.PRO, state=SessionState.PROVISIONING)
     assert store.sessions.count_ahead_of(mine, NOW) == 0
-    assert store.sessions.count_waiting(NOW) == 1
+    assert store.sessions.demand(NOW) == [Demand(count=1)]
     assert store.sessions.count_ahead_of(mine, later(1)) == 1
 
 
-def test_sessions_under_way_are_due_before_the_queue(store: SqlStore) -> None:
-    queued = add_session(store, tier=Tier.OPERATOR, created_at=later(-99))
+def test_sessions_with_wishes_compete_for_the_hosts_that_meet_them(store: SqlStore) -> None:
+    eu, us = Wish(region="eu"), Wish(region="us", labels={"gpu": "yes"})
+    store.hosts.put(samples.host(region="eu", state=HostState.LOST))
+    store.hosts.put(samples.host(region="us", labels={"gpu": "yes", "disk": "big"}, slots=4))
+    for wish in (eu, eu, us, Wish()):
+        add_session(store, wish=wish, created_at=later(-1))
+    crashed = tuple(later(-number) for number in range(9))
+    add_session(store, crashes=crashed, created_at=later(-1))
+    add_session(store, crashes=crashed[:1], created_at=later(-1))
+
+    def ahead_of(wish: Wish) -> int:
+        return store.sessions.count_ahead_of(samples.session(wish=wish), NOW)
+
+    assert [ahead_of(wish) for wish in (Wish(), us, eu)] == [4, 4, 2]
+    assert store.sessions.demand(NOW) == [
+        Demand(count=2),
+        *store.sessions.demand_ahead_of(samples.session(), NOW)[1:],
+    ]
+    assert {(str(each.wish), each.cold): each.count for each in store.sessions.demand(NOW)} == {
+        ("", False): 2,
+        ("", True): 1,
+        (str(eu), False): 2,
+        (str(us), False): 1,
+    }
+    in_queue = store.sessions.queue(NOW, 10)
+    assert sorted(str(waiting.demand.wish) for waiting in in_queue if waiting.demand.wish) == [
+        str(eu),
+        str(eu),
+        str(us),
+    ]
+
+
+def test_the_queue_of_one_wish_is_as_long_as_its_limit_for_that_wish_only(
+    store: SqlStore,
+) -> None:
+    store.hosts.put(samples.host(region="eu", slots=0))
+    store.hosts.put(samples.host(region="us", slots=2))
+    for _ in range(3):
+        add_session(store, wish=Wish(region="eu"), created_at=later(-1))
+
+    def add(wish: Wish) -> None:
+        newcomer = samples.session(user_id=ids.new_user_id(), wish=wish)
+        store.sessions.add(newcomer, None, max_active=9, max_ahead=3)
+
+    with pytest.raises(errors.NoCapacity):
+        add(Wish(region="eu"))
+    add(Wish())
+    add(Wish(region="us"))
+
+
+def test_kinds_tell_what_hosts_that_no_wish_tells_apart_have(store: SqlStore) -> None:
+    labels = {"gpu": "yes"}
+    first = samples.host(region="eu", labels=labels, slots=3)
+    second = samples.host(region="eu", labels=labels, slots=2)
+    away = samples.host(region="eu", labels=labels, slots=5, state=HostState.SUSPECT)
+    for host in (first, second, away):
+        store.hosts.put(host)
+    placed = warm_up(store, avoid=(second.id,))
+    store.hosts.change(second.id, lambda host: replace(host, shortage="its disk is full"))
+    usable, unusable = sorted(store.hosts.kinds(), key=lambda kind: not kind.accepts_claims)
+    assert (usable.slots, usable.free, usable.warm) == (5, 2, 1)
+    assert set(usable.host_ids) == {first.id, second.id}
+    assert placed.host_id == first.id
+    assert (unusable.region, unusable.labels, unusable.accepts_claims) == ("eu", labels, False)
+    assert (unusable.slots, unusable.free, unusable.host_ids) == (5, 0, [away.id])
+
+
+def test_a_claim_leaves_the_warm_sandboxes_that_others_wait_for(store: SqlStore) -> None:
+    store.hosts.put(samples.host())
+    warm = warm_up(store)
+    session = provisioning(add_session(store))
+    assert store.sandboxes.claim(session, NOW, without=[warm.host_id]) is None
+    assert store.sandboxes.claim(session, NOW, without=[ids.new_host_id()]) is not None
+
+
+def test_sessions_under_way_are_due_longest_first_and_the_queue_is_not_among_them(
+    store: SqlStore,
+) -> None:
+    add_session(store, tier=Tier.OPERATOR, created_at=later(-99))
     second = add_session(store, state=SessionState.DEPLOYING, due_at=later(-1))
     first = add_session(store, state=SessionState.DESTROYING, due_at=later(-2))
     to_end = add_session(store, wanted=Wanted.GONE)  # not started: only to be ended
     add_session(store, state=SessionState.READY, due_at=later(1))
     add_session(store, state=SessionState.DESTROYED, due_at=later(-99))
     add_session(store, state=SessionState.FAILED, due_at=later(-99))
-    assert store.sessions.due(NOW, 10) == [first, second, to_end, queued]
+    assert store.sessions.due(NOW, 10) == [first, second, to_end]
     assert store.sessions.due(NOW, 2) == [first, second]
 
 

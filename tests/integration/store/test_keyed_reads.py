@@ -61,7 +61,7 @@ def test_a_lookup_waits_neither_for_a_writer_nor_for_a_connection(
 
 CALLS: dict[str, Callable[[SqlStore], object]] = {
     "write": lambda store: store.audit.add(AuditEntry(at=NOW, actor="a", action="b", subject="c")),
-    "count": lambda store: store.sessions.count_waiting(NOW),
+    "count": lambda store: store.sessions.demand(NOW),
     "list": lambda store: store.sessions.list(),
     "aggregate": lambda store: store.usage.output_tokens(changes=False, since=NOW, limit=9),
 }

@@ -8,7 +8,7 @@ from orchestrator.domain.pool.host import Drain, Host
 from orchestrator.domain.pool.sandbox import Sandbox
 from orchestrator.domain.sessions.session import Failure, Phase, Report, Session, SessionState
 from orchestrator.services.agents import inbox, reports
-from orchestrator.services.pool import host_life, hosts
+from orchestrator.services.pool import drains, hosts
 from tests.fakes.engine import EngineInMemory
 from tests.unit.services.world import OPERATOR, World
 
@@ -29,7 +29,7 @@ class Move:
 
     def drain(self) -> None:
         hosts.drain(self.world.deps, OPERATOR, self.old.name, Drain.MOVE)
-        host_life.continue_drain(self.world.deps, self.world.store.hosts.get(self.old.id))
+        drains.continue_drain(self.world.deps, self.world.store.hosts.get(self.old.id))
 
     @property
     def now(self) -> Session:

@@ -5,7 +5,7 @@ SqlSandboxes calls these for ports.Sandboxes. Its module says in which order row
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -18,23 +18,16 @@ from orchestrator.adapters.sql_store import codec, schema, sessions
 from orchestrator.adapters.sql_store.database import Database
 from orchestrator.adapters.sql_store.pool import hosts
 from orchestrator.domain import errors, ids
-from orchestrator.domain.ids import SandboxId
-from orchestrator.domain.pool.host import Drain, HostState
+from orchestrator.domain.ids import HostId, SandboxId
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.domain.sessions.session import Move, Session
 
 _b = schema.sandboxes.c
 
-# Hosts that a claim may use. A host with a shortage takes no new sandboxes, but its warm ones work.
-CLAIM_HOST = (
-    schema.hosts.c.state == HostState.UP.value,
-    ~schema.hosts.c.cordoned,
-    schema.hosts.c.drain == Drain.NONE.value,
-)
 _CLAIMABLE = (
     select(*codec.SANDBOX)
     .join(schema.hosts, schema.hosts.c.id == _b.host_id)
-    .where(text("sandboxes.state = 'warm' AND sandboxes.routed"), *CLAIM_HOST)
+    .where(text("sandboxes.state = 'warm' AND sandboxes.routed"), *hosts.CLAIM_HOST)
     .order_by(_b.created_at, _b.id)
     .limit(1)
     .with_for_update(of=schema.sandboxes, skip_locked=True)
@@ -43,9 +36,12 @@ _LOCKED = select(*codec.SANDBOX).where(_b.id == bindparam("sandbox_id")).with_fo
 _UPDATE = sa.update(schema.sandboxes).where(_b.id == bindparam("sandbox_id"))
 
 
-def claim(database: Database, session: Session, now: datetime) -> tuple[Session, Sandbox] | None:
+def claim(
+    database: Database, session: Session, now: datetime, without: Collection[HostId]
+) -> tuple[Session, Sandbox] | None:
     """ports.Sandboxes.claim."""
-    query = _CLAIMABLE.where(*hosts.conditions_for(session.wish)) if session.wish else _CLAIMABLE
+    conditions = hosts.conditions_for(session.wish, without=without)
+    query = _CLAIMABLE.where(*conditions) if conditions else _CLAIMABLE
     with database.write() as connection:
         row = connection.execute(query).first()
         if row is None:

@@ -16,11 +16,11 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam, func, select, text
 from sqlalchemy.engine import Connection
 
-from orchestrator.adapters.sql_store import codec, schema
+from orchestrator.adapters.sql_store import codec, json_columns, schema
 from orchestrator.adapters.sql_store.database import Database, insert
 from orchestrator.domain import errors
 from orchestrator.domain.ids import HostId
-from orchestrator.domain.pool.host import Drain, Host, HostLoad, HostState, Wish
+from orchestrator.domain.pool.host import Drain, Host, HostKind, HostLoad, HostState, Wish
 from orchestrator.domain.pool.refill import PoolTotals
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 
@@ -31,6 +31,12 @@ _LIVE = text(f"sandboxes.{schema.SANDBOX_LIVE}")
 _OPEN = text(schema.HOST_OPEN)
 _STAYS = text(schema.HOST_STAYS)
 ROOMY = text(schema.HOST_ROOMY)
+# Hosts that a claim may use. A host with a shortage takes no new sandboxes, but its warm ones work.
+CLAIM_HOST = (
+    _h.state == HostState.UP.value,
+    ~_h.cordoned,
+    _h.drain == Drain.NONE.value,
+)
 
 _ALL = select(*codec.HOST).order_by(_h.created_at, _h.id)
 _SANDBOX_COUNTS = select(
@@ -61,6 +67,21 @@ _TOTALS = select(func.count(), func.sum(_h.slots), func.sum(_h.slots - _h.used))
 _ROOM = select(_h.slots - _h.used).where(ROOMY).order_by(_h.id).limit(bindparam("count"))
 
 
+_KINDS = select(
+    _h.id,
+    _h.region,
+    _h.labels,
+    sa.and_(*CLAIM_HOST).label("is_usable"),
+    _h.slots,
+    sa.case((ROOMY, _h.slots - _h.used), else_=0),
+)
+_WARM_BY_HOST = (
+    select(_b.host_id, func.count())
+    .where(text("sandboxes.state = 'warm' AND sandboxes.routed"))
+    .group_by(_b.host_id)
+)
+
+
 def loads(connection: Connection, rows: Sequence[Sequence[Any]]) -> Sequence[HostLoad]:
     """The hosts with the load of their live sandboxes. `rows`: the HOST columns, then `used`."""
     hosts = [codec.host_of(row) for row in rows]
@@ -74,6 +95,26 @@ def loads(connection: Connection, rows: Sequence[Sequence[Any]]) -> Sequence[Hos
             warm=counts[host.id][2] if host.id in counts else 0,
         )
         for host, row in zip(hosts, rows, strict=True)
+    ]
+
+
+def kinds(connection: Connection) -> Sequence[HostKind]:
+    """ports.Hosts.kinds."""
+    warm: dict[HostId, int] = dict(connection.execute(_WARM_BY_HOST).all())
+    groups: dict[tuple[str, str, bool], list[Sequence[Any]]] = {}
+    for row in connection.execute(_KINDS):
+        groups.setdefault((row.region, row.labels, bool(row.is_usable)), []).append(row)
+    return [
+        HostKind(
+            region=region,
+            labels=json_columns.load(labels) if labels else {},
+            accepts_claims=accepts_claims,
+            slots=sum(slots for *_, slots, _ in rows),
+            free=sum(free for *_, free in rows),
+            warm=sum(warm.get(host_id, 0) for host_id, *_ in rows),
+            host_ids=[host_id for host_id, *_ in rows],
+        )
+        for (region, labels, accepts_claims), rows in groups.items()
     ]
 
 
@@ -176,6 +217,10 @@ class SqlHosts:
             # Each of these hosts has at least one free slot: `enough` hosts are enough to read.
             free = sum(connection.execute(_ROOM, {"count": limit}).scalars())
         return min(limit, int(free))
+
+    def kinds(self) -> Sequence[HostKind]:
+        with self._database.read() as connection:
+            return kinds(connection)
 
     def any_accepts(self, wish: Wish, *, without: Collection[HostId] = ()) -> bool:
         query = select(_h.id).where(_OPEN, *conditions_for(wish, without=without)).limit(1)

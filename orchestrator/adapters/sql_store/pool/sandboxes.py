@@ -8,7 +8,7 @@ the weak lock can't both upgrade it. SQLite has one writer and needs no order.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection
 
 from orchestrator.adapters.sql_store import codec, schema, sessions
 from orchestrator.adapters.sql_store.database import Database, Lookup
-from orchestrator.adapters.sql_store.pool import claims, placements
+from orchestrator.adapters.sql_store.pool import claims, hosts, placements
 from orchestrator.domain import errors, ids
 from orchestrator.domain.ids import HostId, SandboxId
 from orchestrator.domain.pool.host import Host, HostState
@@ -58,7 +58,7 @@ _RELEASE_SLOT = (
 _WARM_COUNTS = (
     select(_b.image, func.count())
     .join(schema.hosts, schema.hosts.c.id == _b.host_id)
-    .where(text("sandboxes.state = 'warm' AND sandboxes.routed"), *claims.CLAIM_HOST)
+    .where(text("sandboxes.state = 'warm' AND sandboxes.routed"), *hosts.CLAIM_HOST)
     .group_by(_b.image)
 )
 # A filter, not a condition: with a condition SQLite uses the index on session_id, and reads every
@@ -145,8 +145,10 @@ class SqlSandboxes:
     def has_free_port(self, host: Host, now: datetime) -> bool:
         return placements.has_free_port(self._database, host, self._port_range, now)
 
-    def claim(self, session: Session, now: datetime) -> tuple[Session, Sandbox] | None:
-        return claims.claim(self._database, session, now)
+    def claim(
+        self, session: Session, now: datetime, *, without: Collection[HostId] = ()
+    ) -> tuple[Session, Sandbox] | None:
+        return claims.claim(self._database, session, now, without)
 
     def claim_successor(self, session: Session, now: datetime) -> tuple[Session, Sandbox] | None:
         return claims.claim_successor(self._database, session, now)

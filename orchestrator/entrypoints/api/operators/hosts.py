@@ -27,6 +27,7 @@ from orchestrator.entrypoints.api.bounds.inputs import (
 from orchestrator.entrypoints.api.context import Context, context_of
 from orchestrator.entrypoints.api.errors.documented import failing
 from orchestrator.ports import LinkGauges
+from orchestrator.services.pool import drains
 from orchestrator.services.pool import hosts as pool_hosts
 
 router = APIRouter(prefix="/api/admin/hosts", tags=["hosts"], dependencies=[Depends(auth.operator)])
@@ -178,6 +179,7 @@ def links_by_host(context: Context) -> Mapping[str, LinkGauges]:
 
 def _host_with_sandboxes(context: Context, host: Host) -> answers.HostWithSandboxes:
     sandboxes = context.deps.store.sandboxes.list(host_id=host.id)
+    reasons = drains.reasons_to_stay(context.deps, host, sandboxes)
     load = next(load for load in context.deps.store.hosts.loads() if load.host.id == host.id)
     return {
         **view(context, load, links_by_host(context)),
@@ -189,7 +191,7 @@ def _host_with_sandboxes(context: Context, host: Host) -> answers.HostWithSandbo
                 "port": sandbox.port,
                 "image": sandbox.image,
                 "created_at": context.shown(sandbox.created_at),
-                "reason": sandbox.reason,
+                "reason": reasons.get(sandbox.id, sandbox.reason),
             }
             for sandbox in sandboxes
         ],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from orchestrator.domain import errors
 from orchestrator.domain.pool.host import Drain, Host, HostState
 from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.sessions.session import SessionState
-from orchestrator.services.pool import host_life, hosts
+from orchestrator.services.pool import hosts
 from orchestrator.services.pool.hosts import NewHost
 from tests.fakes.samples import NOW
 from tests.unit.services.world import OPERATOR, World
@@ -184,64 +183,6 @@ def test_a_host_is_not_drained_to_nowhere(world: World) -> None:
     assert hosts.drain(world.deps, OPERATOR, host.name, Drain.WAIT).drain is Drain.WAIT
     world.add_host()
     assert hosts.drain(world.deps, OPERATOR, host.name, Drain.MOVE).drain is Drain.MOVE
-
-
-def test_warm_sandboxes_of_a_drained_host_go_and_sessions_end_by_themselves(world: World) -> None:
-    host = world.add_host()
-    ready = world.run_session(world.create_session())
-    warm = world.add_warm_sandbox()
-    drained = hosts.drain(world.deps, OPERATOR, host.name, Drain.WAIT)
-    world.queue.nudges.clear()
-    assert host_life.continue_drain(world.deps, drained) == 1
-    assert world.sandbox(warm.id).state is SandboxState.STOPPING
-    assert host_life.continue_drain(world.deps, drained) == 0
-    assert world.queue.nudged == []
-    assert world.session(ready) == ready
-
-
-def test_running_sessions_of_a_drained_host_are_woken_a_few_at_a_time(world: World) -> None:
-    world.add_host(slots=20)
-    ready = [world.run_session(world.create_session(principal)) for principal in operators(8)]
-    host = world.store.hosts.list()[0]
-    world.add_host(publish_address="10.0.0.2")
-    drained = hosts.drain(world.deps, OPERATOR, host.name, Drain.MOVE)
-    world.queue.nudges.clear()
-    assert host_life.continue_drain(world.deps, drained) == 6
-    assert world.queue.nudged == [session.id for session in ready[:6]]
-    for session in ready[:6]:
-        assert world.session(session).due_at <= world.clock.now()
-    world.queue.nudges.clear()
-    assert host_life.continue_drain(world.deps, drained) == 0, "none of them has begun to move yet"
-
-
-def test_sessions_that_can_not_move_yet_do_not_delay_those_that_can(world: World) -> None:
-    host = world.add_host(slots=20)
-    world.add_host(publish_address="10.0.0.2", cordoned=True)
-    for principal in operators(6):
-        world.add_warm_sandbox()
-        world.converge(world.create_session(principal))  # PROVISIONING
-    ready = world.run_session(world.create_session(OPERATOR))
-    drained = world.store.hosts.change(host.id, lambda host: replace(host, drain=Drain.MOVE))
-    world.queue.nudges.clear()
-    host_life.continue_drain(world.deps, drained)
-    assert world.queue.nudged == [ready.id]
-
-
-def test_an_app_without_a_bundle_stays_where_it_is(world: World) -> None:
-    """It can't start anywhere else, so it is not woken again and again."""
-    host = world.add_host()
-    ready = world.run_session(
-        world.create_session(prompt="a tide calendar for Brest", template=None)
-    )
-    assert ready.bundle is None
-    drained = world.store.hosts.change(host.id, lambda host: replace(host, drain=Drain.MOVE))
-    assert host_life.continue_drain(world.deps, drained) == 0
-    assert world.converge(ready).steps == ("Wait",)
-
-
-def operators(count: int) -> list[Any]:
-    """Enough users for many sessions."""
-    return [replace(OPERATOR, user_id=f"usr_{number:026}") for number in range(count)]
 
 
 def test_a_leaving_host_can_not_be_called_back(world: World) -> None:

@@ -191,7 +191,9 @@ def test_a_session_whose_wish_the_pool_can_no_longer_meet_fails(world: World) ->
     session = world.create_session(wish=Wish(region="eu", labels={"gpu": "yes"}))
     world.converge(session)
     world.store.hosts.remove(matching.id)
-    world.clock.jump_to(world.session(session).due_at)
+    world.queue.nudges.clear()
+    due.nudge_due_sessions(world.deps)
+    assert world.queue.nudged == [session.id]
     world.converge(session)
     failure = world.session(session).failure
     assert world.state(session) is SessionState.FAILED
@@ -200,28 +202,11 @@ def test_a_session_whose_wish_the_pool_can_no_longer_meet_fails(world: World) ->
     assert "region eu, gpu=yes" in failure.message
 
 
-def test_a_waiting_session_with_a_wish_does_not_hold_up_one_without(world: World) -> None:
-    world.add_host(region="eu", slots=0)
-    world.add_host(publish_address="10.0.0.2", slots=1)
-    wishing = world.create_session(wish=Wish(region="eu"))
-    other = world.create_session()
-    world.converge(other)
-    assert world.state(other) is SessionState.QUEUED, "the earlier one has not been converged yet"
-    world.converge(wishing)
-    assert world.session(wishing).due_at > world.clock.now()
-    assert due.nudge_due_sessions(world.deps).nudged == 1
-    assert world.queue.nudged[-1] == other.id
-    world.converge(other)
-    assert world.state(other) is SessionState.PROVISIONING
-    assert world.session(wishing).attempt == 1
-
-
 def test_a_session_with_a_wish_keeps_its_place_in_the_queue(world: World) -> None:
     matching = world.add_host(region="eu", slots=0)
     wishing = world.create_session(wish=Wish(region="eu"))
     world.converge(wishing)
     later = world.create_session()
-    world.clock.jump_to(world.session(wishing).due_at)
     world.add_host(id=matching.id, name=matching.name, region="eu", slots=1)
     world.converge(later)
     assert world.state(later) is SessionState.QUEUED, "the earlier session has its turn first"

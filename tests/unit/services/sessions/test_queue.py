@@ -48,7 +48,7 @@ def test_a_session_between_two_attempts_delays_no_other(world: World) -> None:
     world.add_host(slots=1)
     first, second = world.create_session(), world.create_session()
     world.save(first, due_at=later(60))
-    assert claims.has_turn(world.store, second, world.clock.now())
+    assert claims.find_turn(world.store, second, world.clock.now()).has_come
     world.converge(second)
     assert world.state(second) is SessionState.PROVISIONING
 
