@@ -82,6 +82,7 @@ SANDBOX = (
     _b.state_since,
     _b.generation,
     _b.started_with,
+    _b.ended_by_host,
 )
 
 # Columns for the store's own use: no part of the Host value.
@@ -182,6 +183,7 @@ def sandbox_of(row: Sequence[Any]) -> Sandbox:
         state_since=row[12],
         generation=row[13],
         started_with=row[14],
+        ended_by_host=row[15],
     )
 
 

@@ -256,6 +256,7 @@ sandboxes = Table(
     Column("state_since", UtcTime, nullable=False),
     Column("generation", sa.Integer, nullable=False, server_default="1"),
     Column("started_with", sa.Integer, nullable=False, server_default="1"),
+    Column("ended_by_host", sa.Boolean, nullable=False, server_default=sa.false()),
     Index("ix_sandboxes_session", "session_id"),
     _partial("uq_sandboxes_port", "host_id", "port", where=SANDBOX_LIVE, unique=True),
     _partial("uq_sandboxes_slug", "slug", where=SANDBOX_LIVE, unique=True),

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from orchestrator import ports
 from orchestrator.domain import errors
 from orchestrator.domain.pool.host import Host
+from orchestrator.domain.pool.host_liveness import is_explained_by_outage
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.domain.pool.sandbox_diagnosis import (
     Container,
@@ -63,7 +64,10 @@ def reconcile(
                     orphans += remove_later(host, diagnosis.container)
                 case Vanished(sure=False) if _is_running(engine, diagnosis.sandbox):
                     uncertain += 1
-                case Vanished() | Stuck() | Silent():
+                case Vanished():
+                    _mark_vanished(deps, diagnosis)
+                    broken += 1
+                case Stuck() | Silent():
                     mark_broken(deps, diagnosis.sandbox, diagnosis.reason)
                     broken += 1
         except (errors.StaleWrite, errors.NotFound):
@@ -122,13 +126,13 @@ def remove_all_containers(deps: Deps, host: Host) -> int:
     return removed
 
 
-def mark_broken(deps: Deps, sandbox: Sandbox, reason: str) -> None:
+def mark_broken(deps: Deps, sandbox: Sandbox, reason: str, *, by_host: bool = False) -> None:
     """Mark a sandbox BROKEN, and have its session look at that.
 
-    Raises errors.StaleWrite, errors.NotFound.
+    `by_host`: its app can't have ended it. Raises errors.StaleWrite, errors.NotFound.
     """
     broken = sandbox.transition(SandboxState.BROKEN, deps.clock.now(), reason)
-    deps.store.sandboxes.save(broken, expected=sandbox.state)
+    deps.store.sandboxes.save(replace(broken, ended_by_host=by_host), expected=sandbox.state)
     deps.events.routes_changed()
     wake_session(deps, sandbox)
 
@@ -143,6 +147,14 @@ def wake_session(deps: Deps, sandbox: Sandbox) -> None:
         return
     session = deps.store.sessions.get(sandbox.session_id)
     nudge(deps, deps.store.sessions.save(replace(session, due_at=deps.clock.now())))
+
+
+def _mark_vanished(deps: Deps, vanished: Vanished) -> None:
+    """Mark it BROKEN. The host is read again: it may have been away since the pass began."""
+    sandbox = vanished.sandbox
+    host = deps.store.hosts.get(sandbox.host_id)
+    in_outage = is_explained_by_outage(host, sandbox, deps.clock.now())
+    mark_broken(deps, sandbox, vanished.reason, by_host=vanished.by_host or in_outage)
 
 
 def _is_running(engine: ports.Engine, sandbox: Sandbox) -> bool:
