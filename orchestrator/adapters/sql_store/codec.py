@@ -63,6 +63,7 @@ SESSION = (
     _s.crashes,
     _s.probes,
     _s.history_dropped,
+    _s.lost_on,
 )
 
 _b = schema.sandboxes.c
@@ -125,6 +126,7 @@ def session_of(row: Sequence[Any]) -> Session:
         crashes=() if row[27] is None else json_columns.times_of(row[27]),
         probes=row[28],
         history_dropped=row[29],
+        lost_on={} if row[30] is None else json_columns.hosts_of(row[30]),
     )
 
 
@@ -162,6 +164,7 @@ def session_values(session: Session) -> dict[str, Any]:
         "crashes": json_columns.times_text(session.crashes) if session.crashes else None,
         "probes": session.probes,
         "history_dropped": session.history_dropped,
+        "lost_on": json_columns.hosts_text(session.lost_on) if session.lost_on else None,
     }
 
 

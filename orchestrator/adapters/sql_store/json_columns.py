@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from orchestrator.domain.ids import HostId
 from orchestrator.domain.pool.host import STARTS_AT_ONCE, StartCurve, Wish
 from orchestrator.domain.sessions.change_turns import Turns
 from orchestrator.domain.sessions.session import (
@@ -110,6 +111,14 @@ def ports_of(text: str) -> dict[int, datetime]:
 
 def ports_text(ports: Mapping[int, datetime]) -> str:
     return dump({port: _microseconds(until) for port, until in ports.items()})
+
+
+def hosts_of(text: str) -> dict[HostId, datetime]:
+    return {HostId(host_id): _time_of(at) for host_id, at in load(text).items()}
+
+
+def hosts_text(hosts: Mapping[HostId, datetime]) -> str:
+    return dump({host_id: _microseconds(at) for host_id, at in hosts.items()})
 
 
 def _time_of(microseconds: int) -> datetime:

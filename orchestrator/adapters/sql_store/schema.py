@@ -190,6 +190,7 @@ sessions = Table(
     Column("crashes", sa.Text),  # JSON, see codec
     Column("probes", sa.Integer, nullable=False, server_default="0"),
     Column("history_dropped", sa.Integer, nullable=False, server_default="0"),
+    Column("lost_on", sa.Text),
     UniqueConstraint("user_id", "idempotency_key"),
     Index("ix_sessions_user", "user_id", "created_at", "id"),
     Index("ix_sessions_created", "created_at", "id"),

@@ -87,7 +87,7 @@ def plan(observation: Observation, now: datetime) -> Step:
     if session.wanted is Wanted.GONE:
         return _destroy(observation, now)
     if session.failure is not None:
-        return _let_go(observation) or _retry_or_give_up(session, session.failure)
+        return _let_go(observation) or _retry_or_give_up(observation, session.failure, now)
     if session.state is SessionState.QUEUED:
         return Claim() if session.due_at <= now else Wait(until=session.due_at)
     if session.state is SessionState.READY:
@@ -175,12 +175,16 @@ def _is_held(sandbox: Sandbox, session: Session) -> bool:
     return sandbox.session_id == session.id and sandbox.state is not SandboxState.GONE
 
 
-def _retry_or_give_up(session: Session, failure: Failure) -> Step:
+def _retry_or_give_up(observation: Observation, failure: Failure, now: datetime) -> Step:
+    session, lost_on = observation.session, None
+    if failure.code in losses.BLAMING:
+        lost_on = losses.hosts_after(session, observation.sandbox, now)
     if not failure.counts_as_attempt:
-        return Requeue(attempt=session.attempt)
+        return Requeue(attempt=session.attempt, lost_on=lost_on)
     if failure.permanent or session.attempt >= ATTEMPTS_MAX:
         return Finish(state=SessionState.FAILED)
-    return Requeue(attempt=session.attempt + 1, pause_s=backoff_s(session.attempt))
+    pause_s = backoff_s(session.attempt)
+    return Requeue(attempt=session.attempt + 1, pause_s=pause_s, lost_on=lost_on)
 
 
 def _keep_running(observation: Observation, now: datetime) -> Step:
@@ -250,6 +254,7 @@ def _recover(observation: Observation, now: datetime) -> Step:
         attempt=1,
         pause_s=pause_s,
         crashes=crashed_at,
+        lost_on=losses.hosts_after(session, observation.sandbox, now),
         lost=losses.message_of(observation.sandbox),
     )
 

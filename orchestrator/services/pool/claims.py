@@ -63,7 +63,7 @@ def place(deps: Deps, session: Session, now: datetime) -> Sandbox:
         slug=session.slug or ids.new_slug(),
         image=deps.image(),
         wish=session.wish,
-        avoid=session.refused_by,
+        avoid=(*session.refused_by, *session.lost_on),
     )
     placed = replace(session, sandbox_id=new.id, slug=new.slug)
     return deps.store.sandboxes.place_for(placed, new, now)

@@ -165,18 +165,33 @@ def _claim(deps: Deps, session: Session, now: datetime) -> bool:
         due_at=planner.recheck_at(now),
         deadline_at=planner.deadline_for(SessionState.PROVISIONING, now, deps.policy.deadlines),
     )
-    if not planner.gets_cold_sandbox(session):
+    if not _take_sandbox(deps, provisioning, now):
+        return _wait_for_room(deps, session, now)
+    return False  # the agent's first report brings us back
+
+
+def _take_sandbox(deps: Deps, provisioning: Session, now: datetime) -> bool:
+    """Claim or place a sandbox. Hosts that the session lost one on come last. False: no room."""
+    if not planner.gets_cold_sandbox(provisioning):
         claimed = deps.store.sandboxes.claim(provisioning, now)
         if claimed is not None:
             _announce_claim(deps, *claimed)
-            return False  # the agent's first report brings us back
+            return True
     try:
         claims.place(deps, provisioning, now)
     except errors.NoCapacity:
-        return _wait_for_room(deps, session, now)
-    deps.events.session_changed(session.id)
+        if not provisioning.lost_on or _has_room_elsewhere(deps, provisioning):
+            return False
+        return _take_sandbox(deps, replace(provisioning, lost_on={}), now)
+    deps.events.session_changed(provisioning.id)
     deps.events.routes_changed()  # the daemon publishes its route and starts its container
-    return False
+    return True
+
+
+def _has_room_elsewhere(deps: Deps, session: Session) -> bool:
+    """Whether a host that it lost no sandbox on has a free slot, even if that is busy right now."""
+    avoided = {*session.refused_by, *session.lost_on}
+    return deps.store.hosts.any_accepts(session.wish, without=avoided, with_room=True)
 
 
 def _wait_for_room(deps: Deps, session: Session, now: datetime) -> bool:
@@ -291,6 +306,7 @@ def _requeue(deps: Deps, session: Session, step: steps.Requeue, now: datetime) -
         due_at=now + timedelta(seconds=pause_s),
         probes=0,
         crashes=session.crashes if step.crashes is None else step.crashes,
+        lost_on=session.lost_on if step.lost_on is None else step.lost_on,
     )
     if ended is None:
         writes.save(deps, queued)

@@ -45,7 +45,10 @@ _UPDATE = sa.update(schema.sandboxes).where(_b.id == bindparam("sandbox_id"))
 
 def claim(database: Database, session: Session, now: datetime) -> tuple[Session, Sandbox] | None:
     """ports.Sandboxes.claim."""
-    query = _CLAIMABLE.where(*hosts.conditions_for(session.wish)) if session.wish else _CLAIMABLE
+    query = _CLAIMABLE
+    if session.wish or session.lost_on:
+        conditions = hosts.conditions_for(session.wish, without=session.lost_on.keys())
+        query = query.where(*conditions)
     with database.write() as connection:
         row = connection.execute(query).first()
         if row is None:

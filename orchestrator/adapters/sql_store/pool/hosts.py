@@ -177,8 +177,11 @@ class SqlHosts:
             free = sum(connection.execute(_ROOM, {"count": limit}).scalars())
         return min(limit, int(free))
 
-    def any_accepts(self, wish: Wish, *, without: Collection[HostId] = ()) -> bool:
-        query = select(_h.id).where(_OPEN, *conditions_for(wish, without=without)).limit(1)
+    def any_accepts(
+        self, wish: Wish, *, without: Collection[HostId] = (), with_room: bool = False
+    ) -> bool:
+        usable = ROOMY if with_room else _OPEN
+        query = select(_h.id).where(usable, *conditions_for(wish, without=without)).limit(1)
         with self._database.read() as connection:
             return connection.execute(query).first() is not None
 

@@ -1,4 +1,4 @@
-"""A sandbox says whether its app can't be to blame for its end."""
+"""Sandboxes say whether their host ended them; sessions remember hosts that they lost one on."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -14,7 +14,9 @@ def upgrade() -> None:
         "sandboxes",
         sa.Column("ended_by_host", sa.Boolean, nullable=False, server_default=sa.false()),
     )
+    op.add_column("sessions", sa.Column("lost_on", sa.Text))
 
 
 def downgrade() -> None:
+    op.drop_column("sessions", "lost_on")
     op.drop_column("sandboxes", "ended_by_host")
