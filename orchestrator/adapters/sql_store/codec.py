@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from orchestrator.adapters.sql_store import json_columns, schema
-from orchestrator.domain.pool.host import Drain, Host, HostState, Wish
+from orchestrator.domain.pool.host import Drain, Host, HostState, Losses, Wish
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.domain.sessions.bundles import BundleRecord
 from orchestrator.domain.sessions.change_turns import Turns
@@ -30,6 +30,7 @@ _TIERS = {tier.value: tier for tier in Tier}
 
 _NO_WISH = Wish()
 _NO_TURNS = Turns()
+_NO_LOSSES = Losses()
 
 _s = schema.sessions.c
 SESSION = (
@@ -208,6 +209,7 @@ def host_of(row: Sequence[Any]) -> Host:
             "labels": json_columns.load(fields["labels"] or "{}"),
             "starts": json_columns.curve_of(fields["starts"]),
             "taken_ports": json_columns.ports_of(fields["taken_ports"] or "{}"),
+            "losses": json_columns.losses_of(fields["losses"]),
         }
     )
 
@@ -220,6 +222,7 @@ def host_values(host: Host) -> dict[str, Any]:
         "labels": json_columns.dump(dict(host.labels)) if host.labels else "",
         "starts": json_columns.dump(host.starts.seconds) if any(host.starts.seconds) else "",
         "taken_ports": json_columns.ports_text(host.taken_ports) if host.taken_ports else "",
+        "losses": json_columns.losses_text(host.losses) if host.losses != _NO_LOSSES else "",
     }
 
 

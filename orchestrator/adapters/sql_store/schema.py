@@ -134,6 +134,7 @@ hosts = Table(
     # Only the store uses it: no part of the Host value.
     Column("used", sa.Integer, nullable=False, server_default="0"),
     Column("taken_ports", sa.Text, nullable=False, server_default=""),  # JSON, see codec
+    Column("losses", sa.Text, nullable=False, server_default=""),  # JSON, see codec
     # Placements read a few entries of this index, from a random id on, and not the whole pool.
     _partial("ix_hosts_roomy", "id", where=HOST_ROOMY),
     _partial("uq_hosts_machine", "machine_id", where="machine_id <> ''", unique=True),

@@ -27,7 +27,7 @@ from orchestrator.domain.pool.sandbox_diagnosis import (
 from orchestrator.domain.pool.silence import Hearing
 from orchestrator.services.deps import Deps
 from orchestrator.services.nudges import nudge
-from orchestrator.services.pool import claims
+from orchestrator.services.pool import claims, host_losses
 
 _SWEEPS_MAX = 3
 
@@ -70,6 +70,8 @@ def reconcile(
                 case Stuck() | Silent():
                     mark_broken(deps, diagnosis.sandbox, diagnosis.reason)
                     broken += 1
+                    if isinstance(diagnosis, Stuck) and diagnosis.sandbox.container_id is not None:
+                        _blame_host(deps, diagnosis.sandbox)
         except (errors.StaleWrite, errors.NotFound):
             continue  # it changed since we read it; the next pass compares again
     return ReconcileResult(orphans=orphans, broken=broken, uncertain=uncertain)
@@ -155,6 +157,15 @@ def _mark_vanished(deps: Deps, vanished: Vanished) -> None:
     host = deps.store.hosts.get(sandbox.host_id)
     in_outage = is_explained_by_outage(host, sandbox, deps.clock.now())
     mark_broken(deps, sandbox, vanished.reason, by_host=vanished.by_host or in_outage)
+    if not in_outage:
+        _blame_host(deps, sandbox)
+
+
+def _blame_host(deps: Deps, sandbox: Sandbox) -> None:
+    owner: str = sandbox.id
+    if sandbox.session_id is not None:
+        owner = deps.store.sessions.get(sandbox.session_id).user_id
+    host_losses.record(deps, sandbox, owner)
 
 
 def _is_running(engine: ports.Engine, sandbox: Sandbox) -> bool:

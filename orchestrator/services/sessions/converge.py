@@ -8,6 +8,7 @@ state, and a process that loses the race observes again.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -26,7 +27,7 @@ from orchestrator.domain.sessions.planner import Observation
 from orchestrator.domain.sessions.session import Failure, Session, SessionState
 from orchestrator.services import writes
 from orchestrator.services.deps import Deps
-from orchestrator.services.pool import claims
+from orchestrator.services.pool import claims, host_losses
 from orchestrator.services.sessions import (
     change_steps,
     generations,
@@ -232,6 +233,10 @@ def _record_failure(deps: Deps, session: Session, step: steps.Fail, now: datetim
         room = FAILURE_MAX_CHARS - len(failure.message)
         failure = replace(failure, message=failure.message + log[-room:])
     writes.save(deps, replace(session, failure=failure, updated_at=now))
+    sandbox = _find_sandbox(deps.store, session.sandbox_id)
+    if failure.code == "sandbox_not_ready" and sandbox is not None:
+        with contextlib.suppress(errors.NotFound):  # its host has left the pool
+            host_losses.record(deps, sandbox, session.user_id)
 
 
 def _last_lines(deps: Deps, session: Session) -> Sequence[str]:

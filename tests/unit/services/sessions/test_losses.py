@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from orchestrator.domain.pool.host import Host, HostState
+from orchestrator.domain import ids
+from orchestrator.domain.people.access import Principal
+from orchestrator.domain.pool.host import Host, HostState, Losses
 from orchestrator.domain.pool.host_liveness import LinkState
 from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.sessions import losses
-from orchestrator.domain.sessions.session import Phase, Session, SessionState
+from orchestrator.domain.sessions.session import Phase, Session, SessionState, Tier
 from orchestrator.services.agents import inbox
 from orchestrator.services.pool import host_life, reconcile
 from tests.fakes import samples
 from tests.fakes.engine import EngineInMemory
 from tests.fakes.fleet import REACHABLE
 from tests.fakes.samples import NOW, later
-from tests.unit.services.world import World
+from tests.unit.services.world import VISITOR, World
 
 
 def come_back(world: World, session: Session) -> None:
@@ -108,15 +112,22 @@ def add_hosts(world: World) -> tuple[Host, Host]:
     return hosts
 
 
-def run_on(world: World, host: Host) -> Session:
+@contextlib.contextmanager
+def only(world: World, host: Host) -> Iterator[None]:
+    """Placements and claims go to this host alone."""
+    others = [other.id for other in world.store.hosts.list() if other.id != host.id]
+    for other_id in others:
+        world.store.hosts.change(other_id, lambda host: replace(host, cordoned=True))
+    yield
+    for other_id in others:
+        world.store.hosts.change(other_id, lambda host: replace(host, cordoned=False))
+
+
+def run_on(world: World, host: Host, user: Principal = VISITOR) -> Session:
     """A READY session on this host, in a cold sandbox."""
-    others = [other for other in world.store.hosts.list() if other.id != host.id]
-    for other in others:
-        world.store.hosts.change(other.id, lambda host: replace(host, cordoned=True))
-    session = world.create_session()
-    come_back(world, session)
-    for other in others:
-        world.store.hosts.change(other.id, lambda host: replace(host, cordoned=False))
+    session = world.create_session(user)
+    with only(world, host):
+        come_back(world, session)
     assert world.host_of(session).id == host.id
     return session
 
@@ -142,10 +153,9 @@ def test_a_lost_app_leaves_the_warm_sandboxes_of_its_host_to_others(world: World
     bad, good = add_hosts(world)
     ready = run_on(world, bad)
     lose_containers(world, bad)
-    world.store.hosts.change(good.id, lambda host: replace(host, cordoned=True))
-    warm = world.add_warm_sandbox()
+    with only(world, bad):
+        warm = world.add_warm_sandbox()
     assert warm.host_id == bad.id
-    world.store.hosts.change(good.id, lambda host: replace(host, cordoned=False))
     come_back(world, ready)
     assert world.host_of(ready).id == good.id
     assert world.sandbox(warm.id).state is SandboxState.WARM
@@ -163,11 +173,10 @@ def test_a_lost_app_returns_to_its_host_if_no_other_has_room(world: World) -> No
 def test_a_lost_app_waits_for_a_host_that_is_only_busy(world: World) -> None:
     bad, good = add_hosts(world)
     ready = run_on(world, bad)
-    world.store.hosts.change(bad.id, lambda host: replace(host, cordoned=True))
-    for _ in range(good.starts.at_once):
-        placed = world.store.sandboxes.place(samples.new_sandbox(), world.clock.now())
-        assert placed.host_id == good.id
-    world.store.hosts.change(bad.id, lambda host: replace(host, cordoned=False))
+    with only(world, good):
+        for _ in range(good.starts.at_once):
+            placed = world.store.sandboxes.place(samples.new_sandbox(), world.clock.now())
+            assert placed.host_id == good.id
     lose_containers(world, bad)
     world.converge(ready)
     assert world.state(ready) is SessionState.QUEUED
@@ -175,12 +184,7 @@ def test_a_lost_app_waits_for_a_host_that_is_only_busy(world: World) -> None:
 
 def test_an_agent_that_never_answers_costs_one_attempt(world: World) -> None:
     bad, good = add_hosts(world)
-    world.store.hosts.change(good.id, lambda host: replace(host, cordoned=True))
-    newcomer = world.create_session()
-    world.converge(newcomer)
-    world.start_placed()
-    assert world.host_of(newcomer).id == bad.id
-    world.store.hosts.change(good.id, lambda host: replace(host, cordoned=False))
+    (newcomer,) = place_newcomers(world, bad, 1)
     world.clock.advance(31)
     world.converge(newcomer)
     world.clock.jump_to(world.session(newcomer).due_at)
@@ -196,3 +200,141 @@ def test_a_host_is_avoided_for_an_hour() -> None:
     after = losses.hosts_after(session, sandbox, later(1))
     assert list(after) == hosts[1:], "it forgets the oldest of more than eight"
     assert losses.hosts_after(session, sandbox, later(3600)) == {hosts[8]: later(3600)}
+
+
+# Hosts that lose the sandboxes of several users
+
+
+def state_of(world: World, host: Host) -> HostState:
+    return world.store.hosts.get(host.id).state
+
+
+def place_newcomers(world: World, host: Host, users: int) -> list[Session]:
+    """Sessions of so many users whose sandboxes run on this host, and whose agents are mute."""
+    sessions = [world.create_session(visitor()) for _ in range(users)]
+    with only(world, host):
+        for session in sessions:
+            world.converge(session)
+            world.start_placed()
+    assert {world.host_of(session).id for session in sessions} == {host.id}
+    return sessions
+
+
+def visitor() -> Principal:
+    return Principal(user_id=ids.new_user_id(), tier=Tier.FREE)
+
+
+def test_a_host_that_loses_apps_of_three_users_is_set_aside_with_the_reason(world: World) -> None:
+    bad, good = add_hosts(world)
+    for _ in range(3):
+        run_on(world, bad, visitor())
+    lose_containers(world, bad)
+    assert state_of(world, bad) is HostState.SUSPECT
+    assert "sandboxes of 3 users died" in world.store.hosts.get(bad.id).reason
+    assert state_of(world, good) is HostState.UP
+
+
+def test_one_user_sets_no_host_aside(world: World) -> None:
+    bad, _ = add_hosts(world)
+    user = visitor()
+    for _ in range(2):
+        run_on(world, bad, user)
+    run_on(world, bad, visitor())
+    lose_containers(world, bad)
+    assert state_of(world, bad) is HostState.UP
+
+
+def test_a_few_of_many_users_set_no_host_aside(world: World) -> None:
+    bad, _ = add_hosts(world)
+    sessions = [run_on(world, bad, visitor()) for _ in range(13)]
+    engine = world.engines.special[bad.id]
+    assert isinstance(engine, EngineInMemory)
+    for session in sessions[:3]:
+        engine.crash(world.sandbox_of(session).id)
+    world.reconcile(bad)
+    assert len(world.store.hosts.get(bad.id).losses.owners) == 3
+    assert state_of(world, bad) is HostState.UP
+    engine.crash(world.sandbox_of(sessions[3]).id)
+    world.reconcile(bad)
+    assert state_of(world, bad) is HostState.SUSPECT, "four are over a quarter of thirteen"
+
+
+def test_a_host_whose_warm_sandboxes_die_is_set_aside(world: World) -> None:
+    bad, _ = add_hosts(world)
+    with only(world, bad):
+        for _ in range(3):
+            assert world.add_warm_sandbox().host_id == bad.id
+    lose_containers(world, bad)
+    assert state_of(world, bad) is HostState.SUSPECT
+
+
+def test_a_host_whose_agents_never_answer_newcomers_is_set_aside(world: World) -> None:
+    bad, good = add_hosts(world)
+    sessions = place_newcomers(world, bad, 3)
+    world.clock.advance(31)
+    for session in sessions:
+        world.converge(session)
+    assert state_of(world, bad) is HostState.SUSPECT
+    assert state_of(world, good) is HostState.UP
+
+
+def test_mute_agents_set_no_host_aside_while_nobody_is_heard_anywhere(world: World) -> None:
+    bad, good = add_hosts(world)
+    with only(world, good):
+        for _ in range(3):
+            world.add_warm_sandbox()
+    world.clock.advance(20)
+    sessions = [world.create_session(visitor()) for _ in range(3)]
+    for session in sessions:
+        world.save(session, crashes=(world.clock.now(),) * 3)  # so that they get cold sandboxes
+    with only(world, bad):
+        for session in sessions:
+            world.converge(session)
+            world.start_placed()
+    world.clock.advance(31)
+    for session in sessions:
+        world.converge(session)
+    assert len(world.store.hosts.get(bad.id).losses.owners) == 3
+    assert state_of(world, bad) is HostState.UP
+
+
+def test_the_last_host_is_never_set_aside(world: World) -> None:
+    bad, good = add_hosts(world)
+    for _ in range(4):
+        run_on(world, bad, visitor())
+    world.store.hosts.change(good.id, lambda host: replace(host, cordoned=True))
+    lose_containers(world, bad)
+    assert state_of(world, bad) is HostState.UP
+
+
+def test_a_restart_of_its_engine_sets_no_host_aside(world: World) -> None:
+    host, _ = add_hosts(world)
+    for _ in range(4):
+        run_on(world, host, visitor())
+    world.clock.advance(5)
+    now = world.clock.now()
+    world.store.hosts.change(host.id, lambda host: replace(host, state_since=now))
+    lose_containers(world, host)
+    assert state_of(world, host) is HostState.UP
+    assert world.store.hosts.get(host.id).losses.owners == {}
+
+
+def test_a_host_is_set_aside_for_ever_longer() -> None:
+    losses_so_far, now = Losses(), NOW
+    pauses = []
+    for _ in range(8):
+        losses_so_far = losses_so_far.set_aside(now)
+        assert losses_so_far.until is not None
+        pauses.append((losses_so_far.until - now).total_seconds())
+        assert losses_so_far.hold(now)
+        now = losses_so_far.until
+        assert not losses_so_far.hold(now)
+    assert pauses == [5, 10, 20, 40, 80, 160, 300, 300]
+    forgiven = losses_so_far.set_aside(now + timedelta(minutes=10))
+    assert forgiven.in_a_row == 1
+
+
+def test_losses_of_more_than_five_minutes_ago_are_forgotten() -> None:
+    owners = [f"usr_{number}" for number in range(3)]
+    old = Losses().with_loss(owners[0], NOW).with_loss(owners[1], later(10))
+    assert list(old.with_loss(owners[2], later(300)).owners) == owners[1:]

@@ -1,4 +1,4 @@
-"""Sandboxes say whether their host ended them; sessions remember hosts that they lost one on."""
+"""Sandboxes say whether their host ended them, and hosts and sessions remember losses."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -15,8 +15,10 @@ def upgrade() -> None:
         sa.Column("ended_by_host", sa.Boolean, nullable=False, server_default=sa.false()),
     )
     op.add_column("sessions", sa.Column("lost_on", sa.Text))
+    op.add_column("hosts", sa.Column("losses", sa.Text, nullable=False, server_default=""))
 
 
 def downgrade() -> None:
+    op.drop_column("hosts", "losses")
     op.drop_column("sessions", "lost_on")
     op.drop_column("sandboxes", "ended_by_host")
