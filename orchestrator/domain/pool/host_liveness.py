@@ -44,9 +44,9 @@ def assess(host: Host, link: LinkState, now: datetime) -> Host:
 
 
 def is_explained_by_outage(host: Host, sandbox: Sandbox, now: datetime) -> bool:
-    """Whether a sandbox that is found dead now may have ended with its engine.
+    """Whether a sandbox that turns out dead now may have ended with its engine.
 
-    An engine that restarts stops its containers while nobody can ask it: they are found when it
+    An engine that restarts stops its containers while nobody can ask it: they turn up when it
     answers again. A sandbox that was placed since then hasn't lived through that.
     """
     if host.state is not HostState.UP:

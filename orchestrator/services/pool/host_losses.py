@@ -2,7 +2,7 @@
 
 A host on which the sandboxes of several users die or never answer is set aside for a while. One
 user's apps can't do that to it, and the last host that takes sandboxes is never set aside: its
-users had nowhere to go. Called when a sandbox is found dead or mute.
+users had nowhere to go. Called when a sandbox turns out dead or mute.
 """
 
 from __future__ import annotations
