@@ -18,7 +18,7 @@ from orchestrator.loops.backoff import Backoff
 from orchestrator.loops.bulkhead import Spawn
 from orchestrator.loops.host_tasks import HostTasks, Work, crash_pauses
 from orchestrator.services.deps import Deps
-from orchestrator.services.pool import drains, host_life
+from orchestrator.services.pool import drains, host_life, host_losses
 from orchestrator.services.pool.port_watch import PortWatch
 from orchestrator.slim import structlog
 
@@ -178,7 +178,9 @@ class HostPasses:
     def _can_be_admitted(self, host: Host) -> bool:
         if host.state not in {HostState.JOINING, HostState.SUSPECT} or host.drain is Drain.LEAVE:
             return False
-        return self._answers(host) and not self._ports.blames(host.id)
+        if not self._answers(host) or self._ports.blames(host.id):
+            return False
+        return not host_losses.is_set_aside(self._deps, host)
 
     def _lacks_image(self, host: Host) -> bool:
         """Whether today's image has to be streamed to this host."""

@@ -195,9 +195,10 @@ class Sandboxes(Protocol):
         """Give the oldest suitable warm sandbox to the session, in one transaction.
 
         Suitable is a WARM, routed sandbox on a host that accepts claims, meets the session's wish
-        and isn't in `without`. It becomes CLAIMED with the session's id. `session`, which the
-        caller has put into PROVISIONING, is saved with the sandbox's id and slug. A session that
-        recovers keeps its own slug: the sandbox takes that one and is no longer routed.
+        and is neither in `without` nor in `session.lost_on`. It becomes CLAIMED with the session's
+        id. `session`, which the caller has put into PROVISIONING, is saved with the sandbox's id
+        and slug. A session that recovers keeps its own slug: the sandbox takes that one and is no
+        longer routed.
 
         Returns None, and writes nothing, if there is no such sandbox. Raises errors.StaleWrite, and
         claims nothing, if the session has changed. PostgreSQL uses FOR UPDATE SKIP LOCKED, SQLite
@@ -335,8 +336,11 @@ class Hosts(Protocol):
         """All hosts, by what wishes can tell apart. Reads every host: ask only if there are wishes
         or sessions that get no warm sandbox."""
 
-    def any_accepts(self, wish: Wish, *, without: Collection[HostId] = ()) -> bool:
-        """Whether a host, except `without`, takes placements and meets the wish. It may be full."""
+    def any_accepts(
+        self, wish: Wish, *, without: Collection[HostId] = (), with_room: bool = False
+    ) -> bool:
+        """Whether a host, except `without`, takes placements and meets the wish. It may be full,
+        unless it must be one `with_room`."""
 
     def any_meets(self, wish: Wish) -> bool:
         """Whether any host meets the wish, in whatever state it is."""

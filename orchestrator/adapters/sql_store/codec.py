@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from orchestrator.adapters.sql_store import json_columns, schema
-from orchestrator.domain.pool.host import Drain, Host, HostState, Wish
+from orchestrator.domain.pool.host import Drain, Host, HostState, Losses, Wish
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.domain.sessions.bundles import BundleRecord
 from orchestrator.domain.sessions.change_turns import Turns
@@ -30,6 +30,7 @@ _TIERS = {tier.value: tier for tier in Tier}
 
 _NO_WISH = Wish()
 _NO_TURNS = Turns()
+_NO_LOSSES = Losses()
 
 _s = schema.sessions.c
 SESSION = (
@@ -63,6 +64,7 @@ SESSION = (
     _s.crashes,
     _s.probes,
     _s.history_dropped,
+    _s.lost_on,
 )
 
 _b = schema.sandboxes.c
@@ -82,6 +84,7 @@ SANDBOX = (
     _b.state_since,
     _b.generation,
     _b.started_with,
+    _b.ended_by_host,
 )
 
 # Columns for the store's own use: no part of the Host value.
@@ -124,6 +127,7 @@ def session_of(row: Sequence[Any]) -> Session:
         crashes=() if row[27] is None else json_columns.times_of(row[27]),
         probes=row[28],
         history_dropped=row[29],
+        lost_on={} if row[30] is None else json_columns.hosts_of(row[30]),
     )
 
 
@@ -161,6 +165,7 @@ def session_values(session: Session) -> dict[str, Any]:
         "crashes": json_columns.times_text(session.crashes) if session.crashes else None,
         "probes": session.probes,
         "history_dropped": session.history_dropped,
+        "lost_on": json_columns.hosts_text(session.lost_on) if session.lost_on else None,
     }
 
 
@@ -182,6 +187,7 @@ def sandbox_of(row: Sequence[Any]) -> Sandbox:
         state_since=row[12],
         generation=row[13],
         started_with=row[14],
+        ended_by_host=row[15],
     )
 
 
@@ -203,6 +209,7 @@ def host_of(row: Sequence[Any]) -> Host:
             "labels": json_columns.load(fields["labels"] or "{}"),
             "starts": json_columns.curve_of(fields["starts"]),
             "taken_ports": json_columns.ports_of(fields["taken_ports"] or "{}"),
+            "losses": json_columns.losses_of(fields["losses"]),
         }
     )
 
@@ -215,6 +222,7 @@ def host_values(host: Host) -> dict[str, Any]:
         "labels": json_columns.dump(dict(host.labels)) if host.labels else "",
         "starts": json_columns.dump(host.starts.seconds) if any(host.starts.seconds) else "",
         "taken_ports": json_columns.ports_text(host.taken_ports) if host.taken_ports else "",
+        "losses": json_columns.losses_text(host.losses) if host.losses != _NO_LOSSES else "",
     }
 
 

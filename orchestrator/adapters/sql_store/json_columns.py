@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from orchestrator.domain.pool.host import STARTS_AT_ONCE, StartCurve, Wish
+from orchestrator.domain.ids import HostId
+from orchestrator.domain.pool.host import STARTS_AT_ONCE, Losses, StartCurve, Wish
 from orchestrator.domain.sessions.change_turns import Turns
 from orchestrator.domain.sessions.session import (
     Failure,
@@ -110,6 +111,36 @@ def ports_of(text: str) -> dict[int, datetime]:
 
 def ports_text(ports: Mapping[int, datetime]) -> str:
     return dump({port: _microseconds(until) for port, until in ports.items()})
+
+
+def hosts_of(text: str) -> dict[HostId, datetime]:
+    return {HostId(host_id): _time_of(at) for host_id, at in load(text).items()}
+
+
+def hosts_text(hosts: Mapping[HostId, datetime]) -> str:
+    return dump({host_id: _microseconds(at) for host_id, at in hosts.items()})
+
+
+def losses_of(text: str) -> Losses:
+    if not text:
+        return Losses()
+    data = load(text)
+    until = data.get("until")
+    return Losses(
+        owners={owner: _time_of(at) for owner, at in data.get("owners", {}).items()},
+        in_a_row=data.get("in_a_row", 0),
+        until=None if until is None else _time_of(until),
+    )
+
+
+def losses_text(losses: Losses) -> str:
+    return dump(
+        {
+            "owners": {owner: _microseconds(at) for owner, at in losses.owners.items()},
+            "in_a_row": losses.in_a_row,
+            "until": None if losses.until is None else _microseconds(losses.until),
+        }
+    )
 
 
 def _time_of(microseconds: int) -> datetime:

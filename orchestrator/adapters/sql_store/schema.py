@@ -135,6 +135,7 @@ hosts = Table(
     # Only the store uses it: no part of the Host value.
     Column("used", sa.Integer, nullable=False, server_default="0"),
     Column("taken_ports", sa.Text, nullable=False, server_default=""),  # JSON, see codec
+    Column("losses", sa.Text, nullable=False, server_default=""),  # JSON, see codec
     # Placements read a few entries of this index, from a random id on, and not the whole pool.
     _partial("ix_hosts_roomy", "id", where=HOST_ROOMY),
     _partial("uq_hosts_machine", "machine_id", where="machine_id <> ''", unique=True),
@@ -191,6 +192,7 @@ sessions = Table(
     Column("crashes", sa.Text),  # JSON, see codec
     Column("probes", sa.Integer, nullable=False, server_default="0"),
     Column("history_dropped", sa.Integer, nullable=False, server_default="0"),
+    Column("lost_on", sa.Text),
     UniqueConstraint("user_id", "idempotency_key"),
     Index("ix_sessions_user", "user_id", "created_at", "id"),
     Index("ix_sessions_created", "created_at", "id"),
@@ -257,6 +259,7 @@ sandboxes = Table(
     Column("state_since", UtcTime, nullable=False),
     Column("generation", sa.Integer, nullable=False, server_default="1"),
     Column("started_with", sa.Integer, nullable=False, server_default="1"),
+    Column("ended_by_host", sa.Boolean, nullable=False, server_default=sa.false()),
     Index("ix_sandboxes_session", "session_id"),
     _partial("uq_sandboxes_port", "host_id", "port", where=SANDBOX_LIVE, unique=True),
     _partial("uq_sandboxes_slug", "slug", where=SANDBOX_LIVE, unique=True),

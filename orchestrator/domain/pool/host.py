@@ -1,4 +1,4 @@
-"""The Host: a machine with Docker that offers slots, with its states, load and start curve."""
+"""The Host: a machine with Docker that offers slots, with its states, load, starts and losses."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from orchestrator.domain import errors
 from orchestrator.domain.ids import HostId
 from orchestrator.domain.pool.host_fields import HostAddress, parse_address
+from orchestrator.domain.pool.silence import are_too_many
 
 
 class HostState(enum.StrEnum):
@@ -74,6 +75,49 @@ class StartCurve:
         )
 
 
+_LOSSES_WITHIN = timedelta(minutes=5)  # an agent that never answers is given up after 30 or 45 s
+_LOSERS_MAX = 100  # owners in the row of a host
+_ASIDE_FIRST_S, _ASIDE_MAX_S = 5.0, 300.0
+_ASIDE_FORGOTTEN = timedelta(minutes=10)  # after such a time without another one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Losses:
+    """Whose sandboxes one host lost lately, and until when it gets no more of them for that.
+
+    The owner of a sandbox is its user. A user counts once, since their apps may have taken down
+    their sandboxes themselves. A sandbox of the warm pool is an owner of its own.
+    """
+
+    owners: Mapping[str, datetime] = field(default_factory=dict)  # with the time of their last one
+    in_a_row: int = 0  # how often it was set aside
+    until: datetime | None = None  # it was set aside until then
+
+    def with_loss(self, owner: str, now: datetime) -> Losses:
+        """These losses and one more."""
+        others = [
+            (other, at)
+            for other, at in self.owners.items()
+            if other != owner and now - at < _LOSSES_WITHIN
+        ]
+        return replace(self, owners=dict([*others, (owner, now)][-_LOSERS_MAX:]))
+
+    def are_the_hosts(self, owners: Collection[str]) -> bool:
+        """Whether they are too many for the apps' own fault. `owners`: who has a sandbox there."""
+        return are_too_many(len(self.owners), len({*self.owners, *owners}))
+
+    def set_aside(self, now: datetime) -> Losses:
+        """After the host was set aside for them: for 5 s, then twice as long, up to 5 minutes."""
+        is_new = self.until is None or now - self.until >= _ASIDE_FORGOTTEN
+        in_a_row = 1 if is_new else self.in_a_row + 1
+        pause_s = min(_ASIDE_FIRST_S * 2.0 ** min(in_a_row - 1, 10), _ASIDE_MAX_S)
+        return Losses(in_a_row=in_a_row, until=now + timedelta(seconds=pause_s))
+
+    def hold(self, now: datetime) -> bool:
+        """Whether the host is set aside for them now."""
+        return self.until is not None and now < self.until
+
+
 @dataclass(frozen=True, kw_only=True)
 class Host:
     """One row of the hosts table."""
@@ -98,6 +142,7 @@ class Host:
     # Ports that other programs hold, with the time until which nobody tries them again.
     taken_ports: Mapping[int, datetime] = field(default_factory=dict)
     starts: StartCurve = field(default_factory=StartCurve)
+    losses: Losses = field(default_factory=Losses)
     generation: int = 1  # grows when it is LOST; sandboxes of an earlier one are never served again
     reason: str = ""  # why it isn't UP, for people
     seen_at: datetime | None = None  # when its engine last answered

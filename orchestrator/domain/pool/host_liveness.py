@@ -6,8 +6,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from orchestrator.domain.pool.host import Drain, Host, HostState
+from orchestrator.domain.pool.sandbox import Sandbox
 
 LOST_AFTER = timedelta(seconds=15)
+# After a return: by then its containers were compared with the store, also if it took its turn.
+_RETURN_GRACE = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,3 +41,14 @@ def assess(host: Host, link: LinkState, now: datetime) -> Host:
     if host.state is HostState.LOST:
         return replace(host, reason=link.reason)
     return host.transition(HostState.SUSPECT, now, link.reason)
+
+
+def is_explained_by_outage(host: Host, sandbox: Sandbox, now: datetime) -> bool:
+    """Whether a sandbox that turns out dead now may have ended with its engine.
+
+    An engine that restarts stops its containers while nobody can ask it: they turn up when it
+    answers again. A sandbox that was placed since then hasn't lived through that.
+    """
+    if host.state is not HostState.UP:
+        return True
+    return sandbox.created_at < host.state_since and now - host.state_since <= _RETURN_GRACE

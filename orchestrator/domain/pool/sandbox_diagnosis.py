@@ -46,6 +46,7 @@ class Vanished:
     sandbox: Sandbox
     reason: str
     sure: bool
+    by_host: bool = False  # no app can remove its container: the engine or a person did
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +128,7 @@ def _examine(
             return Stuck(sandbox=sandbox, reason="its container was never started")
         return None
     if container is None:
-        return Vanished(sandbox=sandbox, reason="its container is gone", sure=False)
+        return Vanished(sandbox=sandbox, reason="its container is gone", sure=False, by_host=True)
     if not container.running:
         reason = f"its container stopped ({container.exit_note or 'no reason given'})"
         return Vanished(sandbox=sandbox, reason=reason, sure=container.exited)

@@ -48,10 +48,7 @@ class AgentCounts:
 
         A user's agents count once: the user may have silenced them.
         """
-        return (
-            self.overdue_owners >= _TOGETHER_MIN
-            and self.overdue_owners > self.owners * _TOGETHER_SHARE
-        )
+        return are_too_many(self.overdue_owners, self.owners)
 
     @property
     def are_all_silent(self) -> bool:
@@ -77,6 +74,12 @@ class Hearing:
 
     since: datetime
     until: datetime
+
+
+def are_too_many(hit: int, owners: int) -> bool:
+    """Whether something hit too many of the owners to be their own fault: three or more, and over
+    a quarter of all."""
+    return hit >= _TOGETHER_MIN and hit > owners * _TOGETHER_SHARE
 
 
 def find_silence(groups: Iterable[AgentGroup]) -> Silence:

@@ -13,8 +13,8 @@ from orchestrator.contract import crashes
 from orchestrator.contract.wire.reports import FailureCode
 from orchestrator.domain.pool.host import Drain, Host, HostState
 from orchestrator.domain.pool.host_liveness import LOST_AFTER
-from orchestrator.domain.pool.sandbox import ROUTED_STATES, Sandbox, SandboxState
-from orchestrator.domain.sessions import rooms
+from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
+from orchestrator.domain.sessions import losses, rooms
 from orchestrator.domain.sessions.session import (
     IN_PROGRESS,
     Failure,
@@ -87,7 +87,7 @@ def plan(observation: Observation, now: datetime) -> Step:
     if session.wanted is Wanted.GONE:
         return _destroy(observation, now)
     if session.failure is not None:
-        return _let_go(observation) or _retry_or_give_up(session, session.failure)
+        return _let_go(observation) or _retry_or_give_up(observation, session.failure, now)
     if session.state is SessionState.QUEUED:
         return Claim() if session.due_at <= now else Wait(until=session.due_at)
     if session.state is SessionState.READY:
@@ -175,12 +175,16 @@ def _is_held(sandbox: Sandbox, session: Session) -> bool:
     return sandbox.session_id == session.id and sandbox.state is not SandboxState.GONE
 
 
-def _retry_or_give_up(session: Session, failure: Failure) -> Step:
+def _retry_or_give_up(observation: Observation, failure: Failure, now: datetime) -> Step:
+    session, lost_on = observation.session, None
+    if failure.code in losses.BLAMING:
+        lost_on = losses.hosts_after(session, observation.sandbox, now)
     if not failure.counts_as_attempt:
-        return Requeue(attempt=session.attempt)
+        return Requeue(attempt=session.attempt, lost_on=lost_on)
     if failure.permanent or session.attempt >= ATTEMPTS_MAX:
         return Finish(state=SessionState.FAILED)
-    return Requeue(attempt=session.attempt + 1, pause_s=backoff_s(session.attempt))
+    pause_s = backoff_s(session.attempt)
+    return Requeue(attempt=session.attempt + 1, pause_s=pause_s, lost_on=lost_on)
 
 
 def _keep_running(observation: Observation, now: datetime) -> Step:
@@ -188,7 +192,7 @@ def _keep_running(observation: Observation, now: datetime) -> Step:
     session, host, report = observation.session, observation.host, observation.session.report
     if report is not None and report.phase is Phase.FAILED:
         return Fail(failure=_reported_failure(report))
-    if _is_lost(observation.sandbox):
+    if losses.is_lost(observation.sandbox):
         return _recover(observation, now)
     if session.move is not None:
         return _continue_move(observation, session.move, now)
@@ -214,7 +218,7 @@ def _carry_out_change(observation: Observation, now: datetime) -> Step:
     session recovers first.
     """
     session, report = observation.session, observation.session.report
-    if observation.sandbox is None or _is_lost(observation.sandbox):
+    if observation.sandbox is None or losses.is_lost(observation.sandbox):
         return _recover(observation, now)
     if report is not None and report.phase is Phase.FAILED:
         # Nothing runs in the sandbox any more: once the change has ended, the session fails too.
@@ -234,17 +238,13 @@ def _recover(observation: Observation, now: datetime) -> Step:
     """
     session = observation.session
     if session.bundle is None:
-        message = _lost_message(observation.sandbox)
+        message = losses.message_of(observation.sandbox)
         return Fail(failure=Failure(code="sandbox_lost", message=message))
-    crashed_at = tuple(
-        at for at in session.crashes if (now - at).total_seconds() < crashes.RECOVERY_WINDOW_S
-    )
-    if not _is_lost_with_host(observation):
-        crashed_at = (*crashed_at, now)
+    crashed_at = losses.crashes_after(session, observation.sandbox, observation.host, now)
     if len(crashed_at) > crashes.RECOVERIES_MAX:
         message = (
             f"The app took down its sandbox {len(crashed_at)} times within an hour."
-            f" {_lost_message(observation.sandbox)}"
+            f" {losses.message_of(observation.sandbox)}"
         )
         return Fail(
             failure=Failure(code=FailureCode.APP_CRASHED.value, message=message), shows_log=True
@@ -254,16 +254,9 @@ def _recover(observation: Observation, now: datetime) -> Step:
         attempt=1,
         pause_s=pause_s,
         crashes=crashed_at,
-        lost=_lost_message(observation.sandbox),
+        lost_on=losses.hosts_after(session, observation.sandbox, now),
+        lost=losses.message_of(observation.sandbox),
     )
-
-
-def _is_lost_with_host(observation: Observation) -> bool:
-    """Whether the sandbox was lost because its host was. That is not the app's fault."""
-    host, sandbox = observation.host, observation.sandbox
-    if host is None or sandbox is None:
-        return True
-    return host.state is HostState.LOST or sandbox.generation < host.generation
 
 
 def _continue_move(observation: Observation, move: Move, now: datetime) -> Step:
@@ -275,8 +268,8 @@ def _continue_move(observation: Observation, move: Move, now: datetime) -> Step:
 def _start_successor(observation: Observation, move: Move, now: datetime) -> Step:
     """The first half of a move: start the app on the new host. The old one still serves it."""
     session, successor, report = observation.session, observation.other_sandbox, move.report
-    if successor is None or _is_lost(successor):
-        return EndMove(sandbox=successor, reason=_lost_message(successor))
+    if successor is None or losses.is_lost(successor):
+        return EndMove(sandbox=successor, reason=losses.message_of(successor))
     if report is not None and report.phase is Phase.FAILED:
         return EndMove(sandbox=successor, reason=_reported_failure(report).message)
     if now - successor.state_since > _MOVE_MAX:
@@ -303,7 +296,7 @@ def _finish_move(observation: Observation, switched_at: datetime, now: datetime)
     predecessor = observation.other_sandbox
     if not observation.sandbox.routed:
         return Wait(until=now + timedelta(seconds=_ROUTE_RECHECK_S))
-    if now < switched_at + _LINGER and not _is_lost(predecessor):
+    if now < switched_at + _LINGER and not losses.is_lost(predecessor):
         return Wait(until=switched_at + _LINGER)
     return EndMove(sandbox=predecessor, reason="its session has moved")
 
@@ -311,8 +304,8 @@ def _finish_move(observation: Observation, switched_at: datetime, now: datetime)
 def _make_progress(observation: Observation, now: datetime) -> Step:
     """An attempt is under way, and no version of the app is served yet."""
     session, sandbox, report = observation.session, observation.sandbox, observation.session.report
-    if sandbox is None or _is_lost(sandbox):
-        message = _lost_message(sandbox)
+    if sandbox is None or losses.is_lost(sandbox):
+        message = losses.message_of(sandbox)
         return Fail(failure=Failure(code="sandbox_lost", message=message, permanent=False))
     if report is not None and report.phase is Phase.FAILED:
         return Fail(failure=_reported_failure(report))
@@ -362,15 +355,6 @@ def _is_late(observation: Observation, now: datetime) -> bool:
     if host.state is not HostState.SUSPECT or sandbox is None or sandbox.agent_seen_at is None:
         return False
     return sandbox.agent_seen_at - host.state_since >= 2 * LOST_AFTER
-
-
-def _is_lost(sandbox: Sandbox | None) -> bool:
-    return sandbox is None or sandbox.state not in ROUTED_STATES
-
-
-def _lost_message(sandbox: Sandbox | None) -> str:
-    reason = sandbox.reason if sandbox is not None and sandbox.reason else "it is gone"
-    return f"The sandbox was lost: {reason}"
 
 
 def _reported_failure(report: Report) -> Failure:

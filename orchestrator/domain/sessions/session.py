@@ -171,6 +171,8 @@ class Session:
     move: Move | None = None
     turns: Turns = field(default_factory=Turns)
     reused: bool = False  # an earlier session made its first version, from an equal prompt
+    # Hosts where it lost a sandbox or got one that never answered, with when: others come first.
+    lost_on: Mapping[HostId, datetime] = field(default_factory=dict)
     crashes: tuple[datetime, ...] = ()  # when its app took a sandbox down, within an hour
     probes: int = 0  # how often in a row its URL has not answered
     history_dropped: int = 0  # entries that `history` no longer has; the events have them all

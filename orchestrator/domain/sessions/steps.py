@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from orchestrator.domain.ids import HostId
 from orchestrator.domain.pool.sandbox import Sandbox
 from orchestrator.domain.sessions.session import Failure, SessionState
 
@@ -82,6 +84,7 @@ class Requeue:
     attempt: int
     pause_s: float = 0.0  # before the session may get a sandbox; converge spreads it
     crashes: tuple[datetime, ...] | None = None  # what the session remembers; None: as before
+    lost_on: Mapping[HostId, datetime] | None = None  # hosts that come last; None: as before
     lost: str = ""  # how a lost app lost its sandbox, for the app's log
 
 

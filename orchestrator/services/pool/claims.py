@@ -117,7 +117,7 @@ def place(
         slug=session.slug or ids.new_slug(),
         image=deps.image(),
         wish=session.wish,
-        avoid=(*session.refused_by, *without),
+        avoid=(*session.refused_by, *session.lost_on, *without),
     )
     placed = replace(session, sandbox_id=new.id, slug=new.slug)
     return deps.store.sandboxes.place_for(placed, new, now)

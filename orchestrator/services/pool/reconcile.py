@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from orchestrator import ports
 from orchestrator.domain import errors
 from orchestrator.domain.pool.host import Host
+from orchestrator.domain.pool.host_liveness import is_explained_by_outage
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.domain.pool.sandbox_diagnosis import (
     Container,
@@ -26,7 +27,7 @@ from orchestrator.domain.pool.sandbox_diagnosis import (
 from orchestrator.domain.pool.silence import Hearing
 from orchestrator.services.deps import Deps
 from orchestrator.services.nudges import nudge
-from orchestrator.services.pool import claims
+from orchestrator.services.pool import claims, host_losses
 
 _SWEEPS_MAX = 3
 
@@ -63,9 +64,14 @@ def reconcile(
                     orphans += remove_later(host, diagnosis.container)
                 case Vanished(sure=False) if _is_running(engine, diagnosis.sandbox):
                     uncertain += 1
-                case Vanished() | Stuck() | Silent():
+                case Vanished():
+                    _mark_vanished(deps, diagnosis)
+                    broken += 1
+                case Stuck() | Silent():
                     mark_broken(deps, diagnosis.sandbox, diagnosis.reason)
                     broken += 1
+                    if isinstance(diagnosis, Stuck) and diagnosis.sandbox.container_id is not None:
+                        _blame_host(deps, diagnosis.sandbox)
         except (errors.StaleWrite, errors.NotFound):
             continue  # it changed since we read it; the next pass compares again
     return ReconcileResult(orphans=orphans, broken=broken, uncertain=uncertain)
@@ -122,13 +128,13 @@ def remove_all_containers(deps: Deps, host: Host) -> int:
     return removed
 
 
-def mark_broken(deps: Deps, sandbox: Sandbox, reason: str) -> None:
+def mark_broken(deps: Deps, sandbox: Sandbox, reason: str, *, by_host: bool = False) -> None:
     """Mark a sandbox BROKEN, and have its session look at that.
 
-    Raises errors.StaleWrite, errors.NotFound.
+    `by_host`: its app can't have ended it. Raises errors.StaleWrite, errors.NotFound.
     """
     broken = sandbox.transition(SandboxState.BROKEN, deps.clock.now(), reason)
-    deps.store.sandboxes.save(broken, expected=sandbox.state)
+    deps.store.sandboxes.save(replace(broken, ended_by_host=by_host), expected=sandbox.state)
     deps.events.routes_changed()
     wake_session(deps, sandbox)
 
@@ -143,6 +149,23 @@ def wake_session(deps: Deps, sandbox: Sandbox) -> None:
         return
     session = deps.store.sessions.get(sandbox.session_id)
     nudge(deps, deps.store.sessions.save(replace(session, due_at=deps.clock.now())))
+
+
+def _mark_vanished(deps: Deps, vanished: Vanished) -> None:
+    """Mark it BROKEN. The host is read again: it may have been away since the pass began."""
+    sandbox = vanished.sandbox
+    host = deps.store.hosts.get(sandbox.host_id)
+    in_outage = is_explained_by_outage(host, sandbox, deps.clock.now())
+    mark_broken(deps, sandbox, vanished.reason, by_host=vanished.by_host or in_outage)
+    if not in_outage:
+        _blame_host(deps, sandbox)
+
+
+def _blame_host(deps: Deps, sandbox: Sandbox) -> None:
+    owner: str = sandbox.id
+    if sandbox.session_id is not None:
+        owner = deps.store.sessions.get(sandbox.session_id).user_id
+    host_losses.record(deps, sandbox, owner)
 
 
 def _is_running(engine: ports.Engine, sandbox: Sandbox) -> bool:

@@ -8,6 +8,7 @@ state, and a process that loses the race observes again.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -23,10 +24,11 @@ from orchestrator.domain.pool.sandbox import Sandbox
 from orchestrator.domain.sessions import planner, steps
 from orchestrator.domain.sessions.bundles import BundleRecord
 from orchestrator.domain.sessions.planner import Observation
+from orchestrator.domain.sessions.rooms import Turn
 from orchestrator.domain.sessions.session import Failure, Session, SessionState
 from orchestrator.services import writes
 from orchestrator.services.deps import Deps
-from orchestrator.services.pool import claims
+from orchestrator.services.pool import claims, host_losses
 from orchestrator.services.sessions import (
     change_steps,
     generations,
@@ -165,18 +167,33 @@ def _claim(deps: Deps, session: Session, now: datetime) -> bool:
         due_at=planner.recheck_at(now),
         deadline_at=planner.deadline_for(SessionState.PROVISIONING, now, deps.policy.deadlines),
     )
-    if not planner.gets_cold_sandbox(session):
+    if not _take_sandbox(deps, provisioning, turn, now):
+        return _wait_for_room(deps, session, now)
+    return False  # the agent's first report brings us back
+
+
+def _take_sandbox(deps: Deps, provisioning: Session, turn: Turn, now: datetime) -> bool:
+    """Claim or place a sandbox. Hosts that the session lost one on come last. False: no room."""
+    if not planner.gets_cold_sandbox(provisioning):
         claimed = deps.store.sandboxes.claim(provisioning, now, without=turn.keep_warm)
         if claimed is not None:
             _announce_claim(deps, *claimed)
-            return False  # the agent's first report brings us back
+            return True
     try:
         claims.place(deps, provisioning, now, without=turn.keep_free)
     except errors.NoCapacity:
-        return _wait_for_room(deps, session, now)
-    deps.events.session_changed(session.id)
+        if not provisioning.lost_on or _has_room_elsewhere(deps, provisioning):
+            return False
+        return _take_sandbox(deps, replace(provisioning, lost_on={}), turn, now)
+    deps.events.session_changed(provisioning.id)
     deps.events.routes_changed()  # the daemon publishes its route and starts its container
-    return False
+    return True
+
+
+def _has_room_elsewhere(deps: Deps, session: Session) -> bool:
+    """Whether a host that it lost no sandbox on has a free slot, even if that is busy right now."""
+    avoided = {*session.refused_by, *session.lost_on}
+    return deps.store.hosts.any_accepts(session.wish, without=avoided, with_room=True)
 
 
 def _wait_for_room(deps: Deps, session: Session, now: datetime) -> bool:
@@ -212,6 +229,10 @@ def _record_failure(deps: Deps, session: Session, step: steps.Fail, now: datetim
         room = FAILURE_MAX_CHARS - len(failure.message)
         failure = replace(failure, message=failure.message + log[-room:])
     writes.save(deps, replace(session, failure=failure, updated_at=now))
+    sandbox = _find_sandbox(deps.store, session.sandbox_id)
+    if failure.code == "sandbox_not_ready" and sandbox is not None:
+        with contextlib.suppress(errors.NotFound):  # its host has left the pool
+            host_losses.record(deps, sandbox, session.user_id)
 
 
 def _last_lines(deps: Deps, session: Session) -> Sequence[str]:
@@ -286,6 +307,7 @@ def _requeue(deps: Deps, session: Session, step: steps.Requeue, now: datetime) -
         due_at=now + timedelta(seconds=pause_s),
         probes=0,
         crashes=session.crashes if step.crashes is None else step.crashes,
+        lost_on=session.lost_on if step.lost_on is None else step.lost_on,
     )
     if ended is None:
         writes.save(deps, queued)

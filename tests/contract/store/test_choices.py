@@ -126,11 +126,13 @@ def test_a_sandbox_gets_the_generation_of_its_host(store: SqlStore) -> None:
 def test_a_placed_session_keeps_its_wish(store: SqlStore) -> None:
     put(store, region="eu")
     wish = Wish(region="eu")
-    session = add_session(store, wish=wish, refused_by=(ids.new_host_id(),))
+    lost_on = {ids.new_host_id(): NOW}
+    session = add_session(store, wish=wish, refused_by=(ids.new_host_id(),), lost_on=lost_on)
     new = samples.new_sandbox(session_id=session.id, wish=wish)
     store.sandboxes.place_for(provisioning(session, sandbox_id=new.id), new, NOW)
     saved = store.sessions.get(session.id)
     assert (saved.wish, saved.refused_by) == (wish, session.refused_by)
+    assert saved.lost_on == lost_on
 
 
 def test_warm_counts_cover_what_a_claim_could_get_by_image(store: SqlStore) -> None:

@@ -286,6 +286,8 @@ def test_a_host_accepts_sessions_even_without_a_free_slot(
     ids_by_name = {"full": full.id, "other": other.id}
     excluded = [ids_by_name[name] for name in without]
     assert store.hosts.any_accepts(wish, without=excluded) is accepts
+    with_room = not wish and "other" not in without
+    assert store.hosts.any_accepts(wish, without=excluded, with_room=True) is with_room
 
 
 def test_a_host_in_any_state_can_meet_a_wish(store: SqlStore) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.adapters.sql_store import SqlStore
 from orchestrator.domain import errors, ids
-from orchestrator.domain.pool.host import Drain, HostLoad, HostState, StartCurve
+from orchestrator.domain.pool.host import Drain, HostLoad, HostState, Losses, StartCurve
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from tests.contract.store.steps import add_session, provisioning, retire, walk, warm_up
 from tests.fakes import samples
@@ -216,6 +216,7 @@ def test_every_field_of_a_host_comes_back_as_it_was(store: SqlStore) -> None:
         labels={"gpu": "yes", "zone": ""},
         shortage="disk: 0.5 GiB free",
         taken_ports={21000: later(600), 21007: later(7)},
+        losses=Losses(owners={"usr_a": later(1)}, in_a_row=2, until=later(10)),
         starts=StartCurve(seconds=(0.5, None, 2.25)),
         generation=4,
     )

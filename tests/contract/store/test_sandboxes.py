@@ -85,6 +85,26 @@ def test_nothing_is_claimed_on_a_host_that_can_not_serve(
     assert claim[1].id == warm.id
 
 
+def test_no_session_claims_a_sandbox_on_a_host_that_it_lost_one_on(
+    store: SqlStore, host_id: ids.HostId
+) -> None:
+    warm = warm_up(store)
+    session = add_session(store, lost_on={host_id: NOW})
+    assert store.sandboxes.claim(provisioning(session), NOW) is None
+    claim = store.sandboxes.claim(provisioning(add_session(store)), NOW)
+    assert claim is not None
+    assert claim[1].id == warm.id
+
+
+def test_what_its_host_ended_is_written_with_the_sandbox(
+    store: SqlStore, host_id: ids.HostId
+) -> None:
+    warm = warm_up(store)
+    broken = warm.transition(SandboxState.BROKEN, later(1), "its container is gone")
+    store.sandboxes.save(replace(broken, ended_by_host=True), expected=SandboxState.WARM)
+    assert store.sandboxes.get(warm.id).ended_by_host
+
+
 def test_a_stale_claim_leaves_the_sandbox_to_the_next_one(
     store: SqlStore, host_id: ids.HostId
 ) -> None:

@@ -365,3 +365,42 @@ def test_a_host_that_is_down_does_not_delay_the_reconciling_of_others(
     add_orphan(world, sound)
     world.fleet.changed = {down.id, sound.id}
     assert daemon.reconciler.run() == "beta: orphans=1 broken=0"
+
+
+# Hosts that lose sandboxes
+
+
+def set_aside(world: World, host: Host) -> None:
+    """As services.pool.host_losses does it, for 5 s."""
+    now = world.clock.now()
+    world.store.hosts.change(
+        host.id,
+        lambda host: replace(
+            host.transition(HostState.SUSPECT, now, "it loses sandboxes"),
+            losses=host.losses.set_aside(now),
+        ),
+    )
+
+
+def test_a_host_that_lost_sandboxes_is_admitted_after_its_pause(
+    world: World, daemon: Daemon
+) -> None:
+    bad, _ = remote(world, "bad"), remote(world, "good")
+    set_aside(world, bad)
+    world.clock.advance(4.9)
+    daemon.hosts.update_links()
+    assert state(world, bad) is HostState.SUSPECT
+    assert world.store.hosts.get(bad.id).reason == "it loses sandboxes"
+    world.clock.advance(0.1)
+    daemon.hosts.update_links()
+    assert state(world, bad) is HostState.UP
+
+
+def test_a_host_that_lost_sandboxes_is_admitted_at_once_if_it_is_the_last(
+    world: World, daemon: Daemon
+) -> None:
+    bad, good = remote(world, "bad"), remote(world, "good")
+    set_aside(world, bad)
+    world.store.hosts.change(good.id, lambda host: replace(host, cordoned=True))
+    daemon.hosts.update_links()
+    assert state(world, bad) is HostState.UP

@@ -40,7 +40,7 @@ def claim(
     database: Database, session: Session, now: datetime, without: Collection[HostId]
 ) -> tuple[Session, Sandbox] | None:
     """ports.Sandboxes.claim."""
-    conditions = hosts.conditions_for(session.wish, without=without)
+    conditions = hosts.conditions_for(session.wish, without={*without, *session.lost_on})
     query = _CLAIMABLE.where(*conditions) if conditions else _CLAIMABLE
     with database.write() as connection:
         row = connection.execute(query).first()

@@ -222,8 +222,11 @@ class SqlHosts:
         with self._database.read() as connection:
             return kinds(connection)
 
-    def any_accepts(self, wish: Wish, *, without: Collection[HostId] = ()) -> bool:
-        query = select(_h.id).where(_OPEN, *conditions_for(wish, without=without)).limit(1)
+    def any_accepts(
+        self, wish: Wish, *, without: Collection[HostId] = (), with_room: bool = False
+    ) -> bool:
+        usable = ROOMY if with_room else _OPEN
+        query = select(_h.id).where(usable, *conditions_for(wish, without=without)).limit(1)
         with self._database.read() as connection:
             return connection.execute(query).first() is not None
 

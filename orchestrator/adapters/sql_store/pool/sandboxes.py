@@ -273,6 +273,7 @@ def _save(connection: Connection, sandbox: Sandbox, expected: SandboxState) -> S
             session_id=sandbox.session_id,
             reason=sandbox.reason,
             state_since=sandbox.state_since,
+            ended_by_host=sandbox.ended_by_host,
             container_id=func.coalesce(sandbox.container_id, _b.container_id),
             # The route table that is being published right now may hold its route.
             **({"routed": True} if is_stopping else {}),

@@ -59,7 +59,7 @@ def test_a_container_that_no_live_sandbox_owns_is_an_orphan() -> None:
 def test_a_sandbox_without_its_container_has_vanished(state: SandboxState) -> None:
     sandbox = samples.sandbox(state=state)
     assert diagnoses([], [sandbox]) == [
-        Vanished(sandbox=sandbox, reason="its container is gone", sure=False)
+        Vanished(sandbox=sandbox, reason="its container is gone", sure=False, by_host=True)
     ]
 
 
@@ -155,6 +155,6 @@ def test_each_sandbox_gets_its_own_diagnosis() -> None:
     containers = [container(well), stray, container(silent)]
     assert diagnoses(containers, [well, gone, silent]) == [
         Orphan(container=stray),
-        Vanished(sandbox=gone, reason="its container is gone", sure=False),
+        Vanished(sandbox=gone, reason="its container is gone", sure=False, by_host=True),
         Silent(sandbox=silent, reason="its agent stopped polling"),
     ]

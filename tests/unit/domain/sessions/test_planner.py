@@ -325,6 +325,15 @@ def test_a_sandbox_that_was_lost_with_its_host_is_no_crash(changes: dict[str, An
     assert len(step.crashes) == 10
 
 
+def test_a_sandbox_that_its_host_ended_is_no_crash() -> None:
+    observation = lost_again(10)
+    assert observation.sandbox is not None
+    ended = replace(observation.sandbox, ended_by_host=True)
+    step = planner.plan(replace(observation, sandbox=ended), NOW)
+    assert isinstance(step, steps.Requeue)
+    assert (step.crashes, step.pause_s) == (observation.session.crashes, 256)
+
+
 @pytest.mark.parametrize(("crashes", "is_cold"), [(0, False), (2, False), (3, True)])
 def test_an_app_that_crashed_more_than_twice_gets_no_warm_sandbox(
     crashes: int, is_cold: bool
