@@ -173,7 +173,7 @@ class Session:
     reused: bool = False  # an earlier session made its first version, from an equal prompt
     crashes: tuple[datetime, ...] = ()  # when its app took a sandbox down, within an hour
     probes: int = 0  # how often in a row its URL has not answered
-    history_dropped: int = 0  # entries that `history` no longer has; the events have them all
+    history_dropped: int = 0  # entries that `history` no longer has; the events have more of them
     revision: int = 0  # grows with every write; a write of an older one is refused
 
     @property
