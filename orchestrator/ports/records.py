@@ -42,10 +42,20 @@ class AuditEntry:
 class Changes(Protocol):
     """The changes that users request."""
 
-    def add(self, change: Change, session: Session, idempotency_key: str | None) -> Session:
+    def add(
+        self,
+        change: Change,
+        session: Session,
+        idempotency_key: str | None,
+        *,
+        max_per_minute: int | None = None,
+    ) -> Session:
         """Insert the change, and save `session`, whose turns count it, in the same transaction.
 
-        Raises errors.StaleWrite, errors.NotFound.
+        Deletes what the session then has more than changes.KEPT_MAX: the oldest, without those
+        whose version is kept. Raises errors.StaleWrite, errors.NotFound, and errors.LimitReached
+        (too_many_changes; detail: limit) if `max_per_minute` changes of the user's apps were added
+        in the minute before `created_at`. Concurrent calls can't exceed it.
         """
 
     def find(self, session_id: SessionId, idempotency_key: str) -> Change | None:

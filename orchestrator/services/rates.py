@@ -40,10 +40,15 @@ class Rates:
         """
         with self._lock:
             tokens = self._tokens(key, now_s)
-            is_allowed = tokens >= amount - _ROUNDING
-            left = tokens - amount if is_allowed else tokens
+            wait_s = self._wait_s(tokens, amount)
+            left = tokens if wait_s else tokens - amount
             self._buckets.put(key, _Bucket(tokens=left, at_s=now_s))
-        return 0.0 if is_allowed else (amount - tokens) / self._rate.per_s
+        return wait_s
+
+    def wait(self, key: str, now_s: float, amount: float = 1.0) -> float:
+        """What `take` would return. Takes nothing."""
+        with self._lock:
+            return self._wait_s(self._tokens(key, now_s), amount)
 
     def charge(self, key: str, now_s: float, amount: float) -> None:
         """Take tokens for what has been used already, also those that aren't there yet.
@@ -53,6 +58,10 @@ class Rates:
         with self._lock:
             tokens = min(self._rate.burst, self._tokens(key, now_s) - amount)
             self._buckets.put(key, _Bucket(tokens=tokens, at_s=now_s))
+
+    def _wait_s(self, tokens: float, amount: float) -> float:
+        is_allowed = tokens >= amount - _ROUNDING
+        return 0.0 if is_allowed else (amount - tokens) / self._rate.per_s
 
     def _tokens(self, key: str, now_s: float) -> float:
         rate = self._rate

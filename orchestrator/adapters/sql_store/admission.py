@@ -1,5 +1,6 @@
-"""What a new session needs to be taken in, and who waits before it. `SqlSessions.add` asks within
-its own transaction, so that concurrent requests can't exceed a limit together."""
+"""What a new session or change needs to be taken in, and who waits before it. `SqlSessions.add` and
+`SqlChanges.add` ask within their own transactions, so that concurrent requests can't exceed a limit
+together."""
 
 from __future__ import annotations
 
@@ -45,6 +46,26 @@ _STARTED_AT = (
     .offset(bindparam("younger"))
     .limit(1)
 )
+_c = schema.changes.c
+_earlier = schema.changes.alias("earlier")
+_LAST_NUMBER = (
+    select(func.max(_earlier.c.number)).where(_earlier.c.session_id == _s.id).scalar_subquery()
+)
+# The same of changes. Of each session it reads only as many as may be added; whoever adds one
+# updates its session.
+_CHANGED_AT = (
+    select(_c.created_at)
+    .join_from(schema.sessions, schema.changes, _c.session_id == _s.id)
+    .where(
+        _s.user_id == bindparam("user_id"),
+        _s.updated_at > bindparam("since"),
+        _c.number > _LAST_NUMBER - bindparam("younger") - 1,
+        _c.created_at > bindparam("since"),
+    )
+    .order_by(_c.created_at.desc())
+    .offset(bindparam("younger"))
+    .limit(1)
+)
 _LOCK_USER = select(func.pg_advisory_xact_lock(func.hashtext(bindparam("user_id"))))
 _WAITS = sa.or_(_s.due_at <= bindparam("now"), _s.rank == RECOVERY_RANK)
 _POSITION = (_s.rank, _s.created_at, _s.id)
@@ -69,8 +90,8 @@ _QUEUE = (
 
 
 def lock_user(connection: Connection, user_id: UserId) -> None:
-    """Wait until no other transaction adds a session of this user. Holds until the transaction
-    ends. SQLite has one writer and needs no lock."""
+    """Wait until no other transaction adds a session or change of this user. Holds until the
+    transaction ends. SQLite has one writer and needs no lock."""
     if connection.dialect.name == "postgresql":
         connection.execute(_LOCK_USER, {"user_id": user_id})
 
@@ -117,6 +138,27 @@ def check_rate(connection: Connection, session: Session, max_per_minute: int) ->
         " try again a little later",
         code="too_many_starts",
         retry_after_s=math.ceil((oldest + _MINUTE - session.created_at).total_seconds()),
+        limit=max_per_minute,
+    )
+
+
+def check_changes(
+    connection: Connection, session: Session, now: datetime, max_per_minute: int
+) -> None:
+    """Raises LimitReached if its user's apps were given that many changes in the last minute."""
+    asked = {
+        "user_id": session.user_id,
+        "since": now - _MINUTE,
+        "younger": max_per_minute - 1,
+    }
+    oldest = connection.execute(_CHANGED_AT, asked).scalar()
+    if oldest is None:
+        return
+    raise errors.LimitReached(
+        f"you have changed your apps {max_per_minute} times within a minute, the most for your"
+        " plan; try again a little later",
+        code="too_many_changes",
+        retry_after_s=math.ceil((oldest + _MINUTE - now).total_seconds()),
         limit=max_per_minute,
     )
 

@@ -11,12 +11,12 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy import bindparam, func, select
 
-from orchestrator.adapters.sql_store import bundles, codec, schema, sessions
+from orchestrator.adapters.sql_store import admission, bundles, codec, schema, sessions
 from orchestrator.adapters.sql_store.database import Database, insert
 from orchestrator.domain import errors
 from orchestrator.domain.ids import SessionId, Sha256
 from orchestrator.domain.sessions.bundles import BundleRecord
-from orchestrator.domain.sessions.changes import Change
+from orchestrator.domain.sessions.changes import KEPT_MAX, Change
 from orchestrator.domain.sessions.generations import FRESH_FOR, Generation
 from orchestrator.domain.sessions.session import Session
 from orchestrator.ports import LOG_MAX_BYTES, LogLine
@@ -63,6 +63,14 @@ _OF_SESSION = select(*codec.CHANGE).where(_c.session_id == bindparam("session_id
 _LATEST = _OF_SESSION.order_by(_c.number.desc())
 _GET = _OF_SESSION.where(_c.number == bindparam("number"))
 _BY_KEY = _OF_SESSION.where(_c.idempotency_key == bindparam("key"))
+_DROP = sa.delete(schema.changes).where(
+    _c.session_id == bindparam("of_session"),
+    _c.number <= bindparam("last"),
+    ~sa.exists().where(
+        schema.bundles.c.session_id == bindparam("of_session"),
+        schema.bundles.c.change == _c.number,
+    ),
+)
 _CONCLUDE = sa.update(schema.changes).where(
     _c.session_id == bindparam("of_session"), _c.number == bindparam("of_number")
 )
@@ -147,12 +155,25 @@ class SqlChanges:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, change: Change, session: Session, idempotency_key: str | None) -> Session:
+    def add(
+        self,
+        change: Change,
+        session: Session,
+        idempotency_key: str | None,
+        *,
+        max_per_minute: int | None = None,
+    ) -> Session:
         values = {**codec.change_values(change), "idempotency_key": idempotency_key}
         with self._database.write() as connection:
+            if max_per_minute is not None:
+                admission.lock_user(connection, session.user_id)
+                admission.check_changes(connection, session, change.created_at, max_per_minute)
             # The session first: a concurrent add with the same number then fails as StaleWrite.
             saved = sessions.write(connection, session)
             connection.execute(sa.insert(schema.changes), values)
+            last = change.number - KEPT_MAX
+            if last > 0:
+                connection.execute(_DROP, {"of_session": session.id, "last": last})
             return saved
 
     def find(self, session_id: SessionId, idempotency_key: str) -> Change | None:

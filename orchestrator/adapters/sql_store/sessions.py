@@ -24,6 +24,7 @@ from orchestrator.domain.sessions.rooms import Demand, Waiting
 from orchestrator.domain.sessions.session import Session, SessionState, Tier, Wanted
 from orchestrator.ports import Idempotency, SessionPosition
 
+EVENTS_MAX = 1000  # the last ones of a session
 _BATCH = 200  # rows that one transaction of `prune` deletes
 
 _s = schema.sessions.c
@@ -39,6 +40,9 @@ _SAVE = sa.update(schema.sessions).where(
 )
 _LAST_EVENT = select(func.coalesce(func.max(schema.events.c.seq), 0)).where(
     schema.events.c.session_id == bindparam("session_id")
+)
+_DROP_EVENTS = sa.delete(schema.events).where(
+    schema.events.c.session_id == bindparam("of_session"), schema.events.c.seq <= bindparam("last")
 )
 _COUNTS = select(_s.state, func.count()).group_by(_s.state)
 _COUNT_IN_STATES = select(func.count()).where(_s.state.in_(bindparam("states", expanding=True)))
@@ -310,6 +314,9 @@ def _write_events(connection: Connection, session: Session, last_seq: int) -> No
         )
     if rows:
         connection.execute(sa.insert(schema.events), rows)
+        surplus = first_seq + len(rows) - 1 - EVENTS_MAX
+        if surplus > 0:
+            connection.execute(_DROP_EVENTS, {"of_session": session.id, "last": surplus})
 
 
 def _write_error(connection: Connection, session: Session) -> errors.SpawnError:

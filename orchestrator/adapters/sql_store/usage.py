@@ -2,8 +2,9 @@
 
 Three tables. `accounts` holds what is spent or reserved against each budget, so that admitting a
 call reads three rows and no history. `reservations` holds the reserved part, one row per call under
-way. `usage` is the history of calls. Each change is one transaction. All transactions lock accounts
-in the order of their keys, so that they can't deadlock.
+way. `usage` is the history of calls, without those that nobody answered and nobody bills. Each
+change is one transaction. All transactions lock accounts in the order of their keys, so that they
+can't deadlock.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from orchestrator.domain.llm.pricing import TokenCounts
 from orchestrator.domain.llm.usage import Call, GroupBy, Outcome, Reservation, UsageSum
 
 _EXPIRED_BATCH = 200
+_PRUNE_BATCH = 1000  # rows that one transaction of `prune` deletes
 
 _a = schema.accounts.c
 _r = schema.reservations.c
@@ -113,7 +115,8 @@ class SqlUsage:
                 .where(_r.call_id == call.call_id)
                 .returning(_r.tokens, _r.micro_usd)
             ).first()
-            if not _record(connection, call):
+            is_new = _record(connection, call) if call.is_recorded else reserved is not None
+            if not is_new:
                 return  # a repeat: it was settled before, but its caller got no answer
             tokens, micro_usd = (0, 0) if reserved is None else reserved
             correction = Spend(
@@ -154,12 +157,22 @@ class SqlUsage:
         return self._sums(by, *conditions, limit=limit)
 
     def prune(self, before: datetime) -> int:
-        with self._database.write() as connection:
-            pruned = connection.execute(sa.delete(schema.usage).where(_u.at < before)).rowcount
-            connection.execute(
-                sa.delete(schema.accounts).where(schema.accounts.c.changed_at < before)
-            )
-            return pruned
+        pruned = self._delete_old(_u.call_id, _u.at, before)
+        self._delete_old(_a.key, _a.changed_at, before)
+        return pruned
+
+    def _delete_old(
+        self, key: sa.Column[str], changed_at: sa.Column[datetime], before: datetime
+    ) -> int:
+        old = select(key).where(changed_at < before).order_by(changed_at).limit(_PRUNE_BATCH)
+        deleted = 0
+        while True:  # in batches: SQLite has one writer, and nobody should wait long for it
+            with self._database.write() as connection:
+                statement = sa.delete(key.table).where(key.in_(old), changed_at < before)
+                count = connection.execute(statement).rowcount
+            deleted += count
+            if count < _PRUNE_BATCH:
+                return deleted
 
     def _sums(
         self, by: GroupBy, *conditions: sa.ColumnElement[bool], limit: int = 100

@@ -9,8 +9,6 @@ from typing import Any
 
 from orchestrator.contract.wire.fields import Fields
 
-REPORT_MAX_BYTES = 1024 * 1024
-"""Of a report as JSON. An agent's is smaller: see LOGS_MAX_BYTES."""
 MESSAGE_MAX_CHARS = 200
 SUMMARY_MAX_CHARS = 4_000
 FAILURE_MAX_CHARS = 4_000
@@ -18,6 +16,8 @@ LOG_LINES_MAX = 200
 LOG_LINE_MAX_CHARS = 2_000
 LOGS_MAX_BYTES = 256 * 1024
 """Of the lines in a report as JSON, in which a character can take twelve bytes."""
+REPORT_MAX_BYTES = LOGS_MAX_BYTES + 160 * 1024
+"""Of a report as JSON: its lines and the longest texts beside them."""
 # More and longer lines than an agent sends: an agent of another version may have other limits.
 _LOG_LINES_TAKEN = 500
 _LOG_LINE_TAKEN_CHARS = 4_000

@@ -37,9 +37,13 @@ class Reservation:
     change: int = 0  # the number of the change that it serves; 0: the first version
 
 
+# Nobody answered such a call. Whoever makes the requests can have any number of them.
+_WITHOUT_ANSWER = frozenset({Outcome.REFUSED, Outcome.FAILED, Outcome.CANCELLED})
+
+
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """A call that has ended: one row of the usage table."""
+    """A call that has ended: one row of the usage table, if it `is_recorded`."""
 
     call_id: str
     session_id: SessionId
@@ -53,6 +57,13 @@ class Call:
     day: date  # as in its reservation
     outcome: Outcome
     change: int = 0  # as in its reservation
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the history keeps it. What nobody answered and nobody bills is only counted in
+        the metrics: an app gets such refusals as fast as it asks."""
+        is_free = not self.counts.total and not self.micro_usd
+        return not (is_free and self.outcome in _WITHOUT_ANSWER)
 
 
 class GroupBy(enum.StrEnum):

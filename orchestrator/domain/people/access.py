@@ -52,14 +52,31 @@ class Limits:
     ttl_max_s: int
     sessions_max: int  # per user; ended ones don't count
     starts_per_minute: int  # of one user; each takes a sandbox that others wait for
+    changes_per_minute: int  # of one user's apps together; each is stored and carried out
     polls_max: int  # requests of one user that wait for a change, at a time
 
 
 LIMITS: Mapping[Tier, Limits] = {
-    Tier.FREE: Limits(ttl_max_s=24 * HOUR_S, sessions_max=5, starts_per_minute=30, polls_max=20),
-    Tier.PRO: Limits(ttl_max_s=72 * HOUR_S, sessions_max=50, starts_per_minute=120, polls_max=100),
+    Tier.FREE: Limits(
+        ttl_max_s=24 * HOUR_S,
+        sessions_max=5,
+        starts_per_minute=30,
+        changes_per_minute=30,
+        polls_max=20,
+    ),
+    Tier.PRO: Limits(
+        ttl_max_s=72 * HOUR_S,
+        sessions_max=50,
+        starts_per_minute=120,
+        changes_per_minute=120,
+        polls_max=100,
+    ),
     Tier.OPERATOR: Limits(
-        ttl_max_s=7 * 24 * HOUR_S, sessions_max=10_000, starts_per_minute=10_000, polls_max=1000
+        ttl_max_s=7 * 24 * HOUR_S,
+        sessions_max=10_000,
+        starts_per_minute=10_000,
+        changes_per_minute=10_000,
+        polls_max=1000,
     ),
 }
 TTL_MAX_S = max(limits.ttl_max_s for limits in LIMITS.values())

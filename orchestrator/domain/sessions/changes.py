@@ -13,6 +13,7 @@ from orchestrator.domain.sessions.change_turns import Turns
 from orchestrator.domain.sessions.session import Failure
 
 WAITING_MAX = 5
+KEPT_MAX = 500  # the last ones of a session; also those whose version is kept
 
 
 class ChangeKind(enum.StrEnum):

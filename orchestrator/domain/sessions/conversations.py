@@ -11,19 +11,24 @@ from orchestrator.contract.wire import Message, Role
 from orchestrator.domain.sessions.changes import Change
 
 _MESSAGE_MAX = 4_000  # characters; the beginning of a long text tells most of it
+CHANGES_MAX = 200  # the latest that are looked at; only tiny ones would leave room for more
 _TOTAL_MAX = 24_000  # characters, about 6,000 tokens; the model also sees the app's files
 
 
 def conversation_of(prompt: str, summary: str, changes: Sequence[Change]) -> Sequence[Message]:
     """The messages, oldest first: the prompt, the summary of the first version, then for each
     change that has ended the user's request and how it ended.
+
+    `changes` are the latest ones, oldest first. Those before them count as left out.
     """
     opening = [_user(prompt), *([_assistant(summary)] if summary else [])]
     later: list[Message] = []
+    total = 0  # of the messages after the opening, those that aren't looked at included
     for change in changes:
         if change.ended_at is not None:
             later += [_user(_request(change)), _assistant(_reply(change))]
-    return _without_middle(opening, later)
+            total = 2 * change.number
+    return _without_middle(opening, later, total)
 
 
 def _request(change: Change) -> str:
@@ -36,7 +41,7 @@ def _reply(change: Change) -> str:
     return change.summary or f"Version {change.version} runs."
 
 
-def _without_middle(opening: list[Message], later: list[Message]) -> Sequence[Message]:
+def _without_middle(opening: list[Message], later: list[Message], total: int) -> Sequence[Message]:
     """Leave out the middle of a long conversation.
 
     The opening says what the app is for and the end what it has become, so both stay.
@@ -48,11 +53,11 @@ def _without_middle(opening: list[Message], later: list[Message]) -> Sequence[Me
         if room < 0:
             break
         kept += 1
-    dropped = len(later) - kept
+    dropped = total - kept
     if not dropped:
         return [*opening, *later]
     gap = _assistant(f"({dropped} earlier messages are left out here.)")
-    return [*opening, gap, *later[dropped:]]
+    return [*opening, gap, *later[len(later) - kept :]]
 
 
 def _user(text: str) -> Message:

@@ -175,7 +175,7 @@ class Session:
     lost_on: Mapping[HostId, datetime] = field(default_factory=dict)
     crashes: tuple[datetime, ...] = ()  # when its app took a sandbox down, within an hour
     probes: int = 0  # how often in a row its URL has not answered
-    history_dropped: int = 0  # entries that `history` no longer has; the events have them all
+    history_dropped: int = 0  # entries that `history` no longer has; the events have more of them
     revision: int = 0  # grows with every write; a write of an older one is refused
 
     @property

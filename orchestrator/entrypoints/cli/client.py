@@ -38,6 +38,7 @@ _CROWDED = frozenset(
         "too_many_polls",
         "too_many_transfers",
         "too_many_starts",
+        "too_many_changes",
         "too_many_reads",
         "too_much_work",
     }

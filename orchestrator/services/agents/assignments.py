@@ -100,9 +100,9 @@ def _conversation(deps: Deps, session: Session, change: Change) -> Sequence[wire
     """The messages before this change."""
     versions_so_far = versions.list_versions(deps, session)
     first = next((version for version in versions_so_far if version.version == 1), None)
-    earlier = [
-        other for other in deps.store.changes.list(session.id) if other.number < change.number
-    ]
+    earlier = deps.store.changes.list(
+        session.id, before=change.number, limit=conversations.CHANGES_MAX
+    )
     prompt = session.prompt or f"Start the template {session.template}."
     summary = first.summary if first is not None else ""
     return conversations.conversation_of(prompt, summary, earlier)

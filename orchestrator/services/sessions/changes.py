@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from orchestrator.domain import errors
-from orchestrator.domain.people.access import Principal
+from orchestrator.domain.people.access import LIMITS, Principal
 from orchestrator.domain.sessions.changes import WAITING_MAX, Change
 from orchestrator.domain.sessions.session import Session, SessionState, Wanted
 from orchestrator.services import storage
@@ -34,7 +34,7 @@ def send_message(
 
     Raises errors.InvalidInput (message_empty, message_too_large, message_not_text),
     errors.NotFound (session_unknown), errors.Conflict (generation_unavailable, session_ending,
-    idempotency_conflict), errors.LimitReached (messages_full, storage_quota).
+    idempotency_conflict), errors.LimitReached (messages_full, storage_quota, too_many_changes).
     """
     text = prompts.check_text(text, kind="message", field="text", if_empty="say what should change")
     prompts.check_can_generate(deps, field="text")
@@ -48,7 +48,7 @@ def restore(
 
     Raises errors.NotFound (session_unknown, version_unknown), errors.Conflict
     (version_not_healthy, version_running, session_ending, idempotency_conflict),
-    errors.LimitReached (messages_full).
+    errors.LimitReached (messages_full, too_many_changes).
     """
     return _request_change(deps, principal, session_id, _WantedChange(restores=version), key)
 
@@ -78,7 +78,8 @@ def _request_change(
         else:
             _check_restorable(deps, session, wanted.restores)
         try:
-            added = _add(deps, session, wanted, key)
+            max_per_minute = LIMITS[principal.tier].changes_per_minute
+            added = _add(deps, session, wanted, key, max_per_minute)
         except errors.StaleWrite:
             continue
         deps.events.session_changed(session.id)
@@ -86,7 +87,9 @@ def _request_change(
         return added
 
 
-def _add(deps: Deps, session: Session, wanted: _WantedChange, key: str | None) -> AddedChange:
+def _add(
+    deps: Deps, session: Session, wanted: _WantedChange, key: str | None, max_per_minute: int
+) -> AddedChange:
     now = deps.clock.now()
     turns = replace(session.turns, requested=session.turns.requested + 1)
     change = Change(
@@ -98,7 +101,8 @@ def _add(deps: Deps, session: Session, wanted: _WantedChange, key: str | None) -
     )
     due_at = now if session.state is SessionState.READY else session.due_at
     counted = replace(session, turns=turns, due_at=due_at, updated_at=now)
-    return AddedChange(change=change, session=deps.store.changes.add(change, counted, key))
+    saved = deps.store.changes.add(change, counted, key, max_per_minute=max_per_minute)
+    return AddedChange(change=change, session=saved)
 
 
 def _check_same(earlier: Change, wanted: _WantedChange) -> None:

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.adapters.sql_store import SqlStore
-from orchestrator.domain import errors
+from orchestrator.domain import errors, ids
 from orchestrator.domain.sessions.change_turns import Turns
-from orchestrator.domain.sessions.changes import Change
+from orchestrator.domain.sessions.changes import KEPT_MAX, Change
 from orchestrator.domain.sessions.session import Failure, Session
 from tests.contract.store.steps import add_session
 from tests.fakes.samples import NOW, bundle_record, later
@@ -44,6 +44,49 @@ def test_of_two_changes_with_the_same_number_the_second_is_stale(store: SqlStore
     assert len(store.changes.list(session.id)) == 1
     add_change(store, saved)
     assert [change.number for change in store.changes.list(session.id)] == [1, 2]
+
+
+def test_a_users_apps_get_no_more_changes_a_minute_than_the_rate(store: SqlStore) -> None:
+    first, second = add_session(store), add_session(store)
+    stranger = add_session(store, user_id=ids.new_user_id())
+
+    def change(session: Session, seconds: float) -> None:
+        session = store.sessions.get(session.id)
+        number = session.turns.requested + 1
+        wanted = replace(change_of(session, number), created_at=later(seconds))
+        counted = replace(
+            session, turns=replace(session.turns, requested=number), updated_at=later(seconds)
+        )
+        store.changes.add(wanted, counted, None, max_per_minute=2)
+
+    change(first, 0)
+    change(second, 20)
+    for session in (first, second):
+        with pytest.raises(errors.LimitReached) as caught:
+            change(session, 45.5)
+        assert (caught.value.code, caught.value.detail["limit"]) == ("too_many_changes", 2)
+        assert caught.value.retry_after_s == 15
+        assert store.sessions.get(session.id).turns.requested == 1
+    change(stranger, 45.5)
+    change(first, 60)
+    with pytest.raises(errors.LimitReached):
+        change(first, 79)
+    change(first, 80)
+    with pytest.raises(errors.LimitReached):
+        change(second, 81)
+
+
+def test_a_session_keeps_its_last_changes_and_those_that_made_its_versions(
+    store: SqlStore,
+) -> None:
+    session = add_session(store)
+    for _ in range(3):
+        _, session = add_change(store, session)
+    version = bundle_record(session_id=session.id, version=2, change=2)
+    session = store.bundles.keep(version, session)
+    last = replace(session.turns, requested=KEPT_MAX + 1)
+    _, session = add_change(store, replace(session, turns=last))
+    assert [change.number for change in store.changes.list(session.id)] == [2, 3, KEPT_MAX + 2]
 
 
 def test_changes_are_listed_from_the_latest_back(store: SqlStore) -> None:

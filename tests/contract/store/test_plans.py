@@ -15,6 +15,7 @@ from sqlalchemy.pool import NullPool
 from orchestrator.adapters.sql_store import SqlStore, codec, schema
 from orchestrator.domain import ids
 from orchestrator.domain.pool.host import Host, Wish
+from orchestrator.domain.sessions.changes import Change
 from orchestrator.domain.sessions.session import SessionState
 from orchestrator.ports import SessionPosition
 from tests.contract.store.steps import add_session, provisioning, warm_up
@@ -127,6 +128,12 @@ def seq_scans(plan: Any) -> Iterator[str]:
             yield from seq_scans(part)
 
 
+def _add_change(store: SqlStore) -> None:
+    session = add_session(store)
+    change = Change(session_id=session.id, number=1, text="blue", restores=None, created_at=NOW)
+    store.changes.add(change, session, None, max_per_minute=30)
+
+
 POSITION = SessionPosition(ended=False, created_at=NOW, session_id=ids.new_session_id())
 TABLES_WITH_ENDED_ROWS = {"sessions", "sandboxes"}
 CALLS: dict[str, Callable[[SqlStore], object]] = {
@@ -141,6 +148,7 @@ CALLS: dict[str, Callable[[SqlStore], object]] = {
     "many": lambda store: store.sessions.get_many([ids.new_session_id()]),
     "counts": lambda store: store.sessions.counts(),
     "add": lambda store: store.sessions.add(samples.session(), None, max_active=10**6),
+    "add a change": _add_change,
     "list": lambda store: store.sessions.list(user_id=USER),
     "list all": lambda store: store.sessions.list(),
     "next page": lambda store: store.sessions.list(after=POSITION, limit=10),

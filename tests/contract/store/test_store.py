@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from orchestrator.adapters.sql_store import SqlStore, schema
+from orchestrator.adapters.sql_store.sessions import EVENTS_MAX
 from orchestrator.domain import errors, ids
 from orchestrator.domain.sessions.progress import message_of, progress_of
 from orchestrator.domain.sessions.session import (
@@ -170,6 +171,21 @@ def test_concurrent_requests_never_pass_the_limit(store: SqlStore) -> None:
 
     run_together([request] * 4)
     assert sorted(outcomes) == ["added", "added", "refused", "refused"]
+
+
+def test_a_session_keeps_its_last_events(store: SqlStore) -> None:
+    session = add_session(store)
+    entry = HistoryEntry(state=SessionState.QUEUED, at=NOW)
+    old = replace(session, history=(entry, entry), history_dropped=EVENTS_MAX - 1)
+    saved = store.sessions.save(old)
+    assert _event_numbers(store, session) == [EVENTS_MAX, EVENTS_MAX + 1]
+    many = (entry,) * EVENTS_MAX
+    store.sessions.save(replace(saved, history=many, history_dropped=EVENTS_MAX + 1))
+    assert _event_numbers(store, session) == list(range(EVENTS_MAX + 2, 2 * EVENTS_MAX + 2))
+
+
+def _event_numbers(store: SqlStore, session: Session) -> list[int]:
+    return [row[0] for row in events_of(store, session)]
 
 
 def test_a_save_takes_the_session_to_its_next_revision(store: SqlStore) -> None:

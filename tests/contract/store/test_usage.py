@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from orchestrator.adapters.sql_store import SqlStore, schema
+from orchestrator.adapters.sql_store import usage as sql_usage
 from orchestrator.domain import errors, ids
 from orchestrator.domain.llm.budgets import Budgets, Spend
 from orchestrator.domain.llm.pricing import TokenCounts
@@ -75,11 +76,33 @@ def test_a_call_reserves_its_worst_case_and_is_corrected_to_its_cost(
     assert spent(store) == dict.fromkeys(("session", "user", "day"), (4, 40))
 
 
-def test_a_failed_call_costs_nothing_but_is_recorded(store: SqlStore) -> None:
+NOT_ANSWERED = [Outcome.REFUSED, Outcome.FAILED, Outcome.CANCELLED]
+
+
+@pytest.mark.parametrize("outcome", NOT_ANSWERED)
+def test_a_call_that_nobody_answers_or_bills_leaves_no_row(
+    store: SqlStore, outcome: Outcome
+) -> None:
+    for number in range(3):
+        store.usage.reserve(reservation(number), TEN, NOW)
+        free = call_of(reservation(number), counts=TokenCounts(), micro_usd=0, outcome=outcome)
+        store.usage.settle(free)
+        store.usage.settle(free)
+        assert spent(store) == dict.fromkeys(("session", "user", "day"), (0, 0))
+    assert store.usage.session_sums(SESSION) == []
+
+
+@pytest.mark.parametrize("outcome", NOT_ANSWERED)
+def test_a_call_that_may_have_cost_something_is_recorded(store: SqlStore, outcome: Outcome) -> None:
     store.usage.reserve(reservation(), TEN, NOW)
-    failed = call_of(reservation(), counts=TokenCounts(), micro_usd=0, outcome=Outcome.FAILED)
-    store.usage.settle(failed)
-    assert spent(store) == dict.fromkeys(("session", "user", "day"), (0, 0))
+    store.usage.settle(call_of(reservation(), outcome=outcome))
+    (usage,) = store.usage.session_sums(SESSION)
+    assert (usage.calls, usage.micro_usd) == (1, 40)
+
+
+def test_an_answer_without_tokens_is_recorded(store: SqlStore) -> None:
+    store.usage.reserve(reservation(), TEN, NOW)
+    store.usage.settle(call_of(reservation(), counts=TokenCounts(), micro_usd=0))
     (usage,) = store.usage.session_sums(SESSION)
     assert (usage.calls, usage.micro_usd) == (1, 0)
 
@@ -292,6 +315,24 @@ def test_old_usage_is_pruned_and_young_usage_stays(store: SqlStore) -> None:
     assert store.usage.session_sums(SESSION) == []
     assert len(store.usage.session_sums(ids.SessionId("ses_2"))) == 1
     assert set(spent(store)) == {"user", "day"}
+
+
+def test_old_usage_is_pruned_in_several_transactions(store: SqlStore) -> None:
+    count = sql_usage._PRUNE_BATCH + 1
+    row = sql_usage._call_values(call_of(reservation(), at=later(-100)))
+    engine = store._database._engine
+    with store._database.write() as connection:
+        rows = [{**row, "call_id": f"call_{number}"} for number in range(count)]
+        connection.execute(sa.insert(schema.usage), rows)
+    deleted_in: list[int] = []
+
+    def note(_conn: Any, cursor: Any, statement: str, *_rest: Any) -> None:
+        if statement.startswith("DELETE FROM usage"):
+            deleted_in.append(cursor.rowcount)
+
+    sa.event.listen(engine, "after_cursor_execute", note)
+    assert store.usage.prune(NOW) == count
+    assert deleted_in == [sql_usage._PRUNE_BATCH, 1]
 
 
 def call(store: SqlStore, number: int, **changes: Any) -> None:

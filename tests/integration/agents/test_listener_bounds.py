@@ -8,9 +8,10 @@ import json
 import resource
 import shutil
 import socket
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import pytest
 
 from orchestrator import bootstrap, config
 from orchestrator.adapters.agent_socket import AgentSocket
+from orchestrator.contract import wire
 from orchestrator.domain import ids
 from orchestrator.domain.people.tokens import SessionGrant
 from orchestrator.domain.pool import agent_sockets
@@ -29,8 +31,9 @@ from orchestrator.entrypoints.api.agents.connections import (
     Deadlines,
     is_our_process,
 )
-from orchestrator.entrypoints.api.agents.limits import SenderLimits
-from orchestrator.entrypoints.api.bounds.work_shares import SHARE
+from orchestrator.entrypoints.api.agents.limits import REQUESTS, SenderLimits
+from orchestrator.entrypoints.api.bounds.layered_rates import Layers
+from orchestrator.entrypoints.api.bounds.work_shares import SHARE, layers_of
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.gateway.app import Gateway
 from orchestrator.entrypoints.api.serving import Server
@@ -533,8 +536,13 @@ def poll_status(listener: Listener, token: str) -> int:
         return answer(connection)[0]
 
 
+def asking(burst: int) -> Layers:
+    """So many requests of one sandbox, and no more for a long time."""
+    return replace(REQUESTS, own=Rate(per_s=0.001, burst=burst))
+
+
 def test_a_sandbox_that_asks_too_fast_is_told_to_wait(start: Start) -> None:
-    listener = start(deadlines=Deadlines(), limits=SenderLimits(rate_per_s=0.001, burst=3))
+    listener = start(deadlines=Deadlines(), limits=SenderLimits(request_rate=asking(3)))
     token = listener.sandbox_token()
     with listener.connect() as connection:
         statuses = []
@@ -550,7 +558,7 @@ LABORIOUS = b"[" + b"[]," * 9000 + b"[]]"  # some milliseconds of work
 
 
 def test_a_sandbox_whose_reports_take_long_to_read_is_told_to_wait(start: Start) -> None:
-    listener = start(deadlines=Deadlines(), limits=SenderLimits(work=NOTHING))
+    listener = start(deadlines=Deadlines(), limits=SenderLimits(work=layers_of(NOTHING)))
     session, other = listener.session(), listener.session()
     statuses = [post_odd_report(listener, sender) for sender in (session, session, other)]
     assert statuses == [422, 429, 422]
@@ -563,6 +571,79 @@ def post_odd_report(listener: Listener, session: Session) -> int:
         length = str(len(LABORIOUS))
         connection.sendall(head("POST", path, token, Content_Length=length) + LABORIOUS)
         return answer(connection)[0]
+
+
+def test_a_report_that_is_too_large_is_refused_unread_and_ends_its_connection(
+    start: Start,
+) -> None:
+    listener = start(deadlines=Deadlines())
+    session = listener.session()
+    path, token = f"/sessions/{session.id}/progress", listener.token(session)
+    with listener.connect() as connection:
+        length = wire.REPORT_MAX_BYTES + 1
+        connection.sendall(head("POST", path, token, Content_Length=str(length)))
+        assert answer(connection)[0] == 413
+        received = b""
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(b" " * length + head("GET", "/agent/inbox", token))
+            received = connection.recv(65536)
+        assert received == b""
+
+
+def test_five_sandboxes_of_a_user_send_no_more_reports_than_the_user_may(start: Start) -> None:
+    rates = Layers(
+        own=Rate(per_s=50, burst=100),
+        floor=Rate(per_s=0.001, burst=2),
+        user=Rate(per_s=0.001, burst=5),
+        total=Rate(per_s=500, burst=500),
+    )
+    listener = start(deadlines=Deadlines(), limits=SenderLimits(request_rate=rates))
+    user = ids.new_user_id()
+    sessions = [listener.session(user_id=user) for _ in range(5)]
+    other = listener.session(user_id=ids.new_user_id())
+    statuses = [post_report(listener, session) for _ in range(5) for session in sessions]
+    # Its floor of each, and one that overdraws it; what is left is the user's.
+    assert statuses.count(200) == 5 * 3 + 6
+    assert statuses.count(429) == 4 == listener.refusals("shared_rate")
+    assert [post_report(listener, other) for _ in range(5)] == [200] * 5
+
+
+def post_report(listener: Listener, session: Session) -> int:
+    with listener.connect() as connection:
+        send_report(connection, listener, session)
+        return answer(connection)[0]
+
+
+def send_report(connection: socket.socket, listener: Listener, session: Session) -> None:
+    path, token = f"/sessions/{session.id}/progress", listener.token(session)
+    body = json.dumps({"seq": 1, "phase": "deploying", "progress": 90, "logs": []}).encode()
+    connection.sendall(head("POST", path, token, Content_Length=str(len(body))) + body)
+
+
+def test_reports_of_one_user_that_wait_for_the_store_leave_threads_to_others(
+    start: Start,
+) -> None:
+    listener = start(deadlines=Deadlines())
+    user = ids.new_user_id()
+    sessions = [listener.session(user_id=user) for _ in range(5)]
+    other = listener.token(listener.session(user_id=ids.new_user_id()))
+    path = listener.context.settings.places.state_dir / "spawn.db"
+    with contextlib.ExitStack() as stack:
+        writer = stack.enter_context(contextlib.closing(sqlite3.connect(path)))
+        writer.isolation_level = None
+        writer.execute("BEGIN IMMEDIATE")  # whoever records a report waits for this one
+        senders = []
+        for session in sessions * 10:
+            connection = stack.enter_context(listener.connect())
+            send_report(connection, listener, session)
+            senders.append(connection)
+        for _ in range(25):  # all reports have arrived before the last one of these
+            with listener.connect() as connection:
+                connection.settimeout(5)  # less than a report waits for the store
+                connection.sendall(head("GET", "/v1/models", other))
+                assert answer(connection)[0] == 200
+        writer.execute("ROLLBACK")
+        assert {answer(connection)[0] for connection in senders} == {200}
 
 
 def test_a_session_whose_calls_take_long_to_read_is_told_to_wait(start: Start) -> None:
@@ -579,7 +660,7 @@ def test_a_session_whose_calls_take_long_to_read_is_told_to_wait(start: Start) -
 
 
 def test_the_gateway_says_it_in_its_own_terms(start: Start) -> None:
-    listener = start(deadlines=Deadlines(), limits=SenderLimits(rate_per_s=0.001, burst=0))
+    listener = start(deadlines=Deadlines(), limits=SenderLimits(request_rate=asking(0)))
     token = listener.token(listener.session())
     with listener.connect() as connection:
         connection.sendall(head("POST", "/v1/messages", token, Content_Length="2") + b"{}")

@@ -173,8 +173,12 @@ def test_a_client_that_goes_away_while_its_spend_is_reserved_leaves_nothing_set_
     asyncio.run(ask_and_hang_up())
     writer.execute("ROLLBACK")
     writer.close()
-    wait_until(lambda: world.accounts(session) == [("", 1, 0, 0)])
+    ended = functools.partial(
+        world.metric, "spawn_llm_calls_total", provider="none", outcome="cancelled"
+    )
+    wait_until(lambda: ended() == 1)
     key = f"session:{session.id}"
+    assert world.accounts(session) == []
     assert world.deps.store.usage.spent([key]) == {key: Spend()}
     assert provider.requests == []
 
@@ -247,7 +251,8 @@ def test_a_wait_for_a_turn_has_an_end_and_sends_nothing(
     )
     assert int(late.headers["retry-after"]) >= 1
     assert len(provider.requests) == 1
-    assert sum(calls for _, calls, _, _ in world.accounts(session)) == 2
+    assert sum(calls for _, calls, _, _ in world.accounts(session)) == 1
+    assert world.metric("spawn_llm_calls_total", provider="none", outcome="failed") == 1
 
 
 @pytest.mark.parametrize("streamed", [True, False])
@@ -356,6 +361,25 @@ def test_a_session_whose_slot_time_is_used_up_is_told_so_and_others_are_served(
     assert int(refused.headers["retry-after"]) >= 1
     assert len(provider.requests) == 2
     assert world.ask(world.session()).status_code == 200
+
+
+def test_a_call_without_slot_time_is_refused_before_anything_is_written_about_it(
+    served: Callable[..., GatewayWorld], provider: ProviderFake
+) -> None:
+    world = served(provider_user_s=60)
+    user = ids.new_user_id()
+    session, other = world.session(user), world.session(user)
+    provider.hold()
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(world.ask, session)
+        provider.wait_for(requests=1)
+        refused = world.ask(other, system="another one")
+        provider.release()
+        assert call.result().status_code == 200
+    assert refused.json()["error"]["code"] == "slot_time_exhausted"
+    assert world.deps.store.usage.spent([f"session:{other.id}"]) == {}
+    assert world.accounts(other) == []
+    assert world.metric("spawn_llm_slot_refusals_total", limit="user") == 1
 
 
 def test_a_session_makes_few_calls_at_a_time(

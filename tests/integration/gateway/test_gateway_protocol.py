@@ -335,7 +335,8 @@ def test_an_error_of_the_request_passes_as_the_provider_said_it(
     assert answer.status_code == 400
     assert answer.json()["error"]["message"] == "scripted 400"
     assert len(provider.requests) == 1
-    assert world.accounts(session) == [("anthropic", 1, 0, 0)]
+    assert world.accounts(session) == []
+    assert world.metric("spawn_llm_calls_total", provider="anthropic", outcome="refused") == 1
 
 
 def test_a_stream_that_breaks_off_breaks_off_for_the_client_and_is_accounted(

@@ -52,7 +52,8 @@ def test_trouble_that_lasts_is_passed_on_with_the_retries_done(
     assert answer.json()["error"]["message"] == "scripted 529"
     assert answer.headers["x-should-retry"] == "false"
     assert len(provider.requests) == 4
-    assert world.accounts(session) == [("anthropic", 1, 0, 0)]
+    assert world.accounts(session) == []
+    assert world.metric("spawn_llm_calls_total", provider="anthropic", outcome="failed") == 1
     spent = world.deps.store.usage.spent([f"session:{session.id}"])
     assert list(spent.values()) == [Spend()]
 

@@ -12,6 +12,7 @@ import httpx2
 import pytest
 
 from orchestrator.domain.llm import requests
+from orchestrator.domain.llm.budgets import Spend
 from orchestrator.services.llm import metering
 from tests.fakes.llm.providers import INPUT_TOKENS, ProviderFake, Scripted
 from tests.integration.gateway.world import BODY, GatewayWorld, gateway_for, settings_for
@@ -74,7 +75,9 @@ def test_a_call_that_never_arrived_costs_nothing(tmp_path: Path, migrated_sqlite
     with gateway_for(settings, migrated_sqlite) as world:
         session = world.session()
         assert world.ask(session).status_code == 502
-        assert [row[1:] for row in world.accounts(session)] == [(1, 0, 0)]
+        assert world.accounts(session) == []
+        spent = world.deps.store.usage.spent([f"session:{session.id}"])
+        assert list(spent.values()) == [Spend()]
 
 
 def test_a_stream_that_the_provider_cut_costs_its_whole_output(

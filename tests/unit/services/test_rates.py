@@ -13,6 +13,13 @@ def test_a_burst_is_allowed_and_then_the_rate() -> None:
     assert rates.take("a", 10.5) == 0.5
 
 
+def test_the_wait_is_told_without_taking_anything() -> None:
+    rates = Rates(Rate(per_s=2, burst=3))
+    assert [rates.wait("a", 10, 3) for _ in range(2)] == [0, 0]
+    assert rates.take("a", 10, 3) == 0
+    assert [rates.wait("a", 10) for _ in range(2)] == [0.5, 0.5]
+
+
 def test_keys_do_not_share_a_bucket() -> None:
     rates = Rates(Rate(per_s=1, burst=1))
     assert (rates.take("a", 0), rates.take("b", 0), rates.take("a", 0)) == (0, 0, 1)

@@ -23,9 +23,10 @@ from orchestrator.contract.bundles import PACKED_MAX_BYTES
 from orchestrator.contract.health import Finding
 from orchestrator.contract.wire import trials as trial_wire
 from orchestrator.domain import errors, ids
-from orchestrator.domain.ids import SandboxId, SessionId
+from orchestrator.domain.ids import SandboxId, SessionId, UserId
 from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.sessions.session import Failure, Phase, Report
+from orchestrator.entrypoints.api.agents.connections import REFUSED
 from orchestrator.entrypoints.api.agents.door import (
     BUNDLE_PATH,
     GATEWAY,
@@ -111,15 +112,27 @@ async def progress(request: Request) -> Response:
     session_id = SessionId(request.path_params["session_id"])
     if not ids.is_id(session_id, "ses"):
         raise errors.NotFound("there is no such session", code="session_unknown")
-    token = _token(request)
-    await context.look_up(access.authorize, context.deps, token, session_id)
-    raw = await read_bounded(request, wire.REPORT_MAX_BYTES)
-    if raw is None:
-        raise errors.TooLarge("a report has at most 1 MiB", limit_bytes=wire.REPORT_MAX_BYTES)
+    token, senders = _token(request), _senders(request)
+    session = await context.look_up(access.authorize, context.deps, token, session_id)
     sandbox_id = context.deps.tokens.read_session(token).sandbox_id
-    report = await context.in_thread(_parse, _senders(request), sandbox_id, raw)
-    accepted = await context.in_thread(_record, context, token, session_id, report)
+    senders.set_owner(sandbox_id, session.user_id)
+    raw = await _read_report(request, senders, sandbox_id)
+    async with senders.report_turn(session.user_id):
+        report = await context.in_thread(_parse, senders, sandbox_id, session.user_id, raw)
+        accepted = await context.in_thread(_record, context, token, session_id, report)
     return JSONResponse({"accepted": accepted})
+
+
+async def _read_report(request: Request, senders: Senders, sandbox_id: SandboxId) -> bytes:
+    limit = wire.REPORT_MAX_BYTES
+    try:
+        raw = await read_bounded(request, limit, senders.report(sandbox_id))
+        if raw is None:
+            raise errors.TooLarge(f"a report has at most {limit} bytes", limit_bytes=limit)
+    except errors.SpawnError:
+        request.scope["state"][REFUSED] = True  # nobody reads the rest: the connection ends
+        raise
+    return raw
 
 
 async def get_bundle(request: Request) -> Response:
@@ -139,8 +152,9 @@ async def put_bundle(request: Request) -> Response:
     """What the sandbox runs, to be kept as the session's next version."""
     context = context_of(request)
     token = _token(request)
-    await context.look_up(access.authorize, context.deps, token)
+    session = await context.look_up(access.authorize, context.deps, token)
     sandbox_id = context.deps.tokens.read_session(token).sandbox_id
+    _senders(request).set_owner(sandbox_id, session.user_id)
     folder = context.settings.places.state_dir
     claimed = request.headers.get("x-spawn-sha256", "")
     healthy = request.headers.get("x-spawn-healthy", "1") != "0"
@@ -207,8 +221,8 @@ def _look(context: Context, sandbox_id: SandboxId, have: str) -> Inbox:
     return peek(context.deps, sandbox, have)
 
 
-def _parse(senders: Senders, sandbox_id: SandboxId, raw: bytes) -> wire.Report:
-    with senders.work.reading(sandbox_id):
+def _parse(senders: Senders, sandbox_id: SandboxId, user_id: UserId, raw: bytes) -> wire.Report:
+    with senders.work.reading(sandbox_id, user_id):
         try:
             return wire.parse_report(wire.decode(raw, "report"))
         except wire.ProtocolError as error:

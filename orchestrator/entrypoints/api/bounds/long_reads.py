@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from orchestrator.entrypoints.api.bounds.holds import Holds, RefusalCounter
+from orchestrator.entrypoints.api.bounds.layered_rates import alone
 from orchestrator.entrypoints.api.bounds.turns import Turns
 from orchestrator.entrypoints.api.bounds.work_shares import WorkShares
 from orchestrator.services.rates import Rate
@@ -61,7 +62,7 @@ class LongReads:
             )
         )
         self._shares = {
-            kind: WorkShares(refusals, limits.share, advice=_ADVICE)
+            kind: WorkShares(refusals, alone(limits.share), advice=_ADVICE)
             for kind, limits in self._limits.items()
         }
         self._threads = asyncio.Semaphore(_AT_ONCE)

@@ -59,6 +59,7 @@ _STATUSES: Mapping[int, tuple[str, ...]] = {
     429: (
         "messages_full",
         "storage_quota",
+        "too_many_changes",
         "too_many_connections",
         "too_many_downloads",
         "too_many_polls",

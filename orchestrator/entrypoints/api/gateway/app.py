@@ -18,7 +18,7 @@ from orchestrator.domain import errors
 from orchestrator.domain.llm import requests
 from orchestrator.domain.llm.requests import ModelRequest
 from orchestrator.domain.sessions.session import Session
-from orchestrator.entrypoints.api.bounds.work_shares import SHARE, WorkShares
+from orchestrator.entrypoints.api.bounds.work_shares import SHARE, WorkShares, layers_of
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.gateway import pings, providers, wire
 from orchestrator.entrypoints.api.gateway.bodies import read_bounded
@@ -48,8 +48,8 @@ class Gateway:
     def __init__(
         self, context: Context, share: Rate = SHARE, ping_s: float = pings.INTERVAL_S
     ) -> None:
-        """`share`: the processor time that reading the requests of one session may take. `ping_s`:
-        how often the client of a stream that hasn't begun is told that it is awaited."""
+        """`share`: the processor time that reading the requests of one session may take at most.
+        `ping_s`: how often the client of a stream that hasn't begun is told that it is awaited."""
         llm = context.settings.llm
         self._context = context
         self._clients = Clients(context.settings)
@@ -75,7 +75,7 @@ class Gateway:
         )
         self._in_flight = InFlight()
         self._count_rates = Rates(_COUNT_RATE)
-        self._work = WorkShares(context.metrics.agent_refusals.labels("work"), share)
+        self._work = WorkShares(context.metrics.agent_refusals.labels("work"), layers_of(share))
 
     async def forward(self, request: Request) -> Response:
         """POST /v1/messages and /v1/messages/count_tokens."""
@@ -154,7 +154,7 @@ class Gateway:
         self, session: Session, raw: bytes, is_count: bool
     ) -> tuple[ModelRequest, bytes]:
         def parse() -> tuple[ModelRequest, bytes]:
-            with self._work.reading(session.id):
+            with self._work.reading(session.id, session.user_id):
                 return _parse(raw, is_count)
 
         if len(raw) < _LARGE_BYTES:

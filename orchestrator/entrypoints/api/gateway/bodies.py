@@ -15,14 +15,18 @@ from orchestrator.domain import errors
 _CHUNK_BYTES = 1024 * 1024
 
 
-async def read_bounded(request: Request, limit_bytes: int) -> bytes | None:
-    """The whole body, or None if it is larger than `limit_bytes`."""
+async def read_bounded(
+    request: Request, limit_bytes: int, count: Callable[[int], None] = lambda _: None
+) -> bytes | None:
+    """The whole body, or None if it is larger than `limit_bytes`. `count` is told the bytes of each
+    part."""
     if _claims_more(request, limit_bytes):
         return None
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
+        count(len(chunk))
         if size > limit_bytes:
             return None
         chunks.append(chunk)

@@ -88,6 +88,7 @@ class CallRunner:
     async def _run_paid(
         self, session: Session, request: ProviderRequest, exchange: Exchange, state: CallState
     ) -> None:
+        self._shares.check_slot(session)
         reservation = await self._reserve(session, request)
         started_s = asyncio.get_running_loop().time()
         try:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from orchestrator.domain import errors
@@ -75,6 +75,12 @@ class Shares:
         (too_many_calls)."""
         return self._calls.hold(session.id, _CALLS_MAX)
 
+    def check_slot(self, session: Session) -> None:
+        """Raise what `slot` would raise now: before anything is written about a call."""
+        for name, key in _keys(session):
+            _, rates = self._budgets[name]
+            self._check_wait(name, rates.wait(key, self._now_s(), _RESERVED_S))
+
     @contextlib.asynccontextmanager
     async def count(self, session: Session) -> AsyncIterator[None]:
         """Wrap a whole token count: wait for the session's turn, and have it. Raises
@@ -98,8 +104,7 @@ class Shares:
         taken: list[tuple[Rates, str]] = []
         started_s = self._now_s()
         try:
-            keys: dict[str, str] = {"session": session.id, "user": session.user_id}
-            for name, key in keys.items():
+            for name, key in _keys(session):
                 taken.append((self._take(name, key, started_s), key))
         except errors.LimitReached:
             for rates, key in taken:
@@ -113,16 +118,24 @@ class Shares:
                 rates.charge(key, ended_s, ended_s - started_s - _RESERVED_S)
 
     def _take(self, name: str, key: str, now_s: float) -> Rates:
-        limit_s, rates = self._budgets[name]
-        wait_s = rates.take(key, now_s, _RESERVED_S)
-        if wait_s:
-            self._metrics.slot_refusals.labels(name).inc()
-            raise errors.LimitReached(
-                f"this {name} has held calls to the model for so long that its time is used up:"
-                f" {limit_s:g} s within an hour (SPAWN_PROVIDER_{name.upper()}_S); try again in"
-                f" {wait_s:.0f} s",
-                code="slot_time_exhausted",
-                retry_after_s=wait_s,
-                limit=limit_s,
-            )
+        _, rates = self._budgets[name]
+        self._check_wait(name, rates.take(key, now_s, _RESERVED_S))
         return rates
+
+    def _check_wait(self, name: str, wait_s: float) -> None:
+        if not wait_s:
+            return
+        limit_s, _ = self._budgets[name]
+        self._metrics.slot_refusals.labels(name).inc()
+        raise errors.LimitReached(
+            f"this {name} has held calls to the model for so long that its time is used up:"
+            f" {limit_s:g} s within an hour (SPAWN_PROVIDER_{name.upper()}_S); try again in"
+            f" {wait_s:.0f} s",
+            code="slot_time_exhausted",
+            retry_after_s=wait_s,
+            limit=limit_s,
+        )
+
+
+def _keys(session: Session) -> Sequence[tuple[str, str]]:
+    return ("session", session.id), ("user", session.user_id)

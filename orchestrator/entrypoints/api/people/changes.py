@@ -52,6 +52,7 @@ class NewMessage(Body):
         "session_ending",
         "storage_low",
         "storage_quota",
+        "too_many_changes",
     ),
 )
 def say(
@@ -116,6 +117,7 @@ async def versions(request: Request, principal: Caller, session_id: SessionIdInP
         "messages_full",
         "session_ending",
         "storage_low",
+        "too_many_changes",
         "version_not_healthy",
         "version_running",
     ),

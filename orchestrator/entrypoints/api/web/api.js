@@ -6,7 +6,7 @@ const TIMEOUT_MS = 20000; // longer than any answer takes; then it counts as los
 const MIN_SKEW_MS = 3000; // a smaller difference is ignored: the countdown must not jump
 const CROWDED = [
   "too_many_requests", "too_many_connections", "too_many_polls", "too_many_transfers",
-  "too_many_starts", "too_many_reads", "too_much_work",
+  "too_many_starts", "too_many_changes", "too_many_reads", "too_much_work",
 ];
 const HALF_SECOND_MS = 500; // the Date header is rounded down to whole seconds
 

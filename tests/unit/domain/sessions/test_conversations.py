@@ -64,6 +64,13 @@ def test_a_long_conversation_keeps_its_beginning_and_its_end() -> None:
     assert dropped + len(lines) - 3 == 2 * 39
 
 
+def test_changes_that_are_not_looked_at_count_as_left_out() -> None:
+    latest = [replace(MESSAGE, number=number) for number in (301, 302)]
+    lines = lines_of(*latest)
+    assert lines[2] == "assistant: (600 earlier messages are left out here.)"
+    assert len(lines) == 3 + 4
+
+
 def test_a_long_message_is_cut() -> None:
     (line,) = lines_of(prompt="y" * 9_000, summary="")
     assert len(line) == len("user: ") + 4_000

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.domain import errors, ids
-from orchestrator.domain.people.access import Principal
+from orchestrator.domain.people.access import LIMITS, Principal
 from orchestrator.domain.sessions.session import Session, SessionState, Tier
 from orchestrator.services.sessions import changes
 from tests.unit.services.world import OPERATOR, VISITOR, RaceToWrite, World, bundle_of
@@ -43,6 +43,22 @@ def test_a_message_may_come_before_the_app_is_ready(world: World, session: Sessi
     world.send_message(session)
     assert world.session(session).turns.waiting == 1
     assert world.session(session).due_at == due_at, "converge has nothing to do before the app runs"
+
+
+def test_who_changes_apps_without_end_is_slowed_down(world: World, app: Session) -> None:
+    limit = LIMITS[Tier.FREE].changes_per_minute
+    for _ in range(limit):
+        changes.send_message(world.deps, VISITOR, app.id, "blue", None)
+        session = world.session(app)
+        turns = replace(session.turns, finished=session.turns.requested)
+        world.deps.store.sessions.save(replace(session, turns=turns))
+    with pytest.raises(errors.LimitReached) as caught:
+        changes.send_message(world.deps, VISITOR, app.id, "blue")
+    assert (code_of(caught), caught.value.detail["limit"]) == ("too_many_changes", limit)
+    assert world.session(app).turns.requested == limit
+    changes.send_message(world.deps, OPERATOR, app.id, "blue")
+    world.clock.advance(61)
+    changes.send_message(world.deps, VISITOR, app.id, "blue")
 
 
 @pytest.mark.parametrize(
