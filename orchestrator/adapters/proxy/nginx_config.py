@@ -28,6 +28,7 @@ from orchestrator.adapters.proxy.client_limits import ClientLimits
 from orchestrator.adapters.proxy.refusals import PAGE_BODY_MAX_BYTES, REFUSALS
 from orchestrator.contract import uploads
 from orchestrator.contract.heads import HEAD_MAX_BYTES, HEAD_ROOM_BYTES
+from orchestrator.contract.visits import PROBE_HEADER
 from orchestrator.domain import errors, ids
 from orchestrator.domain.logged_requests import WRITES, LoggedRequests
 from orchestrator.domain.pool.routes import Route, RouteTable, build_table
@@ -143,6 +144,7 @@ def render_base(
         open_files=open_files,
         page_body_max_bytes=PAGE_BODY_MAX_BYTES,
         page_hosts=settings.page_hosts,
+        probe_header=PROBE_HEADER,
         temp_kinds=temp_kinds,
         trusted_proxies=settings.trusted_proxies,
         upload_max_bytes=settings.upload_max_bytes,
