@@ -6,15 +6,17 @@ front of FastAPI: routing and dependencies there cost more than the answer itsel
 
 from __future__ import annotations
 
+import functools
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.responses import FileResponse, HTMLResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 
@@ -56,6 +58,11 @@ def build(context: Context) -> Starlette:
 class _Api(FastAPI):
     """Its OpenAPI document has the errors, too."""
 
+    @functools.cached_property
+    def document(self) -> bytes:
+        """The OpenAPI document as it is sent. It is large, and anybody may ask for it."""
+        return bytes(JSONResponse(self.openapi()).body)
+
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
             catalog = self.state.context.deps.catalog.list()
@@ -70,6 +77,7 @@ def _api(context: Context) -> FastAPI:
         description="From a prompt to the link of a running web app.",
         docs_url=None,  # FastAPI's own page loads its scripts from a CDN
         redoc_url=None,
+        openapi_url=None,  # FastAPI's own makes the bytes anew for each request
     )
     app.state.context = context
     handlers.install(app)
@@ -83,6 +91,7 @@ def _api(context: Context) -> FastAPI:
     app.include_router(usage.admin_router)
     page = _demo_page if context.settings.llm.demo else _page
     app.add_api_route("/", page, include_in_schema=False)
+    app.add_api_route("/openapi.json", _document, include_in_schema=False)
     app.add_api_route("/docs", _docs, include_in_schema=False)
     app.mount("/static/swagger", StaticFiles(directory=_SWAGGER), name="swagger")
     app.mount("/static", StaticFiles(directory=WEB), name="static")
@@ -91,6 +100,10 @@ def _api(context: Context) -> FastAPI:
 
 async def _page() -> Response:
     return FileResponse(WEB / "index.html", headers={"Cache-Control": "no-cache"})
+
+
+async def _document(request: Request) -> Response:
+    return Response(request.app.document, media_type="application/json")
 
 
 async def _docs() -> Response:

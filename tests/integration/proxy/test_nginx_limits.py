@@ -238,8 +238,9 @@ def test_one_address_leaves_an_app_to_its_other_visitors() -> None:
 
 def test_our_own_probes_are_never_refused() -> None:
     """They come from loopback, and so do all visitors of a tunnel on this machine."""
-    limits = {"connections_per_address": 2, "app_connections_per_address": 2}
-    with world_with(**limits, connections_per_app=2) as world:
+    with world_with(
+        connections_per_address=2, app_connections_per_address=2, connections_per_app=2
+    ) as world:
         slug, app = world.publish_app(wait_if_asked)
         with waiting(world, app, 2, PROXY, host=world.host(slug)):
             assert ask_app(world, slug, PROXY).status == 429
