@@ -1,4 +1,4 @@
-"""The public app: page, API, docs. server.py serves it behind the proxy.
+"""The public app: page, API, docs. server.py serves it behind the proxy, which has their files.
 
 `/api/status/{id}` gets more requests than all other paths together. Its route therefore stands in
 front of FastAPI: routing and dependencies there cost more than the answer itself.
@@ -7,13 +7,11 @@ front of FastAPI: routing and dependencies there cost more than the answer itsel
 from __future__ import annotations
 
 import functools
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
-from fastapi.staticfiles import StaticFiles
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -30,8 +28,6 @@ from orchestrator.entrypoints.api.operators import admin, health, hosts
 from orchestrator.entrypoints.api.people import changes, downloads, sessions, usage
 
 WEB = Path(__file__).parent / "web"
-# Of the package only these files are used: /docs must load nothing from other servers.
-_SWAGGER = Path(str(resources.files("fastapi_offline"))) / "static"
 
 
 def build(context: Context) -> Starlette:
@@ -93,8 +89,6 @@ def _api(context: Context) -> FastAPI:
     app.add_api_route("/", page, include_in_schema=False)
     app.add_api_route("/openapi.json", _document, include_in_schema=False)
     app.add_api_route("/docs", _docs, include_in_schema=False)
-    app.mount("/static/swagger", StaticFiles(directory=_SWAGGER), name="swagger")
-    app.mount("/static", StaticFiles(directory=WEB), name="static")
     return app
 
 
