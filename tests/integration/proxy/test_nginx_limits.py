@@ -178,6 +178,7 @@ def test_open_requests_to_the_page_have_a_limit_whoever_makes_them() -> None:
         "GET /api/sessions HTTP/1.1\r\nContent-Length: 1000",
         "PUT /x HTTP/1.1\r\nTransfer-Encoding: chunked",
         "GET /api/sessions/x/bundle?wait=1 HTTP/1.1",
+        "GET /openapi.json?wait=1 HTTP/1.1",
     ],
 )
 def test_bodies_on_their_way_have_a_limit(head: str) -> None:
