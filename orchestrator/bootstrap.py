@@ -198,6 +198,7 @@ def nginx_settings(settings: Settings) -> NginxSettings:
         ),
         templates=config.PROJECT_ROOT / "proxy" / "nginx",
         pages=config.PROJECT_ROOT / "proxy" / "pages",
+        page_files=config.PROJECT_ROOT / "orchestrator" / "entrypoints" / "api" / "web",
         apps_log=settings.places.state_dir / "log" / "apps.log",
         logged_requests=settings.processes.access_log,
         trusted_proxies=settings.addresses.front_proxies,
@@ -208,6 +209,7 @@ def nginx_settings(settings: Settings) -> NginxSettings:
             polls_per_address=settings.people.polls_per_address,
             transfers_per_address=settings.people.transfers_per_address,
             connections_per_address=settings.people.connections_per_address,
+            app_connections_per_address=settings.people.app_connections_per_address,
             connections_per_app=settings.people.connections_per_app,
         ),
     )

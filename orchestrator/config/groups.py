@@ -7,6 +7,7 @@ import ipaddress
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from orchestrator.config.base import Group
+from orchestrator.contract.visits import APP_CONNECTIONS_MAX
 from orchestrator.domain import host_names
 from orchestrator.domain.logged_requests import LoggedRequests
 
@@ -335,12 +336,18 @@ class PeopleSettings(Group):
         description="Requests from one address that may be open at a time, to the page, and as many"
         " to apps; an operator's program may wait for 1,000 sessions.",
     )
-    connections_per_app: int = Field(
-        default=2000,
+    app_connections_per_address: int = Field(
+        default=128,
         ge=1,
-        le=65535,
-        description="Requests to one app that may be open at a time, WebSockets too; half of what a"
-        " worker of nginx can have, which all apps share.",
+        le=APP_CONNECTIONS_MAX,
+        description="Requests from one address to one app that may be open at a time, WebSockets"
+        " too; a quarter of what an app can have, which all its visitors share.",
+    )
+    connections_per_app: int = Field(
+        default=APP_CONNECTIONS_MAX,
+        ge=1,
+        le=APP_CONNECTIONS_MAX,
+        description="The same from all addresses together; an app's sandbox has room for no more.",
     )
     cookie_secure: bool = Field(
         default=False, description="Mark the visitors' cookies Secure; set this behind TLS."

@@ -24,3 +24,12 @@ def refusal(limit_bytes: int) -> str:
         f' request to this app may have {shown(limit_bytes)}. Send less.","code":"body_too_large",'
         f'"limit_bytes":{limit_bytes}}}'
     )
+
+
+def slow_refusal(bytes_per_s: int) -> str:
+    """The same for a body that came more slowly than this, after a grace."""
+    return (
+        '{"type":"about:blank","title":"Request Timeout","status":408,"detail":"The body of the'
+        f' request came too slowly. Send at least {bytes_per_s} bytes a second.",'
+        f'"code":"body_too_slow","bytes_per_s":{bytes_per_s}}}'
+    )

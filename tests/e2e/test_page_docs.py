@@ -16,6 +16,7 @@ from orchestrator.entrypoints.api.context import Context
 from tests.e2e.visit import load_with_retries
 from tests.fakes.hub import deaf_hub
 from tests.fakes.samples import NOW
+from tests.integration.proxy.world import running_world
 from tests.unit.services.conftest import catalog, world
 from tests.unit.services.world import World
 
@@ -24,7 +25,7 @@ __all__ = ["catalog", "world"]
 
 @pytest.fixture
 def url(world: World, tmp_path: Path) -> Iterator[str]:
-    """The real public app over the fakes, on a free port."""
+    """The real public app over the fakes, behind a real proxy on a free port."""
     context = Context(
         settings=config.make(state_dir=tmp_path),
         deps=world.deps,
@@ -39,7 +40,8 @@ def url(world: World, tmp_path: Path) -> Iterator[str]:
     listener = server.config.bind_socket()
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
-    yield f"http://localhost:{listener.getsockname()[1]}"
+    with running_world(api_addresses=(f"127.0.0.1:{listener.getsockname()[1]}",)) as proxied:
+        yield f"http://localhost:{proxied.settings.listen_port}"
     server.should_exit = True
     thread.join(timeout=10)
     context.threads.shutdown()

@@ -6,6 +6,8 @@ import json
 import math
 from dataclasses import dataclass
 
+from orchestrator.contract.visits import APP_CONNECTIONS_MAX
+
 _BURST_S = 10  # an address may ask at once for so many seconds of its rate
 _STARTS_MINUTES = 5  # and start at once what it may start in so many minutes
 
@@ -19,7 +21,8 @@ class ClientLimits:
     polls_per_address: int = 200  # visitors' requests for a status that are open at a time
     transfers_per_address: int = 50  # bundles, and requests with a body, that are on their way
     connections_per_address: int = 1200  # requests that are open at a time, to the page; to apps
-    connections_per_app: int = 2000  # requests to one app that are open at a time
+    app_connections_per_address: int = 128  # requests to one app that are open at a time
+    connections_per_app: int = APP_CONNECTIONS_MAX  # the same, of all addresses
 
     @property
     def requests_at_once_per_address(self) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from orchestrator.contract.front_pages import PAGE_HEADER, TRIAL_HEADER
 from orchestrator.contract.heads import HEAD_MAX_BYTES, HEAD_ROOM_BYTES
 from orchestrator.contract.health import BROWSER_HEADERS, Answer, Condition, Finding, Walk
+from orchestrator.contract.visits import PROBE_HEADER
 from orchestrator.domain.ids import Slug
 
 _HTTP_PORT = 80  # browsers leave it out
@@ -65,9 +66,10 @@ class HttpProbe:
             ("Host", host),
             *BROWSER_HEADERS,
             ("Accept-Encoding", "gzip, br"),
-            # On the control port the proxy takes these two from us.
+            # On the control port the proxy takes these three from us.
             ("X-Forwarded-For", "127.0.0.1"),
             ("X-Forwarded-Proto", self._scheme),
+            (PROBE_HEADER, "1"),
             *([(TRIAL_HEADER, trial)] if trial else []),
             ("Connection", "close"),
         ]

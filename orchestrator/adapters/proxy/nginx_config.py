@@ -5,7 +5,7 @@ NginxProxy uses this. Supervisors call `write_base` and then run `nginx -c <fold
 The folder contains `nginx.conf`, `routes.conf` (the table in force), `generations/<digest>` (an
 empty file for each table that a worker may still route by), `confirmed` (the digest of the table in
 force, once no worker routes by an earlier one), `term` (the number of the leader that published
-last), `pages/`, `temp/`, `nginx.pid` and `error.log`.
+last), `pages/`, `static/`, `temp/`, `nginx.pid` and `error.log`.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ from typing import IO
 import jinja2
 
 from orchestrator.adapters import durable
+from orchestrator.adapters.proxy import page_files
 from orchestrator.adapters.proxy.client_limits import ClientLimits
 from orchestrator.adapters.proxy.refusals import PAGE_BODY_MAX_BYTES, REFUSALS
 from orchestrator.contract import uploads
 from orchestrator.contract.heads import HEAD_MAX_BYTES, HEAD_ROOM_BYTES
+from orchestrator.contract.visits import PROBE_HEADER
 from orchestrator.domain import errors, ids
 from orchestrator.domain.logged_requests import WRITES, LoggedRequests
 from orchestrator.domain.pool.routes import Route, RouteTable, build_table
@@ -44,6 +46,7 @@ class NginxSettings:
     folder: Path  # its state; an absolute path that workers can enter
     templates: Path  # proxy/nginx
     pages: Path  # proxy/pages
+    page_files: Path  # the folder with the files of the page, of which nginx gets copies
     apps_log: Path  # where requests for apps are logged, if any are
     logged_requests: LoggedRequests = LoggedRequests.OFF
     listen_address: str = "127.0.0.1"
@@ -103,6 +106,7 @@ def write_base(settings: NginxSettings) -> None:
         folder.chmod(0o755)  # workers may run as another user; nothing in it is secret
     for name, text in render_pages(settings).items():
         write_atomically(settings.folder / "pages" / name, text)
+    page_files.copy(settings.page_files, settings.folder / "static")
     base = render_base(settings, open_files=_open_files(settings), temp_kinds=kinds)
     write_atomically(settings.folder / "nginx.conf", base)
     with open_lock(settings.folder) as lock:
@@ -142,7 +146,9 @@ def render_base(
         logged_requests=settings.logged_requests,
         open_files=open_files,
         page_body_max_bytes=PAGE_BODY_MAX_BYTES,
+        page_headers=page_files.SECURITY_HEADERS,
         page_hosts=settings.page_hosts,
+        probe_header=PROBE_HEADER,
         temp_kinds=temp_kinds,
         trusted_proxies=settings.trusted_proxies,
         upload_max_bytes=settings.upload_max_bytes,

@@ -102,8 +102,8 @@ REFUSALS: Sequence[Refusal] = (
         title="Too Many Requests",
         code="too_many_connections",
         detail="Too many requests to apps are open, from your network or to this app. Ask again"
-        " later; the operator raises the limits with SPAWN_CONNECTIONS_PER_ADDRESS and"
-        " SPAWN_CONNECTIONS_PER_APP.",
+        " later; the operator raises the limits with SPAWN_CONNECTIONS_PER_ADDRESS,"
+        " SPAWN_APP_CONNECTIONS_PER_ADDRESS and SPAWN_CONNECTIONS_PER_APP.",
     ),
     Refusal(
         name="431",

@@ -14,6 +14,7 @@ from collections.abc import Collection
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from orchestrator.adapters.proxy.page_files import SECURITY_HEADERS
 from orchestrator.domain import host_names
 from orchestrator.domain.logged_requests import WRITES
 from orchestrator.entrypoints.api.errors.problems import problem
@@ -21,15 +22,8 @@ from orchestrator.entrypoints.api.errors.problems import problem
 # A prompt has 16 KiB, and 96 if each of its characters is escaped. More would only take the event
 # loop: 1 MiB of brackets is parsed for half a second.
 BODY_MAX_BYTES = 128 * 1024
-_CSP = (
-    b"content-security-policy",
-    b"default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none';"
-    b" form-action 'self'",
-)
-_SECURITY_HEADERS = (
-    _CSP,
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
+_SECURITY_HEADERS = tuple(
+    (name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS
 )
 _LENGTH = re.compile(r"[0-9]{1,12}")
 _OTHER_SITES = frozenset({"cross-site", "same-site"})
@@ -139,9 +133,6 @@ def _too_large() -> ASGIApp:
 
 def _add_headers(scope: Scope, send: Send) -> Send:
     added = [*_SECURITY_HEADERS]
-    if scope["path"].startswith("/static/"):
-        # Browsers revalidate (mostly 304), so that an upgrade never mixes files of two versions.
-        added.append((b"cache-control", b"no-cache"))
 
     async def extended_send(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -1,4 +1,4 @@
-"""The public app: page, API, docs. server.py serves it behind the proxy.
+"""The public app: page, API, docs. server.py serves it behind the proxy, which has their files.
 
 `/api/status/{id}` gets more requests than all other paths together. Its route therefore stands in
 front of FastAPI: routing and dependencies there cost more than the answer itself.
@@ -6,15 +6,15 @@ front of FastAPI: routing and dependencies there cost more than the answer itsel
 
 from __future__ import annotations
 
-from importlib import resources
+import functools
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.responses import FileResponse, HTMLResponse
-from fastapi.staticfiles import StaticFiles
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 
@@ -28,8 +28,6 @@ from orchestrator.entrypoints.api.operators import admin, health, hosts
 from orchestrator.entrypoints.api.people import changes, downloads, sessions, usage
 
 WEB = Path(__file__).parent / "web"
-# Of the package only these files are used: /docs must load nothing from other servers.
-_SWAGGER = Path(str(resources.files("fastapi_offline"))) / "static"
 
 
 def build(context: Context) -> Starlette:
@@ -56,6 +54,11 @@ def build(context: Context) -> Starlette:
 class _Api(FastAPI):
     """Its OpenAPI document has the errors, too."""
 
+    @functools.cached_property
+    def document(self) -> bytes:
+        """The OpenAPI document as it is sent. It is large, and anybody may ask for it."""
+        return bytes(JSONResponse(self.openapi()).body)
+
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
             catalog = self.state.context.deps.catalog.list()
@@ -70,6 +73,7 @@ def _api(context: Context) -> FastAPI:
         description="From a prompt to the link of a running web app.",
         docs_url=None,  # FastAPI's own page loads its scripts from a CDN
         redoc_url=None,
+        openapi_url=None,  # FastAPI's own makes the bytes anew for each request
     )
     app.state.context = context
     handlers.install(app)
@@ -83,14 +87,17 @@ def _api(context: Context) -> FastAPI:
     app.include_router(usage.admin_router)
     page = _demo_page if context.settings.llm.demo else _page
     app.add_api_route("/", page, include_in_schema=False)
+    app.add_api_route("/openapi.json", _document, include_in_schema=False)
     app.add_api_route("/docs", _docs, include_in_schema=False)
-    app.mount("/static/swagger", StaticFiles(directory=_SWAGGER), name="swagger")
-    app.mount("/static", StaticFiles(directory=WEB), name="static")
     return app
 
 
 async def _page() -> Response:
     return FileResponse(WEB / "index.html", headers={"Cache-Control": "no-cache"})
+
+
+async def _document(request: Request) -> Response:
+    return Response(request.app.document, media_type="application/json")
 
 
 async def _docs() -> Response:

@@ -17,13 +17,13 @@ from agent.serving import compression, pages, splice, static_files
 from agent.serving.compression import Gzip, in_chunk
 from agent.serving.site import Serving, Site, Trial
 from agent.serving.static_files import FOREVER, Answer, Folder, Request, html_answer, text_answer
-from agent.serving.upload import Upload
+from agent.serving.upload import BODY_GRACE_S, Upload
 from orchestrator.contract.front_pages import TRIAL_HEADER, FrontPage
 from orchestrator.contract.heads import HEAD_MAX_BYTES, HEAD_ROOM_BYTES
+from orchestrator.contract.visits import APP_CONNECTIONS_MAX, OWN_CONNECTIONS_ROOM, PROBE_HEADER
 
 HEAD_TIMEOUT_S = 15.0
 MAX_HEAD_BYTES = HEAD_MAX_BYTES + HEAD_ROOM_BYTES
-MAX_CONNECTIONS = 512
 CHUNK_BYTES = 64 * 1024
 LAST_CHUNK = b"0\r\n\r\n"
 LIBRARIES_PREFIX = "/_lib/"
@@ -39,6 +39,7 @@ REASONS = {
     400: "Bad Request",
     404: "Not Found",
     405: "Method Not Allowed",
+    408: "Request Timeout",
     413: "Content Too Large",
     416: "Range Not Satisfiable",
     421: "Misdirected Request",
@@ -55,12 +56,14 @@ class Front:
         self,
         site: Site,
         *,
-        connections_max: int = MAX_CONNECTIONS,
+        connections_max: int = APP_CONNECTIONS_MAX,
         head_timeout_s: float = HEAD_TIMEOUT_S,
+        body_grace_s: float = BODY_GRACE_S,
     ) -> None:
         self._site = site
         self._connections_max = connections_max
         self._head_timeout_s = head_timeout_s
+        self._body_grace_s = body_grace_s
         self._open = 0
 
     async def listen(self, host: str, port: int) -> asyncio.Server:
@@ -90,19 +93,20 @@ class Front:
             return
         if request is None:
             return
-        upload = Upload(request, self._site.upload_max_bytes)
-        trial = None
+        upload = Upload(request, self._site.upload_max_bytes, grace_s=self._body_grace_s)
+        trial = trial_of(self._site, request)
+        is_own = trial is not None or _header(request, PROBE_HEADER.lower().encode()) is not None
+        places = self._connections_max + (OWN_CONNECTIONS_ROOM if is_own else 0)
         if upload.is_too_large:
             answer: Answer | None = upload.refusal()
-        elif self._open > self._connections_max:
+        elif self._open > places:
             mark = pages.marked(FrontPage.STARTING)
             answer = text_answer(503, b"too many connections\n", (*RETRY, *mark))
         else:
             answer = decide(self._site, request)
-            trial = trial_of(self._site, request)
-        if trial is not None:
-            trial.requests += 1
-        elif answer is None:
+            if trial is not None:
+                trial.requests += 1
+        if answer is None and trial is None:
             # Once it has passed, nothing else may happen before the visit: whoever holds the
             # requests waits for the visits that it sees.
             passed = await self._site.pass_hold()

@@ -37,6 +37,10 @@ LONG_REQUEST = page(
     "Address, cookies and other headers of a request may have 64 KiB together. Clear the cookies "
     "of this address, and try again.",
 )
+TOO_SLOW = page(
+    "This came too slowly",
+    "What you sent took too long on its way. Go back, and try again, on a better connection.",
+)
 NOT_FOUND = page("Not found", "This app has no such page.")
 
 

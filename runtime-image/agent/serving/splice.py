@@ -16,15 +16,16 @@ from agent.serving import pages
 from agent.serving.answers import AppAnswer, NotAnswered
 from agent.serving.site import Visit
 from agent.serving.static_files import Answer, html_answer
-from agent.serving.upload import Upload, UploadTooLarge
+from agent.serving.upload import Upload, UploadRefused
 from agent.serving.upstream import AppConnection
 from orchestrator.contract.front_pages import TRIAL_HEADER, FrontPage
+from orchestrator.contract.visits import PROBE_HEADER
 
 CHUNK_BYTES = 64 * 1024
 CONNECT_TIMEOUT_S = 5.0
 # RFC 9110, section 7.6.1: these concern one hop. We write our own Upgrade and Connection.
 HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"upgrade"})
-OURS = frozenset({TRIAL_HEADER.lower().encode()})
+OURS = frozenset({TRIAL_HEADER.lower().encode(), PROBE_HEADER.lower().encode()})
 
 
 async def forward(
@@ -51,7 +52,7 @@ async def forward(
         else:
             sending = _send_request(connection, request, reader, app, upload)
         await _exchange(sending, answer.pass_on(writer, visit.begin_answer))
-    except UploadTooLarge:
+    except UploadRefused:
         return None if visit.is_answered else upload.refusal()
     except NotAnswered as error:
         return html_answer(502, error.page, pages.marked(error.mark))
@@ -100,14 +101,14 @@ async def _send_request(
 ) -> None:
     """Forward exactly one request, then wait until the client hangs up.
 
-    Raises UploadTooLarge; the app has got only a part of the body then.
+    Raises UploadRefused; the app has got only a part of the body then.
     """
     await app.write(head_for_app(request, upgrade=False))
     chunked = is_chunked(request)
     while True:
         event = connection.next_event()
         if event is h11.NEED_DATA:
-            connection.receive_data(await reader.read(CHUNK_BYTES))
+            connection.receive_data(await upload.read(reader))
         elif isinstance(event, h11.Data):
             data = bytes(event.data)
             upload.count(len(data))
@@ -151,7 +152,7 @@ async def _exchange(
 ) -> None:
     """Run both until the app has answered, or until it or the client is gone.
 
-    Raises NotAnswered if `receiving` does, and UploadTooLarge if `sending` does.
+    Raises NotAnswered if `receiving` does, and UploadRefused if `sending` does.
     """
     upstream = asyncio.create_task(sending)
     downstream = asyncio.create_task(receiving)
@@ -164,7 +165,7 @@ async def _exchange(
         upstream.cancel()
         downstream.cancel()
         sent, outcome = await asyncio.gather(upstream, downstream, return_exceptions=True)
-    if isinstance(sent, UploadTooLarge):
+    if isinstance(sent, UploadRefused):
         raise sent
     if isinstance(outcome, NotAnswered):
         raise outcome

@@ -90,10 +90,7 @@ def inputs_of(openapi: Json) -> list[Input]:
                 Input(method=method.upper(), path=path, place=place, name=name, fields=fields)
                 for place, name in places
             ]
-    files = ("/static/{name}", "/static/swagger/{name}", "/{name}")
-    return inputs + [
-        Input(method="GET", path=path, place="path", name="name", fields=()) for path in files
-    ]
+    return [*inputs, Input(method="GET", path="/{name}", place="path", name="name", fields=())]
 
 
 def fields_of(openapi: Json, operation: Json) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from orchestrator.adapters.proxy.client_limits import ClientLimits
 from orchestrator.adapters.proxy.http_probe import HttpProbe
 from orchestrator.adapters.proxy.nginx_config import endpoint
 from orchestrator.contract.health import Condition
+from orchestrator.domain import ids
 from orchestrator.domain.logged_requests import LoggedRequests
 from tests.integration.proxy.world import (
     Backend,
@@ -24,6 +25,7 @@ from tests.integration.proxy.world import (
     Response,
     World,
     respond_with,
+    routes,
     running_world,
     wait_until,
 )
@@ -103,9 +105,9 @@ def test_a_page_and_its_files_fit_many_times_into_the_rate() -> None:
         world_with(logged_requests=LoggedRequests.ALL) as world,
         ThreadPoolExecutor(8) as pool,
     ):
-        answers = pool.map(lambda _: ask_from(world, "9.9.9.9", "/static/x.js"), range(900))
+        answers = pool.map(lambda _: ask_from(world, "9.9.9.9", "/static/page.js"), range(900))
         assert {answer.status for answer in answers} == {200}
-        assert not world.apps_log.stat().st_size  # the API logs these
+        assert not world.apps_log.stat().st_size
 
 
 def test_a_browser_gets_a_page_that_names_the_settings() -> None:
@@ -176,6 +178,7 @@ def test_open_requests_to_the_page_have_a_limit_whoever_makes_them() -> None:
         "GET /api/sessions HTTP/1.1\r\nContent-Length: 1000",
         "PUT /x HTTP/1.1\r\nTransfer-Encoding: chunked",
         "GET /api/sessions/x/bundle?wait=1 HTTP/1.1",
+        "GET /openapi.json?wait=1 HTTP/1.1",
     ],
 )
 def test_bodies_on_their_way_have_a_limit(head: str) -> None:
@@ -218,9 +221,27 @@ def test_one_app_takes_only_so_many_connections_and_says_so() -> None:
             assert world.ask("localhost").status == 200
 
 
+def test_one_address_leaves_an_app_to_its_other_visitors() -> None:
+    with world_with(app_connections_per_address=2, connections_per_app=4) as world:
+        slug, other_slug = ids.new_slug(), ids.new_slug()
+        app, other = world.backends.serve(wait_if_asked), world.backends.serve(wait_if_asked)
+        world.proxy.publish(routes({slug: app, other_slug: other}))
+        with waiting(world, app, 2, "9.9.9.9", host=world.host(slug)):
+            refused = ask_app(world, slug, "9.9.9.9")
+            assert (refused.status, refused.headers["retry-after"]) == (429, "1")
+            assert "SPAWN_APP_CONNECTIONS_PER_ADDRESS" in refused.body
+            assert ask_app(world, slug, "9.9.9.8").status == 200
+            assert ask_app(world, other_slug, "9.9.9.9").status == 200
+        with waiting(world, app, 2, "2001:db8:0:1::1", "2001:db8:0:1::2", host=world.host(slug)):
+            assert ask_app(world, slug, "2001:db8:0:1::3").status == 429
+            assert ask_app(world, slug, "2001:db8:0:2::1").status == 200
+
+
 def test_our_own_probes_are_never_refused() -> None:
     """They come from loopback, and so do all visitors of a tunnel on this machine."""
-    with world_with(connections_per_address=2, connections_per_app=2) as world:
+    with world_with(
+        connections_per_address=2, app_connections_per_address=2, connections_per_app=2
+    ) as world:
         slug, app = world.publish_app(wait_if_asked)
         with waiting(world, app, 2, PROXY, host=world.host(slug)):
             assert ask_app(world, slug, PROXY).status == 429

@@ -156,6 +156,7 @@ class World:
             folder=folder,
             templates=ROOT / "proxy" / "nginx",
             pages=ROOT / "proxy" / "pages",
+            page_files=ROOT / "orchestrator" / "entrypoints" / "api" / "web",
             listen_port=free_port(),
             control_port=free_port(),
             api_addresses=(f"127.0.0.1:{self.api.port}",),

@@ -19,6 +19,7 @@ SETTINGS = nginx_config.NginxSettings(
     folder=Path("/var/lib/spawnai/nginx"),
     templates=ROOT / "proxy" / "nginx",
     pages=ROOT / "proxy" / "pages",
+    page_files=ROOT / "orchestrator" / "entrypoints" / "api" / "web",
     apps_log=Path("/var/lib/spawnai/log/apps.log"),
     logged_requests=LoggedRequests.WRITES,
 )

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import h11
 import pytest
-from agent.serving.front import MAX_CONNECTIONS, Front, decide
+from agent.serving.front import Front, decide
 from agent.serving.site import HELD_MAX, Serving, Site, Slot
 from agent.serving.splice import head_for_app, is_websocket
 from agent.serving.static_files import Folder
+
+from orchestrator.contract.visits import APP_CONNECTIONS_MAX
 
 Served = tuple[bytes, bytes]
 DEADLINE_S = 20.0
@@ -156,7 +158,8 @@ def test_what_is_no_request_is_refused_however_many_visitors_there_are(site: Sit
             front = await Front(site).listen("127.0.0.1", 0)
             port = front.sockets[0].getsockname()[1]
             visitors = [
-                await asyncio.open_connection("127.0.0.1", port) for _ in range(MAX_CONNECTIONS + 1)
+                await asyncio.open_connection("127.0.0.1", port)
+                for _ in range(APP_CONNECTIONS_MAX + 1)
             ]
             answer = await _talk(port, b"?\r\n\r\n")
             for _, writer in visitors:

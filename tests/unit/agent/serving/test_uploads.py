@@ -6,9 +6,11 @@ import asyncio
 import json
 from pathlib import Path
 
+import h11
 import pytest
 from agent.serving.site import Serving, Site, Slot
 from agent.serving.static_files import Folder
+from agent.serving.upload import Upload, UploadRefused
 
 from tests.unit.agent.serving.test_conversations import converse, sends
 
@@ -90,3 +92,46 @@ def test_a_client_that_sends_on_gets_an_answer_that_came_early(site: Site) -> No
 
     (answer,) = converse(site, client)
     assert answer == b"method not allowed\n"
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("accept", [b"text/html", b"*/*"])
+def test_a_body_that_trickles_is_not_waited_for(site: Site, accept: bytes, chunked: bool) -> None:
+    async def trickles(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        whole = post(b"x" * LIMIT_BYTES, chunked=chunked, accept=accept)
+        head, end, body = whole.partition(b"\r\n\r\n")
+        writer.write(head + end)
+        answer = asyncio.ensure_future(reader.read())
+        while not answer.done():
+            writer.write(body[:1])
+            body = body[1:]
+            await asyncio.wait({answer}, timeout=0.01)
+        return await answer
+
+    answer, received = converse(site, trickles, app=reads, body_grace_s=0.1)
+
+    assert answer.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+    assert len(received) < LIMIT_BYTES
+    text = answer.partition(b"\r\n\r\n")[2]
+    if accept == b"text/html":
+        assert b"This came too slowly" in text
+    else:
+        assert json.loads(text)["code"] == "body_too_slow"
+
+
+def test_only_the_time_counts_in_which_nothing_has_come() -> None:
+    """Whether the app takes it quickly is not up to the client."""
+
+    async def run() -> None:
+        head = h11.Request(
+            method="POST", target="/", headers=[("Host", "mine"), ("Content-Length", "300")]
+        )
+        upload = Upload(head, 300, grace_s=0)
+        reader = asyncio.StreamReader()
+        for _ in range(3):
+            reader.feed_data(b"x" * 100)
+            assert len(await upload.read(reader)) == 100
+        with pytest.raises(UploadRefused):
+            await upload.read(reader)
+
+    asyncio.run(run())

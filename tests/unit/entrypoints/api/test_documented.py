@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 from starlette.testclient import TestClient
+from starlette.types import Message, Scope
 
 from orchestrator.adapters.proxy.refusals import REFUSALS
 from orchestrator.domain import errors
@@ -44,7 +46,7 @@ def test_where_there_is_get_there_is_head(
     client: TestClient, document: Document, operator: Api, session: Session
 ) -> None:
     paths = [path for path, operations in document.paths.items() if "get" in operations]
-    for path in [*paths, "/", "/docs", "/openapi.json", "/static/page.js"]:
+    for path in [*paths, "/", "/docs", "/openapi.json"]:
         target = path.replace("{session_id}", session.id).replace("{name}", "alpha")
         get, head = (
             client.request(method, target, headers=operator.headers) for method in ("GET", "HEAD")
@@ -192,3 +194,30 @@ def test_no_operation_reaches_another_users_session(
         for caller in (user, visitor):
             answer = client.request(method, target, json=fields, headers=caller.headers)
             assert (answer.status_code, answer.json()["code"]) == (404, "session_unknown"), name
+
+
+def test_the_document_is_made_once_however_often_it_is_asked_for(client: TestClient) -> None:
+    async def ask() -> bytes:
+        sent: list[Message] = []
+
+        async def receive() -> Message:
+            return {"type": "http.request"}
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        scope: Scope = {
+            "type": "http",
+            "method": "GET",
+            "path": "/openapi.json",
+            "query_string": b"",
+            "headers": [(b"host", b"localhost")],
+            "client": ("127.0.0.1", 1),
+        }
+        await client.app(scope, receive, send)
+        bodies = [message["body"] for message in sent if message.get("body")]
+        assert len(bodies) == 1
+        return bytes(bodies[0])
+
+    first, again = asyncio.run(ask()), asyncio.run(ask())
+    assert first is again
