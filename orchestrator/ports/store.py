@@ -112,7 +112,8 @@ class Sessions(Protocol):
         """How many QUEUED sessions are due and wanted."""
 
     def due(self, now: datetime, limit: int) -> Sequence[Session]:
-        """Due sessions that haven't ended: first those under way, then the queue in order."""
+        """Due sessions that haven't ended: first at most `limit` of those under way, then at most
+        `limit` of the queue, in order. So neither hides the other."""
 
     def expire(self, now: datetime, limit: int) -> Sequence[Session]:
         """Set wanted = GONE and due_at = now for sessions whose time is up, and return them.

@@ -29,6 +29,7 @@ _s = schema.sessions.c
 _LIVE = text(schema.SESSION_LIVE)
 _ENDED = text(schema.SESSION_ENDED)
 _QUEUED = text(schema.SESSION_QUEUED)
+_NOT_QUEUED = text(f"NOT ({schema.SESSION_QUEUED})")
 
 # Runs at every poll of a status.
 _GET = Lookup(select(*codec.SESSION).where(_s.id == bindparam("session_id")))
@@ -42,18 +43,9 @@ _LAST_EVENT = select(func.coalesce(func.max(schema.events.c.seq), 0)).where(
 _COUNTS = select(_s.state, func.count()).group_by(_s.state)
 _COUNT_IN_STATES = select(func.count()).where(_s.state.in_(bindparam("states", expanding=True)))
 # A session that has not started and is wanted GONE doesn't queue: ending it needs no slot.
-_IN_QUEUE = sa.case((_QUEUED, 1), else_=0)
-_DUE = (
-    select(*codec.SESSION)
-    .where(_LIVE, _s.due_at <= bindparam("now"))
-    .order_by(
-        _IN_QUEUE,
-        sa.case((_QUEUED, _s.rank), else_=0),
-        sa.case((_QUEUED, _s.created_at), else_=_s.due_at),
-        _s.id,
-    )
-    .limit(bindparam("count"))
-)
+_DUE = select(*codec.SESSION).where(_LIVE, _s.due_at <= bindparam("now")).limit(bindparam("count"))
+_DUE_UNDER_WAY = _DUE.where(_NOT_QUEUED).order_by(_s.due_at, _s.id)
+_DUE_IN_QUEUE = _DUE.where(_QUEUED).order_by(_s.rank, _s.created_at, _s.id)
 _EXPIRED = (
     select(*codec.SESSION)
     .where(_LIVE, text(schema.SESSION_WANTED), _s.expires_at <= bindparam("now"))
@@ -207,8 +199,10 @@ class SqlSessions:
 
     def due(self, now: datetime, limit: int) -> Sequence[Session]:
         with self._database.read() as connection:
-            rows = connection.execute(_DUE, {"now": now, "count": limit})
-            return [codec.session_of(row) for row in rows]
+            values = {"now": now, "count": limit}
+            under_way = connection.execute(_DUE_UNDER_WAY, values).all()
+            queue = connection.execute(_DUE_IN_QUEUE, values).all()
+            return [codec.session_of(row) for row in (*under_way, *queue)]
 
     def expire(self, now: datetime, limit: int) -> Sequence[Session]:
         parameters = {"now": now, "count": limit}

@@ -97,7 +97,9 @@ def test_sessions_under_way_are_due_before_the_queue(store: SqlStore) -> None:
     add_session(store, state=SessionState.DESTROYED, due_at=later(-99))
     add_session(store, state=SessionState.FAILED, due_at=later(-99))
     assert store.sessions.due(NOW, 10) == [first, second, to_end, queued]
-    assert store.sessions.due(NOW, 2) == [first, second]
+    next_queued = add_session(store, tier=Tier.FREE)
+    add_session(store, tier=Tier.FREE, created_at=later(1))
+    assert store.sessions.due(NOW, 2) == [first, second, queued, next_queued], "each has its limit"
 
 
 def test_a_session_past_its_expiry_is_wanted_gone(store: SqlStore) -> None:
