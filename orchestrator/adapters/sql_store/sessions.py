@@ -60,15 +60,19 @@ _PRUNABLE_SESSIONS = (
     .with_for_update(skip_locked=True)
 )
 _NEWEST_FIRST = (_s.created_at.desc(), _s.id.desc())
-_RANKED = (
+_OF_USER = (
     select(
-        *(_s.id, _s.updated_at, _s.tier),
+        *(_s.id, _s.updated_at, _s.tier, _s.created_at),
         func.row_number().over(partition_by=_s.user_id, order_by=_NEWEST_FIRST).label("of_user"),
-        func.row_number().over(order_by=_NEWEST_FIRST).label("of_all"),
     )
     .where(_ENDED)
     .subquery()
 )
+_u = _OF_USER.c
+# Everybody's newest one, then everybody's second, and so on. So whoever has the most loses first,
+# and nobody drives out what others have by making more.
+_IN_TURN = (_u.of_user, _u.created_at.desc(), _u.id.desc())
+_RANKED = select(_OF_USER, func.row_number().over(order_by=_IN_TURN).label("of_all")).subquery()
 _r = _RANKED.c
 _IS_OPERATORS = _r.tier == Tier.OPERATOR.value
 _SURPLUS = select(_r.id).where(
