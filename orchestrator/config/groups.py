@@ -129,8 +129,8 @@ class SessionSettings(Group):
         default=10_000,
         ge=1,
         le=10_000_000,
-        description="The same of all users together, whoever has the most first: a prompt has up to"
-        " 16 KiB, the log of an app 256 KiB.",
+        description="The same of all users together; apps that hardly ran go first: a prompt has"
+        " up to 16 KiB, the log of an app 256 KiB.",
     )
     ttl_default_s: int = Field(
         default=24 * 3600,
