@@ -18,9 +18,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails
 
 from orchestrator.config import env_file as env_files
+from orchestrator.config.addresses import Addresses
 from orchestrator.config.base import Group
 from orchestrator.config.groups import (
-    Addresses,
     PeopleSettings,
     PoolSettings,
     ProcessSettings,

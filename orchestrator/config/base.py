@@ -15,6 +15,7 @@ class Group(BaseSettings):
         env_file_encoding=env_file.ENCODING,
         extra="ignore",
         frozen=True,
+        allow_inf_nan=False,
         populate_by_name=True,
         hide_input_in_errors=True,  # processes log these errors, and a wrong URL has its password
     )

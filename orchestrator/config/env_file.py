@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from orchestrator import small_files
 from orchestrator.domain import errors
 
 ENCODING = "utf-8-sig"  # editors of other systems put a mark before the first line
@@ -17,7 +18,7 @@ def check(path: Path) -> None:
     The error names its first bad line, and quotes nothing: the file has secrets.
     """
     try:
-        data = path.read_bytes()
+        data = small_files.read_bytes(path)
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:

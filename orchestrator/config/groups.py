@@ -1,126 +1,20 @@
-"""The groups of settings, except the model's. Each setting has its unit and a reason."""
+"""The groups of settings, except addresses and the model's.
+
+Each setting has its unit and a reason. Each number has a least and a most, so that whatever we
+compute from it stays possible.
+"""
 
 from __future__ import annotations
 
-import ipaddress
+from pydantic import Field, SecretStr, field_validator
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
-
+from orchestrator.config import networks
 from orchestrator.config.base import Group
 from orchestrator.contract.visits import APP_CONNECTIONS_MAX
-from orchestrator.domain import host_names
 from orchestrator.domain.logged_requests import LoggedRequests
 
 API_PROCESSES_MAX = 16
-_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
-# "Listen on every address", and where we reach a server that does.
-_EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-
-
-def _parts(text: str) -> tuple[str, ...]:
-    """The parts of a comma-separated setting."""
-    return tuple(filter(None, map(str.strip, text.split(","))))
-
-
-class Addresses(Group):
-    """The addresses and names on which the proxy listens."""
-
-    http_address: str = Field(
-        default="127.0.0.1",
-        description="Address on which the proxy listens; loopback, so that nothing is public yet.",
-    )
-    http_port: int = Field(
-        default=8080, ge=1, le=65535, description="Port on which the proxy listens."
-    )
-    control_port: int = Field(
-        default=8082,
-        ge=1,
-        le=65535,
-        description="Port on loopback on which the proxy confirms its routes.",
-    )
-    public_host: str = Field(default="localhost", description="Host name of the web page.")
-    apps_domain: str = Field(
-        default="apps.localhost",
-        description="Apps answer at <slug>.<apps_domain>; browsers resolve *.localhost themselves.",
-    )
-    trusted_proxies: str = Field(
-        default="",
-        description="Addresses or networks of proxies in front of ours, comma-separated, whose"
-        " X-Forwarded-For says who asks; else all their visitors count as one address.",
-    )
-    extra_hosts: str = Field(
-        default="",
-        description="More names and IP addresses of the web page, comma-separated. Any other name"
-        " is refused: a page of somebody else could have led it to this machine.",
-    )
-
-    @field_validator("public_host", "apps_domain")
-    @classmethod
-    def _check_name(cls, value: str) -> str:
-        return host_names.parse(value)
-
-    @field_validator("apps_domain")
-    @classmethod
-    def _check_apps_domain(cls, value: str) -> str:
-        if value.startswith("[") or value.replace(".", "").isdigit():
-            raise ValueError(
-                "must be a name, since apps have names below it, and not an IP address"
-            )
-        return value
-
-    @field_validator("control_port")
-    @classmethod
-    def _check_control_port(cls, value: int, info: ValidationInfo) -> int:
-        if value == info.data.get("http_port"):
-            raise ValueError("must differ from SPAWN_HTTP_PORT")
-        return value
-
-    @field_validator("http_address")
-    @classmethod
-    def _check_http_address(cls, value: str) -> str:
-        return host_names.parse(value).removeprefix("[").removesuffix("]")
-
-    @field_validator("extra_hosts")
-    @classmethod
-    def _check_extra_hosts(cls, value: str) -> str:
-        return ",".join(map(host_names.parse, _parts(value)))
-
-    @field_validator("trusted_proxies")
-    @classmethod
-    def _check_trusted_proxies(cls, value: str) -> str:
-        for address in _parts(value):
-            try:
-                ipaddress.ip_network(address)
-            except ValueError:
-                raise ValueError(
-                    "must be IP addresses or networks, comma-separated, e.g. 127.0.0.1,10.1.0.0/16"
-                ) from None
-        return value
-
-    @property
-    def front_proxies(self) -> tuple[str, ...]:
-        """The addresses, or networks, in `trusted_proxies`."""
-        return _parts(self.trusted_proxies)
-
-    @property
-    def page_hosts(self) -> tuple[str, ...]:
-        """Every name under which the page and the API answer, each once."""
-        listening = () if self.http_address in _EVERY_ADDRESS else (self.http_address,)
-        names = (self.public_host, *_LOOPBACK, *listening, *_parts(self.extra_hosts))
-        return tuple(dict.fromkeys(map(host_names.parse, names)))
-
-    @property
-    def page_url(self) -> str:
-        return f"http://{self.public_host}:{self.http_port}"
-
-    @property
-    def probe_address(self) -> str:
-        """The address at which our own processes reach the proxy."""
-        return _EVERY_ADDRESS.get(self.http_address, self.http_address)
-
-    def app_url(self, slug: str) -> str:
-        """The public URL of an app."""
-        return f"http://{slug}.{self.apps_domain}:{self.http_port}/"
+_LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 class PoolSettings(Group):
@@ -139,16 +33,18 @@ class PoolSettings(Group):
         default=3, ge=0, le=500, description="Sandboxes kept warm; 3 cover a small burst."
     )
     free_slots: int = Field(
-        default=2, ge=0, description="Slots that the warm pool leaves free for sessions."
+        default=2, ge=0, le=10_000, description="Slots that the warm pool leaves free for sessions."
     )
     host_disk_floor_mb: int = Field(
         default=1024,
         ge=0,
+        le=1024**2,
         description="A host with less free space on its Docker disk gets no new sandboxes, MiB.",
     )
     host_memory_floor_mb: int = Field(
         default=256,
         ge=0,
+        le=1024**2,
         description="A host with less available memory gets no new sandboxes, MiB.",
     )
     runtime_image: str = Field(
@@ -178,14 +74,7 @@ class PoolSettings(Group):
     @field_validator("proxy_addresses")
     @classmethod
     def _check_proxy_addresses(cls, value: str) -> str:
-        for address in _parts(value):
-            try:
-                ipaddress.IPv4Network(address)
-            except ValueError:
-                raise ValueError(
-                    "must be IPv4 addresses or networks, comma-separated, e.g. 10.0.0.5,10.1.0.0/16"
-                ) from None
-        return value
+        return networks.check(value, has_ipv6=False)
 
     @property
     def port_range(self) -> tuple[int, int]:
@@ -196,18 +85,18 @@ class PoolSettings(Group):
     @property
     def proxies(self) -> tuple[str, ...]:
         """The addresses, or networks, in `proxy_addresses`."""
-        return _parts(self.proxy_addresses)
+        return networks.parts(self.proxy_addresses)
 
 
 class SandboxSettings(Group):
     """The limits of one sandbox."""
 
     sandbox_memory_mb: int = Field(
-        default=1024, ge=64, description="Memory of one sandbox, MiB; it gets no swap."
+        default=1024, ge=64, le=1024**2, description="Memory of one sandbox, MiB; it gets no swap."
     )
-    sandbox_cpus: float = Field(default=0.5, gt=0, description="CPUs of one sandbox.")
+    sandbox_cpus: float = Field(default=0.5, ge=0.01, le=512, description="CPUs of one sandbox.")
     sandbox_pids: int = Field(
-        default=256, ge=16, description="Most processes and threads of one sandbox."
+        default=256, ge=16, le=4_194_304, description="Most processes and threads of one sandbox."
     )
     upload_max_mb: int = Field(
         default=50,
@@ -227,19 +116,22 @@ class SessionSettings(Group):
     queue_max: int = Field(
         default=500,
         ge=1,
+        le=100_000,
         description="Sessions that may wait for a slot before a new one; with more it is refused.",
     )
     ended_per_user: int = Field(
         default=200,
         ge=1,
+        le=1_000_000,
         description="Sessions of one user that are kept for 30 days after their end; the oldest go"
         " first. The page shows 50. Operators' don't count.",
     )
     ended_total: int = Field(
         default=10_000,
         ge=1,
-        description="The same of all users together: a prompt has up to 16 KiB, the log of an app"
-        " 256 KiB.",
+        le=10_000_000,
+        description="The same of all users together; apps that hardly ran go first: a prompt has"
+        " up to 16 KiB, the log of an app 256 KiB.",
     )
     ttl_default_s: int = Field(
         default=24 * 3600,
@@ -248,27 +140,30 @@ class SessionSettings(Group):
         description="Life of an app if its user names none, seconds; a user's limit counts, too.",
     )
     bundle_retention_days: int = Field(
-        default=7, ge=0, description="How long the source of an ended app is kept, days."
+        default=7, ge=0, le=36_500, description="How long the source of an ended app is kept, days."
     )
     provisioning_timeout_s: float = Field(
         default=30,
         gt=0,
+        le=3600,
         description="Longest start of a sandbox, seconds; a cold start takes under one second, on"
         " an engine in trouble many.",
     )
     generating_timeout_s: float = Field(
         default=600,
         gt=0,
+        le=24 * 3600,
         description="Longest writing of an app, seconds; a long answer takes minutes.",
     )
     deploying_timeout_s: float = Field(
         default=60,
         gt=0,
+        le=3600,
         description="Longest start of an app, seconds; the slowest good app needs about this much"
         " at half a CPU.",
     )
     log_lines: int = Field(
-        default=500, ge=10, description="Lines of an app's output kept per session."
+        default=500, ge=10, le=100_000, description="Lines of an app's output kept per session."
     )
 
 
@@ -276,20 +171,25 @@ class StorageSettings(Group):
     """How much the versions of apps may take in the state folder."""
 
     storage_versions: int = Field(
-        default=100, ge=1, description="Most versions of one app; a long evening makes some 50."
+        default=100,
+        ge=1,
+        le=100_000,
+        description="Most versions of one app; a long evening makes some 50.",
     )
     storage_session_mb: int = Field(
-        default=500, ge=1, description="Most that one app's versions may take, MiB."
+        default=500, ge=1, le=1024**3, description="Most that one app's versions may take, MiB."
     )
     storage_user_mb: int = Field(
         default=2048,
         ge=1,
+        le=1024**3,
         description="Most that all versions of one user may take, MiB, ended apps included until"
         " their source is deleted.",
     )
     storage_total_mb: int = Field(
         default=20 * 1024,
         ge=1,
+        le=1024**3,
         description="Most that all versions together may take, MiB; leave as much free on the disk"
         " of the state folder.",
     )
@@ -299,7 +199,10 @@ class PeopleSettings(Group):
     """Visitors and operators."""
 
     audit_retention_days: int = Field(
-        default=90, ge=1, description="How long the audit log goes back, days; a quarter."
+        default=90,
+        ge=1,
+        le=36_500,
+        description="How long the audit log goes back, days; a quarter.",
     )
     requests_per_address: int = Field(
         default=100,
@@ -376,12 +279,14 @@ class ProcessSettings(Group):
     hang_limit_s: float = Field(
         default=30,
         ge=2,
+        le=3600,
         description="A process of ours that gave no sign of life for so long is killed and started"
         " again, seconds; machines that are far too busy have made us wait for 10.",
     )
     pass_limit_s: float = Field(
         default=120,
         ge=2,
+        le=3600,
         description="With a pass of a loop that takes longer, the daemon is started again, seconds;"
         " a database in trouble may hold one up for a minute.",
     )
@@ -393,3 +298,10 @@ class ProcessSettings(Group):
         description="Which requests are logged, each with its address and status, at level info:"
         " off, errors, writes (and errors: enough to trace abuse, and polls cost nothing) or all.",
     )
+
+    @field_validator("log_level")
+    @classmethod
+    def _check_log_level(cls, value: str) -> str:
+        if value.lower() not in _LOG_LEVELS:
+            raise ValueError(f"must be one of {', '.join(_LOG_LEVELS)}")
+        return value.lower()

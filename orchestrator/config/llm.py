@@ -29,6 +29,7 @@ class LlmSettings(Group):
     max_tokens: int = Field(
         default=32_000,
         ge=1024,
+        le=10_000_000,
         description="Most tokens of one answer; a big app takes about 20,000.",
     )
     models: str = Field(
@@ -36,29 +37,39 @@ class LlmSettings(Group):
         description="Models that the gateway lets through, comma-separated; empty: SPAWN_MODEL.",
     )
     budget_session_usd: Decimal = Field(
-        default=Decimal(5), ge=0, description="Most that one session may cost, USD; 0: no limit."
+        default=Decimal(5),
+        ge=0,
+        le=10**9,
+        description="Most that one session may cost, USD; 0: no limit.",
     )
     budget_session_tokens: int = Field(
         default=0,
         ge=0,
+        le=10**15,
         description="Most tokens of one session; 0: the USD budget alone limits it.",
     )
     budget_user_usd: Decimal = Field(
         default=Decimal(20),
         ge=0,
+        le=10**9,
         description="Most that one user may cost per day (UTC), USD; 0: no limit.",
     )
     budget_user_tokens: int = Field(
-        default=0, ge=0, description="Most tokens of one user per day (UTC); 0: no limit."
+        default=0,
+        ge=0,
+        le=10**15,
+        description="Most tokens of one user per day (UTC); 0: no limit.",
     )
     budget_day_usd: Decimal = Field(
         default=Decimal(100),
         ge=0,
+        le=10**9,
         description="Most that all users together may cost per day (UTC), USD; 0: no limit.",
     )
     budget_day_tokens: int = Field(
         default=0,
         ge=0,
+        le=10**15,
         description="Most tokens of all users together per day (UTC); 0: no limit.",
     )
     provider_concurrency: int = Field(
@@ -70,22 +81,26 @@ class LlmSettings(Group):
     provider_queue_s: float = Field(
         default=60,
         gt=0,
+        le=3600,
         description="Longest wait in that queue, seconds; clients give up after minutes.",
     )
     provider_session_s: int = Field(
         default=3600,
         ge=60,
+        le=3_600_000,
         description="Seconds for which calls of one session may hold a slot within an hour; the"
         " default is one slot all the time.",
     )
     provider_user_s: int = Field(
         default=10_800,
         ge=60,
+        le=3_600_000,
         description="The same for all sessions of one user; the default is three slots.",
     )
     provider_retry_s: float = Field(
         default=20,
         gt=0,
+        le=3600,
         description="How long a call is retried that no provider answers, seconds.",
     )
     provider_silence_s: float = Field(

@@ -54,6 +54,7 @@ class Places(Group):
     disk_floor_mb: int = Field(
         default=512,
         ge=0,
+        le=1024**2,
         description="With less free space on the disk of the state folder, no new sessions, changes"
         " and bundles are taken, MiB; enough to end and prune what there is.",
     )

@@ -148,8 +148,9 @@ class Sessions(Protocol):
 
     def prune_surplus(self, ended_before: datetime, *, per_user: int, total: int) -> int:
         """Delete ended sessions of which a user has more than `per_user`, operators excepted, or
-        all users together more than `total`: the oldest, of those that ended before then. As
-        `prune`, and with the sandboxes that they had that are GONE."""
+        all users together more than `total`: first those whose app never ran for ten minutes, and
+        of them the oldest of whoever has the most. Each has ended before then. As `prune`, and with
+        the sandboxes that they had that are GONE."""
 
 
 class Sandboxes(Protocol):

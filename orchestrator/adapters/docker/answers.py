@@ -8,7 +8,7 @@ that host alone. watch.py and engine.py call this.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,10 +61,17 @@ def parse_json(text: str | bytes, what: str) -> Any:
 
 def parse_containers(answer: object) -> Sequence[Container]:
     """The sandboxes in the answer to GET /containers/json."""
-    if not isinstance(answer, list) or len(answer) > _CONTAINERS_MAX:
-        raise odd(f"its list of containers is no list of at most {_CONTAINERS_MAX}")
+    if not isinstance(answer, list):
+        raise odd("its list of containers is no list")
+    check_count(answer)
     containers = (parse_container(item) for item in answer)
     return tuple(container for container in containers if container is not None)
+
+
+def check_count(containers: Sized) -> None:
+    """Refuse more containers than a host can have, whether its list names them or its events."""
+    if len(containers) > _CONTAINERS_MAX:
+        raise odd(f"it names more than {_CONTAINERS_MAX} containers of this installation")
 
 
 def parse_event(line: str | bytes) -> ContainerEvent | None:

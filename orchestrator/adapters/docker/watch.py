@@ -2,6 +2,9 @@
 
 The watch lists the containers once per connection and then follows the events. It runs in the event
 loop of hosts/fleet.py, on a local socket: the engine's own, or one that a link forwards.
+
+All hosts share that loop. So what one of them sends is taken in turns, each with a bound and a
+pause after it; what a host sends faster waits in its own socket.
 """
 
 from __future__ import annotations
@@ -26,6 +29,9 @@ _LIST_TIMEOUT_S = 30.0  # for the whole list of containers
 _RETRY_MAX_S = 1.0
 _ODD_RETRY_S = (5.0, 10.0)  # after an answer that we can't read: the next one will be like it
 _CHUNK_BYTES = 64 * 1024
+# What one host may send of its events. An event takes about 1 KiB.
+EVENTS_BYTES_PER_S = 1024**2
+_TURN_MIN_BYTES = 1024  # what a turn counts at least
 _ACTIONS = ("create", "start", "die", "destroy")
 
 
@@ -116,8 +122,8 @@ class DockerWatch:
             await self._list(client)
             async with asyncio.TaskGroup() as tasks:
                 pinging = tasks.create_task(_ping(client))
-                async for line in _lines(response):
-                    self._apply(line)
+                async for lines in turns(response):
+                    self._apply(lines)
                 pinging.cancel()
 
     async def _list(self, client: httpx2.AsyncClient) -> None:
@@ -134,16 +140,18 @@ class DockerWatch:
         self.view.up, self.view.reason, self.view.has_outcome = True, "", True
         self._changed(True)
 
-    def _apply(self, line: bytes) -> None:
-        event = answers.parse_event(line)
-        if event is None:
-            return
-        if event.action == "destroy":
-            self._containers.pop(event.container.id, None)
-        else:
-            self._containers[event.container.id] = event.container
-        self.view.containers = tuple(self._containers.values())
-        self._changed(False)
+    def _apply(self, lines: Sequence[bytes]) -> None:
+        """Take the events of one turn. Raises errors.EngineUnavailable (docker_answers_oddly)."""
+        events = [event for event in map(answers.parse_event, lines) if event is not None]
+        for event in events:
+            if event.action == "destroy":
+                self._containers.pop(event.container.id, None)
+            else:
+                self._containers[event.container.id] = event.container
+                answers.check_count(self._containers)
+        if events:
+            self.view.containers = tuple(self._containers.values())
+            self._changed(False)
 
     def fail(self, reason: str) -> None:
         """Count the engine as not answering: a bug has ended `run_forever`."""
@@ -175,23 +183,27 @@ async def _ping(client: httpx2.AsyncClient) -> None:
 async def _read_bounded(response: httpx2.Response) -> bytes:
     """The whole body. Raises errors.EngineUnavailable (docker_answers_oddly) if it is too long."""
     body = bytearray()
-    async for chunk in response.aiter_bytes(_CHUNK_BYTES):
+    async for chunk in response.aiter_raw(_CHUNK_BYTES):
         body += chunk
         if len(body) > answers.LIST_MAX_BYTES:
             raise answers.odd("its list of containers has no end")
     return bytes(body)
 
 
-async def _lines(response: httpx2.Response) -> AsyncIterator[bytes]:
-    """The lines of a stream, without empty ones.
+async def turns(response: httpx2.Response) -> AsyncIterator[Sequence[bytes]]:
+    """The lines of a stream, without empty ones, as they come: at most 64 KiB in a turn.
 
-    Raises errors.EngineUnavailable (docker_answers_oddly) for one without end.
+    Raises errors.EngineUnavailable (docker_answers_oddly) for one without end. The bytes are taken
+    as they were sent: a compressed stream could be endless in a few of them.
     """
-    rest = b""
-    async for chunk in response.aiter_bytes():
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            if line.strip():
-                yield line
+    rest = bytearray()
+    async for chunk in response.aiter_raw():
+        end = chunk.rfind(b"\n") + 1
+        if end:
+            lines = (bytes(rest) + chunk[:end]).split(b"\n")
+            rest.clear()
+            yield [line for line in lines if line.strip()]
+        rest += chunk[end:]
         if len(rest) > answers.EVENT_MAX_BYTES:
             raise answers.odd("an event has no end")
+        await asyncio.sleep(max(len(chunk), _TURN_MIN_BYTES) / EVENTS_BYTES_PER_S)

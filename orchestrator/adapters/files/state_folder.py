@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from orchestrator import small_files
 from orchestrator.adapters import durable
 from orchestrator.domain import errors
 
@@ -90,7 +91,7 @@ class StateFolder:
         the file has something else."""
         with errors.storage("read which runtime image was built last"):
             try:
-                text = (self.folder / _IMAGE).read_text("ascii", "replace").strip()
+                text = small_files.read_text(self.folder / _IMAGE).strip()
             except FileNotFoundError:
                 return ""
         return text if _IMAGE_FORM.fullmatch(text) else ""
@@ -119,7 +120,7 @@ class StateFolder:
         with errors.storage(f"read or create the file {name}"):
             if not path.exists():
                 durable.create_file(path, value.encode())
-            text = path.read_text("ascii", "replace").strip()
+            text = small_files.read_text(path).strip()
         if not _FORMS[name].fullmatch(text):
             problem = "is not as SpawnAI wrote it" if text else "is empty"
             raise errors.InvalidInput(

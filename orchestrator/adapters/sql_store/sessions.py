@@ -26,6 +26,7 @@ from orchestrator.ports import Idempotency, SessionPosition
 
 EVENTS_MAX = 1000  # the last ones of a session
 _BATCH = 200  # rows that one transaction of `prune` deletes
+_LIFE_S = 600  # of an app that is worth more than one that ended at once
 
 _s = schema.sessions.c
 _LIVE = text(schema.SESSION_LIVE)
@@ -67,15 +68,31 @@ _PRUNABLE_SESSIONS = (
     .with_for_update(skip_locked=True)
 )
 _NEWEST_FIRST = (_s.created_at.desc(), _s.id.desc())
-_RANKED = (
+# An app that ran for a while has taken a slot for as long: nobody can make thousands of them, as
+# visitors can make users and apps that end at once.
+_HAS_LIVED = sa.case(
+    (
+        sa.and_(
+            _s.version > 0,
+            sa.extract("epoch", _s.updated_at) - sa.extract("epoch", _s.created_at) >= _LIFE_S,
+        ),
+        1,
+    ),
+    else_=0,
+)
+_OF_USER = (
     select(
-        *(_s.id, _s.updated_at, _s.tier),
+        *(_s.id, _s.updated_at, _s.tier, _s.created_at, _HAS_LIVED.label("has_lived")),
         func.row_number().over(partition_by=_s.user_id, order_by=_NEWEST_FIRST).label("of_user"),
-        func.row_number().over(order_by=_NEWEST_FIRST).label("of_all"),
     )
     .where(_ENDED)
     .subquery()
 )
+_u = _OF_USER.c
+# First the apps that ran for a while: everybody's newest one, then everybody's second, and so on.
+# So whoever has the most loses first, and nobody drives out what others have by making more.
+_IN_TURN = (_u.has_lived.desc(), _u.of_user, _u.created_at.desc(), _u.id.desc())
+_RANKED = select(_OF_USER, func.row_number().over(order_by=_IN_TURN).label("of_all")).subquery()
 _r = _RANKED.c
 _IS_OPERATORS = _r.tier == Tier.OPERATOR.value
 _SURPLUS = select(_r.id).where(

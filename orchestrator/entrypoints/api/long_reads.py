@@ -5,7 +5,6 @@ They are read and rendered in a thread, within what their user and their address
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Mapping
 
 from fastapi import Request
@@ -14,10 +13,10 @@ from starlette.responses import Response
 
 from orchestrator.domain.people.access import Principal, Role
 from orchestrator.entrypoints.api.bearer import bearer_of
+from orchestrator.entrypoints.api.bounds import networks
 from orchestrator.entrypoints.api.context import context_of
 
 TEXTS_MAX_BYTES = 256 * 1024  # of what users or apps wrote, in one answer
-_HOUSE_BITS = 64  # of an IPv6 address, as the proxy counts them
 
 
 async def answer(
@@ -30,7 +29,8 @@ async def answer(
     if principal.role is not Role.OPERATOR:
         readers.append(("user", principal.user_id))
         if bearer_of(request) is None:  # visitors have no key; who has one is counted by it
-            readers.append(("address", network_of(request)))
+            host = request.client.host if request.client is not None else ""
+            readers.append(("address", networks.network_of(host)))
     return await context.long_reads.read(context.threads, readers, lambda: JSONResponse(make()))
 
 
@@ -42,17 +42,3 @@ def latest_within(sizes_bytes: list[int], limit_bytes: int = TEXTS_MAX_BYTES) ->
         if total_bytes > limit_bytes:
             return max(1, count)
     return len(sizes_bytes)
-
-
-def network_of(request: Request) -> str:
-    """The address of the client; of IPv6 the network of its house."""
-    host = request.client.host if request.client is not None else ""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host
-    if isinstance(address, ipaddress.IPv4Address):
-        return host
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.ip_network((address, _HOUSE_BITS), strict=False))

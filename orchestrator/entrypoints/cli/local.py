@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pydantic
 
-from orchestrator import config
+from orchestrator import config, small_files
 from orchestrator.config import Settings
 from orchestrator.entrypoints.cli.exits import Exit
 from orchestrator.entrypoints.cli.problems import Problem
@@ -52,7 +52,7 @@ def api_key(settings: Settings) -> str:
         return _check_key(configured, "SPAWN_API_KEY")
     path = settings.places.state_dir / OPERATOR_KEY
     try:
-        return _check_key(path.read_text("utf-8"), str(path))
+        return _check_key(small_files.read_text(path), str(path))
     except (FileNotFoundError, NotADirectoryError):
         return ""
     except OSError as error:

@@ -13,7 +13,7 @@ from sqlalchemy import event
 from orchestrator.adapters import sql_store
 from orchestrator.adapters.sql_store import SqlStore, schema, sessions
 from orchestrator.domain import errors, ids
-from orchestrator.domain.ids import SessionId
+from orchestrator.domain.ids import SessionId, UserId
 from orchestrator.domain.pool.host import HostState, Wish
 from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.sessions.rooms import Demand
@@ -310,6 +310,51 @@ def test_all_users_together_keep_the_newest(store: SqlStore) -> None:
         store.sessions.get(old)
     assert store.sessions.prune_surplus(NOW, per_user=9, total=1) == len(newest) - 1
     assert [session.id for session in store.sessions.list()] == newest[-1:]
+
+
+def test_whoever_has_the_most_ended_sessions_loses_first(store: SqlStore) -> None:
+    many, few, old = (ids.new_user_id() for _ in range(3))
+
+    def add(user_id: UserId, created_s: int) -> SessionId:
+        return add_session(
+            store,
+            user_id=user_id,
+            state=SessionState.DESTROYED,
+            created_at=later(created_s),
+            updated_at=later(created_s),
+        ).id
+
+    only_one = add(old, -9000)
+    of_few = [add(few, -number) for number in (5000, 4000)]
+    of_many = [add(many, -number) for number in range(100, 0, -1)]
+    assert store.sessions.prune_surplus(NOW, per_user=200, total=7) == 96
+    assert {session.id for session in store.sessions.list()} == {only_one, *of_few, *of_many[-4:]}
+    assert store.sessions.prune_surplus(NOW, per_user=200, total=4) == 3
+    assert {session.id for session in store.sessions.list()} == {only_one, of_few[1], *of_many[-2:]}
+
+
+def test_apps_that_ended_at_once_drive_out_none_that_ran_for_a_while(store: SqlStore) -> None:
+    def add(user_id: UserId, created_s: int, life_s: int, version: int = 1) -> SessionId:
+        return add_session(
+            store,
+            user_id=user_id,
+            state=SessionState.DESTROYED,
+            created_at=later(created_s),
+            updated_at=later(created_s + life_s),
+            version=version,
+        ).id
+
+    user = ids.new_user_id()
+    of_user = [add(user, -90_000, 600), add(user, -80_000, 86_400 - 7000)]
+    strangers = [ids.new_user_id() for _ in range(20)]
+    for number, stranger in enumerate(strangers[:10]):
+        add(stranger, -5000 + number, 599)
+    for number, stranger in enumerate(strangers[10:]):
+        add(stranger, -5000 + number, 4000, version=0)  # it waited in the queue, and never ran
+    assert store.sessions.prune_surplus(NOW, per_user=9, total=2) == 20
+    assert {session.id for session in store.sessions.list()} == {*of_user}
+    assert store.sessions.prune_surplus(NOW, per_user=9, total=1) == 1
+    assert [session.id for session in store.sessions.list()] == of_user[1:]
 
 
 def test_the_gone_sandboxes_of_a_surplus_session_go_with_it(store: SqlStore) -> None:

@@ -4,6 +4,7 @@ starts."""
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import sqlite3
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.adapters.files.state_folder import StateFolder
+from orchestrator.domain import errors
 from orchestrator.entrypoints import prepare
 from orchestrator.entrypoints.liveness import exits
 from tests.e2e.installation import free_ports
@@ -100,6 +102,12 @@ def test_an_empty_database_and_a_secret_of_ones_own_are_taken(
     assert StateFolder(folder).secret() == b"correct horse battery staple, as they say"
 
 
+def test_a_secret_that_is_a_pipe_keeps_nobody_waiting(folder: Path) -> None:
+    os.mkfifo(folder / "secret")
+    with pytest.raises(errors.StorageUnavailable, match="no regular file"):
+        StateFolder(folder).secret()
+
+
 def test_a_note_of_the_image_that_is_none_counts_as_missing(folder: Path) -> None:
     (folder / "runtime-image").write_bytes(_NOISE)
     assert StateFolder(folder).image() == ""
@@ -130,11 +138,54 @@ def test_a_state_folder_that_is_a_file_is_named(folder: Path) -> None:
     assert f"{folder}/state is no folder" in outcome.stderr
 
 
+def test_settings_that_are_a_pipe_keep_nobody_waiting(folder: Path) -> None:
+    os.mkfifo(folder / "spawn.env")
+    for command in (["config"], ["up", "--detach"]):
+        outcome = spawnctl(folder, *command)
+        assert outcome.returncode == 2
+        assert f"{folder}/spawn.env can't be read (it is no regular file)" in outcome.stderr
+
+
+@pytest.mark.parametrize("make", [written(_NOISE), written(b"a" * 2 * 1024**2), os.mkfifo])
+def test_an_operator_key_that_is_none_is_named(
+    folder: Path, make: Callable[[Path], object]
+) -> None:
+    make(folder / "operator.key")
+    outcome = spawnctl(folder, "keys", "list")
+    assert outcome.returncode == 3
+    assert f"{folder}/operator.key" in outcome.stderr
+    assert "unexpected" not in outcome.stderr
+
+
+@pytest.mark.parametrize("data", [b"garbage", b"\xff\xfe\x00", b"-1", b"9" * 30])
+def test_a_lock_that_another_program_holds_is_named(folder: Path, data: bytes) -> None:
+    path = folder / "supervisor.lock"
+    path.write_bytes(data)
+    with path.open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for command in (["down"], ["up", "--detach"]):
+            outcome = spawnctl(folder, *command)
+            assert outcome.returncode == 6
+            assert f"{path} is locked, but not by SpawnAI" in outcome.stderr
+    outcome = spawnctl(folder, "down")
+    assert outcome.returncode == 0, "nobody holds it any more"
+
+
+def test_a_lock_that_is_a_pipe_keeps_nobody_waiting(folder: Path) -> None:
+    os.mkfifo(folder / "supervisor.lock")
+    outcome = spawnctl(folder, "down")
+    assert "it is no regular file" in outcome.stderr
+
+
 def spawnctl_up(state_dir: Path) -> subprocess.CompletedProcess[str]:
+    return spawnctl(state_dir, "up", "--detach")
+
+
+def spawnctl(state_dir: Path, *command: str) -> subprocess.CompletedProcess[str]:
     http_port, control_port = free_ports(2)
     env = {name: text for name, text in os.environ.items() if not name.startswith("SPAWN_")}
     return subprocess.run(
-        [sys.executable, "-m", "orchestrator.entrypoints.cli.main", "up", "--detach"],
+        [sys.executable, "-m", "orchestrator.entrypoints.cli.main", *command],
         check=False,
         cwd=_ROOT,
         env={

@@ -6,7 +6,7 @@ import contextlib
 import http.server
 import socketserver
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,14 @@ class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 
 
 class OddEngine:
-    """GET answers by the end of the path, without the API's version; else 404."""
+    """GET answers by the end of the path, without the API's version; else 404.
 
-    def __init__(self, **answers: bytes) -> None:
+    `more_events` goes on with the stream of events for as long as it is read.
+    """
+
+    def __init__(self, *, more_events: Callable[[], bytes] | None = None, **answers: bytes) -> None:
         self.answers = {"version": VERSION, "_ping": b"OK", "events": b"", **answers}
+        self.more_events = more_events
         self.stopping = threading.Event()
 
     @contextlib.contextmanager
@@ -40,8 +44,14 @@ class OddEngine:
                 self.wfile.write(body or b"")
                 self.wfile.flush()
                 if name == "events":
-                    engine.stopping.wait()  # the stream goes on without events
+                    self._go_on()
                 self.close_connection = True
+
+            def _go_on(self) -> None:
+                with contextlib.suppress(OSError):  # the client has hung up
+                    while engine.more_events is not None and not engine.stopping.is_set():
+                        self.wfile.write(engine.more_events())
+                engine.stopping.wait()  # the stream goes on without events
 
             def address_string(self) -> str:
                 return "local"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -99,6 +100,23 @@ def test_a_line_that_is_no_json_object_harms_its_host_alone(tmp_path: Path, line
     with two_hosts(tmp_path, OddEngine(list=b"[]", events=line)) as (reason, other):
         assert "Docker answers oddly" in reason
         assert other == ""
+
+
+def test_a_host_that_names_ever_new_containers_harms_itself_alone(tmp_path: Path) -> None:
+    numbers = itertools.count()
+
+    def more_events() -> bytes:
+        return b"".join(event_line(f"c{next(numbers)}") for _ in range(100))
+
+    odd = OddEngine(list=b"[]", more_events=more_events)
+    with two_hosts(tmp_path, odd) as (reason, other):
+        assert "more than 10000 containers" in reason
+        assert other == ""
+
+
+def event_line(container_id: str) -> bytes:
+    event = {"Action": "start", "Actor": {"ID": container_id, "Attributes": LABELS}}
+    return json.dumps(event).encode() + b"\n"
 
 
 @pytest.mark.parametrize("items", ODD_LISTS, ids=json.dumps)

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from orchestrator import config
-from orchestrator.config.groups import Addresses
+from orchestrator.config.addresses import Addresses
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 

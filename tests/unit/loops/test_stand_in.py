@@ -82,7 +82,7 @@ def test_a_look_that_fails_ends_no_thread() -> None:
         taken.append(session_id)
         if len(taken) == 20:
             done.set()
-        raise errors.StoreUnavailable("the database is away") if len(taken) % 2 else KeyError("bug")
+        raise errors.StorageUnavailable("it is away") if len(taken) % 2 else KeyError("bug")
 
     stand_in = StandIn(look)
     session_ids = [ids.new_session_id() for _ in range(20)]

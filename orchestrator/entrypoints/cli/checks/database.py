@@ -5,6 +5,7 @@ Used by `spawnctl doctor` while nothing runs here.
 
 from __future__ import annotations
 
+from orchestrator import small_files
 from orchestrator.adapters.sql_store import upgrade
 from orchestrator.config import Settings
 from orchestrator.domain import errors
@@ -20,7 +21,7 @@ _FIXES = {
 def check_database(settings: Settings) -> Finding:
     """Whether the next `spawnctl up` can use the database."""
     try:
-        installation = (settings.places.state_dir / "instance").read_text().strip()
+        installation = small_files.read_text(settings.places.state_dir / "instance").strip()
     except OSError:
         installation = ""  # there is none yet, or another check reports the folder
     try:

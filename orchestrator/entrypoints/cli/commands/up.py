@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from orchestrator import small_files
 from orchestrator.config import Settings
 from orchestrator.domain import errors
 from orchestrator.entrypoints import children, supervisor
@@ -30,6 +31,7 @@ from orchestrator.entrypoints.liveness import exits
 _START_TIMEOUT_S = 90.0
 _STOP_TIMEOUT_S = 90.0
 _POLL_S = 0.05
+_PID_MAX = 7  # digits
 
 console = Console(stderr=True)
 
@@ -92,20 +94,27 @@ def down(
 def running_pid(state_dir: Path) -> int | None:
     """Process id of the supervisor that has locked this state folder; None if it is not locked.
 
-    Raises errors.StorageUnavailable.
+    None also while it starts. Raises errors.StorageUnavailable, errors.Conflict (lock_foreign).
     """
     with errors.storage("find out whether SpawnAI runs"):
         try:
             # Only to read: `down` has to work on a disk that takes no writes.
-            lock = (state_dir / supervisor.LOCK).open()
+            lock = small_files.open_file(state_dir / supervisor.LOCK)
         except FileNotFoundError:
             return None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            text = lock.read().strip()
-            return int(text) if text else None
+            text = lock.read(_PID_MAX + 1).strip()
+            if text.isdigit() and len(text) <= _PID_MAX:
+                return int(text)
+            if text:
+                raise errors.Conflict(
+                    f"{state_dir / supervisor.LOCK} is locked, but not by SpawnAI, whose process"
+                    " number isn't in it: end the program that `lslocks` names, and try again",
+                    code="lock_foreign",
+                ) from None
     return None
 
 
@@ -129,7 +138,7 @@ def print_banner(settings: Settings) -> None:
 def _standby_reason(settings: Settings) -> str:
     """Why this control plane does nothing; "" if it works."""
     try:
-        return (settings.places.state_dir / children.STANDBY_FILE).read_text("utf-8").strip()
+        return small_files.read_text(settings.places.state_dir / children.STANDBY_FILE).strip()
     except FileNotFoundError:
         return ""
 
@@ -152,7 +161,7 @@ def _claude_text(settings: Settings) -> str:
 
 def _warnings(settings: Settings) -> list[str]:
     try:
-        text = (settings.places.state_dir / "warnings").read_text("utf-8")
+        text = small_files.read_text(settings.places.state_dir / "warnings")
     except FileNotFoundError:
         return []
     return [line for line in text.splitlines() if line]

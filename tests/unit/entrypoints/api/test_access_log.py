@@ -115,10 +115,54 @@ def test_a_request_that_ends_in_an_error_of_ours_is_logged_as_500() -> None:
 
 def test_a_flood_of_requests_does_not_become_a_flood_of_lines() -> None:
     budget = LineBudget()
-    assert [budget.take(10.0) for _ in range(LINES_PER_S + 5)] == [0] * LINES_PER_S + [None] * 5
-    assert budget.take(10.9) is None
-    assert budget.take(11.0) == 6  # the number of lines that were left out before
-    assert budget.take(11.0) == 0
+    addresses = [f"192.0.2.{number}" for number in range(20)]
+    taken = [budget.take(10.0, address, is_write=True) for address in addresses * 10]
+    assert [omitted for omitted in taken if omitted is not None] == [0] * LINES_PER_S
+    assert budget.take(10.9, "192.0.2.1", is_write=True) is None
+    assert budget.take(11.0, "192.0.2.1", is_write=True) == LINES_PER_S + 1  # omitted before
+    assert budget.take(11.0, "192.0.2.1", is_write=True) == 0
+
+
+@pytest.mark.parametrize("is_write", [True, False])
+@pytest.mark.parametrize("processes", [1, 2, 16])
+def test_a_flood_from_four_addresses_leaves_lines_for_what_another_one_does(
+    is_write: bool, processes: int
+) -> None:
+    budget = LineBudget(LINES_PER_S // processes)
+    for number in range(4000):
+        budget.take(10.0, f"192.0.2.{number % 4}", is_write=is_write)
+    assert budget.take(10.5, "198.51.100.7", is_write=True) is not None
+
+
+def test_refusals_leave_lines_for_what_changes_something() -> None:
+    budget = LineBudget()
+    for number in range(4000):
+        budget.take(10.0, f"192.0.2.{number % 200}", is_write=False)
+    writes = [budget.take(10.0, f"192.0.2.{number}", is_write=True) for number in range(200)]
+    assert sum(omitted is not None for omitted in writes) == LINES_PER_S // 2
+
+
+def test_refusals_of_an_address_leave_lines_for_its_own_writes() -> None:
+    budget = LineBudget()
+    for _ in range(100):
+        budget.take(10.0, "192.0.2.1", is_write=False)
+    writes = [budget.take(10.0, "192.0.2.1", is_write=True) for _ in range(100)]
+    assert sum(omitted is not None for omitted in writes) == LINES_PER_S // 10
+
+
+def test_the_addresses_of_one_house_share_its_lines() -> None:
+    async def not_found(_: Any, __: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 404, "headers": []})
+
+    async def flood() -> None:
+        access_log = AccessLog(not_found, logs=LoggedRequests.WRITES, monotonic=lambda: 1.0)
+        for number in range(100):
+            await access_log(scope(client=(f"2001:db8::{number:x}", 7)), no_body, nowhere)
+
+    with capture_logs() as logged:
+        asyncio.run(flood())
+    assert len(lines(logged)) == LINES_PER_S // 10
+    assert lines(logged)[1]["address"] == "2001:db8::1", "but each is named"
 
 
 def test_lines_that_were_left_out_are_counted_in_the_next_one() -> None:
@@ -130,19 +174,19 @@ def test_lines_that_were_left_out_are_counted_in_the_next_one() -> None:
     async def flood() -> None:
         nonlocal now_s
         access_log = AccessLog(not_found, logs=LoggedRequests.ERRORS, monotonic=lambda: now_s)
-        for _ in range(LINES_PER_S + 7):
+        for _ in range(LINES_PER_S // 10 + 7):
             await access_log(scope(), no_body, nowhere)
         now_s = 1.0
         await access_log(scope(), no_body, nowhere)
 
     with capture_logs() as logged:
         asyncio.run(flood())
-    assert len(lines(logged)) == LINES_PER_S + 1
+    assert len(lines(logged)) == LINES_PER_S // 10 + 1
     assert [line["omitted"] for line in lines(logged) if "omitted" in line] == [7]
 
 
-def scope() -> dict[str, Any]:
-    return {"type": "http", "method": "GET", "path": "/", "headers": [], "client": None}
+def scope(client: tuple[str, int] | None = None) -> dict[str, Any]:
+    return {"type": "http", "method": "GET", "path": "/", "headers": [], "client": client}
 
 
 async def no_body() -> dict[str, Any]:

@@ -15,7 +15,6 @@ from typing import Any
 import httpx2
 import pytest
 from prometheus_client import Counter as Metric
-from starlette.requests import Request
 from starlette.testclient import TestClient
 
 from orchestrator import config
@@ -23,8 +22,9 @@ from orchestrator.domain import errors
 from orchestrator.domain.people.access import PROMPT_MAX_BYTES, Role
 from orchestrator.domain.sessions.changes import Change
 from orchestrator.domain.sessions.session import Tier
-from orchestrator.entrypoints.api import long_reads, public_app
+from orchestrator.entrypoints.api import public_app
 from orchestrator.entrypoints.api.bounds.long_reads import ADDRESS, USER, LongReads, ReadLimits
+from orchestrator.entrypoints.api.bounds.networks import network_of
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.services.people import keys
 from orchestrator.services.rates import Rate
@@ -158,9 +158,7 @@ def test_visitors_of_one_address_count_together(context: Context) -> None:
 
 def test_a_house_with_ipv6_is_one_address() -> None:
     hosts = ["9.9.9.9", "::ffff:9.9.9.9", "2001:db8::1", "2001:db8::a:b:c:d", "2001:db8:0:1::1", ""]
-    requests = [Request({"type": "http", "client": (host, 1)}) for host in hosts]
-    networks = [long_reads.network_of(request) for request in requests]
-    assert networks == [
+    assert [network_of(host) for host in hosts] == [
         *("9.9.9.9", "9.9.9.9"),
         *("2001:db8::/64", "2001:db8::/64", "2001:db8:0:1::/64"),
         "",

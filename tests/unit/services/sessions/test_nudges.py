@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from orchestrator.domain import ids
 from orchestrator.domain.ids import SessionId
 from orchestrator.domain.sessions.priority import Queue
+from orchestrator.domain.sessions.session import SessionState, Wanted
 from orchestrator.services.sessions import due
+from tests.fakes import samples
 from tests.fakes.queue import QueueInMemory, QueueThatIsAway
 from tests.fakes.samples import later
 from tests.unit.services.world import World
@@ -138,6 +141,22 @@ def test_a_waiting_session_is_overdue_once_there_has_been_room_for_it_for_two_se
         overdue += due.nudge_due_sessions(world.deps, recent).overdue
     assert set(overdue) == {first.id, second.id}
     assert len(overdue) < 5, "not by every event"
+
+
+def test_sessions_that_stay_due_never_hide_the_queue(world: World) -> None:
+    world.add_host(slots=2)
+    for _ in range(120):
+        stuck = samples.session(
+            user_id=ids.new_user_id(), state=SessionState.DESTROYING, wanted=Wanted.GONE
+        )
+        world.store.sessions.add(stuck, None, max_active=10**6)
+    newcomer = world.create_session()
+    recent = due.RecentNudges()
+    for _ in range(5):
+        world.queue.nudges.clear()
+        due.nudge_due_sessions(world.deps, recent)
+        assert (newcomer.id, Queue.NORMAL) in world.queue.nudges
+        world.clock.advance(0.5)
 
 
 def _overdue_after(world: World, seconds: float) -> list[SessionId]:
