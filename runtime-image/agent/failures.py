@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+
 from orchestrator.contract.wire import TEMPORARY, Failure, FailureCode
+
+NO_ROOM = (
+    "There is no room for a second copy of the app's data, which a change needs: "
+    "delete some of the data, then try again."
+)
 
 
 class AssignmentFailed(Exception):
@@ -18,3 +25,14 @@ class AssignmentFailed(Exception):
         """What a report says of it."""
         permanent = self.code not in TEMPORARY
         return Failure(code=self.code, message=self.message, permanent=permanent)
+
+
+def is_full(error: Exception) -> bool:
+    """Whether a write failed because the sandbox has no room left."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    return isinstance(cause, OSError) and cause.errno == errno.ENOSPC
+
+
+def no_room() -> AssignmentFailed:
+    """For a change that doesn't fit beside the app that is shown."""
+    return AssignmentFailed(FailureCode.NO_ROOM, NO_ROOM)

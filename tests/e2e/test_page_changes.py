@@ -106,6 +106,7 @@ def test_a_change_that_fails_says_why_and_that_the_version_before_goes_on(
         ("provider_unavailable", "Send it again a little later."),
         ("budget_exhausted", "work is used up for now."),
         ("provider_no_credit", "Claude has no credit left."),
+        ("no_room", "There is no room for a second copy of the app"),
         ("something_new", "It broke."),
     ],
 )

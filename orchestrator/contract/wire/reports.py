@@ -42,6 +42,7 @@ class FailureCode(StrEnum):
     APP_NOT_HEALTHY = "app_not_healthy"  # written and repaired, and still fails its check
     BUNDLE_INVALID = "bundle_invalid"  # control plane or agent refuses the bundle
     BUNDLE_FETCH_FAILED = "bundle_fetch_failed"  # the control plane didn't hand it out in time
+    NO_ROOM = "no_room"  # the sandbox can't hold a second copy of the app's data
     GENERATION_FAILED = "generation_failed"  # the model gave no usable files
     BUDGET_EXHAUSTED = "budget_exhausted"  # no budget is left; the message says when it renews
     PROVIDER_AUTH = "provider_auth"  # the gateway's key or our token was refused

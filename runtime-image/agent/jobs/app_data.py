@@ -33,6 +33,9 @@ PAUSES_MAX = 50
 LOCK_LIMIT_S = 1.0
 """For all databases of a copy that their app keeps locked. A commit takes far less."""
 
+SPARE_BYTES = 16 * 1024 * 1024
+"""Stay free for the app that is shown: it writes to the same memory."""
+
 Look = tuple[tuple[int, int, int] | None, ...]
 """Size, time and inode of a file, and of its `-wal` and `-journal` if there are any."""
 
@@ -49,21 +52,28 @@ class AppData:
         sources: Collection[str],
         *,
         pause: Callable[[float], None] = time.sleep,
+        free_bytes: Callable[[str], int] = lambda path: shutil.disk_usage(path).free,
     ) -> None:
         """`sources` are the files below `folder` that the app didn't make."""
         self._folder = folder
         self._sources = sources
         self._sleep = pause
+        self._free_bytes = free_bytes  # in the file system of a path
         self._pauses_left = 0
         self.lock_left_s = 0.0  # of LOCK_LIMIT_S in the copy that is being made
         self._target = ""
         self._kept: set[str] = set()
         self._copies: dict[str, Look | None] = {}  # None: written to while it was copied
 
+    def check_room(self) -> None:
+        """Raises OSError (ENOSPC) if a copy of all files wouldn't fit beside them."""
+        self._check_room(sum(map(_size, self._look().values())))
+
     def copy(self, target: str, kept: Collection[str]) -> None:
         """Copy the files to the folder `target`, but for those that it brings itself (`kept`).
 
-        Raises OSError if there is no room, or if the app made more than FILES_MAX files.
+        Raises OSError if there is no room (ENOSPC, mostly before anything is copied), or if the app
+        made more than FILES_MAX files.
         """
         self._target, self._copies = target, {}
         self._kept = {parent for path in kept for parent in _with_parents(path)}
@@ -79,16 +89,20 @@ class AppData:
         looks = self._look()
         if len(looks) > FILES_MAX:
             raise OSError(errno.EMFILE, f"the app made more than {FILES_MAX} files")
-        for path in self._copies.keys() - looks.keys():
+        changed = {path: look for path, look in looks.items() if look != self._copies.get(path)}
+        for path in self._copies.keys() - (looks.keys() - changed.keys()):
             self._drop(path)
-        for path, look in looks.items():
-            if look != self._copies.get(path):
-                self._drop(path)
-                self._copy(path, look, is_still=look == before.get(path))
+        self._check_room(sum(map(_size, changed.values())))
+        for path, look in changed.items():
+            self._copy(path, look, is_still=look == before.get(path))
 
     def has_changed(self) -> bool:
         """Whether the app has written since, or while, the copies were made."""
         return self._look() != self._copies
+
+    def _check_room(self, size: int) -> None:
+        if size and size + SPARE_BYTES > self._free_bytes(self._folder):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._folder)
 
     def _look(self) -> dict[str, Look]:
         """All files that are to be copied."""
@@ -187,6 +201,10 @@ def _with_parents(path: str) -> Iterator[str]:
     while path:
         yield path
         path = os.path.dirname(path)
+
+
+def _size(look: Look) -> int:
+    return sum(facts[0] for facts in look if facts is not None)
 
 
 def _facts(details: os.stat_result) -> tuple[int, int, int]:

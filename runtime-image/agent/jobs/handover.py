@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 from agent.apps.app import App
 from agent.console import log
-from agent.failures import AssignmentFailed
+from agent.failures import AssignmentFailed, is_full, no_room
 from agent.jobs.app_data import AppData
 from agent.serving.site import Site
 from agent.serving.stage import Stage
@@ -44,17 +44,24 @@ class Handover:
         """Whether an app is shown already."""
         return self._data is not None
 
+    async def check_room(self) -> None:
+        """Raises AssignmentFailed(NO_ROOM) if the data wouldn't fit a second time."""
+        if self._data is not None:
+            with _room_needed():
+                await in_thread(self._data.check_room)
+
     async def copy_data(self, app: App, packed: bytes) -> None:
         """Copy the data to the slot of `app`, which holds nothing but its bundle `packed`.
 
-        Raises OSError if there is no room.
+        Raises AssignmentFailed(NO_ROOM), and OSError if it can't be copied for another reason.
         """
         if self._data is None:
             return
         self._packed = packed
-        await in_thread(self._data.copy, app.slot.folder, app.sources)
-        async with self._quiet(TRIED_WRITE_LIMIT_S):
-            await in_thread(self._data.update)
+        with _room_needed():
+            await in_thread(self._data.copy, app.slot.folder, app.sources)
+            async with self._quiet(TRIED_WRITE_LIMIT_S):
+                await in_thread(self._data.update)
 
     async def finish(self, app: App) -> None:
         """Show `app`, which was tried and runs. Raises AssignmentFailed; then it runs no more."""
@@ -108,7 +115,19 @@ class Handover:
             yield
 
 
+@contextlib.contextmanager
+def _room_needed() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if is_full(error):
+            raise no_room() from error
+        raise
+
+
 def _not_copied(app: App, error: Exception) -> AssignmentFailed:
+    if is_full(error):
+        return no_room()
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
     message = f"The data of the version before can't be copied: {reason}."
     return app.failure(FailureCode.APP_NOT_READY, message)

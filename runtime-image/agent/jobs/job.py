@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent.apps.app import App
-from agent.failures import AssignmentFailed
+from agent.failures import AssignmentFailed, is_full, no_room
 from agent.home.client import HomeClient
 from agent.home.reports import ReportSender
 from agent.jobs import generation
@@ -28,7 +28,12 @@ FETCH_LIMIT_S = 60.0
 """Long enough for a restart of home, which takes seconds."""
 UNHEALTHY_UPLOAD_LIMIT_S = 20.0
 KEPT_FAILURES = frozenset(
-    {FailureCode.APP_NOT_HEALTHY, FailureCode.GENERATION_FAILED, FailureCode.BUDGET_EXHAUSTED}
+    {
+        FailureCode.APP_NOT_HEALTHY,
+        FailureCode.NO_ROOM,
+        FailureCode.GENERATION_FAILED,
+        FailureCode.BUDGET_EXHAUSTED,
+    }
 )
 """After these failures the user may still want the files written so far."""
 
@@ -77,6 +82,7 @@ class Job:
             public_address=self._public_address,
             handover=handover,
         )
+        await handover.check_room()  # before the model is paid
         try:
             return await self._generate(workshop)
         finally:
@@ -187,7 +193,9 @@ class Job:
 def _make_folder(folder: str) -> None:
     try:
         os.makedirs(folder, exist_ok=True)
-    except OSError as error:  # the serving app has filled the sandbox
+    except OSError as error:
+        if is_full(error):  # by the serving app
+            raise no_room() from error
         message = f"there is no room for another version: {error.strerror}"
         raise AssignmentFailed(FailureCode.GENERATION_FAILED, message) from error
 

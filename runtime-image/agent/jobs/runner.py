@@ -66,12 +66,13 @@ class Runner:
         try:
             if assignment.kind is Kind.CHANGE and not had_app:
                 # After a loss nothing serves yet: first start the app that is to be changed.
-                self._stage.show(await job.start_bundle(await self._stage.free_slot()))
+                async with self._stage.free_slot() as slot:
+                    self._stage.show(await job.start_bundle(slot))
                 had_app = True
-            slot = await self._stage.free_slot()
-            handover = Handover(self._stage, self._site)
-            result = await job.carry_out(slot, handover)
-            await handover.finish(result.app)
+            async with self._stage.free_slot() as slot:
+                handover = Handover(self._stage, self._site)
+                result = await job.carry_out(slot, handover)
+                await handover.finish(result.app)
         except AssignmentFailed as failure:
             log("assignment_failed", assignment_id=assignment.id, code=str(failure.code))
             self._stage.announce(Serving.STOPPED)

@@ -93,7 +93,7 @@ class Workshop:
         return {"problem": problem, "console": self.app.console}
 
     async def _copy_data(self, app: App, packed: bytes) -> str:
-        """Return what went wrong, for `the app ...`, or ""."""
+        """Return what went wrong, for `the app ...`, or "". Raises AssignmentFailed(NO_ROOM)."""
         if self._handover is None:
             return ""
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from agent.apps.app import PROCESSES_MAX, App
 from agent.failures import AssignmentFailed
@@ -45,12 +45,22 @@ class Stage:
         self._watching: asyncio.Task[None] | None = None
         self._retiring: asyncio.Task[None] | None = None
 
-    async def free_slot(self) -> Slot:
-        """The slot for the next app. Waits until the app before has left it."""
+    @contextlib.asynccontextmanager
+    async def free_slot(self) -> AsyncIterator[Slot]:
+        """The slot for the next app. Waits until the app before has left it.
+
+        Unless an app is shown from it at the end, what is in its folder goes: a copy of the shown
+        app's data takes the room that this app writes to. Nothing may run in it then.
+        """
         if self._retiring is not None:
             await asyncio.wait({self._retiring})
         taken = None if self.app is None else self.app.slot
-        return next(slot for slot in self._slots if slot != taken)
+        slot = next(slot for slot in self._slots if slot != taken)
+        try:
+            yield slot
+        finally:
+            if self.app is None or self.app.slot != slot:
+                await in_thread(remove_tree, slot.folder)
 
     def show(self, app: App) -> None:
         """Have this app answer from the next request on. It must have started."""

@@ -124,6 +124,24 @@ def test_a_change_that_never_gets_healthy_leaves_the_old_version_and_says_why(
     assert len(home.unhealthy_uploads) == 1
 
 
+def test_a_change_whose_data_does_not_fit_costs_no_call_and_leaves_the_room_to_the_app(
+    home: FakeHome, sandbox: Sandbox, model: MessagesApi
+) -> None:
+    fill = "    for name in 'abc': open(name, 'wb').write(bytes(50 << 20))\n"
+    serve = "    server.serve_forever()\n"
+    home.assign("a1", bundle=python_app(FIRST.replace(serve, fill + serve)))
+    home.wait_for_phase("ready")
+    change(home, python_app(FIRST))
+    ready = home.wait_for_phase("ready")
+
+    assert ready["change"]["code"] == "no_room"
+    assert ready["change"]["message"].count(".") == 1
+    assert not model.requests
+    assert sandbox.get()[2] == "first"
+    folders = sandbox.container.exec_run(["ls", "/app"]).output
+    assert folders.split() == [b"group", b"passwd", b"src"]
+
+
 def test_what_visitors_would_find_unwell_goes_back_to_the_model(
     home: FakeHome, sandbox: Sandbox, model: MessagesApi
 ) -> None:

@@ -53,6 +53,7 @@ export function outcomeOf(message, before, status) {
 const REASONS = {
   app_not_healthy: "The changed app didn’t run well.",
   app_not_ready: "The changed app didn’t start.",
+  no_room: "There is no room for a second copy of the app’s data, which a change needs. Delete some of it, then send this again.",
   refused: "Claude declined to make this.",
   generation_failed: "Claude couldn’t make this change.",
   generation_timeout: "Claude took too long over this.",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from agent.jobs import app_data
-from agent.jobs.app_data import SQLITE_HEADER, AppData
+from agent.jobs.app_data import SPARE_BYTES, SQLITE_HEADER, AppData
 from agent.jobs.sqlite_copy import copy_database
 
 
@@ -208,3 +208,41 @@ def test_more_files_than_a_version_may_get_are_refused(
 
     with pytest.raises(OSError, match="more than 2 files"):
         data.update()
+
+
+def test_data_that_does_not_fit_a_second_time_is_not_copied_at_all(
+    current: Path, following: Path
+) -> None:
+    (current / "upload.bin").write_bytes(b"x" * 1000)
+    data = AppData(str(current), (), free_bytes=lambda _: SPARE_BYTES + 999)
+    for attempt in (data.check_room, lambda: data.copy(str(following), ())):
+        with pytest.raises(OSError, match="No space left on device"):
+            attempt()
+    assert not list(following.iterdir())
+
+    roomy = AppData(str(current), (), free_bytes=lambda _: SPARE_BYTES + 1000)
+    roomy.check_room()
+    roomy.copy(str(following), ())
+    assert (following / "upload.bin").stat().st_size == 1000
+
+
+def test_only_what_is_copied_again_needs_room(current: Path, following: Path) -> None:
+    free = [SPARE_BYTES + 2000]
+    (current / "old.bin").write_bytes(b"x" * 1000)
+    data = AppData(str(current), (), free_bytes=lambda _: free[0])
+    data.copy(str(following), ())
+
+    free[0] = SPARE_BYTES + 10
+    (current / "new.bin").write_bytes(b"x" * 10)
+    data.update()
+    assert (following / "new.bin").exists()
+
+    (current / "new.bin").write_bytes(b"x" * 11)
+    with pytest.raises(OSError, match="No space left on device"):
+        data.update()
+
+
+def test_an_app_without_data_needs_no_room(current: Path, following: Path) -> None:
+    data = AppData(str(current), (), free_bytes=lambda _: 0)
+    data.check_room()
+    data.copy(str(following), ())

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
+from agent.apps.app import App
 from agent.failures import AssignmentFailed
 from agent.home.client import HomeClient
 from agent.jobs.handover import Handover
@@ -21,7 +22,7 @@ from agent.serving.front import Front
 from agent.serving.site import Site, Slot
 from agent.serving.stage import Stage
 
-from orchestrator.contract.wire import Limits
+from orchestrator.contract.wire import FailureCode, Limits
 
 CHANGES = 20
 WRITES_PER_S = 20
@@ -155,8 +156,13 @@ class World:
         for name in files:
             (work / name).touch()
         (work / "main.py").write_text(textwrap.dedent(source))
-        slot = await self.stage.free_slot()
-        handover = Handover(self.stage, self.site)
+        async with self.stage.free_slot() as slot:
+            handover = Handover(self.stage, self.site)
+            await handover.finish(await self._make(slot, handover, str(work), meanwhile))
+
+    async def _make(
+        self, slot: Slot, handover: Handover, work: str, meanwhile: Callable[[], object]
+    ) -> App:
         workshop = Workshop(
             slot,
             limits=Limits(),
@@ -164,14 +170,17 @@ class World:
             add_log=self.log.append,
             public_address=PublicAddress(HomeClient("/nowhere"), self.site, "token"),
             handover=handover,
-            folder=str(work),
+            folder=work,
         )
-        answer = await workshop.answer(Start())
-        assert not answer["problem"], answer
-        meanwhile()
-        app = workshop.release()
-        assert app is not None
-        await handover.finish(app)
+        try:
+            answer = await workshop.answer(Start())
+            assert not answer["problem"], answer
+            meanwhile()
+            app = workshop.release()
+            assert app is not None
+            return app
+        finally:
+            await workshop.close()
 
     async def ask(self, path: str = "/", body: str = "") -> object:
         """The front's answer to a request, as JSON. A body makes it a POST."""
@@ -361,7 +370,33 @@ def test_data_that_can_not_be_copied_leaves_the_version_before(tmp_path: Path) -
             await world.change(slow(2), files=["pages"], meanwhile=meanwhile)
 
         assert await world.ask() == "1 "
-        assert not Path(world.slots[1].folder, "pages", "one").exists()
+        assert not Path(world.slots[1].folder).exists()
+
+    run(tmp_path, story)
+
+
+@pytest.mark.parametrize("is_dropped", [False, True])
+def test_a_change_that_comes_to_nothing_leaves_no_copy_of_the_data(
+    tmp_path: Path, is_dropped: bool
+) -> None:
+    async def story(world: World, _: asyncio.TaskGroup) -> None:
+        await world.change(slow(1))
+        await world.ask(body="row")
+        copy = Path(world.slots[1].folder, "rows")
+
+        def give_up() -> None:
+            assert copy.exists()
+            if is_dropped:
+                change.cancel()  # as another assignment does
+            else:
+                raise AssignmentFailed(FailureCode.GENERATION_FAILED, "given up")
+
+        change = asyncio.create_task(world.change(slow(2), meanwhile=give_up))
+        await asyncio.wait({change})
+
+        assert change.cancelled() if is_dropped else change.exception()
+        assert not copy.parent.exists()
+        assert await world.ask(body="next") == "1 row next "
 
     run(tmp_path, story)
 
