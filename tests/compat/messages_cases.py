@@ -154,6 +154,12 @@ CASES = (
         asked=_CACHED,
     ),
     row(
+        "422: `cache_control` is not supported by the model",
+        unless("cache_control", error(422, "This model does not support cache_control"), STREAM),
+        Outcome(asks=2, left_out=("cache_control",)),
+        asked=_CACHED,
+    ),
+    row(
         "400: thoughts that are sent back are unknown",
         unless(
             "thinking",

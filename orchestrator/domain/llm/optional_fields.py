@@ -1,8 +1,9 @@
 """Fields of a request that an endpoint may refuse to know, and that it can be asked without. Pure.
 
-Strict endpoints answer 400 to a field that is newer than they are. The gateway then asks again
-without it, and remembers that for the endpoint. Nothing is left out that changes what an answer
-means: what is here makes answers cheaper or faster, or is about the client.
+Strict endpoints answer 400 or 422 to a field that is newer than they are, each in its own words.
+The gateway then asks again without it, and remembers that for the endpoint if the words are about
+the field and the request is served. Nothing is left out that changes what an answer means: what is
+here makes answers cheaper or faster, or is about the client.
 """
 
 from __future__ import annotations
@@ -42,19 +43,44 @@ _THINKING = frozenset({"thinking", "redacted_thinking"})
 # Words for a field that isn't known, as opposed to one whose value is wrong.
 _UNKNOWN = re.compile(
     r"extra (inputs?|fields?|arguments?|propert)|additional propert|not permitted|not allowed"
-    r"|unknown|unrecogni[sz]ed|unexpected|unsupported|expected tags",
+    r"|unknown|unrecogni[sz]ed|unexpected|unsupported|expected tags"
+    r"|(not|n't) (supported|support|recogni[sz]ed?)\b|no such (field|parameter|property|argument)"
+    r"|(invalid|cannot find) (field|parameter|property|key|argument)",
     re.IGNORECASE,
 )
-# A name that ends its path: `cache_control.ttl` names something else.
-_NAME = re.compile(rf"(?<![A-Za-z_])({'|'.join(_PLACES)})(?![A-Za-z_]|\.\w)")
+# Words for a value that its client has to change. Endpoints have far fewer of these.
+_VALUE = re.compile(
+    r"\b(must|should|may only|at (least|most)|maximum|minimum|greater|less|more|fewer|longer"
+    r"|too (long|many|large|small)|exceeds?|required|range|adaptive)\b",
+    re.IGNORECASE,
+)
+# As the API spells it, or as an endpoint that translates it.
+_SPELLINGS = {name: name for name in _PLACES} | {
+    re.sub(r"_(\w)", lambda match: match[1].upper(), name): name for name in _PLACES
+}
+# A name, and whether its path goes on: `cache_control.ttl` names something else.
+_NAME = re.compile(rf"(?<![A-Za-z_])({'|'.join(_SPELLINGS)})(?![A-Za-z_])(?=(\.\w)?)")
 
 
 def refused_in(message: str, body: Mapping[str, Any]) -> str | None:
-    """The field of `body` that an error's message says the endpoint doesn't know, if any."""
-    if not _UNKNOWN.search(message):
-        return None
-    names = [match.group() for match in _NAME.finditer(message)]
-    return next((name for name in names if without(body, [name]) != body), None)
+    """The field of `body` to leave out after an error with this message, if any.
+
+    It is the first one named if the words say that it isn't known, else the only one named, unless
+    they say what its value has to be.
+    """
+    matches = [(_SPELLINGS[match[1]], bool(match[2])) for match in _NAME.finditer(message)]
+    paths = {name for name, goes_on in matches if goes_on}
+    names = dict.fromkeys(name for name, _ in matches if name not in paths)
+    present = [name for name in names if without(body, [name]) != body]
+    if _UNKNOWN.search(message) or (len(present) == 1 and not _VALUE.search(message)):
+        return next(iter(present), None)
+    return None
+
+
+def is_lesson(message: str) -> bool:
+    """Whether the message says of a field itself that the endpoint doesn't know it. Then requests
+    of other clients go without it too."""
+    return bool(_UNKNOWN.search(message)) and not _VALUE.search(message)
 
 
 def without(body: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from orchestrator.contract import json_bounds
+from orchestrator.contract import json_bounds, surrogates
 from orchestrator.domain import errors
 from orchestrator.domain.llm import provider_errors
 from orchestrator.domain.llm.pricing import TokenCounts
@@ -53,7 +53,7 @@ def translate_completion(document: object, estimate: TokenCounts, default_id: st
     if choice.message is None:
         raise errors.Temporary("the endpoint's answer is not a chat completion: it has no message")
     message = choice.message
-    text = message.content or message.refusal
+    text = surrogates.paired(message.content or message.refusal)
     blocks: list[Json] = [{"type": "text", "text": text}] if text else []
     answer_id = completion.id or default_id
     call_ids: set[str] = set()
@@ -191,7 +191,7 @@ class StreamTranslator:
 def _arguments(text: str) -> Json | None:
     """The arguments of a call, or None if they are no JSON object."""
     try:
-        decoded = json_bounds.decode(text.encode("utf-8", "replace"), _VALUES_MAX)
+        decoded = json_bounds.decode(surrogates.paired(text).encode(), _VALUES_MAX)
     except ValueError:
         return None
     return decoded if isinstance(decoded, dict) else None

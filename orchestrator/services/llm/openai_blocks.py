@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from orchestrator.contract import surrogates
 from orchestrator.domain import errors
 from orchestrator.services.llm.openai_wire import ToolCall
 
@@ -104,11 +105,12 @@ class Blocks:
             if not block.has_begun:
                 block.has_begun = True
                 yield {"type": "content_block_start", "index": number, "content_block": block.start}
-            for piece in block.take():
-                self.output_bytes += len(piece.encode("utf-8", "replace"))
+            ends = is_last or (number + 1 < len(self._blocks) and block.is_whole)
+            if piece := block.take(ends=ends):
+                self.output_bytes += len(piece.encode())
                 delta = block.delta(piece)
                 yield {"type": "content_block_delta", "index": number, "delta": delta}
-            if not is_last and (number + 1 == len(self._blocks) or not block.is_whole):
+            if not ends:
                 return
             block.has_ended = True
             self._passed_on += 1
@@ -168,10 +170,13 @@ class _Block:
         if piece:
             self._waiting.append(piece)
 
-    def take(self) -> list[str]:
-        """The pieces that aren't passed on yet."""
-        waiting, self._waiting = self._waiting, []
-        return waiting
+    def take(self, *, ends: bool) -> str:
+        """What isn't passed on yet. Half of a character waits for the other one, unless the block
+        `ends`."""
+        text = "".join(self._waiting)
+        is_half = not ends and surrogates.ends_in_half(text)
+        self._waiting = [text[-1]] if is_half else []
+        return surrogates.paired(text[:-1] if is_half else text)
 
     def delta(self, piece: str) -> Json:
         return {"type": "text_delta", "text": piece}

@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.contract.surrogates import paired
+
 CUT_OFF = frozenset({"max_tokens", "model_context_window_exceeded"})
 """Stop reasons after which the last block may be incomplete."""
 ARGUMENTS_MAX_DEPTH = 8
@@ -85,7 +87,7 @@ class Reply:
         """Everything that the model wrote outside of tool calls."""
         blocks = (self._blocks[index] for index in sorted(self._blocks))
         texts = (block["text"] for block in blocks if block["type"] == "text")
-        return "\n".join(text for text in texts if text).strip()
+        return paired("\n".join(text for text in texts if text)).strip()
 
     @property
     def has_unfinished_call(self) -> bool:
@@ -112,9 +114,12 @@ class Reply:
     def _finish(self, index: int) -> None:
         block = self._blocks[index]
         self._finished.add(index)
+        for field in ("text", "thinking"):
+            if isinstance(block.get(field), str):
+                block[field] = paired(block[field])
         if block["type"] != "tool_use":
             return
-        text = "".join(self._json.pop(index, []))
+        text = paired("".join(self._json.pop(index, [])))
         try:
             arguments = json.loads(text) if text else block.get("input") or {}
         except (ValueError, RecursionError):
@@ -146,6 +151,5 @@ def _is_deeper(value: object, levels: int) -> bool:
 
 def _encodable(arguments: dict[str, Any]) -> dict[str, Any]:
     """The arguments without lone surrogates: JSON can name them, but no request can hold them."""
-    text = json.dumps(arguments, ensure_ascii=False)
-    encodable: dict[str, Any] = json.loads(text.encode("utf-8", "replace"))
+    encodable: dict[str, Any] = json.loads(paired(json.dumps(arguments, ensure_ascii=False)))
     return encodable

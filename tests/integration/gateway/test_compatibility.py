@@ -23,7 +23,8 @@ from orchestrator.entrypoints.api.gateway.provider_chain import (
 )
 from orchestrator.entrypoints.api.gateway.providers import ProviderRequest, configured_providers
 from tests.compat import providers
-from tests.compat.cases import Api, Case
+from tests.compat.answers import STREAM, error, unless
+from tests.compat.cases import Api, Case, Outcome
 from tests.fakes.llm.odd_provider import OddProvider
 from tests.fakes.llm.providers import WORDS, ProviderFake
 from tests.integration.gateway.world import BODY, events_of, settings_for
@@ -178,6 +179,23 @@ def test_another_provider_serves_what_the_table_says_it_does(
         url = provider.url if case.is_listening else NOBODY
         asked = ask(case, tmp_path, url, **others)
     assert "".join(map(str, asked.content)) == "".join(WORDS)
+
+
+def test_a_field_that_may_only_have_a_wrong_value_is_left_out_of_that_request_alone(
+    tmp_path: Path,
+) -> None:
+    words = "adaptive thinking is not supported on this model"
+    case = Case(
+        api=Api.MESSAGES,
+        behaviour=words,
+        answers=unless("thinking", error(400, words), STREAM),
+        outcome=Outcome(asks=2, left_out=("thinking",)),
+        asked={"thinking": {"type": "adaptive"}},
+    )
+    with OddProvider(case.answers) as provider:
+        asked = ask(case, tmp_path, provider.url, times=2)
+        assert isinstance(asked.result, OpenedResponse), asked.failure.error.body
+        assert ["thinking" in body for body in provider.bodies] == [True, False, True, False]
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,8 @@ class ProviderChain:
             if field is None:
                 return result
             log.warning("field_left_out", provider=provider.name, field=field)
+            if not optional_fields.is_lesson(result.message):
+                known |= {field}  # it may be about this request alone: nothing to remember
             request = replace(request, without=request.without | {field})
 
     def _with_breakers(self, candidates: dict[str, Candidate]) -> list[Candidate]:
@@ -281,7 +283,7 @@ def _refused_field(
     provider: Provider, request: ProviderRequest, failure: FailedAttempt
 ) -> str | None:
     """The field of this request that the provider doesn't know and can be asked without."""
-    if failure.verdict is not Verdict.REFUSED:
+    if failure.verdict is not Verdict.REFUSED or failure.error.head.status not in (400, 422):
         return None
     return optional_fields.refused_in(failure.message, provider.body_for(request))
 

@@ -80,7 +80,26 @@ def test_a_lone_surrogate_that_no_request_could_hold_is_replaced() -> None:
         call(0, '{"path": "a", "content": "x\\ud83dy \\ud83d\\ude00"}'), stop("tool_use")
     )
 
-    assert [call.input for call in answer.calls] == [{"path": "a", "content": "x?y 😀"}]
+    assert [call.input for call in answer.calls] == [{"path": "a", "content": "x\ufffdy 😀"}]
+
+
+def test_a_character_that_came_in_two_halves_is_whole() -> None:
+    words = [{"type": "text_delta", "text": half} for half in ("Hi \ud83d", "\ude00")]
+    thoughts = [{"type": "thinking_delta", "thinking": half} for half in ("\ud83d", "\ude00")]
+    answer = reply(
+        block(0, "thinking", *thoughts, thinking="", signature=""),
+        block(1, "text", *words, text=""),
+        call(2, '{"content": "\ud83d', '\ude00"}'),
+        stop("tool_use"),
+    )
+
+    assert [block.get("thinking") or block.get("text") for block in answer.content[:2]] == [
+        "😀",
+        "Hi 😀",
+    ]
+    assert answer.text == "Hi 😀"
+    assert [call.input for call in answer.calls] == [{"content": "😀"}]
+    assert reply(block(0, "text", *words, text="", ends=False)).text == "Hi 😀"
 
 
 @pytest.mark.parametrize("reason", ["max_tokens", "model_context_window_exceeded"])

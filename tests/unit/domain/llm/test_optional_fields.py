@@ -40,6 +40,15 @@ EXTRA = "Extra inputs are not permitted"
         ("Additional properties are not allowed ('metadata' was unexpected)", "metadata"),
         ("Unrecognized request argument supplied: thinking", "thinking"),
         ("Input tag 'thinking' does not match any of the expected tags: 'text'", "thinking"),
+        ("This model does not support cache_control", "cache_control"),
+        ("tools.0.eager_input_streaming: property is not supported", "eager_input_streaming"),
+        ("Invalid field: eager_input_streaming", "eager_input_streaming"),
+        ("no such field: cache_control", "cache_control"),
+        ('Unknown name "cacheControl": Cannot find field.', "cache_control"),
+        ("adaptive thinking is not supported on this model", "thinking"),
+        # In words that nobody knows, but of one field alone.
+        ("cache_control? Never heard of it", "cache_control"),
+        ("neither cache_control nor metadata, please", None),
         # The value is wrong, or a field within it.
         (f"tools.0.cache_control.ttl: {EXTRA}", None),
         ("A maximum of 4 blocks with cache_control may be provided", None),
@@ -55,6 +64,23 @@ def test_the_field_that_is_unknown_is_read_from_the_message(
     message: str, field: str | None
 ) -> None:
     assert optional_fields.refused_in(message, BODY) == field
+
+
+@pytest.mark.parametrize(
+    ("message", "is_lesson"),
+    [
+        (f"cache_control: {EXTRA}", True),
+        ("This model does not support cache_control", True),
+        ("adaptive thinking is not supported on this model", False),
+        ("cache_control? Never heard of it", False),
+        ("metadata: unexpected length, must be at most 9", False),
+    ],
+)
+def test_others_go_without_a_field_only_if_it_is_the_field_that_is_unknown(
+    message: str, is_lesson: bool
+) -> None:
+    assert optional_fields.refused_in(message, BODY)
+    assert optional_fields.is_lesson(message) is is_lesson
 
 
 def test_a_field_is_left_out_wherever_the_api_takes_it() -> None:

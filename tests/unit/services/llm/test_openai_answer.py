@@ -377,6 +377,30 @@ def test_text_between_the_pieces_of_a_call_comes_after_it() -> None:
     ]
 
 
+def test_a_character_that_came_in_two_halves_is_passed_on_whole() -> None:
+    stream = events(
+        chunk(content="Hi \ud83d"),
+        chunk(content="\ude00!\ud83d"),
+        chunk(tool_calls=[piece("f", '{"a": "\ud83d', index=0, id="a")]),
+        chunk(tool_calls=[piece(None, '\ude00"}', index=0)]),
+        chunk("tool_calls"),
+    )
+    assert json.dumps(stream, ensure_ascii=False).encode()  # each delta alone is text
+    content = assemble(stream)
+    assert [block.get("text") or block["input"] for block in content] == [
+        "Hi 😀!\ufffd",
+        {"a": "😀"},
+    ]
+
+
+def test_parts_of_a_whole_answer_may_split_a_character() -> None:
+    parts = [{"type": "text", "text": half} for half in ("\ud83d", "\ude00")]
+    call = {"id": "a", "function": {"name": "f", "arguments": '{"a": "\ud83d\ude00"}'}}
+    document = completion(content=parts, tool_calls=[call])
+    content = openai_answer.translate_completion(document, ESTIMATE, "ours")["content"]
+    assert [block.get("text") or block["input"] for block in content] == ["😀", {"a": "😀"}]
+
+
 def test_the_call_that_began_first_is_passed_on_as_it_comes() -> None:
     translator = StreamTranslator(ESTIMATE, "ours")
     chunks = pieces(
