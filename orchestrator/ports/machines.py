@@ -47,6 +47,13 @@ class Engine(Protocol):
     def containers(self) -> Sequence[Container]:
         """All containers of this installation, found by label, running or not."""
 
+    def check_open(self) -> None:
+        """Raise errors.EngineUnavailable unless it takes new connections.
+
+        An engine that is being ended takes none, but goes on to answer on those that it has, while
+        it stops all containers.
+        """
+
     def find_unpublished(self, published: Mapping[SandboxId, Endpoint]) -> Collection[SandboxId]:
         """Which of these sandboxes answer the host at their own address, but not where they are
         published: their published port is dead, and nothing else. The values are its endpoints.

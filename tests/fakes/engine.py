@@ -46,6 +46,8 @@ class EngineInMemory:
     def containers(self) -> Sequence[Container]:
         return list(self.containers_by_sandbox.values())
 
+    def check_open(self) -> None: ...
+
     def find_unpublished(self, published: Mapping[SandboxId, Endpoint]) -> Collection[SandboxId]:
         return self.unpublished & published.keys()
 
@@ -106,6 +108,9 @@ class EngineThatIsDown(EngineInMemory):
         self._check_up()
         return super().containers()
 
+    def check_open(self) -> None:
+        self._check_up()
+
     def image_present(self, image: str) -> bool:
         self._check_up()
         return super().image_present(image)
@@ -129,6 +134,13 @@ class EngineThatIsDown(EngineInMemory):
     def _check_up(self) -> None:
         if self.down:
             raise errors.EngineUnavailable("the engine does not answer")
+
+
+class EngineThatEnds(EngineInMemory):
+    """Takes no new connections any more, and answers on those that it has."""
+
+    def check_open(self) -> None:
+        raise errors.EngineUnavailable("connection refused")
 
 
 class EngineThatRefuses(EngineInMemory):

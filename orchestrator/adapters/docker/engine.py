@@ -104,6 +104,13 @@ class DockerEngine:
         with self._connected("list containers") as api:
             return self._list(api)
 
+    def check_open(self) -> None:
+        with (
+            docker_client.translate_errors("connect", self._base_url),
+            contextlib.closing(docker_client.connect(self._base_url)),
+        ):
+            pass  # it has answered on a connection of its own
+
     def find_unpublished(self, published: Mapping[SandboxId, Endpoint]) -> Collection[SandboxId]:
         filters = {"label": [f"{flags.INSTANCE_LABEL}={self._limits.instance}"]}
         with self._connected("list containers") as api:

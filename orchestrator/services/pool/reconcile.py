@@ -65,6 +65,8 @@ def reconcile(
                 case Vanished(sure=False) if _is_running(engine, diagnosis.sandbox):
                     uncertain += 1
                 case Vanished():
+                    # An engine that ends stops them all. It has to be asked again once it is back.
+                    engine.check_open()
                     _mark_vanished(deps, diagnosis)
                     broken += 1
                 case Stuck() | Silent():

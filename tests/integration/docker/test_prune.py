@@ -20,6 +20,7 @@ from orchestrator.adapters.docker.flags import SandboxLimits
 from orchestrator.domain.ids import SandboxId
 from orchestrator.domain.pool.agent_sockets import folder_of
 from orchestrator.domain.pool.host import Host, HostState
+from orchestrator.domain.pool.host_liveness import LinkState
 from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.sessions.session import Phase, Session, SessionState
 from orchestrator.loops import passes
@@ -31,7 +32,8 @@ from orchestrator.ports import CommandOutcome
 from orchestrator.services.agents import inbox
 from orchestrator.services.deps import Policy
 from orchestrator.services.sessions import converge
-from tests.fakes.fleet import ImagePushesInMemory
+from tests.fakes.fleet import REACHABLE, ImagePushesInMemory
+from tests.fakes.samples import NOW
 from tests.integration.docker import own_engine, support
 from tests.integration.docker.own_engine import OwnEngine
 from tests.unit.services.conftest import catalog, world
@@ -39,6 +41,7 @@ from tests.unit.services.world import World
 
 __all__ = ["catalog", "world"]
 
+AWAY = LinkState(up=False, since=NOW, reason="the engine does not answer")
 _DEADLINE_S = 90.0
 _TURN_S = 0.2
 
@@ -244,3 +247,27 @@ def test_an_engine_that_restarts_with_other_settings_is_fenced_and_filled_again(
     filled.world.clock.advance(30)
     filled.turn_until(lambda: filled.warm() == 2 and before.isdisjoint(filled.warm_ids()))
     filled.turn_until(filled.is_fenced)
+
+
+def test_an_app_that_ends_with_its_engine_has_not_crashed(site: Site) -> None:
+    session = site.make_ready()
+    lost = site.world.sandbox_of(session)
+    site.own.process.terminate()
+    while site.own.process.poll() is None:  # it still tells of the containers that it stops
+        for loop in site.loops:
+            loop.run()
+        site.world.fleet.changed = {site.host.id}
+    assert site.world.sandbox(lost.id).state is SandboxState.CLAIMED
+    site.world.fleet.link_states[site.host.id] = AWAY
+    for loop in site.loops:
+        loop.run()
+    assert not site.is_up()
+    site.own.start()
+    site.world.fleet.link_states[site.host.id] = REACHABLE
+    site.turn_until(lambda: site.world.sandbox(lost.id).state is not SandboxState.CLAIMED)
+    site.turn_until(lambda: site.has_sandbox(session))
+    site.world.report(session, Phase.READY)
+    site.turn_until(lambda: site.world.state(session) is SessionState.READY)
+    assert site.world.sandbox(lost.id).ended_by_host
+    assert "its container stopped" in site.world.sandbox(lost.id).reason
+    assert site.world.session(session).crashes == ()

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from orchestrator.domain import ids
+from orchestrator.domain import errors, ids
 from orchestrator.domain.people.access import Principal
 from orchestrator.domain.pool.host import Host, HostState, Losses
 from orchestrator.domain.pool.host_liveness import LinkState
@@ -19,7 +19,7 @@ from orchestrator.domain.sessions.session import Phase, Session, SessionState, T
 from orchestrator.services.agents import inbox
 from orchestrator.services.pool import host_life, reconcile
 from tests.fakes import samples
-from tests.fakes.engine import EngineInMemory
+from tests.fakes.engine import EngineInMemory, EngineThatEnds
 from tests.fakes.fleet import REACHABLE
 from tests.fakes.samples import NOW, later
 from tests.unit.services.world import VISITOR, World
@@ -71,6 +71,24 @@ def test_any_number_of_restarts_of_the_engine_is_no_crash_of_an_app(world: World
         world.reconcile(host)
         come_back(world, ready)
         world.clock.advance(20)
+    assert world.session(ready).crashes == ()
+
+
+def test_what_stops_while_its_engine_is_being_ended_is_judged_when_it_is_back(
+    world: World,
+) -> None:
+    host = world.add_host()
+    ready = world.run_session(world.create_session())
+    sound, world.engine = world.engine, EngineThatEnds()
+    world.engine.containers_by_sandbox = sound.containers_by_sandbox
+    world.engine.crash(world.sandbox_of(ready).id)
+    with pytest.raises(errors.EngineUnavailable):
+        world.reconcile(host)
+    assert world.sandbox_of(ready).state is SandboxState.CLAIMED
+    world.engine = sound
+    restart_engine(world, host)
+    world.reconcile(host)
+    come_back(world, ready)
     assert world.session(ready).crashes == ()
 
 
