@@ -29,7 +29,7 @@ _MIB = 1024**2
 REQUESTS = Layers(
     own=Rate(per_s=50.0, burst=100.0),
     floor=Rate(per_s=2.0, burst=30.0),  # an agent polls every 30 s, and reports what happens
-    user=Rate(per_s=40.0, burst=200.0),
+    user=Rate(per_s=50.0, burst=200.0),
     total=Rate(per_s=400.0, burst=1200.0),
 )
 # An archive takes up to a third of a second of our processor time.
