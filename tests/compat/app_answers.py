@@ -122,6 +122,24 @@ async def answer_early(_: Head, __: Reader, writer: Writer) -> None:
     writer.write(head_of(401, {"Content-Length": "4"}) + b"none")
 
 
+async def converse(head: Head, reader: Reader, writer: Writer) -> None:
+    """Writes a line, reads the body, writes how much it was."""
+    writer.write(head_of(200, {"Connection": "close"}) + b"begun\n")
+    await writer.drain()
+    writer.write(b"%d" % len(await read_body(head, reader)))
+
+
+async def echo_body(head: Head, reader: Reader, writer: Writer) -> None:
+    """Sends the body back while it comes."""
+    left = int(head.headers["content-length"])
+    writer.write(head_of(200, {"Content-Length": str(left)}))
+    while left:
+        piece = await reader.read(min(left, 65536))
+        left -= len(piece)
+        writer.write(piece)
+        await writer.drain()
+
+
 async def report_target(head: Head, _: Reader, writer: Writer) -> None:
     """Answers with the target as it came."""
     text = head.target.encode("latin-1")

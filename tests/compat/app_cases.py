@@ -11,7 +11,8 @@ from tests.integration.proxy.world import Handler
 
 WELL = "well"
 KIB = 1024
-LIMIT_BYTES = 1024 * KIB  # of uploads, here; an installation has 50 MiB unless it says otherwise
+LIMIT_BYTES = 12 * 1024 * KIB
+"""Of uploads, here. An installation has 50 MiB unless it says otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,8 @@ from tests.compat.app_answers import (
     answer,
     answer_early,
     beside,
+    converse,
+    echo_body,
     expects,
     head_of,
     raw,
@@ -226,8 +228,13 @@ UPLOADS = cases(
         )
         for chunked in (False, True)
         for by, headers, text, says in (
-            ("by a browser", _TEXT_HTML, "1 MiB", "a page that names the limit"),
-            ("by a program", {}, '"limit_bytes":1048576', "problem details that name the limit"),
+            ("by a browser", _TEXT_HTML, "12 MiB", "a page that names the limit"),
+            (
+                "by a program",
+                {},
+                f'"limit_bytes":{LIMIT_BYTES}',
+                "problem details that name the limit",
+            ),
         )
     ),
     (
@@ -246,6 +253,25 @@ UPLOADS = cases(
         {
             "asked": Asked(method="POST", target="/x", body_bytes=LIMIT_BYTES),
             "outcome": as_sent(401, body=b"none"),
+        },
+    ),
+    *(
+        (
+            f"the app writes while it reads, {size // KIB // KIB} MiB",
+            beside(converse),
+            {
+                "asked": Asked(method="POST", target="/x", body_bytes=size),
+                "outcome": as_sent(200, "both arrive whole", b"begun\n%d" % size),
+            },
+        )
+        for size in (1024 * KIB, LIMIT_BYTES)
+    ),
+    (
+        "the app sends it back while it reads, 12 MiB",
+        beside(echo_body),
+        {
+            "asked": Asked(method="POST", target="/x", body_bytes=LIMIT_BYTES),
+            "outcome": as_sent(200, "both arrive whole", b"x" * LIMIT_BYTES),
         },
     ),
 )

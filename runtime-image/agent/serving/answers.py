@@ -8,7 +8,7 @@ understood it, without interim answers, and nothing after it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import h11
 
@@ -52,6 +52,7 @@ class AppAnswer:
         upgrade: bool,
     ) -> None:
         """`upgrade` tells that the app was asked to switch to WebSocket."""
+        self.is_sent = False  # to the client; its head at least
         self.switches = False  # what it was asked for; known once the head is read
         self.head_is_read = asyncio.Event()
         self._client = client
@@ -63,14 +64,17 @@ class AppAnswer:
         self._app.send(h11.Request(method=request.method, target=b"/", headers=headers))
         self._app.send(h11.EndOfMessage())
 
-    async def pass_on(self, writer: asyncio.StreamWriter, on_answer: Callable[[], None]) -> None:
-        """Write the whole answer. `on_answer` is called when its head was read.
+    async def pass_on(
+        self, writer: asyncio.StreamWriter, on_answer: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Write the whole answer. `on_answer` is awaited when its head was read.
 
         Raises NotAnswered. If the app breaks off later, so does this: what the client got has then
         no end.
         """
         head = await self._read_head(writer)
-        on_answer()
+        await on_answer()
+        self.is_sent = True
         self.switches = head.status_code == SWITCHING
         self.head_is_read.set()
         headers = self._headers_for_client(head)

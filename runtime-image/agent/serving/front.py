@@ -14,6 +14,7 @@ from dataclasses import replace
 import h11
 
 from agent.serving import compression, pages, splice, static_files
+from agent.serving.body import WAITING_MAX_BYTES, Waiting
 from agent.serving.compression import Gzip, in_chunk
 from agent.serving.site import Serving, Site, Trial
 from agent.serving.static_files import FOREVER, Answer, Folder, Request, html_answer, text_answer
@@ -59,12 +60,15 @@ class Front:
         connections_max: int = APP_CONNECTIONS_MAX,
         head_timeout_s: float = HEAD_TIMEOUT_S,
         body_grace_s: float = BODY_GRACE_S,
+        waiting_max_bytes: int = WAITING_MAX_BYTES,
     ) -> None:
+        """`waiting_max_bytes` is for the bodies of all requests whose app answers already."""
         self._site = site
         self._connections_max = connections_max
         self._head_timeout_s = head_timeout_s
         self._body_grace_s = body_grace_s
         self._open = 0
+        self._waiting = Waiting(waiting_max_bytes)
 
     async def listen(self, host: str, port: int) -> asyncio.Server:
         return await asyncio.start_server(self._serve, host, port, backlog=256)
@@ -114,7 +118,9 @@ class Front:
         if answer is None:
             slot = (trial or self._site).slot  # now: it may show another one a moment later
             with self._site.visit(slot, request.method) as visit:
-                answer = await splice.forward(connection, request, reader, writer, visit, upload)
+                answer = await splice.forward(
+                    connection, request, reader, writer, visit, upload, self._waiting
+                )
         if answer is not None:
             gzip = compression.accepts_gzip(dict(request.headers))
             gzip = gzip and request.http_version >= b"1.1"

@@ -14,6 +14,7 @@ import h11
 
 from agent.serving import pages
 from agent.serving.answers import AppAnswer, NotAnswered
+from agent.serving.body import Body, NoRoomForBody, Waiting
 from agent.serving.site import Visit
 from agent.serving.static_files import Answer, html_answer
 from agent.serving.upload import Upload, UploadRefused
@@ -35,32 +36,46 @@ async def forward(
     writer: asyncio.StreamWriter,
     visit: Visit,
     upload: Upload,
+    waiting: Waiting,
 ) -> Answer | None:
     """Return None if the app answered, otherwise the answer to give the client instead."""
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             app = await AppConnection.open(visit.slot.port)
     except OSError:  # TimeoutError is one
-        return html_answer(
-            503, pages.STARTING, (("Retry-After", "1"), *pages.marked(FrontPage.STARTING))
-        )
+        return _busy()
+    upgrade = is_websocket(request)
+    answer = AppAnswer(connection, request, app, upgrade=upgrade)
+    body = Body(connection, reader, app, upload, waiting, is_chunked=is_chunked(request))
+
+    async def begin() -> None:
+        visit.begin_answer()
+        if not upgrade:
+            await body.take_rest()
+
     try:
-        upgrade = is_websocket(request)
-        answer = AppAnswer(connection, request, app, upgrade=upgrade)
         if upgrade:
             sending = _send_frames(connection, request, answer, reader, app)
         else:
-            sending = _send_request(connection, request, reader, app, upload)
-        await _exchange(sending, answer.pass_on(writer, visit.begin_answer))
+            sending = _send_request(body, head_for_app(request, upgrade=False), reader)
+        await _exchange(sending, answer.pass_on(writer, begin))
     except UploadRefused:
-        return None if visit.is_answered else upload.refusal()
+        return None if answer.is_sent else upload.refusal()
+    except NoRoomForBody:
+        return None if answer.is_sent else _busy()
     except NotAnswered as error:
         return html_answer(502, error.page, pages.marked(error.mark))
     finally:
         app.close()
-    if visit.is_answered:
+    if answer.is_sent:
         return None
     return html_answer(502, pages.NO_ANSWER, pages.marked(FrontPage.NO_ANSWER))
+
+
+def _busy() -> Answer:
+    return html_answer(
+        503, pages.STARTING, (("Retry-After", "1"), *pages.marked(FrontPage.STARTING))
+    )
 
 
 def is_websocket(request: h11.Request) -> bool:
@@ -92,34 +107,9 @@ def is_chunked(request: h11.Request) -> bool:
     return any(name == b"transfer-encoding" for name, _ in request.headers)
 
 
-async def _send_request(
-    connection: h11.Connection,
-    request: h11.Request,
-    reader: asyncio.StreamReader,
-    app: AppConnection,
-    upload: Upload,
-) -> None:
-    """Forward exactly one request, then wait until the client hangs up.
-
-    Raises UploadRefused; the app has got only a part of the body then.
-    """
-    await app.write(head_for_app(request, upgrade=False))
-    chunked = is_chunked(request)
-    while True:
-        event = connection.next_event()
-        if event is h11.NEED_DATA:
-            connection.receive_data(await upload.read(reader))
-        elif isinstance(event, h11.Data):
-            data = bytes(event.data)
-            upload.count(len(data))
-            await app.write(b"%x\r\n%s\r\n" % (len(data), data) if chunked else data)
-        elif isinstance(event, h11.EndOfMessage):
-            upload.is_read = True
-            if chunked:
-                await app.write(b"0\r\n\r\n")
-            break
-        else:
-            return
+async def _send_request(body: Body, head: bytes, reader: asyncio.StreamReader) -> None:
+    """Forward exactly one request, then wait until the client hangs up. Raises like `Body.send`."""
+    await body.send(head)
     await _discard(reader)
 
 
@@ -152,7 +142,7 @@ async def _exchange(
 ) -> None:
     """Run both until the app has answered, or until it or the client is gone.
 
-    Raises NotAnswered if `receiving` does, and UploadRefused if `sending` does.
+    Raises NotAnswered if `receiving` does, UploadRefused and NoRoomForBody if `sending` does.
     """
     upstream = asyncio.create_task(sending)
     downstream = asyncio.create_task(receiving)
@@ -165,7 +155,7 @@ async def _exchange(
         upstream.cancel()
         downstream.cancel()
         sent, outcome = await asyncio.gather(upstream, downstream, return_exceptions=True)
-    if isinstance(sent, UploadRefused):
+    if isinstance(sent, UploadRefused | NoRoomForBody):
         raise sent
     if isinstance(outcome, NotAnswered):
         raise outcome

@@ -135,3 +135,89 @@ def test_only_the_time_counts_in_which_nothing_has_come() -> None:
             await upload.read(reader)
 
     asyncio.run(run())
+
+
+LARGE = 20_000_000
+"""More than the sockets between client, front and app hold."""
+BEGUN = b"HTTP/1.1 200 OK\r\n\r\nbegun "
+LARGE_HEAD = b"POST / HTTP/1.1\r\nHost: mine\r\nContent-Length: %d\r\n\r\n" % LARGE
+
+
+@pytest.fixture
+def roomy(site: Site) -> Site:
+    site.upload_max_bytes = LARGE
+    return site
+
+
+async def begins(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(BEGUN)
+    await writer.drain()
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_an_answer_that_has_begun_goes_on_once_the_whole_body_has_come(
+    roomy: Site, chunked: bool
+) -> None:
+    """What stands before us may have no ear for both at once."""
+    has_answer = asyncio.Event()
+    end = b"x\r\n0\r\n\r\n" if chunked else b"x"
+
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        writer.write(post(b"x" * LARGE, chunked=chunked))
+        await writer.drain()
+        head = await reader.readuntil(b"begun ")
+        has_answer.set()
+        return head + await reader.read()
+
+    async def app(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        await begins(reader, writer)
+        await has_answer.wait()  # reads nothing before: the body waits in the front
+        received = bytearray()
+        while len(received) < LARGE or not received.endswith(end):
+            received += await reader.read(1 << 20)
+        writer.write(b"ended")
+        return b"%d" % received.count(b"x")
+
+    answer, size = converse(roomy, client, app=app)
+    assert b"begun " in answer
+    assert b"ended" in answer
+    assert int(size) == LARGE
+
+
+def test_a_client_that_waits_for_the_answer_gets_it_before_it_has_sent_all(roomy: Site) -> None:
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        writer.write(LARGE_HEAD + b"first")
+        await reader.readuntil(b"begun ")
+        writer.write(b"x" * (LARGE - 5))
+        return await reader.read()
+
+    async def app(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        await begins(reader, writer)
+        body = await reader.readexactly(LARGE)
+        writer.write(b"ended")
+        return body[:5]
+
+    answer, first = converse(roomy, client, app=app)
+    assert b"ended" in answer
+    assert first == b"first"
+
+
+def test_more_bodies_than_may_wait_are_refused_while_nothing_of_the_answer_is_out(
+    roomy: Site,
+) -> None:
+    is_refused = asyncio.Event()
+
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        writer.write(LARGE_HEAD + b"x" * LARGE)
+        line = await reader.readuntil(b"\r\n")
+        is_refused.set()
+        return line
+
+    async def app(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        await begins(reader, writer)
+        await is_refused.wait()  # reads nothing
+        return b""
+
+    answer, _ = converse(roomy, client, app=app, waiting_max_bytes=200_000)
+    assert answer == b"HTTP/1.1 503 Service Unavailable\r\n"
