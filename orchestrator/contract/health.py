@@ -7,6 +7,8 @@ probes the public address all hand the answers to a `Walk`.
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import urljoin, urlsplit
@@ -29,7 +31,10 @@ BROWSER_HEADERS = (
     ("Sec-Fetch-Dest", "document"),
 )
 """Of somebody who opens a link. `Accept-Encoding` goes with what the sender can read."""
+_PASSWORD = re.compile(r"(?:^|,)\s*(?:basic|digest|negotiate|ntlm)\b", re.IGNORECASE)
+"""The schemes of WWW-Authenticate for which a browser asks its user."""
 _HOSTS_OF_A_VISITOR = ("localhost", "::1", "0.0.0.0", "::")  # compared, not bound
+_WITHOUT_BODY = (204, 205)
 
 
 class Condition(StrEnum):
@@ -47,7 +52,8 @@ class Answer:
 
     status: int
     location: str | None = None
-    asks_to_log_in: bool = False  # it has a WWW-Authenticate
+    challenge: str = ""  # all its WWW-Authenticate, with commas between them
+    is_empty: bool = False  # its body has ended and has no bytes
     page: str = ""  # the mark of a page that isn't the app's
     breaks_off: bool = False  # its body ends before its end
 
@@ -85,11 +91,15 @@ class Walk:
             return self._of_page(answer)
         if answer.breaks_off:
             return self._unwell(f"answers {answer.status}, and the body ends before its end")
-        if 200 <= answer.status < 300 or (answer.status == 401 and answer.asks_to_log_in):
+        if 200 <= answer.status < 300:
+            if answer.is_empty and answer.status not in _WITHOUT_BODY:
+                return self._unwell(f"answers {answer.status} and nothing else: show a page there")
+            return self._finding(Condition.WELL)
+        if answer.status == 401 and _PASSWORD.search(answer.challenge):
             return self._finding(Condition.WELL)
         if 300 <= answer.status < 400:
             return self._follow(answer)
-        return self._unwell(f"answers {answer.status}{_advice(answer.status)}")
+        return self._unwell(f"answers {answer.status}{_advice(answer)}")
 
     def unanswered(self, condition: Condition, problem: str) -> Finding:
         """There is no answer to the request for `path`; `problem` follows `GET /path`."""
@@ -106,14 +116,19 @@ class Walk:
             host = (target.hostname or "").removesuffix(".")
         except ValueError:
             return self._unwell("redirects to what is no address")
-        if target.scheme in {"http", "https"} and target.netloc.lower() != self._host:
+        if target.scheme not in {"http", "https"}:
+            return self._unwell(f"redirects to {_shown(answer.location)}, where no browser goes")
+        if target.netloc.lower() != self._host:
             if host in _HOSTS_OF_A_VISITOR or host.startswith("127."):
                 return self._unwell(
                     f"redirects to {_shown(answer.location)}, which is the visitor's own machine:"
                     " redirect to a path, without a host"
                 )
-            return self._finding(Condition.WELL)
-        if target.scheme not in {"http", "https"}:
+            if not _is_public(host):
+                return self._unwell(
+                    f"redirects to {_shown(answer.location)}, which visitors can't reach:"
+                    " redirect to a path, without a host"
+                )
             return self._finding(Condition.WELL)
         if target.scheme == "https" and self._scheme == "http":
             return self._unwell(
@@ -171,10 +186,23 @@ _OF_PAGES: dict[str, tuple[Condition, str]] = {
 }
 
 
-def _advice(status: int) -> str:
-    if status == 401:
+def _is_public(host: str) -> bool:
+    """Whether it may be a host of the Internet: an address of it, or a name with a dot."""
+    try:
+        return ipaddress.ip_address(host).is_global
+    except ValueError:
+        return "." in host
+
+
+def _advice(answer: Answer) -> str:
+    if answer.status == 401 and answer.challenge:
+        return (
+            f" with WWW-Authenticate: {_shown(answer.challenge)}, for which no browser asks its"
+            " user: redirect to a page with a form"
+        )
+    if answer.status == 401:
         return " without WWW-Authenticate: send it, or redirect to a page with a form"
-    if status < 500:
+    if answer.status < 500:
         return ", which is what everybody sees who opens the app: show a page there"
     return ""
 

@@ -15,6 +15,7 @@ _HTTP_PORT = 80  # browsers leave it out
 _HEAD_END = b"\r\n\r\n"
 _ROOM_BYTES = 2 * HEAD_ROOM_BYTES
 _LAST_CHUNK = b"0\r\n\r\n"
+_CHALLENGE = "www-authenticate"
 _CHUNK_BYTES = 64 * 1024
 _BODY_BYTES = 1024 * 1024  # whether more than this arrives whole is not looked at
 
@@ -83,12 +84,14 @@ class HttpProbe:
                 received += chunk
             head, _, body = received.partition(_HEAD_END)
             status, headers = _parse(bytes(head))
+            breaks_off = _breaks_off(connection, headers, body, ends_at_s)
             return Answer(
                 status=status,
                 location=headers.get("location"),
-                asks_to_log_in="www-authenticate" in headers,
+                challenge=headers.get("www-authenticate", ""),
                 page=headers.get(PAGE_HEADER.lower(), ""),
-                breaks_off=_breaks_off(connection, headers, body, ends_at_s),
+                breaks_off=breaks_off,
+                is_empty=headers.get("content-length") == "0" or body.startswith(_LAST_CHUNK),
             )
 
     def _connect(self, timeout_s: float) -> socket.socket:
@@ -138,5 +141,7 @@ def _parse(head: bytes) -> tuple[int, Mapping[str, str]]:
     headers: dict[str, str] = {}
     for line in lines:
         name, _, value = line.partition(":")
+        if name.lower() == _CHALLENGE and _CHALLENGE in headers:
+            headers[_CHALLENGE] += f", {value.strip()}"
         headers.setdefault(name.lower(), value.strip())
     return int(words[1]), headers

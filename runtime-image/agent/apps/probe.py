@@ -32,6 +32,7 @@ class Page:
     status: int = 0
     headers: tuple[tuple[str, str], ...] = ()  # names in lower case
     body: bytes = b""  # only its beginning
+    is_whole: bool = False  # the body is all there is
     problem: str = ""
 
 
@@ -69,7 +70,14 @@ def _from_files(folder: Folder, path: str, request: Request, max_bytes: int) -> 
         with static_files.open_file(answer.path) as source:
             body = source.read(max_bytes)
     headers = tuple((name.lower(), value) for name, value in answer.headers)
-    return Page(path=path, status=answer.status, headers=headers, body=body[:max_bytes])
+    is_whole = len(body) < max_bytes
+    return Page(
+        path=path,
+        status=answer.status,
+        headers=headers,
+        body=body[:max_bytes],
+        is_whole=is_whole,
+    )
 
 
 async def _from_process(port: int, headers: Sequence[tuple[str, str]], reading: _Reading) -> Page:
@@ -91,6 +99,7 @@ class _Reading:
     def __init__(self, path: str, max_bytes: int) -> None:
         self.path = path
         self.head: h11.Response | None = None
+        self._is_whole = False
         self._max_bytes = max_bytes
         self._body = bytearray()
 
@@ -116,8 +125,9 @@ class _Reading:
                 self.head = event
             elif isinstance(event, h11.Data):
                 self._body += event.data
+            self._is_whole = isinstance(event, h11.EndOfMessage)
             # Of an endless answer, such as server-sent events, the beginning is enough.
-            is_complete = isinstance(event, h11.EndOfMessage) or len(self._body) >= self._max_bytes
+            is_complete = self._is_whole or len(self._body) >= self._max_bytes
             if self.head is not None and is_complete:
                 return self.page()
 
@@ -131,6 +141,7 @@ class _Reading:
             status=self.head.status_code,
             headers=tuple(headers),
             body=body[: self._max_bytes],
+            is_whole=self._is_whole,
         )
 
 

@@ -131,7 +131,8 @@ def _answer_of(page: Page) -> Answer:
     return Answer(
         status=page["status"],
         location=page["headers"].get("location"),
-        asks_to_log_in="www-authenticate" in page["headers"],
+        challenge=_header(page, "www-authenticate"),
+        is_empty=page["is_whole"] and not page["body"],
     )
 
 

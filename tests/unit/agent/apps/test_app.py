@@ -170,7 +170,15 @@ async def serving(port: int, answer: bytes, *, ends: bool = True) -> AsyncIterat
         (b"HTTP/1.1 302 X\r\nlocation: /x\r\n\r\n", Answer(status=302, location="/x")),
         (
             b"HTTP/1.1 401 X\r\nWWW-Authenticate: Basic\r\n\r\n",
-            Answer(status=401, asks_to_log_in=True),
+            Answer(status=401, challenge="Basic"),
+        ),
+        (
+            b"HTTP/1.1 401 X\r\nWWW-Authenticate: Basic\r\nWWW-Authenticate: Bearer\r\n\r\n",
+            Answer(status=401, challenge="Basic, Bearer"),
+        ),
+        (
+            b"HTTP/1.1 200 X\r\nContent-Length: 0\r\n\r\n",
+            Answer(status=200, is_empty=True),
         ),
         (b"HTTP/1.1 200 X\r\nA: " + b"x" * 100_000, Answer(status=200)),
         (b"HTTP/1.1\r\n", None),
