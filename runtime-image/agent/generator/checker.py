@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from agent.generator.assets import assets_of_page, assets_of_sheet
+from agent.generator.assets import assets_of_page, assets_of_script, assets_of_sheet
 from agent.generator.channel import Channel
 from agent.generator.progress import Progress
 from orchestrator.contract.health import Answer, Condition, Walk
@@ -19,6 +19,8 @@ HOST = "localhost"
 """In the requests of the agent."""
 PAGE_BYTES = 512 * 1024
 MAX_ASSETS = 60
+"""At once: those of the page, then those of its sheets and modules, and so on."""
+MAX_DEPTH = 4
 _ERROR_LINE = re.compile(r"^(?:Uncaught )?[\w.]*(?:Error|Exception)\b.*")
 
 Page = dict[str, Any]
@@ -106,17 +108,33 @@ class Checker:
         assets = assets_of_page(page["body"], page["path"])[:MAX_ASSETS]
         if not assets:
             return "", answer
-        answer = self.get(assets, PAGE_BYTES, navigates=False)
-        missing = [_missing(asset, page["path"]) for asset in answer["pages"]]
-        users: dict[str, str] = {}  # path of an asset -> the sheet that needs it
-        for sheet in answer["pages"]:
-            if "text/css" in _header(sheet, "content-type"):
-                paths = assets_of_sheet(sheet["body"], sheet["path"])
-                users |= {path: sheet["path"] for path in paths if path not in assets}
-        if users:
-            answer = self.get(list(users)[:MAX_ASSETS], 1, navigates=False)
+        users: dict[str, str] = {}  # path of an asset -> who needs it
+        for asset in assets:
+            users[asset] = page["path"]
+        missing: list[str] = []
+        asked: set[str] = set()
+        for _ in range(MAX_DEPTH):
+            answer = self.get(list(users), PAGE_BYTES, navigates=False)
             missing += [_missing(asset, users[asset["path"]]) for asset in answer["pages"]]
+            asked |= set(users)
+            users = _needed_by(answer["pages"], asked)
+            if not users or answer["ended"]:
+                break
         return " ".join(line for line in missing if line), answer
+
+
+def _needed_by(assets: list[Page], asked: set[str]) -> dict[str, str]:
+    """What these sheets and scripts load and nobody has asked for: path -> who needs it."""
+    users: dict[str, str] = {}
+    for asset in assets:
+        kind = _header(asset, "content-type")
+        if asset["status"] >= 400 or not any(name in kind for name in ("text/css", "javascript")):
+            continue
+        read = assets_of_sheet if "text/css" in kind else assets_of_script
+        for path in read(asset["body"], asset["path"]):
+            if path not in asked:
+                users.setdefault(path, asset["path"])
+    return dict(list(users.items())[:MAX_ASSETS])
 
 
 def _missing(page: Page, needed_by: str) -> str:

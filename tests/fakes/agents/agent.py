@@ -12,7 +12,7 @@ from typing import Any
 
 from agent.generator.channel import Channel
 
-TYPES = {".html": "text/html", ".css": "text/css"}
+TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 
 
 class FakeAgent(Channel):

@@ -98,8 +98,26 @@ def test_each_asset_is_asked_for_once_and_few_of_many(agent: FakeAgent, tmp_path
     assert of_page["paths"] == ["/s.css", *(f"/{number}.png" for number in range(59))]
     assert len(of_sheet["paths"]) == 60
     assert not set(of_page["paths"]) & set(of_sheet["paths"])
-    assert (of_page["max_bytes"], of_sheet["max_bytes"]) == (512 * 1024, 1)
+    assert (of_page["max_bytes"], of_sheet["max_bytes"]) == (512 * 1024, 512 * 1024)
     assert [question["navigates"] for question in agent.questions] == [True, False, False]
+
+
+def test_what_the_parts_of_a_page_load_exists_too(agent: FakeAgent, tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text(
+        "<script type=module src=a.js></script><link rel=stylesheet href=a.css>"
+    )
+    (tmp_path / "a.js").write_text("import './b.js'; import './a.js'")
+    (tmp_path / "b.js").write_text("import './a.js'; import './no.js'")
+    (tmp_path / "a.css").write_text("@import 'no.css';")
+
+    assert check(agent).startswith(
+        "/no.css, which /a.css needs, answers 404. /no.js, which /b.js needs, answers 404.\n"
+    )
+    assert [question["paths"] for question in agent.questions[1:]] == [
+        ["/a.js", "/a.css"],
+        ["/b.js", "/no.css"],
+        ["/no.js"],
+    ]
 
 
 def test_an_asset_that_fails_or_is_refused_is_bad_health(agent: FakeAgent, tmp_path: Path) -> None:
