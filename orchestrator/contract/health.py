@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import urljoin, urlsplit
 
+from orchestrator.contract.cookies import Cookies
 from orchestrator.contract.front_pages import FrontPage
 from orchestrator.contract.heads import HEAD_MAX_BYTES
 
@@ -31,6 +32,13 @@ BROWSER_HEADERS = (
     ("Sec-Fetch-Dest", "document"),
 )
 """Of somebody who opens a link. `Accept-Encoding` goes with what the sender can read."""
+PART_HEADERS = (
+    *(header for header in BROWSER_HEADERS if header[0] in ("User-Agent", "Accept-Language")),
+    ("Accept", "*/*"),
+    ("Sec-Fetch-Site", "same-origin"),
+    ("Sec-Fetch-Mode", "no-cors"),
+)
+"""The same for a part of a page."""
 _PASSWORD = re.compile(r"(?:^|,)\s*(?:basic|digest|negotiate|ntlm)\b", re.IGNORECASE)
 """The schemes of WWW-Authenticate for which a browser asks its user."""
 _HOSTS_OF_A_VISITOR = ("localhost", "::1", "0.0.0.0", "::")  # compared, not bound
@@ -55,6 +63,7 @@ class Answer:
     challenge: str = ""  # all its WWW-Authenticate, with commas between them
     is_empty: bool = False  # its body has ended and has no bytes
     page: str = ""  # the mark of a page that isn't the app's
+    cookies: tuple[str, ...] = ()  # each of its Set-Cookie
     breaks_off: bool = False  # its body ends before its end
 
 
@@ -83,10 +92,18 @@ class Walk:
         self.requests = 0
         self._host = host.lower()
         self._scheme = scheme
+        self._cookies = Cookies(host, scheme)
+
+    @property
+    def cookie(self) -> str:
+        """To be sent as `Cookie` with the request for `path`; "": none."""
+        return self._cookies.header(self.path)
 
     def take(self, answer: Answer) -> Finding | None:
         """Judge the answer to the request for `path`. None: now ask for the new `path`."""
         self.requests += 1
+        for line in answer.cookies:
+            self._cookies.take(line, self.path)
         if answer.page:
             return self._of_page(answer)
         if answer.breaks_off:

@@ -24,6 +24,7 @@ from tests.compat.app_answers import (
     redirects,
     slow,
     unframed,
+    wants_cookie,
 )
 from tests.compat.app_cases import (
     CUT,
@@ -121,6 +122,16 @@ REDIRECTS = cases(
         },
     ),
     ("another host", of_host(302, "https://login.example/?a"), {"outcome": as_sent(302, body=b"")}),
+    (
+        "the same page, with a cookie that it wants back",
+        wants_cookie("; Path=/; HttpOnly; SameSite=Lax"),
+        {"outcome": as_sent(302, body=b"")},
+    ),
+    (
+        "the same, and the cookie is for another domain",
+        wants_cookie("; Path=/; Domain=elsewhere.example"),
+        {"check": "comes after more than 4 redirects", "outcome": as_sent(302, body=b"")},
+    ),
     ("four, one after the other", redirects(4), {"outcome": as_sent(302, body=b"")}),
     (
         "five, one after the other",

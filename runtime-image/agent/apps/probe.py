@@ -15,10 +15,9 @@ from agent.serving import static_files
 from agent.serving.static_files import Folder, Request
 from agent.serving.upstream import connect
 from orchestrator.contract.heads import HEAD_MAX_BYTES
-from orchestrator.contract.health import BROWSER_HEADERS
+from orchestrator.contract.health import BROWSER_HEADERS, PART_HEADERS
 
 LIBRARIES_PREFIX = "/_lib/"
-PART_HEADERS = (("Accept", "*/*"),)
 LIMIT_S = 10.0
 CHUNK_BYTES = 64 * 1024
 DECODED_MAX_BYTES = 2 * 1024 * 1024
@@ -37,13 +36,21 @@ class Page:
 
 
 async def get(
-    app: App, path: str, *, max_bytes: int, navigates: bool = False, limit_s: float = LIMIT_S
+    app: App,
+    path: str,
+    *,
+    max_bytes: int,
+    navigates: bool = False,
+    cookie: str = "",
+    limit_s: float = LIMIT_S,
 ) -> Page:
     """GET a path that begins with a slash; at most `max_bytes` of the body.
 
     `navigates`: as a browser that opens a page, and not as one that loads a part of it.
+    `cookie` is the header.
     """
     headers = BROWSER_HEADERS if navigates else PART_HEADERS
+    cookies = [("Cookie", cookie)] if cookie else []
     reading = _Reading(path, max_bytes)
     try:
         if path.startswith(LIBRARIES_PREFIX):
@@ -54,10 +61,11 @@ async def get(
             request = Request(method="GET", target=path, accept=dict(headers)["Accept"])
             return _from_files(app.files, path, request, max_bytes)
         async with asyncio.timeout(limit_s):
-            return await _from_process(app.slot.port, headers, reading)
+            return await _from_process(app.slot.port, [*headers, *cookies], reading)
     except TimeoutError:
-        if navigates and reading.head is not None:
-            return reading.page()  # a browser shows what has come of it
+        # A browser shows what has come of it, such as the pictures of a camera.
+        if reading.head is not None and (navigates or reading.head.status_code < 400):
+            return reading.page()
         return Page(path=path, problem=f"no whole answer within {limit_s:g} s")
     except (OSError, h11.ProtocolError) as error:
         return Page(path=path, problem=str(error) or type(error).__name__)
@@ -85,7 +93,8 @@ async def _from_process(port: int, headers: Sequence[tuple[str, str]], reading: 
     try:
         connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_MAX_BYTES)
         sent = [("Host", "localhost"), *headers, ("Connection", "close")]
-        request = h11.Request(method="GET", target=reading.path, headers=sent)
+        lines = [(name.encode(), value.encode("latin-1", "replace")) for name, value in sent]
+        request = h11.Request(method="GET", target=reading.path, headers=lines)
         writer.write(connection.send(request) or b"")
         writer.write(connection.send(h11.EndOfMessage()) or b"")
         return await reading.read(connection, reader)

@@ -64,9 +64,10 @@ class Checker:
     def check(self) -> Verdict:
         """Request `/` of the running app, and everything that this page loads."""
         self._progress.show("checking /")
-        problem, page, answer = self._walk()
+        walk = Walk(HOST)
+        problem, page, answer = self._walk(walk)
         if not problem and page["status"] == 200 and "html" in _header(page, "content-type"):
-            problem, answer = self._check_assets(page, answer)
+            problem, answer = self._check_assets(page, answer, walk.cookie)
         if not problem and answer["ended"]:
             problem = f"The app {answer['ended']}."
         return _unhealthy(problem, answer["console"]) if problem else Verdict()
@@ -80,19 +81,22 @@ class Checker:
         problem = f"At its public address, as a browser opens it: {answer['problem']}"
         return _unhealthy(problem, answer["console"])
 
-    def get(self, paths: list[str], max_bytes: int, *, navigates: bool = True) -> dict[str, Any]:
+    def get(
+        self, paths: list[str], max_bytes: int, *, navigates: bool = True, cookie: str = ""
+    ) -> dict[str, Any]:
         """GET paths of the running app; at most `max_bytes` of each body.
 
         `navigates`: as a browser that opens a page, and not as one that loads a part of it.
+        `cookie` is the header.
         """
-        fields = {"paths": paths, "max_bytes": max_bytes, "navigates": navigates}
-        return self._channel.ask("get", **fields)
+        return self._channel.ask(
+            "get", paths=paths, max_bytes=max_bytes, navigates=navigates, cookie=cookie
+        )
 
-    def _walk(self) -> tuple[str, Page, dict[str, Any]]:
+    def _walk(self, walk: Walk) -> tuple[str, Page, dict[str, Any]]:
         """From `/` to the first page that shows: what is wrong, the page, the agent's answer."""
-        walk = Walk(HOST)
         while True:
-            answer = self.get([walk.path], PAGE_BYTES)
+            answer = self.get([walk.path], PAGE_BYTES, cookie=walk.cookie)
             if not answer["pages"]:
                 problem = f"GET {walk.path} fails: the app {answer['ended']}."
                 return problem, {}, answer
@@ -104,7 +108,9 @@ class Checker:
                 problem = "" if finding.condition is Condition.WELL else finding.problem
                 return problem, page, answer
 
-    def _check_assets(self, page: Page, answer: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    def _check_assets(
+        self, page: Page, answer: dict[str, Any], cookie: str
+    ) -> tuple[str, dict[str, Any]]:
         assets = assets_of_page(page["body"], page["path"])[:MAX_ASSETS]
         if not assets:
             return "", answer
@@ -114,7 +120,7 @@ class Checker:
         missing: list[str] = []
         asked: set[str] = set()
         for _ in range(MAX_DEPTH):
-            answer = self.get(list(users), PAGE_BYTES, navigates=False)
+            answer = self.get(list(users), PAGE_BYTES, navigates=False, cookie=cookie)
             missing += [_missing(asset, users[asset["path"]]) for asset in answer["pages"]]
             asked |= set(users)
             users = _needed_by(answer["pages"], asked)
@@ -150,6 +156,7 @@ def _answer_of(page: Page) -> Answer:
         status=page["status"],
         location=page["headers"].get("location"),
         challenge=_header(page, "www-authenticate"),
+        cookies=tuple(page["cookies"]),
         is_empty=page["is_whole"] and not page["body"],
     )
 

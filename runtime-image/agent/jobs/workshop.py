@@ -111,7 +111,13 @@ class Workshop:
         # One after the other: with half a CPU, all at once would be no faster.
         for path in question.paths:
             room = min(question.max_bytes, left)
-            page = await probe.get(app, path, max_bytes=room, navigates=question.navigates)
+            page = await probe.get(
+                app,
+                path,
+                max_bytes=room,
+                navigates=question.navigates,
+                cookie=question.cookie,
+            )
             left -= len(page.body)
             pages.append(page)
         if any(page.problem or page.status >= 500 for page in pages):
@@ -159,6 +165,7 @@ def page_json(page: Page) -> dict[str, Any]:
         "path": page.path,
         "status": page.status,
         "headers": _headers(page),
+        "cookies": [value for name, value in page.headers if name == "set-cookie"],
         "body": page.body.decode("utf-8", "replace"),
         "is_whole": page.is_whole,
         "problem": page.problem,

@@ -89,6 +89,7 @@ class DirectChannel(Channel):
                 path,
                 max_bytes=fields["max_bytes"],
                 navigates=fields["navigates"],
+                cookie=fields["cookie"],
                 limit_s=self._limit_s,
             )
         )

@@ -76,6 +76,23 @@ def test_redirects_are_followed_but_not_for_ever(agent: FakeAgent) -> None:
     assert len(agent.questions) == 5
 
 
+def test_cookies_go_back_to_the_app_with_the_next_page_and_its_parts(
+    agent: FakeAgent, tmp_path: Path
+) -> None:
+    (tmp_path / "page").write_text("<script src=/a.js></script>")
+    (tmp_path / "a.js").write_text("")
+    cookies = ["sid=1; Path=/", "lang=en"]
+    agent.pages["/"] = {**redirect("/page"), "cookies": cookies}
+    agent.pages["/page"] = {"headers": {"content-type": "text/html"}, "cookies": ["sid=2; Path=/"]}
+
+    assert check(agent) == HEALTHY
+    assert [(question["paths"], question["cookie"]) for question in agent.questions] == [
+        (["/"], ""),
+        (["/page"], "sid=1; lang=en"),
+        (["/a.js"], "sid=2; lang=en"),
+    ]
+
+
 def test_an_app_that_ended_after_its_answer_is_not_healthy(agent: FakeAgent) -> None:
     agent.ended = "exited with status 1"
     assert check(agent).startswith("The app exited with status 1.")
