@@ -7,10 +7,13 @@ probes the public address all hand the answers to a `Walk`.
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import urljoin, urlsplit
 
+from orchestrator.contract.cookies import Cookies
 from orchestrator.contract.front_pages import FrontPage
 from orchestrator.contract.heads import HEAD_MAX_BYTES
 
@@ -29,7 +32,17 @@ BROWSER_HEADERS = (
     ("Sec-Fetch-Dest", "document"),
 )
 """Of somebody who opens a link. `Accept-Encoding` goes with what the sender can read."""
+PART_HEADERS = (
+    *(header for header in BROWSER_HEADERS if header[0] in ("User-Agent", "Accept-Language")),
+    ("Accept", "*/*"),
+    ("Sec-Fetch-Site", "same-origin"),
+    ("Sec-Fetch-Mode", "no-cors"),
+)
+"""The same for a part of a page."""
+_PASSWORD = re.compile(r"(?:^|,)\s*(?:basic|digest|negotiate|ntlm)\b", re.IGNORECASE)
+"""The schemes of WWW-Authenticate for which a browser asks its user."""
 _HOSTS_OF_A_VISITOR = ("localhost", "::1", "0.0.0.0", "::")  # compared, not bound
+_WITHOUT_BODY = (204, 205)
 
 
 class Condition(StrEnum):
@@ -47,8 +60,10 @@ class Answer:
 
     status: int
     location: str | None = None
-    asks_to_log_in: bool = False  # it has a WWW-Authenticate
+    challenge: str = ""  # all its WWW-Authenticate, with commas between them
+    is_empty: bool = False  # its body has ended and has no bytes
     page: str = ""  # the mark of a page that isn't the app's
+    cookies: tuple[str, ...] = ()  # each of its Set-Cookie
     breaks_off: bool = False  # its body ends before its end
 
 
@@ -77,19 +92,31 @@ class Walk:
         self.requests = 0
         self._host = host.lower()
         self._scheme = scheme
+        self._cookies = Cookies(host, scheme)
+
+    @property
+    def cookie(self) -> str:
+        """To be sent as `Cookie` with the request for `path`; "": none."""
+        return self._cookies.header(self.path)
 
     def take(self, answer: Answer) -> Finding | None:
         """Judge the answer to the request for `path`. None: now ask for the new `path`."""
         self.requests += 1
+        for line in answer.cookies:
+            self._cookies.take(line, self.path)
         if answer.page:
             return self._of_page(answer)
         if answer.breaks_off:
             return self._unwell(f"answers {answer.status}, and the body ends before its end")
-        if 200 <= answer.status < 300 or (answer.status == 401 and answer.asks_to_log_in):
+        if 200 <= answer.status < 300:
+            if answer.is_empty and answer.status not in _WITHOUT_BODY:
+                return self._unwell(f"answers {answer.status} and nothing else: show a page there")
+            return self._finding(Condition.WELL)
+        if answer.status == 401 and _PASSWORD.search(answer.challenge):
             return self._finding(Condition.WELL)
         if 300 <= answer.status < 400:
             return self._follow(answer)
-        return self._unwell(f"answers {answer.status}{_advice(answer.status)}")
+        return self._unwell(f"answers {answer.status}{_advice(answer)}")
 
     def unanswered(self, condition: Condition, problem: str) -> Finding:
         """There is no answer to the request for `path`; `problem` follows `GET /path`."""
@@ -106,14 +133,19 @@ class Walk:
             host = (target.hostname or "").removesuffix(".")
         except ValueError:
             return self._unwell("redirects to what is no address")
-        if target.scheme in {"http", "https"} and target.netloc.lower() != self._host:
+        if target.scheme not in {"http", "https"}:
+            return self._unwell(f"redirects to {_shown(answer.location)}, where no browser goes")
+        if target.netloc.lower() != self._host:
             if host in _HOSTS_OF_A_VISITOR or host.startswith("127."):
                 return self._unwell(
                     f"redirects to {_shown(answer.location)}, which is the visitor's own machine:"
                     " redirect to a path, without a host"
                 )
-            return self._finding(Condition.WELL)
-        if target.scheme not in {"http", "https"}:
+            if not _is_public(host):
+                return self._unwell(
+                    f"redirects to {_shown(answer.location)}, which visitors can't reach:"
+                    " redirect to a path, without a host"
+                )
             return self._finding(Condition.WELL)
         if target.scheme == "https" and self._scheme == "http":
             return self._unwell(
@@ -171,10 +203,23 @@ _OF_PAGES: dict[str, tuple[Condition, str]] = {
 }
 
 
-def _advice(status: int) -> str:
-    if status == 401:
+def _is_public(host: str) -> bool:
+    """Whether it may be a host of the Internet: an address of it, or a name with a dot."""
+    try:
+        return ipaddress.ip_address(host).is_global
+    except ValueError:
+        return "." in host
+
+
+def _advice(answer: Answer) -> str:
+    if answer.status == 401 and answer.challenge:
+        return (
+            f" with WWW-Authenticate: {_shown(answer.challenge)}, for which no browser asks its"
+            " user: redirect to a page with a form"
+        )
+    if answer.status == 401:
         return " without WWW-Authenticate: send it, or redirect to a page with a form"
-    if status < 500:
+    if answer.status < 500:
         return ", which is what everybody sees who opens the app: show a page there"
     return ""
 

@@ -78,6 +78,20 @@ def of_host(status: int, location: str) -> Handler:
     return handle
 
 
+def wants_cookie(attributes: str) -> Handler:
+    """Sets a cookie and redirects to the same path, until the cookie comes back."""
+
+    async def handle(head: Head, _: Reader, writer: Writer) -> None:
+        if "sid=1" in head.headers.get("cookie", "").split("; "):
+            writer.write(head_of(200, {"Content-Length": str(len(PAGE))}) + PAGE)
+            return
+        cookies = ["lang=en", f"sid=1{attributes}"]
+        fields = {"Location": "/", "Set-Cookie": cookies, "Content-Length": "0"}
+        writer.write(head_of(302, fields))
+
+    return handle
+
+
 def redirects(steps: int) -> Handler:
     """To /1, /2 and so on, then a page."""
 

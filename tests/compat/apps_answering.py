@@ -24,6 +24,7 @@ from tests.compat.app_answers import (
     redirects,
     slow,
     unframed,
+    wants_cookie,
 )
 from tests.compat.app_cases import (
     CUT,
@@ -40,6 +41,11 @@ FIRST_PAGE = cases(
     "first page",
     ("200 and a page", answer()),
     ("204 without a body", raw(head_of(204, {})), {"outcome": as_sent(204, body=b"")}),
+    (
+        "200 without a body",
+        answer(200, b""),
+        {"check": "answers 200 and nothing else", "outcome": as_sent(200, body=b"")},
+    ),
     ("404", answer(404), {"check": "GET / answers 404", "outcome": as_sent(404)}),
     ("403", answer(403), {"check": "GET / answers 403", "outcome": as_sent(403)}),
     ("418", answer(418), {"check": "GET / answers 418", "outcome": as_sent(418)}),
@@ -53,6 +59,14 @@ FIRST_PAGE = cases(
         "401 with `WWW-Authenticate`",
         answer(401, WWW_Authenticate='Basic realm="App"'),
         {"outcome": with_headers("as sent", 401, www_authenticate='Basic realm="App"')},
+    ),
+    (
+        "401 with `WWW-Authenticate: Bearer`",
+        answer(401, WWW_Authenticate="Bearer"),
+        {
+            "check": "for which no browser asks its user",
+            "outcome": with_headers("as sent", 401, www_authenticate="Bearer"),
+        },
     ),
     (
         "401 without `WWW-Authenticate`",
@@ -91,7 +105,33 @@ REDIRECTS = cases(
             "outcome": with_headers("as sent", 302, b"", location="http://localhost:3001/login"),
         },
     ),
+    (
+        "`http://172.17.0.3:3001`, its address in the sandbox",
+        of_host(302, "http://172.17.0.3:3001/login"),
+        {
+            "check": "which visitors can't reach",
+            "outcome": with_headers("as sent", 302, b"", location="http://172.17.0.3:3001/login"),
+        },
+    ),
+    (
+        "`javascript:`",
+        of_host(302, "javascript:alert(1)"),
+        {
+            "check": "where no browser goes",
+            "outcome": with_headers("as sent", 302, b"", location="javascript:alert(1)"),
+        },
+    ),
     ("another host", of_host(302, "https://login.example/?a"), {"outcome": as_sent(302, body=b"")}),
+    (
+        "the same page, with a cookie that it wants back",
+        wants_cookie("; Path=/; HttpOnly; SameSite=Lax"),
+        {"outcome": as_sent(302, body=b"")},
+    ),
+    (
+        "the same, and the cookie is for another domain",
+        wants_cookie("; Path=/; Domain=elsewhere.example"),
+        {"check": "comes after more than 4 redirects", "outcome": as_sent(302, body=b"")},
+    ),
     ("four, one after the other", redirects(4), {"outcome": as_sent(302, body=b"")}),
     (
         "five, one after the other",

@@ -16,6 +16,7 @@ _HTTP_PORT = 80  # browsers leave it out
 _HEAD_END = b"\r\n\r\n"
 _ROOM_BYTES = 2 * HEAD_ROOM_BYTES
 _LAST_CHUNK = b"0\r\n\r\n"
+_CHALLENGE = "www-authenticate"
 _CHUNK_BYTES = 64 * 1024
 _BODY_BYTES = 1024 * 1024  # whether more than this arrives whole is not looked at
 
@@ -49,7 +50,7 @@ class HttpProbe:
         finding = None
         while finding is None:
             try:
-                finding = walk.take(self._ask(host, walk.path, trial, ends_at_s))
+                finding = walk.take(self._ask(host, walk, trial, ends_at_s))
             except TimeoutError:
                 problem = f"has no answer after {timeout_s:g} s"
                 finding = walk.unanswered(Condition.SILENT, problem)
@@ -60,7 +61,7 @@ class HttpProbe:
                 finding = walk.unanswered(Condition.UNREACHED, "gets no answer of the proxy")
         return finding
 
-    def _ask(self, host: str, path: str, trial: str, ends_at_s: float) -> Answer:
+    def _ask(self, host: str, walk: Walk, trial: str, ends_at_s: float) -> Answer:
         """Raises OSError, of which TimeoutError is one, and ValueError for what is no answer."""
         sent = [
             ("Host", host),
@@ -71,10 +72,11 @@ class HttpProbe:
             ("X-Forwarded-Proto", self._scheme),
             (PROBE_HEADER, "1"),
             *([(TRIAL_HEADER, trial)] if trial else []),
+            *([("Cookie", walk.cookie)] if walk.cookie else []),
             ("Connection", "close"),
         ]
-        lines = [f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in sent)]
-        request = "\r\n".join([*lines, "", ""]).encode("ascii")
+        lines = [f"GET {walk.path} HTTP/1.1", *(f"{name}: {value}" for name, value in sent)]
+        request = "\r\n".join([*lines, "", ""]).encode("latin-1")
         with self._connect(_left_s(ends_at_s)) as connection:
             connection.sendall(request)
             received = bytearray()
@@ -84,13 +86,16 @@ class HttpProbe:
                     break
                 received += chunk
             head, _, body = received.partition(_HEAD_END)
-            status, headers = _parse(bytes(head))
+            status, headers, cookies = _parse(bytes(head))
+            breaks_off = _breaks_off(connection, headers, body, ends_at_s)
             return Answer(
                 status=status,
                 location=headers.get("location"),
-                asks_to_log_in="www-authenticate" in headers,
+                challenge=headers.get("www-authenticate", ""),
                 page=headers.get(PAGE_HEADER.lower(), ""),
-                breaks_off=_breaks_off(connection, headers, body, ends_at_s),
+                cookies=cookies,
+                breaks_off=breaks_off,
+                is_empty=headers.get("content-length") == "0" or body.startswith(_LAST_CHUNK),
             )
 
     def _connect(self, timeout_s: float) -> socket.socket:
@@ -131,14 +136,19 @@ def _breaks_off(
     return False
 
 
-def _parse(head: bytes) -> tuple[int, Mapping[str, str]]:
-    """Status and headers, by their names in lower case. Raises ValueError."""
+def _parse(head: bytes) -> tuple[int, Mapping[str, str], tuple[str, ...]]:
+    """Status, headers by their names in lower case, and each Set-Cookie. Raises ValueError."""
     first, *lines = head.decode("latin-1").split("\r\n")
     words = first.split(" ", 2)
     if len(words) < 2 or not words[0].startswith("HTTP/"):
         raise ValueError("no status line")
     headers: dict[str, str] = {}
+    cookies: list[str] = []
     for line in lines:
         name, _, value = line.partition(":")
+        if name.lower() == _CHALLENGE and _CHALLENGE in headers:
+            headers[_CHALLENGE] += f", {value.strip()}"
+        if name.lower() == "set-cookie":
+            cookies.append(value.strip())
         headers.setdefault(name.lower(), value.strip())
-    return int(words[1]), headers
+    return int(words[1]), headers, tuple(cookies)

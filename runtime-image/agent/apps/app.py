@@ -226,7 +226,8 @@ async def first_answer(port: int) -> Answer | None:
         return Answer(
             status=status,
             location=headers.get("location"),
-            asks_to_log_in="www-authenticate" in headers,
+            challenge=headers.get("www-authenticate", ""),
+            is_empty=headers.get("content-length") == "0",
         )
     except (OSError, ValueError):
         return None
@@ -241,5 +242,6 @@ async def _read_headers(reader: asyncio.StreamReader) -> dict[str, str]:
             name, colon, value = (await reader.readline()).decode("latin-1").partition(":")
             if not colon:
                 break
-            headers[name.lower()] = value.strip()
+            before = headers.get(name.lower(), "") if name.lower() == "www-authenticate" else ""
+            headers[name.lower()] = f"{before}, {value.strip()}" if before else value.strip()
     return headers

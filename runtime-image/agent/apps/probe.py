@@ -15,10 +15,9 @@ from agent.serving import static_files
 from agent.serving.static_files import Folder, Request
 from agent.serving.upstream import connect
 from orchestrator.contract.heads import HEAD_MAX_BYTES
-from orchestrator.contract.health import BROWSER_HEADERS
+from orchestrator.contract.health import BROWSER_HEADERS, PART_HEADERS
 
 LIBRARIES_PREFIX = "/_lib/"
-PART_HEADERS = (("Accept", "*/*"),)
 LIMIT_S = 10.0
 CHUNK_BYTES = 64 * 1024
 DECODED_MAX_BYTES = 2 * 1024 * 1024
@@ -32,17 +31,26 @@ class Page:
     status: int = 0
     headers: tuple[tuple[str, str], ...] = ()  # names in lower case
     body: bytes = b""  # only its beginning
+    is_whole: bool = False  # the body is all there is
     problem: str = ""
 
 
 async def get(
-    app: App, path: str, *, max_bytes: int, navigates: bool = False, limit_s: float = LIMIT_S
+    app: App,
+    path: str,
+    *,
+    max_bytes: int,
+    navigates: bool = False,
+    cookie: str = "",
+    limit_s: float = LIMIT_S,
 ) -> Page:
     """GET a path that begins with a slash; at most `max_bytes` of the body.
 
     `navigates`: as a browser that opens a page, and not as one that loads a part of it.
+    `cookie` is the header.
     """
     headers = BROWSER_HEADERS if navigates else PART_HEADERS
+    cookies = [("Cookie", cookie)] if cookie else []
     reading = _Reading(path, max_bytes)
     try:
         if path.startswith(LIBRARIES_PREFIX):
@@ -53,10 +61,11 @@ async def get(
             request = Request(method="GET", target=path, accept=dict(headers)["Accept"])
             return _from_files(app.files, path, request, max_bytes)
         async with asyncio.timeout(limit_s):
-            return await _from_process(app.slot.port, headers, reading)
+            return await _from_process(app.slot.port, [*headers, *cookies], reading)
     except TimeoutError:
-        if navigates and reading.head is not None:
-            return reading.page()  # a browser shows what has come of it
+        # A browser shows what has come of it, such as the pictures of a camera.
+        if reading.head is not None and (navigates or reading.head.status_code < 400):
+            return reading.page()
         return Page(path=path, problem=f"no whole answer within {limit_s:g} s")
     except (OSError, h11.ProtocolError) as error:
         return Page(path=path, problem=str(error) or type(error).__name__)
@@ -69,7 +78,14 @@ def _from_files(folder: Folder, path: str, request: Request, max_bytes: int) -> 
         with static_files.open_file(answer.path) as source:
             body = source.read(max_bytes)
     headers = tuple((name.lower(), value) for name, value in answer.headers)
-    return Page(path=path, status=answer.status, headers=headers, body=body[:max_bytes])
+    is_whole = len(body) < max_bytes
+    return Page(
+        path=path,
+        status=answer.status,
+        headers=headers,
+        body=body[:max_bytes],
+        is_whole=is_whole,
+    )
 
 
 async def _from_process(port: int, headers: Sequence[tuple[str, str]], reading: _Reading) -> Page:
@@ -77,7 +93,8 @@ async def _from_process(port: int, headers: Sequence[tuple[str, str]], reading: 
     try:
         connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_MAX_BYTES)
         sent = [("Host", "localhost"), *headers, ("Connection", "close")]
-        request = h11.Request(method="GET", target=reading.path, headers=sent)
+        lines = [(name.encode(), value.encode("latin-1", "replace")) for name, value in sent]
+        request = h11.Request(method="GET", target=reading.path, headers=lines)
         writer.write(connection.send(request) or b"")
         writer.write(connection.send(h11.EndOfMessage()) or b"")
         return await reading.read(connection, reader)
@@ -91,6 +108,7 @@ class _Reading:
     def __init__(self, path: str, max_bytes: int) -> None:
         self.path = path
         self.head: h11.Response | None = None
+        self._is_whole = False
         self._max_bytes = max_bytes
         self._body = bytearray()
 
@@ -116,8 +134,9 @@ class _Reading:
                 self.head = event
             elif isinstance(event, h11.Data):
                 self._body += event.data
+            self._is_whole = isinstance(event, h11.EndOfMessage)
             # Of an endless answer, such as server-sent events, the beginning is enough.
-            is_complete = isinstance(event, h11.EndOfMessage) or len(self._body) >= self._max_bytes
+            is_complete = self._is_whole or len(self._body) >= self._max_bytes
             if self.head is not None and is_complete:
                 return self.page()
 
@@ -131,6 +150,7 @@ class _Reading:
             status=self.head.status_code,
             headers=tuple(headers),
             body=body[: self._max_bytes],
+            is_whole=self._is_whole,
         )
 
 

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from agent.generator.assets import assets_of_page, assets_of_sheet
+from agent.generator.assets import assets_of_page, assets_of_script, assets_of_sheet
 from agent.generator.channel import Channel
 from agent.generator.progress import Progress
 from orchestrator.contract.health import Answer, Condition, Walk
@@ -19,6 +19,8 @@ HOST = "localhost"
 """In the requests of the agent."""
 PAGE_BYTES = 512 * 1024
 MAX_ASSETS = 60
+"""At once: those of the page, then those of its sheets and modules, and so on."""
+MAX_DEPTH = 4
 _ERROR_LINE = re.compile(r"^(?:Uncaught )?[\w.]*(?:Error|Exception)\b.*")
 
 Page = dict[str, Any]
@@ -62,9 +64,10 @@ class Checker:
     def check(self) -> Verdict:
         """Request `/` of the running app, and everything that this page loads."""
         self._progress.show("checking /")
-        problem, page, answer = self._walk()
+        walk = Walk(HOST)
+        problem, page, answer = self._walk(walk)
         if not problem and page["status"] == 200 and "html" in _header(page, "content-type"):
-            problem, answer = self._check_assets(page, answer)
+            problem, answer = self._check_assets(page, answer, walk.cookie)
         if not problem and answer["ended"]:
             problem = f"The app {answer['ended']}."
         return _unhealthy(problem, answer["console"]) if problem else Verdict()
@@ -78,19 +81,22 @@ class Checker:
         problem = f"At its public address, as a browser opens it: {answer['problem']}"
         return _unhealthy(problem, answer["console"])
 
-    def get(self, paths: list[str], max_bytes: int, *, navigates: bool = True) -> dict[str, Any]:
+    def get(
+        self, paths: list[str], max_bytes: int, *, navigates: bool = True, cookie: str = ""
+    ) -> dict[str, Any]:
         """GET paths of the running app; at most `max_bytes` of each body.
 
         `navigates`: as a browser that opens a page, and not as one that loads a part of it.
+        `cookie` is the header.
         """
-        fields = {"paths": paths, "max_bytes": max_bytes, "navigates": navigates}
-        return self._channel.ask("get", **fields)
+        return self._channel.ask(
+            "get", paths=paths, max_bytes=max_bytes, navigates=navigates, cookie=cookie
+        )
 
-    def _walk(self) -> tuple[str, Page, dict[str, Any]]:
+    def _walk(self, walk: Walk) -> tuple[str, Page, dict[str, Any]]:
         """From `/` to the first page that shows: what is wrong, the page, the agent's answer."""
-        walk = Walk(HOST)
         while True:
-            answer = self.get([walk.path], PAGE_BYTES)
+            answer = self.get([walk.path], PAGE_BYTES, cookie=walk.cookie)
             if not answer["pages"]:
                 problem = f"GET {walk.path} fails: the app {answer['ended']}."
                 return problem, {}, answer
@@ -102,21 +108,39 @@ class Checker:
                 problem = "" if finding.condition is Condition.WELL else finding.problem
                 return problem, page, answer
 
-    def _check_assets(self, page: Page, answer: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    def _check_assets(
+        self, page: Page, answer: dict[str, Any], cookie: str
+    ) -> tuple[str, dict[str, Any]]:
         assets = assets_of_page(page["body"], page["path"])[:MAX_ASSETS]
         if not assets:
             return "", answer
-        answer = self.get(assets, PAGE_BYTES, navigates=False)
-        missing = [_missing(asset, page["path"]) for asset in answer["pages"]]
-        users: dict[str, str] = {}  # path of an asset -> the sheet that needs it
-        for sheet in answer["pages"]:
-            if "text/css" in _header(sheet, "content-type"):
-                paths = assets_of_sheet(sheet["body"], sheet["path"])
-                users |= {path: sheet["path"] for path in paths if path not in assets}
-        if users:
-            answer = self.get(list(users)[:MAX_ASSETS], 1, navigates=False)
+        users: dict[str, str] = {}  # path of an asset -> who needs it
+        for asset in assets:
+            users[asset] = page["path"]
+        missing: list[str] = []
+        asked: set[str] = set()
+        for _ in range(MAX_DEPTH):
+            answer = self.get(list(users), PAGE_BYTES, navigates=False, cookie=cookie)
             missing += [_missing(asset, users[asset["path"]]) for asset in answer["pages"]]
+            asked |= set(users)
+            users = _needed_by(answer["pages"], asked)
+            if not users or answer["ended"]:
+                break
         return " ".join(line for line in missing if line), answer
+
+
+def _needed_by(assets: list[Page], asked: set[str]) -> dict[str, str]:
+    """What these sheets and scripts load and nobody has asked for: path -> who needs it."""
+    users: dict[str, str] = {}
+    for asset in assets:
+        kind = _header(asset, "content-type")
+        if asset["status"] >= 400 or not any(name in kind for name in ("text/css", "javascript")):
+            continue
+        read = assets_of_sheet if "text/css" in kind else assets_of_script
+        for path in read(asset["body"], asset["path"]):
+            if path not in asked:
+                users.setdefault(path, asset["path"])
+    return dict(list(users.items())[:MAX_ASSETS])
 
 
 def _missing(page: Page, needed_by: str) -> str:
@@ -131,7 +155,9 @@ def _answer_of(page: Page) -> Answer:
     return Answer(
         status=page["status"],
         location=page["headers"].get("location"),
-        asks_to_log_in="www-authenticate" in page["headers"],
+        challenge=_header(page, "www-authenticate"),
+        cookies=tuple(page["cookies"]),
+        is_empty=page["is_whole"] and not page["body"],
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from orchestrator.contract.cookies import HEADER_MAX_CHARS
 from orchestrator.contract.wire import FailureCode, ProtocolError, decode
 from orchestrator.contract.wire.fields import Fields
 
@@ -55,6 +56,7 @@ class Get:
     paths: tuple[str, ...]
     max_bytes: int  # of each body
     navigates: bool  # as a browser that opens the paths; else one that loads parts of a page
+    cookie: str = ""  # the header
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +112,7 @@ def _question(given: Fields) -> Question:
             paths=given.texts("paths", most=PATHS_MAX, longest=PATH_MAX_CHARS),
             max_bytes=given.whole("max_bytes", most=BODY_MAX_BYTES),
             navigates=given.flag("navigates"),
+            cookie=given.text("cookie", longest=HEADER_MAX_CHARS, empty=True),
         )
     if name == "run":
         command = given.texts("command", most=WORDS_MAX, longest=COMMAND_MAX_CHARS)

@@ -111,7 +111,13 @@ class Workshop:
         # One after the other: with half a CPU, all at once would be no faster.
         for path in question.paths:
             room = min(question.max_bytes, left)
-            page = await probe.get(app, path, max_bytes=room, navigates=question.navigates)
+            page = await probe.get(
+                app,
+                path,
+                max_bytes=room,
+                navigates=question.navigates,
+                cookie=question.cookie,
+            )
             left -= len(page.body)
             pages.append(page)
         if any(page.problem or page.status >= 500 for page in pages):
@@ -119,7 +125,7 @@ class Workshop:
         return {
             "ended": app.ended,
             "console": app.console,
-            "pages": [_page_json(page) for page in pages],
+            "pages": [page_json(page) for page in pages],
         }
 
     async def _open(self) -> dict[str, Any]:
@@ -146,11 +152,21 @@ def _take_any(_: Answer) -> str:
     return ""
 
 
-def _page_json(page: Page) -> dict[str, Any]:
+def _headers(page: Page) -> dict[str, str]:
+    """By their names; all challenges in one, since an app may offer several ways to log in."""
+    headers = dict(page.headers)
+    challenges = [value for name, value in page.headers if name == "www-authenticate"]
+    return headers | ({"www-authenticate": ", ".join(challenges)} if challenges else {})
+
+
+def page_json(page: Page) -> dict[str, Any]:
+    """The page as the generator is told of it."""
     return {
         "path": page.path,
         "status": page.status,
-        "headers": dict(page.headers),
+        "headers": _headers(page),
+        "cookies": [value for name, value in page.headers if name == "set-cookie"],
         "body": page.body.decode("utf-8", "replace"),
+        "is_whole": page.is_whole,
         "problem": page.problem,
     }

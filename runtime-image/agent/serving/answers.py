@@ -154,14 +154,16 @@ class AppAnswer:
         """None: the body goes as it is. Changes `headers` to fit."""
         length = _length(head)
         if not compression.is_compressible(
-            head.status_code, dict(head.headers), None if length is None else int(length)
+            head.status_code,
+            compression.joined(head.headers),
+            None if length is None else int(length),
         ):
             return None
         vary = b", ".join(value for name, value in headers if name.lower() == b"vary")
         headers[:] = [header for header in headers if header[0].lower() != b"vary"]
         headers.append((b"Vary", compression.with_vary(vary)))
         if not self._has_body(head.status_code) or not compression.accepts_gzip(
-            dict(self._request.headers)
+            compression.joined(self._request.headers)
         ):
             return None
         dropped = (b"accept-ranges", b"content-encoding")

@@ -8,7 +8,7 @@ else's. The rules are those of a cache that transforms: RFC 9110, sections 7.7 a
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from agent.serving.static_files import Answer
 
@@ -66,6 +66,14 @@ class Gzip:
     def end(self) -> bytes:
         """The rest."""
         return self._stream.flush()
+
+
+def joined(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Headers, whose names are in lower case, by their names: lines of the same name are one."""
+    lines: dict[bytes, bytes] = {}
+    for name, value in headers:
+        lines[name] = lines[name] + b", " + value if name in lines else value
+    return lines
 
 
 def accepts_gzip(request: Mapping[bytes, bytes]) -> bool:

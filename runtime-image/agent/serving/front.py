@@ -122,7 +122,7 @@ class Front:
                     connection, request, reader, writer, visit, upload, self._waiting
                 )
         if answer is not None:
-            gzip = compression.accepts_gzip(dict(request.headers))
+            gzip = compression.accepts_gzip(compression.joined(request.headers))
             gzip = gzip and request.http_version >= b"1.1"
             await _write(writer, answer, head_only=request.method == b"HEAD", accepts_gzip=gzip)
         await upload.linger(reader, writer)
@@ -202,8 +202,8 @@ async def _write(
     writer: asyncio.StreamWriter, answer: Answer, *, head_only: bool, accepts_gzip: bool = False
 ) -> None:
     gzip = None
-    if compression.is_own_compressible(answer):
-        is_compressed = accepts_gzip and not head_only
+    if compression.is_own_compressible(answer.unchanged or answer):
+        is_compressed = accepts_gzip and not head_only and answer.unchanged is None
         answer = replace(
             answer, headers=compression.own_headers(answer, is_compressed=is_compressed)
         )

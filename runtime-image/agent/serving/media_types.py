@@ -105,6 +105,7 @@ _TYPES = {
 
 def media_type(path: str) -> str:
     """The Content-Type of a file with this path or name."""
-    extension = path.rpartition("/")[2].rpartition(".")[2].lower()
+    name, dot, extension = path.rpartition("/")[2].lower().rpartition(".")
+    extension = extension if dot and name else ""
     media_type = _TYPES.get(extension, UNKNOWN)
     return media_type + _UTF8 if media_type.startswith("text/") else media_type

@@ -58,6 +58,7 @@ class Answer:
     body: bytes = b""
     path: str | None = None
     span: range = NO_BYTES
+    unchanged: Answer | None = None  # of a 304: what the client has, which a 200 would be
 
 
 def resolve(root: str, target: str) -> str | None:
@@ -98,7 +99,8 @@ def answer(folder: Folder, request: Request) -> Answer:
     etag = f'"{details.st_mtime_ns:x}-{details.st_size:x}"'
     caching += (("ETag", etag),)
     if request.if_none_match is not None and _matches(request.if_none_match, etag):
-        return Answer(status=304, headers=caching)
+        whole = _file(200, path, range(details.st_size), caching)
+        return Answer(status=304, headers=caching, unchanged=whole)
     return _content_of(path, details.st_size, request, etag, caching)
 
 

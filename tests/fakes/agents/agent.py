@@ -12,7 +12,7 @@ from typing import Any
 
 from agent.generator.channel import Channel
 
-TYPES = {".html": "text/html", ".css": "text/css"}
+TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 
 
 class FakeAgent(Channel):
@@ -65,4 +65,4 @@ class FakeAgent(Channel):
         if file.is_file():
             kind = TYPES.get(file.suffix, "application/octet-stream")
             page |= {"status": 200, "headers": {"content-type": kind}, "body": file.read_text()}
-        return {**page, "problem": "", **self.pages.get(path, {})}
+        return {**page, "problem": "", "is_whole": True, "cookies": [], **self.pages.get(path, {})}

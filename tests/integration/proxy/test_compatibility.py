@@ -17,6 +17,7 @@ from agent.apps.app import App
 from agent.generator.channel import Channel
 from agent.generator.checker import Checker
 from agent.generator.progress import Progress
+from agent.jobs.workshop import page_json
 from agent.serving.front import Front
 from agent.serving.site import Serving, Site, Slot
 
@@ -88,16 +89,11 @@ class DirectChannel(Channel):
                 path,
                 max_bytes=fields["max_bytes"],
                 navigates=fields["navigates"],
+                cookie=fields["cookie"],
                 limit_s=self._limit_s,
             )
         )
-        return {
-            "path": page.path,
-            "status": page.status,
-            "headers": dict(page.headers),
-            "body": page.body.decode("utf-8", "replace"),
-            "problem": page.problem,
-        }
+        return page_json(page)
 
 
 @pytest.fixture(name="sandbox", scope="module")

@@ -226,7 +226,7 @@ def test_two_thousand_routes_are_served(world: World) -> None:
 
 def test_the_probe_tells_an_app_that_is_unwell_from_one_that_we_cant_reach(world: World) -> None:
     probe = HttpProbe(f"127.0.0.1:{world.settings.listen_port}", world.settings.apps_domain)
-    slug, app = world.publish_app(respond_with("moved", "302 Found", "Location: //elsewhere"))
+    slug, app = world.publish_app(respond_with("moved", "302 Found", "Location: //elsewhere.example"))
 
     assert probe.walk(slug, 5).condition is Condition.WELL
     app.open(respond_with("starting", "503 Service Unavailable"))
@@ -244,7 +244,7 @@ def test_the_probe_opens_an_app_as_a_browser_does_and_follows_it(world: World) -
     ) -> None:
         where = "" if head.target == "/login?next=/" else "Location: /login?next=/\r\n"
         status = "302 Found" if where else "200 OK"
-        writer.write(f"HTTP/1.1 {status}\r\n{where}Content-Length: 0\r\n\r\n".encode())
+        writer.write(f"HTTP/1.1 {status}\r\n{where}Content-Length: 2\r\n\r\nHi".encode())
 
     slug, app = world.publish_app(login_first)
     port = world.settings.listen_port

@@ -170,7 +170,15 @@ async def serving(port: int, answer: bytes, *, ends: bool = True) -> AsyncIterat
         (b"HTTP/1.1 302 X\r\nlocation: /x\r\n\r\n", Answer(status=302, location="/x")),
         (
             b"HTTP/1.1 401 X\r\nWWW-Authenticate: Basic\r\n\r\n",
-            Answer(status=401, asks_to_log_in=True),
+            Answer(status=401, challenge="Basic"),
+        ),
+        (
+            b"HTTP/1.1 401 X\r\nWWW-Authenticate: Basic\r\nWWW-Authenticate: Bearer\r\n\r\n",
+            Answer(status=401, challenge="Basic, Bearer"),
+        ),
+        (
+            b"HTTP/1.1 200 X\r\nContent-Length: 0\r\n\r\n",
+            Answer(status=200, is_empty=True),
         ),
         (b"HTTP/1.1 200 X\r\nA: " + b"x" * 100_000, Answer(status=200)),
         (b"HTTP/1.1\r\n", None),
@@ -207,7 +215,33 @@ def test_a_page_is_its_status_headers_and_the_beginning_of_its_body(
 
     assert page(make, HEAD + b"x" * 50) == expected
     assert page(make, HEAD + b"x" * 10, ends=False) == expected  # it never ends
-    assert page(make, HEAD + b"short").body == b"short"
+    whole = page(make, HEAD + b"short")
+    assert (whole.body, whole.is_whole) == (b"short", True)
+    # As the pictures of a camera do that come one after the other, for ever.
+    endless = page(make, HEAD + b"short", ends=False, limit_s=0.05)
+    assert (endless.body, endless.is_whole, endless.problem) == (b"short", False, "")
+
+
+def test_a_part_is_asked_for_as_by_the_page_in_a_browser(make: Callable[..., App]) -> None:
+    asked: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(HEAD)
+        writer.close()
+
+    async def ask() -> None:
+        app = make("")
+        async with await asyncio.start_server(serve, "127.0.0.1", app.slot.port):
+            await probe.get(app, "/x", max_bytes=10, cookie="a=caf\xe9")
+            await probe.get(app, "/x", max_bytes=10)
+
+    run(ask())
+    lines = asked[0].splitlines()
+    assert b"Cookie: a=caf\xe9" in lines
+    assert b"Accept: */*" in lines
+    assert any(line.startswith(b"User-Agent: Mozilla/5.0") for line in lines)
+    assert b"Cookie" not in asked[1]
 
 
 @pytest.mark.parametrize(
@@ -217,7 +251,12 @@ def test_a_page_is_its_status_headers_and_the_beginning_of_its_body(
         (b"nonsense\r\n\r\n", True, "illegal status line"),
         (HEAD[:-4], True, "closed the connection without an answer"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort", True, "received 5 bytes"),
-        (HEAD + b"short", False, "no whole answer within 0.05 s"),
+        (HEAD[:-4], False, "no whole answer within 0.05 s"),
+        (
+            b"HTTP/1.1 404 X\r\nContent-Length: 9\r\n\r\nshort",
+            False,
+            "no whole answer within 0.05 s",
+        ),
     ],
 )
 def test_a_page_that_is_no_answer_says_why(

@@ -40,7 +40,14 @@ def redirect(target: str) -> dict[str, Any]:
         ({}, HEALTHY),
         ({"status": 404}, f"GET / answers 404{EVERYBODY}"),
         ({"problem": "no whole answer", "status": 0}, "GET / fails: no whole answer."),
-        (redirect("http://elsewhere/"), HEALTHY),
+        (redirect("http://elsewhere.example/"), HEALTHY),
+        (redirect("http://sandbox:3001/"), "GET / redirects to http://sandbox:3001/, which visit"),
+        ({"body": ""}, "GET / answers 200 and nothing else: show a page there."),
+        ({"body": "", "is_whole": False}, HEALTHY),
+        (
+            {"status": 401, "headers": {"www-authenticate": "Bearer"}},
+            "GET / answers 401 with WWW-Authenticate: Bearer, for which no browser asks",
+        ),
         (redirect("http://localhost:3001/"), "GET / redirects to http://localhost:3001/, which is"),
         ({"status": 302}, "GET / answers 302 without a Location."),
         ({"status": 401, "headers": {"www-authenticate": "Basic"}}, HEALTHY),
@@ -69,6 +76,23 @@ def test_redirects_are_followed_but_not_for_ever(agent: FakeAgent) -> None:
     assert len(agent.questions) == 5
 
 
+def test_cookies_go_back_to_the_app_with_the_next_page_and_its_parts(
+    agent: FakeAgent, tmp_path: Path
+) -> None:
+    (tmp_path / "page").write_text("<script src=/a.js></script>")
+    (tmp_path / "a.js").write_text("")
+    cookies = ["sid=1; Path=/", "lang=en"]
+    agent.pages["/"] = {**redirect("/page"), "cookies": cookies}
+    agent.pages["/page"] = {"headers": {"content-type": "text/html"}, "cookies": ["sid=2; Path=/"]}
+
+    assert check(agent) == HEALTHY
+    assert [(question["paths"], question["cookie"]) for question in agent.questions] == [
+        (["/"], ""),
+        (["/page"], "sid=1; lang=en"),
+        (["/a.js"], "sid=2; lang=en"),
+    ]
+
+
 def test_an_app_that_ended_after_its_answer_is_not_healthy(agent: FakeAgent) -> None:
     agent.ended = "exited with status 1"
     assert check(agent).startswith("The app exited with status 1.")
@@ -91,8 +115,26 @@ def test_each_asset_is_asked_for_once_and_few_of_many(agent: FakeAgent, tmp_path
     assert of_page["paths"] == ["/s.css", *(f"/{number}.png" for number in range(59))]
     assert len(of_sheet["paths"]) == 60
     assert not set(of_page["paths"]) & set(of_sheet["paths"])
-    assert (of_page["max_bytes"], of_sheet["max_bytes"]) == (512 * 1024, 1)
+    assert (of_page["max_bytes"], of_sheet["max_bytes"]) == (512 * 1024, 512 * 1024)
     assert [question["navigates"] for question in agent.questions] == [True, False, False]
+
+
+def test_what_the_parts_of_a_page_load_exists_too(agent: FakeAgent, tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text(
+        "<script type=module src=a.js></script><link rel=stylesheet href=a.css>"
+    )
+    (tmp_path / "a.js").write_text("import './b.js'; import './a.js'")
+    (tmp_path / "b.js").write_text("import './a.js'; import './no.js'")
+    (tmp_path / "a.css").write_text("@import 'no.css';")
+
+    assert check(agent).startswith(
+        "/no.css, which /a.css needs, answers 404. /no.js, which /b.js needs, answers 404.\n"
+    )
+    assert [question["paths"] for question in agent.questions[1:]] == [
+        ["/a.js", "/a.css"],
+        ["/b.js", "/no.css"],
+        ["/no.js"],
+    ]
 
 
 def test_an_asset_that_fails_or_is_refused_is_bad_health(agent: FakeAgent, tmp_path: Path) -> None:

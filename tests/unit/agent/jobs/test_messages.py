@@ -23,7 +23,7 @@ from orchestrator.contract.wire import FailureCode, ProtocolError
 QUESTIONS: dict[str, dict[str, Any]] = {
     "start": {},
     "open": {},
-    "get": {"paths": ["/", "/a.css"], "max_bytes": 100, "navigates": True},
+    "get": {"paths": ["/", "/a.css"], "max_bytes": 100, "navigates": True, "cookie": "a=1"},
     "run": {"command": ["/bin/sh", "-c", "true"], "limit_s": 5},
 }
 
@@ -44,7 +44,7 @@ def test_each_message_becomes_a_value() -> None:
     assert questions == [
         Start(),
         Open(),
-        Get(paths=("/", "/a.css"), max_bytes=100, navigates=True),
+        Get(paths=("/", "/a.css"), max_bytes=100, navigates=True, cookie="a=1"),
         Run(command=("/bin/sh", "-c", "true"), limit_s=5),
     ]
 

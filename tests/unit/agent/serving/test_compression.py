@@ -7,7 +7,7 @@ import zlib
 from pathlib import Path
 
 import pytest
-from agent.serving.compression import Gzip, accepts_gzip, is_compressible, with_vary
+from agent.serving.compression import Gzip, accepts_gzip, is_compressible, joined, with_vary
 from agent.serving.front import decide
 from agent.serving.site import Serving, Site, Slot
 from agent.serving.static_files import Folder
@@ -100,6 +100,19 @@ def test_an_answer_of_an_app_is_compressed_in_chunks_with_its_headers_to_fit() -
     assert {b"content-encoding: gzip", b"vary: cookie, accept-encoding"} <= {*lines}
     assert not [line for line in lines if line.startswith((b"content-length", b"accept-ranges"))]
     assert gzip.decompress(dechunk(body)) == TEXT
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"Cache-Control: no-transform\r\nCache-Control: max-age=5\r\n",
+        b"Content-Encoding: br\r\nContent-Encoding: identity\r\n",
+    ],
+)
+def test_of_lines_with_the_same_name_each_counts(lines: bytes) -> None:
+    length = b"Content-Length: %d\r\n\r\n" % len(TEXT)
+    assert ask(HEAD + lines + length + TEXT, TAKES).endswith(TEXT)
+    assert accepts_gzip(joined([(b"accept-encoding", b"gzip"), (b"accept-encoding", b"br")]))
 
 
 def test_an_empty_answer_of_unknown_length_ends_as_it_should() -> None:

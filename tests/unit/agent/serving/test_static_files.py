@@ -194,6 +194,7 @@ def test_no_range_ever_leaves_the_file(header: str, size: int) -> None:
         ("a.min.mjs", "text/javascript; charset=utf-8"),
         ("a.woff2", "font/woff2"),
         ("a.jsonld", "application/ld+json"),
+        ("data/json", "application/octet-stream"),
         ("folder.js/LICENSE", "application/octet-stream"),
         ("a.strange", "application/octet-stream"),
     ],

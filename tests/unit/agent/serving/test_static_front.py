@@ -113,6 +113,21 @@ def test_a_copy_that_is_still_right_needs_no_part(site: Site) -> None:
     assert (status, headers["ETag"], body) == (304, etag, b"")
 
 
+def test_a_copy_that_is_still_right_depends_on_what_the_file_does(
+    site: Site, tmp_path: Path
+) -> None:
+    (tmp_path / "index.html").write_text("page" * 500)
+    for target in ("/", "/a.wav", "/recipe/3"):
+        lines = ("Accept: text/html", "Accept-Encoding: gzip")
+        headers = ask(site, target, *lines)[1]
+        status, kept, body = ask(site, target, *lines, f"If-None-Match: {headers['ETag']}")
+
+        assert (status, body) == (304, b"")
+        assert kept.get("Vary") == headers.get("Vary")
+        assert ("Accept-Encoding" in kept.get("Vary", "")) is (target != "/a.wav")
+        assert "Content-Encoding" not in kept
+
+
 def test_a_head_says_that_there_are_parts_and_is_none_itself(site: Site) -> None:
     status, headers, body = ask(site, "/a.wav", "Range: bytes=0-1", method="HEAD")
 
