@@ -226,7 +226,9 @@ def test_two_thousand_routes_are_served(world: World) -> None:
 
 def test_the_probe_tells_an_app_that_is_unwell_from_one_that_we_cant_reach(world: World) -> None:
     probe = HttpProbe(f"127.0.0.1:{world.settings.listen_port}", world.settings.apps_domain)
-    slug, app = world.publish_app(respond_with("moved", "302 Found", "Location: //elsewhere.example"))
+    slug, app = world.publish_app(
+        respond_with("moved", "302 Found", "Location: //elsewhere.example")
+    )
 
     assert probe.walk(slug, 5).condition is Condition.WELL
     app.open(respond_with("starting", "503 Service Unavailable"))
