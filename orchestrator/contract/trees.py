@@ -19,6 +19,8 @@ SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules", ".git"})
 """Caches: no bundle holds them."""
 ENTRIES_MAX = 50_000
 """Files and folders that a walk looks at: far more than a bundle holds."""
+Facts = tuple[int, int, int]
+"""Size, time of the last change in nanoseconds, and inode of a file."""
 _PATH_MAX_CHARS = 1_000
 """Of a path that is still walked into. Linux takes 4,096 bytes, and a character has up to four."""
 _PASSES_MAX = 100
@@ -27,6 +29,11 @@ _NAMES_PER_PASS = 10_000
 
 def _ignore(path: str, reason: str) -> None:
     pass
+
+
+def facts_of(details: os.stat_result) -> Facts:
+    """What differs once somebody has written to the file, or has put another in its place."""
+    return details.st_size, details.st_mtime_ns, details.st_ino
 
 
 def walk_files(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from agent.apps import listeners, processes
 from agent.apps.child import Child, Fence, describe_exit
@@ -21,7 +21,7 @@ from orchestrator.contract import health
 from orchestrator.contract.crashes import CrashHistory
 from orchestrator.contract.health import BROWSER_HEADERS, Answer
 from orchestrator.contract.manifest import AppKind, Manifest
-from orchestrator.contract.trees import walk_files
+from orchestrator.contract.trees import Facts, facts_of, walk_files
 from orchestrator.contract.wire import LOG_LINE_MAX_CHARS, FailureCode
 
 PROBE_INTERVAL_S = 0.025
@@ -66,10 +66,17 @@ class App:
         self._add_log = add_log
         self._start_timeout_s = start_timeout_s
         self._console = Console()
-        # Later files come from the app itself.
-        self.sources = frozenset(path for path, _ in walk_files(slot.folder))
+        self.sources: Mapping[str, Facts] = {}
+        self.note_sources()
         self._has_output = True  # since the last look of `wait_until_quiet`
         self._child: Child | None = None
+
+    def note_sources(self) -> None:
+        """Take what the slot holds now for the app's source.
+
+        Later files come from the app itself, and so does what it writes into these.
+        """
+        self.sources = {path: facts_of(info) for path, info in walk_files(self.slot.folder)}
 
     @property
     def static(self) -> bool:

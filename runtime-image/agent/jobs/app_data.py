@@ -1,9 +1,13 @@
-"""Copies the files that an app made at run time, such as its database, to its next version.
+"""Copies the files that an app wrote at run time, such as its database, to its next version.
 
 `workshop.py` copies them for each try of that version, `handover.py` once more when that version
 replaces the app. A version is only source; the data of its users must survive a change. The app
 goes on working meanwhile: SQLite copies its databases, other files are copied while nobody writes
 to them.
+
+A file of the bundle that the app has written to is data, too: a list that it was delivered with, or
+a database that was made while the model tried the app. It stays the users', unless the model has
+changed it for the next version. A database stays theirs even then: a command may have opened it.
 """
 
 from __future__ import annotations
@@ -15,9 +19,10 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 
-from orchestrator.contract.trees import open_plain, walk_files
+from orchestrator.contract import archive
+from orchestrator.contract.trees import Facts, facts_of, open_plain, walk_files
 
 FILES_MAX = 20_000
 SQLITE_HEADER = b"SQLite format 3\0"
@@ -36,12 +41,12 @@ LOCK_LIMIT_S = 1.0
 SPARE_BYTES = 16 * 1024 * 1024
 """Stay free for the app that is shown: it writes to the same memory."""
 
-Look = tuple[tuple[int, int, int] | None, ...]
+Look = tuple[Facts | None, ...]
 """Size, time and inode of a file, and of its `-wal` and `-journal` if there are any."""
 
 
 class AppData:
-    """The files that an app made, and their copies in the folder of its next version.
+    """The files that an app wrote, and their copies in the folder of its next version.
 
     The methods block. They leave out what vanishes or can't be read.
     """
@@ -49,12 +54,12 @@ class AppData:
     def __init__(
         self,
         folder: str,
-        sources: Collection[str],
+        sources: Mapping[str, Facts],
         *,
         pause: Callable[[float], None] = time.sleep,
         free_bytes: Callable[[str], int] = lambda path: shutil.disk_usage(path).free,
     ) -> None:
-        """`sources` are the files below `folder` that the app didn't make."""
+        """`sources` are the files below `folder` that the app was started from, as they were."""
         self._folder = folder
         self._sources = sources
         self._sleep = pause
@@ -63,7 +68,13 @@ class AppData:
         self.lock_left_s = 0.0  # of LOCK_LIMIT_S in the copy that is being made
         self._target = ""
         self._kept: set[str] = set()
+        self._delivered: dict[str, str] = {}  # digests of the files of its bundle
+        self._undone: set[str] = set()  # files of the bundle that the next version has as they were
         self._copies: dict[str, Look | None] = {}  # None: written to while it was copied
+
+    def note_bundle(self, folder: str) -> None:
+        """Note what the app's own bundle has: `folder` holds it, and the model hasn't begun."""
+        self._delivered = {path: _digest(os.path.join(folder, path)) for path in self._sources}
 
     def check_room(self) -> None:
         """Raises OSError (ENOSPC) if a copy of all files wouldn't fit beside them."""
@@ -77,6 +88,11 @@ class AppData:
         """
         self._target, self._copies = target, {}
         self._kept = {parent for path in kept for parent in _with_parents(path)}
+        self._undone = {
+            path
+            for path in self._sources.keys() & set(kept)
+            if _digest(os.path.join(target, path)) == self._delivered.get(path)
+        }
         self.update()
 
     def update(self) -> None:
@@ -106,12 +122,21 @@ class AppData:
 
     def _look(self) -> dict[str, Look]:
         """All files that are to be copied."""
-        stats = {path: _facts(details) for path, details in walk_files(self._folder)}
+        stats = {path: facts_of(details) for path, details in walk_files(self._folder)}
         return {
             path: (stats[path], *(stats.get(path + suffix) for suffix in LOOKED_AT))
             for path in stats
-            if path not in self._sources and path not in self._kept and not self._is_beside(path)
+            if self._is_data(path, stats[path]) and not self._is_beside(path)
         }
+
+    def _is_data(self, path: str, facts: Facts) -> bool:
+        """Whether a file is to be copied."""
+        if path not in self._sources:
+            return path not in self._kept
+        if facts == self._sources[path]:
+            return False
+        is_free = path not in self._kept or path in self._undone
+        return is_free or _is_database(self._source(path))
 
     def _is_beside(self, path: str) -> bool:
         """Whether a file belongs to a database."""
@@ -207,16 +232,21 @@ def _size(look: Look) -> int:
     return sum(facts[0] for facts in look if facts is not None)
 
 
-def _facts(details: os.stat_result) -> tuple[int, int, int]:
-    return details.st_size, details.st_mtime_ns, details.st_ino
+def _digest(path: str) -> str:
+    """Of a file's bytes; "" if it can't be read."""
+    try:
+        with open_plain(path) as source:
+            return archive.sha256_hex(source.read())
+    except OSError:
+        return ""
 
 
-def _facts_at(path: str) -> tuple[int, int, int] | None:
+def _facts_at(path: str) -> Facts | None:
     try:
         details = os.lstat(path)
     except OSError:
         return None
-    return _facts(details) if stat.S_ISREG(details.st_mode) else None
+    return facts_of(details) if stat.S_ISREG(details.st_mode) else None
 
 
 def _is_database(path: str) -> bool:

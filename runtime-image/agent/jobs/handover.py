@@ -44,6 +44,11 @@ class Handover:
         """Whether an app is shown already."""
         return self._data is not None
 
+    async def note_bundle(self, folder: str) -> None:
+        """Note what the app was delivered with: `folder` has its bundle, as it is so far."""
+        if self._data is not None:
+            await in_thread(self._data.note_bundle, folder)
+
     async def check_room(self) -> None:
         """Raises AssignmentFailed(NO_ROOM) if the data wouldn't fit a second time."""
         if self._data is not None:
@@ -90,6 +95,7 @@ class Handover:
         try:
             # What it made during its try goes: its data is that of the app before.
             await in_thread(archive.unpack, packed, app.slot.folder)
+            await in_thread(app.note_sources)
             await in_thread(data.copy, app.slot.folder, app.sources)
         except (BundleInvalid, OSError) as error:
             raise _not_copied(app, error) from error

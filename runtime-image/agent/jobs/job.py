@@ -84,7 +84,7 @@ class Job:
         )
         await handover.check_room()  # before the model is paid
         try:
-            return await self._generate(workshop)
+            return await self._generate(workshop, handover)
         finally:
             await workshop.close()
             await in_thread(remove_tree, workshop.folder)
@@ -120,10 +120,11 @@ class Job:
             message = f"At its public address, the app isn't well: {problem}"
             raise app.failure(FailureCode.APP_NOT_HEALTHY, message)
 
-    async def _generate(self, workshop: Workshop) -> JobResult:
+    async def _generate(self, workshop: Workshop, handover: Handover) -> JobResult:
         self._reports.report(Phase.GENERATING, 31, "asking the model")
         if self._assignment.bundle is not None:
             await self._fetch(workshop.folder)
+            await handover.note_bundle(workshop.folder)
         else:
             _make_folder(workshop.folder)
 

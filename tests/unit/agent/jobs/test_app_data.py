@@ -13,6 +13,8 @@ from agent.jobs import app_data
 from agent.jobs.app_data import SPARE_BYTES, SQLITE_HEADER, AppData
 from agent.jobs.sqlite_copy import copy_database
 
+from orchestrator.contract.trees import Facts, facts_of, walk_files
+
 
 @pytest.fixture
 def current(tmp_path: Path) -> Path:
@@ -44,6 +46,10 @@ def rows_of(path: Path) -> list[int]:
         return [row[0] for row in connection.execute("SELECT number FROM rows ORDER BY number")]
 
 
+def facts_in(folder: Path) -> dict[str, Facts]:
+    return {path: facts_of(details) for path, details in walk_files(str(folder))}
+
+
 def files_in(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*.*")}
 
@@ -60,7 +66,8 @@ def test_files_that_the_app_made_are_copied_and_sources_and_new_files_are_not(
             (folder / name).write_text(f"{name} of {folder.name}")
     (current / "link").symlink_to("/etc/passwd")
     os.mkfifo(current / "pipe")
-    data = AppData(str(current), {"main.py", "gone.py"})
+    facts = facts_in(current)
+    data = AppData(str(current), {name: facts[name] for name in ("main.py", "gone.py")})
     data.copy(str(following), {"main.py", "made.txt", "pages/one.html"})
 
     assert files_in(following) == {
@@ -73,12 +80,84 @@ def test_files_that_the_app_made_are_copied_and_sources_and_new_files_are_not(
     assert not data.has_changed()
 
 
+def delivered(current: Path, following: Path, *names: str) -> AppData:
+    """The data of an app that was delivered with these files. The next version brings them, too."""
+    for folder in (current, following):
+        for name in names:
+            (folder / name).write_text("delivered")
+    data = AppData(str(current), facts_in(current))
+    data.note_bundle(str(current))
+    return data
+
+
+def test_a_delivered_file_is_the_users_once_the_app_has_written_to_it(
+    current: Path, following: Path
+) -> None:
+    data = delivered(current, following, "list.json", "main.py", "deleted.json", "edited.json")
+    (current / "list.json").write_text("the users'")
+    (current / "deleted.json").write_text("the users', too")
+    (current / "edited.json").write_text("the users' of old")
+    (following / "edited.json").write_text("the model's")
+    (following / "deleted.json").unlink()
+    (following / "main.py").write_text("the model's")
+    data.copy(str(following), {"list.json", "main.py", "edited.json"})
+
+    assert files_in(following) == {
+        "list.json": "the users'",
+        "main.py": "the model's",
+        "deleted.json": "the users', too",
+        "edited.json": "the model's",
+    }
+    assert not data.has_changed()
+
+
+def test_a_delivered_file_that_is_written_to_only_after_the_copy_goes_with_the_update(
+    current: Path, following: Path
+) -> None:
+    data = delivered(current, following, "list.json")
+    data.copy(str(following), {"list.json"})
+    assert not data.has_changed()
+    (current / "list.json").write_text("the users'")
+    assert data.has_changed()
+    data.update()
+
+    assert files_in(following) == {"list.json": "the users'"}
+
+
+def test_a_delivered_database_stays_the_users_whatever_a_command_of_the_model_does(
+    current: Path, following: Path
+) -> None:
+    for folder in (current, following):
+        with database(folder / "notes.db", "delete"):
+            pass
+    data = AppData(str(current), facts_in(current))
+    data.note_bundle(str(following))
+    with contextlib.closing(sqlite3.connect(following / "notes.db")) as connection:
+        connection.execute("CREATE TABLE of_the_model (number INTEGER)")
+    with contextlib.closing(sqlite3.connect(current / "notes.db")) as connection:
+        connection.execute("INSERT INTO rows VALUES (2)")
+        connection.commit()
+    data.copy(str(following), {"notes.db"})
+
+    assert rows_of(following / "notes.db") == [1, 2]
+
+
+def test_a_delivered_file_that_nobody_wrote_to_goes_with_the_next_version(
+    current: Path, following: Path
+) -> None:
+    data = delivered(current, following, "old.css", "kept.css")
+    (following / "old.css").unlink()
+    data.copy(str(following), {"kept.css"})
+
+    assert files_in(following) == {"kept.css": "delivered"}
+
+
 def test_an_update_copies_what_was_written_and_removes_what_is_gone(
     current: Path, following: Path
 ) -> None:
     for name in ("same.txt", "longer.txt", "gone.txt"):
         (current / name).write_text("old")
-    data = AppData(str(current), ())
+    data = AppData(str(current), {})
     data.copy(str(following), ())
     untouched = (following / "same.txt").stat()
     (current / "longer.txt").write_text("longer")
@@ -99,7 +178,7 @@ def test_a_database_that_is_open_is_copied_with_all_that_is_committed_and_nothin
     with database(current / "a?#%41.db", mode) as connection:
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("INSERT INTO rows VALUES (2)")
-        data = AppData(str(current), ())
+        data = AppData(str(current), {})
         data.copy(str(following), ())
 
         assert [path.name for path in following.iterdir()] == ["a?#%41.db"]
@@ -118,7 +197,7 @@ def test_many_databases_that_are_kept_locked_are_waited_for_once(
         for number in range(20):
             connection = stack.enter_context(database(current / f"{number}.db", "DELETE"))
             connection.execute("BEGIN EXCLUSIVE")
-        data = AppData(str(current), ())
+        data = AppData(str(current), {})
         data.copy(str(following), ())
         assert data.lock_left_s == 0
 
@@ -132,7 +211,7 @@ def test_a_database_that_its_app_keeps_locked_is_copied_as_files_with_its_journa
     with database(current / "app.db", mode) as connection:
         connection.execute("PRAGMA locking_mode=EXCLUSIVE")
         connection.execute("INSERT INTO rows VALUES (2)")
-        AppData(str(current), ()).copy(str(following), ())
+        AppData(str(current), {}).copy(str(following), ())
 
         assert rows_of(following / "app.db") == [1, 2]
 
@@ -141,7 +220,7 @@ def test_a_pipe_beside_a_database_is_not_waited_for(current: Path, following: Pa
     with database(current / "app.db", "DELETE"):
         pass
     os.mkfifo(current / "app.db-wal")
-    AppData(str(current), ()).copy(str(following), ())
+    AppData(str(current), {}).copy(str(following), ())
 
     assert rows_of(following / "app.db") == [1]
 
@@ -150,7 +229,7 @@ def test_a_file_that_only_says_that_it_is_a_database_is_copied_as_it_is(
     current: Path, following: Path
 ) -> None:
     (current / "app.db").write_bytes(SQLITE_HEADER + b"nonsense")
-    AppData(str(current), ()).copy(str(following), ())
+    AppData(str(current), {}).copy(str(following), ())
 
     assert (following / "app.db").read_bytes() == SQLITE_HEADER + b"nonsense"
 
@@ -175,7 +254,7 @@ def test_a_file_that_is_being_rewritten_is_copied_once_it_is_whole(
         if parts:
             path.write_bytes(path.read_bytes() + parts.pop(0))
 
-    data = AppData(str(current), (), pause=write_part)
+    data = AppData(str(current), {}, pause=write_part)
     data.copy(str(following), ())
 
     assert (following / "rows.json").read_text() == "[1,2,3]"
@@ -188,7 +267,7 @@ def test_a_file_that_is_written_to_without_end_is_copied_as_it_is_and_counts_as_
     path = current / "app.log"
     path.write_text("line\n")
     data = AppData(
-        str(current), (), pause=lambda _: path.write_text(path.read_text() + "line\n") and None
+        str(current), {}, pause=lambda _: path.write_text(path.read_text() + "line\n") and None
     )
     data.copy(str(following), ())
 
@@ -202,7 +281,7 @@ def test_more_files_than_a_version_may_get_are_refused(
     monkeypatch.setattr(app_data, "FILES_MAX", 2)
     for name in ("1", "2"):
         (current / name).write_text(name)
-    data = AppData(str(current), ())
+    data = AppData(str(current), {})
     data.copy(str(following), ())
     (current / "3").write_text("3")
 
@@ -214,13 +293,13 @@ def test_data_that_does_not_fit_a_second_time_is_not_copied_at_all(
     current: Path, following: Path
 ) -> None:
     (current / "upload.bin").write_bytes(b"x" * 1000)
-    data = AppData(str(current), (), free_bytes=lambda _: SPARE_BYTES + 999)
+    data = AppData(str(current), {}, free_bytes=lambda _: SPARE_BYTES + 999)
     for attempt in (data.check_room, lambda: data.copy(str(following), ())):
         with pytest.raises(OSError, match="No space left on device"):
             attempt()
     assert not list(following.iterdir())
 
-    roomy = AppData(str(current), (), free_bytes=lambda _: SPARE_BYTES + 1000)
+    roomy = AppData(str(current), {}, free_bytes=lambda _: SPARE_BYTES + 1000)
     roomy.check_room()
     roomy.copy(str(following), ())
     assert (following / "upload.bin").stat().st_size == 1000
@@ -229,7 +308,7 @@ def test_data_that_does_not_fit_a_second_time_is_not_copied_at_all(
 def test_only_what_is_copied_again_needs_room(current: Path, following: Path) -> None:
     free = [SPARE_BYTES + 2000]
     (current / "old.bin").write_bytes(b"x" * 1000)
-    data = AppData(str(current), (), free_bytes=lambda _: free[0])
+    data = AppData(str(current), {}, free_bytes=lambda _: free[0])
     data.copy(str(following), ())
 
     free[0] = SPARE_BYTES + 10
@@ -243,6 +322,6 @@ def test_only_what_is_copied_again_needs_room(current: Path, following: Path) ->
 
 
 def test_an_app_without_data_needs_no_room(current: Path, following: Path) -> None:
-    data = AppData(str(current), (), free_bytes=lambda _: 0)
+    data = AppData(str(current), {}, free_bytes=lambda _: 0)
     data.check_room()
     data.copy(str(following), ())

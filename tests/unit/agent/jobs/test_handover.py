@@ -152,12 +152,13 @@ class World:
         """Try a version and show it; `meanwhile` runs after its check."""
         work = self._folder / "work"
         work.mkdir(exist_ok=True)
-        (work / "spawn.json").write_text('{"kind": "python", "start": ["python3", "main.py"]}')
-        for name in files:
-            (work / name).touch()
-        (work / "main.py").write_text(textwrap.dedent(source))
         async with self.stage.free_slot() as slot:
             handover = Handover(self.stage, self.site)
+            await handover.note_bundle(str(work))
+            (work / "spawn.json").write_text('{"kind": "python", "start": ["python3", "main.py"]}')
+            for name in files:
+                (work / name).touch()
+            (work / "main.py").write_text(textwrap.dedent(source))
             await handover.finish(await self._make(slot, handover, str(work), meanwhile))
 
     async def _make(
@@ -305,6 +306,27 @@ def slow(number: int, *, start: str = "") -> str:
 async def until(condition: Callable[[], bool]) -> None:
     while not condition():
         await asyncio.sleep(0.01)
+
+
+def test_what_was_delivered_and_written_to_stays_and_what_a_version_deletes_stays_away(
+    tmp_path: Path,
+) -> None:
+    """`rows` is in the bundle: a command of the model made it, for example."""
+
+    async def story(world: World, tasks: asyncio.TaskGroup) -> None:
+        await world.change(slow(1), files=["rows", "old.txt"])
+        await world.ask(body="first")
+        await world.change(slow(2))
+        assert await world.ask() == "2 first "
+        shown = world.site.slot.folder
+        await world.change(slow(3), meanwhile=lambda: (Path(shown) / "rows").write_text("second "))
+        assert await world.ask() == "3 second "
+        (tmp_path / "work" / "old.txt").unlink()
+        await world.change(slow(4))
+        assert await world.ask() == "4 second "
+        assert not (Path(world.site.slot.folder) / "old.txt").exists()
+
+    run(tmp_path, story)
 
 
 def test_a_write_under_way_is_waited_for_and_one_that_comes_then_is_answered_by_the_new_version(
