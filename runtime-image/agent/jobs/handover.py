@@ -24,7 +24,8 @@ from orchestrator.contract.bundles import BundleInvalid
 from orchestrator.contract.wire import FailureCode
 
 WRITE_LIMIT_S = 5.0
-"""For writes under way when the app is replaced. After that they get as long again to end."""
+"""For writes under way when the app is replaced. Those that take longer are refused: what they
+wrote may have missed the copy."""
 TRIED_WRITE_LIMIT_S = 0.5
 """The same for a try, which is made with a copy that will be replaced."""
 
@@ -65,7 +66,10 @@ class Handover:
         self._packed = packed
         with _room_needed():
             await in_thread(self._data.copy, app.slot.folder, app.sources)
-            async with self._quiet(TRIED_WRITE_LIMIT_S):
+            with self._site.hold():
+                await self._site.wait_until_answered(
+                    self._site.slot, write_limit_s=TRIED_WRITE_LIMIT_S
+                )
                 await in_thread(self._data.update)
 
     async def finish(self, app: App) -> None:
@@ -114,11 +118,13 @@ class Handover:
         log("data_handed_over", held_ms=round((loop.time() - began_at_s) * 1000))
 
     @contextlib.asynccontextmanager
-    async def _quiet(self, write_limit_s: float = WRITE_LIMIT_S) -> AsyncIterator[None]:
-        """Hold requests. What the app has acknowledged is in its files, and no request writes."""
+    async def _quiet(self) -> AsyncIterator[None]:
+        """Hold requests. What the app has acknowledged, and will acknowledge, is in its files."""
+        slot = self._site.slot
         with self._site.hold():
-            await self._site.wait_until_answered(self._site.slot, write_limit_s=write_limit_s)
-            yield
+            await self._site.wait_until_answered(slot, write_limit_s=WRITE_LIMIT_S)
+            with self._site.refuse_late_writes(slot):
+                yield
 
 
 @contextlib.contextmanager

@@ -57,6 +57,7 @@ class Visit:
         self.slot = slot
         self.may_write = method not in SAFE_METHODS
         self.is_answered = False
+        self.is_late = False  # what it writes is no longer copied, so no answer may acknowledge it
         self._on_answer = on_answer
 
     def begin_answer(self) -> None:
@@ -167,6 +168,21 @@ class Site:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(limit_s):
                     await self._wait_while(unanswered)
+
+    @contextlib.contextmanager
+    def refuse_late_writes(self, slot: Slot) -> Iterator[None]:
+        """Let no request for the slot's process that is unanswered now acknowledge a write.
+
+        If the slot is still shown at the end, its answers count again.
+        """
+        late = [visit for visit in self._visits if _is_unanswered(slot, True, visit)]
+        for visit in late:
+            visit.is_late = True
+        try:
+            yield
+        finally:
+            for visit in late:
+                visit.is_late = self.slot != slot
 
     async def wait_until_drained(self, slot: Slot) -> None:
         """Wait until no request is under way in this slot. The caller sets a deadline."""

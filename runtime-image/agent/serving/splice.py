@@ -49,6 +49,8 @@ async def forward(
     body = Body(connection, reader, app, upload, waiting, is_chunked=is_chunked(request))
 
     async def begin() -> None:
+        if visit.is_late:
+            raise NotAnswered(pages.STARTING, FrontPage.STARTING)
         visit.begin_answer()
         if not upgrade:
             await body.take_rest()
@@ -64,6 +66,8 @@ async def forward(
     except NoRoomForBody:
         return None if answer.is_sent else _busy()
     except NotAnswered as error:
+        if visit.is_late:
+            return _busy()
         return html_answer(502, error.page, pages.marked(error.mark))
     finally:
         app.close()

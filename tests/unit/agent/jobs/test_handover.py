@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import socket
@@ -185,6 +186,16 @@ class World:
 
     async def ask(self, path: str = "/", body: str = "") -> object:
         """The front's answer to a request, as JSON. A body makes it a POST."""
+        head, content = await self._send(path, body)
+        assert b" 200 " in head.partition(b"\r\n")[0], head or "no answer"
+        return json.loads(content)
+
+    async def status(self, body: str) -> int:
+        """The status of the front's answer to a POST."""
+        head, _ = await self._send("/", body)
+        return int(head.split()[1])
+
+    async def _send(self, path: str, body: str) -> tuple[bytes, bytes]:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
             writer.write(
@@ -192,8 +203,7 @@ class World:
                 f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
             )
             head, _, content = (await reader.read()).partition(b"\r\n\r\n")
-            assert b" 200 " in head.partition(b"\r\n")[0], head or "no answer"
-            return json.loads(content)
+            return head, content
         finally:
             writer.close()
 
@@ -306,6 +316,34 @@ def slow(number: int, *, start: str = "") -> str:
 async def until(condition: Callable[[], bool]) -> None:
     while not condition():
         await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_write_that_takes_too_long_is_not_acknowledged_by_the_version_that_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    monkeypatch.setattr("agent.jobs.handover.WRITE_LIMIT_S", 0.1)
+
+    async def story(world: World, tasks: asyncio.TaskGroup) -> None:
+        await world.change(slow(1))
+        await world.ask(body="first")
+        replaced = Path(world.site.slot.folder)
+        write = tasks.create_task(world.status(body="slow"))
+        await until(lambda: "begun" in world.log)
+        # With the latest data it can't start: the version before serves on, and so acknowledges.
+        start = 'if "more" in open("rows").read(): sys.exit(1)' if fails else ""
+        with contextlib.suppress(AssignmentFailed):
+            await world.change(
+                slow(2, start=start),
+                meanwhile=lambda: (replaced / "rows").write_text("first more "),
+            )
+        (replaced / "go").touch()
+
+        assert await write == (200 if fails else 503)
+        rows = "1 first more slow " if fails else "2 first more "
+        assert await world.ask() == rows
+
+    run(tmp_path, story)
 
 
 def test_what_was_delivered_and_written_to_stays_and_what_a_version_deletes_stays_away(
