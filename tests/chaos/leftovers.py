@@ -118,8 +118,17 @@ def count_processes(spawn: Installation) -> Counter[str]:
 
 def state_of(pid: int) -> str:
     """As in `ps`: R, S, D, Z and so on. "" if the process has gone."""
+    return _state_in(Path(f"/proc/{pid}/stat"))
+
+
+def states_of_threads(pid: int) -> list[str]:
+    """The same of each thread of a process. None if it has gone."""
+    return [_state_in(path) for path in Path("/proc").glob(f"{pid}/task/*/stat")]
+
+
+def _state_in(path: Path) -> str:
     with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return path.read_text().rpartition(")")[2].split()[0]
     return ""
 
 

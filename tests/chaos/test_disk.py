@@ -173,5 +173,6 @@ def is_refused(scene: Scene) -> bool:
 
 
 def is_stuck(scene: Scene) -> bool:
-    """Whether one of our processes is in an uninterruptible wait."""
-    return any(leftovers.state_of(pid) == "D" for pid in scene.spawn.pids(""))
+    """Whether a thread of one of our processes is in an uninterruptible wait."""
+    pids = scene.spawn.pids("")
+    return any(state == "D" for pid in pids for state in leftovers.states_of_threads(pid))
