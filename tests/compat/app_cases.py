@@ -56,6 +56,7 @@ class Case:
     seen: Mapping[str, str | None] = field(default_factory=dict)  # headers that the app gets
     address: str = "127.0.0.1"  # where it listens
     look_s: float = 20.0  # how long the checks wait
+    is_beside_slow: bool = False  # another visitor has sent a part of a small body, and pauses
 
 
 Row = tuple[str, Handler] | tuple[str, Handler, dict[str, Any]]

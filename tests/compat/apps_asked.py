@@ -14,6 +14,7 @@ from tests.compat.app_answers import (
     echo_body,
     expects,
     head_of,
+    one_at_a_time,
     raw,
     report_body,
     report_target,
@@ -245,6 +246,15 @@ UPLOADS = cases(
                 method="POST", target="/x", headers={"Expect": "100-continue"}, body_bytes=300_000
             ),
             "outcome": as_sent(200, "the client is told to go on", b"POST 300000", interim=(100,)),
+        },
+    ),
+    (
+        "the app serves one visitor at a time, and another one's small body pauses on its way",
+        one_at_a_time(beside(report_body)),
+        {
+            "asked": Asked(method="POST", target="/x", body_bytes=5),
+            "is_beside_slow": True,
+            "outcome": as_sent(200, "served at once", b"POST 5"),
         },
     ),
     (
