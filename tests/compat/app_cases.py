@@ -24,6 +24,7 @@ class Asked:
     headers: Mapping[str, str] = field(default_factory=dict)
     body_bytes: int = 0
     is_chunked: bool = False
+    trailer: str = ""  # whole lines
     times: int = 1  # over one connection, sent at once
 
 

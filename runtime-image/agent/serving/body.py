@@ -91,6 +91,9 @@ class Body:
         Raises OSError if the app reads no more, UploadRefused, NoRoomForBody or BrokenBody; the
         app has got only a part of the body then.
         """
+        if self._upload.is_read:
+            await self._feed(app, head)
+            return
         tasks = [asyncio.create_task(work) for work in (self._take(), self._feed(app, head))]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)

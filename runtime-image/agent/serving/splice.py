@@ -19,17 +19,14 @@ from agent.serving.site import Visit
 from agent.serving.static_files import Answer, html_answer, text_answer
 from agent.serving.upload import Upload, UploadRefused
 from agent.serving.upstream import AppConnection
-from orchestrator.contract.front_pages import TRIAL_HEADER, FrontPage
-from orchestrator.contract.visits import PROBE_HEADER
+from orchestrator.contract.front_pages import FrontPage
+from orchestrator.contract.heads import reaches_app
 
 CHUNK_BYTES = 64 * 1024
 CONNECT_TIMEOUT_S = 5.0
 BUSY = html_answer(503, pages.STARTING, (("Retry-After", "1"), *pages.marked(FrontPage.STARTING)))
 BAD_REQUEST = text_answer(400, b"bad request\n")
 BODY_ERRORS = (UploadRefused, NoRoomForBody, BrokenBody)
-# RFC 9110, section 7.6.1: these concern one hop. We write our own Upgrade and Connection.
-HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"upgrade"})
-OURS = frozenset({TRIAL_HEADER.lower().encode(), PROBE_HEADER.lower().encode()})
 
 
 async def forward(
@@ -91,14 +88,14 @@ def is_websocket(request: h11.Request) -> bool:
 
 
 def head_for_app(request: h11.Request, *, upgrade: bool) -> bytes:
-    """The request head as the app sees it."""
+    """The request head as the app sees it, with our own Connection and Upgrade."""
     chunked = is_chunked(request)
     # The client's version stays: to a 1.0 client the app must not answer in chunks.
     lines = [b"%s %s HTTP/%s" % (request.method, request.target, request.http_version)]
     for name, value in request.headers.raw_items():
         lower = name.lower()
         # Two lengths for one body allow request smuggling: forward only the one that h11 used.
-        if lower in HOP_BY_HOP | OURS or (chunked and lower == b"content-length"):
+        if not reaches_app(lower) or (chunked and lower == b"content-length"):
             continue
         lines.append(name + b": " + value)
     if upgrade:

@@ -183,7 +183,8 @@ class Visitor:
             headers["Transfer-Encoding"] = "chunked"
         elif asked.body_bytes:
             headers["Content-Length"] = str(asked.body_bytes)
-        lines = [f"{asked.method} {asked.target} HTTP/1.1"]
+        target = asked.target.replace("{host}", self._sandbox.host)
+        lines = [f"{asked.method} {target} HTTP/1.1"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         return "\r\n".join([*lines, "", ""]).encode()
 
@@ -210,7 +211,7 @@ class Visitor:
                 connection.sendall(framed)
                 left -= len(part)
             if asked.is_chunked:
-                connection.sendall(b"0\r\n\r\n")
+                connection.sendall(f"0\r\n{asked.trailer}\r\n".encode())
         except ConnectionError:
             return  # refused by its head: the answer is there
 
