@@ -110,7 +110,7 @@ class Front:
             if trial is not None:
                 trial.requests += 1
         if answer is None:
-            answer = await self._forward(connection, request, reader, writer, trial, upload)
+            answer = await self._forward(connection, request, reader, writer, upload)
         if answer is not None:
             gzip = compression.accepts_gzip(compression.joined(request.headers))
             gzip = gzip and request.http_version >= b"1.1"
@@ -123,7 +123,6 @@ class Front:
         request: h11.Request,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        trial: Trial | None,
         upload: Upload,
     ) -> Answer | None:
         """Have the app answer. Return None if it did, else what to answer instead."""
@@ -131,6 +130,7 @@ class Front:
         try:
             if not splice.is_websocket(request):
                 await body.collect()
+            trial = trial_of(self._site, request)  # now: it may have ended meanwhile
             if trial is None:
                 # Once it has passed, nothing else may happen before the visit: whoever holds the
                 # requests waits for the visits that it sees.
