@@ -7,7 +7,7 @@ nothing: if all together ask for more than their host has, its kernel gives each
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -17,6 +17,8 @@ from orchestrator.domain.pool.host import Host
 _START_MAX = 2.0  # an agent, a generator and an app start with about two busy threads
 # A start takes a second or two. Who works for longer shares with others what the host has.
 SPURT = timedelta(seconds=20)
+# The first page that somebody opens is the slowest, and an app that is ended at once costs no call.
+SETTLE = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,26 +72,36 @@ def plan(
 ) -> Sequence[CpuChange]:
     """The changes that this host's sandboxes need, the most urgent first: lower, then raise.
 
-    Raised are the warm ones, so that no start waits for its engine, and who began to work a moment
-    ago. Of those who work for longer, as many of the latest as the host has CPUs for: a session
-    that never becomes READY holds up nobody. On a host whose engine can't change limits nobody is.
+    On a host whose engine can't change limits nobody is raised: nobody could be lowered.
     """
-    start = limits.at_start(host)
-    can_raise = start > limits.share and host.changes_cpus is not False
-    room = max(1, int(host.cpus / start)) if can_raise else 0
     holders = sorted(holders, key=lambda holder: holder.since, reverse=True)
-    working = [holder for holder in holders if holder.use is CpuUse.WORKING]
-    raised = {holder.sandbox_id for holder in working[:room]} if can_raise else set()
-    if can_raise:
-        raised |= {
-            holder.sandbox_id
-            for holder in holders
-            if holder.use is CpuUse.WAITING
-            or (holder.use is CpuUse.WORKING and now - holder.since < SPURT)
-        }
-    changes = [
-        CpuChange(holder=holder, raised=is_raised, cpus=start if is_raised else limits.share)
-        for holder in holders
-        if holder.raised != (is_raised := holder.sandbox_id in raised)
-    ]
+    start = limits.at_start(host)
+    wanted: set[SandboxId] = set()
+    if start > limits.share and host.changes_cpus is not False:
+        wanted = {holder.sandbox_id for holder in _find_raised(holders, host.cpus / start, now)}
+    changes = []
+    for holder in holders:
+        raised = holder.sandbox_id in wanted
+        if raised != holder.raised:
+            cpus = start if raised else limits.share
+            changes.append(CpuChange(holder=holder, raised=raised, cpus=cpus))
     return sorted(changes, key=lambda change: (change.raised, change.holder.use is CpuUse.WAITING))
+
+
+def _find_raised(holders: Sequence[CpuHolder], room: float, now: datetime) -> Iterator[CpuHolder]:
+    """Those that are to have the limit of a start. `holders` come with the latest first.
+
+    The warm ones have it, so that no start waits for its engine; who began to work or became READY
+    a moment ago; and of those who work for longer the latest, as many as the host has CPUs for: a
+    session that never becomes READY holds up nobody.
+    """
+    working = 0
+    for holder in holders:
+        if holder.use is CpuUse.WAITING:
+            yield holder
+        elif holder.use is CpuUse.WORKING:
+            working += 1
+            if working <= max(1, int(room)) or now - holder.since < SPURT:
+                yield holder
+        elif holder.raised and now - holder.since < SETTLE:
+            yield holder

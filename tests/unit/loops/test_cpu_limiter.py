@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import pytest
 
 from orchestrator.domain import errors
-from orchestrator.domain.pool.cpu_limits import SPURT, CpuLimits
+from orchestrator.domain.pool.cpu_limits import SETTLE, SPURT, CpuLimits
 from orchestrator.domain.pool.host import HostState
 from orchestrator.domain.pool.sandbox import Sandbox
 from orchestrator.domain.sessions.session import Phase, Session, SessionState
@@ -32,6 +30,12 @@ class EngineWhoseDaemonDies(EngineInMemory):
         super().limit_cpus(container_id, cpus)
         if self.kills:
             raise errors.TermOver("killed")
+
+
+def settle(world: World, limiter: CpuLimiter | None = None) -> str:
+    """A pass once READY apps have been READY for a moment."""
+    world.clock.advance(SETTLE.total_seconds())
+    return limiter.run() if limiter else run_pass(world, "limits")
 
 
 def limit_of(world: World, sandbox: Sandbox) -> float:
@@ -66,7 +70,7 @@ def test_an_app_gets_its_share_once_it_is_ready_and_not_before(world: World) -> 
     world.publish()
     world.converge(session)
     assert world.state(session) is SessionState.READY
-    assert run_pass(world, "limits") == f"{host.name}: changed=1"
+    assert settle(world) == f"{host.name}: changed=1"
     assert limit_of_app(world, session) == SHARE
     assert not world.sandbox_of(session).raised
     assert run_pass(world, "limits") == ""
@@ -83,7 +87,8 @@ def test_a_cold_start_has_the_limit_of_a_start_too(world: World) -> None:
 def test_a_change_has_it_again_while_it_is_made(world: World) -> None:
     world.add_host(**FAST)
     session = world.generate_app()
-    run_pass(world, "limits")
+    settle(world)
+    assert limit_of_app(world, session) == SHARE
     world.send_message(session)
     world.converge(session)
     assert world.state(session) is SessionState.GENERATING
@@ -93,7 +98,7 @@ def test_a_change_has_it_again_while_it_is_made(world: World) -> None:
     world.publish()
     world.converge(session)
     assert world.state(session) is SessionState.READY
-    run_pass(world, "limits")
+    settle(world)
     assert limit_of_app(world, session) == SHARE
 
 
@@ -114,12 +119,22 @@ def test_a_session_that_never_becomes_ready_loses_it_to_later_ones(world: World)
     assert [limit_of_app(world, session) for session in sessions] == [SHARE, START]
 
 
+def test_an_app_that_is_ended_at_once_costs_no_call(world: World) -> None:
+    world.add_host(**FAST)
+    session = world.run_session(world.create_session())
+    assert run_pass(world, "limits") == ""
+    world.request_end(session)
+    world.converge(session)
+    assert settle(world) == ""
+
+
 def test_what_a_daemon_was_about_to_record_is_done_again_by_the_next(world: World) -> None:
     """It was killed after Docker had lowered the limit."""
     world.engine = engine = EngineWhoseDaemonDies()
     world.add_host(**FAST)
     session = world.run_session(world.create_session())
-    CpuLimiter(world.deps, spawn=run_at_once).run()
+    settle(world)
+    assert limit_of_app(world, session) == SHARE
     assert world.sandbox_of(session).raised
     engine.kills = False
     CpuLimiter(world.deps, spawn=run_at_once).run()
@@ -158,7 +173,7 @@ def test_on_an_engine_that_can_not_change_limits_nobody_ever_has_more_than_its_s
     assert world.store.hosts.get(host.id).changes_cpus is False
     assert not world.sandbox(first.id).raised
     session = world.run_session(world.create_session())
-    assert run_pass(world, "limits") == ""
+    assert settle(world) == ""
     assert set(world.engine.cpus.values()) == {SHARE}
     assert not world.sandbox_of(session).raised
 
@@ -181,7 +196,7 @@ def test_a_limit_that_can_not_be_lowered_is_tried_again_and_again(world: World) 
     host = world.add_host(**FAST)
     session = world.run_session(world.create_session())
     limiter = CpuLimiter(world.deps, spawn=run_at_once)
-    assert limiter.run() == ""
+    assert settle(world, limiter) == ""
     assert world.store.hosts.get(host.id).changes_cpus is False, "nobody else is raised there"
     engine.is_fixed = False
     assert limiter.run() == "", "it is left alone for a moment"
@@ -206,7 +221,7 @@ def test_hosts_that_do_not_answer_are_left_alone(world: World) -> None:
     session = world.run_session(world.create_session())
     host_life.set_aside(world.deps, host, "no answer")
     assert world.store.hosts.get(host.id).state is HostState.SUSPECT
-    assert run_pass(world, "limits") == ""
+    assert settle(world) == ""
     assert limit_of_app(world, session) == START
 
 
@@ -215,7 +230,7 @@ def test_of_many_that_become_ready_at_once_one_is_lowered_after_the_other(world:
     sessions = [world.run_session(world.create_session()) for _ in range(5)]
     threads = Deferred()
     limiter = CpuLimiter(world.deps, spawn=threads)
-    limiter.run()
+    settle(world, limiter)
     limiter.run()
     assert len(threads.pending) == 1
     threads.run_pending()
@@ -228,20 +243,19 @@ def test_with_a_start_that_gets_no_more_nothing_is_ever_changed(world: World, st
     world.add_host(**FAST)
     session = world.run_session(world.create_session())
     assert limit_of_app(world, session) == SHARE
-    assert run_pass(world, "limits") == ""
+    assert settle(world) == ""
 
 
 def test_the_successor_of_a_move_is_raised_until_it_serves(world: World) -> None:
     world.add_host(**FAST)
     session = world.run_session(world.create_session())
-    run_pass(world, "limits")
+    settle(world)
     other = world.add_host(**FAST)
     warm = world.add_warm_sandbox()
     claim = world.store.sandboxes.claim_successor(world.session(session), world.clock.now())
     assert claim is not None
     moving, successor = claim
-    world.clock.advance(timedelta(seconds=1).total_seconds())
-    run_pass(world, "limits")
+    settle(world)
     assert limit_of(world, successor) == START, other.name
     world.store.sandboxes.switch(moving, world.clock.now())
     run_pass(world, "limits")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from orchestrator.domain import ids
-from orchestrator.domain.pool.cpu_limits import SPURT, CpuHolder, CpuLimits, CpuUse, plan
+from orchestrator.domain.pool.cpu_limits import SETTLE, SPURT, CpuHolder, CpuLimits, CpuUse, plan
 from orchestrator.domain.pool.host import Host
 from tests.fakes import samples
 from tests.fakes.samples import NOW, later
@@ -64,8 +64,13 @@ def test_limits_differ_if_a_start_may_get_more(start: float, can: bool) -> None:
 
 
 def test_who_is_ready_gets_its_share_again_whatever_the_others_do() -> None:
-    ready = holder(CpuUse.SERVING, raised=True)
-    assert planned(ready) == [(ready, 0.5)]
+    settled_s = SETTLE.total_seconds()
+    ready = holder(CpuUse.SERVING, raised=True, since_s=settled_s)
+    fresh = holder(CpuUse.SERVING, raised=True, since_s=settled_s - 0.1)
+    working = holder(CpuUse.WORKING, raised=True)
+    assert planned(ready, fresh, working) == [(ready, 0.5)]
+    plain = holder(CpuUse.SERVING, raised=False)
+    assert planned(plain) == []
 
 
 @pytest.mark.parametrize("use", [CpuUse.WAITING, CpuUse.WORKING])
@@ -96,7 +101,7 @@ def test_a_burst_of_starts_is_raised_whatever_the_host_has() -> None:
 def test_limits_are_lowered_before_any_is_raised_and_warm_ones_come_last() -> None:
     warm = holder(CpuUse.WAITING, raised=False)
     working = holder(CpuUse.WORKING, raised=False)
-    ready = holder(CpuUse.SERVING, raised=True)
+    ready = holder(CpuUse.SERVING, raised=True, since_s=LONG)
     assert [changed for changed, _ in planned(warm, working, ready)] == [ready, working, warm]
 
 
