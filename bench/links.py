@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
 import secrets
 import subprocess
 import time
@@ -13,6 +14,7 @@ from typing import Any
 
 from tests.e2e.installation import Installation, free_ports, runtime_image, until
 
+_START_CPUS = min(2, os.cpu_count() or 1)  # what a sandbox starts with
 _TEMPLATE = "todo"  # static: measures our own time, not the start of a web framework
 
 
@@ -38,7 +40,8 @@ def sandbox_flags(folder: Path, network: str) -> list[str]:
         *("--tmpfs", "/tmp:rw,nosuid,nodev,noexec,size=64m"),
         *("--tmpfs", "/app:rw,nosuid,nodev,noexec,size=256m"),
         *("--security-opt", "no-new-privileges", "--memory", "1g", "--memory-swap", "1g"),
-        *("--cpu-period", "200000", "--cpu-quota", "100000", "--pids-limit", "256"),
+        *("--cpu-period", "200000", "--cpu-quota", str(_START_CPUS * 200_000)),
+        *("--cpu-shares", "256", "--pids-limit", "256"),
         *("--dns", "127.0.0.1", "--network", network),
         *("--ulimit", "nofile=4096:4096", "--ulimit", "core=0", "--workdir", "/app"),
         *("--log-opt", "max-size=5m", "--log-opt", "max-file=2", "--hostname", "sandbox"),
