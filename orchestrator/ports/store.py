@@ -211,7 +211,7 @@ class Sandboxes(Protocol):
         """The same for a READY session that moves to another host.
 
         The sandbox keeps its own slug and becomes `session.move`. The session keeps its sandbox and
-        its slug. Hosts in `session.refused_by` are left out.
+        its slug. Hosts in `session.refused_by` and in `session.lost_on` are left out.
         """
 
     def switch(self, session: Session, now: datetime) -> Session:
