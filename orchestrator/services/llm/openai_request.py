@@ -13,11 +13,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from orchestrator.domain import errors
+from orchestrator.domain.llm import tool_ids
 
 Json = dict[str, Any]
 
 _STOPS_MAX = 4
 _TOOL_CHOICES = {"auto": "auto", "any": "required", "none": "none"}
+# Gemini signs calls with what it thought, and refuses a conversation in which the first call of an
+# answer is not signed. Answers of the Messages API have no place for that; this, by its reference,
+# stands for the signature of a call that another model made.
+_SIGNS_CALLS = "gemini"
+_SIGNATURE = {"google": {"thought_signature": "skip_thought_signature_validator"}}
 _SILENT = frozenset({"thinking", "redacted_thinking"})
 
 
@@ -33,7 +39,10 @@ def translate(body: Mapping[str, Any], *, model: str, limit_field: str) -> Json:
 
 
 def _build_request(body: Mapping[str, Any], model: str, limit_field: str) -> Json:
-    request: Json = {"model": model, "messages": _messages(body)}
+    messages = _messages(tool_ids.for_completions(body))
+    if _SIGNS_CALLS in model.lower():
+        messages = [_signed(message) for message in messages]
+    request: Json = {"model": model, "messages": messages}
     request[limit_field] = body["max_tokens"]
     for name in ("temperature", "top_p"):
         if body.get(name) is not None:
@@ -85,6 +94,14 @@ def _assistant(content: object) -> Json:
     if calls:
         return {"role": "assistant", "content": text or None, "tool_calls": calls}
     return {"role": "assistant", "content": text}
+
+
+def _signed(message: Json) -> Json:
+    """The message; if it has calls, its first one is signed."""
+    if not message.get("tool_calls"):
+        return message
+    first, *others = message["tool_calls"]
+    return {**message, "tool_calls": [{**first, "extra_content": _SIGNATURE}, *others]}
 
 
 def _user(content: object) -> Iterable[Json]:

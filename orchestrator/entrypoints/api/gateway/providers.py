@@ -18,7 +18,7 @@ import httpx2
 from orchestrator.config import Settings
 from orchestrator.contract import json_bounds
 from orchestrator.domain import errors
-from orchestrator.domain.llm import optional_fields
+from orchestrator.domain.llm import optional_fields, tool_ids
 from orchestrator.domain.llm.requests import ModelRequest
 from orchestrator.entrypoints.api.gateway import wire
 from orchestrator.entrypoints.api.gateway.clients import Clients
@@ -146,10 +146,11 @@ class Anthropic:
         return request.model
 
     def body_for(self, request: ProviderRequest) -> Mapping[str, Any]:
-        return optional_fields.without(request.parsed.body, request.without)
+        return optional_fields.without(tool_ids.for_messages(request.parsed.body), request.without)
 
     async def send(self, request: ProviderRequest) -> ProviderResponse:
-        content = json.dumps(self.body_for(request)).encode() if request.without else request.raw
+        body = self.body_for(request)
+        content = request.raw if body == request.parsed.body else json.dumps(body).encode()
         http_request = self._client.build_request(
             "POST",
             self._base_url + request.path,
