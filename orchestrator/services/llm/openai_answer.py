@@ -11,7 +11,7 @@ from typing import Any
 
 from orchestrator.contract import json_bounds, surrogates
 from orchestrator.domain import errors
-from orchestrator.domain.llm import provider_errors, tool_ids
+from orchestrator.domain.llm import provider_errors, thoughts, tool_ids
 from orchestrator.domain.llm.pricing import TokenCounts
 from orchestrator.services.llm import openai_wire
 from orchestrator.services.llm.openai_blocks import Blocks
@@ -73,7 +73,15 @@ def translate_completion(document: object, estimate: TokenCounts, answer_id: str
         raise errors.Temporary("the endpoint's answer is not a chat completion: it has no message")
     message = choice.message
     text = surrogates.paired(message.content or message.refusal)
-    blocks: list[Json] = [{"type": "text", "text": text}] if text else []
+    blocks: list[Json] = []
+    if message.thought:
+        field, thought = message.thought
+        signature = thoughts.signature(field)
+        blocks = [
+            {"type": "thinking", "thinking": surrogates.paired(thought), "signature": signature}
+        ]
+    if text:
+        blocks.append({"type": "text", "text": text})
     for number, call in enumerate(message.calls):
         blocks.append(_tool_block(call, tool_ids.issue(answer_id, number, call.id)))
     return {
@@ -198,6 +206,9 @@ class StreamTranslator:
 
     def _delta(self, delta: Message) -> Iterator[Json]:
         self._has_refusal = self._has_refusal or bool(delta.refusal)
+        if delta.thought:
+            yield from self._start()
+            yield from self._blocks.add_thought(*delta.thought)
         for text in filter(None, (delta.content, delta.refusal)):
             yield from self._start()
             yield from self._blocks.add_text(text)
@@ -239,7 +250,8 @@ def _stop_reason(finish_reason: str, *, has_refusal: bool, has_calls: bool) -> s
 def _usage(usage: Usage | None, estimate: TokenCounts) -> Json:
     if usage is None:
         return {"input_tokens": estimate.input, "output_tokens": estimate.output}
-    prompt, output, total = usage.prompt_tokens, usage.completion_tokens, usage.total_tokens
+    # No prompt has no tokens: then nobody has counted them.
+    prompt, output, total = usage.prompt_tokens or None, usage.completion_tokens, usage.total_tokens
     if output is None and total is not None and prompt is not None:
         output = max(0, total - prompt)
     elif output is None:  # the dearer part

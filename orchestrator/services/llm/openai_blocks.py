@@ -15,7 +15,7 @@ from typing import Any
 
 from orchestrator.contract import surrogates
 from orchestrator.domain import errors
-from orchestrator.domain.llm import tool_ids
+from orchestrator.domain.llm import thoughts, tool_ids
 from orchestrator.services.llm.openai_wire import ToolCall
 
 Json = dict[str, Any]
@@ -42,11 +42,14 @@ class Blocks:
 
     def add_text(self, text: str) -> Iterator[Json]:
         """The events for a piece of text."""
-        last = self._blocks[-1] if self._blocks else None
-        if last is None or isinstance(last, _Call):
-            last = _Block(start={"type": "text", "text": ""})
-            self._blocks.append(last)
-        last.add(text)
+        self._text_block("text").add(text)
+        return self._pass_on()
+
+    def add_thought(self, field: str, text: str) -> Iterator[Json]:
+        """The events for a piece of what the model thinks. `field` is where the endpoint has it."""
+        block = self._text_block("thinking")
+        block.signature = block.signature or thoughts.signature(field)
+        block.add(text)
         return self._pass_on()
 
     def add_call(self, piece: ToolCall) -> Iterator[Json]:
@@ -63,6 +66,15 @@ class Blocks:
     def finish(self) -> Iterator[Json]:
         """The events for all that waits, and for the end of the last block."""
         return self._pass_on(is_last=True)
+
+    def _text_block(self, kind: str) -> _Block:
+        """The last block if it is of this kind, else a new one."""
+        last = self._blocks[-1] if self._blocks else None
+        if last is None or last.start["type"] != kind:
+            signature = {"signature": ""} if kind == "thinking" else {}
+            last = _Block(start={"type": kind, kind: "", **signature})
+            self._blocks.append(last)
+        return last
 
     def _owner(self, piece: ToolCall) -> _Call | None:
         """The call that a piece belongs to; None: it begins one.
@@ -115,6 +127,9 @@ class Blocks:
                 return
             block.has_ended = True
             self._passed_on += 1
+            if block.signature:
+                delta = {"type": "signature_delta", "signature": block.signature}
+                yield {"type": "content_block_delta", "index": number, "delta": delta}
             yield {"type": "content_block_stop", "index": number}
 
 
@@ -167,9 +182,10 @@ def _unquoted(text: str) -> str:
 
 @dataclass(kw_only=True)
 class _Block:
-    """A block of text; `_Call` is the other kind."""
+    """A block of text or of thoughts; `_Call` is the other kind."""
 
     start: Json
+    signature: str = ""  # of thoughts
     has_begun: bool = False
     has_ended: bool = False
     _waiting: list[str] = field(default_factory=list)
@@ -192,7 +208,8 @@ class _Block:
         return surrogates.paired(text[:-1] if is_half else text)
 
     def delta(self, piece: str) -> Json:
-        return {"type": "text_delta", "text": piece}
+        kind = self.start["type"]
+        return {"type": f"{kind}_delta", kind: piece}
 
 
 @dataclass(kw_only=True)

@@ -1,7 +1,8 @@
 """Translates a Messages API request into an OpenAI chat completion request. Pure.
 
 Called by the gateway for its last provider. Features that OpenAI lacks are left out if the answer
-stays the same without them (thinking, cache marks). All others are refused.
+stays the same without them (thinking, cache marks). All others are refused. Thoughts of the
+endpoint itself go back to it.
 
 Source: OpenAI's reference of `POST /chat/completions`.
 """
@@ -13,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from orchestrator.domain import errors
-from orchestrator.domain.llm import tool_ids
+from orchestrator.domain.llm import thoughts, tool_ids
 
 Json = dict[str, Any]
 
@@ -82,8 +83,11 @@ def _assistant(content: object) -> Json:
     if isinstance(content, str):
         return {"role": "assistant", "content": content}
     texts, calls = [], []
+    thought: Json = {}
     for block in _blocks(content):
-        if block["type"] == "text":
+        if field := thoughts.field_of(block):
+            thought[field] = thought.get(field, "") + block["thinking"]
+        elif block["type"] == "text":
             texts.append(block["text"])
         elif block["type"] == "tool_use":
             function = {"name": block["name"], "arguments": json.dumps(block["input"])}
@@ -92,8 +96,8 @@ def _assistant(content: object) -> Json:
             raise _untranslatable(f"{block['type']} blocks")
     text = "".join(texts)
     if calls:
-        return {"role": "assistant", "content": text or None, "tool_calls": calls}
-    return {"role": "assistant", "content": text}
+        return {"role": "assistant", "content": text or None, "tool_calls": calls, **thought}
+    return {"role": "assistant", "content": text, **thought}
 
 
 def _signed(message: Json) -> Json:

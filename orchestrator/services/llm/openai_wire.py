@@ -8,7 +8,6 @@ doesn't fit isn't an answer, and that is the endpoint's failure.
 from __future__ import annotations
 
 import json
-import math
 from typing import Annotated
 
 from pydantic import (
@@ -21,8 +20,9 @@ from pydantic import (
 )
 
 from orchestrator.domain import errors
+from orchestrator.domain.llm import thoughts
+from orchestrator.services.llm import token_counts
 
-_COUNT_MAX = 1_000_000_000  # tokens of one kind that an endpoint can say it has used
 _WORD_MAX_CHARS = 100
 
 
@@ -38,6 +38,12 @@ def _text(value: object) -> object:
         return "" if value is None else value
     texts = [part.get("text") if isinstance(part, dict) else part for part in value]
     return "".join(text for text in texts if isinstance(text, str))
+
+
+def _thought(value: object) -> object:
+    """A text that isn't worth losing an answer for."""
+    text = _text(value)
+    return text if isinstance(text, str) else ""
 
 
 def _json_text(value: object) -> object:
@@ -64,29 +70,6 @@ def _object_or_none(value: object) -> object:
     return value if isinstance(value, dict) else None
 
 
-def _index(value: object) -> object:
-    """The number of a call; one that is none counts as missing."""
-    number = _number(value)
-    return None if number is None else int(number)
-
-
-def _count(value: object) -> object:
-    """A number of tokens within bounds; part of a token counts as one. None: it isn't said."""
-    number = _number(value)
-    return None if number is None else math.ceil(min(max(0.0, number), _COUNT_MAX))
-
-
-def _number(value: object) -> float | None:
-    """A number, also as text."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
-
-
 def _word(value: object) -> object:
     """A reason to stop as a word of small letters; "" if it isn't known yet."""
     if not value:
@@ -96,9 +79,11 @@ def _word(value: object) -> object:
 
 
 Text = Annotated[str, BeforeValidator(_text)]
+Thought = Annotated[str, BeforeValidator(_thought)]
 JsonText = Annotated[str, BeforeValidator(_json_text)]
 Word = Annotated[str, BeforeValidator(_word)]
-Count = Annotated[int | None, BeforeValidator(_count)]
+# Of tokens, or of a call; what is no number counts as missing.
+Count = Annotated[int | None, BeforeValidator(token_counts.token_count)]
 
 
 class Function(_Foreign):
@@ -111,7 +96,7 @@ class Function(_Foreign):
 class ToolCall(_Foreign):
     """A tool call, or a piece of it."""
 
-    index: Annotated[int | None, BeforeValidator(_index)] = None
+    index: Count = None
     id: Text = ""
     function: Annotated[Function, BeforeValidator(_object)] = Function()
 
@@ -124,6 +109,18 @@ class Message(_Foreign):
     tool_calls: Annotated[list[ToolCall], BeforeValidator(_list)] = []
     # What `tool_calls` was called when there could be one alone.
     function_call: Annotated[Function | None, BeforeValidator(_object_or_none)] = None
+    # The names of thoughts.FIELDS.
+    reasoning_content: Thought = ""
+    reasoning: Thought = ""
+    thinking: Thought = ""
+
+    @property
+    def thought(self) -> tuple[str, str] | None:
+        """The field with the model's thoughts, and these; the first one if several have them."""
+        for field in thoughts.FIELDS:
+            if text := getattr(self, field):
+                return field, text
+        return None
 
     @property
     def calls(self) -> list[ToolCall]:
@@ -133,7 +130,7 @@ class Message(_Foreign):
 
     @property
     def is_empty(self) -> bool:
-        return not (self.content or self.refusal or self.calls)
+        return not (self.content or self.refusal or self.calls or self.thought)
 
 
 class _Details(_Foreign):

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.domain import errors
-from orchestrator.domain.llm import tool_ids
+from orchestrator.domain.llm import thoughts, tool_ids
 from orchestrator.domain.llm.pricing import TokenCounts
 from orchestrator.services.llm import openai_answer
 from orchestrator.services.llm.openai_answer import StreamTranslator
@@ -70,6 +70,10 @@ def assemble(stream: list[Json]) -> list[Json]:
             delta = event["delta"]
             if delta["type"] == "text_delta":
                 content[-1]["text"] += delta["text"]
+            elif delta["type"] == "thinking_delta":
+                content[-1]["thinking"] += delta["thinking"]
+            elif delta["type"] == "signature_delta":
+                content[-1]["signature"] = delta["signature"]
             else:
                 content[-1]["json"] += delta["partial_json"]
         elif event["type"] == "content_block_stop":
@@ -215,7 +219,7 @@ USAGES: list[tuple[Json, tuple[int, int, int]]] = [
     ({"input_tokens": 30, "output_tokens": 7}, (30, 0, 7)),
     ({"prompt_tokens": 30, "completion_tokens": 7, "cached_tokens": 10}, (20, 10, 7)),
     ({"prompt_tokens": 30, "completion_tokens": 7, "prompt_cache_hit_tokens": 40}, (0, 30, 7)),
-    ({"prompt_tokens": -5, "completion_tokens": 7}, (0, 0, 7)),
+    ({"prompt_tokens": -5, "completion_tokens": 7}, (100, 0, 7)),
     ({"prompt_tokens": 1e300, "completion_tokens": 7}, (1_000_000_000, 0, 7)),
     ({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}, (100, 0, 3)),
     ({"prompt_tokens": True, "completion_tokens": "much"}, (100, 0, 3)),
@@ -410,7 +414,9 @@ def test_content_may_come_as_a_list_of_parts() -> None:
 
 FIELDS = (
     *("id", "choices", "message", "delta", "content", "tool_calls", "function", "name"),
-    *("arguments", "usage", "prompt_tokens", "finish_reason", "index", "error"),
+    *("arguments", "usage", "prompt_tokens", "finish_reason", "index", "error", "refusal"),
+    *("reasoning_content", "function_call", "x_groq", "total_tokens", "cached_tokens"),
+    *("prompt_tokens_details", "completion_tokens", "model", "code"),
 )
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -516,6 +522,37 @@ def test_text_between_the_pieces_of_a_call_comes_after_it() -> None:
         {"a": '}"{'},
         "And then.",
     ]
+
+
+@pytest.mark.parametrize("field", thoughts.FIELDS)
+def test_thoughts_are_blocks_that_say_in_which_field_they_were(field: str) -> None:
+    stream = events(
+        chunk(role="assistant", content="", **{field: ""}),
+        chunk(**{field: "Hm"}),
+        chunk(content=None, **{field: "."}),
+        chunk(content="Now."),
+        chunk(**{field: "And?"}, tool_calls=[whole_call(0)]),
+        chunk("stop"),
+    )
+    signature = thoughts.signature(field)
+    content = assemble(stream)
+    assert content[0] == {"type": "thinking", "thinking": "Hm.", "signature": signature}
+    kinds = [block["type"] for block in content]
+    assert kinds == ["thinking", "text", "thinking", "tool_use"]
+    message = completion(content="Now.", **{field: "Hm."})
+    whole = openai_answer.translate_completion(message, ESTIMATE, "ours")
+    assert whole["content"] == content[:2]
+
+
+def test_thoughts_that_come_in_two_fields_count_once() -> None:
+    content = assemble(events(chunk("stop", reasoning="Hm.", reasoning_content="Hm.")))
+    assert [block["thinking"] for block in content] == ["Hm."]
+
+
+@pytest.mark.parametrize("odd", [5, {"summary": "x"}, [{"summary": "x"}], False], ids=str)
+def test_thoughts_of_another_form_cost_no_answer(odd: Any) -> None:
+    stream = events(chunk("stop", content="Now.", reasoning=odd))
+    assert assemble(stream) == [{"type": "text", "text": "Now."}]
 
 
 def test_a_character_that_came_in_two_halves_is_passed_on_whole() -> None:

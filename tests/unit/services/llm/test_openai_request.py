@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.domain import errors
-from orchestrator.domain.llm import tool_ids
+from orchestrator.domain.llm import thoughts, tool_ids
 from orchestrator.services.llm import openai_request
 
 HELLO = {"role": "user", "content": "Hello"}
@@ -151,6 +151,19 @@ def test_gemini_gets_the_first_call_of_each_answer_signed_and_nobody_else_does()
         request = openai_request.translate(body, model=model, limit_field="max_tokens")
         sent = request["messages"][1]["tool_calls"]
         assert ["extra_content" in call for call in sent] == [is_signed, False]
+
+
+@pytest.mark.parametrize("has_call", [True, False])
+def test_thoughts_of_the_endpoint_go_back_in_their_field(has_call: bool) -> None:
+    thought = {
+        "type": "thinking",
+        "thinking": "Hm.",
+        "signature": thoughts.signature("reasoning_content"),
+    }
+    call = {"type": "tool_use", "id": "t", "name": "n", "input": {}}
+    content = [thought, {**thought, "thinking": " So."}, *([call] if has_call else [])]
+    (message,) = translate_messages({"role": "assistant", "content": content})
+    assert message["reasoning_content"] == "Hm. So."
 
 
 def test_a_tool_call_without_text_has_no_content() -> None:
