@@ -97,6 +97,12 @@ THOUGHTS = (
         asked=_after_a_call(type="thinking", thinking="Hm.", signature="oai-reasoning_content"),
     ),
     openai(
+        "DeepSeek, Kimi: want thoughts with each answer, also of other providers",
+        unless("reasoning_content", HELLO, openai_error(400, "Missing `reasoning_content`")),
+        model="deepseek-v4-pro",
+        asked=_after_a_call(),
+    ),
+    openai(
         "400: thoughts that are sent back are unknown",
         unless(
             "reasoning",

@@ -25,6 +25,10 @@ _TOOL_CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 # stands for the signature of a call that another model made.
 _SIGNS_CALLS = "gemini"
 _SIGNATURE = {"google": {"thought_signature": "skip_thought_signature_validator"}}
+# These refuse a conversation in which an answer has no thoughts, also if another model gave it. An
+# empty text counts as none.
+_WANTS_THOUGHTS = ("deepseek", "kimi")
+_NO_THOUGHT = {"reasoning_content": " "}
 _SILENT = frozenset({"thinking", "redacted_thinking"})
 
 
@@ -43,6 +47,8 @@ def _build_request(body: Mapping[str, Any], model: str, limit_field: str) -> Jso
     messages = _messages(tool_ids.for_completions(body))
     if _SIGNS_CALLS in model.lower():
         messages = [_signed(message) for message in messages]
+    if any(name in model.lower() for name in _WANTS_THOUGHTS):
+        messages = [_with_thought(message) for message in messages]
     request: Json = {"model": model, "messages": messages}
     request[limit_field] = body["max_tokens"]
     for name in ("temperature", "top_p"):
@@ -106,6 +112,14 @@ def _signed(message: Json) -> Json:
         return message
     first, *others = message["tool_calls"]
     return {**message, "tool_calls": [{**first, "extra_content": _SIGNATURE}, *others]}
+
+
+def _with_thought(message: Json) -> Json:
+    """The message; if it is an answer without thoughts, with a text in their place."""
+    is_bare = message["role"] == "assistant" and not any(
+        name in message for name in thoughts.FIELDS
+    )
+    return {**message, **_NO_THOUGHT} if is_bare else message
 
 
 def _user(content: object) -> Iterable[Json]:

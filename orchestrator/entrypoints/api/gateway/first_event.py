@@ -199,8 +199,15 @@ def _streamed(response: ProviderResponse, message: Mapping[str, Any]) -> Answer:
 
 def _typed(response: ProviderResponse, content_type: str) -> ProviderResponse:
     """With the content type that it should have: clients go by that, and servers err."""
+    given = response.head.headers.get("content-type", "")
+    if _media_type(given) == _media_type(content_type):
+        return response
     headers = {**response.head.headers, "content-type": content_type}
     return replace(response, head=replace(response.head, headers=headers))
+
+
+def _media_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
 
 
 async def _read_whole(response: ProviderResponse, request: ProviderRequest) -> Answer | Refusal:

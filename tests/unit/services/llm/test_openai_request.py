@@ -166,6 +166,18 @@ def test_thoughts_of_the_endpoint_go_back_in_their_field(has_call: bool) -> None
     assert message["reasoning_content"] == "Hm. So."
 
 
+def test_models_that_want_thoughts_with_each_answer_get_them_also_for_those_of_others() -> None:
+    thought = {"type": "thinking", "thinking": "Hm.", "signature": thoughts.signature("reasoning")}
+    answers = [{"role": "assistant", "content": content} for content in ("Hi", [thought])]
+    body = {"max_tokens": 50, "messages": [HELLO, *answers, HELLO]}
+    for model, is_filled in (("deepseek-v4", True), ("moonshot/Kimi-K2", True), ("gpt-x", False)):
+        request = openai_request.translate(body, model=model, limit_field="max_tokens")
+        user, bare, thoughtful, _ = request["messages"]
+        assert "reasoning_content" not in {**user, **thoughtful}
+        assert bool(bare.get("reasoning_content")) is is_filled
+        assert thoughtful["reasoning"] == "Hm."
+
+
 def test_a_tool_call_without_text_has_no_content() -> None:
     call = {"type": "tool_use", "id": "t", "name": "n", "input": {}}
     (message,) = translate_messages({"role": "assistant", "content": [call]})
