@@ -66,11 +66,14 @@ class Reply:
             self.end()
 
     def end(self) -> None:
-        """The answer is whole: so are its blocks, also those whose end the service left out."""
-        if self.stop_reason is not None and self.stop_reason not in CUT_OFF:
-            for at in range(len(self._blocks)):
-                if at not in self._finished:
-                    self._finish(at)
+        """The answer is whole: so are its blocks, also those whose end the service left out. A
+        call that isn't has never been finished."""
+        if self.stop_reason is None or self.stop_reason in CUT_OFF:
+            return
+        for at in set(range(len(self._blocks))) - self._finished:
+            self._finish(at)
+            if at in self._malformed:
+                self._finished.discard(at)
 
     @property
     def content(self) -> list[Block]:

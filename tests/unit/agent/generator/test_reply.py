@@ -130,7 +130,7 @@ def test_blocks_may_all_have_the_same_number() -> None:
     assert [call.input for call in answer.calls] == [{"a": 1}, None]  # and the ids are the same
 
 
-@pytest.mark.parametrize(("reason", "inputs"), [("tool_use", [{"a": 1}, None]), ("max_tokens", [])])
+@pytest.mark.parametrize(("reason", "inputs"), [("tool_use", [{"a": 1}]), ("max_tokens", [])])
 def test_the_end_of_the_answer_is_that_of_blocks_which_have_none(
     reason: str, inputs: list[Any]
 ) -> None:
@@ -138,6 +138,7 @@ def test_the_end_of_the_answer_is_that_of_blocks_which_have_none(
     answer = reply(*calls, stop(reason), {"type": "message_stop"})
 
     assert [call.input for call in answer.calls] == inputs
+    assert answer.has_unfinished_call
 
 
 def test_events_deltas_and_blocks_that_nobody_knows_are_not_repeated() -> None:
