@@ -5,11 +5,10 @@ A provider sends one request per attempt. `chain` decides which provider to use,
 
 from __future__ import annotations
 
-import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,10 +17,11 @@ import httpx2
 from orchestrator.config import Settings
 from orchestrator.contract import json_bounds
 from orchestrator.domain import errors
-from orchestrator.domain.llm import optional_fields
+from orchestrator.domain.llm import optional_fields, thoughts, tool_ids
 from orchestrator.domain.llm.requests import ModelRequest
 from orchestrator.entrypoints.api.gateway import wire
 from orchestrator.entrypoints.api.gateway.clients import Clients
+from orchestrator.entrypoints.api.gateway.last_chunks import LAST_CHUNK_S, until_over
 from orchestrator.entrypoints.api.gateway.wire import Head, headers_for_client
 from orchestrator.services.llm import metering, openai_answer, openai_request
 from orchestrator.services.llm.openai_stream import CompletionStream
@@ -31,7 +31,6 @@ _WHOLE_READ_TIMEOUT_S = 600.0  # the API's own limit for an answer that isn't st
 _ANSWER_MAX_BYTES = 64 * 1024**2  # 128,000 tokens in events take 20 MiB
 _WHOLE_MAX_BYTES = 8 * 1024**2  # of one that we read as a whole
 _VALUES_MAX = 50_000  # in an answer
-_LAST_CHUNK_S = 5.0
 _BYTES_PER_TOKEN = 3  # a guess, for endpoints that can't count tokens
 # The request didn't arrive, or not all of it.
 _NOT_SENT = (
@@ -146,10 +145,12 @@ class Anthropic:
         return request.model
 
     def body_for(self, request: ProviderRequest) -> Mapping[str, Any]:
-        return optional_fields.without(request.parsed.body, request.without)
+        body = tool_ids.for_messages(thoughts.for_messages(request.parsed.body))
+        return optional_fields.without(body, request.without)
 
     async def send(self, request: ProviderRequest) -> ProviderResponse:
-        content = json.dumps(self.body_for(request)).encode() if request.without else request.raw
+        body = self.body_for(request)
+        content = request.raw if body == request.parsed.body else json.dumps(body).encode()
         http_request = self._client.build_request(
             "POST",
             self._base_url + request.path,
@@ -180,7 +181,7 @@ class OpenAi:
         model: str,
         limit_field: str,
         silence_s: float,
-        last_chunk_s: float = _LAST_CHUNK_S,
+        last_chunk_s: float = LAST_CHUNK_S,
     ) -> None:
         """`silence_s`: the longest wait for the next bytes of a stream. `last_chunk_s`: the same
         once the reason to stop is known; the usage may still come."""
@@ -343,19 +344,13 @@ async def _translated_events(
     response: httpx2.Response, stream: CompletionStream, last_chunk_s: float
 ) -> AsyncIterator[bytes]:
     """A stream of chat completions as a stream of the Messages API."""
-    chunks = _chunks(response)
+    chunks = until_over(_chunks(response), lambda: stream.may_be_over, last_chunk_s)
     with _endpoints_failure():
-        while not stream.is_done:
-            try:
-                async with asyncio.timeout(last_chunk_s if stream.may_be_over else None):
-                    chunk = await anext(chunks)
-            except StopAsyncIteration:
-                break
-            except (TimeoutError, errors.Temporary):
-                if not stream.may_be_over:
-                    raise
-                break
-            yield wire.frames(stream.feed(chunk))
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield wire.frames(stream.feed(chunk))
+                if stream.is_done:
+                    break
         yield wire.frames(stream.end())
 
 
