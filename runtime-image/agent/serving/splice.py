@@ -49,6 +49,7 @@ async def forward(
     body = Body(connection, reader, app, upload, waiting, is_chunked=is_chunked(request))
 
     async def begin() -> None:
+        await visit.wait_until_judged()
         if visit.is_late:
             raise NotAnswered(pages.STARTING, FrontPage.STARTING)
         visit.begin_answer()
