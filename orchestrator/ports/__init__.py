@@ -30,6 +30,7 @@ from orchestrator.ports.machines import (
     LinkGauges,
     SandboxSpec,
 )
+from orchestrator.ports.pool import Hosts, NewSandbox, Sandboxes
 from orchestrator.ports.records import (
     LOG_MAX_BYTES,
     RELEASED,
@@ -45,15 +46,8 @@ from orchestrator.ports.records import (
     Logs,
     Usage,
 )
-from orchestrator.ports.store import (
-    Hosts,
-    Idempotency,
-    NewSandbox,
-    Sandboxes,
-    SessionPosition,
-    Sessions,
-    Store,
-)
+from orchestrator.ports.sessions import Idempotency, SessionPosition, Sessions
+from orchestrator.ports.store import Store
 
 __all__ = [
     "Audit",
