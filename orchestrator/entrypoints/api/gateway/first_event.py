@@ -18,7 +18,7 @@ from orchestrator.domain import errors
 from orchestrator.domain.llm import provider_errors
 from orchestrator.domain.llm.provider_errors import ProviderError
 from orchestrator.entrypoints.api.gateway import wire
-from orchestrator.entrypoints.api.gateway.providers import (
+from orchestrator.entrypoints.api.gateway.providers.provider import (
     NoAnswer,
     ProviderRequest,
     ProviderResponse,
