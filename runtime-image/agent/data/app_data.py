@@ -176,9 +176,11 @@ class AppData:
                     looks[path] = look
                     if path in self._source_folders and path not in self._kept_folders:
                         empty.add(path)
-            elif self._is_delivered(path, look) or _is_beside(tree, path, seen):
                 continue
-            elif self._is_free(tree, path, own, own_folders):
+            is_delivered = path in self._sources and self._is_delivered(path, look)
+            if is_delivered or (path.endswith(SIDE_SUFFIXES) and _is_beside(tree, path, seen)):
+                continue
+            if path not in own_folders and (path not in own or self._may_go(tree, path)):
                 looks[path] = look
             else:
                 left_out[path] = REPLACED
@@ -196,16 +198,12 @@ class AppData:
 
     def _is_delivered(self, path: str, look: Look) -> bool:
         """Whether the next version has a file as the app has it, without a copy."""
-        is_delivered = look.is_file and self._sources.get(path) == look.facts
-        return is_delivered and path not in self._copies.removed
+        is_as_delivered = look.is_file and self._sources[path] == look.facts
+        return is_as_delivered and path not in self._copies.removed
 
-    def _is_free(self, tree: FolderTree, path: str, own: Set[str], own_folders: Set[str]) -> bool:
-        """Whether the next version has no file of its own in this place, or one that may go."""
-        if path in own_folders:
-            return False
-        if path not in own or path in self._undone:
-            return True
-        return path in self._sources and is_database(tree, path)
+    def _may_go(self, tree: FolderTree, path: str) -> bool:
+        """Whether the next version's own file leaves its place to what the app has there."""
+        return path in self._undone or (path in self._sources and is_database(tree, path))
 
 
 def _is_beside(tree: FolderTree, path: str, seen: Survey) -> bool:

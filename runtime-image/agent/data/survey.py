@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -34,7 +35,7 @@ class Look(NamedTuple):
     mode: int
     size_bytes: int = 0
     changed_ns: int = 0  # also when mode, times or links changed
-    inode: int = 0
+    inode: int = 0  # of a folder 0
     links: int = 1  # names of this inode
     journals: tuple[Facts | None, ...] = ()  # of a file that may be a database; () if none exists
 
@@ -60,7 +61,9 @@ class Survey:
     """All that is below a folder, but for caches. A folder comes before what is in it."""
 
     looks: dict[str, Look] = field(default_factory=dict)
-    room_bytes: dict[str, int] = field(default_factory=dict)  # that a file takes, without its holes
+    room_bytes: dict[str, int] = field(
+        default_factory=dict
+    )  # that files and links take, without holes
     left_out: dict[str, str] = field(default_factory=dict)  # what isn't data or can't be read: why
 
 
@@ -72,10 +75,7 @@ def survey(tree: FolderTree) -> Survey:
         parent = waiting.pop()
         try:
             with os.scandir(tree.folder(parent)) as entries:
-                for entry in entries:
-                    path = f"{parent}/{entry.name}" if parent else entry.name
-                    if _note(seen, path, entry):
-                        waiting.append(path)
+                waiting += _note(seen, f"{parent}/" if parent else "", entries)
         except PermissionError as error:
             if not parent:
                 raise
@@ -97,37 +97,38 @@ def look_at(tree: FolderTree, path: str) -> Look | None:
     return look._replace(journals=journals) if any(journals) else look
 
 
-def _note(seen: Survey, path: str, entry: os.DirEntry[str]) -> bool:
-    """Whether it is a folder to look into."""
-    if len(seen.looks) + len(seen.left_out) >= ENTRIES_MAX:
-        message = f"the app has more than {ENTRIES_MAX} files and folders"
-        raise OSError(errno.EDQUOT, message)
-    if len(path) > PATH_MAX_CHARS:
-        seen.left_out[path] = "its path is too long"
-        return False
-    try:
-        details = entry.stat(follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    look = _look_of(details)
-    if look is None:
-        seen.left_out[path] = SPECIAL.get(stat.S_IFMT(details.st_mode), "a device")
-        return False
-    if look.is_folder and entry.name in SKIPPED_FOLDERS:
-        return False
-    seen.looks[path] = look
-    if look.is_file:
-        seen.room_bytes[path] = details.st_blocks * BLOCK_BYTES
-    return look.is_folder
+def _note(seen: Survey, prefix: str, entries: Iterable[os.DirEntry[str]]) -> list[str]:
+    """Note what a folder has, and return the folders in it. As short as can be: visitors wait."""
+    folders = []
+    for entry in entries:
+        path = prefix + entry.name
+        if len(seen.looks) + len(seen.left_out) >= ENTRIES_MAX:
+            message = f"the app has more than {ENTRIES_MAX} files and folders"
+            raise OSError(errno.EDQUOT, message)
+        if len(path) > PATH_MAX_CHARS:
+            seen.left_out[path] = "its path is too long"
+            continue
+        try:
+            details = entry.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+        look = _look_of(details)
+        if look is None:
+            seen.left_out[path] = SPECIAL.get(stat.S_IFMT(details.st_mode), "a device")
+        elif look.inode:
+            seen.looks[path] = look
+            seen.room_bytes[path] = details.st_blocks * BLOCK_BYTES
+        elif entry.name not in SKIPPED_FOLDERS:
+            seen.looks[path] = look
+            folders.append(path)
+    return folders
 
 
 def _look_of(details: os.stat_result) -> Look | None:
     mode = details.st_mode
-    if stat.S_ISDIR(mode):
-        return Look(mode)
     if stat.S_ISREG(mode) or stat.S_ISLNK(mode):
         return Look(mode, *facts_of(details), details.st_nlink)
-    return None
+    return Look(mode) if stat.S_ISDIR(mode) else None
 
 
 def _add_journals(seen: Survey) -> None:
