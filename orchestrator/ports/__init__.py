@@ -30,7 +30,7 @@ from orchestrator.ports.machines import (
     LinkGauges,
     SandboxSpec,
 )
-from orchestrator.ports.pool import Hosts, NewSandbox, Sandboxes
+from orchestrator.ports.pool_reads import PoolReads
 from orchestrator.ports.records import (
     LOG_MAX_BYTES,
     RELEASED,
@@ -46,8 +46,8 @@ from orchestrator.ports.records import (
     Logs,
     Usage,
 )
-from orchestrator.ports.sessions import Idempotency, SessionPosition, Sessions
-from orchestrator.ports.store import Store
+from orchestrator.ports.store import Hosts, Sandboxes, Sessions, Store
+from orchestrator.ports.store_inputs import Idempotency, NewSandbox, SessionPosition
 
 __all__ = [
     "Audit",
@@ -79,6 +79,7 @@ __all__ = [
     "Logs",
     "NewSandbox",
     "NudgeQueue",
+    "PoolReads",
     "PortLooks",
     "Probe",
     "Proxy",

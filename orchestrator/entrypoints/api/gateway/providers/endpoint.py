@@ -100,6 +100,7 @@ async def read_json(response: httpx2.Response) -> Any:
 
 def json_response(status: int, body: Any, headers: Mapping[str, str]) -> ProviderResponse:
     """An answer of ours, or one that was translated as a whole."""
+
     async def whole_body() -> AsyncIterator[bytes]:
         yield json.dumps(body).encode()
 
