@@ -24,7 +24,8 @@ from orchestrator.entrypoints.api.gateway.provider_chain import (
     ProviderChain,
     Trace,
 )
-from orchestrator.entrypoints.api.gateway.providers import ProviderRequest, configured_providers
+from orchestrator.entrypoints.api.gateway.providers.configured import configured_providers
+from orchestrator.entrypoints.api.gateway.providers.provider import ProviderRequest
 from tests.compat import providers
 from tests.compat.answers import STREAM, error, unless
 from tests.compat.cases import Api, Case, Outcome

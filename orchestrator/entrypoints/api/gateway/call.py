@@ -24,7 +24,7 @@ from orchestrator.entrypoints.api.gateway.provider_chain import (
     ProviderChain,
     Trace,
 )
-from orchestrator.entrypoints.api.gateway.providers import ProviderRequest
+from orchestrator.entrypoints.api.gateway.providers.provider import ProviderRequest
 from orchestrator.entrypoints.api.gateway.shares import Shares
 from orchestrator.entrypoints.api.gateway.wire import ErrorResponse
 from orchestrator.services.llm import metering

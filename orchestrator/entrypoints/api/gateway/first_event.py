@@ -20,7 +20,7 @@ from orchestrator.domain.llm import provider_errors
 from orchestrator.domain.llm.provider_errors import ProviderError
 from orchestrator.entrypoints.api.gateway import wire
 from orchestrator.entrypoints.api.gateway.last_chunks import LAST_CHUNK_S, until_over
-from orchestrator.entrypoints.api.gateway.providers import (
+from orchestrator.entrypoints.api.gateway.providers.provider import (
     NoAnswer,
     ProviderRequest,
     ProviderResponse,
