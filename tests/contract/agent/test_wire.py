@@ -155,6 +155,30 @@ def test_what_an_assignment_leaves_out_has_a_default() -> None:
     assert assignment.limits == wire.Limits(turns=5, seconds=60.0)
 
 
+def test_an_identity_is_read_with_its_slug_in_lower_case() -> None:
+    identity = wire.parse_identity({"sandbox_id": "sbx_1", "token": "T", "slug": "ABC"})
+
+    assert identity == wire.Identity(sandbox_id="sbx_1", token="T", slug="abc")
+
+
+MODELS_WORK = {"expected_output_tokens", "limits"}
+
+
+@pytest.mark.parametrize(
+    ("change", "more"),
+    [
+        ({"kind": "bundle"}, set()),
+        ({"kind": "generate", "prompt": "Draw.", "bundle": None}, MODELS_WORK),
+        ({"kind": "change", "message": "Blue."}, {*MODELS_WORK, "message", "conversation"}),
+    ],
+    ids=["bundle", "generate", "change"],
+)
+def test_an_assignment_has_the_fields_of_its_kind(change: dict[str, Any], more: set[str]) -> None:
+    document = wire.parse_assignment({**ASSIGNMENT, **change}).as_json()
+
+    assert set(document) == {*ASSIGNMENT, "upload_max_bytes", *more}
+
+
 @pytest.mark.parametrize("name", ["prompt", "message", "conversation", "limits"])
 def test_a_bundle_that_is_only_to_be_started_brings_nothing_for_a_model(name: str) -> None:
     document = wire.parse_assignment(ASSIGNMENT).as_json()
