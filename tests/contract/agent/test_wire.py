@@ -265,6 +265,21 @@ def test_a_report_needs_little() -> None:
     assert report == Report(seq=1, phase=wire.Phase.READY, progress=100, message="")
 
 
+def test_a_change_that_succeeded_says_so() -> None:
+    assert Outcome().as_json() == {"ok": True}
+
+
+def test_a_failure_may_have_no_words() -> None:
+    report = wire.parse_report({**REPORT, "error": {"code": "refused", "message": ""}})
+
+    assert report.failure == wire.Failure(code="refused", message="")
+
+
+def test_what_may_pass_is_temporary() -> None:
+    temporary = {wire.FailureCode.BUNDLE_FETCH_FAILED, wire.FailureCode.PROVIDER_UNAVAILABLE}
+    assert temporary == wire.TEMPORARY
+
+
 def test_a_failed_change_without_details_is_a_generation_that_failed() -> None:
     report = wire.parse_report({**REPORT, "change": {"ok": False}})
 
@@ -395,6 +410,7 @@ def test_the_longest_texts_fit_into_a_report_beside_the_longest_lines() -> None:
         summary="\U0001f600" * wire.SUMMARY_MAX_CHARS,
         outcome=Outcome(failure=failure()),
     )
+    assert (wire.LOGS_MAX_BYTES, wire.REPORT_MAX_BYTES) == (256 * 1024, 416 * 1024)
     rest_bytes = len(json.dumps(report.as_json()))
     assert rest_bytes + wire.LOGS_MAX_BYTES <= wire.REPORT_MAX_BYTES
 
