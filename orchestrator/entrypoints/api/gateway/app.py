@@ -21,6 +21,7 @@ from orchestrator.domain.sessions.session import Session
 from orchestrator.entrypoints.api.bounds.work_shares import SHARE, WorkShares, layers_of
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.gateway import pings, wire
+from orchestrator.entrypoints.api.gateway.accounts import Accounts
 from orchestrator.entrypoints.api.gateway.bodies import read_bounded
 from orchestrator.entrypoints.api.gateway.call import CallRunner
 from orchestrator.entrypoints.api.gateway.clients import Clients
@@ -57,8 +58,8 @@ class Gateway:
         chain = configured_providers(context.settings, self._clients)
         self._has_provider = bool(chain)
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._accounts = Accounts(context, self._holder)
         self._runner = CallRunner(
-            context,
             ProviderChain(
                 chain,
                 retry_s=llm.provider_retry_s,
@@ -71,7 +72,7 @@ class Gateway:
                 context.metrics,
                 time.monotonic,
             ),
-            self._holder,
+            self._accounts,
             ping_s,
         )
         self._in_flight = InFlight()
@@ -117,7 +118,7 @@ class Gateway:
         """Stop, after the servers. The order matters: cancel the calls first, then write their
         accounts, and close the connections last."""
         await self._in_flight.close()
-        await self._runner.close()
+        await self._accounts.close()
         await self._clients.close()
 
     def _check_rate(self, request: Request, session: Session) -> None:

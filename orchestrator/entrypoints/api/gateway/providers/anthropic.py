@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx2
 
-from orchestrator.domain.llm import optional_fields
+from orchestrator.domain.llm import optional_fields, thoughts, tool_ids
 from orchestrator.domain.llm.requests import ModelRequest
 from orchestrator.entrypoints.api.gateway.providers import endpoint
 from orchestrator.entrypoints.api.gateway.providers.provider import (
@@ -43,10 +43,12 @@ class Anthropic:
         return request.model
 
     def body_for(self, request: ProviderRequest) -> Mapping[str, Any]:
-        return optional_fields.without(request.parsed.body, request.without)
+        body = tool_ids.for_messages(thoughts.for_messages(request.parsed.body))
+        return optional_fields.without(body, request.without)
 
     async def send(self, request: ProviderRequest) -> ProviderResponse:
-        content = json.dumps(self.body_for(request)).encode() if request.without else request.raw
+        body = self.body_for(request)
+        content = request.raw if body == request.parsed.body else json.dumps(body).encode()
         http_request = self._client.build_request(
             "POST",
             self._base_url + request.path,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 import httpx2
@@ -15,6 +14,7 @@ from orchestrator.domain import errors
 from orchestrator.domain.llm import optional_fields
 from orchestrator.domain.llm.requests import ModelRequest
 from orchestrator.entrypoints.api.gateway import wire
+from orchestrator.entrypoints.api.gateway.last_chunks import LAST_CHUNK_S, until_over
 from orchestrator.entrypoints.api.gateway.providers import endpoint
 from orchestrator.entrypoints.api.gateway.providers.provider import (
     AnswerLost,
@@ -26,7 +26,6 @@ from orchestrator.entrypoints.api.gateway.wire import Head, headers_for_client
 from orchestrator.services.llm import metering, openai_answer, openai_request
 from orchestrator.services.llm.openai_stream import CompletionStream
 
-_LAST_CHUNK_S = 5.0
 _BYTES_PER_TOKEN = 3  # a guess, for endpoints that can't count tokens
 
 
@@ -45,7 +44,7 @@ class OpenAi:
         model: str,
         limit_field: str,
         silence_s: float,
-        last_chunk_s: float = _LAST_CHUNK_S,
+        last_chunk_s: float = LAST_CHUNK_S,
     ) -> None:
         """`silence_s`: the longest wait for the next bytes of a stream. `last_chunk_s`: the same
         once the reason to stop is known; the usage may still come."""
@@ -110,19 +109,13 @@ async def _translated_events(
     response: httpx2.Response, stream: CompletionStream, last_chunk_s: float
 ) -> AsyncIterator[bytes]:
     """A stream of chat completions as a stream of the Messages API."""
-    chunks = endpoint.chunks(response)
+    chunks = until_over(endpoint.chunks(response), lambda: stream.may_be_over, last_chunk_s)
     with _endpoints_failure():
-        while not stream.is_done:
-            try:
-                async with asyncio.timeout(last_chunk_s if stream.may_be_over else None):
-                    chunk = await anext(chunks)
-            except StopAsyncIteration:
-                break
-            except (TimeoutError, errors.Temporary):
-                if not stream.may_be_over:
-                    raise
-                break
-            yield wire.frames(stream.feed(chunk))
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield wire.frames(stream.feed(chunk))
+                if stream.is_done:
+                    break
         yield wire.frames(stream.end())
 
 
