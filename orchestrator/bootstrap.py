@@ -211,6 +211,7 @@ def nginx_settings(settings: Settings) -> NginxSettings:
             starts_per_address=settings.people.starts_per_address,
             polls_per_address=settings.people.polls_per_address,
             transfers_per_address=settings.people.transfers_per_address,
+            reads_per_address=settings.people.reads_per_address,
             connections_per_address=settings.people.connections_per_address,
             app_connections_per_address=settings.people.app_connections_per_address,
             connections_per_app=settings.people.connections_per_app,

@@ -241,6 +241,14 @@ class PeopleSettings(Group):
         description="Bundles fetched, and requests with a body sent, from one address at a time;"
         " the proxy keeps up to 20 MiB of each on its disk for a slow client.",
     )
+    reads_per_address: int = Field(
+        default=200,
+        ge=1,
+        le=65535,
+        description="Lists and other answers to one address that may be on their way at a time; the"
+        " proxy keeps up to 256 KiB of each on its disk for a slow client. As many as may wait for"
+        " their turn in the API.",
+    )
     connections_per_address: int = Field(
         default=1200,
         ge=1,

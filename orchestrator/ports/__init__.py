@@ -30,6 +30,7 @@ from orchestrator.ports.machines import (
     LinkGauges,
     SandboxSpec,
 )
+from orchestrator.ports.pool_reads import PoolReads
 from orchestrator.ports.records import (
     LOG_MAX_BYTES,
     RELEASED,
@@ -78,6 +79,7 @@ __all__ = [
     "Logs",
     "NewSandbox",
     "NudgeQueue",
+    "PoolReads",
     "PortLooks",
     "Probe",
     "Proxy",

@@ -123,15 +123,18 @@ class Fleet(Protocol):
     def set_hosts(self, hosts: Sequence[Host]) -> None:
         """Connect to these hosts, and close the links to all others."""
 
-    def sandboxes(self) -> Collection[SandboxId]:
-        """The sandboxes that have an agent socket on a host over SSH, or get one."""
+    def sandboxes(self, host_ids: Collection[HostId]) -> Collection[SandboxId]:
+        """The sandboxes that have an agent socket on one of these hosts over SSH, or get one."""
 
     def set_sandboxes(
-        self, living: Mapping[SandboxId, HostId], ended: Collection[SandboxId]
+        self,
+        host_ids: Collection[HostId],
+        living: Mapping[SandboxId, HostId],
+        ended: Collection[SandboxId],
     ) -> None:
-        """Have agent sockets on the hosts for these sandboxes, and none for those that ended.
+        """Have agent sockets on these hosts for these sandboxes, and none for those that ended.
 
-        Doesn't wait for the hosts.
+        What failed before on any host is tried again. Doesn't wait for the hosts.
         """
 
     def link_state(self, host: Host) -> LinkState | None:
@@ -154,6 +157,9 @@ class Fleet(Protocol):
 
     def take_changed(self) -> Collection[HostId]:
         """The hosts whose containers or link state changed since the last call."""
+
+    def take_changed_links(self) -> Collection[HostId]:
+        """The hosts whose link state changed since the last call, known or not: `link_state`."""
 
 
 @dataclass(frozen=True, kw_only=True)

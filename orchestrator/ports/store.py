@@ -18,6 +18,7 @@ from orchestrator.domain.pool.silence import AgentGroup
 from orchestrator.domain.sessions.bundles import BundleRecord
 from orchestrator.domain.sessions.rooms import Demand, Waiting
 from orchestrator.domain.sessions.session import Session, SessionState
+from orchestrator.ports.pool_reads import PoolReads
 from orchestrator.ports.records import (
     Audit,
     BundleRecords,
@@ -182,7 +183,7 @@ class Sandboxes(Protocol):
         """The same for a READY session that moves to another host.
 
         The sandbox keeps its own slug and becomes `session.move`. The session keeps its sandbox and
-        its slug. Hosts in `session.refused_by` are left out.
+        its slug. Hosts in `session.refused_by` and in `session.lost_on` are left out.
         """
 
     def switch(self, session: Session, now: datetime) -> Session:
@@ -253,9 +254,6 @@ class Sandboxes(Protocol):
     def count_warming(self, placed_since: datetime) -> int:
         """How many sandboxes are CREATING for the warm pool, of those placed since then."""
 
-    def living(self) -> Mapping[SandboxId, HostId]:
-        """Every sandbox but GONE ones, with its host. Cheap: the loops ask it all the time."""
-
     def agent_groups(self, overdue_before: datetime) -> Sequence[AgentGroup]:
         """The agents of WARM and CLAIMED sandboxes by host and owner. Those that were last heard
         before then are overdue."""
@@ -296,6 +294,9 @@ class Hosts(Protocol):
 
         Raises errors.NotFound, and errors.Conflict (host_in_use) if it has any other sandbox.
         """
+
+    def seen(self, host_ids: Collection[HostId], now: datetime) -> None:
+        """Write `seen_at` of these hosts, of those that are stored."""
 
     def get(self, host_id: HostId) -> Host:
         """Raises errors.NotFound."""
@@ -340,6 +341,8 @@ class Store(Protocol):
     def sandboxes(self) -> Sandboxes: ...
     @property
     def hosts(self) -> Hosts: ...
+    @property
+    def pool(self) -> PoolReads: ...
     @property
     def changes(self) -> Changes: ...
     @property

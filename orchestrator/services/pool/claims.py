@@ -137,10 +137,16 @@ def place_successor(deps: Deps, session: Session, now: datetime) -> Sandbox:
         image=deps.image(),
         raised=deps.policy.cpus.can_differ,
         wish=session.wish,
-        avoid=session.refused_by,
+        avoid=(*session.refused_by, *session.lost_on),
     )
     moving = replace(session, move=Move(sandbox_id=new.id))
     return deps.store.sandboxes.place_for(moving, new, now)
+
+
+def has_room_elsewhere(deps: Deps, session: Session) -> bool:
+    """Whether a host that it lost no sandbox on has a free slot, even if that is busy right now."""
+    avoided = {*session.refused_by, *session.lost_on}
+    return deps.store.hosts.any_accepts(session.wish, without=avoided, with_room=True)
 
 
 def start(deps: Deps, sandbox: Sandbox) -> None:

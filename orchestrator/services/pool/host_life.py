@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from orchestrator import ports
 from orchestrator.domain import errors
@@ -37,8 +38,6 @@ def _record_link_state(deps: Deps, host: Host, link: LinkState) -> Host:
     assessed = assess(host, link, now)
     if assessed.state is HostState.LOST and host.state is not HostState.LOST:
         return declare_lost(deps, host, link.reason)
-    if link.up and _is_seen_at_outdated(deps, host):
-        assessed = replace(assessed, seen_at=now)
     if assessed == host:
         return host
     if link.code and link.code not in host.reason:
@@ -48,12 +47,20 @@ def _record_link_state(deps: Deps, host: Host, link: LinkState) -> Host:
         # An operator may have changed the host meanwhile, so the stored one is assessed again.
         if current.state is not host.state:
             return current
-        return replace(assess(current, link, now), seen_at=assessed.seen_at)
+        return assess(current, link, now)
 
     written = deps.store.hosts.change(host.id, change)
     if written.state is not host.state:
         deps.events.pool_changed()
     return written
+
+
+def record_seen(deps: Deps, hosts: Sequence[Host]) -> None:
+    """Record that these hosts answer, of those for which that wasn't just done."""
+    now = deps.clock.now()
+    outdated = [host.id for host in hosts if _is_outdated(host.seen_at, now)]
+    if outdated:
+        deps.store.hosts.seen(outdated, now)
 
 
 def set_aside(deps: Deps, host: Host, reason: str) -> None:
@@ -259,6 +266,5 @@ def _check_sight(fleet: ports.Fleet, engine: ports.Engine, host: Host, image: st
     )
 
 
-def _is_seen_at_outdated(deps: Deps, host: Host) -> bool:
-    now = deps.clock.now()
-    return host.seen_at is None or (now - host.seen_at).total_seconds() > _SEEN_EVERY_S
+def _is_outdated(seen_at: datetime | None, now: datetime) -> bool:
+    return seen_at is None or (now - seen_at).total_seconds() > _SEEN_EVERY_S

@@ -163,7 +163,9 @@ CALLS: dict[str, Callable[[SqlStore], object]] = {
     "sandboxes": lambda store: store.sandboxes.list(),
     "agents": lambda store: store.sandboxes.agent_groups(NOW),
     "published ports": lambda store: store.sandboxes.published_ports(),
-    "living": lambda store: store.sandboxes.living(),
+    "living": lambda store: store.pool.living(),
+    "living on hosts": lambda store: store.pool.living([ids.new_host_id()]),
+    "late agents": lambda store: store.pool.late_agents(NOW),
 }
 
 

@@ -72,7 +72,6 @@ _UNSTARTED = (
     .where(text(f"sandboxes.{schema.SANDBOX_CREATING}"), _b.container_id.is_(None))
     .order_by(_b.created_at, _b.id)
 )
-_LIVING = select(_b.id, _b.host_id).where(_LIVE)
 _OWNER = func.coalesce(schema.sessions.c.user_id, _b.id)
 _AGENT_GROUPS = (
     select(
@@ -234,10 +233,6 @@ class SqlSandboxes:
         with self._database.read() as connection:
             count: int = connection.execute(_WARMING, parameters).scalar_one()
             return count
-
-    def living(self) -> Mapping[SandboxId, HostId]:
-        with self._database.read() as connection:
-            return dict(connection.execute(_LIVING).all())
 
     def agent_groups(self, overdue_before: datetime) -> Sequence[AgentGroup]:
         with self._database.read() as connection:
