@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import subprocess
 import time
@@ -16,6 +17,7 @@ import orchestrator
 from bench.sessions import await_200
 from tests.e2e.installation import Installation, free_ports, runtime_image
 
+_START_CPUS = min(2, os.cpu_count() or 1)  # what a sandbox starts with
 SERVER = ("python3", "-m", "http.server", "3000")  # the least that answers with 200
 _CATALOG = Path(orchestrator.__file__).parent / "catalog"
 _COPY_AND_RUN = 'cp -r /srv/app/. /app && exec "$@"'
@@ -70,7 +72,8 @@ class Bare:
             *("--tmpfs", "/tmp:rw,nosuid,nodev,noexec,size=64m"),
             *("--tmpfs", "/app:rw,nosuid,nodev,noexec,size=256m,uid=2100021000"),
             *("--security-opt", "no-new-privileges", "--memory", "1g", "--memory-swap", "1g"),
-            *("--cpu-period", "200000", "--cpu-quota", "100000", "--pids-limit", "256"),
+            *("--cpu-period", "200000", "--cpu-quota", str(_START_CPUS * 200_000)),
+            *("--cpu-shares", "256", "--pids-limit", "256"),
             *("--dns", "127.0.0.1", "--network", network),
             *("--ulimit", "nofile=4096:4096", "--ulimit", "core=0", "--workdir", "/app"),
             *("--log-opt", "max-size=5m", "--log-opt", "max-file=2", "--hostname", "sandbox"),

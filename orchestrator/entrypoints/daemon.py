@@ -28,6 +28,7 @@ from orchestrator.entrypoints.leadership.lease import Lease
 from orchestrator.entrypoints.liveness import exits
 from orchestrator.entrypoints.liveness.daemon_watch import DaemonWatch
 from orchestrator.loops import passes
+from orchestrator.loops.cpu_limiter import CpuLimiter
 from orchestrator.loops.engine_calls import EngineCalls
 from orchestrator.loops.host_book import HostBook
 from orchestrator.loops.host_passes import HostPasses
@@ -110,6 +111,7 @@ def lead(deps: Deps, settings: Settings, fleet: SshFleet, lease: Lease, watch: D
                 hosts,
                 Reconciler(deps, fleet, calls, pauses, book=book),
                 calls,
+                CpuLimiter(deps, pauses),
                 warn=StateFolder(settings.places.state_dir).write_warnings,
                 on_due=stand_in.take,
             ),

@@ -15,6 +15,7 @@ from orchestrator.domain.pool.refill import SESSIONS_ARRIVING
 from orchestrator.domain.pool.routes import build_table
 from orchestrator.domain.pool.sandbox import Sandbox
 from orchestrator.loops.backoff import Backoff
+from orchestrator.loops.cpu_limiter import CpuLimiter
 from orchestrator.loops.engine_calls import EngineCalls
 from orchestrator.loops.host_passes import HostPasses
 from orchestrator.loops.loop import LoopSpec
@@ -43,12 +44,14 @@ def loop_specs(
     hosts: HostPasses,
     reconciler: Reconciler,
     calls: EngineCalls,
+    limiter: CpuLimiter,
     warn: Callable[[Sequence[str]], None],
     on_due: Callable[[SessionId], None],
 ) -> Sequence[LoopSpec]:
     """All loops, in the order in which they stop: those that make sandboxes first, the publisher
-    last. `calls` starts and removes containers. `warn` gets all missing fences of all hosts
-    whenever they change, `on_due` the sessions at which no worker looks."""
+    last. `calls` starts and removes containers, `limiter` changes their CPU limits. `warn` gets all
+    missing fences of all hosts whenever they change, `on_due` the sessions at which no worker
+    looks."""
     launcher = Launcher(deps, calls)
     publisher = Publisher(deps, proxy)
     return (
@@ -61,6 +64,7 @@ def loop_specs(
         LoopSpec(name="refresh", every_s=2.0, run=hosts.refresh),
         LoopSpec(name="drain", every_s=1.0, run=hosts.drain, topics=("pool",)),
         LoopSpec(name="fence", every_s=2.0, run=lambda: hosts.check_fences(warn)),
+        LoopSpec(name="limits", every_s=1.0, run=limiter.run),
         LoopSpec(name="reconcile", every_s=2.0, run=reconciler.run, topics=("routes", FLEET)),
         LoopSpec(
             name="clear", every_s=2.0, run=lambda: _clear(deps, calls), topics=("routes", "pool")

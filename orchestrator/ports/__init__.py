@@ -46,15 +46,8 @@ from orchestrator.ports.records import (
     Logs,
     Usage,
 )
-from orchestrator.ports.store import (
-    Hosts,
-    Idempotency,
-    NewSandbox,
-    Sandboxes,
-    SessionPosition,
-    Sessions,
-    Store,
-)
+from orchestrator.ports.store import Hosts, Sandboxes, Sessions, Store
+from orchestrator.ports.store_inputs import Idempotency, NewSandbox, SessionPosition
 
 __all__ = [
     "Audit",

@@ -24,6 +24,7 @@ class SandboxSpec:
     port: int  # on the host; 3000 inside
     agent_folder: str  # on the host, of this sandbox alone; mounted read-only at /run/spawn
     identity: str  # one line of JSON for the agent's standard input; it holds the agent's token
+    cpus: float  # how many it may use; `limit_cpus` changes that
 
 
 class Engine(Protocol):
@@ -36,6 +37,13 @@ class Engine(Protocol):
         started is replaced. Only one process at a time may start sandboxes. Raises
         errors.SandboxRefused with code image_missing, network_missing, port_taken, disk_full or
         create_failed.
+        """
+
+    def limit_cpus(self, container_id: str, cpus: float) -> None:
+        """Let a container use so many CPUs, from now on.
+
+        Raises errors.NotFound if there is no such container, and errors.SandboxRefused
+        (cpu_limit_refused) if the engine or its runtime can't do that: then the old limit holds.
         """
 
     def remove(self, sandbox_id: SandboxId) -> None:

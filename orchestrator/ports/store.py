@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from orchestrator.domain.ids import HostId, SandboxId, SessionId, Slug, UserId
+from orchestrator.domain.ids import HostId, SandboxId, SessionId, UserId
+from orchestrator.domain.pool.cpu_limits import CpuHolder
 from orchestrator.domain.pool.host import Host, HostKind, HostLoad, Wish
 from orchestrator.domain.pool.published_ports import PublishedPort
 from orchestrator.domain.pool.refill import PoolTotals
@@ -29,35 +29,7 @@ from orchestrator.ports.records import (
     Logs,
     Usage,
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Idempotency:
-    """A client's Idempotency-Key, and the request that it was first used for."""
-
-    key: str
-    fingerprint: str  # SHA-256 of the request; the same key with another one is a conflict
-
-
-@dataclass(frozen=True, kw_only=True)
-class NewSandbox:
-    """What the caller decides about a new sandbox. The store chooses host, port and times."""
-
-    id: SandboxId
-    session_id: SessionId | None
-    slug: Slug
-    image: str  # the current one; a session's sandbox may get the older one that its host has
-    wish: Wish = field(default_factory=Wish)
-    avoid: tuple[HostId, ...] = ()  # hosts that must not be tried
-
-
-@dataclass(frozen=True, kw_only=True)
-class SessionPosition:
-    """The place of one session in the list. The next page starts after it."""
-
-    ended: bool
-    created_at: datetime
-    session_id: SessionId
+from orchestrator.ports.store_inputs import Idempotency, NewSandbox, SessionPosition
 
 
 class Sessions(Protocol):
@@ -264,6 +236,14 @@ class Sandboxes(Protocol):
 
     def unstarted(self) -> Sequence[Sandbox]:
         """The CREATING sandboxes that have no container yet. Oldest first."""
+
+    def set_raised(self, sandbox_id: SandboxId, *, raised: bool) -> None:
+        """Record which CPU limit the sandbox has, whatever state it is in by now."""
+
+    def cpu_holders(self) -> Sequence[CpuHolder]:
+        """Sandboxes whose CPU limit may be the wrong one: CLAIMED ones that are raised or whose
+        session is in progress, and WARM ones that aren't raised. Without those that have no
+        container yet."""
 
     def broken_or_stopping(self) -> Sequence[Sandbox]:
         """All BROKEN and STOPPING sandboxes of all hosts."""

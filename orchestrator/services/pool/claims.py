@@ -116,6 +116,7 @@ def place(
         session_id=session.id,
         slug=session.slug or ids.new_slug(),
         image=deps.image(),
+        raised=deps.policy.cpus.can_differ,
         wish=session.wish,
         avoid=(*session.refused_by, *session.lost_on, *without),
     )
@@ -134,6 +135,7 @@ def place_successor(deps: Deps, session: Session, now: datetime) -> Sandbox:
         session_id=session.id,
         slug=ids.new_slug(),
         image=deps.image(),
+        raised=deps.policy.cpus.can_differ,
         wish=session.wish,
         avoid=(*session.refused_by, *session.lost_on),
     )
@@ -171,6 +173,7 @@ def start(deps: Deps, sandbox: Sandbox) -> None:
 
 
 def _spec_of(deps: Deps, host: Host, sandbox: Sandbox) -> ports.SandboxSpec:
+    limits = deps.policy.cpus
     identity = Identity(
         sandbox_id=sandbox.id, token=deps.tokens.for_sandbox(sandbox.id), slug=sandbox.slug
     )
@@ -181,6 +184,7 @@ def _spec_of(deps: Deps, host: Host, sandbox: Sandbox) -> ports.SandboxSpec:
         port=sandbox.port,
         agent_folder=agent_sockets.folder_of(host.agent_folder, sandbox.id),
         identity=json.dumps(identity.as_json()),
+        cpus=limits.at_start(host) if sandbox.raised and host.changes_cpus else limits.share,
     )
 
 

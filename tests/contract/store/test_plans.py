@@ -190,6 +190,7 @@ CALLS_IN_LARGE_POOLS: dict[str, Callable[[SqlStore], object]] = {
     "warming": lambda store: store.sandboxes.count_warming(NOW),
     "loose": lambda store: store.sandboxes.broken_or_stopping(),
     "unstarted": lambda store: store.sandboxes.unstarted(),
+    "cpu holders": lambda store: store.sandboxes.cpu_holders(),
 }
 
 

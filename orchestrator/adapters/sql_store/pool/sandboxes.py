@@ -19,9 +19,10 @@ from sqlalchemy.engine import Connection
 
 from orchestrator.adapters.sql_store import codec, schema, sessions
 from orchestrator.adapters.sql_store.database import Database, Lookup
-from orchestrator.adapters.sql_store.pool import claims, hosts, placements
+from orchestrator.adapters.sql_store.pool import claims, cpu_holders, hosts, placements
 from orchestrator.domain import errors, ids
 from orchestrator.domain.ids import HostId, SandboxId
+from orchestrator.domain.pool.cpu_limits import CpuHolder
 from orchestrator.domain.pool.host import Host, HostState
 from orchestrator.domain.pool.published_ports import PublishedPort
 from orchestrator.domain.pool.routes import Route
@@ -169,6 +170,14 @@ class SqlSandboxes:
     def set_container(self, sandbox_id: SandboxId, container_id: str) -> None:
         with self._database.write() as connection:
             _update(connection, sandbox_id, container_id=container_id)
+
+    def set_raised(self, sandbox_id: SandboxId, *, raised: bool) -> None:
+        with self._database.write() as connection:
+            _update(connection, sandbox_id, raised=raised)
+
+    def cpu_holders(self) -> Sequence[CpuHolder]:
+        with self._database.read() as connection:
+            return cpu_holders.read(connection)
 
     def agent_seen(self, sandbox_id: SandboxId, now: datetime) -> Sandbox:
         current = self.get(sandbox_id)
