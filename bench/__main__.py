@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import report
-from bench.groups import GROUPS
+from bench.all_groups import GROUPS
 from bench.measure import Section
 
 RESULTS = Path(__file__).parent / "results.md"

@@ -89,4 +89,7 @@ def template(name: str) -> Command:
     if manifest["kind"] == "static":
         return Command(argv=(*SERVER, "--directory", "/srv/app"), flags=mount)
     argv = ("sh", "-c", _COPY_AND_RUN, "sh", *manifest["start"])
-    return Command(argv=argv, flags=(*mount, "--env", "PORT=3000", "--env", "HOME=/tmp"))
+    return Command(
+        argv=argv,
+        flags=(*mount, "--env", "HOST=0.0.0.0", "--env", "PORT=3000", "--env", "HOME=/tmp"),
+    )

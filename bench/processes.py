@@ -81,5 +81,6 @@ def _pids(spawn: Installation) -> list[int]:
 def _kind(pid: int) -> str:
     command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
     module = re.split(r"[ :]", command.split(" -m ")[-1].strip())[0]
-    name = module.removeprefix("orchestrator.").removeprefix("entrypoints.").rpartition("/")[2]
+    name = module.removeprefix("orchestrator.entrypoints.").rpartition("/")[2]
+    name = name.removesuffix(".server").removeprefix("api.")
     return "nginx" if not name or name.startswith("nginx") else name

@@ -11,6 +11,8 @@ from bench.measure import Limit, Row, Section, latency, p50, percentile
 from bench.processes import CpuTime
 from tests.e2e.installation import Installation, installed
 
+_ROUNDS = {10: 3, 30: 2, 100: 1}  # by the size of the burst
+_FEW = 20  # warm sandboxes for the largest
 SINGLES = 10  # starts one by one, whose CPU time is what those of a burst are compared with
 
 
@@ -42,10 +44,11 @@ def measure() -> Section:
     """One row for each kind of burst, and for a bare one of each size."""
     rows: list[Row] = []
     notes: list[str] = []
-    for size, rounds in ((10, 3), (30, 2), (100, 1)):
+    for size, rounds in _ROUNDS.items():
         bursts = [_Burst(size=size, warm=size, ends=ends, rounds=rounds) for ends in (False, True)]
         _measure(size, bursts, rows, notes)
-    _measure(20, [_Burst(size=100, warm=20, ends=True, rounds=1)], rows, notes)
+    large = max(_ROUNDS)
+    _measure(_FEW, [_Burst(size=large, warm=_FEW, ends=True, rounds=1)], rows, notes)
     return Section(rows=rows, notes=notes)
 
 
@@ -66,7 +69,7 @@ def _measure(warm: int, bursts: Sequence[_Burst], rows: list[Row], notes: list[s
                 if number < outcome.burst.rounds:
                     _run(spawn, outcome)
             sessions.wait_until_warm(spawn)
-            if not bare or size < 100:
+            if warm == size or not bare:
                 bare += Bare(spawn=spawn).together(size)
     if warm == size:
         rows.append(latency(f"{size} bare `docker run` at once", bare, bare=bare))

@@ -14,6 +14,7 @@ c.JupyterHub.services = [{"name": "bench", "api_token": os.environ["BENCH_TOKEN"
 c.JupyterHub.load_roles = [
     {"name": "bench", "services": ["bench"], "scopes": ["admin:users", "admin:servers", "servers"]}
 ]
+c.JupyterHub.tornado_settings = {"slow_spawn_timeout": 60}
 c.JupyterHub.log_level = "WARN"
 c.JupyterHub.spawner_class = "dockerspawner.DockerSpawner"
 c.DockerSpawner.image = os.environ["BENCH_IMAGE"]

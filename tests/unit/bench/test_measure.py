@@ -10,7 +10,7 @@ import pytest
 
 from bench import __main__ as command
 from bench import report
-from bench.groups import GROUPS
+from bench.all_groups import GROUPS
 from bench.groups.peers import run_peers
 from bench.measure import Limit, Row, Section, latency, percentile, targets
 from bench.peers.peer import Unavailable
