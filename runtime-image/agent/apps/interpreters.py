@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from agent.serving.site import Slot
 
 LOOK_INTERVAL_S = 1.0
 IDLE_LOOK_INTERVAL_S = 5.0
-"""While there is nothing to start."""
+"""While none is missing."""
 FREE_TO_START = 0.25
 FREE_TO_STAY = 0.15
 """Parts of the host's memory that are available. Between them nothing changes."""
@@ -66,12 +67,12 @@ class Interpreters:
         self._slot: Slot | None = None
         self._waiting: dict[str, Child] = {}
         self._dismissed: list[Child] = []
-        self._changed = asyncio.Event()
+        self._changed = asyncio.Event()  # there is something to do before the next look
 
     def wait_for(self, slot: Slot) -> None:
         """The next app is started in this slot."""
         if slot != self._slot:
-            self.dismiss()
+            self._dismiss_waiting()
             self._slot = slot
             self._changed.set()
 
@@ -97,31 +98,36 @@ class Interpreters:
 
     async def keep(self) -> None:
         """Start and end interpreters until cancelled; then none waits any more."""
+        self._changed.clear()
+        pause_s = LOOK_INTERVAL_S  # first of all: an assignment may be there already
         try:
             while True:
+                # At random, so that the sandboxes of a host don't look in step.
+                await self._wait(pause_s * (0.5 + os.urandom(1)[0] / 256))
                 await self._end_dismissed()
-                self._changed.clear()
-                interval_s = LOOK_INTERVAL_S if self._act(self._look()) else IDLE_LOOK_INTERVAL_S
-                with contextlib.suppress(TimeoutError):
-                    # At random, so that the sandboxes of a host don't look in step.
-                    async with asyncio.timeout(interval_s * (0.5 + os.urandom(1)[0] / 256)):
-                        await self._changed.wait()
+                if self._slot is None:
+                    pause_s = math.inf
+                else:
+                    is_missing = self._act(self._slot, self._look())
+                    pause_s = LOOK_INTERVAL_S if is_missing else IDLE_LOOK_INTERVAL_S
         finally:
             self.dismiss()
             await self._end_dismissed()
 
-    def _act(self, room: Room) -> bool:
-        """Start at most one, or dismiss those that there is no room for. True: more are wanted."""
-        slot = self._slot
-        if slot is None:
-            return False
+    async def _wait(self, pause_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause_s if pause_s < math.inf else None):
+                await self._changed.wait()
+        self._changed.clear()
+
+    def _act(self, slot: Slot, room: Room) -> bool:
+        """Start at most one, or dismiss those that there is no room for. True: one is missing."""
         ended = [kind for kind, child in self._waiting.items() if child.exited.done()]
         for kind in ended:
             self._dismissed.append(self._waiting.pop(kind))
             del self._commands[kind]  # something is wrong with it, or with this machine
         if room.memory < FREE_TO_STAY:
             self._dismiss_waiting()
-            return False
         missing = [kind for kind in self._commands if kind not in self._waiting]
         chance = (room.processors - IDLE_TO_START) / (1 - IDLE_TO_START)
         if missing and room.memory >= FREE_TO_START and os.urandom(1)[0] / 256 < chance:

@@ -154,7 +154,7 @@ def test_an_app_of_each_framework_starts_in_the_python_that_waited(
 ) -> None:
     start, source = FRAMEWORKS[name]
     waiting(home, host, ready_sandbox, "python")
-    home.assign("a1", bundle=bundle_of("python", start, source))
+    home.assign("a1", bundle=bundle_of("python", start, source), start_timeout_s=60)
     home.wait_for_phase("ready")
 
     assert "alive" in ready_sandbox.get()[2]
