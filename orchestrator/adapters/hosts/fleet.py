@@ -83,7 +83,8 @@ class SshFleet:
         # The loop's thread calls this when a host's state or containers change. It must not block.
         self.on_change: Callable[[], None] = lambda: None
         self._followed: dict[HostId, _FollowedHost] = {}
-        self._changed: set[HostId] = set()
+        self._changed: set[HostId] = set()  # their containers or their links
+        self._changed_links: set[HostId] = set()
         self._changed_lock = threading.Lock()
         self._gate = asyncio.Semaphore(_CONCURRENT_CONNECTS)
         self._loop = LoopThread("fleet")
@@ -105,14 +106,18 @@ class SshFleet:
             _load_links()  # here: the loop must not stand still for as long as that takes
         self._loop.call(self._follow_exactly(hosts), _STOP_TIMEOUT_S)
 
-    def sandboxes(self) -> Collection[SandboxId]:
-        links = [followed.link for followed in list(self._followed.values()) if followed.link]
+    def sandboxes(self, host_ids: Collection[HostId]) -> Collection[SandboxId]:
+        hosts = [self._followed.get(host_id) for host_id in host_ids]
+        links = [followed.link for followed in hosts if followed and followed.link]
         return frozenset().union(*(list(link.sockets.wanted) for link in links))
 
     def set_sandboxes(
-        self, living: Mapping[SandboxId, HostId], ended: Collection[SandboxId]
+        self,
+        host_ids: Collection[HostId],
+        living: Mapping[SandboxId, HostId],
+        ended: Collection[SandboxId],
     ) -> None:
-        self._loop.call(self._follow_sandboxes(living, ended), _STOP_TIMEOUT_S)
+        self._loop.call(self._follow_sandboxes(host_ids, living, ended), _STOP_TIMEOUT_S)
 
     def link_state(self, host: Host) -> LinkState | None:
         followed = self._followed.get(host.id)
@@ -179,6 +184,11 @@ class SshFleet:
             changed, self._changed = self._changed, set()
         return changed
 
+    def take_changed_links(self) -> Collection[HostId]:
+        with self._changed_lock:
+            changed, self._changed_links = self._changed_links, set()
+        return changed
+
     # --- beside the port --------------------------------------------------------------------------
 
     def sockets_of(self, host: Host) -> HostSockets:
@@ -229,14 +239,21 @@ class SshFleet:
                 self._follow(host)
 
     async def _follow_sandboxes(
-        self, living: Mapping[SandboxId, HostId], ended: Collection[SandboxId]
+        self,
+        host_ids: Collection[HostId],
+        living: Mapping[SandboxId, HostId],
+        ended: Collection[SandboxId],
     ) -> None:
         by_host: defaultdict[HostId, list[SandboxId]] = defaultdict(list)
         for sandbox_id, host_id in living.items():
             by_host[host_id].append(sandbox_id)
         for host_id, followed in self._followed.items():
-            if followed.link is not None:
+            if followed.link is None:
+                continue
+            if host_id in host_ids:
                 followed.link.follow_sandboxes(by_host[host_id], ended)
+            else:
+                followed.link.retry_sockets()
 
     def _follow(self, host: Host) -> None:
         settings = self._settings
@@ -246,7 +263,7 @@ class SshFleet:
             watch=DockerWatch(
                 url.removeprefix("unix://"),
                 settings.instance,
-                lambda _state_changed: self._report_change(host.id),
+                lambda reach_changed: self._report_change(host.id, link=reach_changed),
             ),
             link=self._make_link(host, url) if host.is_remote else None,
             followed_since=time.monotonic(),
@@ -302,7 +319,7 @@ class SshFleet:
                 followed.watch.resume()
             else:
                 followed.watch.pause()
-        self._report_change(host_id)
+        self._report_change(host_id, link=True)
 
     async def _unfollow(self, host_id: HostId) -> None:
         followed = self._followed.pop(host_id)
@@ -318,9 +335,11 @@ class SshFleet:
             task.cancel()
         await asyncio.gather(*streams, return_exceptions=True)
 
-    def _report_change(self, host_id: HostId) -> None:
+    def _report_change(self, host_id: HostId, *, link: bool) -> None:
         with self._changed_lock:
             self._changed.add(host_id)
+            if link:
+                self._changed_links.add(host_id)
         self.on_change()
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import functools
 import ipaddress
+import itertools
 import os
 import re
 import resource
@@ -37,6 +38,14 @@ from orchestrator.domain.pool.routes import Route, RouteTable, build_table
 _FORBIDDEN = re.compile(r"""["'\\$;{}\s]""")  # ends a quoted string or starts a variable
 _ROUTE_LINE = re.compile(r"^\s+([a-z2-7]{16}) (\[[0-9a-f:]+\]|[0-9.]+):(\d+);$", re.MULTILINE)
 _TEMP_KINDS = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+
+# To nginx the variable of a header is also that of each name with underscores for some dashes.
+_MISSPELLED_HEADERS = tuple(
+    spelled
+    for name in ("X-Forwarded-Proto", PROBE_HEADER)
+    for spelled in map("".join, itertools.product(*(("-_" if c == "-" else c) for c in name)))
+    if spelled != name
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +153,7 @@ def render_base(
         limits=settings.limits,
         listen=listen or settings.listen,
         logged_requests=settings.logged_requests,
+        misspelled_headers=_MISSPELLED_HEADERS,
         open_files=open_files,
         page_body_max_bytes=PAGE_BODY_MAX_BYTES,
         page_headers=page_files.SECURITY_HEADERS,

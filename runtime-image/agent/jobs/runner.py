@@ -81,7 +81,7 @@ class Runner:
                 had_app = True
             async with self._stage.free_slot() as slot:
                 self._interpreters.wait_for(slot)
-                handover = Handover(self._stage, self._site)
+                handover = Handover(self._stage, self._site, add_log=self._add_log)
                 result = await job.carry_out(slot, handover)
                 await handover.finish(result.app)
         except AssignmentFailed as failure:

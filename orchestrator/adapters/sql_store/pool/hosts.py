@@ -7,6 +7,7 @@ every transaction that writes to a host and to its sandboxes.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -16,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam, func, select, text
 from sqlalchemy.engine import Connection
 
-from orchestrator.adapters.sql_store import codec, json_columns, schema
+from orchestrator.adapters.sql_store import codec, schema
 from orchestrator.adapters.sql_store.database import Database, insert
 from orchestrator.domain import errors
 from orchestrator.domain.ids import HostId
@@ -55,6 +56,7 @@ _SANDBOX_COUNTS = select(
     ),
 ).where(_LIVE)
 _LOCKED = select(*codec.HOST).where(_h.id == bindparam("the_host")).with_for_update(key_share=True)
+_SEEN = sa.update(schema.hosts).where(_h.id == bindparam("the_host"))
 _LIVE_SANDBOXES_LOCKED = (
     select(*codec.SANDBOX)
     .where(_b.host_id == bindparam("the_host"), _LIVE)
@@ -107,7 +109,7 @@ def kinds(connection: Connection) -> Sequence[HostKind]:
     return [
         HostKind(
             region=region,
-            labels=json_columns.load(labels) if labels else {},
+            labels=json.loads(labels) if labels else {},
             accepts_claims=accepts_claims,
             slots=sum(slots for *_, slots, _ in rows),
             free=sum(free for *_, free in rows),
@@ -188,6 +190,13 @@ class SqlHosts:
                 )
             connection.execute(sa.delete(schema.sandboxes).where(_b.host_id == host_id))
             connection.execute(sa.delete(schema.hosts).where(_h.id == host_id))
+
+    def seen(self, host_ids: Collection[HostId], now: datetime) -> None:
+        # In the order of their ids, as all who lock several hosts.
+        rows = [{"the_host": host_id} for host_id in sorted(host_ids)]
+        if rows:
+            with self._database.write() as connection:
+                connection.execute(_SEEN.values(seen_at=now), rows)
 
     def get(self, host_id: HostId) -> Host:
         host = self._first(select(*codec.HOST).where(_h.id == host_id))
