@@ -34,7 +34,7 @@ class PoolSettings(Group):
     )
     warm_interpreters: bool = Field(
         default=True,
-        description="Whether sandboxes keep a Python and a Node ready for the app, which take 60 MB"
+        description="Whether sandboxes keep a Python and a Node ready for the app, which take 70 MB"
         " of memory, as long as their host has a quarter of its memory and half of its CPUs free.",
     )
     free_slots: int = Field(
