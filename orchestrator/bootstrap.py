@@ -35,6 +35,7 @@ from orchestrator.domain.sessions.bundles import StorageLimits
 from orchestrator.domain.sessions.planner import Deadlines
 from orchestrator.services.deps import Deps, Policy
 
+_MEMORY_WITH_INTERPRETERS_MB = 256  # of a sandbox
 _PRICES = config.PROJECT_ROOT / "orchestrator" / "prices.toml"
 
 
@@ -122,6 +123,7 @@ def _policy(settings: Settings, instance: str) -> Policy:
             deploying_s=settings.sessions.deploying_timeout_s,
         ),
         warm_target=settings.pool.warm_target,
+        warm_interpreters=_keeps_interpreters(settings),
         free_slots=settings.pool.free_slots,
         cpus=CpuLimits(
             share=settings.sandbox.sandbox_cpus, start=settings.sandbox.sandbox_start_cpus
@@ -153,6 +155,12 @@ def _policy(settings: Settings, instance: str) -> Policy:
 def agent_folder_of_hosts(instance: str) -> str:
     """The folder of the agent socket on hosts that are reached by SSH."""
     return f"/run/spawnai-{instance}"
+
+
+def _keeps_interpreters(settings: Settings) -> bool:
+    """Only beside an app that has enough memory all the same."""
+    is_large = settings.sandbox.sandbox_memory_mb >= _MEMORY_WITH_INTERPRETERS_MB
+    return settings.pool.warm_interpreters and is_large
 
 
 def _storage_limits(settings: Settings) -> StorageLimits:

@@ -175,7 +175,10 @@ def start(deps: Deps, sandbox: Sandbox) -> None:
 def _spec_of(deps: Deps, host: Host, sandbox: Sandbox) -> ports.SandboxSpec:
     limits = deps.policy.cpus
     identity = Identity(
-        sandbox_id=sandbox.id, token=deps.tokens.for_sandbox(sandbox.id), slug=sandbox.slug
+        sandbox_id=sandbox.id,
+        token=deps.tokens.for_sandbox(sandbox.id),
+        slug=sandbox.slug,
+        interpreters=deps.policy.warm_interpreters,
     )
     return ports.SandboxSpec(
         sandbox_id=sandbox.id,

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent.apps.app import App
+from agent.apps.interpreters import Interpreters
 from agent.failures import AssignmentFailed, is_full, no_room
 from agent.home.client import HomeClient
 from agent.home.reports import ReportSender
@@ -57,12 +58,14 @@ class Job:
         reports: ReportSender,
         site: Site,
         add_log: Callable[[str], None],
+        interpreters: Interpreters | None = None,
     ) -> None:
         self._assignment = assignment
         self._home = home
         self._reports = reports
         self._public_address = PublicAddress(home, site, assignment.session_token)
         self._add_log = add_log
+        self._interpreters = interpreters
 
     async def carry_out(self, slot: Slot, handover: Handover) -> JobResult:
         """Start the app in `slot`, beside the one that serves.
@@ -81,6 +84,7 @@ class Job:
             add_log=self._add_log,
             public_address=self._public_address,
             handover=handover,
+            interpreters=self._interpreters,
         )
         await handover.check_room()  # before the model is paid
         try:
@@ -97,6 +101,7 @@ class Job:
             slot,
             add_log=self._add_log,
             start_timeout_s=self._assignment.start_timeout_s,
+            interpreters=self._interpreters,
         )
         problem = "was stopped"
         try:

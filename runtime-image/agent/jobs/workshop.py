@@ -13,6 +13,7 @@ from typing import Any
 from agent.apps import probe
 from agent.apps.app import App, environment
 from agent.apps.commands import run_command
+from agent.apps.interpreters import Interpreters
 from agent.apps.probe import Page
 from agent.jobs.handover import Handover
 from agent.jobs.messages import Get, Open, Question, Run
@@ -41,6 +42,7 @@ class Workshop:
         add_log: Callable[[str], None],
         public_address: PublicAddress,
         handover: Handover | None = None,
+        interpreters: Interpreters | None = None,
         folder: str = WORK_FOLDER,
     ) -> None:
         """`handover` is from the app that is being changed."""
@@ -52,6 +54,7 @@ class Workshop:
         self._add_log = add_log
         self._public_address = public_address
         self._handover = handover
+        self._interpreters = interpreters
         self.packed = b""  # the bundle that `app` was started from
 
     async def answer(self, question: Question) -> dict[str, Any]:
@@ -88,6 +91,7 @@ class Workshop:
             self._slot,
             add_log=self._add_log,
             start_timeout_s=self._start_timeout_s,
+            interpreters=self._interpreters,
         )
         problem = await self._copy_data(self.app, packed) or await self.app.start(judge=_take_any)
         return {"problem": problem, "console": self.app.console}

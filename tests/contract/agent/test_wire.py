@@ -24,7 +24,9 @@ positive = st.integers(1, 2**31 - 1)
 seconds = st.floats(0.5, 10**6)
 slug = st.text("abcdefgh0123456789-", min_size=1, max_size=30)
 
-IDENTITIES = st.builds(wire.Identity, sandbox_id=text, token=text, slug=slug)
+IDENTITIES = st.builds(
+    wire.Identity, sandbox_id=text, token=text, slug=slug, interpreters=st.booleans()
+)
 BUNDLES = st.builds(
     wire.BundleRef, sha256=st.text("0123456789abcdef", min_size=64, max_size=64), size_bytes=count
 )

@@ -373,8 +373,8 @@ class _Raced:
         return raced
 
 
-def identity_of(spec: SandboxSpec) -> dict[str, str]:
-    identity: dict[str, str] = json.loads(spec.identity)
+def identity_of(spec: SandboxSpec) -> dict[str, str | bool]:
+    identity: dict[str, str | bool] = json.loads(spec.identity)
     return identity
 
 

@@ -68,7 +68,12 @@ def test_a_cold_session_gets_a_sandbox_under_its_own_slug(world: World) -> None:
     )
     (spec,) = world.engine.specs
     token = world.deps.tokens.for_sandbox(sandbox.id)
-    assert identity_of(spec) == {"sandbox_id": sandbox.id, "token": token, "slug": sandbox.slug}
+    assert identity_of(spec) == {
+        "sandbox_id": sandbox.id,
+        "token": token,
+        "slug": sandbox.slug,
+        "interpreters": True,
+    }
     assert (spec.port, spec.image, spec.publish_address) == (
         sandbox.port,
         sandbox.image,
