@@ -6,6 +6,7 @@ SESSION = "session"  # with the id of the session that changed
 INBOX = "inbox"  # with the id of the sandbox that has something to do
 ROUTES = "routes"
 POOL = "pool"
+WALK = "walk"  # with the id of a session whose public address should be walked
 DUE = "due"  # with the id of a session that needs a look, of which no worker will hear
 
 

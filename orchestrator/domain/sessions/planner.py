@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from orchestrator.contract import crashes
+from orchestrator.contract.health import Condition
 from orchestrator.contract.wire.reports import FailureCode
 from orchestrator.domain.pool.host import Drain, Host, HostState
 from orchestrator.domain.pool.host_liveness import LOST_AFTER
@@ -27,6 +28,7 @@ from orchestrator.domain.sessions.session import (
 )
 from orchestrator.domain.sessions.steps import (
     Abandon,
+    Accept,
     Advance,
     BeginChange,
     Claim,
@@ -41,8 +43,8 @@ from orchestrator.domain.sessions.steps import (
     Retire,
     Step,
     Switch,
-    Verify,
     Wait,
+    Walk,
 )
 
 ATTEMPTS_MAX = 3
@@ -50,7 +52,6 @@ CHANGE_TRIES_MAX = 3  # a change that crashes its sandbox is not begun again for
 _BACKOFF_S = (1.0, 2.0, 4.0)
 _RECHECK_S = 2.0  # a lost nudge delays an unfinished session by at most about this much
 _END_RECHECK_MAX_S = 60.0  # while a sandbox can't be removed
-_PROBE_PAUSES_S = (0.3, 5.0)  # the first one; it doubles with each failed probe, up to the last
 _ROUTE_RECHECK_S = 0.5  # while the proxy publishes or withdraws a route
 _MOVE_MAX = timedelta(seconds=90)  # from the placement of the successor to its app's first answer
 # After the switch the old sandbox runs a little longer, to answer the requests it already has.
@@ -108,12 +109,6 @@ def spread_out(pause_s: float, spread: float) -> float:
     `spread` is a uniform random number in [0, 1).
     """
     return pause_s * (1 + spread / 2)
-
-
-def probe_pause_s(failed: int) -> float:
-    """Seconds until the next walk after `failed` ones in a row: 0.3, 0.6, 1.2 and so on, to 5."""
-    first_s, last_s = _PROBE_PAUSES_S
-    return float(min(first_s * 2 ** min(failed - 1, 10), last_s))
 
 
 def gets_cold_sandbox(session: Session) -> bool:
@@ -223,7 +218,8 @@ def _carry_out_change(observation: Observation, now: datetime) -> Step:
     if report is not None and report.phase is Phase.FAILED:
         # Nothing runs in the sandbox any more: once the change has ended, the session fails too.
         return EndChange(failure=_reported_failure(report))
-    if report is not None and report.phase is Phase.READY and report.setback is not None:
+    if report is not None and report.phase is Phase.READY:
+        # It was tried at its public address, and is served: nothing is left to be found out.
         return EndChange(failure=report.setback)
     if _is_late(observation, now):
         return EndChange(failure=_timeout_failure(session, observation.host))
@@ -275,15 +271,8 @@ def _start_successor(observation: Observation, move: Move, now: datetime) -> Ste
     if now - successor.state_since > _MOVE_MAX:
         return EndMove(sandbox=successor, reason="the app did not start there in time")
     if report is not None and report.phase is Phase.READY and successor.routed:
-        return _probe_pause(session, now) or Switch(sandbox=successor)
+        return _judge_walks(session, successor, now, Switch(sandbox=successor))
     return Wait(until=recheck_at(now))
-
-
-def _probe_pause(session: Session, now: datetime) -> Wait | None:
-    """Wait until the next probe is due. A worker that probes right now has put that off, too."""
-    if session.probes and session.due_at > now:
-        return Wait(until=session.due_at)
-    return None
 
 
 def _finish_move(observation: Observation, switched_at: datetime, now: datetime) -> Step:
@@ -323,11 +312,34 @@ def _follow_agent(session: Session, sandbox: Sandbox, now: datetime) -> Step:
         # The URL answers only once the route is live. The publisher nudges the session then.
         if not sandbox.routed:
             return Wait(until=recheck_at(now))
-        return _probe_pause(session, now) or Verify(sandbox=sandbox)
+        return _judge_walks(session, sandbox, now, Accept())
     state = _STATE_OF_PHASE[report.phase]
     if _FORWARD.index(state) > _FORWARD.index(session.state):
         return Advance(to=state)
     return Wait(until=recheck_at(now))
+
+
+def _judge_walks(session: Session, sandbox: Sandbox, now: datetime, accept: Step) -> Step:
+    """What the walks of the sandbox's public address call for: `accept`, once the app is well.
+
+    While a session moves, its app serves on where it was: nothing is given up then.
+    """
+    walked = session.walked
+    if walked is None:
+        return Walk(sandbox=sandbox)
+    if walked.condition is Condition.WELL:
+        return accept
+    if session.state in IN_PROGRESS:
+        if walked.is_given_up:
+            message = f"At its public address, the app isn't well: {walked.problem}"
+            return Fail(failure=Failure(code=FailureCode.APP_NOT_HEALTHY.value, message=message))
+        if session.state is not SessionState.DEPLOYING:
+            return Advance(to=SessionState.DEPLOYING)  # an app that runs has the time of this
+    if walked.overdue_at <= now:
+        return Walk(sandbox=sandbox)
+    limit_at = session.deadline_at
+    is_sooner = limit_at is not None and now < limit_at < walked.overdue_at
+    return Wait(until=limit_at if limit_at is not None and is_sooner else walked.overdue_at)
 
 
 _STATE_OF_PHASE = {
@@ -347,8 +359,12 @@ def _is_late(observation: Observation, now: datetime) -> bool:
     session, host, sandbox = observation.session, observation.host, observation.sandbox
     if session.deadline_at is None or session.deadline_at > now:
         return False
-    if session.report is not None and session.report.phase is Phase.READY and not session.probes:
-        return False
+    if session.report is not None and session.report.phase is Phase.READY:
+        walked = session.walked
+        if walked is None or walked.is_first or walked.condition is Condition.WELL:
+            return False
+        if walked.not_late_before is not None and walked.not_late_before > now:
+            return False
     if host is None or host.state is HostState.UP:
         return host is None or now - host.state_since >= LOST_AFTER
     # It isn't SUSPECT for its link: without one it would be LOST before its agents are heard again.

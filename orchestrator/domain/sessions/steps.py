@@ -39,10 +39,15 @@ class Advance:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verify:
-    """Probe the public URL. If it answers, the session is READY."""
+class Walk:
+    """Have the app opened at the sandbox's public address. The process `agents` does that."""
 
     sandbox: Sandbox
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accept:
+    """The app was well at its public address: the session is READY."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +100,7 @@ class Relocate:
 
 @dataclass(frozen=True, kw_only=True)
 class Switch:
-    """The app runs in its second sandbox: if it answers, lead the public URL there."""
+    """The app was well in its second sandbox: lead the public URL there."""
 
     sandbox: Sandbox
 
@@ -115,9 +120,9 @@ class BeginChange:
 
 @dataclass(frozen=True, kw_only=True)
 class EndChange:
-    """The current change failed: return to READY with the version before it."""
+    """The current change has ended: return to READY with its version, or with the one before."""
 
-    failure: Failure
+    failure: Failure | None = None  # None: its version is served
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +137,8 @@ Step = (
     | Nothing
     | Claim
     | Advance
-    | Verify
+    | Walk
+    | Accept
     | Fail
     | Destroy
     | Retire

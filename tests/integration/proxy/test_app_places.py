@@ -69,7 +69,8 @@ class Sandbox:
 
     def walk(self, trial: str = "") -> Condition:
         own = endpoint("127.0.0.1", self.world.settings.control_port)
-        return HttpProbe(own, self.world.settings.apps_domain).walk(self.slug, 5, trial).condition
+        probe = HttpProbe(own, self.world.settings.apps_domain)
+        return asyncio.run(probe.walk(self.slug, trial)).condition
 
 
 async def answer_whole(
