@@ -262,7 +262,8 @@ class Sandboxes(Protocol):
         """
 
     def unstarted(self) -> Sequence[Sandbox]:
-        """The CREATING sandboxes that have no container yet. Oldest first."""
+        """The CREATING sandboxes that have no container yet: first those of sessions, then those of
+        the warm pool, oldest first."""
 
     def broken_or_stopping(self) -> Sequence[Sandbox]:
         """All BROKEN and STOPPING sandboxes of all hosts."""
@@ -331,7 +332,8 @@ class Hosts(Protocol):
         """Sums over the hosts that take placements."""
 
     def free_slots(self, limit: int) -> int:
-        """How many slots are free on hosts that take placements. Counts no further than `limit`."""
+        """How many slots are free on hosts that take placements, as far as sandboxes of sessions
+        could be started in them now. Counts no further than `limit`."""
 
     def kinds(self) -> Sequence[HostKind]:
         """All hosts, by what wishes can tell apart. Reads every host: ask only if there are wishes

@@ -214,6 +214,8 @@ def test_the_reaper_spares_a_session_that_was_extended(world: World) -> None:
 def test_the_nudge_pass_nudges_due_sessions(world: World) -> None:
     assert run_pass(world, "nudge") == ""
     world.create_session()
+    assert run_pass(world, "nudge") == "", "there is no room for it"
+    world.add_host()
     assert run_pass(world, "nudge") == "nudged=1"
 
 

@@ -20,7 +20,16 @@ from orchestrator.adapters.sql_store import codec, json_columns, schema
 from orchestrator.adapters.sql_store.database import Database, insert
 from orchestrator.domain import errors
 from orchestrator.domain.ids import HostId
-from orchestrator.domain.pool.host import Drain, Host, HostKind, HostLoad, HostState, Wish
+from orchestrator.domain.pool.host import (
+    STARTS_AT_ONCE,
+    STARTS_IN_LINE,
+    Drain,
+    Host,
+    HostKind,
+    HostLoad,
+    HostState,
+    Wish,
+)
 from orchestrator.domain.pool.refill import PoolTotals
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 
@@ -62,11 +71,18 @@ _LIVE_SANDBOXES_LOCKED = (
     .with_for_update()
 )
 _TOTALS = select(func.count(), func.sum(_h.slots), func.sum(_h.slots - _h.used)).where(_OPEN)
+_STARTING = (
+    select(func.count())
+    .where(_b.host_id == _h.id, text(f"sandboxes.{schema.SANDBOX_CREATING}"))
+    .correlate(schema.hosts)
+    .scalar_subquery()
+)
+# What sessions can get of a host now: its free slots, as far as they can get in line for a start.
+_PLACES = STARTS_AT_ONCE + STARTS_IN_LINE - _STARTING
+_ROOM_OF_HOST = sa.case((_h.slots - _h.used > _PLACES, _PLACES), else_=_h.slots - _h.used)
 # Ordered by id, so that PostgreSQL uses the index. It estimates that a third of all hosts have room
 # and would otherwise scan the table until it has enough: in a full pool, the whole table.
-_ROOM = select(_h.slots - _h.used).where(ROOMY).order_by(_h.id).limit(bindparam("count"))
-
-
+_ROOM = select(_ROOM_OF_HOST).where(ROOMY, _PLACES > 0).order_by(_h.id).limit(bindparam("count"))
 _KINDS = select(
     _h.id,
     _h.region,
