@@ -41,6 +41,10 @@ class EngineCalls:
     def start(self, sandbox: Sandbox, start: Callable[[], None]) -> bool:
         return self._starts.offer(sandbox.id, sandbox.host_id, start)
 
+    def is_removing(self, sandbox_id: SandboxId) -> bool:
+        """Whether we remove its container right now."""
+        return self._removals.is_busy(sandbox_id)
+
     def remove(self, sandbox: Sandbox) -> bool:
         """Remove a STOPPING sandbox with its container."""
         return self._remove(

@@ -231,8 +231,8 @@ class Sandboxes(Protocol):
         """
 
     def abandon(self, sandbox: Sandbox, expected: SandboxState, session: Session) -> Session:
-        """The same as `save`, for a sandbox that was taken from its session, and save `session` in
-        the same transaction. Raises errors.StaleWrite if one of the two has changed.
+        """The same as `save`, for a sandbox that its session gives up, and save `session` in the
+        same transaction. Raises errors.StaleWrite if one of the two has changed.
         """
 
     def set_container(self, sandbox_id: SandboxId, container_id: str) -> None:

@@ -80,8 +80,9 @@ class SshFleet:
     def __init__(self, settings: FleetSettings, clock: Clock) -> None:
         self._settings = settings
         self._clock = clock
-        # The loop's thread calls this when a host's state or containers change. It must not block.
-        self.on_change: Callable[[], None] = lambda: None
+        # The loop's thread calls these. They must not block.
+        self.on_reach: Callable[[], None] = lambda: None  # a host's state has changed
+        self.on_end: Callable[[Sequence[SandboxId]], None] = lambda _: None  # containers have ended
         self._followed: dict[HostId, _FollowedHost] = {}
         self._changed: set[HostId] = set()
         self._changed_lock = threading.Lock()
@@ -246,7 +247,8 @@ class SshFleet:
             watch=DockerWatch(
                 url.removeprefix("unix://"),
                 settings.instance,
-                lambda _state_changed: self._report_change(host.id),
+                lambda: self._report_change(host.id),
+                lambda ended: self._report_events(host.id, ended),
             ),
             link=self._make_link(host, url) if host.is_remote else None,
             followed_since=time.monotonic(),
@@ -321,7 +323,14 @@ class SshFleet:
     def _report_change(self, host_id: HostId) -> None:
         with self._changed_lock:
             self._changed.add(host_id)
-        self.on_change()
+        self.on_reach()
+
+    def _report_events(self, host_id: HostId, ended: Sequence[SandboxId]) -> None:
+        """A start wakes nobody: the next pass compares its host."""
+        with self._changed_lock:
+            self._changed.add(host_id)
+        if ended:
+            self.on_end(ended)
 
 
 @dataclass(frozen=True)

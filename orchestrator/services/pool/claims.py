@@ -195,6 +195,18 @@ def retire(deps: Deps, sandbox: Sandbox, reason: str) -> None:
     deps.events.inbox_changed(sandbox.id)
 
 
+def retire_with(deps: Deps, session: Session, sandbox: Sandbox, reason: str) -> None:
+    """Retire a sandbox, and save the session that it belongs to in the same transaction.
+
+    Raises errors.StaleWrite.
+    """
+    stopping = sandbox.transition(SandboxState.STOPPING, deps.clock.now(), reason)
+    deps.store.sandboxes.abandon(stopping, sandbox.state, session)
+    deps.events.session_changed(session.id)
+    deps.events.routes_changed()
+    deps.events.inbox_changed(sandbox.id)
+
+
 def abandon(deps: Deps, session: Session, sandbox: Sandbox, reason: str) -> None:
     """Take a sandbox and its slug from its session, and retire it. The clear loop removes it later.
 
@@ -242,7 +254,7 @@ def mark_suspect(deps: Deps, host_id: HostId, reason: str) -> None:
         return host
 
     deps.store.hosts.change(host_id, suspect)
-    deps.events.pool_changed()
+    deps.events.hosts_changed()
 
 
 def record_refusal(deps: Deps, host_id: HostId, refusal: errors.SandboxRefused) -> None:

@@ -40,14 +40,14 @@ def measure_level(deps: Deps, postponed_s: float = 0.0) -> WarmLevel:
 def start_missing(
     deps: Deps,
     launch_later: Callable[[Sandbox], object],
-    postponed_s: float = 0.0,
+    level: WarmLevel | None = None,
     avoid: Sequence[HostId] = (),
 ) -> Refill:
     """Commit the intents of the missing warm sandboxes, and pass each to `launch_later`.
 
     None is placed on the hosts in `avoid`. Returns how many were placed.
     """
-    decision = refill(measure_level(deps, postponed_s))
+    decision = refill(level or measure_level(deps))
     for count in range(decision.starts):
         new = ports.NewSandbox(
             id=ids.new_sandbox_id(),
@@ -84,13 +84,13 @@ def launch(deps: Deps, sandbox: Sandbox) -> None:
         raise
 
 
-def retire_surplus(deps: Deps) -> int:
+def retire_surplus(deps: Deps, level: WarmLevel | None = None) -> int:
     """Retire the warm sandboxes above the target, and return how many.
 
     Those of an older image go first, then the oldest. Only sandboxes that a session could claim
     are considered, because only those were counted.
     """
-    count = surplus(measure_level(deps))
+    count = surplus(level or measure_level(deps))
     if not count:
         return 0
     host_ids = {host.id for host in deps.store.hosts.list() if host.accepts_claims}

@@ -17,7 +17,7 @@ from sqlalchemy import bindparam, func, select, text
 from sqlalchemy.engine import Connection
 
 from orchestrator.adapters.sql_store import codec, json_columns, schema
-from orchestrator.adapters.sql_store.database import Database, insert
+from orchestrator.adapters.sql_store.database import Database, Lookup, insert
 from orchestrator.domain import errors
 from orchestrator.domain.ids import HostId
 from orchestrator.domain.pool.host import (
@@ -47,6 +47,7 @@ CLAIM_HOST = (
     _h.drain == Drain.NONE.value,
 )
 
+_GET = Lookup(select(*codec.HOST).where(_h.id == bindparam("the_host")))
 _ALL = select(*codec.HOST).order_by(_h.created_at, _h.id)
 _SANDBOX_COUNTS = select(
     _b.host_id,
@@ -206,10 +207,10 @@ class SqlHosts:
             connection.execute(sa.delete(schema.hosts).where(_h.id == host_id))
 
     def get(self, host_id: HostId) -> Host:
-        host = self._first(select(*codec.HOST).where(_h.id == host_id))
-        if host is None:
+        row = self._database.first(_GET, host_id)
+        if row is None:
             raise errors.NotFound(f"there is no host {host_id}")
-        return host
+        return codec.host_of(row)
 
     def by_name(self, name: str) -> Host | None:
         return self._first(select(*codec.HOST).where(_h.name == name))

@@ -66,7 +66,8 @@ def test_a_refill_gives_way_to_sessions_that_are_about_to_be_ready(world: World)
     world.add_warm_sandbox()
     world.converge(world.create_session())
     assert run_refill(world) == []
-    assert refill.start_missing(world.deps, lambda sandbox: None, postponed_s=2.0).starts == 3
+    level = refill.measure_level(world.deps, postponed_s=2.0)
+    assert refill.start_missing(world.deps, lambda sandbox: None, level).starts == 3
 
 
 def test_a_waiting_session_comes_before_the_pool(world: World) -> None:
