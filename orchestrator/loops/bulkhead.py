@@ -56,16 +56,19 @@ class Bulkhead:
         self._busy: dict[str, _Call] = {}
         self._is_stopping = False
 
-    def offer(self, item: str, host: HostId, call: Callable[[], None]) -> bool:
+    def offer(
+        self, item: str, host: HostId, call: Callable[[], None], *, at_most: int | None = None
+    ) -> bool:
         """Begin the call for this item now, or leave it to a later offer. Returns which.
 
         `item` is the id of what the call is about: a sandbox, or the host itself. A call that fails
         is logged, and its item backs off. So does one whose call has a bug: it concerns no other.
+        `at_most`: how many calls the host may have, if that is less than ever.
         """
         if self._backoff.is_pausing(item):
             return False
         with self._lock:
-            if self._is_stopping or item in self._busy or not self._has_room(host):
+            if self._is_stopping or item in self._busy or not self._has_room(host, at_most):
                 return False
             self._busy[item] = _Call(host=host, begun_at=self._clock.now())
         self._spawn(lambda: self._run(item, call))
@@ -81,9 +84,10 @@ class Bulkhead:
             self._is_stopping = True
             return self._lock.wait_for(lambda: not self._busy, timeout_s)
 
-    def _has_room(self, host: HostId) -> bool:
+    def _has_room(self, host: HostId, at_most: int | None) -> bool:
         calls = self._busy.values()
-        if sum(call.host == host for call in calls) >= self._per_host:
+        most = self._per_host if at_most is None else min(at_most, self._per_host)
+        if sum(call.host == host for call in calls) >= most:
             return False
         if self._at_once is None:
             return True

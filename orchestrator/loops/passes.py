@@ -6,12 +6,11 @@ daemon.py runs them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from orchestrator import ports
 from orchestrator.domain import errors
 from orchestrator.domain.ids import HostId, SessionId
-from orchestrator.domain.pool.refill import SESSIONS_ARRIVING
 from orchestrator.domain.pool.routes import build_table
 from orchestrator.domain.pool.sandbox import Sandbox
 from orchestrator.loops.backoff import Backoff
@@ -91,7 +90,7 @@ def loop_specs(
         ),
         LoopSpec(
             name="clear",
-            every_s=2.0,
+            every_s=0.5,
             run=lambda: _clear(deps, calls),
             topics=(topics.ROUTES, topics.POOL),
             gather_s=_NOBODY_WAITS_S,
@@ -117,18 +116,13 @@ class Launcher:
         self._deps = deps
         self._calls = calls
         self._backoff = Backoff(deps.clock)
-        self._postponed_since: datetime | None = None
 
     def refill(self) -> str:
-        now = self._deps.clock.now()
-        postponed_s = (now - (self._postponed_since or now)).total_seconds()
-        level = refill.measure_level(self._deps, postponed_s)
+        self._calls.pace.look()
+        level = refill.measure_level(self._deps, self._calls.pace.arriving_s)
         retired = refill.retire_surplus(self._deps, level)
         avoid = [HostId(host_id) for host_id in self._backoff.pausing()]
         decision = refill.start_missing(self._deps, self._begin, level, avoid)
-        self._postponed_since = (
-            (self._postponed_since or now) if decision.reason == SESSIONS_ARRIVING else None
-        )
         if not decision.starts and not retired:
             return ""
         return f"starts={decision.starts} retired={retired}"
@@ -194,6 +188,7 @@ class Publisher:
 
 def _clear(deps: Deps, calls: EngineCalls) -> str:
     """Advance BROKEN and STOPPING sandboxes. Each is removed for itself."""
+    calls.pace.look()
     count = reconcile.clear_loose_ends(deps, calls.remove)
     return f"leftovers={count}" if count else ""
 

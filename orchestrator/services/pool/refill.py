@@ -11,7 +11,6 @@ from orchestrator.domain import errors, ids
 from orchestrator.domain.ids import HostId
 from orchestrator.domain.pool.refill import Refill, WarmLevel, refill, surplus
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
-from orchestrator.domain.sessions.session import SessionState
 from orchestrator.services.deps import Deps
 from orchestrator.services.pool import claims
 
@@ -19,8 +18,8 @@ from orchestrator.services.pool import claims
 _START_MAX = timedelta(seconds=10)
 
 
-def measure_level(deps: Deps, postponed_s: float = 0.0) -> WarmLevel:
-    """The facts that a refill decides on. `postponed_s`: how long it has given way to sessions."""
+def measure_level(deps: Deps, arriving_s: float | None = None) -> WarmLevel:
+    """The facts that a refill decides on. `arriving_s`: how long sessions have been arriving."""
     warm_counts = deps.store.sandboxes.warm_counts()
     warm = warm_counts.get(deps.image(), 0)
     return WarmLevel(
@@ -30,9 +29,7 @@ def measure_level(deps: Deps, postponed_s: float = 0.0) -> WarmLevel:
         outdated=sum(warm_counts.values()) - warm,
         warming=deps.store.sandboxes.count_warming(deps.clock.now() - _START_MAX),
         waiting=claims.count_served(deps.store, deps.clock.now()),
-        # GENERATING is not counted: while Claude writes, the machine has nothing to do.
-        arriving=deps.store.sessions.count_in([SessionState.PROVISIONING, SessionState.DEPLOYING]),
-        postponed_s=postponed_s,
+        arriving_s=arriving_s,
         totals=deps.store.hosts.totals(),
     )
 

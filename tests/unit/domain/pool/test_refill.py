@@ -51,8 +51,7 @@ def level(**changes: Any) -> WarmLevel:
         "outdated": 0,
         "warming": 0,
         "waiting": 0,
-        "arriving": 0,
-        "postponed_s": 0.0,
+        "arriving_s": None,
         "totals": ROOMY,
     }
     return WarmLevel(**{**fields, **changes})
@@ -73,9 +72,10 @@ def level(**changes: Any) -> WarmLevel:
         ({"waiting": 1}, 0, "sessions are waiting"),
         ({"waiting": 1, "warm": 1}, 2, ""),
         ({"waiting": 1, "outdated": 1}, 3, ""),
-        ({"arriving": 1}, 0, SESSIONS_ARRIVING),
-        ({"arriving": 1, "postponed_s": 1.9}, 0, SESSIONS_ARRIVING),
-        ({"arriving": 1, "postponed_s": 2.0}, 3, ""),
+        ({"arriving_s": 0.0}, 0, SESSIONS_ARRIVING),
+        ({"arriving_s": 0.9}, 0, SESSIONS_ARRIVING),
+        ({"arriving_s": 1.0}, 1, ""),
+        ({"arriving_s": 99.0, "warming": 1}, 0, SESSIONS_ARRIVING),
         ({"totals": free(0)}, 0, "no free slot beside the reserve"),
         ({"totals": free(2)}, 0, "no free slot beside the reserve"),
         ({"totals": free(3)}, 1, ""),
@@ -97,8 +97,7 @@ levels = st.builds(
     outdated=st.integers(0, 8),
     warming=st.integers(0, 8),
     waiting=st.integers(0, 10),
-    arriving=st.integers(0, 2),
-    postponed_s=st.floats(0, 4),
+    arriving_s=st.none() | st.floats(0, 4),
     totals=st.integers(0, 20).map(free),
 )
 
@@ -154,7 +153,7 @@ def test_retiring_leaves_at_most_one_less_than_the_target(warm_level: WarmLevel)
 
 
 @given(
-    levels.filter(lambda warm_level: not warm_level.waiting and not warm_level.arriving),
+    levels.filter(lambda warm_level: not warm_level.waiting and warm_level.arriving_s is None),
     st.integers(1, 4),
 )
 def test_a_pool_changes_to_the_new_image_and_then_rests(warm_level: WarmLevel, room: int) -> None:

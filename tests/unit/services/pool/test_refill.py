@@ -65,9 +65,9 @@ def test_a_refill_gives_way_to_sessions_that_are_about_to_be_ready(world: World)
     world.add_host(slots=9)
     world.add_warm_sandbox()
     world.converge(world.create_session())
-    assert run_refill(world) == []
-    level = refill.measure_level(world.deps, postponed_s=2.0)
-    assert refill.start_missing(world.deps, lambda sandbox: None, level).starts == 3
+    for arriving_s, starts in ((0.0, 0), (1.0, 1)):
+        level = refill.measure_level(world.deps, arriving_s=arriving_s)
+        assert refill.start_missing(world.deps, lambda sandbox: None, level).starts == starts
 
 
 def test_a_waiting_session_comes_before_the_pool(world: World) -> None:
