@@ -29,6 +29,7 @@ from orchestrator.domain import errors
 from orchestrator.domain.llm import pricing
 from orchestrator.domain.llm.budgets import Budgets, Spend
 from orchestrator.domain.people.tokens import Tokens
+from orchestrator.domain.pool.cpu_limits import CpuLimits
 from orchestrator.domain.pool.host import Host
 from orchestrator.domain.sessions.bundles import StorageLimits
 from orchestrator.domain.sessions.planner import Deadlines
@@ -122,6 +123,9 @@ def _policy(settings: Settings, instance: str) -> Policy:
         ),
         warm_target=settings.pool.warm_target,
         free_slots=settings.pool.free_slots,
+        cpus=CpuLimits(
+            share=settings.sandbox.sandbox_cpus, start=settings.sandbox.sandbox_start_cpus
+        ),
         disk_floor_bytes=settings.pool.host_disk_floor_mb * 1024**2,
         memory_floor_bytes=settings.pool.host_memory_floor_mb * 1024**2,
         storage_floor_bytes=settings.places.disk_floor_mb * 1024**2,
@@ -177,7 +181,6 @@ def sandbox_limits(settings: Settings) -> SandboxLimits:
     return SandboxLimits(
         instance=StateFolder(settings.places.state_dir).instance(),
         memory_bytes=settings.sandbox.sandbox_memory_mb * 1024**2,
-        cpus=settings.sandbox.sandbox_cpus,
         pids=settings.sandbox.sandbox_pids,
         runtime=settings.sandbox.sandbox_runtime or None,
     )
@@ -208,6 +211,7 @@ def nginx_settings(settings: Settings) -> NginxSettings:
             starts_per_address=settings.people.starts_per_address,
             polls_per_address=settings.people.polls_per_address,
             transfers_per_address=settings.people.transfers_per_address,
+            reads_per_address=settings.people.reads_per_address,
             connections_per_address=settings.people.connections_per_address,
             app_connections_per_address=settings.people.app_connections_per_address,
             connections_per_app=settings.people.connections_per_app,

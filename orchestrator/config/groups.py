@@ -94,7 +94,16 @@ class SandboxSettings(Group):
     sandbox_memory_mb: int = Field(
         default=1024, ge=64, le=1024**2, description="Memory of one sandbox, MiB; it gets no swap."
     )
-    sandbox_cpus: float = Field(default=0.5, ge=0.01, le=512, description="CPUs of one sandbox.")
+    sandbox_cpus: float = Field(
+        default=0.5, ge=0.01, le=512, description="CPUs of one sandbox, once its app is READY."
+    )
+    sandbox_start_cpus: float = Field(
+        default=0,
+        ge=0,
+        le=512,
+        description="CPUs of one that starts, generates or deploys, if its host has them and they"
+        " are more than its share; 0: those of its host, at most 2.",
+    )
     sandbox_pids: int = Field(
         default=256, ge=16, le=4_194_304, description="Most processes and threads of one sandbox."
     )
@@ -231,6 +240,14 @@ class PeopleSettings(Group):
         le=65535,
         description="Bundles fetched, and requests with a body sent, from one address at a time;"
         " the proxy keeps up to 20 MiB of each on its disk for a slow client.",
+    )
+    reads_per_address: int = Field(
+        default=200,
+        ge=1,
+        le=65535,
+        description="Lists and other answers to one address that may be on their way at a time; the"
+        " proxy keeps up to 256 KiB of each on its disk for a slow client. As many as may wait for"
+        " their turn in the API.",
     )
     connections_per_address: int = Field(
         default=1200,

@@ -1,6 +1,8 @@
-"""How long the head of a request or an answer may be on its way between a visitor and an app.
+"""The head of a request or an answer, on its way between a visitor and an app.
 
-The proxy, the agent's front and the check of an app all hold it.
+How long it may be: the proxy, the agent's front and the check of an app all hold it. And which
+headers of a request an app gets: what the proxy says of the visitor, and nothing that a visitor
+could say in its place.
 """
 
 from __future__ import annotations
@@ -8,3 +10,55 @@ from __future__ import annotations
 HEAD_MAX_BYTES = 64 * 1024
 HEAD_ROOM_BYTES = 4 * 1024
 """For what the proxy and the front add to a head that is just short enough."""
+
+SET_BY_PROXY = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host")
+"""What it says of each visitor, whatever the visitor says: one address, "http" or "https", a host.
+"""
+_SPELLED = frozenset(name.lower().encode() for name in SET_BY_PROXY) | frozenset(
+    (b"host", b"content-length", b"transfer-encoding")
+)
+"""No other name may pass for one of these. CGI and WSGI know no difference between X-Forwarded-For
+and X_Forwarded_For (RFC 9110, section 17.10), nor does nginx between its $http_ variables."""
+_OF_ONE_HOP = b"""connection keep-alive proxy-connection proxy-authenticate proxy-authorization te
+    trailer upgrade http2-settings proxy"""
+"""RFC 9110, section 7.6.1, and RFC 7540, section 3.2.1. Trailers are dropped, so nothing announces
+them. CGI makes the variable HTTP_PROXY of the last one."""
+_WHERE_FROM = b"""forwarded forwarded-for x-forwarded client-ip true-client-ip x-client-ip
+    x-cluster-client-ip x-originating-ip x-proxyuser-ip x-real-ip x-remote-addr x-remote-ip
+    x-true-client-ip cloudfront-viewer-address do-connecting-ip fastly-client-ip fly-client-ip
+    x-appengine-user-ip x-azure-clientip x-azure-socketip x-envoy-external-address
+    x-nf-client-connection-ip"""
+_ASKED_HOW = b"""front-end-https script-name x-accel-mapping x-arr-ssl x-host x-http-host-override
+    x-rewrite-url x-scheme x-script-name x-sendfile-type x-url-scheme"""
+_BY_WHOM = b"""x-authenticated-user x-client-cert x-client-verify x-goog-iap-jwt-assertion
+    x-remote-user x-ssl-client-cert x-ssl-client-verify x-webauth-user"""
+_REMOVED = frozenset(b" ".join((_OF_ONE_HOP, _WHERE_FROM, _ASKED_HOW, _BY_WHOM)).split())
+_REMOVED_FAMILIES = (
+    b"cf-",  # Cloudflare: -Connecting-IP, -IPCountry, -Visitor, -Access-Jwt-Assertion …
+    b"remote-",  # -Addr, -User, -Name, -Email, -Groups
+    b"tailscale-user-",
+    b"x-amzn-oidc-",
+    b"x-auth-request-",
+    b"x-forwarded-",  # -Port, -Prefix, -Server, -Scheme, -Ssl, -User, -Email, -Access-Token …
+    b"x-goog-authenticated-user-",
+    b"x-ms-client-principal",
+    b"x-original-",  # -URL, -Host, -Method, -Forwarded-For …
+    b"x-spawn-",  # ours, for the front
+)
+_DASHES = bytes(
+    code if chr(code).isascii() and chr(code).isalnum() else ord("-") for code in range(256)
+)
+
+
+def reaches_app(name: bytes) -> bool:
+    """Whether an app gets a header of a request. `name` is in lower case.
+
+    Removed is what only somebody before the app can know: where a visitor is, who it is, and what
+    was asked. All that we know of this, SET_BY_PROXY says; and what a proxy before ours knows, such
+    as a visitor's token, is not for apps that nobody has reviewed. However it is spelled: what
+    differs in dashes, underscores and dots alone is the same.
+    """
+    plain = name.translate(_DASHES)
+    if plain in _SPELLED:
+        return name == plain
+    return not (plain in _REMOVED or plain.startswith(_REMOVED_FAMILIES))

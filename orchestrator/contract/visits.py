@@ -6,7 +6,8 @@ The proxy knows who asks, and refuses with the reason; so its limit is never abo
 from __future__ import annotations
 
 APP_CONNECTIONS_MAX = 512
-"""Of visitors. The front holds up to two descriptors and some 200 KiB for each."""
+"""Of visitors. The front holds up to two descriptors and some 400 KiB for each: a head, a small
+body, and what it reads ahead."""
 OWN_CONNECTIONS_ROOM = 16
 """Beside them, for the control plane: it looks whether an app is well, however many visit it."""
 PROBE_HEADER = "X-Spawn-Probe"

@@ -38,6 +38,7 @@ Port          Where visitors reach a sandbox. `pool.published_ports.PublishedPor
 Host          A machine with Docker, this one or one over SSH. `pool.host.Host`
 Pool          All hosts. `pool.refill.PoolTotals`
 Slot          Room for one sandbox on a host. `pool.host.HostLoad`
+Share         The CPUs of a sandbox whose app is READY. `pool.cpu_limits.CpuLimits`
 Engine        The Docker engine of one host. `ports.Engine`
 Link          The connection to a host, over SSH to a remote one. `pool.host_liveness.LinkState`
 Term          One daemon's time as the leader, with a number. `ports.Term`
@@ -65,6 +66,8 @@ retire        Mark a sandbox STOPPING, so that its route is withdrawn. `services
 abandon       Leave a sandbox to the pool: its session goes on. `services.pool.claims.abandon`
 publish       Make the proxy use a new route table. `services.pool.routes.publish`
 withdraw      Take a route out of the published table. `ports.Sandboxes.mark_routes`
+raise         Let a sandbox use more CPUs than its share. `pool.cpu_limits.plan`
+lower         Limit it to its share again. `services.pool.cpu_limits.change`
 remove        Delete a container, and free its slot and port. `services.pool.claims.remove`
 nudge         Ask for a look at a session; may be lost or repeated. `services.nudges.nudge`
 converge      Bring a session nearer to what is wanted. `services.sessions.converge.converge`

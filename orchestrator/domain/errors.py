@@ -172,10 +172,10 @@ class HostUnfit(Temporary):
 
 
 class SandboxRefused(Temporary):
-    """Docker refused to create or start this sandbox.
+    """Docker refused to create or start this sandbox, or to change its CPU limit.
 
-    `code` says why: `image_missing`, `network_missing`, `port_taken`, `disk_full` or
-    `create_failed`.
+    `code` says why: `image_missing`, `network_missing`, `port_taken`, `disk_full`, `create_failed`
+    or `cpu_limit_refused`.
     """
 
     code = "create_failed"

@@ -30,7 +30,9 @@ from orchestrator.entrypoints.leadership.lease import Lease
 from orchestrator.entrypoints.liveness import exits
 from orchestrator.entrypoints.liveness.daemon_watch import DaemonWatch
 from orchestrator.loops import passes
+from orchestrator.loops.cpu_limiter import CpuLimiter
 from orchestrator.loops.engine_calls import EngineCalls
+from orchestrator.loops.host_book import HostBook
 from orchestrator.loops.host_passes import HostPasses
 from orchestrator.loops.host_tasks import crash_pauses
 from orchestrator.loops.loop import LoopSpec
@@ -93,6 +95,7 @@ def lead(deps: Deps, settings: Settings, fleet: SshFleet, lease: Lease, watch: D
     clock = bootstrap.make_clock(settings)
     pauses = crash_pauses(deps.clock)
     calls = EngineCalls(deps)
+    book = HostBook(deps)
     stand_in = StandIn(lambda session_id: look(deps, session_id))
     hosts = HostPasses(
         deps,
@@ -100,6 +103,7 @@ def lead(deps: Deps, settings: Settings, fleet: SshFleet, lease: Lease, watch: D
         pushes,
         on_change=lambda all_hosts: inventory.write(settings.places.inventory, all_hosts),
         pauses=pauses,
+        book=book,
     )
     loops = LoopSupervisor(
         [
@@ -107,8 +111,9 @@ def lead(deps: Deps, settings: Settings, fleet: SshFleet, lease: Lease, watch: D
                 deps,
                 NginxProxy(bootstrap.nginx_settings(settings), lease),
                 hosts,
-                Reconciler(deps, fleet, calls, pauses),
+                Reconciler(deps, fleet, calls, pauses, book=book),
                 calls,
+                CpuLimiter(deps, pauses),
                 warn=StateFolder(settings.places.state_dir).write_warnings,
                 on_due=stand_in.take,
             ),

@@ -16,6 +16,7 @@ from orchestrator.domain.ids import HostId
 from orchestrator.domain.pool.host import Drain, Host, HostState
 from orchestrator.loops.backoff import Backoff
 from orchestrator.loops.bulkhead import Spawn
+from orchestrator.loops.host_book import HostBook, Look, Turns
 from orchestrator.loops.host_tasks import HostTasks, Work, crash_pauses
 from orchestrator.services.deps import Deps
 from orchestrator.services.pool import drains, host_life, host_losses
@@ -41,12 +42,16 @@ class HostPasses:
         on_change: Callable[[Sequence[Host]], None] = lambda _hosts: None,
         pauses: Backoff | None = None,
         spawn: Spawn | None = None,
+        book: HostBook | None = None,
     ) -> None:
         """`on_change` gets all hosts whenever one of them has changed: it writes the inventory.
 
-        `pauses` is shared with the Reconciler. `spawn` runs work on a host, by default in a thread.
+        `pauses` and `book` are shared with the Reconciler. `spawn` runs work on a host, by default
+        in a thread.
         """
         self._deps = deps
+        self._book = book or HostBook(deps)
+        self._turns = Turns(passes=1, at_most=20)
         self._fleet = fleet
         self._images = images
         self._on_change = on_change
@@ -65,20 +70,25 @@ class HostPasses:
         self._port_questions = _Rounds(make_tasks(), _PORT_QUESTIONS_S)
         self._missing_fences: dict[HostId, Sequence[str]] = {}
         self._warnings: Sequence[str] | None = None  # what `warn` got last
-        self._published: Sequence[Host] = ()  # the hosts that `on_change` got last
+        self._linked: set[HostId] = set()  # whose link was up when it was recorded last
+        self._followed = self._published = 0  # versions of the book
 
     def update_links(self) -> str:
         """Connect to all hosts, record the state of their links, admit the hosts that answer."""
-        before = self._deps.store.hosts.list()
-        self._fleet.set_hosts(before)
-        self._deps.engines.keep(before)
-        self._update_sockets()
+        look = self._book.look(turns=self._turns)
+        self._follow(look)
+        unlinked = look.hosts.keys() - self._linked
+        due = {*look.read, *unlinked, *self._fleet.take_changed_links()}
+        before = look.pick(due)
+        self._update_sockets(before)
         after = [self._record_link_state(host) for host in before]
+        host_life.record_seen(self._deps, [host for host in after if host.id in self._linked])
+        look = self._book.note(after)
         self._images.ensure([host for host in after if self._lacks_image(host)])
         waiting = [host for host in after if self._can_be_admitted(host)]
         self._admissions.run(waiting, self._admit)
-        if self._published != after:
-            self._publish(after)
+        if self._published != look.version:
+            self._publish(look)
         changes = (
             f"{new.name}: {old.state} -> {new.state} {new.reason}".rstrip()
             for old, new in zip(before, after, strict=True)
@@ -86,23 +96,36 @@ class HostPasses:
         )
         return "; ".join(changes)
 
-    def _update_sockets(self) -> None:
-        """Keep an agent socket for every living sandbox on a host over SSH.
+    def _follow(self, look: Look) -> None:
+        """Have links and engines for exactly these hosts."""
+        if self._followed == look.version:
+            return
+        hosts = list(look.hosts.values())
+        self._fleet.set_hosts(hosts)
+        self._deps.engines.keep(hosts)
+        self._linked &= look.hosts.keys()
+        self._followed = look.version
 
-        What the links have is read first: a row is committed before its socket is offered.
+    def _update_sockets(self, hosts: Sequence[Host]) -> None:
+        """Keep an agent socket for every living sandbox on these hosts, if they are over SSH.
+
+        Whoever starts or removes a sandbox offers or withdraws its socket: this finds what they
+        couldn't. What the links have is read first: a row is committed before its socket is
+        offered.
         """
-        offered = self._fleet.sandboxes()
-        living = self._deps.store.sandboxes.living()
-        self._fleet.set_sandboxes(living, ended=set(offered) - living.keys())
+        host_ids = [host.id for host in hosts if host.is_remote]
+        offered = self._fleet.sandboxes(host_ids)
+        living = self._deps.store.pool.living(host_ids)
+        self._fleet.set_sandboxes(host_ids, living, ended=set(offered) - living.keys())
 
-    def _publish(self, hosts: Sequence[Host]) -> None:
+    def _publish(self, look: Look) -> None:
         """Hand on the hosts. On a full disk the next pass tries again: the links come first."""
         try:
-            self._on_change(hosts)
+            self._on_change(list(look.hosts.values()))
         except errors.StorageUnavailable as error:
             log.warning("inventory_not_written", code=error.code, error=str(error))
         else:
-            self._published = hosts
+            self._published = look.version
 
     def refresh(self) -> str:
         """Measure the hosts that are UP, each every few seconds."""
@@ -113,15 +136,15 @@ class HostPasses:
         whose ports fail is asked which of them are dead."""
         looked = self._ports.look()
         failing = self._ports.failing_hosts()
-        hosts = self._deps.store.hosts.list() if failing else ()
+        hosts = self._book.look(failing).pick(failing) if failing else ()
         now = self._deps.clock.now()
-        reachable = [host for host in hosts if host.id in failing and self._answers(host)]
+        reachable = [host for host in hosts if self._answers(host)]
         asked = self._port_questions.run(reachable, self._ports.ask, now)
         return "; ".join(filter(None, (looked, asked)))
 
     def drain(self) -> str:
         """Bring the hosts that drain or leave one step further."""
-        hosts = self._deps.store.hosts.list()
+        hosts = self._book.look().hosts.values()
         draining = [host for host in hosts if host.drain is not Drain.NONE]
         return self._drains.run(draining, self._drain)
 
@@ -164,7 +187,7 @@ class HostPasses:
 
     def _reachable_hosts(self) -> Sequence[Host]:
         """The hosts that are UP and answer right now."""
-        hosts = self._deps.store.hosts.list()
+        hosts = self._book.look().hosts.values()
         return [host for host in hosts if host.state is HostState.UP and self._answers(host)]
 
     def _answers(self, host: Host) -> bool:
@@ -173,6 +196,10 @@ class HostPasses:
 
     def _record_link_state(self, host: Host) -> Host:
         link = self._fleet.link_state(host)
+        if link is not None and link.up:
+            self._linked.add(host.id)
+        else:
+            self._linked.discard(host.id)
         return host if link is None else host_life.record_link_state(self._deps, host, link)
 
     def _can_be_admitted(self, host: Host) -> bool:

@@ -14,6 +14,7 @@ from orchestrator.domain.ids import HostId, SessionId
 from orchestrator.domain.pool.routes import build_table
 from orchestrator.domain.pool.sandbox import Sandbox
 from orchestrator.loops.backoff import Backoff
+from orchestrator.loops.cpu_limiter import CpuLimiter
 from orchestrator.loops.engine_calls import EngineCalls
 from orchestrator.loops.host_passes import HostPasses
 from orchestrator.loops.loop import LoopSpec
@@ -30,6 +31,7 @@ _PRUNE_AFTER = timedelta(days=30)
 _SURPLUS_KEPT = timedelta(minutes=10)  # somebody may just be looking at how it ended
 _USAGE_KEPT = timedelta(days=400)  # so that a month can be compared with the year before
 _EXPIRE_PER_PASS = 200
+_COMPARE_EVERY = timedelta(seconds=30)
 _BURST_S = 0.01  # what comes within it is one pass
 _NOBODY_WAITS_S = 0.1  # before passes that no user waits for; a burst wakes them all the time
 # Topics within this process, of what is seen through the links.
@@ -45,12 +47,14 @@ def loop_specs(
     hosts: HostPasses,
     reconciler: Reconciler,
     calls: EngineCalls,
+    limiter: CpuLimiter,
     warn: Callable[[Sequence[str]], None],
     on_due: Callable[[SessionId], None],
 ) -> Sequence[LoopSpec]:
     """All loops, in the order in which they stop: those that make sandboxes first, the publisher
-    last. `calls` starts and removes containers. `warn` gets all missing fences of all hosts
-    whenever they change, `on_due` the sessions at which no worker looks."""
+    last. `calls` starts and removes containers, `limiter` changes their CPU limits. `warn` gets all
+    missing fences of all hosts whenever they change, `on_due` the sessions at which no worker
+    looks."""
     launcher = Launcher(deps, calls)
     publisher = Publisher(deps, proxy)
     return (
@@ -81,6 +85,7 @@ def loop_specs(
             gather_s=_NOBODY_WAITS_S,
         ),
         LoopSpec(name="fence", every_s=2.0, run=lambda: hosts.check_fences(warn)),
+        LoopSpec(name="limits", every_s=1.0, run=limiter.run),
         LoopSpec(
             name="reconcile",
             every_s=2.0,
@@ -167,6 +172,8 @@ class Publisher:
         self._deps = deps
         self._proxy = proxy
         self._is_first_pass = True
+        self._in_force: str | None = None  # the table that the proxy had when it was compared last
+        self._compared_at = deps.clock.now()
 
     def publish(self) -> str:
         is_due = (
@@ -181,9 +188,19 @@ class Publisher:
         return f"routes={published.routes} changed={published.changed}" if published.changed else ""
 
     def _proxy_differs(self) -> bool:
-        """Whether the proxy serves another table than the store's, e.g. after a restart."""
+        """Whether the proxy serves another table than the store's, e.g. after a restart.
+
+        The store tells which routes it changed. So as long as the proxy has the same table, all
+        routes are compared only now and then.
+        """
+        now, in_force = self._deps.clock.now(), self._proxy.published()
+        is_known = in_force is not None and in_force == self._in_force
+        if is_known and now - self._compared_at < _COMPARE_EVERY:
+            return False
         rows = self._deps.store.sandboxes.routes()
-        return self._proxy.published() != build_table(route for _, route in rows).digest
+        is_same = in_force == build_table(route for _, route in rows).digest
+        self._in_force, self._compared_at = in_force if is_same else None, now
+        return not is_same
 
 
 def _clear(deps: Deps, calls: EngineCalls) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
 
 from orchestrator import ports
 from orchestrator.domain import errors
@@ -12,13 +12,14 @@ from orchestrator.domain.pool.host import Host
 from orchestrator.loops.backoff import Backoff
 from orchestrator.loops.bulkhead import Spawn
 from orchestrator.loops.engine_calls import EngineCalls
+from orchestrator.loops.host_book import HostBook, Turns
 from orchestrator.loops.host_tasks import HostTasks
 from orchestrator.services.agents import presence
 from orchestrator.services.deps import Deps
 from orchestrator.services.pool import host_life, reconcile
 from orchestrator.slim import structlog
 
-_ROUND = 10  # passes within which every host is compared at least once
+_LISTEN_EVERY = timedelta(seconds=5)  # well within presence.LOOK_MAX
 
 log = structlog.get_logger()
 
@@ -26,8 +27,9 @@ log = structlog.get_logger()
 class Reconciler:
     """Compares hosts with the store.
 
-    A host whose containers changed is compared at once. All hosts take turns, so that a difference
-    that no event told is found within _ROUND passes.
+    A host whose containers changed is compared at once, and so is one with an agent that is late.
+    All hosts take turns, so that a difference that nothing told is found too: in a large pool
+    later than in a small one.
     """
 
     def __init__(
@@ -37,9 +39,12 @@ class Reconciler:
         calls: EngineCalls,
         pauses: Backoff | None = None,
         spawn: Spawn | None = None,
+        book: HostBook | None = None,
     ) -> None:
         """`calls` removes orphans. `spawn` runs a comparison, by default in a thread."""
         self._deps = deps
+        self._book = book or HostBook(deps)
+        self._turns = Turns(passes=10, at_most=10)
         self._fleet = fleet
         self._calls = calls
         self._listener_watch = presence.ListenerWatch(since=deps.clock.now())
@@ -49,29 +54,36 @@ class Reconciler:
             suspect=functools.partial(host_life.set_aside, deps),
             spawn=spawn,
         )
-        self._turn = 0
+        self._listened_at: datetime | None = None
         self._due: set[HostId] = set()  # hosts that no comparison has begun on since they changed
 
     def run(self) -> str:
         """One pass. Returns a summary for the log."""
-        self._look()
+        self._listen()
         self._due.update(self._fleet.take_changed())
-        hosts = self._deps.store.hosts.list()
-        self._due.difference_update(self._due - {host.id for host in hosts})  # they have left
-        self._due.update(_share([host.id for host in hosts], self._turn % _ROUND))
-        self._turn += 1
-        due = [host for host in hosts if host.id in self._due]
-        return self._tasks.run(due, self._compare)
+        look = self._book.look(frozenset(self._due), self._turns)
+        self._due.update(look.in_turn)
+        self._due.intersection_update(look.hosts.keys())  # the others have left
+        return self._tasks.run(look.pick(frozenset(self._due)), self._compare)
 
-    def _look(self) -> None:
-        before = self._listener_watch.silence
-        self._listener_watch.look(self._deps)
-        silence = self._listener_watch.silence
+    def _listen(self) -> None:
+        """Learn which agents are heard, every few seconds. Those that are late may have failed,
+        unless many are."""
+        now = self._deps.clock.now()
+        if self._listened_at is not None and now - self._listened_at < _LISTEN_EVERY:
+            return
+        self._listened_at = now
+        watch = self._listener_watch
+        before = watch.silence
+        watch.look(self._deps)
+        silence = watch.silence
         if silence and not before:
             total = silence.total
             log.error("agents_fell_silent", overdue=total.overdue, agents=total.agents)
         elif before and not silence:
-            log.warning("agents_heard_again", agents=silence.total.agents)
+            log.warning("agents_heard_again")
+        if not silence.everywhere:
+            self._due.update(watch.late_hosts - silence.hosts)
 
     def _compare(self, host: Host) -> str:
         self._due.discard(host.id)
@@ -91,8 +103,3 @@ class Reconciler:
         if not (result.orphans or result.broken):
             return ""
         return f"orphans={result.orphans} broken={result.broken}"
-
-
-def _share(host_ids: Sequence[HostId], turn: int) -> Iterator[HostId]:
-    """The hosts whose turn it is, in rounds of _ROUND passes."""
-    return (host_id for index, host_id in enumerate(host_ids) if index % _ROUND == turn)

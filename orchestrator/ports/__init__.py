@@ -30,6 +30,7 @@ from orchestrator.ports.machines import (
     LinkGauges,
     SandboxSpec,
 )
+from orchestrator.ports.pool_reads import PoolReads
 from orchestrator.ports.records import (
     LOG_MAX_BYTES,
     RELEASED,
@@ -45,15 +46,8 @@ from orchestrator.ports.records import (
     Logs,
     Usage,
 )
-from orchestrator.ports.store import (
-    Hosts,
-    Idempotency,
-    NewSandbox,
-    Sandboxes,
-    SessionPosition,
-    Sessions,
-    Store,
-)
+from orchestrator.ports.store import Hosts, Sandboxes, Sessions, Store
+from orchestrator.ports.store_inputs import Idempotency, NewSandbox, SessionPosition
 
 __all__ = [
     "Audit",
@@ -85,6 +79,7 @@ __all__ = [
     "Logs",
     "NewSandbox",
     "NudgeQueue",
+    "PoolReads",
     "PortLooks",
     "Probe",
     "Proxy",

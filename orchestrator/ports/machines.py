@@ -24,6 +24,7 @@ class SandboxSpec:
     port: int  # on the host; 3000 inside
     agent_folder: str  # on the host, of this sandbox alone; mounted read-only at /run/spawn
     identity: str  # one line of JSON for the agent's standard input; it holds the agent's token
+    cpus: float  # how many it may use; `limit_cpus` changes that
 
 
 class Engine(Protocol):
@@ -36,6 +37,13 @@ class Engine(Protocol):
         started is replaced. Only one process at a time may start sandboxes. Raises
         errors.SandboxRefused with code image_missing, network_missing, port_taken, disk_full or
         create_failed.
+        """
+
+    def limit_cpus(self, container_id: str, cpus: float) -> None:
+        """Let a container use so many CPUs, from now on.
+
+        Raises errors.NotFound if there is no such container, and errors.SandboxRefused
+        (cpu_limit_refused) if the engine or its runtime can't do that: then the old limit holds.
         """
 
     def remove(self, sandbox_id: SandboxId) -> None:
@@ -115,15 +123,18 @@ class Fleet(Protocol):
     def set_hosts(self, hosts: Sequence[Host]) -> None:
         """Connect to these hosts, and close the links to all others."""
 
-    def sandboxes(self) -> Collection[SandboxId]:
-        """The sandboxes that have an agent socket on a host over SSH, or get one."""
+    def sandboxes(self, host_ids: Collection[HostId]) -> Collection[SandboxId]:
+        """The sandboxes that have an agent socket on one of these hosts over SSH, or get one."""
 
     def set_sandboxes(
-        self, living: Mapping[SandboxId, HostId], ended: Collection[SandboxId]
+        self,
+        host_ids: Collection[HostId],
+        living: Mapping[SandboxId, HostId],
+        ended: Collection[SandboxId],
     ) -> None:
-        """Have agent sockets on the hosts for these sandboxes, and none for those that ended.
+        """Have agent sockets on these hosts for these sandboxes, and none for those that ended.
 
-        Doesn't wait for the hosts.
+        What failed before on any host is tried again. Doesn't wait for the hosts.
         """
 
     def link_state(self, host: Host) -> LinkState | None:
@@ -146,6 +157,9 @@ class Fleet(Protocol):
 
     def take_changed(self) -> Collection[HostId]:
         """The hosts whose containers or link state changed since the last call."""
+
+    def take_changed_links(self) -> Collection[HostId]:
+        """The hosts whose link state changed since the last call, known or not: `link_state`."""
 
 
 @dataclass(frozen=True, kw_only=True)

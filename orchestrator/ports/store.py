@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from orchestrator.domain.ids import HostId, SandboxId, SessionId, Slug, UserId
+from orchestrator.domain.ids import HostId, SandboxId, SessionId, UserId
+from orchestrator.domain.pool.cpu_limits import CpuHolder
 from orchestrator.domain.pool.host import Host, HostKind, HostLoad, Wish
 from orchestrator.domain.pool.published_ports import PublishedPort
 from orchestrator.domain.pool.refill import PoolTotals
@@ -18,6 +18,7 @@ from orchestrator.domain.pool.silence import AgentGroup
 from orchestrator.domain.sessions.bundles import BundleRecord
 from orchestrator.domain.sessions.rooms import Demand, Waiting
 from orchestrator.domain.sessions.session import Session, SessionState
+from orchestrator.ports.pool_reads import PoolReads
 from orchestrator.ports.records import (
     Audit,
     BundleRecords,
@@ -28,35 +29,7 @@ from orchestrator.ports.records import (
     Logs,
     Usage,
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Idempotency:
-    """A client's Idempotency-Key, and the request that it was first used for."""
-
-    key: str
-    fingerprint: str  # SHA-256 of the request; the same key with another one is a conflict
-
-
-@dataclass(frozen=True, kw_only=True)
-class NewSandbox:
-    """What the caller decides about a new sandbox. The store chooses host, port and times."""
-
-    id: SandboxId
-    session_id: SessionId | None
-    slug: Slug
-    image: str  # the current one; a session's sandbox may get the older one that its host has
-    wish: Wish = field(default_factory=Wish)
-    avoid: tuple[HostId, ...] = ()  # hosts that must not be tried
-
-
-@dataclass(frozen=True, kw_only=True)
-class SessionPosition:
-    """The place of one session in the list. The next page starts after it."""
-
-    ended: bool
-    created_at: datetime
-    session_id: SessionId
+from orchestrator.ports.store_inputs import Idempotency, NewSandbox, SessionPosition
 
 
 class Sessions(Protocol):
@@ -210,7 +183,7 @@ class Sandboxes(Protocol):
         """The same for a READY session that moves to another host.
 
         The sandbox keeps its own slug and becomes `session.move`. The session keeps its sandbox and
-        its slug. Hosts in `session.refused_by` are left out.
+        its slug. Hosts in `session.refused_by` and in `session.lost_on` are left out.
         """
 
     def switch(self, session: Session, now: datetime) -> Session:
@@ -265,6 +238,14 @@ class Sandboxes(Protocol):
         """The CREATING sandboxes that have no container yet: first those of sessions, then those of
         the warm pool, oldest first."""
 
+    def set_raised(self, sandbox_id: SandboxId, *, raised: bool) -> None:
+        """Record which CPU limit the sandbox has, whatever state it is in by now."""
+
+    def cpu_holders(self) -> Sequence[CpuHolder]:
+        """Sandboxes whose CPU limit may be the wrong one: CLAIMED ones that are raised or whose
+        session is in progress, and WARM ones that aren't raised. Without those that have no
+        container yet."""
+
     def broken_or_stopping(self) -> Sequence[Sandbox]:
         """All BROKEN and STOPPING sandboxes of all hosts."""
 
@@ -273,9 +254,6 @@ class Sandboxes(Protocol):
 
     def count_warming(self, placed_since: datetime) -> int:
         """How many sandboxes are CREATING for the warm pool, of those placed since then."""
-
-    def living(self) -> Mapping[SandboxId, HostId]:
-        """Every sandbox but GONE ones, with its host. Cheap: the loops ask it all the time."""
 
     def agent_groups(self, overdue_before: datetime) -> Sequence[AgentGroup]:
         """The agents of WARM and CLAIMED sandboxes by host and owner. Those that were last heard
@@ -317,6 +295,9 @@ class Hosts(Protocol):
 
         Raises errors.NotFound, and errors.Conflict (host_in_use) if it has any other sandbox.
         """
+
+    def seen(self, host_ids: Collection[HostId], now: datetime) -> None:
+        """Write `seen_at` of these hosts, of those that are stored."""
 
     def get(self, host_id: HostId) -> Host:
         """Raises errors.NotFound."""
@@ -362,6 +343,8 @@ class Store(Protocol):
     def sandboxes(self) -> Sandboxes: ...
     @property
     def hosts(self) -> Hosts: ...
+    @property
+    def pool(self) -> PoolReads: ...
     @property
     def changes(self) -> Changes: ...
     @property

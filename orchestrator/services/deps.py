@@ -13,6 +13,7 @@ from orchestrator.contract.uploads import UPLOAD_MAX_BYTES
 from orchestrator.domain.llm.budgets import Budgets
 from orchestrator.domain.llm.pricing import PriceList
 from orchestrator.domain.people.tokens import Tokens
+from orchestrator.domain.pool.cpu_limits import CpuLimits
 from orchestrator.domain.sessions.bundles import StorageLimits
 from orchestrator.domain.sessions.planner import Deadlines
 from orchestrator.services.rates import Rate, Rates, Samples
@@ -30,6 +31,7 @@ class Policy:
     deadlines: Deadlines = field(default_factory=Deadlines)
     warm_target: int = 3
     free_slots: int = 2  # slots that the warm pool leaves free for sessions
+    cpus: CpuLimits = field(default_factory=CpuLimits)
     disk_floor_bytes: int = 1024**3  # a host with less free disk gets no new sandboxes
     memory_floor_bytes: int = 256 * 1024**2  # a host with less available memory gets none either
     storage_floor_bytes: int = 0  # with less free disk, the control plane takes in nothing new

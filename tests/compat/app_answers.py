@@ -65,6 +65,18 @@ def beside(handler: Handler) -> Handler:
     return handle
 
 
+def one_at_a_time(handler: Handler) -> Handler:
+    """Serves a visitor from the head of the request to the end of the answer, then the next one."""
+    turn = asyncio.Lock()
+
+    async def handle(head: Head, reader: Reader, writer: Writer) -> None:
+        async with turn:
+            await handler(head, reader, writer)
+            await writer.drain()
+
+    return handle
+
+
 def of_host(status: int, location: str) -> Handler:
     """Redirects to a location in which `{host}` is the Host of the request."""
 

@@ -24,6 +24,7 @@ class Asked:
     headers: Mapping[str, str] = field(default_factory=dict)
     body_bytes: int = 0
     is_chunked: bool = False
+    trailer: str = ""  # whole lines
     times: int = 1  # over one connection, sent at once
 
 
@@ -56,6 +57,7 @@ class Case:
     seen: Mapping[str, str | None] = field(default_factory=dict)  # headers that the app gets
     address: str = "127.0.0.1"  # where it listens
     look_s: float = 20.0  # how long the checks wait
+    is_beside_slow: bool = False  # another visitor has sent a part of a small body, and pauses
 
 
 Row = tuple[str, Handler] | tuple[str, Handler, dict[str, Any]]

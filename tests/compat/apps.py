@@ -3,7 +3,7 @@ read this one table."""
 
 from __future__ import annotations
 
-from tests.compat import apps_answering, apps_asked
+from tests.compat import apps_answering, apps_asked, apps_heads
 from tests.compat.app_cases import WELL
 
 CASES = (
@@ -12,8 +12,8 @@ CASES = (
     *apps_answering.HEADS,
     *apps_answering.FRAMING,
     *apps_asked.METHODS,
-    *apps_asked.TARGETS,
-    *apps_asked.REQUESTS,
+    *apps_heads.TARGETS,
+    *apps_heads.REQUESTS,
     *apps_answering.ENCODINGS,
     *apps_answering.STREAMS,
     *apps_asked.SOCKETS,

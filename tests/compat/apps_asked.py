@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tests.compat.app_answers import (
     PAGE,
     WEBSOCKET,
@@ -14,14 +12,13 @@ from tests.compat.app_answers import (
     echo_body,
     expects,
     head_of,
+    one_at_a_time,
     raw,
     report_body,
-    report_target,
 )
 from tests.compat.app_cases import (
     KIB,
     LIMIT_BYTES,
-    SENT,
     Asked,
     Outcome,
     as_sent,
@@ -75,101 +72,6 @@ METHODS = cases(
         },
     ),
 )
-TARGETS = cases(
-    "address",
-    *(
-        (
-            behaviour,
-            beside(report_target),
-            {
-                "asked": Asked(target=target),
-                "outcome": as_sent(200, "arrives as it is", target.encode()),
-            },
-        )
-        for behaviour, target in (
-            ("`%2F`", "/a%2Fb"),
-            ("dot segments", "/a/../b/./c"),
-            ("two slashes", "//a//b"),
-            ("UTF-8, encoded", "/caf%C3%A9"),
-            ("a query with anything", "/?a=%&b=[]{}|^&&=?/"),
-            ("30 KiB", "/" + "x" * 30 * KIB),
-        )
-    ),
-    (
-        "UTF-8, as it was typed",
-        beside(report_target),
-        {
-            "asked": Asked(target="/caf\u00e9?\u0416"),
-            "outcome": as_sent(200, "arrives encoded", b"/caf%C3%A9?%D0%96"),
-        },
-    ),
-    (
-        "`%00`",
-        beside(report_target),
-        {
-            "asked": Asked(target="/a%00b"),
-            "outcome": Outcome(status=400, body=None, says="from the proxy"),
-        },
-    ),
-)
-REQUESTS = cases(
-    "head of the request",
-    ("its host, with the port", answer(), {"seen": {"host": "{host}"}}),
-    (
-        "who asks, and how",
-        answer(),
-        {
-            "asked": Asked(headers={"X-Forwarded-For": "6.6.6.6", "X-Forwarded-Proto": "gopher"}),
-            "seen": {
-                "x-forwarded-for": "127.0.0.1",
-                "x-forwarded-proto": "http",
-                "x-forwarded-host": "{host}",
-            },
-            "outcome": replace(SENT, says="the app sees what the proxy knows"),
-        },
-    ),
-    (
-        "cookies and `Authorization`",
-        answer(),
-        {
-            "asked": Asked(headers={"Cookie": "a=1; b=2", "Authorization": "Bearer x"}),
-            "seen": {"cookie": "a=1; b=2", "authorization": "Bearer x"},
-            "outcome": replace(SENT, says="the app sees them"),
-        },
-    ),
-    (
-        "cookies of 60 KiB",
-        answer(),
-        {"asked": Asked(headers={"Cookie": "x" * 60 * KIB}), "seen": {"cookie": "x" * 60 * KIB}},
-    ),
-    (
-        "`Accept-Encoding`, `Range`, `If-None-Match`",
-        answer(),
-        {
-            "asked": Asked(
-                headers={"Accept-Encoding": "br", "Range": "bytes=0-", "If-None-Match": '"x"'}
-            ),
-            "seen": {"accept-encoding": "br", "range": "bytes=0-", "if-none-match": '"x"'},
-            "outcome": replace(SENT, says="the app sees them"),
-        },
-    ),
-    (
-        "what concerns one hop alone",
-        answer(),
-        {
-            "asked": Asked(
-                headers={"Connection": "keep-alive", "Keep-Alive": "9", "X-Spawn-Trial": "x"}
-            ),
-            "seen": {"connection": "close", "keep-alive": None, "x-spawn-trial": None},
-            "outcome": replace(SENT, says="the app doesn't see it"),
-        },
-    ),
-    (
-        "three requests over one connection, at once",
-        answer(),
-        {"asked": Asked(times=3), "outcome": replace(SENT, says="each is answered")},
-    ),
-)
 _WEBSOCKET = {
     "Upgrade": "websocket",
     "Connection": "Upgrade",
@@ -211,6 +113,17 @@ UPLOADS = cases(
             ("in chunks", 300_000, True),
         )
     ),
+    (
+        "in chunks, with a trailer",
+        beside(report_body),
+        {
+            "asked": Asked(
+                method="POST", target="/x", body_bytes=5, is_chunked=True, trailer="X-Sum: 1\r\n"
+            ),
+            "outcome": as_sent(200, "it arrives, the trailer doesn't", b"POST 5"),
+            "seen": {"x-sum": None},
+        },
+    ),
     *(
         (
             f"above the limit{', in chunks' if chunked else ''}, {by}",
@@ -245,6 +158,15 @@ UPLOADS = cases(
                 method="POST", target="/x", headers={"Expect": "100-continue"}, body_bytes=300_000
             ),
             "outcome": as_sent(200, "the client is told to go on", b"POST 300000", interim=(100,)),
+        },
+    ),
+    (
+        "the app serves one visitor at a time, and another one's small body pauses on its way",
+        one_at_a_time(beside(report_body)),
+        {
+            "asked": Asked(method="POST", target="/x", body_bytes=5),
+            "is_beside_slow": True,
+            "outcome": as_sent(200, "served at once", b"POST 5"),
         },
     ),
     (

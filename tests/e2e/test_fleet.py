@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.cgroups import READ_CPU_LIMIT, cpus_of
 from tests.e2e import hosts
 from tests.e2e.installation import Installation, installed, until
 from tests.e2e.steady import RATE_PER_S, SteadyLoad, VisitedApp
@@ -117,6 +118,20 @@ def test_a_sandbox_reaches_nothing_from_a_fleet_host(pool: Installation, fleet: 
     # Without the fence these could be reached: the same probes work from the host itself.
     assert _connects(home, None, others[0].address, 22) == "yes"
     assert _connects(home, None, home.address, 22) == "yes"
+
+
+def test_an_app_on_a_host_over_ssh_gets_its_share_of_cpus_once_it_is_ready(
+    pool: Installation, fleet: Fleet
+) -> None:
+    def limit_of(ready: dict[str, Any]) -> float:
+        sandbox = pool.admin(f"sessions/{ready['session_id']}")["sandbox"]
+        home = fleet.named(sandbox["host"])
+        container = f"spawn-{sandbox['sandbox_id']}"
+        return cpus_of(home.exec("docker", "exec", container, *READ_CPU_LIMIT))
+
+    apps = _wait_until_ready(pool, _start(pool, 3))
+    until(lambda: {limit_of(app) for app in apps} == {0.5}, 30, "each app to have half a CPU")
+    assert all(host["changes_cpus"] for host in pool.admin("hosts")["hosts"] if host["used"])
 
 
 def test_only_the_proxy_reaches_published_apps(pool: Installation, fleet: Fleet) -> None:

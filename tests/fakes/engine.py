@@ -21,6 +21,7 @@ class EngineInMemory:
 
     def __init__(self) -> None:
         self.containers_by_sandbox: dict[SandboxId, Container] = {}
+        self.cpus: dict[str, float] = {}  # the limit of each container, by its id
         self.specs: list[SandboxSpec] = []  # of every start, in order
         self.removed: list[SandboxId] = []  # of every remove, in order
         self.images = {IMAGE}
@@ -29,7 +30,11 @@ class EngineInMemory:
         self.dismantled = False
         self.is_blind = False  # it sees other files than we
         self.unpublished: set[SandboxId] = set()  # they answer at their own address only
-        self.description: dict[str, Any] = {"version": "in memory", "root": "/var/lib/docker"}
+        self.description: dict[str, Any] = {
+            "version": "in memory",
+            "root": "/var/lib/docker",
+            "cpus": 2,
+        }
 
     def start(self, spec: SandboxSpec) -> str:
         self.specs.append(spec)
@@ -37,7 +42,14 @@ class EngineInMemory:
         if existing is not None and existing.running:
             return existing.id
         self.add(spec.sandbox_id)
-        return self.containers_by_sandbox[spec.sandbox_id].id
+        container = self.containers_by_sandbox[spec.sandbox_id]
+        self.cpus[container.id] = spec.cpus
+        return container.id
+
+    def limit_cpus(self, container_id: str, cpus: float) -> None:
+        if container_id not in {item.id for item in self.containers_by_sandbox.values()}:
+            raise errors.NotFound(f"there is no container {container_id}")
+        self.cpus[container_id] = cpus
 
     def remove(self, sandbox_id: SandboxId) -> None:
         self.removed.append(sandbox_id)
@@ -156,6 +168,17 @@ class EngineThatRefuses(EngineInMemory):
             self._times -= 1
             raise errors.SandboxRefused(f"Docker refused: {self._code}", code=self._code)
         return super().start(spec)
+
+
+class EngineWithFixedLimits(EngineInMemory):
+    """Its runtime can't change the limits of what runs, as with gVisor, while `is_fixed`."""
+
+    is_fixed = True
+
+    def limit_cpus(self, container_id: str, cpus: float) -> None:
+        if self.is_fixed:
+            raise errors.SandboxRefused("runsc: unknown command", code="cpu_limit_refused")
+        super().limit_cpus(container_id, cpus)
 
 
 class EngineWithTakenPorts(EngineInMemory):

@@ -37,6 +37,7 @@ class FleetInMemory:
         self.measured: dict[HostId, str] = {}  # output of hosts that are short of something
         self.commands: list[tuple[str, tuple[str, ...]]] = []  # a host's name, and its argv
         self.changed: set[HostId] = set()
+        self.changed_links: set[HostId] = set()
         self.offered: set[SandboxId] = set()  # sandboxes that have an agent socket
         # What Docker's events told, of hosts that must not be asked.
         self.containers_of: dict[HostId, Sequence[Container]] = {}
@@ -44,11 +45,14 @@ class FleetInMemory:
     def set_hosts(self, hosts: Sequence[Host]) -> None:
         self.hosts = hosts
 
-    def sandboxes(self) -> Collection[SandboxId]:
-        return self.offered
+    def sandboxes(self, host_ids: Collection[HostId]) -> Collection[SandboxId]:
+        return self.offered if host_ids else ()
 
     def set_sandboxes(
-        self, living: Mapping[SandboxId, HostId], ended: Collection[SandboxId]
+        self,
+        host_ids: Collection[HostId],
+        living: Mapping[SandboxId, HostId],
+        ended: Collection[SandboxId],
     ) -> None:
         self.offered = (self.offered | living.keys()) - set(ended)
 
@@ -76,6 +80,10 @@ class FleetInMemory:
 
     def take_changed(self) -> Collection[HostId]:
         changed, self.changed = self.changed, set()
+        return changed
+
+    def take_changed_links(self) -> Collection[HostId]:
+        changed, self.changed_links = self.changed_links, set()
         return changed
 
 

@@ -145,6 +145,7 @@ def host(**changes: Any) -> Host:
         "agent_folder": "/run/spawn/agent",
         "state": HostState.UP,
         "slots": 4,
+        "cpus": 2,
         "image": IMAGE,
         "seen_at": NOW,
         "created_at": NOW,

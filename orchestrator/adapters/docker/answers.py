@@ -8,7 +8,8 @@ that host alone. watch.py and engine.py call this.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence, Sized
+import re
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +19,15 @@ from orchestrator.domain.ids import SandboxId
 from orchestrator.domain.pool.sandbox_diagnosis import Container
 
 LIST_MAX_BYTES = 32 * 1024**2  # a list of containers; one entry takes about 2 KiB
+ITEM_MAX_CHARS = 64 * 1024  # of one entry
 EVENT_MAX_BYTES = 256 * 1024  # one event; it has the container's labels
 _CONTAINERS_MAX = 10_000  # of this installation, on one host
 _TEXT_MAX = 4096  # characters of one field
 _NOTE_MAX = 200  # characters of a note for people
+_DECODER = json.JSONDecoder()
+_OPENING, _COMMA, _CLOSING = (
+    re.compile(rf"[ \t\r\n]*{mark}") for mark in (r"\[[ \t\r\n]*", ",[ \t\r\n]*", r"\][ \t\r\n]*\Z")
+)
 _MAPPED = ("name=userns", "name=rootless")  # security options
 
 
@@ -66,6 +72,40 @@ def parse_containers(answer: object) -> Sequence[Container]:
     check_count(answer)
     containers = (parse_container(item) for item in answer)
     return tuple(container for container in containers if container is not None)
+
+
+def list_items(body: bytes, what: str) -> Iterator[object]:
+    """The items of a JSON list, each parsed when it is asked for.
+
+    So a caller on an event loop can let others run in between: one long list, parsed whole, holds
+    the interpreter for seconds. An item has at most ITEM_MAX_CHARS. Raises errors.EngineUnavailable
+    (docker_answers_oddly); `what` completes the message as in parse_json.
+    """
+    bad = odd(f"{what} is no list in JSON")
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as error:
+        raise bad from error
+    at = _end_of(_OPENING, text, 0, bad)
+    if _CLOSING.match(text, at):
+        return
+    while True:
+        try:
+            item, length = _DECODER.raw_decode(text[at : at + ITEM_MAX_CHARS])
+        except (ValueError, RecursionError) as error:
+            raise bad from error
+        yield item
+        at += length
+        if _CLOSING.match(text, at):
+            return
+        at = _end_of(_COMMA, text, at, bad)
+
+
+def _end_of(mark: re.Pattern[str], text: str, at: int, bad: errors.EngineUnavailable) -> int:
+    match = mark.match(text, at)
+    if match is None:
+        raise bad
+    return match.end()
 
 
 def check_count(containers: Sized) -> None:

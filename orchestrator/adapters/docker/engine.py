@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from orchestrator.adapters.docker import answers, egress, flags, reach, visibility
+from orchestrator.adapters.docker import answers, egress, flags, network, reach, visibility
 from orchestrator.adapters.docker import client as docker_client
 from orchestrator.adapters.docker.flags import SandboxLimits
 from orchestrator.adapters.docker.sdk import docker
@@ -93,6 +93,21 @@ class DockerEngine:
             f"another process keeps creating sandbox {spec.sandbox_id}", code="create_failed"
         )
 
+    def limit_cpus(self, container_id: str, cpus: float) -> None:
+        action = f"limit container {container_id:.12} to {cpus:g} CPUs"
+        quota = flags.cpu_quota(cpus)
+        with self._connected(action) as api:
+            try:
+                api.update_container(
+                    container_id, cpu_period=quota["CpuPeriod"], cpu_quota=quota["CpuQuota"]
+                )
+            except docker.errors.NotFound as error:
+                raise errors.NotFound(f"could not {action}: it is gone") from error
+            except docker.errors.APIError as error:
+                raise errors.SandboxRefused(
+                    f"could not {action}: {error.explanation or error}", code="cpu_limit_refused"
+                ) from error
+
     def remove(self, sandbox_id: SandboxId) -> None:
         with self._connected(f"remove sandbox {sandbox_id}") as api:
             # Not by name: somebody may have renamed it.
@@ -143,7 +158,7 @@ class DockerEngine:
 
     def prepare(self) -> Sequence[str]:
         with self._connected(f"make network {self._limits.network}") as api:
-            warnings = _ensure_network(api, self._limits)
+            warnings = network.ensure(api, self._limits)
         allowlist = self._allowlist()
         return [*warnings, *egress.install(self._limits.bridge, self._run, allowlist)]
 
@@ -358,35 +373,3 @@ def _remove_container(api: docker.APIClient, container: str) -> None:
         else:
             return
     raise errors.Temporary(f"Docker does not finish removing {container}", code="remove_failed")
-
-
-def _ensure_network(api: docker.APIClient, limits: SandboxLimits) -> list[str]:
-    """Create the network unless it exists. Return a warning if it has the wrong options."""
-    try:
-        network = api.inspect_network(limits.network)
-    except docker.errors.NotFound:
-        network = _create_network(api, limits)
-    wanted = flags.network_options(limits)
-    if not network["EnableIPv6"] and wanted.items() <= network["Options"].items():
-        return []
-    return [
-        f"Network {limits.network} has other options than sandboxes need. End its sandboxes and"
-        f" run: docker network rm {limits.network}"
-    ]
-
-
-def _create_network(api: docker.APIClient, limits: SandboxLimits) -> dict[str, Any]:
-    try:
-        api.create_network(
-            limits.network,
-            driver="bridge",
-            options=flags.network_options(limits),
-            labels={flags.INSTANCE_LABEL: limits.instance},
-            check_duplicate=True,
-        )
-    except docker.errors.APIError as error:
-        try:  # another process of ours may have been faster
-            return dict(api.inspect_network(limits.network))
-        except docker.errors.NotFound:
-            raise error from None
-    return dict(api.inspect_network(limits.network))

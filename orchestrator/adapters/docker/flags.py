@@ -28,6 +28,9 @@ _FIRST_USER = 2_100_000_000
 # The kernel stops a container that has used up its share of a period until the next one begins.
 # An agent or a small app starts within the share of 200 ms. In Docker's usual 100 ms it doesn't.
 _CPU_PERIOD_US = 200_000
+# A quarter of what any other group of processes weighs: whatever sandboxes start or generate, the
+# control plane and Docker get their turn before them.
+_CPU_SHARES = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +39,6 @@ class SandboxLimits:
 
     instance: str  # the owner; two installations on one Docker engine ignore each other's sandboxes
     memory_bytes: int = 1024 * _MIB  # including swap, so there is none
-    cpus: float = 0.5
     pids: int = 256  # processes and threads
     tmp_bytes: int = 64 * _MIB  # size of the tmpfs at /tmp; counts towards memory_bytes
     app_bytes: int = 256 * _MIB  # size of the tmpfs at /app; counts towards memory_bytes
@@ -97,6 +99,7 @@ def create_body(limits: SandboxLimits, spec: SandboxSpec, *, user: int) -> dict[
         "HostConfig": {
             **_isolation(limits, user),
             **_resources(limits),
+            **cpu_quota(spec.cpus),
             "NetworkMode": limits.network,
             "PortBindings": {
                 APP_PORT: [{"HostIp": spec.publish_address, "HostPort": str(spec.port)}]
@@ -112,6 +115,11 @@ def create_body(limits: SandboxLimits, spec: SandboxSpec, *, user: int) -> dict[
             **({} if limits.runtime is None else {"Runtime": limits.runtime}),
         },
     }
+
+
+def cpu_quota(cpus: float) -> Mapping[str, int]:
+    """The fields of a create call, or of an update, that let a container use so many CPUs."""
+    return {"CpuPeriod": _CPU_PERIOD_US, "CpuQuota": round(cpus * _CPU_PERIOD_US)}
 
 
 def network_options(limits: SandboxLimits) -> dict[str, str]:
@@ -144,8 +152,7 @@ def _resources(limits: SandboxLimits) -> Mapping[str, Any]:
     return {
         "Memory": limits.memory_bytes,
         "MemorySwap": limits.memory_bytes,  # memory and swap together
-        "CpuPeriod": _CPU_PERIOD_US,
-        "CpuQuota": round(limits.cpus * _CPU_PERIOD_US),
+        "CpuShares": _CPU_SHARES,
         "PidsLimit": limits.pids,
         "OomScoreAdj": limits.oom_score,
         "Ulimits": [

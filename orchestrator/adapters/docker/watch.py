@@ -28,6 +28,7 @@ _PING_INTERVAL_S = 5.0
 _PING_TIMEOUT_S = 5.0
 _LIST_TIMEOUT_S = 30.0  # for the whole list of containers
 _RETRY_MAX_S = 1.0
+_ITEMS_PER_TURN = 50  # of a list: others run in between
 _ODD_RETRY_S = (5.0, 10.0)  # after an answer that we can't read: the next one will be like it
 _CHUNK_BYTES = 64 * 1024
 # What one host may send of its events. An event takes about 1 KiB.
@@ -141,8 +142,7 @@ class DockerWatch:
             async with client.stream("GET", "/containers/json", params=params) as response:
                 response.raise_for_status()
                 body = await _read_bounded(response)
-        containers = answers.parse_containers(answers.parse_json(body, "its list of containers"))
-        self._containers = {container.id: container for container in containers}
+        self._containers = await parse_list(body)
         if not self.view.up:
             self.view.since = time.monotonic()
         self.view.containers = tuple(self._containers.values())
@@ -199,6 +199,19 @@ async def _read_bounded(response: httpx2.Response) -> bytes:
         if len(body) > answers.LIST_MAX_BYTES:
             raise answers.odd("its list of containers has no end")
     return bytes(body)
+
+
+async def parse_list(body: bytes) -> dict[str, Container]:
+    """The sandboxes in a list, by container id. Raises errors.EngineUnavailable."""
+    containers = {}
+    for number, item in enumerate(answers.list_items(body, "its list of containers")):
+        container = answers.parse_container(item)
+        if container is not None:
+            containers[container.id] = container
+            answers.check_count(containers)
+        if number % _ITEMS_PER_TURN == 0:
+            await asyncio.sleep(0)
+    return containers
 
 
 async def turns(response: httpx2.Response) -> AsyncIterator[Sequence[bytes]]:

@@ -84,7 +84,8 @@ class SshFleet:
         self.on_reach: Callable[[], None] = lambda: None  # a host's state has changed
         self.on_end: Callable[[Sequence[SandboxId]], None] = lambda _: None  # containers have ended
         self._followed: dict[HostId, _FollowedHost] = {}
-        self._changed: set[HostId] = set()
+        self._changed: set[HostId] = set()  # their containers or their links
+        self._changed_links: set[HostId] = set()
         self._changed_lock = threading.Lock()
         self._gate = asyncio.Semaphore(_CONCURRENT_CONNECTS)
         self._loop = LoopThread("fleet")
@@ -106,14 +107,18 @@ class SshFleet:
             _load_links()  # here: the loop must not stand still for as long as that takes
         self._loop.call(self._follow_exactly(hosts), _STOP_TIMEOUT_S)
 
-    def sandboxes(self) -> Collection[SandboxId]:
-        links = [followed.link for followed in list(self._followed.values()) if followed.link]
+    def sandboxes(self, host_ids: Collection[HostId]) -> Collection[SandboxId]:
+        hosts = [self._followed.get(host_id) for host_id in host_ids]
+        links = [followed.link for followed in hosts if followed and followed.link]
         return frozenset().union(*(list(link.sockets.wanted) for link in links))
 
     def set_sandboxes(
-        self, living: Mapping[SandboxId, HostId], ended: Collection[SandboxId]
+        self,
+        host_ids: Collection[HostId],
+        living: Mapping[SandboxId, HostId],
+        ended: Collection[SandboxId],
     ) -> None:
-        self._loop.call(self._follow_sandboxes(living, ended), _STOP_TIMEOUT_S)
+        self._loop.call(self._follow_sandboxes(host_ids, living, ended), _STOP_TIMEOUT_S)
 
     def link_state(self, host: Host) -> LinkState | None:
         followed = self._followed.get(host.id)
@@ -180,6 +185,11 @@ class SshFleet:
             changed, self._changed = self._changed, set()
         return changed
 
+    def take_changed_links(self) -> Collection[HostId]:
+        with self._changed_lock:
+            changed, self._changed_links = self._changed_links, set()
+        return changed
+
     # --- beside the port --------------------------------------------------------------------------
 
     def sockets_of(self, host: Host) -> HostSockets:
@@ -230,14 +240,21 @@ class SshFleet:
                 self._follow(host)
 
     async def _follow_sandboxes(
-        self, living: Mapping[SandboxId, HostId], ended: Collection[SandboxId]
+        self,
+        host_ids: Collection[HostId],
+        living: Mapping[SandboxId, HostId],
+        ended: Collection[SandboxId],
     ) -> None:
         by_host: defaultdict[HostId, list[SandboxId]] = defaultdict(list)
         for sandbox_id, host_id in living.items():
             by_host[host_id].append(sandbox_id)
         for host_id, followed in self._followed.items():
-            if followed.link is not None:
+            if followed.link is None:
+                continue
+            if host_id in host_ids:
                 followed.link.follow_sandboxes(by_host[host_id], ended)
+            else:
+                followed.link.retry_sockets()
 
     def _follow(self, host: Host) -> None:
         settings = self._settings
@@ -323,6 +340,7 @@ class SshFleet:
     def _report_change(self, host_id: HostId) -> None:
         with self._changed_lock:
             self._changed.add(host_id)
+            self._changed_links.add(host_id)
         self.on_reach()
 
     def _report_events(self, host_id: HostId, ended: Sequence[SandboxId]) -> None:

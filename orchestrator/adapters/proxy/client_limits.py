@@ -20,6 +20,7 @@ class ClientLimits:
     starts_per_address: int = 10  # a minute: new apps of visitors
     polls_per_address: int = 200  # visitors' requests for a status that are open at a time
     transfers_per_address: int = 50  # bundles, and requests with a body, that are on their way
+    reads_per_address: int = 200  # all other answers that may be long and are on their way
     connections_per_address: int = 1200  # requests that are open at a time, to the page; to apps
     app_connections_per_address: int = 128  # requests to one app that are open at a time
     connections_per_app: int = APP_CONNECTIONS_MAX  # the same, of all addresses
@@ -63,6 +64,11 @@ class ClientLimits:
                 "transfers",
                 self.transfers_per_address,
                 f"may send and fetch {self.transfers_per_address} bodies at a time",
+            ),
+            "reads": _problem(
+                "reads",
+                self.reads_per_address,
+                f"may have {self.reads_per_address} lists and other answers on their way",
             ),
             "connections": _problem(
                 "connections",

@@ -11,6 +11,7 @@ number of the leader that published last), `pages/`, `static/`, `temp/`, `nginx.
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import re
 import resource
@@ -34,6 +35,14 @@ from orchestrator.domain.logged_requests import WRITES, LoggedRequests
 
 _FORBIDDEN = re.compile(r"""["'\\$;{}\s]""")  # ends a quoted string or starts a variable
 _TEMP_KINDS = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+
+# To nginx the variable of a header is also that of each name with underscores for some dashes.
+_MISSPELLED_HEADERS = tuple(
+    spelled
+    for name in ("X-Forwarded-Proto", PROBE_HEADER)
+    for spelled in map("".join, itertools.product(*(("-_" if c == "-" else c) for c in name)))
+    if spelled != name
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +132,7 @@ def render_base(settings: NginxSettings, *, open_files: int, temp_kinds: tuple[s
         limits=settings.limits,
         listen=settings.listen,
         logged_requests=settings.logged_requests,
+        misspelled_headers=_MISSPELLED_HEADERS,
         open_files=open_files,
         page_body_max_bytes=PAGE_BODY_MAX_BYTES,
         page_headers=page_files.SECURITY_HEADERS,

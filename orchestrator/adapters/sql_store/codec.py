@@ -85,6 +85,7 @@ SANDBOX = (
     _b.generation,
     _b.started_with,
     _b.ended_by_host,
+    _b.raised,
 )
 
 # Columns for the store's own use: no part of the Host value.
@@ -188,6 +189,7 @@ def sandbox_of(row: Sequence[Any]) -> Sandbox:
         generation=row[13],
         started_with=row[14],
         ended_by_host=row[15],
+        raised=row[16],
     )
 
 

@@ -16,6 +16,7 @@ SESSION_LIVE = "state NOT IN ('destroyed', 'failed')"
 SESSION_ENDED = "state IN ('destroyed', 'failed')"
 SESSION_WANTED = "wanted = 'running'"
 SESSION_QUEUED = "state = 'queued' AND wanted = 'running'"
+SESSION_IN_PROGRESS = "state IN ('provisioning', 'generating', 'deploying')"
 SESSION_CHOOSY = f"{SESSION_QUEUED} AND (wish IS NOT NULL OR crashes IS NOT NULL)"
 # Hosts that take placements and have a slot; the same as host.accepts_placements and load.free.
 HOST_OPEN = "state = 'up' AND NOT cordoned AND drain = 'none' AND shortage = ''"
@@ -33,6 +34,8 @@ SANDBOX_UNSETTLED = (
     "(routed AND state NOT IN ('creating', 'warm', 'claimed'))"
     " OR (NOT routed AND state IN ('creating', 'warm', 'claimed'))"
 )
+# The CPU limit may be the wrong one: written out for the same reason.
+SANDBOX_CPUS_UNSETTLED = "(raised AND state = 'claimed') OR (NOT raised AND state = 'warm')"
 
 
 metadata = MetaData(
@@ -84,6 +87,8 @@ hosts = Table(
     Column("used", sa.Integer, nullable=False, server_default="0"),
     Column("taken_ports", sa.Text, nullable=False, server_default=""),  # JSON, see codec
     Column("losses", sa.Text, nullable=False, server_default=""),  # JSON, see codec
+    Column("cpus", sa.Integer, nullable=False, server_default="0"),
+    Column("changes_cpus", sa.Boolean),
     # Placements read a few entries of this index, from a random id on, and not the whole pool.
     _partial("ix_hosts_roomy", "id", where=HOST_ROOMY),
     _partial("uq_hosts_machine", "machine_id", where="machine_id <> ''", unique=True),
@@ -150,6 +155,7 @@ sessions = Table(
     _partial("ix_sessions_expiry", "expires_at", where=f"{SESSION_LIVE} AND {SESSION_WANTED}"),
     _partial("ix_sessions_queue", "rank", "created_at", "id", "due_at", where=SESSION_QUEUED),
     _partial("ix_sessions_choosy", "rank", "created_at", "id", where=SESSION_CHOOSY),
+    _partial("ix_sessions_in_progress", "sandbox_id", where=SESSION_IN_PROGRESS),
     _partial("ix_sessions_active", "user_id", where=SESSION_LIVE),
     _partial("ix_sessions_live", "created_at", "id", where=SESSION_LIVE),
     _partial("ix_sessions_bundle", "bundle", where=SESSION_LIVE),
@@ -208,12 +214,14 @@ sandboxes = Table(
     Column("generation", sa.Integer, nullable=False, server_default="1"),
     Column("started_with", sa.Integer, nullable=False, server_default="1"),
     Column("ended_by_host", sa.Boolean, nullable=False, server_default=sa.false()),
+    Column("raised", sa.Boolean, nullable=False, server_default=sa.false()),
     Index("ix_sandboxes_session", "session_id"),
     _partial("uq_sandboxes_port", "host_id", "port", where=SANDBOX_LIVE, unique=True),
     _partial("uq_sandboxes_slug", "slug", where=SANDBOX_LIVE, unique=True),
     _partial("ix_sandboxes_live", "host_id", "state", where=SANDBOX_LIVE),
     _partial("ix_sandboxes_claimable", "created_at", "id", where=SANDBOX_CLAIMABLE),
     _partial("ix_sandboxes_unsettled", "id", where=SANDBOX_UNSETTLED),
+    _partial("ix_sandboxes_cpus", "id", where=SANDBOX_CPUS_UNSETTLED),
     _partial("ix_sandboxes_creating", "host_id", where=SANDBOX_CREATING),
     _partial("ix_sandboxes_loose", "host_id", where=SANDBOX_BROKEN_OR_STOPPING),
     _partial("ix_sandboxes_gone", "state_since", where=SANDBOX_GONE),

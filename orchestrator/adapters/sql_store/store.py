@@ -11,6 +11,7 @@ from orchestrator.adapters.sql_store.access import SqlAudit, SqlKeys, SqlLeases
 from orchestrator.adapters.sql_store.bundles import SqlBundleRecords
 from orchestrator.adapters.sql_store.database import Database, engine_for, parse
 from orchestrator.adapters.sql_store.pool.hosts import SqlHosts
+from orchestrator.adapters.sql_store.pool.reads import SqlPoolReads
 from orchestrator.adapters.sql_store.pool.sandboxes import SqlSandboxes
 from orchestrator.adapters.sql_store.records import SqlChanges, SqlGenerations, SqlLogs
 from orchestrator.adapters.sql_store.sessions import SqlSessions
@@ -48,6 +49,7 @@ class SqlStore:
         self.sessions = SqlSessions(database)
         self.sandboxes = SqlSandboxes(database, port_range)
         self.hosts = SqlHosts(database)
+        self.pool = SqlPoolReads(database)
         self.changes = SqlChanges(database)
         self.bundles = SqlBundleRecords(database)
         self.logs = SqlLogs(database, log_lines)

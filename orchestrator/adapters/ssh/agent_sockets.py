@@ -73,6 +73,7 @@ class AgentSockets:
         self.streams = 0  # that are open
         self.refusals: Counter[str] = Counter()  # by reason
         self.wanted: set[SandboxId] = set()  # have a socket, or get one as soon as possible
+        self.is_behind = False  # something has failed, or rests: it has to be tried again
         self._target = target
         self._is_told = False  # whether `wanted` is complete: a folder of another sandbox is stale
         self._uses: defaultdict[SandboxId, _Use] = defaultdict(_Use)
@@ -145,7 +146,7 @@ class AgentSockets:
         ]
 
     async def _try_sync(self, carrier: Carrier) -> None:
-        """Sync, and leave what fails to the next call of `follow`."""
+        """Sync, and leave what fails to the next call."""
         try:
             await self._sync(carrier)
         except errors.Temporary as error:
@@ -153,6 +154,7 @@ class AgentSockets:
 
     async def _sync(self, carrier: Carrier) -> None:
         """Make the sockets on this connection equal to the wanted ones."""
+        self.is_behind = True
         async with carrier.binding:
             missing = self._missing(carrier)
             if missing:
@@ -165,6 +167,7 @@ class AgentSockets:
                 await _remove(carrier, self._target, surplus)
             if self._is_told:
                 carrier.present = ()
+            self.is_behind = bool(self.wanted - carrier.listeners.keys())
 
     async def _bind(self, carrier: Carrier, sandbox_ids: Sequence[SandboxId]) -> None:
         """Bind sockets under draft names and move them into place.
@@ -256,6 +259,7 @@ class AgentSockets:
         use.refusals, use.rests_until = 0, loop.time() + _REST_S
         log.warning("agent_socket_rests", host=self._target.name, sandbox=sandbox_id)
         self._close(carrier, sandbox_id)
+        self.is_behind = True
 
     def _close(self, carrier: Carrier, sandbox_id: SandboxId) -> None:
         listener = carrier.listeners.pop(sandbox_id, None)

@@ -167,6 +167,11 @@ class Link:
         """Have agent sockets for these sandboxes, and none for those. Doesn't wait for it."""
         self.sockets.follow(living, ended, self._forwarder.carrier)
 
+    def retry_sockets(self) -> None:
+        """Try the agent sockets again that failed or rested. Doesn't wait for it."""
+        if self.sockets.is_behind and self._forwarder.carrier is not None:
+            self.sockets.resume(self._forwarder.carrier)
+
     def fail(self, reason: str) -> None:
         """Count the host as unreachable: a bug has ended `run_forever`."""
         self._mark_down(errors.LinkDown(reason, code="link_crashed"))

@@ -141,6 +141,9 @@ class Host:
     region: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     image: str = ""  # the runtime image that it has
+    cpus: int = 0  # that its engine has; 0: nobody has asked it yet
+    # Whether its engine changes the CPU limit of a container that runs; None: nobody has tried.
+    changes_cpus: bool | None = None
     shortage: str = ""  # what it lacks to take more sandboxes, for people; "" for nothing
     # Ports that other programs hold, with the time until which nobody tries them again.
     taken_ports: Mapping[int, datetime] = field(default_factory=dict)

@@ -110,6 +110,8 @@ class PortRecord:
 
     def of(self, port: PublishedPort) -> PortRecord:
         """The record of the same port as it is now. When its host has come UP, it begins anew."""
+        if port == self.port:
+            return self
         if port.up_since is not None and port.up_since != self.port.up_since:
             return PortRecord(
                 port=port,

@@ -58,6 +58,7 @@ class Sandbox:
     started_with: int = 1  # starts in progress on its host when it was placed, itself included
     generation: int = 1  # its host's when it was placed; smaller than that now: lost with the host
     ended_by_host: bool = False  # its engine, its host or a person ended it, and not its app
+    raised: bool = False  # it has, or may have, the CPU limit of a start; see cpu_limits
 
     def transition(self, to: SandboxState, now: datetime, reason: str = "") -> Sandbox:
         """The sandbox in state `to`.

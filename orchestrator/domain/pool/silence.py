@@ -19,7 +19,7 @@ from orchestrator.domain.ids import HostId
 # SILENCE_MAX, the silence of all the others therefore exceeds OVERDUE.
 OVERDUE = timedelta(seconds=40)
 SILENCE_MAX = timedelta(seconds=75)
-_TOGETHER_MIN = 3
+TOGETHER_MIN = 3  # agents; fewer are never silent together
 _TOGETHER_SHARE = 0.25
 
 
@@ -53,7 +53,7 @@ class AgentCounts:
     @property
     def are_all_silent(self) -> bool:
         """Whether nobody at all is heard."""
-        return self.overdue >= _TOGETHER_MIN and self.overdue == self.agents
+        return self.overdue >= TOGETHER_MIN and self.overdue == self.agents
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ class Hearing:
 def are_too_many(hit: int, owners: int) -> bool:
     """Whether something hit too many of the owners to be their own fault: three or more, and over
     a quarter of all."""
-    return hit >= _TOGETHER_MIN and hit > owners * _TOGETHER_SHARE
+    return hit >= TOGETHER_MIN and hit > owners * _TOGETHER_SHARE
 
 
 def find_silence(groups: Iterable[AgentGroup]) -> Silence:

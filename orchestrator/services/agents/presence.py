@@ -5,6 +5,7 @@ While agents can't reach us, or many of them are silent together, their silence 
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -13,6 +14,7 @@ from orchestrator.domain.pool.host import Host, HostState
 from orchestrator.domain.pool.silence import (
     OVERDUE,
     SILENCE_MAX,
+    TOGETHER_MIN,
     AgentGroup,
     Hearing,
     Silence,
@@ -50,16 +52,21 @@ class ListenerWatch:
     until: datetime = field(init=False)
     process: str | None = None
     silence: Silence = field(default_factory=lambda: find_silence(()))
+    late_hosts: Set[HostId] = frozenset()  # with an agent that should have been heard
     _hosts_since: dict[HostId, datetime] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.until = self.since
 
     def look(self, deps: Deps) -> None:
-        """Ask the listener and count the agents. Call it before each comparison of hosts."""
+        """Ask the listener, and count the agents that are late. Call it every few seconds, before
+        hosts are compared."""
         process = deps.listener.process()
         now = deps.clock.now()
-        self.silence = silence_now(deps)
+        late = deps.store.pool.late_agents(now - OVERDUE)
+        self.late_hosts = frozenset(late.values())
+        # So few can't be silent together: then nobody else is counted.
+        self.silence = silence_now(deps) if len(late) >= TOGETHER_MIN else find_silence(())
         has_slept = now - self.until > LOOK_MAX
         if process is None or process != self.process or self.silence.everywhere or has_slept:
             self.since, self.process = now, process

@@ -110,6 +110,7 @@ def place(
         session_id=session.id,
         slug=session.slug or ids.new_slug(),
         image=deps.image(),
+        raised=deps.policy.cpus.can_differ,
         wish=session.wish,
         avoid=(*session.refused_by, *session.lost_on, *without),
     )
@@ -128,11 +129,18 @@ def place_successor(deps: Deps, session: Session, now: datetime) -> Sandbox:
         session_id=session.id,
         slug=ids.new_slug(),
         image=deps.image(),
+        raised=deps.policy.cpus.can_differ,
         wish=session.wish,
-        avoid=session.refused_by,
+        avoid=(*session.refused_by, *session.lost_on),
     )
     moving = replace(session, move=Move(sandbox_id=new.id))
     return deps.store.sandboxes.place_for(moving, new, now)
+
+
+def has_room_elsewhere(deps: Deps, session: Session) -> bool:
+    """Whether a host that it lost no sandbox on has a free slot, even if that is busy right now."""
+    avoided = {*session.refused_by, *session.lost_on}
+    return deps.store.hosts.any_accepts(session.wish, without=avoided, with_room=True)
 
 
 def start(deps: Deps, sandbox: Sandbox) -> None:
@@ -159,6 +167,7 @@ def start(deps: Deps, sandbox: Sandbox) -> None:
 
 
 def _spec_of(deps: Deps, host: Host, sandbox: Sandbox) -> ports.SandboxSpec:
+    limits = deps.policy.cpus
     identity = Identity(
         sandbox_id=sandbox.id, token=deps.tokens.for_sandbox(sandbox.id), slug=sandbox.slug
     )
@@ -169,6 +178,7 @@ def _spec_of(deps: Deps, host: Host, sandbox: Sandbox) -> ports.SandboxSpec:
         port=sandbox.port,
         agent_folder=agent_sockets.folder_of(host.agent_folder, sandbox.id),
         identity=json.dumps(identity.as_json()),
+        cpus=limits.at_start(host) if sandbox.raised and host.changes_cpus else limits.share,
     )
 
 

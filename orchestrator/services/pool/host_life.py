@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from orchestrator import ports
 from orchestrator.domain import errors
@@ -37,8 +38,6 @@ def _record_link_state(deps: Deps, host: Host, link: LinkState) -> Host:
     assessed = assess(host, link, now)
     if assessed.state is HostState.LOST and host.state is not HostState.LOST:
         return declare_lost(deps, host, link.reason)
-    if link.up and _is_seen_at_outdated(deps, host):
-        assessed = replace(assessed, seen_at=now)
     if assessed == host:
         return host
     if link.code and link.code not in host.reason:
@@ -48,12 +47,20 @@ def _record_link_state(deps: Deps, host: Host, link: LinkState) -> Host:
         # An operator may have changed the host meanwhile, so the stored one is assessed again.
         if current.state is not host.state:
             return current
-        return replace(assess(current, link, now), seen_at=assessed.seen_at)
+        return assess(current, link, now)
 
     written = deps.store.hosts.change(host.id, change)
     if written.state is not host.state:
         deps.events.hosts_changed()
     return written
+
+
+def record_seen(deps: Deps, hosts: Sequence[Host]) -> None:
+    """Record that these hosts answer, of those for which that wasn't just done."""
+    now = deps.clock.now()
+    outdated = [host.id for host in hosts if _is_outdated(host.seen_at, now)]
+    if outdated:
+        deps.store.hosts.seen(outdated, now)
 
 
 def set_aside(deps: Deps, host: Host, reason: str) -> None:
@@ -99,7 +106,8 @@ def admit(deps: Deps, fleet: ports.Fleet, host: Host) -> Host:
         if warnings and host.is_remote:
             raise errors.HostUnfit("; ".join(warnings), code="fences_missing")
         _check_sight(fleet, engine, host, image)
-        shortage = find_shortage(deps, fleet, host)
+        facts = engine.describe()
+        shortage = find_shortage(deps, fleet, host, facts["root"])
     except errors.StaleWrite:
         raise  # somebody else decides about it now
     except errors.SpawnError as error:
@@ -113,7 +121,15 @@ def admit(deps: Deps, fleet: ports.Fleet, host: Host) -> Host:
         if not is_same or current.drain is Drain.LEAVE:
             return current
         up = current.transition(HostState.UP, now, "")
-        return replace(up, image=image, shortage=shortage, seen_at=now)
+        # Whatever kept its engine from changing CPU limits may have been mended meanwhile.
+        return replace(
+            up,
+            image=image,
+            shortage=shortage,
+            cpus=facts["cpus"],
+            changes_cpus=current.changes_cpus or None,
+            seen_at=now,
+        )
 
     admitted = deps.store.hosts.change(host.id, change)
     deps.events.hosts_changed()
@@ -135,7 +151,7 @@ def sweep(deps: Deps, host: Host, containers: Sequence[Container]) -> int:
 
 
 def refresh(deps: Deps, fleet: ports.Fleet, host: Host) -> None:
-    """Measure what changes on a host that is UP: its free disk and memory, and its images.
+    """Measure what changes on a host that is UP: its free disk, memory and CPUs, and its images.
 
     Raises errors.Temporary.
     """
@@ -146,23 +162,23 @@ def refresh(deps: Deps, fleet: ports.Fleet, host: Host) -> None:
         claims.mark_suspect(deps, host.id, str(error))
         _record_unfit(deps, host, error)
         return
-    shortage = find_shortage(deps, fleet, host)
+    facts = engine.describe()
+    shortage, cpus = find_shortage(deps, fleet, host, facts["root"]), facts["cpus"]
     engine.prune_images(keep={image, deps.image()})
-    if (image, shortage) != (host.image, host.shortage):
+    if (image, shortage, cpus) != (host.image, host.shortage, host.cpus):
         deps.store.hosts.change(
-            host.id, lambda current: replace(current, image=image, shortage=shortage)
+            host.id, lambda current: replace(current, image=image, shortage=shortage, cpus=cpus)
         )
         deps.events.hosts_changed()
 
 
-def find_shortage(deps: Deps, fleet: ports.Fleet, host: Host) -> str:
+def find_shortage(deps: Deps, fleet: ports.Fleet, host: Host, folder: str) -> str:
     """Which resource is too short for more sandboxes, for people; "" if none is.
 
-    Raises errors.Temporary.
+    `folder` is its engine's own. Raises errors.Temporary.
     """
-    folder = deps.engines.for_host(host).describe()["root"]
     # On a machine with an odd df or without /proc nothing is measured: that is no shortage.
-    argv = ("sh", "-c", 'df -Pk -- "$0"; cat /proc/meminfo', str(folder))
+    argv = ("sh", "-c", 'df -Pk -- "$0"; cat /proc/meminfo', folder)
     output = fleet.run(host, argv).output
     measured = (
         ("disk", host_facts.free_disk_bytes(output), deps.policy.disk_floor_bytes),
@@ -250,6 +266,5 @@ def _check_sight(fleet: ports.Fleet, engine: ports.Engine, host: Host, image: st
     )
 
 
-def _is_seen_at_outdated(deps: Deps, host: Host) -> bool:
-    now = deps.clock.now()
-    return host.seen_at is None or (now - host.seen_at).total_seconds() > _SEEN_EVERY_S
+def _is_outdated(seen_at: datetime | None, now: datetime) -> bool:
+    return seen_at is None or (now - seen_at).total_seconds() > _SEEN_EVERY_S

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from orchestrator import ports
 from orchestrator.domain import errors
+from orchestrator.domain.ids import SandboxId
 from orchestrator.domain.pool.host import Host
 from orchestrator.domain.pool.host_liveness import is_explained_by_outage
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
@@ -62,7 +63,7 @@ def reconcile(
             match diagnosis:
                 case Orphan():
                     orphans += remove_later(host, diagnosis.container)
-                case Vanished(sure=False) if _is_running(engine, diagnosis.sandbox):
+                case Vanished(sure=False) if is_running(engine, diagnosis.sandbox.id):
                     uncertain += 1
                 case Vanished():
                     # An engine that ends stops them all. It has to be asked again once it is back.
@@ -170,14 +171,14 @@ def _blame_host(deps: Deps, sandbox: Sandbox) -> None:
     host_losses.record(deps, sandbox, owner)
 
 
-def _is_running(engine: ports.Engine, sandbox: Sandbox) -> bool:
+def is_running(engine: ports.Engine, sandbox_id: SandboxId) -> bool:
     """Whether the sandbox's container runs now.
 
     `diagnose` compares containers and sandboxes that were read one after the other. A container
     that started between the two reads seems to be missing.
     """
     return any(
-        container.sandbox_id == sandbox.id and container.running
+        container.sandbox_id == sandbox_id and container.running
         for container in engine.containers()
     )
 

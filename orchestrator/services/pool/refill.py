@@ -51,6 +51,7 @@ def start_missing(
             session_id=None,
             slug=ids.new_slug(),
             image=deps.image(),
+            raised=deps.policy.cpus.can_differ,
             avoid=tuple(avoid),
         )
         try:

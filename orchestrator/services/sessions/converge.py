@@ -182,18 +182,12 @@ def _take_sandbox(deps: Deps, provisioning: Session, turn: Turn, now: datetime) 
     try:
         claims.place(deps, provisioning, now, without=turn.keep_free)
     except errors.NoCapacity:
-        if not provisioning.lost_on or _has_room_elsewhere(deps, provisioning):
+        if not provisioning.lost_on or claims.has_room_elsewhere(deps, provisioning):
             return False
         return _take_sandbox(deps, replace(provisioning, lost_on={}), turn, now)
     deps.events.session_changed(provisioning.id)
     deps.events.routes_changed()  # the daemon publishes its route and starts its container
     return True
-
-
-def _has_room_elsewhere(deps: Deps, session: Session) -> bool:
-    """Whether a host that it lost no sandbox on has a free slot, even if that is busy right now."""
-    avoided = {*session.refused_by, *session.lost_on}
-    return deps.store.hosts.any_accepts(session.wish, without=avoided, with_room=True)
 
 
 def _wait_for_room(deps: Deps, session: Session, now: datetime) -> bool:

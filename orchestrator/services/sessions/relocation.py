@@ -32,20 +32,28 @@ def start_move(deps: Deps, session: Session, now: datetime) -> bool:
 
     Returns whether converge has more to do now. Raises errors.StaleWrite.
     """
-    moving = replace(session, due_at=planner.recheck_at(now))
+    if _take_successor(deps, replace(session, due_at=planner.recheck_at(now)), now):
+        return False  # the successor's first report brings us back
+    writes.reschedule(deps, replace(session, refused_by=()), _ROOM_RETRY_S)
+    return session.turns.next_number is not None  # a change need not wait for the move
+
+
+def _take_successor(deps: Deps, moving: Session, now: datetime) -> bool:
+    """Claim or place a successor. Hosts that the session lost one on come last. False: no room."""
     claimed = deps.store.sandboxes.claim_successor(moving, now)
     if claimed is not None:
         _, successor = claimed
         deps.events.inbox_changed(successor.id)
         deps.events.pool_changed()
-        return False  # the successor's first report brings us back
+        return True
     try:
         claims.place_successor(deps, moving, now)
     except errors.NoCapacity:
-        writes.reschedule(deps, replace(session, refused_by=()), _ROOM_RETRY_S)
-        return session.turns.next_number is not None  # a change need not wait for the move
+        if not moving.lost_on or claims.has_room_elsewhere(deps, moving):
+            return False
+        return _take_successor(deps, replace(moving, lost_on={}), now)
     deps.events.routes_changed()  # the daemon publishes its route and starts its container
-    return False
+    return True
 
 
 def switch_to_successor(deps: Deps, session: Session, successor: Sandbox, now: datetime) -> bool:

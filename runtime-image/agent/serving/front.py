@@ -14,7 +14,7 @@ from dataclasses import replace
 import h11
 
 from agent.serving import compression, pages, splice, static_files
-from agent.serving.body import WAITING_MAX_BYTES, Waiting
+from agent.serving.body import WAITING_MAX_BYTES, Body, Waiting
 from agent.serving.compression import Gzip, in_chunk
 from agent.serving.site import Serving, Site, Trial
 from agent.serving.static_files import FOREVER, Answer, Folder, Request, html_answer, text_answer
@@ -31,7 +31,6 @@ LIBRARIES_PREFIX = "/_lib/"
 NOT_ASCII = re.compile(rb"[\x80-\xff]")
 """In a request line. Browsers encode an address, other clients may send it as it was typed."""
 RETRY = (("Retry-After", "1"),)
-BUSY = html_answer(503, pages.STARTING, (*RETRY, *pages.marked(FrontPage.STARTING)))
 REASONS = {
     200: "OK",
     206: "Partial Content",
@@ -62,7 +61,7 @@ class Front:
         body_grace_s: float = BODY_GRACE_S,
         waiting_max_bytes: int = WAITING_MAX_BYTES,
     ) -> None:
-        """`waiting_max_bytes` is for the bodies of all requests whose app answers already."""
+        """`waiting_max_bytes` is for the bodies of all requests."""
         self._site = site
         self._connections_max = connections_max
         self._head_timeout_s = head_timeout_s
@@ -110,22 +109,44 @@ class Front:
             answer = decide(self._site, request)
             if trial is not None:
                 trial.requests += 1
-        if answer is None and trial is None:
-            # Once it has passed, nothing else may happen before the visit: whoever holds the
-            # requests waits for the visits that it sees.
-            passed = await self._site.pass_hold()
-            answer = decide(self._site, request) if passed else BUSY
         if answer is None:
-            slot = (trial or self._site).slot  # now: it may show another one a moment later
-            with self._site.visit(slot, request.method) as visit:
-                answer = await splice.forward(
-                    connection, request, reader, writer, visit, upload, self._waiting
-                )
+            answer = await self._forward(connection, request, reader, writer, upload)
         if answer is not None:
             gzip = compression.accepts_gzip(compression.joined(request.headers))
             gzip = gzip and request.http_version >= b"1.1"
             await _write(writer, answer, head_only=request.method == b"HEAD", accepts_gzip=gzip)
         await upload.linger(reader, writer)
+
+    async def _forward(
+        self,
+        connection: h11.Connection,
+        request: h11.Request,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        upload: Upload,
+    ) -> Answer | None:
+        """Have the app answer. Return None if it did, else what to answer instead."""
+        body = Body(connection, reader, upload, self._waiting)
+        try:
+            if not splice.is_websocket(request):
+                await body.collect()
+            trial = trial_of(self._site, request)  # now: it may have ended meanwhile
+            if trial is None:
+                # Once it has passed, nothing else may happen before the visit: whoever holds the
+                # requests waits for the visits that it sees.
+                passed = await self._site.pass_hold()
+                answer = decide(self._site, request) if passed else splice.BUSY
+                if answer is not None:
+                    return answer
+            slot = (trial or self._site).slot  # now: it may show another one a moment later
+            with self._site.visit(slot, request.method) as visit:
+                return await splice.forward(
+                    connection, request, reader, writer, visit, upload, body
+                )
+        except splice.BODY_ERRORS as error:
+            return splice.refusal(error, upload)
+        finally:
+            body.release()
 
 
 def decide(site: Site, request: h11.Request) -> Answer | None:
@@ -149,7 +170,7 @@ def decide(site: Site, request: h11.Request) -> Answer | None:
         below = replace(asked, target=asked.target[len(LIBRARIES_PREFIX) - 1 :])
         return static_files.answer(libraries, below)
     if shown.serving is Serving.STARTING:
-        return BUSY
+        return splice.BUSY
     if shown.serving is Serving.STOPPED:
         return html_answer(503, pages.STOPPED, pages.marked(FrontPage.STOPPED))
     if shown.serving is Serving.FILES:

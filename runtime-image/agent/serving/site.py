@@ -38,7 +38,8 @@ class Slot:
 SLOTS = (Slot(folder=APP_FOLDER, port=APP_PORT), Slot(folder=NEXT_FOLDER, port=NEXT_PORT))
 
 HELD_MAX = 256
-"""Requests that wait at once. Each keeps its head and at most 128 KiB of its body in memory."""
+"""Requests that wait at once. Each keeps its head in memory, and a small body, or the first 128 KiB
+of a larger one."""
 HELD_LIMIT_S = 10.0
 """That one request waits: for a copy of a moment, and for the start of the next version."""
 RELEASE_PAUSE_S = 0.005

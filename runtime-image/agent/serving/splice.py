@@ -14,19 +14,19 @@ import h11
 
 from agent.serving import pages
 from agent.serving.answers import AppAnswer, NotAnswered
-from agent.serving.body import Body, NoRoomForBody, Waiting
+from agent.serving.body import Body, BrokenBody, NoRoomForBody
 from agent.serving.site import Visit
-from agent.serving.static_files import Answer, html_answer
+from agent.serving.static_files import Answer, html_answer, text_answer
 from agent.serving.upload import Upload, UploadRefused
 from agent.serving.upstream import AppConnection
-from orchestrator.contract.front_pages import TRIAL_HEADER, FrontPage
-from orchestrator.contract.visits import PROBE_HEADER
+from orchestrator.contract.front_pages import FrontPage
+from orchestrator.contract.heads import reaches_app
 
 CHUNK_BYTES = 64 * 1024
 CONNECT_TIMEOUT_S = 5.0
-# RFC 9110, section 7.6.1: these concern one hop. We write our own Upgrade and Connection.
-HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"upgrade"})
-OURS = frozenset({TRIAL_HEADER.lower().encode(), PROBE_HEADER.lower().encode()})
+BUSY = html_answer(503, pages.STARTING, (("Retry-After", "1"), *pages.marked(FrontPage.STARTING)))
+BAD_REQUEST = text_answer(400, b"bad request\n")
+BODY_ERRORS = (UploadRefused, NoRoomForBody, BrokenBody)
 
 
 async def forward(
@@ -36,17 +36,16 @@ async def forward(
     writer: asyncio.StreamWriter,
     visit: Visit,
     upload: Upload,
-    waiting: Waiting,
+    body: Body,
 ) -> Answer | None:
     """Return None if the app answered, otherwise the answer to give the client instead."""
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             app = await AppConnection.open(visit.slot.port)
     except OSError:  # TimeoutError is one
-        return _busy()
+        return BUSY
     upgrade = is_websocket(request)
     answer = AppAnswer(connection, request, app, upgrade=upgrade)
-    body = Body(connection, reader, app, upload, waiting, is_chunked=is_chunked(request))
 
     async def begin() -> None:
         if visit.is_late:
@@ -59,15 +58,13 @@ async def forward(
         if upgrade:
             sending = _send_frames(connection, request, answer, reader, app)
         else:
-            sending = _send_request(body, head_for_app(request, upgrade=False), reader)
+            sending = _send_request(body, app, head_for_app(request, upgrade=False), reader)
         await _exchange(sending, answer.pass_on(writer, begin))
-    except UploadRefused:
-        return None if answer.is_sent else upload.refusal()
-    except NoRoomForBody:
-        return None if answer.is_sent else _busy()
+    except BODY_ERRORS as error:
+        return None if answer.is_sent else refusal(error, upload)
     except NotAnswered as error:
         if visit.is_late:
-            return _busy()
+            return BUSY
         return html_answer(502, error.page, pages.marked(error.mark))
     finally:
         app.close()
@@ -76,10 +73,11 @@ async def forward(
     return html_answer(502, pages.NO_ANSWER, pages.marked(FrontPage.NO_ANSWER))
 
 
-def _busy() -> Answer:
-    return html_answer(
-        503, pages.STARTING, (("Retry-After", "1"), *pages.marked(FrontPage.STARTING))
-    )
+def refusal(error: Exception, upload: Upload) -> Answer:
+    """What to answer instead, after one of BODY_ERRORS."""
+    if isinstance(error, NoRoomForBody):
+        return BUSY
+    return upload.refusal() if isinstance(error, UploadRefused) else BAD_REQUEST
 
 
 def is_websocket(request: h11.Request) -> bool:
@@ -90,14 +88,14 @@ def is_websocket(request: h11.Request) -> bool:
 
 
 def head_for_app(request: h11.Request, *, upgrade: bool) -> bytes:
-    """The request head as the app sees it."""
+    """The request head as the app sees it, with our own Connection and Upgrade."""
     chunked = is_chunked(request)
     # The client's version stays: to a 1.0 client the app must not answer in chunks.
     lines = [b"%s %s HTTP/%s" % (request.method, request.target, request.http_version)]
     for name, value in request.headers.raw_items():
         lower = name.lower()
         # Two lengths for one body allow request smuggling: forward only the one that h11 used.
-        if lower in HOP_BY_HOP | OURS or (chunked and lower == b"content-length"):
+        if not reaches_app(lower) or (chunked and lower == b"content-length"):
             continue
         lines.append(name + b": " + value)
     if upgrade:
@@ -111,9 +109,11 @@ def is_chunked(request: h11.Request) -> bool:
     return any(name == b"transfer-encoding" for name, _ in request.headers)
 
 
-async def _send_request(body: Body, head: bytes, reader: asyncio.StreamReader) -> None:
+async def _send_request(
+    body: Body, app: AppConnection, head: bytes, reader: asyncio.StreamReader
+) -> None:
     """Forward exactly one request, then wait until the client hangs up. Raises like `Body.send`."""
-    await body.send(head)
+    await body.send(app, head)
     await _discard(reader)
 
 
@@ -146,7 +146,7 @@ async def _exchange(
 ) -> None:
     """Run both until the app has answered, or until it or the client is gone.
 
-    Raises NotAnswered if `receiving` does, UploadRefused and NoRoomForBody if `sending` does.
+    Raises NotAnswered if `receiving` does, and one of BODY_ERRORS if `sending` does.
     """
     upstream = asyncio.create_task(sending)
     downstream = asyncio.create_task(receiving)
@@ -159,7 +159,7 @@ async def _exchange(
         upstream.cancel()
         downstream.cancel()
         sent, outcome = await asyncio.gather(upstream, downstream, return_exceptions=True)
-    if isinstance(sent, UploadRefused | NoRoomForBody):
+    if isinstance(sent, BODY_ERRORS):
         raise sent
     if isinstance(outcome, NotAnswered):
         raise outcome

@@ -16,8 +16,6 @@ from orchestrator.contract import uploads
 CHUNK_BYTES = 64 * 1024
 LINGER_S = 5.0
 """For a client that is still sending when it has its answer. It reads that only then."""
-
-
 BODY_GRACE_S = 30.0
 BODY_BYTES_PER_S = 4096
 """A body may let us wait for the grace, and for as long as what has come takes at this rate: half
@@ -35,9 +33,10 @@ class Upload:
         self, request: h11.Request, max_bytes: int, *, grace_s: float = BODY_GRACE_S
     ) -> None:
         headers = dict(request.headers)
-        length = 0 if b"transfer-encoding" in headers else int(headers.get(b"content-length", b"0"))
-        self.is_too_large = length > max_bytes  # by its head alone
-        self.is_read = not length and b"transfer-encoding" not in headers
+        self.is_chunked = b"transfer-encoding" in headers
+        self.length = 0 if self.is_chunked else int(headers.get(b"content-length", b"0"))
+        self.is_too_large = self.length > max_bytes  # by its head alone
+        self.is_read = not (self.length or self.is_chunked)
         self._wants_page = b"text/html" in headers.get(b"accept", b"").lower()
         self._max_bytes = max_bytes
         self._grace_s = grace_s

@@ -204,6 +204,7 @@ def behind_proxy(url: str) -> Iterator[str]:
         starts_per_address=_UNLIMITED,
         polls_per_address=_UNLIMITED,
         transfers_per_address=_UNLIMITED,
+        reads_per_address=_UNLIMITED,
         connections_per_address=_UNLIMITED,
     )
     address = url.removeprefix("http://")

@@ -297,3 +297,13 @@ def test_a_host_in_any_state_can_meet_a_wish(store: SqlStore) -> None:
     assert lose(store, host).state is HostState.LOST
     assert store.hosts.any_meets(Wish(region="us"))
     assert not store.hosts.any_meets(Wish(region="eu"))
+
+
+def test_the_answers_of_several_hosts_are_recorded_together(
+    store: SqlStore, host_id: ids.HostId
+) -> None:
+    other, unseen = put(store), put(store, seen_at=None)
+    store.hosts.seen([host_id, other.id, ids.new_host_id()], later(7))
+    assert [store.hosts.get(host.id).seen_at for host in (other, unseen)] == [later(7), None]
+    store.hosts.seen([], later(9))
+    assert store.hosts.get(host_id).seen_at == later(7)

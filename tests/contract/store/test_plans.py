@@ -163,7 +163,9 @@ CALLS: dict[str, Callable[[SqlStore], object]] = {
     "sandboxes": lambda store: store.sandboxes.list(),
     "agents": lambda store: store.sandboxes.agent_groups(NOW),
     "published ports": lambda store: store.sandboxes.published_ports(),
-    "living": lambda store: store.sandboxes.living(),
+    "living": lambda store: store.pool.living(),
+    "living on hosts": lambda store: store.pool.living([ids.new_host_id()]),
+    "late agents": lambda store: store.pool.late_agents(NOW),
 }
 
 
@@ -188,6 +190,7 @@ CALLS_IN_LARGE_POOLS: dict[str, Callable[[SqlStore], object]] = {
     "warming": lambda store: store.sandboxes.count_warming(NOW),
     "loose": lambda store: store.sandboxes.broken_or_stopping(),
     "unstarted": lambda store: store.sandboxes.unstarted(),
+    "cpu holders": lambda store: store.sandboxes.cpu_holders(),
 }
 
 

@@ -370,4 +370,6 @@ def test_the_living_sandboxes_are_all_but_those_that_are_gone(
     retire(store, warm_up(store))
     stopping = walk(store, warm_up(store), SandboxState.STOPPING)
     creating = store.sandboxes.place(samples.new_sandbox(), NOW)
-    assert store.sandboxes.living() == {stopping.id: host_id, creating.id: host_id}
+    assert store.pool.living([host_id]) == {stopping.id: host_id, creating.id: host_id}
+    assert store.pool.living() == store.pool.living([host_id])
+    assert store.pool.living([ids.new_host_id()]) == store.pool.living([]) == {}

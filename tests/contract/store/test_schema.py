@@ -52,7 +52,7 @@ def definitions(connection: sa.Connection) -> set[str]:
 def test_migrations_and_metadata_agree(store_url: str) -> None:
     with open_engine(store_url) as engine, engine.connect() as connection:
         context = MigrationContext.configure(connection)
-        assert context.get_current_revision() == "0013"
+        assert context.get_current_revision() == "0015"
         assert compare_metadata(context, schema.metadata) == []
 
 

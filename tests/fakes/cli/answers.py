@@ -164,6 +164,8 @@ HOST: Json = {
     "image": "spawnai/runtime:0123456789abcdef",
     "shortage": "",
     "ports_set_aside": [],
+    "cpus": 2,
+    "changes_cpus": True,
     "starts_at_once": 3,
     "generation": 1,
     "seen_at": CREATED,

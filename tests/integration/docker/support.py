@@ -164,6 +164,7 @@ class Bench:
             "publish_address": "127.0.0.1",
             "port": free_port(),
             "agent_folder": str(self.agent_folder),
+            "cpus": 0.5,
             "identity": json.dumps({"token": secrets.token_hex(16)}),
         }
         return SandboxSpec(**{**defaults, **fields})

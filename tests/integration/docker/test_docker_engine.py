@@ -20,6 +20,7 @@ from orchestrator.adapters.docker.flags import SandboxLimits, container_name, cr
 from orchestrator.domain import errors, ids
 from orchestrator.domain.ids import SandboxId
 from orchestrator.ports import SandboxSpec
+from tests.cgroups import READ_CPU_LIMIT, cpus_of
 from tests.fakes import samples
 from tests.fakes.terms import TermThatEnds
 from tests.integration.docker import support
@@ -118,6 +119,7 @@ def test_a_started_sandbox_has_every_restriction(bench: Bench) -> None:
     assert not host_config["Devices"]
     assert host_config["Memory"] == host_config["MemorySwap"] == 1024 * MIB
     assert host_config["CpuQuota"] / host_config["CpuPeriod"] == 0.5
+    assert host_config["CpuShares"] == 256
     assert host_config["PidsLimit"] == 256
     assert host_config["Dns"] == ["127.0.0.1"]
     assert host_config["RestartPolicy"]["Name"] == "no"
@@ -137,6 +139,58 @@ def test_a_started_sandbox_has_every_restriction(bench: Bench) -> None:
     (mount,) = details["Mounts"]
     assert (mount["Source"], mount["Destination"]) == (str(bench.agent_folder), "/run/spawn")
     assert not mount["RW"]
+
+
+def cpu_limit(spec: SandboxSpec) -> float:
+    name = container_name(spec.sandbox_id)
+    return cpus_of(docker_cli("exec", name, *READ_CPU_LIMIT))
+
+
+def other_limits(spec: SandboxSpec) -> str:
+    """Its limits of processes and memory and its weight, as the kernel has them."""
+    name = container_name(spec.sandbox_id)
+    command = (
+        "cd /sys/fs/cgroup; cat pids.max memory.max memory.swap.max cpu.weight pids/pids.max"
+        " memory/memory.limit_in_bytes memory/memory.memsw.limit_in_bytes cpu/cpu.shares"
+        " 2>/dev/null || true"
+    )
+    limits = docker_cli("exec", name, "sh", "-c", command)
+    assert "256" in limits.split()
+    return limits
+
+
+def test_a_sandbox_that_runs_gets_another_cpu_limit_and_keeps_all_others(bench: Bench) -> None:
+    spec = bench.spec(cpus=1.5)
+    container_id = bench.start(spec)
+    before = inspect(container_name(spec.sandbox_id))
+    assert before is not None
+    assert cpu_limit(spec) == 1.5
+    others = other_limits(spec)
+    for cpus in (0.5, 2.0, 0.5):
+        bench.engine.limit_cpus(container_id, cpus)
+        assert cpu_limit(spec) == cpus
+        assert other_limits(spec) == others
+    after = inspect(container_name(spec.sandbox_id))
+    assert after is not None
+    assert after["State"]["Pid"] == before["State"]["Pid"]
+    assert after["HostConfig"] == {**before["HostConfig"], "CpuQuota": 100_000}
+
+
+def test_a_container_that_is_gone_gets_no_limit(bench: Bench) -> None:
+    spec = bench.spec()
+    container_id = bench.start(spec)
+    bench.engine.remove(spec.sandbox_id)
+    with pytest.raises(errors.NotFound):
+        bench.engine.limit_cpus(container_id, 1)
+
+
+def test_a_limit_that_docker_refuses_leaves_the_old_one(bench: Bench) -> None:
+    spec = bench.spec(cpus=1.5)
+    container_id = bench.start(spec)
+    with pytest.raises(errors.SandboxRefused) as refused:
+        bench.engine.limit_cpus(container_id, 0.000_1)  # the kernel's least is a millisecond
+    assert refused.value.code == "cpu_limit_refused"
+    assert cpu_limit(spec) == 1.5
 
 
 def test_the_kernel_enforces_the_restrictions_inside(bench: Bench) -> None:

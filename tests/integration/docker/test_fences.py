@@ -132,6 +132,7 @@ def _spec(folder: str, port: int) -> SandboxSpec:
         port=port,
         agent_folder=folder,
         identity="{}",
+        cpus=0.5,
     )
 
 

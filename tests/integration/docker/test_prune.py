@@ -24,6 +24,7 @@ from orchestrator.domain.pool.host_liveness import LinkState
 from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.sessions.session import Phase, Session, SessionState
 from orchestrator.loops import passes
+from orchestrator.loops.cpu_limiter import CpuLimiter
 from orchestrator.loops.engine_calls import EngineCalls
 from orchestrator.loops.host_passes import HostPasses
 from orchestrator.loops.loop import LoopSpec
@@ -186,6 +187,7 @@ def opened(world: World, own: OwnEngine, warm_target: int) -> Iterator[Site]:
             HostPasses(world.deps, world.fleet, ImagePushesInMemory()),
             Reconciler(world.deps, world.fleet, calls),
             calls,
+            CpuLimiter(world.deps),
             warn=lambda _: None,
             on_due=world.overdue.append,
         )

@@ -157,10 +157,12 @@ def test_a_sandbox_that_asks_for_too_much_loses_its_socket_for_a_while(folder: P
                 world.streams.pop()[1].close()
 
             async def is_served_again() -> bool:
-                world.link.follow_sandboxes([FIRST, SECOND], [])
+                world.link.retry_sockets()
                 return await world.is_served(FIRST)
 
+            assert world.link.sockets.is_behind
             await world.wait_for(is_served_again)
+            assert not world.link.sockets.is_behind, "nothing is left to try"
 
     run(folder, story)
 

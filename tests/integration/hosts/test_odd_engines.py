@@ -153,9 +153,7 @@ def test_a_container_whose_label_is_no_id_of_ours_is_left_alone(tmp_path: Path) 
 
 @contextlib.contextmanager
 def odd_api(folder: Path, odd: OddEngine) -> Iterator[DockerEngine]:
-    limits = SandboxLimits(
-        instance="0123456789", memory_bytes=64 * 1024**2, cpus=0.5, pids=64, runtime=None
-    )
+    limits = SandboxLimits(instance="0123456789", memory_bytes=64 * 1024**2, pids=64, runtime=None)
     odd.stopping.clear()
     with odd.listen(folder / "api") as url, contextlib.closing(DockerEngine(url, limits)) as engine:
         yield engine

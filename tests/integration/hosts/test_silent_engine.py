@@ -22,6 +22,7 @@ from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.pool.sandbox_diagnosis import Container
 from orchestrator.domain.sessions.session import Phase, Session, SessionState
 from orchestrator.loops import passes
+from orchestrator.loops.cpu_limiter import CpuLimiter
 from orchestrator.loops.engine_calls import EngineCalls
 from orchestrator.loops.host_passes import HostPasses
 from orchestrator.loops.reconciler import Reconciler
@@ -122,6 +123,7 @@ def pool(world: World, tmp_path: Path) -> Iterator[Pool]:
         HostPasses(world.deps, world.fleet, ImagePushesInMemory()),
         Reconciler(world.deps, world.fleet, calls),
         calls,
+        CpuLimiter(world.deps),
         warn=lambda _: None,
         on_due=world.overdue.append,
     )

@@ -56,10 +56,10 @@ class Sandbox:
 
     @contextlib.contextmanager
     def unfinished(self, count: int, address: str) -> Iterator[list[socket.socket]]:
-        """So many POSTs whose body never comes."""
+        """So many POSTs whose body, of which the app hears at once, never comes."""
         head = (
             f"POST / HTTP/1.1\r\nHost: {self.world.host(self.slug)}\r\n"
-            f"X-Forwarded-For: {address}\r\nContent-Length: 1000\r\n\r\nx"
+            f"X-Forwarded-For: {address}\r\nContent-Length: 1000000\r\n\r\nx"
         )
         with contextlib.ExitStack() as stack:
             clients = [stack.enter_context(self.world.connect()) for _ in range(count)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import re
 import socket
@@ -29,9 +30,20 @@ from orchestrator.domain.pool.routes import Route, build_table
 from tests.compat import apps
 from tests.compat.app_answers import FIRST, Stream
 from tests.compat.app_cases import LIMIT_BYTES, WELL, Asked, Case
-from tests.integration.proxy.world import APPS_ADDRESS, Backend, World, running_world
+from tests.integration.proxy.raw_http import read_until
+from tests.integration.proxy.world import APPS_ADDRESS, Backend, World, running_world, wait_until
 
 DEADLINE_S = 20.0
+
+
+class CountingSite(Site):
+    """Knows how many requests have come."""
+
+    asked = 0
+
+    def is_ours(self, host: str) -> bool:
+        self.asked += 1
+        return super().is_ours(host)
 
 
 class Sandbox:
@@ -40,7 +52,7 @@ class Sandbox:
     def __init__(self, world: World) -> None:
         self.world = world
         self.slug = ids.new_slug()
-        self.site = Site(slot=Slot(folder="/nowhere", port=1))
+        self.site = CountingSite(slot=Slot(folder="/nowhere", port=1))
         self.site.serving = Serving.PROCESS
         self.site.upload_max_bytes = LIMIT_BYTES
         self.site.answer_to(self.slug)
@@ -58,6 +70,18 @@ class Sandbox:
         """What the check says that asks the app itself."""
         progress = Progress(expected_tokens=1, on_change=lambda _, __: None)
         return Checker(DirectChannel(self, limit_s), progress).check().reason
+
+    @contextlib.contextmanager
+    def slow_visitor(self) -> Iterator[None]:
+        """Another visitor, who has sent a byte of a small body; in the end it gets its answer."""
+        before = self.site.asked
+        with self.world.connect() as client:
+            head = f"POST /x HTTP/1.1\r\nHost: {self.host}\r\nContent-Length: 5\r\n\r\n"
+            client.sendall(head.encode() + b"x")
+            wait_until(lambda: self.site.asked > before, "the front to hear of it")
+            yield
+            client.sendall(b"xxxx")
+            read_until(client, b"POST 5")
 
     def walk(self, limit_s: float) -> str:
         """What the check says that asks at the public address."""
@@ -159,7 +183,8 @@ class Visitor:
             headers["Transfer-Encoding"] = "chunked"
         elif asked.body_bytes:
             headers["Content-Length"] = str(asked.body_bytes)
-        lines = [f"{asked.method} {asked.target} HTTP/1.1"]
+        target = asked.target.replace("{host}", self._sandbox.host)
+        lines = [f"{asked.method} {target} HTTP/1.1"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         return "\r\n".join([*lines, "", ""]).encode()
 
@@ -186,7 +211,7 @@ class Visitor:
                 connection.sendall(framed)
                 left -= len(part)
             if asked.is_chunked:
-                connection.sendall(b"0\r\n\r\n")
+                connection.sendall(f"0\r\n{asked.trailer}\r\n".encode())
         except ConnectionError:
             return  # refused by its head: the answer is there
 
@@ -262,7 +287,9 @@ def test_checks_and_visitors_get_what_the_table_says(sandbox: Sandbox, case: Cas
             assert case.check in looked
             assert case.check in walked
         app.heads.clear()
-        got = Visitor(sandbox, case).visit()
+        beside = sandbox.slow_visitor() if case.is_beside_slow else contextlib.nullcontext()
+        with beside:
+            got = Visitor(sandbox, case).visit()
     finally:
         app.close()
     outcome = case.outcome

@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import json
 import select
+import socket
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ from tests.integration.proxy.world import (
     Head,
     Response,
     World,
+    open_files,
     respond_with,
     routes,
     running_world,
@@ -31,6 +33,8 @@ from tests.integration.proxy.world import (
 )
 
 KEY = {"Authorization": "Bearer a-key"}
+LONG_BYTES = 20 * 1024**2
+"""More than the sockets hold."""
 POLL = "/api/status/x?wait=60"
 PROXY = "127.0.0.1"
 
@@ -164,7 +168,7 @@ def test_visitors_of_one_address_start_apps_at_a_rate(target: str) -> None:
 
 def test_open_requests_to_the_page_have_a_limit_whoever_makes_them() -> None:
     with world_with(connections_per_address=2) as world, waiting(world, world.api, 2, "9.9.9.9"):
-        refused = ask_from(world, "9.9.9.9", "/api/sessions", **KEY)
+        refused = ask_from(world, "9.9.9.9", "/api/status/x", **KEY)
         code, setting = "too_many_connections", "SPAWN_CONNECTIONS_PER_ADDRESS"
         assert problem_of(refused) == (429, code, setting)
         slug, _ = world.publish_app()
@@ -197,6 +201,26 @@ def test_bodies_on_their_way_have_a_limit(head: str) -> None:
         assert ask_from(world, "9.9.9.9", "/api/sessions").status == 200
         assert ask_from(world, "9.9.9.9", "/api/sessions", **{"Content-Length": "0"}).status == 200
         assert ask_from(world, "9.9.9.8", "/api/sessions/x/bundle").status == 200
+
+
+def test_lists_that_are_not_taken_fill_no_disk() -> None:
+    with world_with(reads_per_address=2) as world, contextlib.ExitStack() as stack:
+        world.api.open(respond_with("x" * LONG_BYTES))
+        clients = [stack.enter_context(world.connect()) for _ in range(5)]
+        for client in clients:
+            target = "/api/sessions/x/messages?x=1"
+            head = f"GET {target} HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 9.9.9.9\r\n\r\n"
+            client.sendall(head.encode())
+        statuses = Counter(client.recv(12, socket.MSG_WAITALL) for client in clients)
+        assert statuses == {b"HTTP/1.1 200": 2, b"HTTP/1.1 429": 3}
+        folder = world.settings.folder / "temp"
+        wait_until(lambda: len(open_files(folder)) == 2, "the lists to be on the disk")
+        refused = ask_from(world, "9.9.9.9", "/api/sessions")
+        assert problem_of(refused) == (429, "too_many_reads", "SPAWN_READS_PER_ADDRESS")
+        world.api.open(respond_with("now"))
+        assert ask_from(world, "9.9.9.9", "/api/status/x").status == 200
+        assert ask_from(world, "9.9.9.9", "/static/page.js").status == 200
+        assert ask_from(world, "9.9.9.8", "/api/sessions").status == 200
 
 
 def test_open_requests_of_one_address_to_all_apps_have_a_limit() -> None:
@@ -273,7 +297,7 @@ def test_some_of_the_requests_that_are_refused_are_logged_with_their_address() -
     assert line.pop("timestamp")
     assert line["event"] == "page_request_refused"
     assert line["address"] == "9.9.9.9"
-    assert line["excess"] in {"connections", "requests"}
+    assert line["excess"] in {"reads", "requests"}
 
 
 def ask_app(world: World, slug: str, address: str) -> Response:

@@ -8,13 +8,13 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
 from orchestrator.adapters.proxy import nginx, page_files
-from tests.integration.proxy.world import World, running_world
+from tests.integration.proxy.world import World, open_files, running_world
 
 BUNDLE = "/static/swagger/swagger-ui-bundle.js"
 
@@ -34,15 +34,6 @@ def ask(
         connection.request(method, target, headers={"Host": "localhost", **fields})
         answer = connection.getresponse()
         return answer.status, answer.headers, answer.read()
-
-
-def open_files(folder: Path) -> list[str]:
-    """Which files below the folder any process has open, deleted ones too."""
-    names = []
-    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
-        with suppress(OSError):  # it ended, or isn't ours
-            names.append(str(descriptor.readlink()))
-    return [name for name in names if name.startswith(f"{folder}/")]
 
 
 def test_each_file_is_served_without_the_api(world: World) -> None:

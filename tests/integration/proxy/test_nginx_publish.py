@@ -184,11 +184,14 @@ def test_a_connection_from_before_a_publish_is_served_by_the_table_in_force(worl
         world.proxy.publish(routes({kept: kept_app, new: new_app}))
 
         for client, slug, app in ((first, kept, kept_app), (second, new, new_app)):
-            host = f"Host: {world.host(slug)}\r\nX-Forwarded-For: 6.6.6.6\r\nConnection: close\r\n"
-            client.sendall(f"GET / HTTP/1.1\r\n{host}\r\n".encode())
+            forged = "X-Forwarded-For: 6.6.6.6\r\nX_Forwarded_For: 6.6.6.6\r\n"
+            forged += "X_Forwarded_Proto: https\r\nX_Spawn-Probe: 1\r\n"
+            host = f"Host: {world.host(slug)}\r\nConnection: close\r\n"
+            client.sendall(f"GET / HTTP/1.1\r\n{forged}{host}\r\n".encode())
             assert read_all(client).endswith(slug)
             assert app.heads[-1].headers["x-forwarded-for"] == "127.0.0.1"
             assert app.heads[-1].headers["x-forwarded-proto"] == "http"
+            assert "x-spawn-probe" not in app.heads[-1].headers
             assert app.heads[-1].headers["host"] == world.host(slug)
 
 

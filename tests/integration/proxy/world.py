@@ -303,6 +303,15 @@ def wait_until(condition: Callable[[], bool], description: str, deadline_s: floa
         time.sleep(0.005)
 
 
+def open_files(folder: Path) -> list[str]:
+    """Which files below the folder any process has open, deleted ones too."""
+    names = []
+    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):  # it ended, or isn't ours
+            names.append(str(descriptor.readlink()))
+    return [name for name in names if name.startswith(f"{folder}/")]
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

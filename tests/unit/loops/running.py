@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orchestrator.loops import passes
+from orchestrator.loops.cpu_limiter import CpuLimiter
 from orchestrator.loops.engine_calls import EngineCalls
 from orchestrator.loops.host_passes import HostPasses
 from orchestrator.loops.loop import LoopSpec
@@ -24,6 +25,7 @@ def loop_specs(world: World) -> Sequence[LoopSpec]:
         hosts,
         reconciler,
         calls,
+        CpuLimiter(deps, spawn=run_at_once),
         warn=lambda _: None,
         on_due=world.overdue.append,
     )

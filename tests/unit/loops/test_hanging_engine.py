@@ -16,6 +16,7 @@ from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.sessions.priority import Queue
 from orchestrator.domain.sessions.session import Phase, Session, SessionState
 from orchestrator.loops import passes
+from orchestrator.loops.cpu_limiter import CpuLimiter
 from orchestrator.loops.engine_calls import EngineCalls
 from orchestrator.loops.host_passes import HostPasses
 from orchestrator.loops.loop import LoopSpec
@@ -48,6 +49,7 @@ class Installation:
             hosts,
             reconciler,
             calls,
+            CpuLimiter(world.deps),
             warn=lambda _: None,
             on_due=world.overdue.append,
         )

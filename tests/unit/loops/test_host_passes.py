@@ -73,7 +73,7 @@ def state(world: World, host: Host) -> HostState:
 def test_every_living_sandbox_is_offered_a_socket_and_no_other_one(
     world: World, daemon: Daemon
 ) -> None:
-    world.add_host(slots=2)
+    remote(world, "alpha", slots=2)
     sandboxes = [world.add_warm_sandbox() for _ in range(2)]
     world.fleet.offered = {sandboxes[0].id, ids.new_sandbox_id()}  # the latter is gone
     daemon.hosts.update_links()

@@ -26,6 +26,7 @@ from tests.fakes.fleet import REACHABLE
 from tests.fakes.proxy import ProxyThatRejects
 from tests.fakes.threads import Deferred, run_at_once
 from tests.unit.loops.running import loop_specs, run_pass
+from tests.unit.loops.statements import count_statements
 from tests.unit.services.world import OPERATOR, VISITOR, World, bundle_of
 
 
@@ -188,6 +189,22 @@ def test_a_proxy_that_forgot_its_table_gets_it_again(world: World) -> None:
     world.proxy.forget()
     publisher.publish()
     assert world.proxy.slugs == {sandbox.slug}
+
+
+def test_all_routes_are_read_only_now_and_then_while_proxy_and_store_tell_of_no_change(
+    world: World,
+) -> None:
+    world.add_host()
+    world.add_warm_sandbox()
+    publisher = Publisher(world.deps, world.proxy)
+    reads = count_statements(world, "JOIN hosts ON hosts.id = sandboxes.host_id")
+    for _ in range(60):
+        publisher.publish()
+        world.clock.advance(1)
+    assert len(reads) == 1 + 2, "at the start, to compare, and after 30 s"
+    world.proxy.forget()
+    publisher.publish()
+    assert world.proxy.slugs, "what the proxy has lost, it gets at once"
 
 
 def test_a_first_publication_that_is_rejected_is_tried_again(world: World) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from orchestrator.domain.pool.host import Drain, Host
@@ -62,3 +65,14 @@ class Move:
         for _ in range(2):
             self.world.clear()
             self.world.publish()
+
+
+@contextlib.contextmanager
+def only(world: World, host: Host) -> Iterator[None]:
+    """Placements and claims go to this host alone."""
+    others = [other.id for other in world.store.hosts.list() if other.id != host.id]
+    for other_id in others:
+        world.store.hosts.change(other_id, lambda host: replace(host, cordoned=True))
+    yield
+    for other_id in others:
+        world.store.hosts.change(other_id, lambda host: replace(host, cordoned=False))

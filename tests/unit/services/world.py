@@ -124,11 +124,12 @@ class World:
 
     def add_warm_sandbox(self) -> Sandbox:
         """One more warm sandbox, made as the refill loop makes it."""
-        new = self.store.sandboxes.place(samples.new_sandbox(image=self.image), self.clock.now())
-        claims.start(self.deps, new)
+        new = samples.new_sandbox(image=self.image, raised=self.policy.cpus.can_differ)
+        placed = self.store.sandboxes.place(new, self.clock.now())
+        claims.start(self.deps, placed)
         self.publish()
-        inbox.visit(self.deps, new.id, "")
-        sandbox = self.sandbox(new.id)
+        inbox.visit(self.deps, placed.id, "")
+        sandbox = self.sandbox(placed.id)
         assert sandbox.state is SandboxState.WARM
         return sandbox
 

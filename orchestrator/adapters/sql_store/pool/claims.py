@@ -68,7 +68,8 @@ def claim_successor(
     database: Database, session: Session, now: datetime
 ) -> tuple[Session, Sandbox] | None:
     """ports.Sandboxes.claim_successor."""
-    query = _CLAIMABLE.where(*hosts.conditions_for(session.wish, without=session.refused_by))
+    avoided = {*session.refused_by, *session.lost_on}
+    query = _CLAIMABLE.where(*hosts.conditions_for(session.wish, without=avoided))
     with database.write() as connection:
         row = connection.execute(query).first()
         if row is None:

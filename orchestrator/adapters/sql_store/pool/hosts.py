@@ -65,6 +65,7 @@ _SANDBOX_COUNTS = select(
     ),
 ).where(_LIVE)
 _LOCKED = select(*codec.HOST).where(_h.id == bindparam("the_host")).with_for_update(key_share=True)
+_SEEN = sa.update(schema.hosts).where(_h.id == bindparam("the_host"))
 _LIVE_SANDBOXES_LOCKED = (
     select(*codec.SANDBOX)
     .where(_b.host_id == bindparam("the_host"), _LIVE)
@@ -205,6 +206,13 @@ class SqlHosts:
                 )
             connection.execute(sa.delete(schema.sandboxes).where(_b.host_id == host_id))
             connection.execute(sa.delete(schema.hosts).where(_h.id == host_id))
+
+    def seen(self, host_ids: Collection[HostId], now: datetime) -> None:
+        # In the order of their ids, as all who lock several hosts.
+        rows = [{"the_host": host_id} for host_id in sorted(host_ids)]
+        if rows:
+            with self._database.write() as connection:
+                connection.execute(_SEEN.values(seen_at=now), rows)
 
     def get(self, host_id: HostId) -> Host:
         row = self._database.first(_GET, host_id)

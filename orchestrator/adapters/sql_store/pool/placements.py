@@ -202,6 +202,8 @@ def _insert(
         state_since=now,
         generation=load.host.generation,
         started_with=load.starting + 1,
+        # On a host that nobody has tried, the limits loop raises it, and so finds out.
+        raised=new.raised and load.host.changes_cpus is True,
     )
     connection.execute(sa.insert(schema.sandboxes), codec.sandbox_values(sandbox))
     connection.execute(

@@ -19,9 +19,10 @@ from sqlalchemy.engine import Connection
 
 from orchestrator.adapters.sql_store import codec, schema, sessions
 from orchestrator.adapters.sql_store.database import Database, Lookup
-from orchestrator.adapters.sql_store.pool import claims, hosts, placements
+from orchestrator.adapters.sql_store.pool import claims, cpu_holders, hosts, placements
 from orchestrator.domain import errors, ids
 from orchestrator.domain.ids import HostId, SandboxId
+from orchestrator.domain.pool.cpu_limits import CpuHolder
 from orchestrator.domain.pool.host import Host, HostState
 from orchestrator.domain.pool.published_ports import PublishedPort
 from orchestrator.domain.pool.routes import Route
@@ -72,7 +73,6 @@ _UNSTARTED = (
     # Somebody waits for those of sessions.
     .order_by(_b.session_id.is_(None), _b.created_at, _b.id)
 )
-_LIVING = select(_b.id, _b.host_id).where(_LIVE)
 _OWNER = func.coalesce(schema.sessions.c.user_id, _b.id)
 _AGENT_GROUPS = (
     select(
@@ -172,6 +172,14 @@ class SqlSandboxes:
         with self._database.write() as connection:
             _update(connection, sandbox_id, container_id=container_id)
 
+    def set_raised(self, sandbox_id: SandboxId, *, raised: bool) -> None:
+        with self._database.write() as connection:
+            _update(connection, sandbox_id, raised=raised)
+
+    def cpu_holders(self) -> Sequence[CpuHolder]:
+        with self._database.read() as connection:
+            return cpu_holders.read(connection)
+
     def agent_seen(self, sandbox_id: SandboxId, now: datetime) -> Sandbox:
         current = self.get(sandbox_id)
         if not _must_write_visit(current, now):
@@ -226,10 +234,6 @@ class SqlSandboxes:
         with self._database.read() as connection:
             count: int = connection.execute(_WARMING, parameters).scalar_one()
             return count
-
-    def living(self) -> Mapping[SandboxId, HostId]:
-        with self._database.read() as connection:
-            return dict(connection.execute(_LIVING).all())
 
     def agent_groups(self, overdue_before: datetime) -> Sequence[AgentGroup]:
         with self._database.read() as connection:

@@ -71,7 +71,7 @@ class SandboxSockets:
                 # Folders first: a row is committed before its folder is made.
                 present = await self._context.in_thread(self._list_folders)
                 living: Collection[SandboxId] = await self._context.in_thread(
-                    deps.store.sandboxes.living
+                    deps.store.pool.living
                 )
                 await self._remove(present, living)
                 self._compared_at = time.monotonic()

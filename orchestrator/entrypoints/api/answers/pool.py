@@ -47,6 +47,14 @@ class Host(TypedDict):
     image: str
     shortage: Annotated[str, Field(description="What it has too little of; empty: of nothing.")]
     ports_set_aside: list[int]
+    cpus: Annotated[int, Field(description="That its Docker has; 0: not known yet.")]
+    changes_cpus: Annotated[
+        bool | None,
+        Field(
+            description="Whether its Docker can change the CPU limit of a sandbox that runs; null:"
+            " nobody has tried. If not, apps start with no more CPUs than they run with."
+        ),
+    ]
     starts_at_once: int
     generation: int
     seen_at: Time | None

@@ -96,6 +96,7 @@ _OF_ALL = (  # most of them from the proxy, see docs/errors.md
     "http_version_unknown",
     "internal",
     "too_many_connections",
+    "too_many_reads",
     "too_many_requests",
     "too_many_transfers",
     "transfer_coding_unknown",
@@ -103,7 +104,7 @@ _OF_ALL = (  # most of them from the proxy, see docs/errors.md
 )
 _OF_STORE = ("database_unavailable", "storage_full", "storage_unavailable")
 _OF_CHANGES = ("origin_refused", "body_too_large", "unsupported_media_type")
-_OF_LONG_READS = ("too_many_reads", "too_much_work")
+_OF_LONG_READS = ("too_much_work",)
 _OF_PATH: Mapping[str, tuple[str, ...]] = {
     "session_id": ("session_unknown",),
     "name": ("host_unknown",),

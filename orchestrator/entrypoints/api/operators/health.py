@@ -22,12 +22,15 @@ from orchestrator.adapters import api_socket
 from orchestrator.domain import errors
 from orchestrator.domain.pool.host import HostState
 from orchestrator.domain.pool.refill import missing_slots
-from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.pool.silence import AgentCounts
 from orchestrator.domain.sessions.session import SessionState
 from orchestrator.entrypoints.api.answers import pool as answers
 from orchestrator.entrypoints.api.context import Context, context_of
-from orchestrator.entrypoints.api.operators import machine_clock, process_counts
+from orchestrator.entrypoints.api.operators import (
+    machine_clock,
+    process_counts,
+    sandbox_metrics,
+)
 from orchestrator.entrypoints.liveness import hangs
 from orchestrator.ports import LinkGauges
 from orchestrator.services import storage
@@ -230,7 +233,7 @@ class _StoreCollector:
     def collect(self) -> Iterable[Metric]:
         deps = self._context.deps
         yield from _session_metrics(deps)
-        yield from _sandbox_metrics(deps)
+        yield from sandbox_metrics.collect(deps)
         yield from _host_metrics(deps)
         yield from _agent_metrics(deps)
         yield from _slot_metrics(deps)
@@ -250,15 +253,6 @@ def _session_metrics(deps: Deps) -> Iterable[Metric]:
     for state in SessionState:
         sessions.add_metric([state], counts.get(state, 0))
     yield sessions
-
-
-def _sandbox_metrics(deps: Deps) -> Iterable[Metric]:
-    by_state = GaugeMetricFamily("spawn_sandboxes", "Sandboxes by state", labels=["state"])
-    sandboxes = deps.store.sandboxes.list()
-    for state in SandboxState:
-        if state is not SandboxState.GONE:
-            by_state.add_metric([state], sum(sandbox.state is state for sandbox in sandboxes))
-    yield by_state
 
 
 def _host_metrics(deps: Deps) -> Iterable[Metric]:

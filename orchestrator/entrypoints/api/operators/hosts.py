@@ -155,6 +155,8 @@ def view(context: Context, load: HostLoad, links: Mapping[str, LinkGauges]) -> a
         "image": host.image,
         "shortage": host.shortage,
         "ports_set_aside": list(host.ports_set_aside(context.deps.clock.now())),
+        "cpus": host.cpus,
+        "changes_cpus": host.changes_cpus,
         "starts_at_once": host.starts.at_once,
         "generation": host.generation,
         "seen_at": shown(host.seen_at) if host.seen_at else None,

@@ -50,4 +50,11 @@ def check_host(host: Json) -> Finding:
         return problem(name, detail, fix, f"host_{host['state']}")
     if host["state"] == "joining" or host["shortage"]:
         return warning(name, detail, fix)
+    if host["changes_cpus"] is False:
+        return warning(
+            name,
+            f"{detail}; its Docker can't change the CPU limit of a sandbox that runs, so apps start"
+            " there with no more CPUs than they run with",
+            "With gVisor (SPAWN_SANDBOX_RUNTIME) that is so. Otherwise see what docker update says",
+        )
     return ok(name, detail)

@@ -95,6 +95,8 @@ def _facts(host: Json) -> Iterator[tuple[str, str | Text]]:
             "ports set aside",
             Text(f"{', '.join(map(str, held))}: other programs hold them", "yellow"),
         )
+    if host["changes_cpus"] is False:
+        yield "CPU limits", Text("its Docker can't change them: starts get no more CPUs", "yellow")
     if host["host_key"]:
         yield "host key", output.plain(host["host_key"])
     yield "generation", str(host["generation"])

@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from orchestrator.adapters.docker import answers
 from orchestrator.domain import errors
@@ -106,6 +108,48 @@ def test_of_a_list_the_sandboxes_are_read_with_a_short_note() -> None:
         (False, True, 6),
         (True, False, 0),
     ]
+
+
+@given(
+    items=st.lists(
+        st.recursive(
+            st.none() | st.integers() | st.text() | st.booleans(),
+            lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+            max_leaves=8,
+        )
+    ),
+    indent=st.sampled_from((None, 0, 3)),
+    is_ascii=st.booleans(),
+)
+def test_a_list_read_item_by_item_is_the_whole_list(
+    items: list[object], indent: int | None, is_ascii: bool
+) -> None:
+    body = json.dumps(items, indent=indent, ensure_ascii=is_ascii).encode()
+    assert list(answers.list_items(b" " + body + b"\n", "a list")) == items
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{}",
+        b"[",
+        b"[1",
+        b"[1,",
+        b"[1,]",
+        b"[,1]",
+        b"[1 2]",
+        b"[1]]",
+        b"[1] x",
+        b"[\xff]",
+        b"[" * 100_000,
+        b'["' + b"x" * 65_536 + b'"]',
+    ],
+    ids=range(13),
+)
+def test_what_is_no_list_is_refused(body: bytes) -> None:
+    says = refusal(lambda answer: list(answers.list_items(answer, "a list")), body)
+    assert "a list is no list in JSON" in says
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ SPEC = SandboxSpec(
     port=20001,
     agent_folder="/run/spawnai/agent",
     identity='{"token":"very-secret"}',
+    cpus=0.5,
 )
 
 
@@ -77,7 +79,8 @@ def test_memory_leaves_no_room_for_swap(memory_bytes: int) -> None:
 def test_cpus_are_a_share_of_periods_in_which_an_agent_can_start(
     cpus: float, quota_us: int
 ) -> None:
-    host_config = render(cpus=cpus)["HostConfig"]
+    body = flags.create_body(SandboxLimits(instance="one"), replace(SPEC, cpus=cpus), user=1)
+    host_config = body["HostConfig"]
     assert (host_config["CpuQuota"], host_config["CpuPeriod"]) == (quota_us, 200_000)
 
 

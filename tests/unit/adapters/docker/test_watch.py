@@ -6,6 +6,7 @@ The loop's time is the tests' own: it jumps to whatever is waited for.
 from __future__ import annotations
 
 import asyncio
+import json
 import selectors
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -83,3 +84,19 @@ def test_a_compressed_stream_is_taken_as_it_was_sent() -> None:
         return await anext(watch.turns(response))
 
     assert asyncio.run(first_turn()) == [b"no gzip"]
+
+
+def test_others_run_while_a_long_list_is_read() -> None:
+    foreign = {"Id": "c", "Labels": {}, "State": "running"}
+    body = json.dumps([foreign] * 5000).encode()
+
+    async def turns_of_others() -> int:
+        reading = asyncio.create_task(watch.parse_list(body))
+        turns = 0
+        while not reading.done():
+            await asyncio.sleep(0)
+            turns += 1
+        assert await reading == {}
+        return turns
+
+    assert asyncio.run(turns_of_others()) >= 100

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.adapters.proxy import nginx_config
+from orchestrator.contract.heads import SET_BY_PROXY
 from orchestrator.domain import errors
 from orchestrator.domain.logged_requests import LoggedRequests
 
@@ -31,6 +32,12 @@ def render(settings: nginx_config.NginxSettings) -> str:
 
 def test_the_base_configuration_matches_the_reviewed_file() -> None:
     assert render(SETTINGS) == (GOLDEN / "nginx_base.conf").read_text()
+
+
+def test_the_proxy_says_of_visitors_what_apps_are_promised() -> None:
+    apps = render(SETTINGS).partition("# Apps, by name.")[2]
+    for name in SET_BY_PROXY:
+        assert f"proxy_set_header {name} $" in apps
 
 
 def test_the_control_listener_is_on_loopback_wherever_the_public_one_is() -> None:

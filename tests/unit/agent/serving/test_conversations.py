@@ -33,10 +33,13 @@ def site(tmp_path: Path) -> Site:
     return site
 
 
-def converse(site: Site, *clients: Talk, app: Talk | None = None, **bounds: Any) -> list[bytes]:
+def converse(
+    site: Site, *clients: Talk, app: Talk | None = None, app_hears: bool = True, **bounds: Any
+) -> list[bytes]:
     """What each client returns, then what the app returns. The clients begin in their order.
 
-    An exception that nobody catches in the front fails the test.
+    With `app_hears=False` nothing may reach the app, and it returns nothing. An exception that
+    nobody catches in the front fails the test.
     """
 
     async def run() -> list[bytes]:
@@ -66,8 +69,10 @@ def converse(site: Site, *clients: Talk, app: Talk | None = None, **bounds: Any)
                 stack.callback(writer.close)
                 talks.append(asyncio.create_task(client(reader, writer)))  # type: ignore[arg-type]  # any awaitable
             said = [await talk for talk in talks]
-            if app is not None:
+            if app is not None and app_hears:
                 said.append(await ended)
+            else:
+                assert not ended.done()
         assert not uncaught
         return said
 

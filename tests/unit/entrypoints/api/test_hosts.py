@@ -79,6 +79,8 @@ def test_an_added_host_is_shown_with_all_its_fields(world: World, operator: Api)
         "image": "",
         "shortage": "",
         "ports_set_aside": [],
+        "cpus": 0,
+        "changes_cpus": None,
         "starts_at_once": 3,
         "generation": 1,
         "seen_at": None,
@@ -238,6 +240,25 @@ def test_metrics_count_slots_states_and_links(world: World, operator: Api) -> No
     ):
         assert line in lines
     assert not any(line.startswith("spawn_link_rtt_seconds{") for line in lines)
+
+
+def test_metrics_say_who_has_the_cpu_limit_of_a_start(world: World, operator: Api) -> None:
+    world.add_host(name="alpha", cpus=2, changes_cpus=True)
+    world.add_host(name="beta", changes_cpus=False, state=HostState.LOST)
+    world.add_host(name="gamma", state=HostState.LOST)
+    world.run_session(world.create_session())
+    world.add_warm_sandbox()
+    lines = operator.text("/metrics").splitlines()
+    for line in (
+        'spawn_sandboxes{state="claimed"} 1.0',
+        'spawn_sandboxes_raised{state="claimed"} 1.0',
+        'spawn_sandboxes_raised{state="warm"} 1.0',
+        "spawn_cpu_limits_late 1.0",
+        'spawn_host_changes_cpus{host="alpha"} 1.0',
+        'spawn_host_changes_cpus{host="beta"} 0.0',
+    ):
+        assert line in lines
+    assert 'spawn_host_changes_cpus{host="gamma"} 0.0' not in lines
 
 
 def test_a_session_asks_for_its_host_by_region_and_labels(world: World, user: Api) -> None:

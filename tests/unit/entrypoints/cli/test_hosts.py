@@ -104,6 +104,8 @@ def test_many_hosts_are_counted_by_state() -> None:
         ({"cordoned": True}, Level.OK),
         ({"state": "joining", "reason": "the image is on its way"}, Level.WARNING),
         ({"shortage": "disk: 0.5 GiB free"}, Level.WARNING),
+        ({"changes_cpus": None}, Level.OK),
+        ({"changes_cpus": False}, Level.WARNING),
         ({"state": "suspect"}, Level.PROBLEM),
         ({"state": "lost"}, Level.PROBLEM),
     ],

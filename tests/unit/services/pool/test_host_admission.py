@@ -206,13 +206,26 @@ def test_a_host_that_lost_its_image_is_suspect_after_the_next_refresh(world: Wor
 def test_a_shortage_is_a_resource_below_its_floor(world: World, output: str, shortage: str) -> None:
     host = world.add_host()
     world.fleet.measured[host.id] = output
-    assert host_life.find_shortage(world.deps, world.fleet, host).startswith(shortage)
-    assert bool(host_life.find_shortage(world.deps, world.fleet, host)) == bool(shortage)
+    assert find_shortage(world, host).startswith(shortage)
+    assert bool(find_shortage(world, host)) == bool(shortage)
+
+
+def test_the_cpus_of_a_host_are_known_once_it_is_up_and_measured_again_then(world: World) -> None:
+    host = world.add_host(state=HostState.JOINING, cpus=0)
+    world.engine.description["cpus"] = 8
+    assert host_life.admit(world.deps, world.fleet, host).cpus == 8
+    world.engine.description["cpus"] = 4
+    host_life.refresh(world.deps, world.fleet, stored(world, host))
+    assert stored(world, host).cpus == 4
+
+
+def find_shortage(world: World, host: Host) -> str:
+    return host_life.find_shortage(world.deps, world.fleet, host, "/var/lib/docker")
 
 
 def test_the_disk_that_is_measured_is_dockers_own(world: World) -> None:
     host = world.add_host()
     world.engine.description["root"] = "/mnt/big disk/docker"
-    host_life.find_shortage(world.deps, world.fleet, host)
+    host_life.refresh(world.deps, world.fleet, host)
     ((_, argv),) = world.fleet.commands
     assert argv[-1] == "/mnt/big disk/docker", "the shell does not split the path"

@@ -10,7 +10,7 @@ from orchestrator.domain.pool.host import Wish
 from orchestrator.domain.pool.sandbox import SandboxState
 from tests.fakes.probe import ProbeThatFails
 from tests.fakes.proxy import ProxyInMemory
-from tests.unit.services.moves import Move
+from tests.unit.services.moves import Move, only
 from tests.unit.services.world import World
 
 LINGER_S = 5.0
@@ -132,3 +132,29 @@ def test_a_wish_holds_for_a_move(world: World, move: Move) -> None:
     move.drain()
     assert move.converge() == ("Relocate",)
     assert move.other.host_id == matching.id
+
+
+def test_a_move_goes_last_to_a_host_that_the_session_lost_a_sandbox_on(
+    world: World, move: Move
+) -> None:
+    better = move.host("10.0.0.3")
+    world.store.hosts.change(better.id, lambda host: replace(host, slots=3))
+    world.save(move.session, lost_on={move.new.id: world.clock.now()})
+    with only(world, move.new):
+        world.add_warm_sandbox()
+    move.drain()
+    assert move.converge() == ("Relocate",)
+    assert move.other.host_id == better.id
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_a_move_goes_to_such_a_host_rather_than_nowhere(
+    world: World, move: Move, warm: bool
+) -> None:
+    world.save(move.session, lost_on={move.new.id: world.clock.now()})
+    if warm:
+        with only(world, move.new):
+            world.add_warm_sandbox()
+    move.drain()
+    assert move.converge() == ("Relocate",)
+    assert move.other.host_id == move.new.id

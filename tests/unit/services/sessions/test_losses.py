@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 
@@ -22,6 +20,7 @@ from tests.fakes import samples
 from tests.fakes.engine import EngineInMemory, EngineThatEnds
 from tests.fakes.fleet import REACHABLE
 from tests.fakes.samples import NOW, later
+from tests.unit.services.moves import only
 from tests.unit.services.world import VISITOR, World
 
 
@@ -128,17 +127,6 @@ def add_hosts(world: World) -> tuple[Host, Host]:
     for host in hosts:
         world.engines.special[host.id] = EngineInMemory()
     return hosts
-
-
-@contextlib.contextmanager
-def only(world: World, host: Host) -> Iterator[None]:
-    """Placements and claims go to this host alone."""
-    others = [other.id for other in world.store.hosts.list() if other.id != host.id]
-    for other_id in others:
-        world.store.hosts.change(other_id, lambda host: replace(host, cordoned=True))
-    yield
-    for other_id in others:
-        world.store.hosts.change(other_id, lambda host: replace(host, cordoned=False))
 
 
 def run_on(world: World, host: Host, user: Principal = VISITOR) -> Session:

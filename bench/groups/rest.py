@@ -1,4 +1,4 @@
-"""What the control plane carries: status polls per second, and its memory at rest."""
+"""What the control plane takes at rest, and how many status polls it carries."""
 
 from __future__ import annotations
 
@@ -6,20 +6,85 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
+from bench import processes, sessions
+from bench.measure import Limit, Row, Section, targets
 from orchestrator.adapters.sql_store import open_store
 from orchestrator.domain import ids
 from orchestrator.domain.sessions.session import HistoryEntry, Session, SessionState, Tier, Wanted
-from tests.e2e.installation import Installation
+from tests.e2e.installation import Installation, installed
 
 _SECONDS = 8
 _CONNECTIONS = 32
+STORED = 1000  # sessions that are polled
+READY = 20
+IDLE_S = 60
 
 
-def fill(spawn: Installation, count: int) -> tuple[str, list[str]]:
+def measure() -> Section:
+    """Memory and CPU at rest, and status polls."""
+    # The load comes from one address: this is about what we carry, not about what one may ask.
+    with installed(SPAWN_REQUESTS_PER_ADDRESS="1000000", SPAWN_SLOTS="30") as spawn:
+        sessions.wait_until_warm(spawn)
+        memory = processes.memory_mb(spawn)
+        idle, with_apps, used = _idle(spawn)
+        cookie, stored = _fill(spawn, STORED)
+        sessions.wait_until_warm(spawn)
+        polls = _status_per_second(spawn, cookie, stored)
+    parts = ", ".join(f"{name} {size:.0f}" for name, size in sorted(memory.items()))
+    return Section(
+        rows=[
+            _row(
+                "control plane at rest, 3 warm: memory (PSS) of all processes",
+                f"{sum(memory.values()):.0f} MB",
+                Limit(text="<= 330 MB", figure=sum(memory.values()), most=330),
+            ),
+            _row(f"the same: CPU over {IDLE_S} s, of one core", f"{idle:.2f} %"),
+            _row(
+                f"with {READY} READY apps besides: CPU over {IDLE_S} s, of one core",
+                f"{with_apps:.2f} %",
+                Limit(text="<= 1 %", figure=with_apps, most=1.0),
+            ),
+            _row(
+                f"`/api/status`, {STORED} sessions, through nginx",
+                f"{polls:.0f}/s",
+                Limit(text=">= 5000/s", figure=polls, least=5000),
+            ),
+        ],
+        notes=[
+            f"Memory by process, MB: {parts}.",
+            f"CPU with {READY} READY apps, ms in {IDLE_S} s: {used.parts()}.",
+        ],
+    )
+
+
+def _row(name: str, value: str, *limits: Limit) -> Row:
+    target, met = targets(*limits)
+    return Row(name=name, p50=value, target=target, met=met)
+
+
+def _idle(spawn: Installation) -> tuple[float, float, processes.CpuTime]:
+    """The per cent of a core that is used at rest: with warm sandboxes, and with apps besides."""
+    idle = _used(spawn)
+    apps = [sessions.make(spawn, template=sessions.STATIC) for _ in range(READY)]
+    sessions.wait_until_warm(spawn, running=READY)
+    with_apps = _used(spawn)
+    sessions.end_all(spawn, apps)
+    return idle.total_s / IDLE_S * 100, with_apps.total_s / IDLE_S * 100, with_apps
+
+
+def _used(spawn: Installation) -> processes.CpuTime:
+    """The CPU time of IDLE_S seconds, once what was done before has settled."""
+    time.sleep(_SECONDS)
+    before = processes.cpu_time(spawn)
+    time.sleep(IDLE_S)
+    return processes.cpu_time(spawn).since(before)
+
+
+def _fill(spawn: Installation, count: int) -> tuple[str, list[str]]:
     """Add `count` sessions of one visitor to the store. Returns their cookie and the ids."""
     first = spawn.call("POST", "/api/sessions", {"template": "todo"})
     cookie = first.headers["set-cookie"].split(";")[0]
@@ -38,7 +103,7 @@ def fill(spawn: Installation, count: int) -> tuple[str, list[str]]:
     return cookie, session_ids
 
 
-def status_per_second(spawn: Installation, cookie: str, session_ids: list[str]) -> float:
+def _status_per_second(spawn: Installation, cookie: str, session_ids: list[str]) -> float:
     """Requests per second of GET /api/status/{id}: full responses, through nginx, over keep-alive
     connections. Raises AssertionError if a response is an error."""
     wrk = shutil.which("wrk")
@@ -60,20 +125,6 @@ def status_per_second(spawn: Installation, cookie: str, session_ids: list[str]) 
     match = re.search(r"Requests/sec:\s+([\d.]+)", text)
     assert match is not None, text
     return float(match[1])
-
-
-def memory_mb(spawn: Installation) -> dict[str, float]:
-    """The memory (PSS) of each process of the control plane, in MB by name."""
-    rows: dict[str, float] = {}
-    pids = [spawn.supervisor_pid(), *spawn.pids("")]
-    for pid in pids:
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-        pss_kb = int(re.search(r"^Pss:\s+(\d+)", text, re.MULTILINE)[1])  # type: ignore[index]
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-        name = re.split(r"[ :]", command.split(" -m ")[-1].removeprefix("orchestrator.").strip())[0]
-        name = name.rpartition("/")[2] or "nginx worker"
-        rows[name] = rows.get(name, 0.0) + pss_kb / 1000
-    return rows
 
 
 def _sample(owner: ids.UserId) -> Session:

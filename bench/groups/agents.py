@@ -1,9 +1,9 @@
 """What 5,000 sandboxes cost the control plane: their agents' open polls, in the process `agents`.
 
 The process, its store and Redis are real, and so are the tokens. The agents are simulated, in a
-process of their own: `python -m bench.agents SOCKET FILE`. Only `_connect` knows how an agent
-reaches home. The bound of 32 connections for each container doesn't count here: these agents are
-in no container, so that they are taken for agents on hosts over SSH.
+process of their own: `python -m bench.groups.agents SOCKET FILE`. Only `_connect` knows how an
+agent reaches home. The bound of 32 connections for each container doesn't count here: these agents
+are in no container, so that they are taken for agents on hosts over SSH.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from urllib.parse import quote
 
 from bench import scale
 from bench.folders import passable_folder
-from bench.measure import Row, percentile
+from bench.measure import Row, Section, percentile
 from orchestrator.adapters import sql_store
 from orchestrator.adapters.agent_socket import AgentSocket
 from orchestrator.domain.people.tokens import SessionGrant, Tokens
@@ -38,7 +38,7 @@ _WARM = 500  # of these agents; the others have a session
 _WAIT_S = 25  # of one poll, as agents wait
 _RAMP_S = 20.0  # all connect within this time, as agents of many hosts do after a restart
 _MEASURED_AFTER_S = 2 * _WAIT_S + _RAMP_S  # each agent has been answered twice
-_ROOT = Path(__file__).parent.parent
+_ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +60,14 @@ class Cost:
             + "".join(f"; {count} x {reason}" for reason, count in self.refusals.items()),
             p50=f"{self.bytes_per_agent / 1024:.1f} KiB",
             p95=f"{self.descriptors} fd",
-            ratio="",
             target=f"none of {COUNT} refused",
             met=not self.refusals,
         )
+
+
+def measure() -> Section:
+    """The polls of all agents, in one row."""
+    return Section(rows=[open_polls().row()])
 
 
 def open_polls() -> Cost:
@@ -122,7 +126,7 @@ def _simulated(folder: Path) -> Iterator[subprocess.Popen[str]]:
     """The process of the simulated agents. It waits to be told."""
     file = folder / "agents.json"
     file.write_text(json.dumps(_identities(folder / "s")))
-    command = [sys.executable, "-m", "bench.agents", str(_socket(folder)), str(file)]
+    command = [sys.executable, "-m", "bench.groups.agents", str(_socket(folder)), str(file)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=_ROOT, stdin=pipe, stdout=pipe, text=True) as process:
         try:
