@@ -1,7 +1,7 @@
 """How much the daemon does at once of what no user waits for: removals and warm starts.
 
-The passes that begin such work look first whether sessions are arriving. What to make of it is said
-in domain.pool.refill.
+Whether sessions are arriving is read once in a pass, and only if there is such work. What to make
+of it is said in domain.pool.refill.
 """
 
 from __future__ import annotations
@@ -22,19 +22,21 @@ class Pace:
     def __init__(self, deps: Deps) -> None:
         self._deps = deps
         self._since: datetime | None = None
+        self._is_known = False
 
-    def look(self) -> None:
-        """Look whether sessions are arriving now."""
-        is_busy = self._deps.store.sessions.count_in(_ARRIVING) > 0
-        self._since = (self._since or self._deps.clock.now()) if is_busy else None
+    def begin_pass(self) -> None:
+        """What was read in an earlier pass doesn't count any more."""
+        self._is_known = False
 
     @property
     def arriving_s(self) -> float | None:
-        """For how long sessions have been arriving without a gap; None: none did at the last
-        look."""
-        if self._since is None:
-            return None
-        return (self._deps.clock.now() - self._since).total_seconds()
+        """For how long sessions have been arriving without a gap; None: none are."""
+        if not self._is_known:
+            is_busy = self._deps.store.sessions.count_in(_ARRIVING) > 0
+            self._since = (self._since or self._deps.clock.now()) if is_busy else None
+            self._is_known = True
+        since = self._since
+        return None if since is None else (self._deps.clock.now() - since).total_seconds()
 
     def at_once(self, most: int) -> int:
         """How many calls that nobody waits for one host may have now, of `most` in quiet times."""

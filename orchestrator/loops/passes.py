@@ -123,7 +123,9 @@ class Launcher:
         self._backoff = Backoff(deps.clock)
 
     def refill(self) -> str:
-        self._calls.pace.look()
+        if refill.is_full(self._deps):
+            return ""  # as nearly always
+        self._calls.pace.begin_pass()
         level = refill.measure_level(self._deps, self._calls.pace.arriving_s)
         retired = refill.retire_surplus(self._deps, level)
         avoid = [HostId(host_id) for host_id in self._backoff.pausing()]
@@ -205,7 +207,7 @@ class Publisher:
 
 def _clear(deps: Deps, calls: EngineCalls) -> str:
     """Advance BROKEN and STOPPING sandboxes. Each is removed for itself."""
-    calls.pace.look()
+    calls.pace.begin_pass()
     count = reconcile.clear_loose_ends(deps, calls.remove)
     return f"leftovers={count}" if count else ""
 

@@ -18,6 +18,12 @@ from orchestrator.services.pool import claims
 _START_MAX = timedelta(seconds=10)
 
 
+def is_full(deps: Deps) -> bool:
+    """Whether there are exactly as many warm sandboxes as wanted, and none of an older image."""
+    wanted = {deps.image(): deps.policy.warm_target} if deps.policy.warm_target else {}
+    return deps.store.sandboxes.warm_counts() == wanted
+
+
 def measure_level(deps: Deps, arriving_s: float | None = None) -> WarmLevel:
     """The facts that a refill decides on. `arriving_s`: how long sessions have been arriving."""
     warm_counts = deps.store.sandboxes.warm_counts()

@@ -130,7 +130,7 @@ def test_removals_give_way_to_a_burst_and_then_go_on_one_by_one(world: World) ->
     world.converge(world.create_session())
     for pause_s in (0.0, 0.9, 0.2):
         world.clock.advance(pause_s)
-        calls.pace.look()
+        calls.pace.begin_pass()
         removals.append(sum(calls.remove(sandbox) for sandbox in stopping))
     assert removals == [0, 0, 1]
     assert len(deferred.pending) == 1

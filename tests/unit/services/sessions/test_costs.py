@@ -108,7 +108,9 @@ def test_a_pass_that_has_nothing_to_do_costs_a_few_reads(world: World, costs: Co
     world.run_session(world.create_session(OPERATOR))
     with at_most(costs, statements=2, writes=0):
         due.nudge_due_sessions(world.deps)
-    with at_most(costs, statements=5, writes=0):
+    with at_most(costs, statements=1, writes=0):
+        assert refill.is_full(world.deps)
+    with at_most(costs, statements=4, writes=0):
         level = refill.measure_level(world.deps)
         refill.retire_surplus(world.deps, level)
         refill.start_missing(world.deps, lambda _: None, level)
