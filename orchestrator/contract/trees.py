@@ -20,7 +20,7 @@ SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules", ".git"})
 ENTRIES_MAX = 50_000
 """Files and folders that a walk looks at: far more than a bundle holds."""
 Facts = tuple[int, int, int]
-"""Size, time of the last change in nanoseconds, and inode of a file."""
+"""Size, time of the last change (also of mode or links) in nanoseconds, and inode of a file."""
 _PATH_MAX_CHARS = 1_000
 """Of a path that is still walked into. Linux takes 4,096 bytes, and a character has up to four."""
 _PASSES_MAX = 100
@@ -32,8 +32,11 @@ def _ignore(path: str, reason: str) -> None:
 
 
 def facts_of(details: os.stat_result) -> Facts:
-    """What differs once somebody has written to the file, or has put another in its place."""
-    return details.st_size, details.st_mtime_ns, details.st_ino
+    """What differs once somebody has written to the file, or has put another in its place.
+
+    The time is one that a program can't set: some put back the other one after a write.
+    """
+    return details.st_size, details.st_ctime_ns, details.st_ino
 
 
 def walk_files(

@@ -28,9 +28,9 @@ class AssignmentFailed(Exception):
 
 
 def is_full(error: Exception) -> bool:
-    """Whether a write failed because the sandbox has no room left."""
+    """Whether a write failed because the sandbox has no room left, or an app has too much."""
     cause = error if isinstance(error, OSError) else error.__cause__
-    return isinstance(cause, OSError) and cause.errno == errno.ENOSPC
+    return isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def no_room() -> AssignmentFailed:

@@ -27,20 +27,27 @@ class Outcome:
     code: str = ""  # the error's code, if it is one of ours
     is_next_asked: bool = False  # another provider, if there is one, serves the call
     asks: int = 1  # requests to this provider
-    content: Sequence[Any] = (TEXT,)  # texts, and the inputs of tool calls
+    content: Sequence[Any] = (TEXT,)  # texts, (thoughts), and the inputs of tool calls
+    stop_reason: str = ""  # as the client reads it; "": it isn't what the row is about
     left_out: Sequence[str] = ()  # fields that this call and later ones go without
     ready_says: str = ""  # what /ready and doctor say of the key
     is_billed: bool = False  # counts as what it may have cost, though no answer came
     is_cut: bool = False  # the answer breaks off
+    has_error: bool = False  # the answer ends with the provider's error event
+    is_patient: bool = False  # there is time for a retry, and none comes
 
     def __str__(self) -> str:
         """As the table says it."""
         parts = ["served"]
-        if self.is_cut:
+        if self.has_error:
+            parts = ["the client reads the error; the agent asks again"]
+        elif self.is_cut:
             parts = ["breaks off; the agent asks again"]
         elif self.is_next_asked:
             error = f"{self.status} `{self.kind}`" + (f" (`{self.code}`)" if self.code else "")
             parts = [f"the next provider serves; without one: {error}"]
+        if self.stop_reason:
+            parts.append(f"`stop_reason` is `{self.stop_reason}`")
         if self.left_out:
             parts.append(f"asked again at once without {' and '.join(self.left_out)}")
         elif self.asks > 1:
@@ -80,6 +87,7 @@ class Case:
     outcome: Outcome = SERVED
     api: Api = Api.MESSAGES
     asked: Mapping[str, Any] = field(default_factory=dict)  # fields of the request
+    model: str = "gpt-x"  # of an OpenAI-compatible endpoint
     is_streamed: bool = True
     is_listening: bool = True
 

@@ -6,6 +6,7 @@ from tests.compat.answers import (
     DONE,
     JSON_TYPE,
     TEXT,
+    Json,
     call,
     calls,
     chunk,
@@ -23,6 +24,7 @@ from tests.compat.cases import (
     LOST,
     REFUSED,
     TWO_CALLS,
+    Case,
     Outcome,
     next_one,
     no_credit,
@@ -30,6 +32,67 @@ from tests.compat.cases import (
     refused_key,
 )
 from tests.fakes.llm.odd_provider import Reply
+
+
+def _ending(reason: object, stop_reason: str, shown: str = "") -> Case:
+    return openai(
+        f"the reason to stop is {shown or f'`{reason}`'}",
+        completions(chunk(reason, content=TEXT)),  # type: ignore[arg-type]  # odd ones too
+        Outcome(stop_reason=stop_reason),
+    )
+
+
+def _with_usage(name: str, usage: object, **place: object) -> Case:
+    last: Json = {"choices": [], "usage": usage, **place}
+    return openai(f"usage {name}", completions(chunk(content=TEXT), chunk("stop"), last, last))
+
+
+ENDS = (
+    _ending("length", "max_tokens"),
+    _ending("length_limit", "max_tokens"),
+    _ending("MAX_TOKENS", "max_tokens"),
+    _ending("content_filter", "refusal"),
+    _ending("SAFETY", "refusal"),
+    _ending("eos", "end_turn"),
+    _ending("eos_token", "end_turn"),
+    _ending("end_turn", "end_turn"),
+    _ending("STOP", "end_turn"),
+    _ending("tool_calls", "end_turn", "`tool_calls`, after none"),
+    _ending("something_new", "end_turn", "one that nobody knows"),
+    _ending(1, "end_turn", "a number"),
+    openai(
+        "the reason to stop is `null` as text, until `[DONE]`",
+        completions(chunk("null", content=TEXT)),
+        Outcome(stop_reason="end_turn"),
+    ),
+    *(
+        openai(
+            f"the reason to stop after a call is `{reason}`",
+            calls({"tool_calls": [call(0, id="a")]}, finish=reason),
+            Outcome(content=({"n": 0},), stop_reason="tool_use"),
+        )
+        for reason in ("tool_call", "function_call", "TOOL_CALLS", "eos")
+    ),
+    openai(
+        "a reason to stop on every chunk",
+        completions(chunk("stop", content=TEXT[:4]), chunk("stop", content=TEXT[4:])),
+    ),
+    openai(
+        "the reason to stop is `error`, in the midst of an answer",
+        completions(chunk(content=TEXT), chunk("error")),
+        Outcome(is_cut=True),
+    ),
+    openai("the reason to stop is `abort`, and there is nothing else", calls(finish="abort"), LOST),
+)
+
+USAGES = (
+    _with_usage("with nulls", {"prompt_tokens": None, "completion_tokens": None}),
+    _with_usage("as text and with fractions", {"prompt_tokens": "11", "completion_tokens": 7.0}),
+    _with_usage("as a total alone", {"total_tokens": 18}),
+    _with_usage("is a list", []),
+    _with_usage("in the choice", None, choices=[{"usage": {"prompt_tokens": 11}}]),
+    _with_usage("in `x_groq`", None, x_groq={"usage": {"prompt_tokens": 11}}),
+)
 
 CASES = (
     openai("a stream as in the reference", completions(chunk(content=TEXT), chunk("stop"))),
@@ -46,6 +109,7 @@ CASES = (
             chunk(content=TEXT),
             {**chunk("stop"), "choices": [{"index": 0, "delta": None, "finish_reason": "stop"}]},
         ),
+        Outcome(content=("(Hm.)", TEXT)),
     ),
     openai("no `[DONE]` at the end", completions(chunk(content=TEXT), chunk("stop"), end=b"")),
     openai("`[DONE]` without a reason to stop", completions(chunk(content=TEXT))),
@@ -240,4 +304,6 @@ CASES = (
         ),
         Outcome(asks=2, left_out=("stream_options",)),
     ),
+    *ENDS,
+    *USAGES,
 )

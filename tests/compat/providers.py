@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tests.compat import messages_cases, openai_cases
+from tests.compat import messages_cases, messages_dialects, openai_cases, openai_dialects
 
-CASES = (*messages_cases.CASES, *openai_cases.CASES)
+CASES = (
+    *messages_cases.CASES,
+    *messages_dialects.CASES,
+    *openai_cases.CASES,
+    *openai_dialects.CASES,
+)
 
 TITLE = "Providers"
 INTRODUCTION = (

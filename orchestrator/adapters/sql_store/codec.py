@@ -6,6 +6,7 @@ position, which is faster than by name: `session_of` runs at every poll of a sta
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -121,7 +122,7 @@ def session_of(row: Sequence[Any]) -> Session:
         history=json_columns.history_of(row[20]),
         revision=row[21],
         wish=_NO_WISH if row[22] is None else json_columns.wish_of(row[22]),
-        refused_by=() if row[23] is None else tuple(json_columns.load(row[23])),
+        refused_by=() if row[23] is None else tuple(json.loads(row[23])),
         move=None if row[24] is None else json_columns.move_of(row[24]),
         turns=_NO_TURNS if row[25] is None else json_columns.turns_of(row[25]),
         reused=row[26],
@@ -208,7 +209,7 @@ def host_of(row: Sequence[Any]) -> Host:
             **fields,
             "state": HostState(fields["state"]),
             "drain": Drain(fields["drain"]),
-            "labels": json_columns.load(fields["labels"] or "{}"),
+            "labels": json.loads(fields["labels"] or "{}"),
             "starts": json_columns.curve_of(fields["starts"]),
             "taken_ports": json_columns.ports_of(fields["taken_ports"] or "{}"),
             "losses": json_columns.losses_of(fields["losses"]),

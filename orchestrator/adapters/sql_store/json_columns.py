@@ -30,16 +30,14 @@ _MICROSECOND = timedelta(microseconds=1)
 _STATES = {state.value: state for state in SessionState}
 
 
-def load(text: str) -> Any:
-    return json.loads(text)
-
-
 def dump(data: Any) -> str:
     return json.dumps(data, separators=(",", ":"))
 
 
 def history_of(text: str) -> tuple[HistoryEntry, ...]:
-    return tuple(HistoryEntry(state=_STATES[state], at=_time_of(at)) for state, at in load(text))
+    return tuple(
+        HistoryEntry(state=_STATES[state], at=_time_of(at)) for state, at in json.loads(text)
+    )
 
 
 def history_text(history: tuple[HistoryEntry, ...]) -> str:
@@ -49,12 +47,12 @@ def history_text(history: tuple[HistoryEntry, ...]) -> str:
 def curve_of(text: str) -> StartCurve:
     if not text:
         return StartCurve()
-    seconds = (*load(text), *(None,) * STARTS_AT_ONCE)[:STARTS_AT_ONCE]
+    seconds = (*json.loads(text), *(None,) * STARTS_AT_ONCE)[:STARTS_AT_ONCE]
     return StartCurve(seconds=seconds)
 
 
 def wish_of(text: str) -> Wish:
-    data = load(text)
+    data = json.loads(text)
     return Wish(region=data.get("region", ""), labels=data.get("labels") or {})
 
 
@@ -63,7 +61,7 @@ def wish_text(wish: Wish) -> str:
 
 
 def move_of(text: str) -> Move:
-    data = load(text)
+    data = json.loads(text)
     switched_at = data.get("switched_at")
     return Move(
         sandbox_id=data["sandbox_id"],
@@ -83,7 +81,7 @@ def move_text(move: Move) -> str:
 
 
 def turns_of(text: str) -> Turns:
-    data = load(text)
+    data = json.loads(text)
     return Turns(
         requested=data.get("asked", 0),
         finished=data.get("over", 0),
@@ -98,7 +96,7 @@ def turns_text(turns: Turns) -> str:
 
 
 def times_of(text: str) -> tuple[datetime, ...]:
-    return tuple(map(_time_of, load(text)))
+    return tuple(map(_time_of, json.loads(text)))
 
 
 def times_text(times: Sequence[datetime]) -> str:
@@ -106,7 +104,7 @@ def times_text(times: Sequence[datetime]) -> str:
 
 
 def ports_of(text: str) -> dict[int, datetime]:
-    return {int(port): _time_of(until) for port, until in load(text).items()}
+    return {int(port): _time_of(until) for port, until in json.loads(text).items()}
 
 
 def ports_text(ports: Mapping[int, datetime]) -> str:
@@ -114,7 +112,7 @@ def ports_text(ports: Mapping[int, datetime]) -> str:
 
 
 def hosts_of(text: str) -> dict[HostId, datetime]:
-    return {HostId(host_id): _time_of(at) for host_id, at in load(text).items()}
+    return {HostId(host_id): _time_of(at) for host_id, at in json.loads(text).items()}
 
 
 def hosts_text(hosts: Mapping[HostId, datetime]) -> str:
@@ -124,7 +122,7 @@ def hosts_text(hosts: Mapping[HostId, datetime]) -> str:
 def losses_of(text: str) -> Losses:
     if not text:
         return Losses()
-    data = load(text)
+    data = json.loads(text)
     until = data.get("until")
     return Losses(
         owners={owner: _time_of(at) for owner, at in data.get("owners", {}).items()},
@@ -155,7 +153,7 @@ def _microseconds(time: datetime) -> int:
 def report_of(text: str | None) -> Report | None:
     if text is None:
         return None
-    data = load(text)
+    data = json.loads(text)
     failure, setback = data.get("failure"), data.get("setback")
     return Report(
         seq=data["seq"],
@@ -187,7 +185,7 @@ def report_text(report: Report | None) -> str | None:
 
 
 def failure_of(text: str | None) -> Failure | None:
-    return None if text is None else _failure_from(load(text))
+    return None if text is None else _failure_from(json.loads(text))
 
 
 def _failure_from(data: dict[str, Any]) -> Failure:

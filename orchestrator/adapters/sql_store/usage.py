@@ -20,6 +20,7 @@ from sqlalchemy.engine import Connection
 
 from orchestrator.adapters.sql_store import schema
 from orchestrator.adapters.sql_store.database import Database, insert
+from orchestrator.domain import errors
 from orchestrator.domain.ids import SessionId, UserId
 from orchestrator.domain.llm import budgets
 from orchestrator.domain.llm.budgets import Account, Budgets, Scope, Spend, accounts
@@ -91,12 +92,18 @@ class SqlUsage:
 
     def reserve(self, reservation: Reservation, limits: Budgets, now: datetime) -> None:
         self._release_expired(now)
+        accounts = _accounts(reservation, limits)
+        # Who has nothing left asks as often as it likes: that needs no turn as a writer.
+        with self._database.read() as connection:
+            spent = _read_spent(connection, [account.key for account in accounts])
+            for account in accounts:
+                before = spent.get(account.key, Spend())
+                if not budgets.fits(before, reservation.worst, account.limit):
+                    raise _refusal(connection, account, reservation)
         with self._database.write() as connection:
-            for account in _accounts(reservation, limits):
+            for account in accounts:
                 if not _add_to_account(connection, account, reservation.worst, now):
-                    spent = _read_spent(connection, [account.key]).get(account.key, Spend())
-                    reserved = _read_reserved(connection, account, reservation)
-                    raise budgets.refusal(account, spent, reserved, reservation.worst)
+                    raise _refusal(connection, account, reservation)
             connection.execute(_INSERT_RESERVATION, _reservation_values(reservation))
 
     def renew(self, holder: str, until: datetime) -> None:
@@ -233,6 +240,14 @@ def _accounts(entry: Reservation | Call, budgets: Budgets) -> Sequence[Account]:
     return accounts(budgets, entry.session_id, entry.user_id, entry.day)
 
 
+def _refusal(
+    connection: Connection, account: Account, reservation: Reservation
+) -> errors.SpawnError:
+    spent = _read_spent(connection, [account.key]).get(account.key, Spend())
+    reserved = _read_reserved(connection, account, reservation)
+    return budgets.refusal(account, spent, reserved, reservation.worst)
+
+
 def _record(connection: Connection, call: Call) -> bool:
     """Write the call. It replaces an entry of the same call that says LOST. False if another
     entry exists: then nothing is written."""
@@ -250,18 +265,8 @@ def _record(connection: Connection, call: Call) -> bool:
 
 
 def _reservation_values(wanted: Reservation) -> dict[str, Any]:
-    return {
-        "call_id": wanted.call_id,
-        "session_id": wanted.session_id,
-        "user_id": wanted.user_id,
-        "model": wanted.model,
-        "tokens": wanted.worst.tokens,
-        "micro_usd": wanted.worst.micro_usd,
-        "day": wanted.day.isoformat(),
-        "holder": wanted.holder,
-        "expires_at": wanted.expires_at,
-        "change": wanted.change,
-    }
+    fields = {name: value for name, value in vars(wanted).items() if name != "worst"}
+    return {**fields, **vars(wanted.worst), "day": wanted.day.isoformat()}
 
 
 def _call_values(call: Call) -> dict[str, Any]:

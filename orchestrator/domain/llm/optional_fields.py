@@ -26,7 +26,7 @@ _PLACES: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("messages", "*", "content", "*", "content", "*"),
     ),
     "eager_input_streaming": (("tools", "*"),),
-    "thinking": ((),),
+    "thinking": ((), ("messages", "*")),
     "context_management": ((),),
     "metadata": ((),),
     "service_tier": ((),),
@@ -34,7 +34,9 @@ _PLACES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "user_profile_id": ((),),
     "output_config": ((),),
     "effort": (("output_config",),),
-    # of OpenAI
+    # of OpenAI and endpoints like it
+    "reasoning_content": (("messages", "*"),),
+    "reasoning": (("messages", "*"),),
     "stream_options": ((),),
     "parallel_tool_calls": ((),),
     "strict": (("tools", "*", "function"),),

@@ -34,6 +34,10 @@ _KEY = re.compile(
 )
 
 
+_STATUS_NAMES = ("code", "status", "status_code")
+_STATUS = re.compile("[45][0-9]{2}", re.ASCII)
+
+
 class Cause(enum.StrEnum):
     """Whose matter an error is."""
 
@@ -58,7 +62,21 @@ def error_of(document: object) -> object:
         document = document[0]
     if not isinstance(document, dict):
         return None
-    return document if document.get("object") == "error" else document.get("error") or None
+    error = document if document.get("object") == "error" else document.get("error") or None
+    # Some answers have the fields of an error, with nothing in them.
+    return error if not isinstance(error, dict) or any(error.values()) else None
+
+
+def status_in(document: object) -> int | None:
+    """The HTTP status that an error names, which may have come with another one."""
+    if isinstance(document, list) and len(document) == 1:
+        document = document[0]
+    for place in (error_of(document), document):
+        fields = place if isinstance(place, dict) else {}
+        for name in _STATUS_NAMES:
+            if _STATUS.fullmatch(str(fields.get(name))):
+                return int(str(fields[name]))
+    return None
 
 
 def read(document: object) -> ProviderError:

@@ -13,11 +13,11 @@ from orchestrator.contract import json_bounds
 from orchestrator.contract.event_stream import EventReader
 from orchestrator.domain.llm.pricing import TokenCounts
 from orchestrator.domain.llm.requests import CacheWrite, ModelRequest
+from orchestrator.services.llm.token_counts import token_count
 
 # The shortest frame around a piece of text: `{"type":"content_block_delta","index":0,...`.
 _FRAME_BYTES = 74
 _VALUES_MAX = 50_000  # in an answer, or in an event; both have some hundred
-_COUNT_MAX = 1_000_000_000  # tokens of one kind that a provider can say it has used
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,11 @@ class StreamMeter:
             fields = usage.items() if isinstance(usage, dict) else ()
             self._usage |= {name: value for name, value in fields if value is not None}
             is_delta = decoded.get("type") == "message_delta"
-            self._has_output_usage |= is_delta and type(dict(fields).get("output_tokens")) is int
+            output = token_count(dict(fields).get("output_tokens"))
+            # Who has sent something and says that it was nothing doesn't count.
+            self._has_output_usage |= is_delta and bool(
+                output or (output == 0 and not self._delta_bytes)
+            )
             delta = decoded.get("delta")
             if isinstance(delta, dict) and delta.get("stop_reason") and fields:
                 self._has_final_usage = True
@@ -105,7 +109,10 @@ class BodyMeter:
         usage = _json(b"".join(self._chunks)).get("usage")
         if not isinstance(usage, dict):
             return Metered(counts=worst_case(self._request), whole=False)
-        return Metered(counts=_counts(usage, self._request), whole=True)
+        counts = _counts(usage, self._request)
+        if token_count(usage.get("output_tokens")) is None:
+            counts = replace(counts, output=self._request.max_tokens)
+        return Metered(counts=counts, whole=True)
 
     def result_if_cut(self) -> Metered:
         return self.result()
@@ -137,18 +144,19 @@ def _counts(usage: Mapping[str, Any], request: ModelRequest) -> TokenCounts:
         cache_written_1h = _count(detail, "ephemeral_1h_input_tokens")
     else:  # the provider gives one figure: assume the dearest that the request allows
         cache_written_1h = cache_written if request.cache_write is CacheWrite.ONE_HOUR else 0
-    return TokenCounts(
+    counts = TokenCounts(
         input=_count(usage, "input_tokens"),
-        output=_count(usage, "output_tokens"),
         cache_write_5m=max(0, cache_written - cache_written_1h),
         cache_write_1h=cache_written_1h,
         cache_read=_count(usage, "cache_read_input_tokens"),
     )
+    if not counts.total:  # every request has some: the provider hasn't counted them
+        counts = replace(worst_case(request), output=0)
+    return replace(counts, output=_count(usage, "output_tokens"))
 
 
 def _count(usage: Mapping[str, Any], name: str) -> int:
-    value = usage.get(name)
-    return min(value, _COUNT_MAX) if type(value) is int and value > 0 else 0
+    return token_count(usage.get(name)) or 0
 
 
 def _json(raw: bytes) -> dict[str, Any]:

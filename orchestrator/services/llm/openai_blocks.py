@@ -7,6 +7,7 @@ belongs to later ones waits until it has ended. Called by `openai_answer`.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typing import Any
 
 from orchestrator.contract import surrogates
 from orchestrator.domain import errors
+from orchestrator.domain.llm import thoughts, tool_ids
 from orchestrator.services.llm.openai_wire import ToolCall
 
 Json = dict[str, Any]
@@ -24,9 +26,9 @@ _MARK = re.compile(r'\\.|[\\"{}]', re.DOTALL)
 class Blocks:
     """The blocks of one message: `add_text` and `add_call` as pieces come, then `finish`."""
 
-    def __init__(self, call_id: str) -> None:
-        """`call_id` begins the ids of calls that the endpoint gives none, or one twice."""
-        self._call_id = call_id
+    def __init__(self, answer_id: str) -> None:
+        """`answer_id` is our name of the answer."""
+        self._answer_id = answer_id
         self._blocks: list[_Block] = []
         self._passed_on = 0  # so many blocks have ended
         self._calls: list[_Call] = []
@@ -40,11 +42,14 @@ class Blocks:
 
     def add_text(self, text: str) -> Iterator[Json]:
         """The events for a piece of text."""
-        last = self._blocks[-1] if self._blocks else None
-        if last is None or isinstance(last, _Call):
-            last = _Block(start={"type": "text", "text": ""})
-            self._blocks.append(last)
-        last.add(text)
+        self._text_block("text").add(text)
+        return self._pass_on()
+
+    def add_thought(self, field: str, text: str) -> Iterator[Json]:
+        """The events for a piece of what the model thinks. `field` is where the endpoint has it."""
+        block = self._text_block("thinking")
+        block.signature = block.signature or thoughts.signature(field)
+        block.add(text)
         return self._pass_on()
 
     def add_call(self, piece: ToolCall) -> Iterator[Json]:
@@ -61,6 +66,15 @@ class Blocks:
     def finish(self) -> Iterator[Json]:
         """The events for all that waits, and for the end of the last block."""
         return self._pass_on(is_last=True)
+
+    def _text_block(self, kind: str) -> _Block:
+        """The last block if it is of this kind, else a new one."""
+        last = self._blocks[-1] if self._blocks else None
+        if last is None or last.start["type"] != kind:
+            signature = {"signature": ""} if kind == "thinking" else {}
+            last = _Block(start={"type": kind, kind: "", **signature})
+            self._blocks.append(last)
+        return last
 
     def _owner(self, piece: ToolCall) -> _Call | None:
         """The call that a piece belongs to; None: it begins one.
@@ -83,8 +97,7 @@ class Blocks:
     def _begin(self, piece: ToolCall) -> _Call:
         if not piece.function.name:
             raise errors.Temporary("the endpoint sends a piece of a tool call that hasn't begun")
-        is_new = piece.id and piece.id not in self._by_id
-        call_id = piece.id if is_new else f"{self._call_id}_{len(self._calls)}"
+        call_id = tool_ids.issue(self._answer_id, len(self._calls), piece.id)
         name = piece.function.name
         call = _Call(
             start={"type": "tool_use", "id": call_id, "name": name, "input": {}},
@@ -114,13 +127,18 @@ class Blocks:
                 return
             block.has_ended = True
             self._passed_on += 1
+            if block.signature:
+                delta = {"type": "signature_delta", "signature": block.signature}
+                yield {"type": "content_block_delta", "index": number, "delta": delta}
             yield {"type": "content_block_stop", "index": number}
 
 
 class _ObjectEnd:
     """Watches a JSON object arrive in pieces, for its end. Each character is read once."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_quoted: bool = False) -> None:
+        """`is_quoted`: it comes as a JSON string, and ends with that."""
+        self._is_quoted = is_quoted
         self._unread: list[str] = []
         self._depth = 0
         self._is_in_string = False
@@ -147,16 +165,27 @@ class _ObjectEnd:
                 self._is_escaping = True
             elif mark == '"':
                 self._is_in_string = not self._is_in_string
+                self._is_reached = self._is_reached or (self._is_quoted and not self._is_in_string)
             elif mark in "{}" and not self._is_in_string:
                 self._depth += 1 if mark == "{" else -1
                 self._is_reached = self._is_reached or self._depth == 0
 
 
+def _unquoted(text: str) -> str:
+    """The text in a JSON string; as it is if it is none."""
+    try:
+        decoded = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return surrogates.paired(decoded) if isinstance(decoded, str) else text
+
+
 @dataclass(kw_only=True)
 class _Block:
-    """A block of text; `_Call` is the other kind."""
+    """A block of text or of thoughts; `_Call` is the other kind."""
 
     start: Json
+    signature: str = ""  # of thoughts
     has_begun: bool = False
     has_ended: bool = False
     _waiting: list[str] = field(default_factory=list)
@@ -179,7 +208,8 @@ class _Block:
         return surrogates.paired(text[:-1] if is_half else text)
 
     def delta(self, piece: str) -> Json:
-        return {"type": "text_delta", "text": piece}
+        kind = self.start["type"]
+        return {"type": f"{kind}_delta", kind: piece}
 
 
 @dataclass(kw_only=True)
@@ -189,14 +219,24 @@ class _Call(_Block):
     name: str
     index: int | None
     _end: _ObjectEnd = field(default_factory=_ObjectEnd)
+    _is_quoted: bool | None = None  # the object is encoded twice; None: nobody knows yet
 
     @property
     def is_whole(self) -> bool:
         return self._end.is_reached
 
     def add(self, piece: str) -> None:
+        if self._is_quoted is None and piece.strip():
+            self._is_quoted = piece.lstrip().startswith('"')
+            self._end = _ObjectEnd(is_quoted=self._is_quoted)
         super().add(piece)
         self._end.feed(piece)
+
+    def take(self, *, ends: bool) -> str:
+        """What is encoded twice waits for its end."""
+        if not self._is_quoted:
+            return super().take(ends=ends)
+        return _unquoted(super().take(ends=True)) if ends else ""
 
     def delta(self, piece: str) -> Json:
         return {"type": "input_json_delta", "partial_json": piece}

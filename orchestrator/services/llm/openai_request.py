@@ -1,7 +1,8 @@
 """Translates a Messages API request into an OpenAI chat completion request. Pure.
 
 Called by the gateway for its last provider. Features that OpenAI lacks are left out if the answer
-stays the same without them (thinking, cache marks). All others are refused.
+stays the same without them (thinking, cache marks). All others are refused. Thoughts of the
+endpoint itself go back to it.
 
 Source: OpenAI's reference of `POST /chat/completions`.
 """
@@ -13,11 +14,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from orchestrator.domain import errors
+from orchestrator.domain.llm import thoughts, tool_ids
 
 Json = dict[str, Any]
 
 _STOPS_MAX = 4
 _TOOL_CHOICES = {"auto": "auto", "any": "required", "none": "none"}
+# Gemini signs calls with what it thought, and refuses a conversation in which the first call of an
+# answer is not signed. Answers of the Messages API have no place for that; this, by its reference,
+# stands for the signature of a call that another model made.
+_SIGNS_CALLS = "gemini"
+_SIGNATURE = {"google": {"thought_signature": "skip_thought_signature_validator"}}
+# These refuse a conversation in which an answer has no thoughts, also if another model gave it. An
+# empty text counts as none.
+_WANTS_THOUGHTS = ("deepseek", "kimi")
+_NO_THOUGHT = {"reasoning_content": " "}
 _SILENT = frozenset({"thinking", "redacted_thinking"})
 
 
@@ -33,7 +44,12 @@ def translate(body: Mapping[str, Any], *, model: str, limit_field: str) -> Json:
 
 
 def _build_request(body: Mapping[str, Any], model: str, limit_field: str) -> Json:
-    request: Json = {"model": model, "messages": _messages(body)}
+    messages = _messages(tool_ids.for_completions(body))
+    if _SIGNS_CALLS in model.lower():
+        messages = [_signed(message) for message in messages]
+    if any(name in model.lower() for name in _WANTS_THOUGHTS):
+        messages = [_with_thought(message) for message in messages]
+    request: Json = {"model": model, "messages": messages}
     request[limit_field] = body["max_tokens"]
     for name in ("temperature", "top_p"):
         if body.get(name) is not None:
@@ -73,8 +89,11 @@ def _assistant(content: object) -> Json:
     if isinstance(content, str):
         return {"role": "assistant", "content": content}
     texts, calls = [], []
+    thought: Json = {}
     for block in _blocks(content):
-        if block["type"] == "text":
+        if field := thoughts.field_of(block):
+            thought[field] = thought.get(field, "") + block["thinking"]
+        elif block["type"] == "text":
             texts.append(block["text"])
         elif block["type"] == "tool_use":
             function = {"name": block["name"], "arguments": json.dumps(block["input"])}
@@ -83,8 +102,24 @@ def _assistant(content: object) -> Json:
             raise _untranslatable(f"{block['type']} blocks")
     text = "".join(texts)
     if calls:
-        return {"role": "assistant", "content": text or None, "tool_calls": calls}
-    return {"role": "assistant", "content": text}
+        return {"role": "assistant", "content": text or None, "tool_calls": calls, **thought}
+    return {"role": "assistant", "content": text, **thought}
+
+
+def _signed(message: Json) -> Json:
+    """The message; if it has calls, its first one is signed."""
+    if not message.get("tool_calls"):
+        return message
+    first, *others = message["tool_calls"]
+    return {**message, "tool_calls": [{**first, "extra_content": _SIGNATURE}, *others]}
+
+
+def _with_thought(message: Json) -> Json:
+    """The message; if it is an answer without thoughts, with a text in their place."""
+    is_bare = message["role"] == "assistant" and not any(
+        name in message for name in thoughts.FIELDS
+    )
+    return {**message, **_NO_THOUGHT} if is_bare else message
 
 
 def _user(content: object) -> Iterable[Json]:

@@ -28,11 +28,11 @@ class CompletionStream:
     """`feed` it each piece of the answer until it `is_done`, then call `end`. Both give events of
     the Messages API. They raise errors.Temporary or ValueError if it isn't a chat completion."""
 
-    def __init__(self, request: ModelRequest, default_id: str) -> None:
-        """`default_id` names the answer if the endpoint doesn't."""
+    def __init__(self, request: ModelRequest, answer_id: str) -> None:
+        """`answer_id` is our name of the answer, which no other has."""
         self._request = request
-        self._default_id = default_id
-        self._translator = StreamTranslator(metering.worst_case(request), default_id)
+        self._answer_id = answer_id
+        self._translator = StreamTranslator(metering.worst_case(request), answer_id)
         self._reader = EventReader(_EVENT_MAX_BYTES)
         self._has_begun = False
         self._whole: bytearray | None = None  # an answer that is no stream
@@ -77,5 +77,5 @@ class CompletionStream:
             yield error[1]
             return
         estimate = metering.lost_answer(self._request)
-        message = openai_answer.translate_completion(document, estimate, self._default_id)
+        message = openai_answer.translate_completion(document, estimate, self._answer_id)
         yield from whole_message.events_of(message)

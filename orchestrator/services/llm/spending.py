@@ -1,7 +1,8 @@
 """Reserves a call's worst cost before it is forwarded, and settles it afterwards.
 
 Called by the gateway. The reservation is given back if no provider got the call, and corrected if
-one did. If our process dies in between, the reservation expires.
+one did. If our process dies in between, the reservation expires. The gateway may use one that a
+call hasn't needed for the next call.
 """
 
 from __future__ import annotations
@@ -46,17 +47,14 @@ def check_model(deps: Deps, request: ModelRequest) -> None:
         )
 
 
-def reserve(
+def reservation_for(
     deps: Deps, session: Session, request: ModelRequest, models: Sequence[str], holder: str
 ) -> Reservation:
-    """Reserve the most that a call can cost, whichever of `models` serves it.
-
-    `holder` is the process that makes the call. Raises errors.BudgetExhausted, or
-    errors.LimitReached (budget_reserved) if it may fit later: the call must not be forwarded then.
-    """
+    """The most that a call can cost, whichever of `models` serves it. `holder` is the process that
+    makes the call."""
     now = deps.clock.now()
     costs = [pricing.worst_case(request, deps.policy.prices.tariff_for(model)) for model in models]
-    reservation = Reservation(
+    return Reservation(
         call_id=f"call_{secrets.token_hex(13)}",
         session_id=session.id,
         user_id=session.user_id,
@@ -67,8 +65,12 @@ def reserve(
         expires_at=now + LEASE,
         change=session.turns.started if session.is_changing else 0,
     )
-    deps.store.usage.reserve(reservation, deps.policy.budgets, now)
-    return reservation
+
+
+def reserve(deps: Deps, reservation: Reservation) -> None:
+    """Reserve it. Raises errors.BudgetExhausted, or errors.LimitReached (budget_reserved) if it may
+    fit later: the call must not be forwarded then."""
+    deps.store.usage.reserve(reservation, deps.policy.budgets, deps.clock.now())
 
 
 def renew(deps: Deps, holder: str) -> None:
@@ -76,9 +78,9 @@ def renew(deps: Deps, holder: str) -> None:
     deps.store.usage.renew(holder, deps.clock.now() + LEASE)
 
 
-def settle(deps: Deps, reservation: Reservation, result: CallResult) -> Call:
-    """Record what a call really cost. Safe to repeat."""
-    call = Call(
+def call_of(deps: Deps, reservation: Reservation, result: CallResult) -> Call:
+    """A call that has ended, with what it really cost."""
+    return Call(
         call_id=reservation.call_id,
         session_id=reservation.session_id,
         user_id=reservation.user_id,
@@ -92,8 +94,23 @@ def settle(deps: Deps, reservation: Reservation, result: CallResult) -> Call:
         outcome=result.outcome,
         change=reservation.change,
     )
+
+
+def unused(deps: Deps, reservation: Reservation) -> Call:
+    """The end of a reservation that no call needs."""
+    result = CallResult(
+        provider="",
+        model=reservation.model,
+        counts=TokenCounts(),
+        outcome=Outcome.CANCELLED,
+        duration_ms=0,
+    )
+    return call_of(deps, reservation, result)
+
+
+def settle(deps: Deps, call: Call) -> None:
+    """Record what a call really cost, and end its reservation. Safe to repeat."""
     deps.store.usage.settle(call)
-    return call
 
 
 def get_user_budget(deps: Deps, user_id: UserId, now: datetime) -> tuple[Account, Spend]:

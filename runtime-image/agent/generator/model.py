@@ -31,6 +31,8 @@ FAILURES_WHEN_RETRIED = 3
 """What a failure counts that home has already retried itself."""
 BACKOFF = Backoff(first_s=1.0, cap_s=15.0)
 """Half of each pause is fixed, so that all pauses together outlast a restart of home (15 s)."""
+DONE = b"[DONE]"
+"""Ends the streams of another API; some services send it in both."""
 MALFORMED = "the model's answer makes no sense"
 CACHED = {"type": "ephemeral"}
 AUTH_ERRORS = frozenset({"authentication_error", "permission_error", "billing_error"})
@@ -154,7 +156,9 @@ class Model:
                 raise Interrupted(MALFORMED) from error
             if event["type"] == "message_stop":
                 return
-        raise Interrupted("the model's answer broke off")
+        if reply.stop_reason is None:
+            raise Interrupted("the model's answer broke off")
+        reply.end()  # the last event is missing
 
     def _follow(self, event: dict[str, Any]) -> None:
         if event["type"] == "content_block_start":
@@ -172,7 +176,8 @@ def events(chunks: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     try:
         for chunk in chunks:
             for data in reader.feed(chunk):
-                yield _event(data)
+                if data != DONE:
+                    yield _event(data)
     except (ValueError, RecursionError) as error:
         raise Interrupted(MALFORMED) from error
 
@@ -180,6 +185,8 @@ def events(chunks: Iterable[bytes]) -> Iterator[dict[str, Any]]:
 def _event(data: bytes) -> dict[str, Any]:
     """Raises ValueError, RecursionError."""
     event = json.loads(data)
+    if isinstance(event, dict) and "type" not in event and event.get("error"):
+        return {**event, "type": "error"}
     if not isinstance(event, dict) or not isinstance(event.get("type"), str):
         raise ValueError("no event")
     return event
@@ -216,6 +223,8 @@ def translate_refusal(refusal: Refusal) -> AssignmentFailed | Interrupted:
 def translate_event(event: dict[str, Any]) -> AssignmentFailed | Interrupted:
     """The failure that an error in the middle of a stream means."""
     error = event.get("error") or {}
+    if isinstance(error, str):
+        error = {"type": "api_error", "message": error}
     message = str(error.get("message", ""))[:500]
     code = str(error.get("code"))
     if code in HOMES_CODES:

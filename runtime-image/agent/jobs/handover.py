@@ -10,32 +10,35 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Callable, Iterator
 
 from agent.apps.app import App
 from agent.console import log
+from agent.data.app_data import AppData
 from agent.failures import AssignmentFailed, is_full, no_room
-from agent.jobs.app_data import AppData
 from agent.serving.site import Site
 from agent.serving.stage import Stage
 from agent.threads import in_thread
 from orchestrator.contract import archive
-from orchestrator.contract.bundles import BundleInvalid
+from orchestrator.contract.bundles import BundleInvalid, shown
 from orchestrator.contract.wire import FailureCode
 
 WRITE_LIMIT_S = 5.0
-"""For writes under way when the app is replaced. Those that take longer are refused: what they
-wrote may have missed the copy."""
+"""For writes under way when the app is replaced. Those that take longer are refused."""
 TRIED_WRITE_LIMIT_S = 0.5
-"""The same for a try, which is made with a copy that will be replaced."""
+"""For a try, which is made with a copy that will be replaced. Those that take longer wait."""
+NAMED_MAX = 5
+"""Of what a version doesn't get, in the app's log."""
 
 
 class Handover:
     """From the app that `stage` shows, if any, to its next version."""
 
-    def __init__(self, stage: Stage, site: Site) -> None:
+    def __init__(self, stage: Stage, site: Site, *, add_log: Callable[[str], None]) -> None:
+        """`add_log` is for lines that the app's user reads."""
         self._stage = stage
         self._site = site
+        self._add_log = add_log
         app = stage.app
         self._data = AppData(app.slot.folder, app.sources) if app is not None else None
         self._packed: bytes | None = None  # the bundle of the version that has the copies
@@ -46,14 +49,18 @@ class Handover:
         return self._data is not None
 
     async def note_bundle(self, folder: str) -> None:
-        """Note what the app was delivered with: `folder` has its bundle, as it is so far."""
+        """Note what the app was delivered with: `folder` has its bundle, as it is so far.
+
+        Raises AssignmentFailed.
+        """
         if self._data is not None:
-            await in_thread(self._data.note_bundle, folder)
+            with _copying():
+                await in_thread(self._data.note_bundle, folder)
 
     async def check_room(self) -> None:
-        """Raises AssignmentFailed(NO_ROOM) if the data wouldn't fit a second time."""
+        """Raises AssignmentFailed if the data wouldn't fit a second time, or can't be read."""
         if self._data is not None:
-            with _room_needed():
+            with _copying():
                 await in_thread(self._data.check_room)
 
     async def copy_data(self, app: App, packed: bytes) -> None:
@@ -66,10 +73,7 @@ class Handover:
         self._packed = packed
         with _room_needed():
             await in_thread(self._data.copy, app.slot.folder, app.sources)
-            with self._site.hold():
-                await self._site.wait_until_answered(
-                    self._site.slot, write_limit_s=TRIED_WRITE_LIMIT_S
-                )
+            async with self._site.quiet(write_limit_s=TRIED_WRITE_LIMIT_S):
                 await in_thread(self._data.update)
 
     async def finish(self, app: App) -> None:
@@ -80,6 +84,8 @@ class Handover:
                 self._stage.show(app)
             elif not await self._show_if_current(app, data):
                 await self._show_with_new_copy(app, data, packed)
+            if data is not None and packed is not None:
+                self._tell_left_out(data)
         finally:
             if self._stage.app is not app:
                 await app.stop()
@@ -88,7 +94,7 @@ class Handover:
         """Show it unless the app before has written since the try."""
         if await in_thread(data.has_changed):
             return False
-        async with self._quiet():
+        async with self._site.quiet(write_limit_s=WRITE_LIMIT_S):
             if await in_thread(data.has_changed):
                 return False
             self._stage.show(app)
@@ -102,14 +108,14 @@ class Handover:
             await in_thread(app.note_sources)
             await in_thread(data.copy, app.slot.folder, app.sources)
         except (BundleInvalid, OSError) as error:
-            raise _not_copied(app, error) from error
+            raise _not_copied(error, app.failure) from error
         loop = asyncio.get_running_loop()
-        async with self._quiet():
+        async with self._site.quiet(write_limit_s=WRITE_LIMIT_S):
             began_at_s = loop.time()
             try:
                 await in_thread(data.update)
             except OSError as error:
-                raise _not_copied(app, error) from error
+                raise _not_copied(error, app.failure) from error
             problem = await app.start()
             if problem:
                 message = f"The app {problem}, when it was started with its users' latest data."
@@ -117,14 +123,14 @@ class Handover:
             self._stage.show(app)
         log("data_handed_over", held_ms=round((loop.time() - began_at_s) * 1000))
 
-    @contextlib.asynccontextmanager
-    async def _quiet(self) -> AsyncIterator[None]:
-        """Hold requests. What the app has acknowledged, and will acknowledge, is in its files."""
-        slot = self._site.slot
-        with self._site.hold():
-            await self._site.wait_until_answered(slot, write_limit_s=WRITE_LIMIT_S)
-            with self._site.refuse_late_writes(slot):
-                yield
+    def _tell_left_out(self, data: AppData) -> None:
+        left_out = sorted(data.left_out.items())
+        if not left_out:
+            return
+        names = [f"{shown(path)} ({reason})" for path, reason in left_out[:NAMED_MAX]]
+        if len(left_out) > NAMED_MAX:
+            names.append(f"{len(left_out) - NAMED_MAX} more")
+        self._add_log(f"[agent] not taken over from the version before: {', '.join(names)}")
 
 
 @contextlib.contextmanager
@@ -137,9 +143,19 @@ def _room_needed() -> Iterator[None]:
         raise
 
 
-def _not_copied(app: App, error: Exception) -> AssignmentFailed:
+@contextlib.contextmanager
+def _copying() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _not_copied(error, AssignmentFailed) from error
+
+
+def _not_copied(
+    error: Exception, failure: Callable[[FailureCode, str], AssignmentFailed]
+) -> AssignmentFailed:
     if is_full(error):
         return no_room()
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
     message = f"The data of the version before can't be copied: {reason}."
-    return app.failure(FailureCode.APP_NOT_READY, message)
+    return failure(FailureCode.APP_NOT_READY, message)

@@ -70,7 +70,7 @@ class Runner:
                     self._stage.show(await job.start_bundle(slot))
                 had_app = True
             async with self._stage.free_slot() as slot:
-                handover = Handover(self._stage, self._site)
+                handover = Handover(self._stage, self._site, add_log=self._add_log)
                 result = await job.carry_out(slot, handover)
                 await handover.finish(result.app)
         except AssignmentFailed as failure:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -58,8 +58,22 @@ class Visit:
         self.slot = slot
         self.may_write = method not in SAFE_METHODS
         self.is_answered = False
-        self.is_late = False  # what it writes is no longer copied, so no answer may acknowledge it
+        self.is_late = False  # what it wrote may not be copied, so no answer may acknowledge it
         self._on_answer = on_answer
+        self._judged = asyncio.Event()
+        self._judged.set()
+
+    def suspend(self) -> None:
+        """Let its answer wait for `judge`."""
+        self._judged.clear()
+
+    def judge(self, *, is_late: bool) -> None:
+        self.is_late = is_late
+        self._judged.set()
+
+    async def wait_until_judged(self) -> None:
+        """Wait before an answer is passed on. Then `is_late` says whether it may be."""
+        await self._judged.wait()
 
     def begin_answer(self) -> None:
         """Note that the process answers, so it has done what it was asked for. Safe to repeat."""
@@ -170,20 +184,24 @@ class Site:
                 async with asyncio.timeout(limit_s):
                     await self._wait_while(unanswered)
 
-    @contextlib.contextmanager
-    def refuse_late_writes(self, slot: Slot) -> Iterator[None]:
-        """Let no request for the slot's process that is unanswered now acknowledge a write.
+    @contextlib.asynccontextmanager
+    async def quiet(self, *, write_limit_s: float) -> AsyncIterator[None]:
+        """Hold requests, and wait for those under way: nothing is acknowledged meanwhile.
 
-        If the slot is still shown at the end, its answers count again.
+        A write that takes longer than `write_limit_s` is answered at the end. If another slot is
+        shown by then, it is refused: what it wrote may have missed the copy.
         """
-        late = [visit for visit in self._visits if _is_unanswered(slot, True, visit)]
-        for visit in late:
-            visit.is_late = True
-        try:
-            yield
-        finally:
+        slot = self.slot
+        with self.hold():
+            await self.wait_until_answered(slot, write_limit_s=write_limit_s)
+            late = [visit for visit in self._visits if _is_unanswered(slot, True, visit)]
             for visit in late:
-                visit.is_late = self.slot != slot
+                visit.suspend()
+            try:
+                yield
+            finally:
+                for visit in late:
+                    visit.judge(is_late=self.slot != slot)
 
     async def wait_until_drained(self, slot: Slot) -> None:
         """Wait until no request is under way in this slot. The caller sets a deadline."""

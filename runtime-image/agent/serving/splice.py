@@ -48,6 +48,7 @@ async def forward(
     answer = AppAnswer(connection, request, app, upgrade=upgrade)
 
     async def begin() -> None:
+        await visit.wait_until_judged()
         if visit.is_late:
             raise NotAnswered(pages.STARTING, FrontPage.STARTING)
         visit.begin_answer()

@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.contract import wire
+from orchestrator.contract.uploads import UPLOAD_MAX_BYTES
 from orchestrator.contract.wire import Kind, Outcome, ProtocolError, Report
+from orchestrator.contract.wire.fields import Fields
 
 Parser = Callable[[object], object]
 
@@ -176,16 +178,23 @@ def test_a_bundle_that_is_only_to_be_started_brings_nothing_for_a_model(name: st
         ({"kind": "change"}, "message"),
         ({"kind": "change", "message": "Blue.", "bundle": None}, "bundle"),
         ({"conversation": "Hello"}, "conversation"),
+        ({"conversation": {}}, "conversation"),
+        ({"conversation": ""}, "conversation"),
         ({"conversation": [{"role": "robot", "text": "Hello"}]}, "conversation.0.role"),
         ({"conversation": [{"role": "user", "text": ""}]}, "conversation.0.text"),
         ({"conversation": ["Hello"]}, "conversation.0"),
         ({"expected_output_tokens": -1}, "expected_output_tokens"),
         ({"limits": []}, "limits"),
         ({"limits": {"turns": 0}}, "limits.turns"),
+        ({"limits": {"turns": 1.5}}, "limits.turns"),
+        ({"limits": {"seconds": 0}}, "limits.seconds"),
         ({"limits": {"seconds": "long"}}, "limits.seconds"),
         ({"limits": {"seconds": float("nan")}}, "limits.seconds"),
         ({"max_tokens": "many"}, "max_tokens"),
         ({"max_tokens": float("inf")}, "max_tokens"),
+        ({"max_tokens": float("nan")}, "max_tokens"),
+        ({"max_tokens": 2**53 + 1}, "max_tokens"),
+        ({"max_tokens": 1e300}, "max_tokens"),
         ({"start_timeout_s": -1}, "start_timeout_s"),
         ({"start_timeout_s": True}, "start_timeout_s"),
         ({"slug": None}, "slug"),
@@ -196,6 +205,25 @@ def test_an_assignment_that_makes_no_sense_is_refused_by_the_field(
     change: dict[str, Any], field: str
 ) -> None:
     assert refusal({**ASSIGNMENT, **change}, wire.parse_assignment) == field
+
+
+def test_an_assignment_at_its_bounds_is_taken() -> None:
+    fields = {"max_tokens": 2**53, "start_timeout_s": 0, "conversation": []}
+    assignment = wire.parse_assignment({**ASSIGNMENT, **fields})
+
+    assert (assignment.max_tokens, assignment.start_timeout_s) == (2**53, 0)
+    assert assignment.upload_max_bytes == UPLOAD_MAX_BYTES
+
+
+def test_a_whole_number_may_come_with_a_point_and_is_whole_afterwards() -> None:
+    tokens = wire.parse_assignment({**ASSIGNMENT, "max_tokens": 5.0}).max_tokens
+
+    assert (tokens, type(tokens)) == (5, int)
+
+
+def test_limits_alone_are_refused_by_the_same_field() -> None:
+    assert refusal({"turns": "many"}, wire.parse_limits) == "limits.turns"
+    assert refusal([], wire.parse_limits) == "limits"
 
 
 @pytest.mark.parametrize("document", [None, [], "x", {}, {"assignment": None}])
@@ -287,6 +315,27 @@ def test_a_report_beyond_a_bound_is_refused_by_the_field(
     assert refusal({**REPORT, **change}, wire.parse_report) == field
 
 
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"seq": 0}, "seq: must be from 1 to 2147483647"),
+        ({"phase": "x"}, "phase: must be one of generating, deploying, ready, failed"),
+        ({"logs": ["x"] * 501}, "logs: has more than 500 entries"),
+        ({"summary": "x" * 4001}, "summary: is longer than 4000 characters"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_refusal_says_what_would_be_taken(change: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        wire.parse_report({**REPORT, **change})
+    assert str(caught.value) == problem
+
+
+def test_a_whole_number_without_a_most_names_its_least() -> None:
+    with pytest.raises(ProtocolError, match=r"seq: must be at least 1$"):
+        Fields({"seq": 0}, "x").whole("seq", least=1)
+
+
 @pytest.mark.parametrize("name", REPORT)
 def test_a_report_that_lacks_a_field_is_refused_by_that_field(name: str) -> None:
     incomplete = {field: value for field, value in REPORT.items() if field != name}
@@ -294,11 +343,80 @@ def test_a_report_that_lacks_a_field_is_refused_by_that_field(name: str) -> None
     assert refusal(incomplete, wire.parse_report) == name
 
 
-@pytest.mark.parametrize("raw", [b"", b"{", b"\xff\xfe", b"[" * 100_000], ids=range(4))
+@pytest.mark.parametrize(
+    "raw", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"[" * 9_000], ids=range(5)
+)
 def test_what_is_no_json_is_refused(raw: bytes) -> None:
     with pytest.raises(ProtocolError) as caught:
         wire.decode(raw, "report")
     assert caught.value.field == "report"
+
+
+def test_a_document_may_have_some_thousand_values_and_not_many_more() -> None:
+    assert wire.decode(b"[" + b"1," * 9_000 + b"1]", "report")
+    with pytest.raises(ProtocolError, match="report: has more than 10000 values"):
+        wire.decode(b"[" + b"1," * 21_000 + b"1]", "report")
+
+
+def test_the_longest_texts_fit_into_a_report_beside_the_longest_lines() -> None:
+    def failure() -> wire.Failure:
+        return wire.Failure(code="x" * 40, message="\U0001f600" * wire.FAILURE_MAX_CHARS)
+
+    report = Report(
+        seq=2**31 - 1,
+        phase=wire.Phase.READY,
+        progress=100,
+        message="\U0001f600" * wire.MESSAGE_MAX_CHARS,
+        failure=failure(),
+        summary="\U0001f600" * wire.SUMMARY_MAX_CHARS,
+        outcome=Outcome(failure=failure()),
+    )
+    rest_bytes = len(json.dumps(report.as_json()))
+    assert rest_bytes + wire.LOGS_MAX_BYTES <= wire.REPORT_MAX_BYTES
+
+
+@pytest.mark.parametrize("secret", ["a", "Z9" * 32])
+def test_the_secret_of_a_trial_is_letters_and_digits(secret: str) -> None:
+    assert wire.parse_secret({"secret": secret}) == secret
+
+
+@pytest.mark.parametrize(
+    "secret", ["", None, 5, "a b", "a-b", "a/b", "\u00e9", "\u0663", "x" * 65], ids=repr
+)
+def test_a_secret_that_could_be_anything_else_is_refused(secret: object) -> None:
+    assert refusal({"secret": secret}, wire.parse_secret) == "secret"
+    assert refusal("x", wire.parse_secret) == "trial"
+
+
+FINDING: dict[str, Any] = {"condition": "well", "problem": "", "requests": 1}
+
+
+@pytest.mark.parametrize(
+    "change", [{"problem": "x" * 1000}, {"requests": 100}, {"condition": "unwell"}], ids=str
+)
+def test_a_finding_at_its_bounds_is_taken(change: dict[str, Any]) -> None:
+    document = {**FINDING, **change}
+    finding = wire.parse_finding(document)
+    assert (finding.condition, finding.problem, finding.requests) == tuple(document.values())
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"problem": "x" * 1001}, "problem"),
+        ({"problem": 5}, "problem"),
+        ({"requests": 0}, "requests"),
+        ({"requests": 101}, "requests"),
+        ({"requests": True}, "requests"),
+        ({"condition": "odd"}, "condition"),
+        ({"condition": None}, "condition"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_finding_beyond_a_bound_is_refused_by_the_field(
+    change: dict[str, Any], field: str
+) -> None:
+    assert refusal({**FINDING, **change}, wire.parse_finding) == field
 
 
 def test_an_agent_sends_less_than_a_control_plane_takes() -> None:

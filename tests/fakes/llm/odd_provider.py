@@ -18,7 +18,7 @@ class Reply:
     """One answer. `pieces` are sent one by one."""
 
     status: int = 200
-    content_type: str = "text/event-stream"
+    content_type: str = "text/event-stream"  # "": none is sent
     headers: Mapping[str, str] = field(default_factory=dict)
     pieces: Sequence[bytes] = ()
     is_silent: bool = False  # says nothing at all, and keeps the connection
@@ -89,7 +89,7 @@ def _read_body(connection: socket.socket) -> Mapping[str, Any]:
 
 def _send(connection: socket.socket, reply: Reply) -> None:
     fields = {
-        "content-type": reply.content_type,
+        **({"content-type": reply.content_type} if reply.content_type else {}),
         "transfer-encoding": "chunked",
         "connection": "close",
         **reply.headers,

@@ -294,6 +294,81 @@ def test_a_request_under_way_is_finished_by_the_version_that_it_began_with(
     assert answers == ["first"]
 
 
+TREE = """
+    import json, os, socket, stat
+    from http.server import BaseHTTPRequestHandler, HTTPServer
+
+    def make():
+        os.remove("seeds.json")
+        os.makedirs("data/empty")
+        os.makedirs("locked/below")
+        for name, mode in {"run.sh": 0o755, "private": 0o600, "locked/below/x": 0o400}.items():
+            with open(name, "w") as file:
+                file.write(name)
+            os.chmod(name, mode)
+            os.utime(name, (1_000_000_000, 1_000_000_000))
+        with open("hole", "wb") as file:
+            file.truncate(60 << 20)
+        os.link("private", "data/same")
+        os.symlink("../private", "data/link")
+        os.symlink(os.path.abspath("private"), "data/full")
+        os.symlink("/etc/hostname", "data/outside")
+        open(b"data/\\xff\\n", "w").close()
+        socket.socket(socket.AF_UNIX).bind("data/socket")
+        os.chmod("locked", 0o500)
+
+    def tree():
+        answer = {}
+        for folder, folders, files in os.walk("."):
+            for name in folders + files:
+                path = os.path.join(folder, name)
+                info = os.lstat(path)
+                if "__pycache__" in path or stat.S_ISSOCK(info.st_mode):
+                    continue
+                text = os.readlink(path) if stat.S_ISLNK(info.st_mode) else ""
+                is_own = path not in ("./main.py", "./spawn.json")
+                time = int(info.st_mtime) if is_own else 0
+                answer[ascii(path)] = [info.st_mode, info.st_nlink, info.st_blocks, time, text]
+        return json.dumps(answer, sort_keys=True) + open("data/full").read()
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self):
+            if self.path == "/make":
+                make()
+            answer = tree() if self.path == "/tree" else "first"
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(answer.encode())
+
+        def log_message(self, *args):
+            pass
+
+    HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Page).serve_forever()
+"""
+
+
+def test_a_change_keeps_all_that_an_app_has_made_in_its_folder(
+    home: FakeHome, sandbox: Sandbox, model: MessagesApi
+) -> None:
+    app = bundle(
+        {"kind": "python", "start": ["python", "main.py"]},
+        {"main.py": TREE, "seeds.json": "[]"},
+    )
+    home.assign("a1", bundle=app)
+    home.wait_for_phase("ready")
+    assert sandbox.get("/make")[0] == 200
+    before = sandbox.get("/tree")[2].replace('"/app/src/private"', '"../private"')
+    edit = {"path": "main.py", "old_text": '"first"', "new_text": '"second"'}
+    model.play(ToolTurn(name="edit_file", input=edit), FINISH)
+    change(home, app)
+    home.wait_for_phase("ready")
+
+    assert sandbox.get()[2] == "second"
+    assert sandbox.get("/tree")[2] == before
+    lines = [line for report in home.reports for line in report["logs"]]
+    assert "[agent] not taken over from the version before: 'data/socket' (a socket)" in lines
+
+
 DATABASE = """
     import os, sqlite3, threading
     from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from agent.generator import model
+from agent.generator.reply import Reply
 
 from orchestrator.config import Settings
 from orchestrator.domain import errors
@@ -21,13 +24,14 @@ from orchestrator.entrypoints.api.gateway.provider_chain import (
     ProviderChain,
     Trace,
 )
-from orchestrator.entrypoints.api.gateway.providers import ProviderRequest, configured_providers
+from orchestrator.entrypoints.api.gateway.providers.configured import configured_providers
+from orchestrator.entrypoints.api.gateway.providers.provider import ProviderRequest
 from tests.compat import providers
 from tests.compat.answers import STREAM, error, unless
 from tests.compat.cases import Api, Case, Outcome
 from tests.fakes.llm.odd_provider import OddProvider
 from tests.fakes.llm.providers import WORDS, ProviderFake
-from tests.integration.gateway.world import BODY, events_of, settings_for
+from tests.integration.gateway.world import BODY, settings_for
 
 NOBODY = "http://127.0.0.1:9"
 SILENCE_S = 0.3
@@ -40,7 +44,9 @@ class Asked:
         self.trace = Trace()
         self.metrics = metrics
         self.result: OpenedResponse | FailedAttempt | None = None
+        self.raw = b""
         self.content: list[Any] = []
+        self.stop_reason = ""
         self.is_cut = False
 
     @property
@@ -53,7 +59,7 @@ def chain_for(
     case: Case, folder: Path, url: str, others: dict[str, Any], asked: Asked
 ) -> tuple[ProviderChain, Clients]:
     changes = (
-        {"anthropic_api_key": "", "openai_base_url": url, "openai_model": "gpt-x"}
+        {"anthropic_api_key": "", "openai_base_url": url, "openai_model": case.model}
         if case.api is Api.OPENAI
         else {"anthropic_base_url": url}
     )
@@ -64,7 +70,7 @@ def chain_for(
     clients = Clients(settings)
     chain = ProviderChain(
         configured_providers(settings, clients),
-        retry_s=5.0 if case.outcome.asks > 1 else 0.0,
+        retry_s=5.0 if case.outcome.asks > 1 or case.outcome.is_patient else 0.0,
         silence_s=SILENCE_S,
         metrics=asked.metrics,
     )
@@ -99,46 +105,96 @@ def ask(case: Case, folder: Path, url: str, *, times: int = 1, **others: Any) ->
         for _ in range(times):
             asked.result = await chain.open_response(request_of(case), asked.trace)
             if isinstance(asked.result, OpenedResponse):
-                asked.content = await read(asked, asked.result, case)
+                await read(asked, asked.result, case)
         await clients.close()
 
     asyncio.run(main())
     return asked
 
 
-async def read(asked: Asked, opened: OpenedResponse, case: Case) -> list[Any]:
-    raw = b""
+async def read(asked: Asked, opened: OpenedResponse, case: Case) -> None:
+    asked.raw = b""
     try:
         async for chunk in opened.answer.chunks():
-            raw += chunk
+            asked.raw += chunk
     except errors.Temporary:
         asked.is_cut = True
     await opened.answer.response.close()
-    return streamed(raw) if case.is_streamed else blocks(json.loads(raw)["content"])
+    head = opened.answer.response.head
+    if case.is_streamed:
+        assert head.headers["content-type"].startswith("text/event-stream")
+        message = streamed(asked.raw)
+    else:
+        assert head.headers["content-type"] == "application/json"
+        message = json.loads(asked.raw)
+    asked.content = blocks(message["content"])
+    asked.stop_reason = message["stop_reason"]
+    if case.api is Api.OPENAI:
+        call_ids = [block["id"] for block in message["content"] if block["type"] == "tool_use"]
+        assert len({*call_ids}) == len(call_ids)
+        assert all(re.fullmatch("[a-zA-Z0-9_-]{1,64}", call_id) for call_id in call_ids)
 
 
-def streamed(raw: bytes) -> list[Any]:
-    """The content of a stream, line ends as in the reference."""
-    plain = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"data:{", b"data: {")
-    assembled: dict[int, dict[str, Any]] = {}
-    for event in events_of(plain):
+def streamed(raw: bytes) -> dict[str, Any]:
+    """The message of a stream, line ends as in the reference."""
+    content: list[dict[str, Any]] = []
+    numbers: dict[int, int] = {}
+    stop_reason = None
+    for event in model.events([raw]):
         if event["type"] == "content_block_start":
-            assembled[event["index"]] = {**event["content_block"], "json": ""}
+            numbers[event["index"]] = len(content)
+            content.append({**event["content_block"], "json": ""})
         elif event["type"] == "content_block_delta":
-            block, delta = assembled[event["index"]], event["delta"]
-            block["text"] = block.get("text", "") + delta.get("text", "")
+            block, delta = content[numbers[event["index"]]], event["delta"]
+            for field in ("text", "thinking"):
+                if field in delta:
+                    block[field] = block.get(field, "") + delta[field]
             block["json"] += delta.get("partial_json", "")
-    for block in assembled.values():
+        elif event["type"] == "message_delta":
+            stop_reason = event["delta"]["stop_reason"]
+    for block in content:
         block["input"] = json.loads(block.pop("json") or "{}")
-    return blocks(list(assembled.values()))
+    return {"content": content, "stop_reason": stop_reason}
 
 
 def blocks(content: Sequence[dict[str, Any]]) -> list[Any]:
-    return [block["text"] if block["type"] == "text" else block["input"] for block in content]
+    shown = {
+        "text": lambda block: block["text"],
+        "thinking": lambda block: f"({block['thinking']})",
+        "tool_use": lambda block: block["input"],
+    }
+    return [shown[block["type"]](block) for block in content if block["type"] in shown]
+
+
+def understood_by_the_generator(raw: bytes) -> Reply:
+    """What our agent makes of a whole stream. It raises Interrupted for any other one."""
+    reply = Reply()
+    assert b"message_stop" in raw or b"event: error" in raw
+    for event in model.events([raw]):
+        if event["type"] == "error":
+            raise model.translate_event(event)
+        reply.feed(event)
+    return reply
 
 
 def ids(case: Case) -> str:
     return f"{case.api.name.lower()}: {case.behaviour}"
+
+
+def check_generator(case: Case, asked: Asked) -> None:
+    """Our agent reads a stream as the table says, or asks again."""
+    if not case.is_streamed or asked.is_cut:
+        return
+    if case.outcome.has_error:
+        with pytest.raises(model.Interrupted):
+            understood_by_the_generator(asked.raw)
+        return
+    reply = understood_by_the_generator(asked.raw)
+    assert blocks(reply.content) == [*case.outcome.content]
+    assert [call.input for call in reply.calls] == [
+        shown for shown in case.outcome.content if isinstance(shown, dict)
+    ]
+    assert reply.stop_reason == asked.stop_reason
 
 
 @pytest.mark.parametrize("case", providers.CASES, ids=ids)
@@ -154,6 +210,8 @@ def test_a_provider_alone_leads_to_the_outcome_in_the_table(case: Case, tmp_path
     if not outcome.is_next_asked:
         assert isinstance(asked.result, OpenedResponse), asked.failure.error.body
         assert (asked.is_cut, asked.content) == (outcome.is_cut, [*outcome.content])
+        assert outcome.stop_reason in ("", asked.stop_reason)
+        check_generator(case, asked)
         return
     error = json.loads(asked.failure.error.body)
     assert (asked.failure.error.head.status, error["type"]) == (outcome.status, "error")

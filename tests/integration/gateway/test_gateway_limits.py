@@ -26,7 +26,7 @@ from orchestrator.domain.llm.budgets import Budgets, Spend
 from orchestrator.domain.llm.usage import GroupBy, Reservation
 from orchestrator.domain.sessions.session import Session
 from tests.fakes.llm.providers import INPUT_TOKENS, OUTPUT_TOKENS, ProviderFake
-from tests.integration.gateway.world import BODY, GatewayWorld
+from tests.integration.gateway.world import BODY, GatewayWorld, wait_until
 
 ROOT = Path(__file__).parents[3]
 
@@ -179,7 +179,7 @@ def test_a_client_that_goes_away_while_its_spend_is_reserved_leaves_nothing_set_
     wait_until(lambda: ended() == 1)
     key = f"session:{session.id}"
     assert world.accounts(session) == []
-    assert world.deps.store.usage.spent([key]) == {key: Spend()}
+    wait_until(lambda: world.deps.store.usage.spent([key]) == {key: Spend()})
     assert provider.requests == []
 
 
@@ -221,14 +221,6 @@ def test_no_more_calls_than_the_cap_are_made_at_once_and_the_rest_takes_turns(
 
 def _running_and_waiting(world: GatewayWorld) -> float:
     return world.metric("spawn_llm_queue_length") + world.metric("spawn_llm_calls_under_way")
-
-
-def wait_until(is_true: Callable[[], bool]) -> None:
-    deadline = datetime.now(UTC) + timedelta(seconds=20)
-    pause = threading.Event()
-    while not is_true():
-        assert datetime.now(UTC) < deadline, "this did not become true within 20 s"
-        pause.wait(0.005)
 
 
 def test_a_wait_for_a_turn_has_an_end_and_sends_nothing(

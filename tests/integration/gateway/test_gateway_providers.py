@@ -9,7 +9,7 @@ import pytest
 from orchestrator.domain.llm import pricing
 from orchestrator.domain.llm.budgets import Spend
 from tests.fakes.llm.providers import INPUT_TOKENS, OUTPUT_TOKENS, ProviderFake, Scripted
-from tests.integration.gateway.world import BODY, KEY, GatewayWorld, events_of
+from tests.integration.gateway.world import BODY, KEY, GatewayWorld, events_of, wait_until
 
 BROKEN = Scripted(status=529)
 REFUSED = Scripted(status=401, error="authentication_error")
@@ -54,8 +54,8 @@ def test_trouble_that_lasts_is_passed_on_with_the_retries_done(
     assert len(provider.requests) == 4
     assert world.accounts(session) == []
     assert world.metric("spawn_llm_calls_total", provider="anthropic", outcome="failed") == 1
-    spent = world.deps.store.usage.spent([f"session:{session.id}"])
-    assert list(spent.values()) == [Spend()]
+    key = f"session:{session.id}"
+    wait_until(lambda: world.deps.store.usage.spent([key]) == {key: Spend()})
 
 
 def test_a_provider_that_forbids_retries_is_asked_once(

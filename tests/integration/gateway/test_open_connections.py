@@ -10,7 +10,8 @@ from pathlib import Path
 import httpx2
 
 from orchestrator.domain.llm import requests
-from orchestrator.entrypoints.api.gateway.providers import OpenAi, ProviderRequest
+from orchestrator.entrypoints.api.gateway.providers.openai import OpenAi
+from orchestrator.entrypoints.api.gateway.providers.provider import ProviderRequest
 from tests.compat import answers
 from tests.compat.answers import chunk, completions
 from tests.fakes.llm.odd_provider import OddProvider

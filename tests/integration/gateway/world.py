@@ -7,9 +7,9 @@ import contextlib
 import json
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -211,6 +211,15 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: Any = None) -> None:
         await super().startup(sockets)
         self._listening.set()
+
+
+def wait_until(is_true: Callable[[], bool]) -> None:
+    """Wait for a condition, 20 s at most."""
+    deadline = datetime.now(UTC) + timedelta(seconds=20)
+    pause = threading.Event()
+    while not is_true():
+        assert datetime.now(UTC) < deadline, "this did not become true within 20 s"
+        pause.wait(0.005)
 
 
 def events_of(raw: bytes) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ every transaction that writes to a host and to its sandboxes.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -16,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam, func, select, text
 from sqlalchemy.engine import Connection
 
-from orchestrator.adapters.sql_store import codec, json_columns, schema
+from orchestrator.adapters.sql_store import codec, schema
 from orchestrator.adapters.sql_store.database import Database, Lookup, insert
 from orchestrator.domain import errors
 from orchestrator.domain.ids import HostId
@@ -125,7 +126,7 @@ def kinds(connection: Connection) -> Sequence[HostKind]:
     return [
         HostKind(
             region=region,
-            labels=json_columns.load(labels) if labels else {},
+            labels=json.loads(labels) if labels else {},
             accepts_claims=accepts_claims,
             slots=sum(slots for *_, slots, _ in rows),
             free=sum(free for *_, free in rows),

@@ -20,14 +20,16 @@ from orchestrator.domain.llm.requests import ModelRequest
 from orchestrator.domain.sessions.session import Session
 from orchestrator.entrypoints.api.bounds.work_shares import SHARE, WorkShares, layers_of
 from orchestrator.entrypoints.api.context import Context
-from orchestrator.entrypoints.api.gateway import pings, providers, wire
+from orchestrator.entrypoints.api.gateway import pings, wire
+from orchestrator.entrypoints.api.gateway.accounts import Accounts
 from orchestrator.entrypoints.api.gateway.bodies import read_bounded
 from orchestrator.entrypoints.api.gateway.call import CallRunner
 from orchestrator.entrypoints.api.gateway.clients import Clients
 from orchestrator.entrypoints.api.gateway.exchange import InFlight, Relay, Subscription
 from orchestrator.entrypoints.api.gateway.limiter import Limiter
 from orchestrator.entrypoints.api.gateway.provider_chain import ProviderChain
-from orchestrator.entrypoints.api.gateway.providers import ProviderRequest
+from orchestrator.entrypoints.api.gateway.providers.configured import configured_providers
+from orchestrator.entrypoints.api.gateway.providers.provider import ProviderRequest
 from orchestrator.entrypoints.api.gateway.shares import Shares, SlotLimits
 from orchestrator.services.agents import access
 from orchestrator.services.llm import spending
@@ -53,11 +55,11 @@ class Gateway:
         llm = context.settings.llm
         self._context = context
         self._clients = Clients(context.settings)
-        chain = providers.configured_providers(context.settings, self._clients)
+        chain = configured_providers(context.settings, self._clients)
         self._has_provider = bool(chain)
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._accounts = Accounts(context, self._holder)
         self._runner = CallRunner(
-            context,
             ProviderChain(
                 chain,
                 retry_s=llm.provider_retry_s,
@@ -70,7 +72,7 @@ class Gateway:
                 context.metrics,
                 time.monotonic,
             ),
-            self._holder,
+            self._accounts,
             ping_s,
         )
         self._in_flight = InFlight()
@@ -116,7 +118,7 @@ class Gateway:
         """Stop, after the servers. The order matters: cancel the calls first, then write their
         accounts, and close the connections last."""
         await self._in_flight.close()
-        await self._runner.close()
+        await self._accounts.close()
         await self._clients.close()
 
     def _check_rate(self, request: Request, session: Session) -> None:

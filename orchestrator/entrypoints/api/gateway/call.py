@@ -6,19 +6,16 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import Coroutine
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from orchestrator.domain import errors
 from orchestrator.domain.llm.attempts import Verdict
 from orchestrator.domain.llm.pricing import TokenCounts
-from orchestrator.domain.llm.usage import Outcome, Reservation
+from orchestrator.domain.llm.usage import Outcome
 from orchestrator.domain.sessions.session import Session
-from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.gateway import pings, wire
+from orchestrator.entrypoints.api.gateway.accounts import Accounts
 from orchestrator.entrypoints.api.gateway.exchange import Exchange
 from orchestrator.entrypoints.api.gateway.limiter import Limiter
 from orchestrator.entrypoints.api.gateway.provider_chain import (
@@ -27,17 +24,13 @@ from orchestrator.entrypoints.api.gateway.provider_chain import (
     ProviderChain,
     Trace,
 )
-from orchestrator.entrypoints.api.gateway.providers import ProviderRequest
+from orchestrator.entrypoints.api.gateway.providers.provider import ProviderRequest
 from orchestrator.entrypoints.api.gateway.shares import Shares
 from orchestrator.entrypoints.api.gateway.wire import ErrorResponse
-from orchestrator.services.llm import metering, spending
+from orchestrator.services.llm import metering
 from orchestrator.services.llm.metering import BodyMeter, Metered, StreamMeter
 from orchestrator.services.llm.spending import CallResult
 from orchestrator.slim import structlog
-
-_ACCOUNT_RETRY_MAX_S = 30  # the longest pause between two attempts to write an account
-_CLOSE_TIMEOUT_S = 5.0
-_ACCOUNT_WAIT_S = 1.0  # the end of an answer waits at most this long for its account
 
 log = structlog.get_logger()
 
@@ -58,22 +51,19 @@ class CallRunner:
 
     def __init__(
         self,
-        context: Context,
         chain: ProviderChain,
         limiter: Limiter,
         shares: Shares,
-        holder: str,
+        accounts: Accounts,
         ping_s: float,
     ) -> None:
-        """`holder` names this process in the reservations that it makes. `ping_s`: how often the
-        client of a stream that hasn't begun is told that it is awaited."""
-        self._context = context
+        """`ping_s`: how often the client of a stream that hasn't begun is told that it is
+        awaited."""
+        self._accounts = accounts
         self._shares = shares
         self._chain = chain
         self._limiter = limiter
-        self._holder = holder
         self._ping_s = ping_s
-        self._account_tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, session: Session, request: ProviderRequest, exchange: Exchange) -> None:
         """Make one call, and write its answer or its error into `exchange`."""
@@ -89,13 +79,15 @@ class CallRunner:
         self, session: Session, request: ProviderRequest, exchange: Exchange, state: CallState
     ) -> None:
         self._shares.check_slot(session)
-        reservation = await self._reserve(session, request)
+        models = self._chain.models_for(request.parsed)
+        reservation = await self._accounts.reserve(session, request.parsed, models)
         started_s = asyncio.get_running_loop().time()
         try:
             await self._answer_in_slot(session, request, exchange, state)
         finally:
             duration_s = asyncio.get_running_loop().time() - started_s
-            await self._settle(request, reservation, state, round(1000 * duration_s))
+            result = _summarize(request, state, round(1000 * duration_s))
+            await self._accounts.settle(reservation, result)
 
     async def run_token_count(
         self, session: Session, request: ProviderRequest, exchange: Exchange
@@ -108,45 +100,6 @@ class CallRunner:
         except errors.SpawnError as error:
             state.error = wire.error_response_for(error)
         _finish(exchange, state)
-
-    async def close(self) -> None:
-        """Give the accounts a moment to be written. Those that aren't become LOST later."""
-        if self._account_tasks:
-            await asyncio.wait(self._account_tasks, timeout=_CLOSE_TIMEOUT_S)
-        for task in self._account_tasks:
-            task.cancel()
-
-    async def _reserve(self, session: Session, request: ProviderRequest) -> Reservation:
-        """Reserve the cost of a call. If we are cancelled meanwhile, free the reservation."""
-        reserving = asyncio.create_task(self._write_reservation(session, request), name="reserve")
-        try:
-            return await asyncio.shield(reserving)
-        except asyncio.CancelledError:
-            # The store may have the reservation by now, and this process would renew it for ever.
-            self._start_account_task(self._free_reservation(request, reserving))
-            raise
-
-    async def _free_reservation(
-        self, request: ProviderRequest, reserving: asyncio.Task[Reservation]
-    ) -> None:
-        with suppress(errors.SpawnError):
-            unused = _summarize(request, CallState(meter=_make_meter(request)), 0)
-            await self._write_account(await reserving, unused)
-
-    async def _write_reservation(self, session: Session, request: ProviderRequest) -> Reservation:
-        context = self._context
-        try:
-            return await context.in_thread(
-                spending.reserve,
-                context.deps,
-                session,
-                request.parsed,
-                self._chain.models_for(request.parsed),
-                self._holder,
-            )
-        except (errors.BudgetExhausted, errors.LimitReached) as error:
-            context.metrics.budget_refusals.labels(error.detail["scope"]).inc()
-            raise
 
     async def _answer_in_slot(
         self, session: Session, request: ProviderRequest, exchange: Exchange, state: CallState
@@ -187,38 +140,6 @@ class CallRunner:
                 state.meter.feed(chunk)
                 exchange.write(chunk)
         state.outcome = Outcome.SERVED
-
-    async def _settle(
-        self,
-        request: ProviderRequest,
-        reservation: Reservation,
-        state: CallState,
-        duration_ms: int,
-    ) -> None:
-        """Write the account in a task that outlives us: a cancelled call must be paid for too."""
-        task = self._start_account_task(
-            self._write_account(reservation, _summarize(request, state, duration_ms))
-        )
-        await asyncio.wait({task}, timeout=_ACCOUNT_WAIT_S)
-
-    async def _write_account(self, reservation: Reservation, ended: CallResult) -> None:
-        """Retry until the store has the account. If we die before, the reservation expires."""
-        context = self._context
-        for attempt in itertools.count(1):
-            try:
-                call = await context.in_thread(spending.settle, context.deps, reservation, ended)
-            except errors.Temporary as error:
-                log.warning("account_delayed", call=reservation.call_id, error=str(error))
-                await asyncio.sleep(min(_ACCOUNT_RETRY_MAX_S, attempt))
-            else:
-                context.metrics.count_call(call)
-                return
-
-    def _start_account_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work, name="settle")
-        self._account_tasks.add(task)
-        task.add_done_callback(self._account_tasks.discard)
-        return task
 
 
 def _make_meter(request: ProviderRequest) -> StreamMeter | BodyMeter:

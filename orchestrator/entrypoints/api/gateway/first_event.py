@@ -6,9 +6,10 @@ belongs to the client, and no other provider is asked.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +19,8 @@ from orchestrator.domain import errors
 from orchestrator.domain.llm import provider_errors
 from orchestrator.domain.llm.provider_errors import ProviderError
 from orchestrator.entrypoints.api.gateway import wire
-from orchestrator.entrypoints.api.gateway.providers import (
+from orchestrator.entrypoints.api.gateway.last_chunks import LAST_CHUNK_S, until_over
+from orchestrator.entrypoints.api.gateway.providers.provider import (
     NoAnswer,
     ProviderRequest,
     ProviderResponse,
@@ -41,6 +43,15 @@ _STATUS_OF_ERROR = {
     "timeout_error": 504,
     "overloaded_error": 529,
 }  # all others: 500
+_STREAM_TYPE = wire.STREAM_HEAD.headers["content-type"]
+_DONE = b"[DONE]"
+_END_MARKS = (b'"message_stop"', b'"message_delta"', b'"error"', _DONE)
+# Events of the Messages API with which an answer has begun, or ended. A ping is no beginning, and
+# neither is what only this provider knows: an error may come after it, and the next one be asked.
+_BEGINNINGS = frozenset(
+    {"message_start", "content_block_start", "content_block_delta", "content_block_stop"}
+    | {"message_delta", "message_stop", "message", "error"}
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,39 +61,71 @@ class Answer:
     response: ProviderResponse
     first_chunk: bytes  # read from `response` already
     is_stream: bool = False
+    last_chunk_s: float = LAST_CHUNK_S  # once the reason to stop is known
 
     async def chunks(self) -> AsyncGenerator[bytes]:
-        """The whole body. Raises errors.Temporary if the connection breaks.
+        """The whole body. Raises errors.Temporary if the connection breaks, or a stream ends
+        without an end.
 
         A stream ends with the event that says so: some servers keep the connection open, and a
-        client would wait for nothing.
+        client would wait for nothing. Others leave it out: then it is added.
         """
         end = _StreamEnd()
         yield self.first_chunk
-        if self.is_stream and end.is_in(self.first_chunk):
+        if not self.is_stream:
+            async for chunk in self.response.chunks:
+                yield chunk
             return
-        async for chunk in self.response.chunks:
-            yield chunk
-            if self.is_stream and end.is_in(chunk):
-                return
+        end.read(self.first_chunk)
+        chunks = until_over(self.response.chunks, lambda: end.may_be_over, self.last_chunk_s)
+        async with aclosing(chunks):
+            while not end.is_over:
+                try:
+                    chunk = await anext(chunks)
+                except StopAsyncIteration:
+                    break
+                end.read(chunk)
+                yield chunk
+        if end.lacks_last_event:
+            yield wire.frames([{"type": "message_stop"}])
+        elif not end.is_over and end.is_readable:
+            raise errors.Temporary("the provider's stream ended before the answer did")
 
 
 class _StreamEnd:
     """Looks for the last event of a stream."""
 
     def __init__(self) -> None:
-        self._reader: EventReader | None = EventReader()  # None: it can't be read any more
+        self._reader = EventReader()
+        self._has_last_event = False  # or an error in place of it
+        self.is_readable = True  # no event has been too long
+        self.is_over = False  # nothing that belongs to it will come
+        self.may_be_over = False  # it has its reason to stop: only the last event is missing
 
-    def is_in(self, chunk: bytes) -> bool:
-        """Whether this chunk, the next one, has its end."""
+    @property
+    def lacks_last_event(self) -> bool:
+        return self.may_be_over and not self._has_last_event
+
+    def read(self, chunk: bytes) -> None:
+        """Read the next chunk of the stream."""
         try:
-            events = self._reader.feed(chunk) if self._reader else []
+            events = self._reader.feed(chunk) if self.is_readable else []
         except ValueError:
-            self._reader, events = None, []
-        return any(
-            b'"message_stop"' in event and _decoded(event).get("type") == "message_stop"
-            for event in events
-        )
+            self.is_readable, events = False, []
+        for event in events:
+            if any(mark in event for mark in _END_MARKS):
+                self._read(event)
+
+    def _read(self, event: bytes) -> None:
+        if event == _DONE:  # of another API, in place of the last event
+            self.is_over |= self.may_be_over
+            return
+        document = _decoded(event)
+        if document.get("type") in ("message_stop", "error"):
+            self.is_over = self._has_last_event = True
+        elif document.get("type") == "message_delta":
+            delta = document.get("delta")
+            self.may_be_over |= isinstance(delta, dict) and bool(delta.get("stop_reason"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,36 +162,52 @@ async def _read_stream(response: ProviderResponse) -> Answer | Refusal:
     try:
         async for chunk in response.chunks:
             raw += chunk
-            events = _without_pings(reader.feed(chunk))
+            events = _from_the_beginning(reader.feed(chunk))
             if events:
                 break
             if len(raw) > _FIRST_EVENT_MAX_BYTES:
                 raise NoAnswer("the provider's stream doesn't begin")
-        events = events or _without_pings(reader.end())
+        events = events or _from_the_beginning(reader.end())
     except ValueError as error:
         raise NoAnswer(f"the provider's stream is none: {error}") from error
     # A server that knows no streams sends its answer, or an error, as a whole.
     document = _decoded(events[0] if events else raw)
     if _is_error(document):
         return _refusal_in_answer(response.head, document)
-    if not events and whole_message.is_message(document):
+    if whole_message.is_message(document):
         return _streamed(response, document)
     if not events or not isinstance(document.get("type"), str):
         raise NoAnswer("the provider's answer is no stream of the Messages API")
-    return Answer(response=response, first_chunk=raw, is_stream=True)
+    return Answer(response=_typed(response, _STREAM_TYPE), first_chunk=raw, is_stream=True)
 
 
-def _without_pings(events: Iterable[bytes]) -> list[bytes]:
-    """A ping is no beginning: an error may come after it, and the next provider be asked."""
-    return [event for event in events if _decoded(event).get("type") != "ping"]
+def _from_the_beginning(events: Iterable[bytes]) -> list[bytes]:
+    """The events from the first one on that is a beginning, or no event at all."""
+    return [*itertools.dropwhile(_is_preface, events)]
+
+
+def _is_preface(event: bytes) -> bool:
+    kind = _decoded(event).get("type")
+    return isinstance(kind, str) and kind not in _BEGINNINGS
 
 
 def _streamed(response: ProviderResponse, message: Mapping[str, Any]) -> Answer:
     """A message that has come as a whole, for a client that reads a stream."""
-    headers = {**response.head.headers, **wire.STREAM_HEAD.headers}
-    head = Head(status=response.head.status, headers=headers)
     frames = wire.frames(whole_message.events_of(message))
-    return Answer(response=replace(response, head=head), first_chunk=frames)
+    return Answer(response=_typed(response, _STREAM_TYPE), first_chunk=frames)
+
+
+def _typed(response: ProviderResponse, content_type: str) -> ProviderResponse:
+    """With the content type that it should have: clients go by that, and servers err."""
+    given = response.head.headers.get("content-type", "")
+    if _media_type(given) == _media_type(content_type):
+        return response
+    headers = {**response.head.headers, "content-type": content_type}
+    return replace(response, head=replace(response.head, headers=headers))
+
+
+def _media_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
 
 
 async def _read_whole(response: ProviderResponse, request: ProviderRequest) -> Answer | Refusal:
@@ -163,7 +222,7 @@ async def _read_whole(response: ProviderResponse, request: ProviderRequest) -> A
     is_count = request.counts_tokens and isinstance(document.get("input_tokens"), int)
     if not is_count and not whole_message.is_message(document):
         raise NoAnswer("the provider's answer is no message of the Messages API")
-    return Answer(response=response, first_chunk=bytes(raw))
+    return Answer(response=_typed(response, "application/json"), first_chunk=bytes(raw))
 
 
 async def _read_error(response: ProviderResponse) -> Refusal:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from orchestrator.domain.llm import optional_fields
-from orchestrator.entrypoints.api.gateway.providers import ProviderRequest
+from orchestrator.entrypoints.api.gateway.providers.provider import ProviderRequest
 
 _ENTRIES_MAX = 200  # clients choose the headers
 

@@ -22,7 +22,7 @@ from orchestrator.entrypoints.api.gateway import first_event, wire
 from orchestrator.entrypoints.api.gateway.first_event import Answer, Refusal
 from orchestrator.entrypoints.api.gateway.left_out import LeftOut
 from orchestrator.entrypoints.api.gateway.metrics import GatewayMetrics
-from orchestrator.entrypoints.api.gateway.providers import (
+from orchestrator.entrypoints.api.gateway.providers.provider import (
     AnswerLost,
     NoAnswer,
     Provider,

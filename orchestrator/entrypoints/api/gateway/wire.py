@@ -9,6 +9,7 @@ import json
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from starlette.requests import HTTPConnection, Request
@@ -150,12 +151,24 @@ def headers_for_provider(request: Request) -> dict[str, str]:
 
 def headers_for_client(headers: Mapping[str, str]) -> dict[str, str]:
     """The provider's headers that we forward to a client. Adds a request id if there is none."""
+    given = {name.lower(): value for name, value in headers.items()}
     forwarded = {
-        name.lower(): value
-        for name, value in headers.items()
-        if name.lower() in _FORWARDED_DOWN or name.lower().startswith(_FORWARDED_DOWN_PREFIXES)
+        name: value
+        for name, value in given.items()
+        if name in _FORWARDED_DOWN or name.startswith(_FORWARDED_DOWN_PREFIXES)
     }
+    if seconds := _seconds_until(given.get("retry-after", ""), given.get("date", "")):
+        forwarded["retry-after"] = seconds
     return {"request-id": f"req_{secrets.token_hex(12)}", **forwarded}
+
+
+def _seconds_until(at: str, now: str) -> str:
+    """How long a server asks to wait that names a time, by its own clock; "" if it doesn't."""
+    try:
+        pause = parsedate_to_datetime(at) - parsedate_to_datetime(now)
+    except (ValueError, TypeError, OverflowError):  # TypeError: one of them has no time zone
+        return ""
+    return str(max(0, round(pause.total_seconds())))
 
 
 def session_token(request: HTTPConnection) -> str:

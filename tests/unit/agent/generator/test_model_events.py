@@ -72,8 +72,8 @@ def read(*lines: str, seconds_per_look: float = 0, limit_s: float = 600) -> Repl
         '{"type": "content_block_start"}',
         '{"type": "content_block_start", "index": "x", "content_block": {"type": "text"}}',
         '{"type": "content_block_start", "index": [], "content_block": {"type": "text"}}',
-        '{"type": "message_delta", "delta": []}',
-        '{"type": "error", "error": "odd"}',
+        '{"type": "message_delta", "delta": 5}',
+        '{"type": "error", "error": 5}',
     ],
 )
 def test_an_event_of_another_form_interrupts_the_answer(event: str) -> None:
@@ -90,6 +90,29 @@ def test_an_answer_ends_with_its_last_event_or_is_interrupted() -> None:
             'data: {"type": "error", "error": {"type": "api_error", "message": "%s"}}' % ("x" * 900)
         )
     assert len(caught.value.message) < 600
+
+
+STOPPED = 'data: {"type": "message_delta", "delta": {"stop_reason": "end_turn"}}'
+
+
+def test_an_answer_with_its_reason_to_stop_needs_no_last_event() -> None:
+    assert read(STOPPED).stop_reason == "end_turn"
+    assert read(STOPPED, "data: [DONE]", "data: [DONE]").stop_reason == "end_turn"
+    with pytest.raises(Interrupted, match="broke off"):
+        read("data: [DONE]")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        '{"type": "error", "error": "no room"}',
+        '{"error": {"type": "overloaded_error", "message": "no room"}}',
+        '{"error": "no room"}',
+    ],
+)
+def test_an_error_within_a_stream_may_have_another_form(error: str) -> None:
+    with pytest.raises(Interrupted, match="the model is busy: no room"):
+        read(f"data: {error}")
 
 
 def test_pings_are_not_waited_for_beyond_the_limit_of_silence_or_of_time() -> None:

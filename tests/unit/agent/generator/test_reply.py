@@ -118,8 +118,63 @@ def test_what_should_be_a_text_becomes_one() -> None:
     answer = reply(block(0, "tool_use", **odd), block(1, "text", text=None), stop("end_turn"), end)
 
     assert [(call.id, call.name, call.input) for call in answer.calls] == [("5", "['x']", {})]
-    assert (answer.text, answer.stop_text, answer.output_tokens) == ("", "5", 0)
+    assert (answer.text, answer.stop_text, answer.output_tokens) == ("", "5", 7)
     assert answer.stop_reason == "end_turn"
+
+
+def test_blocks_may_all_have_the_same_number() -> None:
+    words = block(0, "text", {"type": "text_delta", "text": "Now"}, text="")
+    answer = reply(words, call(0, '{"a": 1}'), call(0, "{oops"), stop("tool_use"))
+
+    assert [block["type"] for block in answer.content] == ["text", "tool_use", "tool_use"]
+    assert [call.input for call in answer.calls] == [{"a": 1}, None]  # and the ids are the same
+
+
+@pytest.mark.parametrize(("reason", "inputs"), [("tool_use", [{"a": 1}]), ("max_tokens", [])])
+def test_the_end_of_the_answer_is_that_of_blocks_which_have_none(
+    reason: str, inputs: list[Any]
+) -> None:
+    calls = call(0, '{"a": 1}', ends=False), call(1, '{"b": ', ends=False)
+    answer = reply(*calls, stop(reason), {"type": "message_stop"})
+
+    assert [call.input for call in answer.calls] == inputs
+    assert answer.has_unfinished_call
+
+
+def test_events_deltas_and_blocks_that_nobody_knows_are_not_repeated() -> None:
+    odd = {"type": "odd_delta", "text": "?"}
+    answer = reply(
+        {"type": "odd_event", "index": 0},
+        block(0, "odd", odd, {"type": "text_delta", "text": "?"}),
+        block(1, "text", odd, {"type": "text_delta", "text": "Now"}, text=""),
+        stop("pause_turn"),
+        {"type": "message_stop"},
+    )
+    assert answer.content == [{"type": "text", "text": "Now"}]
+    assert (answer.text, answer.stop_reason) == ("Now", "pause_turn")
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        ({"output_tokens": 7.9}, 7),
+        ({"output_tokens": float("inf")}, 0),
+        ({"output_tokens": float("nan")}, 0),
+        ({"output_tokens": "7"}, 0),
+        ({"output_tokens": None}, 0),
+        (None, 0),
+    ],
+    ids=str,
+)
+def test_an_odd_count_of_tokens_costs_no_answer(usage: Any, tokens: int) -> None:
+    event = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": usage}
+    assert reply([event]).output_tokens == tokens
+
+
+def test_a_second_delta_of_the_message_takes_nothing_back() -> None:
+    last = {"type": "message_delta", "delta": None, "usage": None}
+    answer = reply(stop("end_turn"), last)
+    assert (answer.stop_reason, answer.output_tokens) == ("end_turn", 7)
 
 
 def test_blocks_that_never_ended_do_not_count_but_are_known() -> None:
@@ -153,7 +208,7 @@ def test_an_input_too_deep_for_anybody_is_no_input(text: str) -> None:
         {"type": "content_block_delta", "index": 9, "delta": {"type": "text_delta", "text": "x"}},
         {"type": "content_block_delta", "index": 0},
         {"type": "content_block_stop", "index": 9},
-        {"type": "message_delta", "delta": None},
+        {"type": "message_delta", "delta": 5},
     ],
 )
 def test_an_event_that_makes_no_sense_is_refused_when_it_arrives(event: Event) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import os
 import socket
 import textwrap
 from collections.abc import Awaitable, Callable, Sequence
@@ -26,14 +27,17 @@ from agent.serving.stage import Stage
 from orchestrator.contract.wire import FailureCode, Limits
 
 CHANGES = 20
-WRITES_PER_S = 20
+WRITES_PER_S = 8
 DEADLINE_S = 300.0
-STORES = ("journal", "wal", "json")
+MODES = ("delete", "truncate", "persist", "memory", "off", "wal")
+"""All journal modes of SQLite: https://www.sqlite.org/pragma.html#pragma_journal_mode."""
+STORES = (*MODES, "json")
 
 APP = """
     import json, os, sqlite3, sys, threading
     from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+    MODES = ALL_MODES
     FILL = "x" * 4000
     LOCK = threading.Lock()
     threading.stack_size(256 * 1024)  # on a busy machine there are many threads at once
@@ -42,7 +46,7 @@ APP = """
     def connect(name):
         new = not os.path.exists(f"{name}.db")
         db = sqlite3.connect(f"{name}.db", check_same_thread=False)
-        db.execute(f"PRAGMA journal_mode={'WAL' if name == 'wal' else 'DELETE'}")
+        db.execute(f"PRAGMA journal_mode={name}")
         db.execute("PRAGMA synchronous=OFF")  # as in a sandbox, where all is in memory
         if new:
             db.execute("CREATE TABLE rows (number INTEGER, fill TEXT)")
@@ -52,7 +56,8 @@ APP = """
 
 
     OPEN = connect("wal")  # is never closed
-    connect("journal").close()
+    for mode in MODES:
+        connect(mode).close()
     if not os.path.exists("rows.json"):
         open("rows.json", "w").write("[]")
     json.load(open("rows.json"))
@@ -78,7 +83,7 @@ APP = """
 
     def check():
         problems = {}
-        for store in ("journal", "wal"):
+        for store in MODES:
             db = connect(store)
             problems[store] = db.execute("PRAGMA integrity_check").fetchone()[0]
             db.close()
@@ -87,7 +92,7 @@ APP = """
 
     def rows():
         kept = {"json": json.load(open("rows.json"))}
-        for store in ("journal", "wal"):
+        for store in MODES:
             db = connect(store)
             kept[store] = [n for (n,) in db.execute("SELECT number FROM rows WHERE number >= 0")]
             db.close()
@@ -154,7 +159,7 @@ class World:
         work = self._folder / "work"
         work.mkdir(exist_ok=True)
         async with self.stage.free_slot() as slot:
-            handover = Handover(self.stage, self.site)
+            handover = Handover(self.stage, self.site, add_log=self.log.append)
             await handover.note_bundle(str(work))
             (work / "spawn.json").write_text('{"kind": "python", "start": ["python3", "main.py"]}')
             for name in files:
@@ -209,7 +214,7 @@ class World:
 
 
 class Writer:
-    """Writes to a store twenty times a second, and remembers what was acknowledged."""
+    """Writes to a store many times a second, and remembers what was acknowledged."""
 
     def __init__(self, world: World, store: str, tasks: asyncio.TaskGroup) -> None:
         self._world = world
@@ -256,7 +261,7 @@ def run(folder: Path, story: Callable[[World, asyncio.TaskGroup], Awaitable[None
 
 
 def version(number: int) -> str:
-    return APP.replace("VERSION", str(number))
+    return APP.replace("VERSION", str(number)).replace("ALL_MODES", repr(MODES))
 
 
 def test_twenty_changes_under_busy_writers_lose_no_acknowledged_write_and_tear_no_file(
@@ -268,7 +273,7 @@ def test_twenty_changes_under_busy_writers_lose_no_acknowledged_write_and_tear_n
         for number in range(1, CHANGES + 1):
             await world.change(version(number))
             assert await world.ask() == number
-            assert await world.ask("/check") == {"journal": "ok", "wal": "ok"}
+            assert await world.ask("/check") == dict.fromkeys(MODES, "ok")
         for writer in writers.values():
             await writer.finish()
         rows = await world.ask("/rows")
@@ -342,6 +347,69 @@ def test_a_write_that_takes_too_long_is_not_acknowledged_by_the_version_that_is_
         assert await write == (200 if fails else 503)
         rows = "1 first more slow " if fails else "2 first more "
         assert await world.ask() == rows
+
+    run(tmp_path, story)
+
+
+def test_a_late_write_that_is_answered_during_the_handover_waits_for_its_outcome(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next version lets it go on, then doesn't start: the write is kept, so it counts."""
+    monkeypatch.setattr("agent.jobs.handover.WRITE_LIMIT_S", 0.1)
+    start = """if os.path.exists("rows") and "more" in open("rows").read():
+        open("../src/go", "w").close()
+        while "slow" not in open("../src/rows").read():
+            time.sleep(0.01)
+        sys.exit(1)
+    """
+
+    async def story(world: World, tasks: asyncio.TaskGroup) -> None:
+        await world.change(slow(1))
+        await world.ask(body="first")
+        shown = Path(world.site.slot.folder)
+        write = tasks.create_task(world.status(body="slow"))
+        await until(lambda: "begun" in world.log)
+        with pytest.raises(AssignmentFailed, match="its users' latest data"):
+            await world.change(
+                slow(2, start=start),
+                meanwhile=lambda: (shown / "rows").write_text("first more ") and None,
+            )
+
+        assert await write == 200
+        assert await world.ask() == "1 first more slow "
+
+    run(tmp_path, story)
+
+
+def test_what_is_not_taken_over_is_said_in_the_apps_log(tmp_path: Path) -> None:
+    async def story(world: World, _: asyncio.TaskGroup) -> None:
+        await world.change(slow(1))
+        for number in range(7):
+            os.mkfifo(Path(world.site.slot.folder, f"pipe\n{number}"))
+        await world.change(slow(2))
+
+        said = [line for line in world.log if line.startswith("[agent]")]
+        names = ", ".join(rf"'pipe\n{number}' (a pipe)" for number in range(5))
+        assert said == [f"[agent] not taken over from the version before: {names}, 2 more"]
+
+    run(tmp_path, story)
+
+
+def test_an_app_whose_data_can_not_be_looked_at_is_not_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(world: World, _: asyncio.TaskGroup) -> None:
+        await world.change(slow(1))
+        handover = Handover(world.stage, world.site, add_log=world.log.append)
+        monkeypatch.setattr("agent.data.survey.ENTRIES_MAX", 1)
+        with pytest.raises(AssignmentFailed) as too_much:
+            await handover.check_room()
+        assert too_much.value.code is FailureCode.NO_ROOM
+
+        Path(world.site.slot.folder).rename(tmp_path / "away")
+        with pytest.raises(AssignmentFailed, match="can't be copied: No such file or directory"):
+            await handover.check_room()
+        (tmp_path / "away").rename(world.site.slot.folder)
 
     run(tmp_path, story)
 

@@ -58,7 +58,7 @@ def start(home: FakeHome, folder: Path, *, beside: bool) -> App:
             reports = ReportSender(client, assignment)
             job = Job(assignment, home=client, reports=reports, site=site, add_log=lambda _: None)
             slot = Slot(folder=str(folder / "next"), port=2)
-            result = await job.carry_out(slot, Handover(stage, site))
+            result = await job.carry_out(slot, Handover(stage, site, add_log=lambda _: None))
             assert site.trial is None
             return result.app
 

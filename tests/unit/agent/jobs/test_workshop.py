@@ -59,7 +59,7 @@ class Shop:
         site = Site(slot=self.current.slot)
         stage = Stage(site, tasks, on_failure=lambda _: None)
         stage.app = self.current
-        return Handover(stage, site)
+        return Handover(stage, site, add_log=lambda _: None)
 
 
 def open_files() -> int:

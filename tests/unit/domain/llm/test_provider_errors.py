@@ -67,3 +67,31 @@ def test_an_error_is_the_matter_of_the_account_of_the_key_or_of_neither(
 ) -> None:
     error = ProviderError(kind=kind, message=message)
     assert provider_errors.find_cause(status, error) is cause
+
+
+@pytest.mark.parametrize(
+    ("document", "status"),
+    [
+        ({"error": {"code": 429}}, 429),
+        ({"error": {"code": "503"}}, 503),
+        ({"error": {"status": 404, "code": "no_such_model"}}, 404),
+        ({"error": "m", "status_code": 502}, 502),
+        ({"object": "error", "code": 400}, 400),
+        ([{"error": {"code": 401}}], 401),
+        ({"error": {"code": 200}}, None),
+        ({"error": {"code": 42900}}, None),
+        ({"error": {"code": True}}, None),
+        ({"error": {"code": [429]}}, None),
+        ({"error": {"code": "\u0664\u0662\u0669"}}, None),
+        ([{"error": {"code": 401}}] * 2, None),
+        ("429", None),
+    ],
+    ids=str,
+)
+def test_an_error_may_name_a_status(document: object, status: int | None) -> None:
+    assert provider_errors.status_in(document) == status
+
+
+def test_an_error_with_nothing_in_it_is_none() -> None:
+    assert provider_errors.error_of({"error": {"message": "", "code": None}}) is None
+    assert provider_errors.error_of({"error": {"message": "", "code": 5}}) is not None

@@ -19,7 +19,7 @@ from orchestrator.entrypoints.api.gateway.provider_chain import (
     ProviderChain,
     Trace,
 )
-from orchestrator.entrypoints.api.gateway.providers import (
+from orchestrator.entrypoints.api.gateway.providers.provider import (
     AnswerLost,
     ProviderRequest,
     ProviderResponse,

@@ -142,3 +142,40 @@ def test_an_event_that_does_not_end_counts_with_each_byte() -> None:
     request = make_request(max_tokens=10_000_000)
     counts, whole = meter_stream(START + b"data: " + b"x" * 6_000_000, request, 1_000_000)
     assert (counts.output >= 5_000_000, whole) == (True, False)
+
+
+USAGES: list[tuple[dict[str, Any], tuple[int, int]]] = [
+    ({"input_tokens": "20", "output_tokens": 8.5}, (20, 9)),
+    ({"input_tokens": 20, "output_tokens": None}, (20, 0)),
+    ({"input_tokens": None, "output_tokens": 7}, (0, 7)),
+    ({"input_tokens": 0, "output_tokens": 0}, (0, 0)),
+    ({"input_tokens": "?", "output_tokens": float("inf")}, (0, 0)),
+    ({"input_tokens": True, "output_tokens": True}, (0, 0)),
+    ({}, (0, 0)),
+]
+
+
+@pytest.mark.parametrize(("usage", "said"), USAGES, ids=str)
+def test_what_a_provider_does_not_count_is_never_free(
+    usage: dict[str, Any], said: tuple[int, int]
+) -> None:
+    request = make_request()
+    start = frame("message_start", message={"usage": usage})
+    end = frame("message_delta", delta={"stop_reason": "end_turn"}, usage=usage)
+    counts, is_whole = meter_stream(start + PIECE + end + STOP, request)
+    assert is_whole
+    assert counts.input == (said[0] or request.input_bound)
+    assert counts.output == said[1] if said[1] else 30 <= counts.output <= 60
+
+    meter = BodyMeter(make_request(stream=False))
+    meter.feed(json.dumps({"usage": usage}).encode())
+    body = meter.result().counts
+    assert body.input == (said[0] or make_request(stream=False).input_bound)
+    assert body.output == (0 if usage.get("output_tokens") == 0 else said[1] or 100)
+
+
+def test_an_answer_of_nothing_may_have_no_output() -> None:
+    usage = {"input_tokens": 20, "output_tokens": 0}
+    raw = START + frame("message_delta", delta={"stop_reason": "refusal"}, usage=usage) + STOP
+    counts, is_whole = meter_stream(raw, make_request())
+    assert (counts.output, is_whole) == (0, True)

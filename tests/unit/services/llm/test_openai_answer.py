@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.domain import errors
+from orchestrator.domain.llm import thoughts, tool_ids
 from orchestrator.domain.llm.pricing import TokenCounts
 from orchestrator.services.llm import openai_answer
 from orchestrator.services.llm.openai_answer import StreamTranslator
@@ -49,6 +50,10 @@ def completion(finish: str = "stop", usage: Json | None = USAGE, **message: Any)
     return {"id": "c1", "model": "gpt-x", "choices": [choice], "usage": usage}
 
 
+def issued(number: int, given_id: str) -> str:
+    return tool_ids.issue("ours", number, given_id)
+
+
 def assemble(stream: list[Json]) -> list[Json]:
     """The content that a client assembles. Fails if the events violate the stream's grammar."""
     content: list[Json] = []
@@ -65,6 +70,10 @@ def assemble(stream: list[Json]) -> list[Json]:
             delta = event["delta"]
             if delta["type"] == "text_delta":
                 content[-1]["text"] += delta["text"]
+            elif delta["type"] == "thinking_delta":
+                content[-1]["thinking"] += delta["thinking"]
+            elif delta["type"] == "signature_delta":
+                content[-1]["signature"] = delta["signature"]
             else:
                 content[-1]["json"] += delta["partial_json"]
         elif event["type"] == "content_block_stop":
@@ -115,22 +124,123 @@ def test_several_tool_calls_after_text_become_blocks_one_after_the_other() -> No
     )
     assert assemble(stream) == [
         {"type": "text", "text": "Now."},
-        {"type": "tool_use", "id": "call_a", "name": "write", "input": {"path": "x"}},
-        {"type": "tool_use", "id": "call_b", "name": "list", "input": {}},
+        {"type": "tool_use", "id": issued(0, "call_a"), "name": "write", "input": {"path": "x"}},
+        {"type": "tool_use", "id": issued(1, "call_b"), "name": "list", "input": {}},
     ]
     assert stream[-2]["delta"]["stop_reason"] == "tool_use"
 
 
-@pytest.mark.parametrize(
-    ("finish", "reason"),
-    [("stop", "end_turn"), ("length", "max_tokens"), ("content_filter", "refusal")],
-)
-def test_the_reason_to_stop_is_translated(finish: str, reason: str) -> None:
+REASONS: dict[Any, str] = {
+    "stop": "end_turn",
+    "length": "max_tokens",
+    "MAX_TOKENS": "max_tokens",
+    "length_limit": "max_tokens",
+    "context_length_exceeded": "model_context_window_exceeded",
+    "content_filter": "refusal",
+    "SAFETY": "refusal",
+    "sensitive": "refusal",
+    "eos": "end_turn",
+    " Stop ": "end_turn",
+    "tool_call": "end_turn",  # and there is none
+    "function_call": "end_turn",
+    "something new": "end_turn",
+    7: "end_turn",
+}
+
+
+@pytest.mark.parametrize(("finish", "reason"), REASONS.items(), ids=str)
+def test_the_reason_to_stop_is_translated(finish: Any, reason: str) -> None:
     assert events(chunk(finish, content="x"))[-2]["delta"]["stop_reason"] == reason
     assert (
-        openai_answer.translate_completion(completion(finish), ESTIMATE, "ours")["stop_reason"]
+        openai_answer.translate_completion(completion(finish, content="x"), ESTIMATE, "ours")[
+            "stop_reason"
+        ]
         == reason
     )
+
+
+@pytest.mark.parametrize("finish", ["tool_call", "function_call", "stop", "EOS", "new", 7], ids=str)
+def test_after_calls_the_client_is_to_run_them(finish: Any) -> None:
+    calls = [whole_call(0)]
+    stream = events(chunk(finish, tool_calls=calls))
+    assert stream[-2]["delta"]["stop_reason"] == "tool_use"
+    whole = openai_answer.translate_completion(
+        completion(finish, tool_calls=calls), ESTIMATE, "ours"
+    )
+    assert whole["stop_reason"] == "tool_use"
+
+
+@pytest.mark.parametrize("finish", ["error", "abort", "MALFORMED_FUNCTION_CALL"])
+def test_an_answer_that_the_endpoint_gave_up_is_none(finish: str) -> None:
+    with pytest.raises(errors.Temporary, match=f"broke off: {finish.lower()}"):
+        events(chunk(content="Hel"), chunk(finish))
+    with pytest.raises(errors.Temporary, match="broke off"):
+        openai_answer.translate_completion(completion(finish, content="Hel"), ESTIMATE, "ours")
+
+
+@pytest.mark.parametrize("none", [None, "", False, "null", "NONE"], ids=str)
+def test_no_reason_is_none_however_it_is_written(none: Any) -> None:
+    with pytest.raises(errors.Temporary, match="broke off"):
+        events(chunk(none, content="Hel"))
+    whole = openai_answer.translate_completion(completion(none, content="x"), ESTIMATE, "ours")
+    assert whole["stop_reason"] == "end_turn"
+
+
+def test_a_reason_to_stop_on_every_chunk_does_not_say_when_it_is_over() -> None:
+    translator = StreamTranslator(ESTIMATE, "ours")
+    list(translator.feed(chunk("stop", content="Hel")))
+    assert translator.may_be_over
+    list(translator.feed(chunk("stop", content="lo")))
+    assert not translator.may_be_over
+    assert [*translator.finish(is_done=False)][-1]["type"] == "message_stop"
+
+
+def test_a_message_in_place_of_a_piece_counts_once() -> None:
+    def with_message(text: str, **delta: Any) -> Json:
+        message = {"role": "assistant", "content": text}
+        return {"choices": [{"delta": delta or None, "message": message, "finish_reason": "stop"}]}
+
+    assert assemble(events(with_message("Hello"))) == [{"type": "text", "text": "Hello"}]
+    stream = events(
+        chunk(content="Hel"), with_message("Hello", content="lo"), with_message("Hello")
+    )
+    assert assemble(stream) == [{"type": "text", "text": "Hello"}]
+
+
+USAGES: list[tuple[Json, tuple[int, int, int]]] = [
+    ({"prompt_tokens": "30", "completion_tokens": 6.5}, (30, 0, 7)),
+    ({"prompt_tokens": 30, "completion_tokens": None}, (30, 0, 3)),
+    ({"prompt_tokens": None, "completion_tokens": 7}, (100, 0, 7)),
+    ({"prompt_tokens": 30, "total_tokens": 37}, (30, 0, 7)),
+    ({"completion_tokens": 7, "total_tokens": 37}, (30, 0, 7)),
+    ({"total_tokens": 37}, (34, 0, 3)),
+    ({"total_tokens": 2}, (0, 0, 2)),
+    ({"prompt_tokens": 30, "completion_tokens": 7, "total_tokens": 5}, (30, 0, 7)),
+    ({"input_tokens": 30, "output_tokens": 7}, (30, 0, 7)),
+    ({"prompt_tokens": 30, "completion_tokens": 7, "cached_tokens": 10}, (20, 10, 7)),
+    ({"prompt_tokens": 30, "completion_tokens": 7, "prompt_cache_hit_tokens": 40}, (0, 30, 7)),
+    ({"prompt_tokens": -5, "completion_tokens": 7}, (100, 0, 7)),
+    ({"prompt_tokens": 1e300, "completion_tokens": 7}, (1_000_000_000, 0, 7)),
+    ({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}, (100, 0, 3)),
+    ({"prompt_tokens": True, "completion_tokens": "much"}, (100, 0, 3)),
+    ({}, (100, 0, 3)),
+]
+
+
+@pytest.mark.parametrize(("usage", "expected"), USAGES, ids=str)
+def test_usage_is_read_however_it_is_written(usage: Json, expected: tuple[int, int, int]) -> None:
+    last = events({**chunk("stop", content="abc"), "usage": usage})[-2]["usage"]
+    counted = last["input_tokens"], last.get("cache_read_input_tokens", 0), last["output_tokens"]
+    assert counted == expected
+
+
+def test_usage_is_found_where_endpoints_report_it() -> None:
+    usage = {"prompt_tokens": 30, "completion_tokens": 7}
+    in_choice = chunk("stop", content="abc")
+    in_choice["choices"][0]["usage"] = usage
+    for last in (in_choice, {**chunk("stop", content="abc"), "x_groq": {"usage": usage}}):
+        counted = events(last, {"choices": [], "usage": {"prompt_tokens": None}})[-2]["usage"]
+        assert (counted["input_tokens"], counted["output_tokens"]) == (30, 7)
 
 
 def test_tool_calls_count_even_if_the_server_ends_with_stop() -> None:
@@ -245,6 +355,23 @@ ODD_CALLS: dict[str, list[Json]] = {
         piece("f0", ": 0}", index=0, id="a"),
         piece("f1", '{"n": 1}', index=1, id="b"),
     ),
+    "arguments encoded twice, in pieces": pieces(
+        piece("f0", ' "{\\"n', index=0, id="a"),
+        piece(None, '\\": 0}"', index=0),
+        piece("f1", json.dumps('{"n": 1}'), index=1, id="b"),
+    ),
+    "a gap in the list, and numbers that are none": [
+        chunk(tool_calls=[None, whole_call(0, index="x", id="a"), whole_call(1, index=[], id="b")])
+    ],
+    "one call in place of a list": [
+        chunk(tool_calls=whole_call(0, id="a")),
+        chunk(tool_calls=whole_call(1, id="b")),
+    ],
+    "as functions": [
+        chunk(function_call={"name": "f0", "arguments": '{"n"'}),
+        chunk(function_call={"arguments": ": 0}"}),
+        chunk(function_call={"name": "f1", "arguments": {"n": 1}}),
+    ],
     "numbers as text": [
         chunk(tool_calls=[whole_call(0, index="0", id=1), whole_call(1, index="1", id=2)])
     ],
@@ -260,6 +387,24 @@ def test_calls_are_told_apart_however_an_endpoint_numbers_them(chunks: list[Json
     assert stream[-2]["delta"]["stop_reason"] == "tool_use"
 
 
+@pytest.mark.parametrize("given", ['{"n": 0}', '"{\\"n\\": 0}"', {"n": 0}], ids=str)
+def test_arguments_of_a_whole_answer_may_be_encoded_twice_or_not_at_all(given: Any) -> None:
+    for call_ in (
+        {"tool_calls": [piece("f0", given)]},
+        {"function_call": {"name": "f0", "arguments": given}},
+    ):
+        whole = openai_answer.translate_completion(completion(**call_), ESTIMATE, "ours")
+        assert whole["content"][0]["input"] == {"n": 0}
+
+
+@pytest.mark.parametrize("odd", ["", [], None, '"', '"a"', '"\\ud83d"'], ids=repr)
+def test_arguments_that_are_no_object_are_passed_on_as_they_are(odd: Any) -> None:
+    stream = events(*pieces(piece("f", odd), piece("g", "{}")), chunk("stop"))
+    starts = [event for event in stream if event["type"] == "content_block_start"]
+    assert [event["content_block"]["name"] for event in starts] == ["f", "g"]
+    assert json.dumps(stream, ensure_ascii=False).encode()
+
+
 def test_content_may_come_as_a_list_of_parts() -> None:
     parts = [{"type": "thinking", "thinking": []}, {"type": "text", "text": "Hel"}, "lo"]
     assert assemble(events(chunk("stop", content=parts))) == [{"type": "text", "text": "Hello"}]
@@ -269,7 +414,9 @@ def test_content_may_come_as_a_list_of_parts() -> None:
 
 FIELDS = (
     *("id", "choices", "message", "delta", "content", "tool_calls", "function", "name"),
-    *("arguments", "usage", "prompt_tokens", "finish_reason", "index", "error"),
+    *("arguments", "usage", "prompt_tokens", "finish_reason", "index", "error", "refusal"),
+    *("reasoning_content", "function_call", "x_groq", "total_tokens", "cached_tokens"),
+    *("prompt_tokens_details", "completion_tokens", "model", "code"),
 )
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -377,6 +524,37 @@ def test_text_between_the_pieces_of_a_call_comes_after_it() -> None:
     ]
 
 
+@pytest.mark.parametrize("field", thoughts.FIELDS)
+def test_thoughts_are_blocks_that_say_in_which_field_they_were(field: str) -> None:
+    stream = events(
+        chunk(role="assistant", content="", **{field: ""}),
+        chunk(**{field: "Hm"}),
+        chunk(content=None, **{field: "."}),
+        chunk(content="Now."),
+        chunk(**{field: "And?"}, tool_calls=[whole_call(0)]),
+        chunk("stop"),
+    )
+    signature = thoughts.signature(field)
+    content = assemble(stream)
+    assert content[0] == {"type": "thinking", "thinking": "Hm.", "signature": signature}
+    kinds = [block["type"] for block in content]
+    assert kinds == ["thinking", "text", "thinking", "tool_use"]
+    message = completion(content="Now.", **{field: "Hm."})
+    whole = openai_answer.translate_completion(message, ESTIMATE, "ours")
+    assert whole["content"] == content[:2]
+
+
+def test_thoughts_that_come_in_two_fields_count_once() -> None:
+    content = assemble(events(chunk("stop", reasoning="Hm.", reasoning_content="Hm.")))
+    assert [block["thinking"] for block in content] == ["Hm."]
+
+
+@pytest.mark.parametrize("odd", [5, {"summary": "x"}, [{"summary": "x"}], False], ids=str)
+def test_thoughts_of_another_form_cost_no_answer(odd: Any) -> None:
+    stream = events(chunk("stop", content="Now.", reasoning=odd))
+    assert assemble(stream) == [{"type": "text", "text": "Now."}]
+
+
 def test_a_character_that_came_in_two_halves_is_passed_on_whole() -> None:
     stream = events(
         chunk(content="Hi \ud83d"),
@@ -464,8 +642,8 @@ def test_a_whole_answer_is_translated() -> None:
     )
     assert whole["content"] == [
         {"type": "text", "text": "Now."},
-        {"type": "tool_use", "id": "call_a", "name": "f", "input": {"a": 1}},
-        {"type": "tool_use", "id": "call_b", "name": "g", "input": {}},
+        {"type": "tool_use", "id": issued(0, "call_a"), "name": "f", "input": {"a": 1}},
+        {"type": "tool_use", "id": issued(1, "call_b"), "name": "g", "input": {}},
     ]
     assert whole["stop_reason"] == "tool_use"
     with pytest.raises(errors.Temporary):

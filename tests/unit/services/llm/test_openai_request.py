@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.domain import errors
+from orchestrator.domain.llm import thoughts, tool_ids
 from orchestrator.services.llm import openai_request
 
 HELLO = {"role": "user", "content": "Hello"}
@@ -81,11 +82,12 @@ def test_a_conversation_with_tools_keeps_calls_results_and_their_order() -> None
         {"role": "assistant", "content": answer}, {"role": "user", "content": results}
     )
     assert assistant["content"] == "I'll write it."
-    assert [call["id"] for call in assistant["tool_calls"]] == ["toolu_1", "toolu_2"]
+    ids = [call["id"] for call in assistant["tool_calls"]]
+    assert len({*ids}) == 2
     function = assistant["tool_calls"][0]["function"]
     assert (function["name"], json.loads(function["arguments"])) == ("write_file", {"path": "é"})
-    assert first == {"role": "tool", "tool_call_id": "toolu_1", "content": "done"}
-    assert second == {"role": "tool", "tool_call_id": "toolu_2", "content": "Error: no\npath"}
+    assert first == {"role": "tool", "tool_call_id": ids[0], "content": "done"}
+    assert second == {"role": "tool", "tool_call_id": ids[1], "content": "Error: no\npath"}
     assert user == {"role": "user", "content": "And now?"}
 
 
@@ -105,10 +107,11 @@ def test_pictures_of_tool_results_are_shown_by_the_user() -> None:
     ]
     first, second, user = translate_messages({"role": "user", "content": results})
     assert (first["role"], first["content"]) == ("tool", "The pictures follow.")
-    assert (second["tool_call_id"], second["content"]) == ("toolu_2", "As seen.")
+    assert second["tool_call_id"] != first["tool_call_id"]
+    assert second["content"] == "As seen."
     assert [part.get("text", part["type"]) for part in user["content"]] == [
-        *("Pictures of the tool result toolu_1:", "image_url"),
-        *("Pictures of the tool result toolu_2:", "image_url", "image_url"),
+        *(f"Pictures of the tool result {first['tool_call_id']}:", "image_url"),
+        *(f"Pictures of the tool result {second['tool_call_id']}:", "image_url", "image_url"),
         "And now?",
     ]
 
@@ -124,6 +127,55 @@ def test_an_answer_of_thoughts_alone_has_an_empty_text() -> None:
     thought = {"type": "thinking", "thinking": "Hm.", "signature": "x"}
     (message,) = translate_messages({"role": "assistant", "content": [thought]})
     assert message == {"role": "assistant", "content": ""}
+
+
+def test_a_call_has_the_id_that_the_endpoint_gave_it_again() -> None:
+    call_id = tool_ids.issue("answer", 0, "functions.f:0")
+    call = {"type": "tool_use", "id": call_id, "name": "f", "input": {}}
+    result = {"type": "tool_result", "tool_use_id": call_id, "content": "done"}
+    assistant, tool = translate_messages(
+        {"role": "assistant", "content": [call]}, {"role": "user", "content": [result]}
+    )
+    assert assistant["tool_calls"][0]["id"] == tool["tool_call_id"] == "functions.f:0"
+
+
+def test_gemini_gets_the_first_call_of_each_answer_signed_and_nobody_else_does() -> None:
+    calls: list[dict[str, Any]] = [
+        {"type": "tool_use", "id": id_, "name": "f", "input": {}} for id_ in ("a", "b")
+    ]
+    body = {
+        "max_tokens": 50,
+        "messages": [HELLO, {"role": "assistant", "content": calls}, HELLO],
+    }
+    for model, is_signed in (("google/Gemini-3-pro", True), ("gpt-x", False)):
+        request = openai_request.translate(body, model=model, limit_field="max_tokens")
+        sent = request["messages"][1]["tool_calls"]
+        assert ["extra_content" in call for call in sent] == [is_signed, False]
+
+
+@pytest.mark.parametrize("has_call", [True, False])
+def test_thoughts_of_the_endpoint_go_back_in_their_field(has_call: bool) -> None:
+    thought = {
+        "type": "thinking",
+        "thinking": "Hm.",
+        "signature": thoughts.signature("reasoning_content"),
+    }
+    call = {"type": "tool_use", "id": "t", "name": "n", "input": {}}
+    content = [thought, {**thought, "thinking": " So."}, *([call] if has_call else [])]
+    (message,) = translate_messages({"role": "assistant", "content": content})
+    assert message["reasoning_content"] == "Hm. So."
+
+
+def test_models_that_want_thoughts_with_each_answer_get_them_also_for_those_of_others() -> None:
+    thought = {"type": "thinking", "thinking": "Hm.", "signature": thoughts.signature("reasoning")}
+    answers = [{"role": "assistant", "content": content} for content in ("Hi", [thought])]
+    body = {"max_tokens": 50, "messages": [HELLO, *answers, HELLO]}
+    for model, is_filled in (("deepseek-v4", True), ("moonshot/Kimi-K2", True), ("gpt-x", False)):
+        request = openai_request.translate(body, model=model, limit_field="max_tokens")
+        user, bare, thoughtful, _ = request["messages"]
+        assert "reasoning_content" not in {**user, **thoughtful}
+        assert bool(bare.get("reasoning_content")) is is_filled
+        assert thoughtful["reasoning"] == "Hm."
 
 
 def test_a_tool_call_without_text_has_no_content() -> None:

@@ -142,7 +142,7 @@ def add_call(world: World, tokens: int, change: int = 0) -> None:
         outcome=Outcome.SERVED,
         duration_ms=1,
     )
-    spending.settle(world.deps, reservation, result)
+    spending.settle(world.deps, spending.call_of(world.deps, reservation, result))
 
 
 def test_the_expected_length_is_known_once_there_is_enough_history(world: World) -> None:

@@ -1,0 +1,1 @@
+"""The providers that can answer a call: Anthropic's API, and OpenAI-compatible endpoints."""
