@@ -80,9 +80,9 @@ class SshFleet:
     def __init__(self, settings: FleetSettings, clock: Clock) -> None:
         self._settings = settings
         self._clock = clock
-        # The loop's thread calls these. They must not block.
-        self.on_reach: Callable[[], None] = lambda: None  # a host's state has changed
-        self.on_end: Callable[[Sequence[SandboxId]], None] = lambda _: None  # containers have ended
+        # The loop's thread calls them: a host's state has changed; containers have ended.
+        self.on_reach: Callable[[], None] = lambda: None
+        self.on_end: Callable[[Sequence[SandboxId]], None] = lambda _: None
         self._followed: dict[HostId, _FollowedHost] = {}
         self._changed: set[HostId] = set()  # their containers or their links
         self._changed_links: set[HostId] = set()
@@ -347,8 +347,7 @@ class SshFleet:
         """A start wakes nobody: the next pass compares its host."""
         with self._changed_lock:
             self._changed.add(host_id)
-        if ended:
-            self.on_end(ended)
+        self.on_end(ended)
 
 
 @dataclass(frozen=True)
