@@ -80,8 +80,7 @@ class SshFleet:
     def __init__(self, settings: FleetSettings, clock: Clock) -> None:
         self._settings = settings
         self._clock = clock
-        # The loop's thread calls them: a host's state has changed; containers have ended.
-        self.on_reach: Callable[[], None] = lambda: None
+        self.on_reach: Callable[[], None] = lambda: None  # the loop's thread calls both
         self.on_end: Callable[[Sequence[SandboxId]], None] = lambda _: None
         self._followed: dict[HostId, _FollowedHost] = {}
         self._changed: set[HostId] = set()  # their containers or their links
