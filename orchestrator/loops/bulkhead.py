@@ -63,7 +63,8 @@ class Bulkhead:
 
         `item` is the id of what the call is about: a sandbox, or the host itself. A call that fails
         is logged, and its item backs off. So does one whose call has a bug: it concerns no other.
-        `at_most`: how many calls the host may have, if that is less than ever.
+        `at_most`: how many calls the host may have now, if less than at other times. Those that
+        take longer than two seconds don't count.
         """
         if self._backoff.is_pausing(item):
             return False
@@ -85,14 +86,15 @@ class Bulkhead:
             return self._lock.wait_for(lambda: not self._busy, timeout_s)
 
     def _has_room(self, host: HostId, at_most: int | None) -> bool:
-        calls = self._busy.values()
-        most = self._per_host if at_most is None else min(at_most, self._per_host)
-        if sum(call.host == host for call in calls) >= most:
+        calls = [call for call in self._busy.values() if call.host == host]
+        if len(calls) >= self._per_host:
+            return False
+        young_since = self._clock.now() - _YOUNG
+        if at_most is not None and sum(call.begun_at > young_since for call in calls) >= at_most:
             return False
         if self._at_once is None:
             return True
-        young_since = self._clock.now() - _YOUNG
-        return sum(call.begun_at > young_since for call in calls) < self._at_once
+        return sum(call.begun_at > young_since for call in self._busy.values()) < self._at_once
 
     def _run(self, item: str, call: Callable[[], None]) -> None:
         try:
