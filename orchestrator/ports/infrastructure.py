@@ -121,6 +121,8 @@ class Events(Protocol):
 
     def pool_changed(self) -> None: ...
 
+    def hosts_changed(self) -> None: ...
+
     def subscribe(self, name: str, kinds: Sequence[str]) -> AbstractContextManager[Iterator[str]]:
         """A blocking iterator over topics of these kinds that changed: see ports/topics.py.
 

@@ -36,6 +36,9 @@ class EventsInMemory:
     def pool_changed(self) -> None:
         self.send("pool")
 
+    def hosts_changed(self) -> None:
+        self.send("hosts")
+
     @contextlib.contextmanager
     def subscribe(self, name: str, kinds: Sequence[str]) -> Generator[Iterator[str]]:
         events: queue.SimpleQueue[str] = queue.SimpleQueue()

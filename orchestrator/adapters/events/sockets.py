@@ -51,6 +51,9 @@ class SocketEvents:
     def pool_changed(self) -> None:
         self._publish(topics.POOL)
 
+    def hosts_changed(self) -> None:
+        self._publish(topics.HOSTS)
+
     @contextlib.contextmanager
     def subscribe(self, name: str, kinds: Sequence[str]) -> Generator[Iterator[str]]:
         ear = _Ear(self._folder, name, kinds)

@@ -116,6 +116,12 @@ def gets_cold_sandbox(session: Session) -> bool:
     return rooms.gets_no_warm(session.crashes)
 
 
+def awaits_route(session: Session) -> bool:
+    """Whether a route that is live now may be what the session waits for."""
+    report = session.report
+    return session.move is not None or (report is not None and report.phase is Phase.READY)
+
+
 def recheck_at(now: datetime) -> datetime:
     """When the nudge loop looks at an unfinished session again, if nobody nudged it before."""
     return now + timedelta(seconds=_RECHECK_S)
@@ -134,12 +140,16 @@ def deadline_for(state: SessionState, now: datetime, limits: Deadlines) -> datet
 def _destroy(observation: Observation, now: datetime) -> Step:
     """End the session. It is over only when its container is gone, which may take its time."""
     session, sandbox = observation.session, observation.sandbox
-    if session.state is not SessionState.DESTROYING:
-        return Destroy()
     reason = _clean_up_reason(session)
+    if sandbox is not None and not _is_held(sandbox, session):
+        sandbox = None
+    if session.state is not SessionState.DESTROYING:
+        is_running = sandbox is not None and sandbox.state is not SandboxState.STOPPING
+        goes_too = is_running and session.move is None
+        return Destroy(sandbox=sandbox if goes_too else None, reason=reason)
     if session.move is not None:
         return EndMove(sandbox=observation.other_sandbox, reason=reason)
-    if sandbox is None or not _is_held(sandbox, session):
+    if sandbox is None:
         return Finish(state=SessionState.DESTROYED)
     if sandbox.state is not SandboxState.STOPPING:
         return Retire(sandbox=sandbox, reason=reason)

@@ -60,7 +60,10 @@ class Fail:
 
 @dataclass(frozen=True, kw_only=True)
 class Destroy:
-    """Enter DESTROYING. Clean-up follows."""
+    """Enter DESTROYING, and let the sandbox go, which becomes STOPPING. Clean-up follows."""
+
+    sandbox: Sandbox | None  # None: there is none, or it is on its way already
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -122,7 +122,7 @@ def _carry_out(deps: Deps, session: Session, step: steps.Step) -> bool:
         case steps.Fail():
             _record_failure(deps, session, step, now)
         case steps.Destroy():
-            writes.save(deps, session.transition(SessionState.DESTROYING, now))
+            return _destroy(deps, session, step, now)
         case steps.Retire():
             claims.retire(deps, step.sandbox, step.reason)
         case steps.Abandon():
@@ -276,6 +276,16 @@ def _save_first_version(deps: Deps, ready: Session, version: BundleRecord) -> No
     deps.store.bundles.keep(version, ready)
     deps.events.session_changed(ready.id)
     generations.remember(deps, ready, version)
+
+
+def _destroy(deps: Deps, session: Session, step: steps.Destroy, now: datetime) -> bool:
+    destroying = session.transition(SessionState.DESTROYING, now)
+    if step.sandbox is None:
+        writes.save(deps, destroying)
+        return True
+    due_at = planner.recheck_at(now)
+    claims.retire_with(deps, replace(destroying, due_at=due_at), step.sandbox, step.reason)
+    return False  # the clear loop nudges the session once the sandbox is gone
 
 
 def _requeue(deps: Deps, session: Session, step: steps.Requeue, now: datetime) -> None:

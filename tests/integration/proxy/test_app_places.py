@@ -15,7 +15,7 @@ from agent.serving.static_files import Folder
 
 from orchestrator.adapters.proxy.client_limits import ClientLimits
 from orchestrator.adapters.proxy.http_probe import HttpProbe
-from orchestrator.adapters.proxy.nginx_config import endpoint
+from orchestrator.adapters.proxy.route_links import endpoint
 from orchestrator.contract.health import Condition
 from orchestrator.contract.visits import PROBE_HEADER
 from orchestrator.domain import ids

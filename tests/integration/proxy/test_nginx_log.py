@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from orchestrator.adapters.proxy.http_probe import HttpProbe
-from orchestrator.adapters.proxy.nginx_config import endpoint
+from orchestrator.adapters.proxy.route_links import endpoint
 from orchestrator.contract.health import Condition
 from orchestrator.domain import ids
 from orchestrator.domain.logged_requests import LoggedRequests

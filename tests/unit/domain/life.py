@@ -248,8 +248,12 @@ class Life:
                 self.reports = 0
             case steps.EndChange():
                 self._become_ready()
-            case steps.Destroy():
+            case steps.Destroy(sandbox=sandbox, reason=reason):
                 self._enter(SessionState.DESTROYING)
+                if sandbox is not None:
+                    self.sandbox = replace(
+                        sandbox.transition(SandboxState.STOPPING, self.now, reason), routed=True
+                    )
             case steps.EndMove(sandbox=sandbox):
                 assert sandbox is self.other
                 self._end_move()

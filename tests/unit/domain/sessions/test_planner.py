@@ -74,9 +74,21 @@ def test_a_session_that_has_ended_needs_nothing(state: SessionState, wanted: Wan
 @pytest.mark.parametrize("state", [SessionState.QUEUED, SessionState.READY, *PROGRESSING])
 def test_the_end_comes_before_everything(state: SessionState, failure: Failure | None) -> None:
     for sandbox_fields in (None, {}, {"state": SandboxState.BROKEN}):
-        assert (
-            step_of(state, sandbox_fields, wanted=Wanted.GONE, failure=failure) == steps.Destroy()
-        )
+        step = step_of(state, sandbox_fields, wanted=Wanted.GONE, failure=failure)
+        assert isinstance(step, steps.Destroy)
+        assert (step.sandbox is None) == (sandbox_fields is None), "its sandbox goes with it"
+
+
+@pytest.mark.parametrize(
+    "sandbox_fields",
+    [{"state": SandboxState.STOPPING}, {"state": SandboxState.GONE}, {"session_id": None}],
+)
+def test_a_sandbox_that_goes_already_is_left_alone_at_the_end(
+    sandbox_fields: dict[str, Any],
+) -> None:
+    step = step_of(SessionState.READY, sandbox_fields, wanted=Wanted.GONE)
+    assert isinstance(step, steps.Destroy)
+    assert step.sandbox is None
 
 
 @pytest.mark.parametrize(

@@ -202,7 +202,7 @@ def test_a_session_that_ends_during_a_move_first_ends_the_move(
 ) -> None:
     observation = moving(switched_at=switched_at)
     observation = replace(observation, session=replace(observation.session, wanted=Wanted.GONE))
-    assert step(observation) == steps.Destroy()
+    assert step(observation) == steps.Destroy(sandbox=None, reason="its session is to end")
     ending = replace(
         observation, session=replace(observation.session, state=SessionState.DESTROYING)
     )

@@ -353,7 +353,7 @@ def test_the_end_withdraws_the_route_before_it_removes_the_container(world: Worl
     sandbox = world.sandbox_of(ready)
     world.request_end(ready)
 
-    assert world.converge(ready).steps == ("Destroy", "Retire", "Wait")
+    assert world.converge(ready).steps == ("Destroy",)
     assert world.sandbox(sandbox.id).state is SandboxState.STOPPING
     assert world.engine.removed == []
     assert f"inbox:{sandbox.id}" in world.events.sent
