@@ -15,13 +15,12 @@ from orchestrator.contract.wire.reports import FailureCode
 from orchestrator.domain.pool.host import Drain, Host, HostState
 from orchestrator.domain.pool.host_liveness import LOST_AFTER
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
-from orchestrator.domain.sessions import losses, rooms
+from orchestrator.domain.sessions import failures, losses, rooms
 from orchestrator.domain.sessions.session import (
     IN_PROGRESS,
     Failure,
     Move,
     Phase,
-    Report,
     Session,
     SessionState,
     Wanted,
@@ -140,7 +139,7 @@ def deadline_for(state: SessionState, now: datetime, limits: Deadlines) -> datet
 def _destroy(observation: Observation, now: datetime) -> Step:
     """End the session. It is over only when its container is gone, which may take its time."""
     session, sandbox = observation.session, observation.sandbox
-    reason = _clean_up_reason(session)
+    reason = failures.clean_up_reason(session)
     if sandbox is not None and not _is_held(sandbox, session):
         sandbox = None
     if session.state is not SessionState.DESTROYING:
@@ -166,7 +165,7 @@ def _let_go(observation: Observation) -> Step | None:
     A session that goes on doesn't wait until they are removed: that may take for ever.
     """
     session, sandbox = observation.session, observation.sandbox
-    reason = _clean_up_reason(session)
+    reason = failures.clean_up_reason(session)
     if session.move is not None:
         return EndMove(sandbox=observation.other_sandbox, reason=reason)
     if sandbox is None or not _is_held(sandbox, session):
@@ -196,7 +195,7 @@ def _keep_running(observation: Observation, now: datetime) -> Step:
     """The session is READY: recover it, move it or begin its next change, if need be."""
     session, host, report = observation.session, observation.host, observation.session.report
     if report is not None and report.phase is Phase.FAILED:
-        return Fail(failure=_reported_failure(report))
+        return Fail(failure=failures.reported(report))
     if losses.is_lost(observation.sandbox):
         return _recover(observation, now)
     if session.move is not None:
@@ -227,12 +226,12 @@ def _carry_out_change(observation: Observation, now: datetime) -> Step:
         return _recover(observation, now)
     if report is not None and report.phase is Phase.FAILED:
         # Nothing runs in the sandbox any more: once the change has ended, the session fails too.
-        return EndChange(failure=_reported_failure(report))
+        return EndChange(failure=failures.reported(report))
     if report is not None and report.phase is Phase.READY:
         # It was tried at its public address, and is served: nothing is left to be found out.
         return EndChange(failure=report.setback)
     if _is_late(observation, now):
-        return EndChange(failure=_timeout_failure(session, observation.host))
+        return EndChange(failure=failures.timed_out(session, observation.host))
     return _follow_agent(session, observation.sandbox, now)
 
 
@@ -277,7 +276,7 @@ def _start_successor(observation: Observation, move: Move, now: datetime) -> Ste
     if successor is None or losses.is_lost(successor):
         return EndMove(sandbox=successor, reason=losses.message_of(successor))
     if report is not None and report.phase is Phase.FAILED:
-        return EndMove(sandbox=successor, reason=_reported_failure(report).message)
+        return EndMove(sandbox=successor, reason=failures.reported(report).message)
     if now - successor.state_since > _MOVE_MAX:
         return EndMove(sandbox=successor, reason="the app did not start there in time")
     if report is not None and report.phase is Phase.READY and successor.routed:
@@ -307,9 +306,9 @@ def _make_progress(observation: Observation, now: datetime) -> Step:
         message = losses.message_of(sandbox)
         return Fail(failure=Failure(code="sandbox_lost", message=message, permanent=False))
     if report is not None and report.phase is Phase.FAILED:
-        return Fail(failure=_reported_failure(report))
+        return Fail(failure=failures.reported(report))
     if _is_late(observation, now):
-        return Fail(failure=_timeout_failure(session, observation.host))
+        return Fail(failure=failures.timed_out(session, observation.host))
     return _follow_agent(session, sandbox, now)
 
 
@@ -381,29 +380,3 @@ def _is_late(observation: Observation, now: datetime) -> bool:
     if host.state is not HostState.SUSPECT or sandbox is None or sandbox.agent_seen_at is None:
         return False
     return sandbox.agent_seen_at - host.state_since >= 2 * LOST_AFTER
-
-
-def _reported_failure(report: Report) -> Failure:
-    return report.failure or Failure(code="app_not_ready", message="The app did not start")
-
-
-def _timeout_failure(session: Session, host: Host | None) -> Failure:
-    """If the host is not UP, visitors can't reach its apps, say. That tells nothing of this app."""
-    is_up = host is None or host.state is HostState.UP
-    match session.state:
-        case SessionState.PROVISIONING:
-            code, problem, permanent = "sandbox_not_ready", "The sandbox did not answer", False
-        case SessionState.GENERATING:
-            code, problem, permanent = "generation_timeout", "The app was not written", True
-        case _:
-            code, problem, permanent = "app_not_ready", "The app did not answer at its URL", True
-    last = session.report.message if session.report is not None else ""
-    message = f"{problem} in time" + (f" (last heard: {last})" if last else "")
-    permanent = permanent and is_up
-    return Failure(code=code, message=message, permanent=permanent, counts_as_attempt=is_up)
-
-
-def _clean_up_reason(session: Session) -> str:
-    if session.wanted is Wanted.GONE:
-        return "its session is to end"
-    return f"its session failed: {session.failure.code}" if session.failure else "it was lost"
