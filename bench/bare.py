@@ -73,7 +73,7 @@ class Bare:
             *("--tmpfs", "/app:rw,nosuid,nodev,noexec,size=256m,uid=2100021000"),
             *("--security-opt", "no-new-privileges", "--memory", "1g", "--memory-swap", "1g"),
             *("--cpu-period", "200000", "--cpu-quota", str(_START_CPUS * 200_000)),
-            *("--cpu-shares", "256", "--pids-limit", "256"),
+            *("--cpu-shares", "512", "--pids-limit", "256"),
             *("--dns", "127.0.0.1", "--network", network),
             *("--ulimit", "nofile=4096:4096", "--ulimit", "core=0", "--workdir", "/app"),
             *("--log-opt", "max-size=5m", "--log-opt", "max-file=2", "--hostname", "sandbox"),

@@ -17,7 +17,7 @@ from orchestrator.adapters.files.catalog import FolderCatalog
 from orchestrator.adapters.files.link_board import FileLinkBoard
 from orchestrator.adapters.files.reserve import ReserveFile
 from orchestrator.adapters.files.state_folder import StateFolder
-from orchestrator.adapters.proxy import nginx_config
+from orchestrator.adapters.proxy import route_links
 from orchestrator.adapters.proxy.client_limits import ClientLimits
 from orchestrator.adapters.proxy.http_probe import HttpProbe
 from orchestrator.adapters.proxy.nginx import NginxSettings
@@ -35,6 +35,7 @@ from orchestrator.domain.sessions.bundles import StorageLimits
 from orchestrator.domain.sessions.planner import Deadlines
 from orchestrator.services.deps import Deps, Policy
 
+_MEMORY_WITH_INTERPRETERS_MB = 256  # of a sandbox
 _PRICES = config.PROJECT_ROOT / "orchestrator" / "prices.toml"
 
 
@@ -65,7 +66,7 @@ def build(settings: Settings, engines: ports.Engines) -> Deps:
         # Over the control listener, which counts nobody: whoever takes all that one address may
         # have, and comes from the address of this machine, must not make apps look broken.
         probe=HttpProbe(
-            nginx_config.endpoint("127.0.0.1", settings.addresses.control_port),
+            route_links.endpoint("127.0.0.1", settings.addresses.control_port),
             settings.addresses.apps_domain,
             settings.addresses.http_port,
             public_scheme="https" if settings.people.cookie_secure else "http",
@@ -122,6 +123,7 @@ def _policy(settings: Settings, instance: str) -> Policy:
             deploying_s=settings.sessions.deploying_timeout_s,
         ),
         warm_target=settings.pool.warm_target,
+        warm_interpreters=_keeps_interpreters(settings),
         free_slots=settings.pool.free_slots,
         cpus=CpuLimits(
             share=settings.sandbox.sandbox_cpus, start=settings.sandbox.sandbox_start_cpus
@@ -153,6 +155,12 @@ def _policy(settings: Settings, instance: str) -> Policy:
 def agent_folder_of_hosts(instance: str) -> str:
     """The folder of the agent socket on hosts that are reached by SSH."""
     return f"/run/spawnai-{instance}"
+
+
+def _keeps_interpreters(settings: Settings) -> bool:
+    """Only beside an app that has enough memory all the same."""
+    is_large = settings.sandbox.sandbox_memory_mb >= _MEMORY_WITH_INTERPRETERS_MB
+    return settings.pool.warm_interpreters and is_large
 
 
 def _storage_limits(settings: Settings) -> StorageLimits:

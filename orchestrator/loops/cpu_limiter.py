@@ -46,9 +46,8 @@ class CpuLimiter:
         holders: dict[HostId, list[CpuHolder]] = defaultdict(list)
         for holder in self._deps.store.sandboxes.cpu_holders():
             holders[holder.host_id].append(holder)
-        hosts = self._deps.store.hosts.list() if holders else ()
-        for host in hosts:
-            if host.id in holders and host.state is HostState.UP:
+        for host in self._deps.store.pool.hosts(holders.keys()) if holders else ():
+            if host.state is HostState.UP:
                 self._offer(host, holders[host.id])
         return self._tasks.take_summary()
 

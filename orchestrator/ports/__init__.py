@@ -30,6 +30,7 @@ from orchestrator.ports.machines import (
     LinkGauges,
     SandboxSpec,
 )
+from orchestrator.ports.pool import Hosts, Sandboxes
 from orchestrator.ports.pool_reads import PoolReads
 from orchestrator.ports.records import (
     LOG_MAX_BYTES,
@@ -46,7 +47,8 @@ from orchestrator.ports.records import (
     Logs,
     Usage,
 )
-from orchestrator.ports.store import Hosts, Sandboxes, Sessions, Store
+from orchestrator.ports.sessions import Sessions
+from orchestrator.ports.store import Store
 from orchestrator.ports.store_inputs import Idempotency, NewSandbox, SessionPosition
 
 __all__ = [

@@ -30,6 +30,7 @@ class Policy:
 
     deadlines: Deadlines = field(default_factory=Deadlines)
     warm_target: int = 3
+    warm_interpreters: bool = True  # sandboxes keep a Python and a Node ready while there is room
     free_slots: int = 2  # slots that the warm pool leaves free for sessions
     cpus: CpuLimits = field(default_factory=CpuLimits)
     disk_floor_bytes: int = 1024**3  # a host with less free disk gets no new sandboxes

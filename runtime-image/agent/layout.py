@@ -13,6 +13,8 @@ USERS = "/app/passwd"
 GROUPS = "/app/group"
 """/etc/passwd and /etc/group are links to these."""
 LAUNCHER = "/opt/spawn/agent/__main__.py"
+INTERPRETERS = "/opt/spawn/interpreters"
+"""What a Python and a Node run that wait to become an app."""
 APP_PYTHON = "/opt/python/bin/python"
 APP_PATH = "/opt/python/bin:/usr/local/bin:/usr/bin:/bin"
 

@@ -10,6 +10,8 @@ import sys
 
 from agent import threads
 from agent.apps import processes
+from agent.apps.app import environment
+from agent.apps.interpreters import Interpreters
 from agent.console import log
 from agent.home.client import HomeClient
 from agent.home.identity import read_identity
@@ -40,10 +42,15 @@ async def work(site: Site, *, listening_cpu_ms: int) -> None:
         sys.exit(EXIT_BAD_IDENTITY)
     site.answer_to(identity.slug)
     home = HomeClient(HOME_SOCKET)
+    interpreters = Interpreters(environment)
+    interpreters.wait_for(site.slot)
     async with asyncio.TaskGroup() as tasks:
-        runner = Runner(home=home, site=site, tasks=tasks)
+        runner = Runner(home=home, site=site, tasks=tasks, interpreters=interpreters)
+        keeping = tasks.create_task(interpreters.keep()) if identity.interpreters else None
         try:
             await follow_inbox(home, identity, runner)
         finally:
             await runner.stop()
+            if keeping is not None:
+                keeping.cancel()
             log("app_stopped")

@@ -129,9 +129,13 @@ def test_an_app_on_a_host_over_ssh_gets_its_share_of_cpus_once_it_is_ready(
         container = f"spawn-{sandbox['sandbox_id']}"
         return cpus_of(home.exec("docker", "exec", container, *READ_CPU_LIMIT))
 
+    def answers() -> set[bool | None]:
+        return {host["changes_cpus"] for host in pool.admin("hosts")["hosts"]}
+
+    until(lambda: True in answers(), 90, "a warm sandbox to be raised")
+    assert False not in answers()
     apps = _wait_until_ready(pool, _start(pool, 3))
-    until(lambda: {limit_of(app) for app in apps} == {0.5}, 30, "each app to have half a CPU")
-    assert all(host["changes_cpus"] for host in pool.admin("hosts")["hosts"] if host["used"])
+    until(lambda: {limit_of(app) for app in apps} == {0.5}, 60, "each app to have half a CPU")
 
 
 def test_only_the_proxy_reaches_published_apps(pool: Installation, fleet: Fleet) -> None:

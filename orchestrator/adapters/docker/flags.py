@@ -28,9 +28,9 @@ _FIRST_USER = 2_100_000_000
 # The kernel stops a container that has used up its share of a period until the next one begins.
 # An agent or a small app starts within the share of 200 ms. In Docker's usual 100 ms it doesn't.
 _CPU_PERIOD_US = 200_000
-# A quarter of what any other group of processes weighs: whatever sandboxes start or generate, the
-# control plane and Docker get their turn before them.
-_CPU_SHARES = 256
+# Half of what any other group of processes weighs, with cgroup version 2 a fifth: whatever
+# sandboxes start or generate, the control plane and Docker get their turn before them.
+_CPU_SHARES = 512
 
 
 @dataclass(frozen=True, kw_only=True)

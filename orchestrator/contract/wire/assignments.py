@@ -32,9 +32,15 @@ class Identity:
     sandbox_id: str
     token: str
     slug: str
+    interpreters: bool = False  # keep a Python and a Node ready while the host has room
 
     def as_json(self) -> dict[str, Any]:
-        return {"sandbox_id": self.sandbox_id, "token": self.token, "slug": self.slug}
+        return {
+            "sandbox_id": self.sandbox_id,
+            "token": self.token,
+            "slug": self.slug,
+            "interpreters": self.interpreters,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +134,7 @@ def parse_identity(document: object) -> Identity:
         sandbox_id=given.text("sandbox_id"),
         token=given.text("token"),
         slug=given.text("slug").lower(),
+        interpreters=given.flag("interpreters", default=False),
     )
 
 

@@ -147,7 +147,8 @@ def checked_region(text: str) -> str:
 def default_slots(*, memory_bytes: int, cpus: int) -> int:
     """The number of slots of a machine whose operator sets none.
 
-    A warm sandbox takes under 30 MB and a small app 40-120 MB, so 256 MiB per slot leave room for
-    the system. Sandboxes share CPUs, so CPUs limit the number far less.
+    A warm sandbox takes under 30 MB, with interpreters that wait for the app 90 MB, and a small app
+    40-120 MB, so 256 MiB per slot leave room for the system. Sandboxes share CPUs, so CPUs limit
+    the number far less.
     """
     return max(1, min(memory_bytes // _SLOT_MEMORY_BYTES, cpus * _SLOTS_PER_CPU, _SLOTS_MAX))

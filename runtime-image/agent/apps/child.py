@@ -74,11 +74,13 @@ class Child:
         fence: Fence | None = None,
         line_max_chars: int = LOG_LINE_MAX_CHARS,
         is_trusted: bool = False,
+        has_order: bool = True,
     ) -> None:
         """Start the program. Raises OSError if that fails, whatever the command is.
 
         `is_trusted` is for our own generator: it shares our standard error, all of its output is
-        read, and `write` reaches its standard input.
+        read, and `write` reaches its standard input. `has_order`: false for a program that waits
+        on its standard input for what `order` sends.
         """
         self._loop = asyncio.get_running_loop()
         self._on_line = on_line
@@ -90,7 +92,7 @@ class Child:
         argv = command if fence is None else fence.command(command)
         self._output_fd, input_fd = self._launch(argv, folder, environment, is_trusted=is_trusted)
         self._input = Feed(input_fd)
-        if not is_trusted:
+        if not is_trusted and has_order:
             self._input.close()
         os.set_blocking(self._output_fd, False)
         self._loop.add_reader(self._output_fd, self._read_output)
@@ -98,6 +100,11 @@ class Child:
     def write(self, data: bytes) -> None:
         """Send to standard input. What doesn't fit into the pipe now is sent later."""
         self._input.write(data)
+
+    def order(self, order: bytes, on_line: Callable[[str], None]) -> None:
+        """Tell it what to do, all that it gets. From now on its lines go to `on_line`."""
+        self._on_line = on_line
+        self._input.finish(order)
 
     def pids(self) -> set[int]:
         """Its processes, but for those that left its session."""

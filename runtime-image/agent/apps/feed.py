@@ -15,6 +15,7 @@ class Feed:
         self._loop = asyncio.get_running_loop()
         self._fd = fd
         self._waiting = bytearray()
+        self._is_last = False
 
     def write(self, data: bytes) -> None:
         """Send the data now or later. It is dropped if we or the reader have closed the pipe."""
@@ -23,6 +24,11 @@ class Feed:
         if not self._waiting:
             self._loop.add_writer(self._fd, self._flush)
         self._waiting += data
+
+    def finish(self, data: bytes) -> None:
+        """Send the data, then close the pipe."""
+        self._is_last = True
+        self.write(data)
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -39,3 +45,5 @@ class Feed:
             return
         if not self._waiting:
             self._loop.remove_writer(self._fd)
+            if self._is_last:
+                self.close()

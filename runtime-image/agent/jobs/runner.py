@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
+from agent.apps.interpreters import Interpreters
 from agent.console import log
 from agent.failures import AssignmentFailed
 from agent.home.client import HomeClient
@@ -21,10 +22,18 @@ from orchestrator.contract.wire import Assignment, Kind, Outcome, Phase
 class Runner:
     """Carries out assignments. Its tasks are in the caller's group: a bug in one ends the agent."""
 
-    def __init__(self, *, home: HomeClient, site: Site, tasks: asyncio.TaskGroup) -> None:
+    def __init__(
+        self,
+        *,
+        home: HomeClient,
+        site: Site,
+        tasks: asyncio.TaskGroup,
+        interpreters: Interpreters,
+    ) -> None:
         self._home = home
         self._site = site
         self._tasks = tasks
+        self._interpreters = interpreters
         self._stage = Stage(site, tasks, on_failure=self._on_failure)
         self._reports: ReportSender | None = None
         self._working: asyncio.Task[None] | None = None
@@ -60,6 +69,7 @@ class Runner:
             reports=reports,
             site=self._site,
             add_log=self._add_log,
+            interpreters=self._interpreters,
         )
         had_app = self._stage.app is not None  # the new one is then started beside it
         self._stage.announce(Serving.STARTING)
@@ -70,6 +80,7 @@ class Runner:
                     self._stage.show(await job.start_bundle(slot))
                 had_app = True
             async with self._stage.free_slot() as slot:
+                self._interpreters.wait_for(slot)
                 handover = Handover(self._stage, self._site, add_log=self._add_log)
                 result = await job.carry_out(slot, handover)
                 await handover.finish(result.app)
@@ -78,6 +89,8 @@ class Runner:
             self._stage.announce(Serving.STOPPED)
             reports.push(_last_step(failure, app_serves=self._stage.app is not None))
             return
+        finally:
+            self._interpreters.dismiss()
         outcome = Outcome() if had_app else None
         reports.push(
             Step(

@@ -7,12 +7,14 @@ tested app is byte for byte the one that is kept and shown.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
 from agent.apps import probe
 from agent.apps.app import App, environment
 from agent.apps.commands import run_command
+from agent.apps.interpreters import Interpreters
 from agent.apps.probe import Page
 from agent.jobs.handover import Handover
 from agent.jobs.messages import Get, Open, Question, Run
@@ -22,11 +24,13 @@ from agent.serving.site import Slot
 from agent.threads import in_thread
 from orchestrator.contract import archive
 from orchestrator.contract.bundles import BundleInvalid
-from orchestrator.contract.health import Answer
+from orchestrator.contract.health import PATIENCE_S, Answer
 from orchestrator.contract.wire import Limits
 
 ANSWER_MAX_BYTES = 2 * 1024 * 1024
 """Of all bodies in one answer. As JSON a byte that is no text takes six."""
+PATIENCE_LEAST_S = 1.0
+"""With one page, after so much time was lost with others that didn't answer or didn't end."""
 
 
 class Workshop:
@@ -41,6 +45,7 @@ class Workshop:
         add_log: Callable[[str], None],
         public_address: PublicAddress,
         handover: Handover | None = None,
+        interpreters: Interpreters | None = None,
         folder: str = WORK_FOLDER,
     ) -> None:
         """`handover` is from the app that is being changed."""
@@ -52,6 +57,7 @@ class Workshop:
         self._add_log = add_log
         self._public_address = public_address
         self._handover = handover
+        self._interpreters = interpreters
         self.packed = b""  # the bundle that `app` was started from
 
     async def answer(self, question: Question) -> dict[str, Any]:
@@ -88,6 +94,7 @@ class Workshop:
             self._slot,
             add_log=self._add_log,
             start_timeout_s=self._start_timeout_s,
+            interpreters=self._interpreters,
         )
         problem = await self._copy_data(self.app, packed) or await self.app.start(judge=_take_any)
         return {"problem": problem, "console": self.app.console}
@@ -108,16 +115,23 @@ class Workshop:
             return {"ended": "was not started", "console": "", "pages": []}
         left = ANSWER_MAX_BYTES
         pages = []
+        patience_s = PATIENCE_S
+        loop = asyncio.get_running_loop()
         # One after the other: with half a CPU, all at once would be no faster.
         for path in question.paths:
             room = min(question.max_bytes, left)
+            began_at_s = loop.time()
             page = await probe.get(
                 app,
                 path,
                 max_bytes=room,
                 navigates=question.navigates,
                 cookie=question.cookie,
+                limit_s=patience_s,
             )
+            if page.problem or page.is_endless:
+                lost_s = loop.time() - began_at_s
+                patience_s = max(PATIENCE_LEAST_S, patience_s - lost_s)
             left -= len(page.body)
             pages.append(page)
         if any(page.problem or page.status >= 500 for page in pages):
@@ -132,7 +146,9 @@ class Workshop:
         app = self.app
         if app is None:
             return {"problem": "The app was not started.", "console": ""}
-        problem = await self._public_address.problem_of(app)
+        verdict = await self._public_address.open(app)
+        # What nobody could open is kept all the same: it was checked here, and is paid.
+        problem = verdict.problem if verdict.is_known else ""
         if problem:
             await app.wait_until_quiet()
         return {"problem": problem, "console": app.console}
@@ -168,5 +184,7 @@ def page_json(page: Page) -> dict[str, Any]:
         "cookies": [value for name, value in page.headers if name == "set-cookie"],
         "body": page.body.decode("utf-8", "replace"),
         "is_whole": page.is_whole,
+        "is_endless": page.is_endless,
+        "unreadable": page.unreadable,
         "problem": page.problem,
     }

@@ -24,7 +24,9 @@ positive = st.integers(1, 2**31 - 1)
 seconds = st.floats(0.5, 10**6)
 slug = st.text("abcdefgh0123456789-", min_size=1, max_size=30)
 
-IDENTITIES = st.builds(wire.Identity, sandbox_id=text, token=text, slug=slug)
+IDENTITIES = st.builds(
+    wire.Identity, sandbox_id=text, token=text, slug=slug, interpreters=st.booleans()
+)
 BUNDLES = st.builds(
     wire.BundleRef, sha256=st.text("0123456789abcdef", min_size=64, max_size=64), size_bytes=count
 )
@@ -155,6 +157,30 @@ def test_what_an_assignment_leaves_out_has_a_default() -> None:
     assert assignment.limits == wire.Limits(turns=5, seconds=60.0)
 
 
+def test_an_identity_is_read_with_its_slug_in_lower_case() -> None:
+    identity = wire.parse_identity({"sandbox_id": "sbx_1", "token": "T", "slug": "ABC"})
+
+    assert identity == wire.Identity(sandbox_id="sbx_1", token="T", slug="abc")
+
+
+MODELS_WORK = {"expected_output_tokens", "limits"}
+
+
+@pytest.mark.parametrize(
+    ("change", "more"),
+    [
+        ({"kind": "bundle"}, set()),
+        ({"kind": "generate", "prompt": "Draw.", "bundle": None}, MODELS_WORK),
+        ({"kind": "change", "message": "Blue."}, {*MODELS_WORK, "message", "conversation"}),
+    ],
+    ids=["bundle", "generate", "change"],
+)
+def test_an_assignment_has_the_fields_of_its_kind(change: dict[str, Any], more: set[str]) -> None:
+    document = wire.parse_assignment({**ASSIGNMENT, **change}).as_json()
+
+    assert set(document) == {*ASSIGNMENT, "upload_max_bytes", *more}
+
+
 @pytest.mark.parametrize("name", ["prompt", "message", "conversation", "limits"])
 def test_a_bundle_that_is_only_to_be_started_brings_nothing_for_a_model(name: str) -> None:
     document = wire.parse_assignment(ASSIGNMENT).as_json()
@@ -239,6 +265,21 @@ def test_a_report_needs_little() -> None:
     report = wire.parse_report(REPORT)
 
     assert report == Report(seq=1, phase=wire.Phase.READY, progress=100, message="")
+
+
+def test_a_change_that_succeeded_says_so() -> None:
+    assert Outcome().as_json() == {"ok": True}
+
+
+def test_a_failure_may_have_no_words() -> None:
+    report = wire.parse_report({**REPORT, "error": {"code": "refused", "message": ""}})
+
+    assert report.failure == wire.Failure(code="refused", message="")
+
+
+def test_what_may_pass_is_temporary() -> None:
+    temporary = {wire.FailureCode.BUNDLE_FETCH_FAILED, wire.FailureCode.PROVIDER_UNAVAILABLE}
+    assert temporary == wire.TEMPORARY
 
 
 def test_a_failed_change_without_details_is_a_generation_that_failed() -> None:
@@ -371,6 +412,7 @@ def test_the_longest_texts_fit_into_a_report_beside_the_longest_lines() -> None:
         summary="\U0001f600" * wire.SUMMARY_MAX_CHARS,
         outcome=Outcome(failure=failure()),
     )
+    assert (wire.LOGS_MAX_BYTES, wire.REPORT_MAX_BYTES) == (256 * 1024, 416 * 1024)
     rest_bytes = len(json.dumps(report.as_json()))
     assert rest_bytes + wire.LOGS_MAX_BYTES <= wire.REPORT_MAX_BYTES
 

@@ -300,8 +300,8 @@ def test_a_host_in_any_state_can_meet_a_wish(store: SqlStore) -> None:
 
 
 def test_the_answers_of_several_hosts_are_recorded_together(store: SqlStore) -> None:
-    host, other, unseen = put(store), put(store), put(store, seen_at=None)
-    store.hosts.seen([host.id, other.id, ids.new_host_id()], later(7))
+    hosts = put(store), put(store), put(store, seen_at=None)
+    store.hosts.seen([hosts[0].id, hosts[1].id, ids.new_host_id()], later(7))
     store.hosts.seen([], later(9))
-    seen = [store.hosts.get(each.id).seen_at for each in (host, other, unseen)]
-    assert seen == [later(7), later(7), None]
+    seen_at = [store.hosts.get(host.id).seen_at for host in hosts]
+    assert seen_at == [later(7), later(7), None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 from orchestrator.contract.wire import Identity
 from tests.fakes.agents.home import SANDBOX_TOKEN, FakeHome
 from tests.fakes.llm.messages_api import MessagesApi
-from tests.integration.agent.world import ROOT, SLUG, Sandbox
+from tests.integration.agent.world import ROOT, SLUG, Host, Sandbox
 
 USER = 2_100_021_000  # a number that the image doesn't know, as in every sandbox
 
@@ -76,6 +77,33 @@ def model(provider: MessagesApi, home: FakeHome) -> MessagesApi:
 def sandbox(
     engine: docker.DockerClient, image: str, network: str, home: FakeHome
 ) -> Iterator[Sandbox]:
+    with _started(engine, image, network, home) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+@pytest.fixture
+def ready_sandbox(
+    engine: docker.DockerClient, image: str, network: str, home: FakeHome, host: Host
+) -> Iterator[Sandbox]:
+    """A sandbox that keeps interpreters while `host`, on which it believes to be, has room."""
+    with _started(engine, image, network, home, host) as sandbox:
+        yield sandbox
+
+
+@contextlib.contextmanager
+def _started(
+    engine: docker.DockerClient,
+    image: str,
+    network: str,
+    home: FakeHome,
+    host: Host | None = None,
+) -> Iterator[Sandbox]:
+    volumes = {str(home.socket_path.parent): {"bind": "/run/spawn", "mode": "ro"}}
     container = engine.containers.create(
         image,
         user=f"{USER}:{USER}",
@@ -96,12 +124,17 @@ def sandbox(
         dns=["127.0.0.1"],
         network=network,
         ports={"3000/tcp": ("127.0.0.1", None)},
-        volumes={str(home.socket_path.parent): {"bind": "/run/spawn", "mode": "ro"}},
+        volumes=volumes | (host.volumes if host is not None else {}),
     )
     try:
         stdin = container.attach_socket(params={"stdin": 1, "stream": 1})
         container.start()
-        identity = Identity(sandbox_id="sbx_test", token=SANDBOX_TOKEN, slug=SLUG)
+        identity = Identity(
+            sandbox_id="sbx_test",
+            token=SANDBOX_TOKEN,
+            slug=SLUG,
+            interpreters=host is not None,
+        )
         stdin._sock.sendall(json.dumps(identity.as_json()).encode() + b"\n")
         stdin._sock.close()
         stdin.close()

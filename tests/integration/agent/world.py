@@ -44,6 +44,35 @@ class Sandbox:
         return bytes(self.container.exec_run(["sh", "-c", read]).output)
 
 
+class Host:
+    """What a sandbox reads of its host's memory and processors: they rest while `rests` is called.
+
+    Docker lets files stand in for these of /proc; https://linuxcontainers.org/lxcfs uses it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._idle = 0
+        self.set_available(0.9)
+        self.rests()
+
+    @property
+    def volumes(self) -> dict[str, dict[str, str]]:
+        return {
+            str(self._folder / name): {"bind": f"/proc/{name}", "mode": "ro"}
+            for name in ("meminfo", "stat")
+        }
+
+    def rests(self) -> None:
+        self._idle += 100
+        (self._folder / "stat").write_text(f"cpu  1 1 1 {self._idle} 1 1 1 1 1 1\n")
+
+    def set_available(self, part: float) -> None:
+        size = 1_000_000
+        text = f"MemTotal: {size} kB\nMemAvailable: {round(size * part)} kB\n"
+        (self._folder / "meminfo").write_text(text)
+
+
 def bundle(manifest: dict[str, object], files: dict[str, str]) -> bytes:
     output = io.BytesIO()
     with tarfile.open(fileobj=output, mode="w:gz") as archive:

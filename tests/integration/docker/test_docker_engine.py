@@ -119,7 +119,7 @@ def test_a_started_sandbox_has_every_restriction(bench: Bench) -> None:
     assert not host_config["Devices"]
     assert host_config["Memory"] == host_config["MemorySwap"] == 1024 * MIB
     assert host_config["CpuQuota"] / host_config["CpuPeriod"] == 0.5
-    assert host_config["CpuShares"] == 256
+    assert host_config["CpuShares"] == 512
     assert host_config["PidsLimit"] == 256
     assert host_config["Dns"] == ["127.0.0.1"]
     assert host_config["RestartPolicy"]["Name"] == "no"

@@ -105,3 +105,20 @@ def test_no_list_of_proxies_holds_everybody_over_ipv6(network: str, tmp_path: Pa
     with pytest.raises(ValidationError, match=r"trusted_proxies\n.*wider"):
         config.make(state_dir=tmp_path, trusted_proxies=network)
     config.make(state_dir=tmp_path, trusted_proxies="fc00::/7")
+
+
+@pytest.mark.parametrize(
+    ("given", "keeps"),
+    [
+        ({}, True),
+        ({"warm_interpreters": False}, False),
+        ({"sandbox_memory_mb": 255}, False),
+        ({"sandbox_memory_mb": 256}, True),
+    ],
+)
+def test_only_sandboxes_with_enough_memory_keep_interpreters(
+    given: dict[str, Any], keeps: bool, tmp_path: Path
+) -> None:
+    settings = config.make(state_dir=tmp_path, **given)
+
+    assert bootstrap.build(settings, bootstrap.NoEngines()).policy.warm_interpreters is keeps

@@ -84,6 +84,10 @@ def test_cpus_are_a_share_of_periods_in_which_an_agent_can_start(
     assert (host_config["CpuQuota"], host_config["CpuPeriod"]) == (quota_us, 200_000)
 
 
+def test_a_sandbox_weighs_less_than_what_docker_gives_by_itself() -> None:
+    assert 0 < render()["HostConfig"]["CpuShares"] < 1024
+
+
 def test_writable_folders_are_sized_and_run_no_programs() -> None:
     folders = render(tmp_bytes=1000, app_bytes=2000)["HostConfig"]["Tmpfs"]
     common = {"rw", "nosuid", "nodev", "noexec", "uid=2100020001", "gid=2100020001"}
