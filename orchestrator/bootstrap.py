@@ -17,7 +17,7 @@ from orchestrator.adapters.files.catalog import FolderCatalog
 from orchestrator.adapters.files.link_board import FileLinkBoard
 from orchestrator.adapters.files.reserve import ReserveFile
 from orchestrator.adapters.files.state_folder import StateFolder
-from orchestrator.adapters.proxy import nginx_config
+from orchestrator.adapters.proxy import route_links
 from orchestrator.adapters.proxy.client_limits import ClientLimits
 from orchestrator.adapters.proxy.http_probe import HttpProbe
 from orchestrator.adapters.proxy.nginx import NginxSettings
@@ -66,7 +66,7 @@ def build(settings: Settings, engines: ports.Engines) -> Deps:
         # Over the control listener, which counts nobody: whoever takes all that one address may
         # have, and comes from the address of this machine, must not make apps look broken.
         probe=HttpProbe(
-            nginx_config.endpoint("127.0.0.1", settings.addresses.control_port),
+            route_links.endpoint("127.0.0.1", settings.addresses.control_port),
             settings.addresses.apps_domain,
             settings.addresses.http_port,
             public_scheme="https" if settings.people.cookie_secure else "http",

@@ -17,6 +17,11 @@ from orchestrator.contract.cookies import Cookies
 from orchestrator.contract.front_pages import FrontPage
 from orchestrator.contract.heads import HEAD_MAX_BYTES
 
+PATIENCE_S = 10.0
+"""How long somebody waits for the first page, redirects included. For all who ask: the check, the
+trial of a version, and whoever walks a new, moved or restored app."""
+ENDLESS_AFTER_S = 2.0
+"""An answer that goes on for longer than this after its head is judged by what has come."""
 REDIRECTS_MAX = 4
 BROWSER_HEADERS = (
     (
@@ -41,6 +46,8 @@ PART_HEADERS = (
 """The same for a part of a page."""
 _PASSWORD = re.compile(r"(?:^|,)\s*(?:basic|digest|negotiate|ntlm)\b", re.IGNORECASE)
 """The schemes of WWW-Authenticate for which a browser asks its user."""
+_SCHEME = re.compile(r"^(?!https?:)[a-z][a-z0-9+.-]*:", re.IGNORECASE)
+"""Of an address that no refresh leads to: the page stays."""
 _HOSTS_OF_A_VISITOR = ("localhost", "::1", "0.0.0.0", "::")  # compared, not bound
 _WITHOUT_BODY = (204, 205)
 
@@ -65,6 +72,8 @@ class Answer:
     page: str = ""  # the mark of a page that isn't the app's
     cookies: tuple[str, ...] = ()  # each of its Set-Cookie
     breaks_off: bool = False  # its body ends before its end
+    unreadable: str = ""  # its Content-Encoding, if the body isn't that
+    refresh: str | None = None  # where the page leads its visitor on: see `page_bodies`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +93,7 @@ class Finding:
 
 
 class Walk:
-    """From `/` to the first page that shows. Whoever walks it sends the requests."""
+    """From `/` to the first page that stays. Whoever walks it sends the requests."""
 
     def __init__(self, host: str, scheme: str = "http") -> None:
         """`host` is the Host header of the requests, `scheme` that of the address for visitors."""
@@ -92,6 +101,8 @@ class Walk:
         self.requests = 0
         self._host = host.lower()
         self._scheme = scheme
+        self._seen: set[str] = set()
+        self._led_by = ""  # the page whose refresh leads to `path`
         self._cookies = Cookies(host, scheme)
 
     @property
@@ -108,14 +119,21 @@ class Walk:
             return self._of_page(answer)
         if answer.breaks_off:
             return self._unwell(f"answers {answer.status}, and the body ends before its end")
+        if answer.unreadable:
+            return self._unwell(
+                f"says Content-Encoding: {_shown(answer.unreadable)}, and its body is something"
+                " else, which no browser shows: leave out the header, or encode the body"
+            )
         if 200 <= answer.status < 300:
             if answer.is_empty and answer.status not in _WITHOUT_BODY:
                 return self._unwell(f"answers {answer.status} and nothing else: show a page there")
-            return self._finding(Condition.WELL)
+            return self._refresh(answer.refresh)
         if answer.status == 401 and _PASSWORD.search(answer.challenge):
             return self._finding(Condition.WELL)
         if 300 <= answer.status < 400:
-            return self._follow(answer)
+            if not answer.location:
+                return self._unwell(f"answers {answer.status} without a Location")
+            return self._follow(answer.location, "redirects")
         return self._unwell(f"answers {answer.status}{_advice(answer)}")
 
     def unanswered(self, condition: Condition, problem: str) -> Finding:
@@ -123,33 +141,43 @@ class Walk:
         self.requests += 1
         return self._finding(condition, f"GET {_shown(self.path)} {problem}.")
 
-    def _follow(self, answer: Answer) -> Finding | None:
-        if not answer.location:
-            return self._unwell(f"answers {answer.status} without a Location")
+    def _refresh(self, target: str | None) -> Finding | None:
+        """A page is shown, and may lead on. It is well if that leads back, or on and on."""
+        self._seen.add(self.path)
+        if target is None or _SCHEME.match(target) or self.requests > REDIRECTS_MAX:
+            return self._finding(Condition.WELL)
+        page = self.path
+        finding = self._follow(target, "leads by a refresh")
+        if finding is None and self.path in self._seen:
+            return self._finding(Condition.WELL)
+        self._led_by = page
+        return finding
+
+    def _follow(self, location: str, verb: str) -> Finding | None:
+        """`verb` is what the page does, for a sentence about it."""
         try:
-            target = urlsplit(
-                urljoin(f"{self._scheme}://{self._host}{self.path}", answer.location.strip())
-            )
+            page = f"{self._scheme}://{self._host}{self.path}"
+            target = urlsplit(urljoin(page, location.strip()))
             host = (target.hostname or "").removesuffix(".")
         except ValueError:
-            return self._unwell("redirects to what is no address")
+            return self._unwell(f"{verb} to what is no address")
         if target.scheme not in {"http", "https"}:
-            return self._unwell(f"redirects to {_shown(answer.location)}, where no browser goes")
+            return self._unwell(f"{verb} to {_shown(location)}, where no browser goes")
         if target.netloc.lower() != self._host:
             if host in _HOSTS_OF_A_VISITOR or host.startswith("127."):
                 return self._unwell(
-                    f"redirects to {_shown(answer.location)}, which is the visitor's own machine:"
-                    " redirect to a path, without a host"
+                    f"{verb} to {_shown(location)}, which is the visitor's own machine:"
+                    " lead to a path, without a host"
                 )
             if not _is_public(host):
                 return self._unwell(
-                    f"redirects to {_shown(answer.location)}, which visitors can't reach:"
-                    " redirect to a path, without a host"
+                    f"{verb} to {_shown(location)}, which visitors can't reach:"
+                    " lead to a path, without a host"
                 )
             return self._finding(Condition.WELL)
         if target.scheme == "https" and self._scheme == "http":
             return self._unwell(
-                "redirects to https, which nobody answers here: redirect to a path, and leave TLS"
+                f"{verb} to https, which nobody answers here: lead to a path, and leave TLS"
                 " to whatever stands before the app"
             )
         if self.requests > REDIRECTS_MAX:
@@ -163,7 +191,9 @@ class Walk:
         return self._finding(condition, f"GET {_shown(self.path)} {problem}.")
 
     def _unwell(self, problem: str) -> Finding:
-        return self._finding(Condition.UNWELL, f"GET {_shown(self.path)} {problem}.")
+        page = _shown(self.path)
+        led = f", where the refresh of {_shown(self._led_by)} leads," if self._led_by else ""
+        return self._finding(Condition.UNWELL, f"GET {page}{led} {problem}.")
 
     def _finding(self, condition: Condition, problem: str = "") -> Finding:
         return Finding(condition=condition, problem=problem, requests=self.requests)

@@ -30,7 +30,8 @@ Agent         Our program inside a sandbox. `services.agents.inbox.visit` answer
 Agent socket  The way of one sandbox to us, and of no other. `pool.agent_sockets.folder_of`
 Inbox         Where an agent polls for its assignment. `services.agents.inbox.Inbox`
 Report        What an agent tells about its app. `sessions.session.Report`
-Trial         A version that only our probe sees. `services.agents.trials.walk_trial`
+Trial         A version that only our probe sees. `services.agents.trials.Trial`
+Walked        What the walks of an app have shown. `sessions.walks.Walked`
 Slug          The random public name of an app. `ids.Slug`
 Route         From a slug to the endpoint of a sandbox. `pool.routes.Route`
 RouteTable    All routes at one moment. `pool.routes.RouteTable`
@@ -72,7 +73,8 @@ remove        Delete a container, and free its slot and port. `services.pool.cla
 nudge         Ask for a look at a session; may be lost or repeated. `services.nudges.nudge`
 converge      Bring a session nearer to what is wanted. `services.sessions.converge.converge`
 plan          Choose the next step of a session. `sessions.planner.plan`
-verify        Ask the public URL before a session is READY. `sessions.steps.Verify`
+walk          Open an app at its public URL, as a visitor does. `sessions.steps.Walk`
+accept        Make a session READY whose app was well. `sessions.steps.Accept`
 expire        Set wanted to GONE when a session's time is up. `ports.Sessions.expire`
 recover       Start the bundle again after its sandbox was lost. `sessions.steps.Requeue`
 relocate      Move a READY session to another host while it stays up. `sessions.steps.Relocate`

@@ -188,7 +188,7 @@ class ProxyRejected(Permanent):
 
 
 class ProxyUnavailable(Temporary):
-    """The proxy isn't running, or doesn't confirm a reload."""
+    """The proxy isn't running, or doesn't confirm a table."""
 
     code = "proxy_unavailable"
 

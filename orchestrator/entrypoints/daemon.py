@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 
 from orchestrator import bootstrap, config, observability
@@ -21,6 +22,7 @@ from orchestrator.adapters.proxy.nginx import NginxProxy
 from orchestrator.adapters.system_clock import SystemClock
 from orchestrator.config import Settings
 from orchestrator.domain import errors, ids
+from orchestrator.domain.ids import SandboxId
 from orchestrator.domain.pool.host import Drain, Host, HostState
 from orchestrator.domain.pool.host_fields import default_slots
 from orchestrator.entrypoints import leader_engines
@@ -123,7 +125,8 @@ def lead(deps: Deps, settings: Settings, fleet: SshFleet, lease: Lease, watch: D
         on_due=stand_in.take,
     )
     watch.loops = loops
-    fleet.on_change = functools.partial(loops.wake, passes.FLEET)
+    fleet.on_reach = functools.partial(loops.wake, passes.LINKS)
+    fleet.on_end = functools.partial(_wake_for_ended, loops, calls)
     try:
         loops.run(until_stopped=lambda: keep_or_exit(lease, loops))
     finally:
@@ -137,6 +140,12 @@ def keep_or_exit(lease: Lease, loops: LoopSupervisor) -> None:
     if not lease.keep(stop_early=loops.stopping.is_set):
         # At once: an orderly stop would end links and pushes, and a later leader has its own.
         os._exit(exits.TERM_OVER)
+
+
+def _wake_for_ended(loops: LoopSupervisor, calls: EngineCalls, ended: Sequence[SandboxId]) -> None:
+    """Have the hosts compared, if their containers didn't end by our hand."""
+    if not all(map(calls.is_removing, ended)):
+        loops.wake(passes.CONTAINERS)
 
 
 def _post_gauges(deps: Deps, fleet: SshFleet) -> str:

@@ -56,16 +56,20 @@ class Bulkhead:
         self._busy: dict[str, _Call] = {}
         self._is_stopping = False
 
-    def offer(self, item: str, host: HostId, call: Callable[[], None]) -> bool:
+    def offer(
+        self, item: str, host: HostId, call: Callable[[], None], *, at_most: int | None = None
+    ) -> bool:
         """Begin the call for this item now, or leave it to a later offer. Returns which.
 
         `item` is the id of what the call is about: a sandbox, or the host itself. A call that fails
         is logged, and its item backs off. So does one whose call has a bug: it concerns no other.
+        `at_most`: how many calls the host may have now, if less than at other times. Those that
+        take longer than two seconds don't count.
         """
         if self._backoff.is_pausing(item):
             return False
         with self._lock:
-            if self._is_stopping or item in self._busy or not self._has_room(host):
+            if self._is_stopping or item in self._busy or not self._has_room(host, at_most):
                 return False
             self._busy[item] = _Call(host=host, begun_at=self._clock.now())
         self._spawn(lambda: self._run(item, call))
@@ -81,14 +85,16 @@ class Bulkhead:
             self._is_stopping = True
             return self._lock.wait_for(lambda: not self._busy, timeout_s)
 
-    def _has_room(self, host: HostId) -> bool:
-        calls = self._busy.values()
-        if sum(call.host == host for call in calls) >= self._per_host:
+    def _has_room(self, host: HostId, at_most: int | None) -> bool:
+        calls = [call for call in self._busy.values() if call.host == host]
+        if len(calls) >= self._per_host:
+            return False
+        young_since = self._clock.now() - _YOUNG
+        if at_most is not None and sum(call.begun_at > young_since for call in calls) >= at_most:
             return False
         if self._at_once is None:
             return True
-        young_since = self._clock.now() - _YOUNG
-        return sum(call.begun_at > young_since for call in calls) < self._at_once
+        return sum(call.begun_at > young_since for call in self._busy.values()) < self._at_once
 
     def _run(self, item: str, call: Callable[[], None]) -> None:
         try:

@@ -12,6 +12,7 @@ from orchestrator.domain.pool.host import STARTS_AT_ONCE, Host
 from orchestrator.domain.pool.sandbox import Sandbox
 from orchestrator.domain.pool.sandbox_diagnosis import Container
 from orchestrator.loops.bulkhead import Bulkhead, Spawn
+from orchestrator.loops.pace import Pace
 from orchestrator.services.deps import Deps
 from orchestrator.services.pool import reconcile
 from orchestrator.slim import structlog
@@ -30,6 +31,7 @@ class EngineCalls:
     def __init__(self, deps: Deps, spawn: Spawn | None = None) -> None:
         self._deps = deps
         self._starts = Bulkhead(deps.clock, per_host=STARTS_AT_ONCE, spawn=spawn)
+        self.pace = Pace(deps)
         self._removals = Bulkhead(deps.clock, per_host=_REMOVALS_AT_ONCE, spawn=spawn)
 
     def stop(self, timeout_s: float) -> None:
@@ -40,6 +42,10 @@ class EngineCalls:
 
     def start(self, sandbox: Sandbox, start: Callable[[], None]) -> bool:
         return self._starts.offer(sandbox.id, sandbox.host_id, start)
+
+    def is_removing(self, sandbox_id: SandboxId) -> bool:
+        """Whether we remove its container right now."""
+        return self._removals.is_busy(sandbox_id)
 
     def remove(self, sandbox: Sandbox) -> bool:
         """Remove a STOPPING sandbox with its container."""
@@ -57,4 +63,5 @@ class EngineCalls:
     def _remove(self, sandbox_id: SandboxId, host_id: HostId, call: Callable[[], None]) -> bool:
         if self._starts.is_busy(sandbox_id):
             return False  # Docker may be about to make its container
-        return self._removals.offer(sandbox_id, host_id, call)
+        at_most = self.pace.at_once(_REMOVALS_AT_ONCE)
+        return self._removals.offer(sandbox_id, host_id, call, at_most=at_most)

@@ -6,12 +6,11 @@ daemon.py runs them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from orchestrator import ports
 from orchestrator.domain import errors
 from orchestrator.domain.ids import HostId, SessionId
-from orchestrator.domain.pool.refill import SESSIONS_ARRIVING
 from orchestrator.domain.pool.routes import build_table
 from orchestrator.domain.pool.sandbox import Sandbox
 from orchestrator.loops.backoff import Backoff
@@ -33,7 +32,11 @@ _SURPLUS_KEPT = timedelta(minutes=10)  # somebody may just be looking at how it 
 _USAGE_KEPT = timedelta(days=400)  # so that a month can be compared with the year before
 _EXPIRE_PER_PASS = 200
 _COMPARE_EVERY = timedelta(seconds=30)
-FLEET = "fleet"  # a topic within this process: a link, or a container seen through it, changed
+_BURST_S = 0.01  # what comes within it is one pass
+_NOBODY_WAITS_S = 0.1  # before passes that no user waits for; a burst wakes them all the time
+# Topics within this process, of what is seen through the links.
+LINKS = "links"  # a host can be reached, or not any more
+CONTAINERS = "containers"  # one has ended that nobody here removes
 
 log = structlog.get_logger()
 
@@ -55,27 +58,55 @@ def loop_specs(
     launcher = Launcher(deps, calls)
     publisher = Publisher(deps, proxy)
     return (
-        LoopSpec(name="refill", every_s=0.5, run=launcher.refill, topics=("pool",)),
-        LoopSpec(name="start", every_s=0.5, run=launcher.start_placed, topics=("routes",)),
-        LoopSpec(name="nudge", every_s=0.5, run=_nudger(deps, on_due), topics=("pool", topics.DUE)),
+        LoopSpec(
+            name="refill",
+            every_s=0.5,
+            run=launcher.refill,
+            topics=(topics.POOL, topics.HOSTS),
+            gather_s=_NOBODY_WAITS_S,
+        ),
+        LoopSpec(name="start", every_s=0.5, run=launcher.start_placed, topics=(topics.ROUTES,)),
+        LoopSpec(
+            name="nudge",
+            every_s=0.5,
+            run=_nudger(deps, on_due),
+            topics=(topics.POOL, topics.HOSTS, topics.DUE),
+            gather_s=_BURST_S,
+        ),
         LoopSpec(name="reap", every_s=1.0, run=_freeing_room(deps, _reap)),
-        LoopSpec(name="links", every_s=1.0, run=hosts.update_links, topics=("pool", FLEET)),
+        LoopSpec(name="links", every_s=1.0, run=hosts.update_links, topics=(topics.HOSTS, LINKS)),
         LoopSpec(name="ports", every_s=2.0, run=hosts.check_ports),
         LoopSpec(name="refresh", every_s=2.0, run=hosts.refresh),
-        LoopSpec(name="drain", every_s=1.0, run=hosts.drain, topics=("pool",)),
+        LoopSpec(
+            name="drain",
+            every_s=1.0,
+            run=hosts.drain,
+            topics=(topics.POOL, topics.HOSTS),
+            gather_s=_NOBODY_WAITS_S,
+        ),
         LoopSpec(name="fence", every_s=2.0, run=lambda: hosts.check_fences(warn)),
         LoopSpec(name="limits", every_s=1.0, run=limiter.run),
-        LoopSpec(name="reconcile", every_s=2.0, run=reconciler.run, topics=("routes", FLEET)),
         LoopSpec(
-            name="clear", every_s=2.0, run=lambda: _clear(deps, calls), topics=("routes", "pool")
+            name="reconcile",
+            every_s=2.0,
+            run=reconciler.run,
+            topics=(LINKS, CONTAINERS),
+            gather_s=_BURST_S,
+        ),
+        LoopSpec(
+            name="clear",
+            every_s=0.5,
+            run=lambda: _clear(deps, calls),
+            topics=(topics.ROUTES, topics.POOL),
+            gather_s=_NOBODY_WAITS_S,
         ),
         LoopSpec(name="prune", every_s=60.0, run=_freeing_room(deps, _prune), patience=10),
         LoopSpec(
             name="publish",
             every_s=1.0,
             run=publisher.publish,
-            topics=("routes",),
-            gather_s=0.01,
+            topics=(topics.ROUTES,),
+            gather_s=_BURST_S,
         ),
     )
 
@@ -90,17 +121,15 @@ class Launcher:
         self._deps = deps
         self._calls = calls
         self._backoff = Backoff(deps.clock)
-        self._postponed_since: datetime | None = None
 
     def refill(self) -> str:
-        retired = refill.retire_surplus(self._deps)
-        now = self._deps.clock.now()
-        postponed_s = (now - (self._postponed_since or now)).total_seconds()
+        if refill.is_full(self._deps):
+            return ""  # as nearly always
+        self._calls.pace.begin_pass()
+        level = refill.measure_level(self._deps, self._calls.pace.arriving_s)
+        retired = refill.retire_surplus(self._deps, level)
         avoid = [HostId(host_id) for host_id in self._backoff.pausing()]
-        decision = refill.start_missing(self._deps, self._begin, postponed_s, avoid)
-        self._postponed_since = (
-            (self._postponed_since or now) if decision.reason == SESSIONS_ARRIVING else None
-        )
+        decision = refill.start_missing(self._deps, self._begin, level, avoid)
         if not decision.starts and not retired:
             return ""
         return f"starts={decision.starts} retired={retired}"
@@ -178,6 +207,7 @@ class Publisher:
 
 def _clear(deps: Deps, calls: EngineCalls) -> str:
     """Advance BROKEN and STOPPING sandboxes. Each is removed for itself."""
+    calls.pace.begin_pass()
     count = reconcile.clear_loose_ends(deps, calls.remove)
     return f"leftovers={count}" if count else ""
 

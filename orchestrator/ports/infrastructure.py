@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from orchestrator.contract.health import Finding
+from orchestrator.contract.health import PATIENCE_S, Finding
 from orchestrator.contract.manifest import Manifest
 from orchestrator.domain.ids import SandboxId, SessionId, Sha256, Slug
 from orchestrator.domain.pool.published_ports import Endpoint, PortAnswer
@@ -77,8 +77,8 @@ class Proxy(Protocol):
 class Probe(Protocol):
     """Requests a public URL as a user would."""
 
-    def walk(self, slug: Slug, timeout_s: float, trial: str = "") -> Finding:
-        """Open the app through the proxy, and follow its redirects. Blocks for `timeout_s` at most.
+    async def walk(self, slug: Slug, trial: str = "", *, patience_s: float = PATIENCE_S) -> Finding:
+        """Open the app through the proxy, and follow its redirects. Takes `patience_s` at most.
 
         `trial` is the secret of the version that its agent tries; empty: the version that is shown.
         """
@@ -112,11 +112,16 @@ class Events(Protocol):
     def session_due(self, session_id: SessionId) -> None:
         """It needs a look, and the work queue can't pass that on: the daemon takes it."""
 
+    def walk_wanted(self, session_id: SessionId) -> None:
+        """The process `agents` should walk its public address. A walk under way is no news."""
+
     def inbox_changed(self, sandbox_id: SandboxId) -> None: ...
 
     def routes_changed(self) -> None: ...
 
     def pool_changed(self) -> None: ...
+
+    def hosts_changed(self) -> None: ...
 
     def subscribe(self, name: str, kinds: Sequence[str]) -> AbstractContextManager[Iterator[str]]:
         """A blocking iterator over topics of these kinds that changed: see ports/topics.py.

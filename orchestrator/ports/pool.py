@@ -96,8 +96,8 @@ class Sandboxes(Protocol):
         """
 
     def abandon(self, sandbox: Sandbox, expected: SandboxState, session: Session) -> Session:
-        """The same as `save`, for a sandbox that was taken from its session, and save `session` in
-        the same transaction. Raises errors.StaleWrite if one of the two has changed.
+        """The same as `save`, for a sandbox that its session gives up, and save `session` in the
+        same transaction. Raises errors.StaleWrite if one of the two has changed.
         """
 
     def set_container(self, sandbox_id: SandboxId, container_id: str) -> None:
@@ -127,7 +127,8 @@ class Sandboxes(Protocol):
         """
 
     def unstarted(self) -> Sequence[Sandbox]:
-        """The CREATING sandboxes that have no container yet. Oldest first."""
+        """The CREATING sandboxes that have no container yet: first those of sessions, then those of
+        the warm pool, oldest first."""
 
     def set_raised(self, sandbox_id: SandboxId, *, raised: bool) -> None:
         """Record which CPU limit the sandbox has, whatever state it is in by now."""
@@ -204,7 +205,8 @@ class Hosts(Protocol):
         """Sums over the hosts that take placements."""
 
     def free_slots(self, limit: int) -> int:
-        """How many slots are free on hosts that take placements. Counts no further than `limit`."""
+        """How many slots are free on hosts that take placements, as far as sandboxes of sessions
+        could be started in them now. Counts no further than `limit`."""
 
     def kinds(self) -> Sequence[HostKind]:
         """All hosts, by what wishes can tell apart. Reads every host: ask only if there are wishes

@@ -5,7 +5,9 @@ from __future__ import annotations
 SESSION = "session"  # with the id of the session that changed
 INBOX = "inbox"  # with the id of the sandbox that has something to do
 ROUTES = "routes"
-POOL = "pool"
+POOL = "pool"  # a sandbox was claimed, became warm, ended its start, lost its route or is gone
+HOSTS = "hosts"  # a host has joined or left, or takes sandboxes, or not any more
+WALK = "walk"  # with the id of a session whose public address should be walked
 DUE = "due"  # with the id of a session that needs a look, of which no worker will hear
 
 

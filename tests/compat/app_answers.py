@@ -118,6 +118,25 @@ def redirects(steps: int) -> Handler:
     return handle
 
 
+def refresh_page(target: str) -> bytes:
+    return b'<!doctype html><meta http-equiv="refresh" content="0; url=%s">' % target.encode()
+
+
+def refreshes(target: str, *, by_header: bool = False) -> Handler:
+    """A page at `/` and at /next; the first one leads to the target by itself."""
+
+    async def handle(head: Head, _: Reader, writer: Writer) -> None:
+        status = 200 if head.target in {"/", "/next"} else 404
+        leads = head.target == "/"
+        body = refresh_page(target) if leads and not by_header else PAGE
+        fields = {"Content-Type": HTML, "Content-Length": str(len(body))}
+        if leads and by_header:
+            fields["Refresh"] = f"0; url={target}"
+        writer.write(head_of(status, fields) + body)
+
+    return handle
+
+
 async def read_body(head: Head, reader: Reader) -> bytes:
     if head.headers.get("transfer-encoding") == "chunked":
         body = b""
@@ -182,6 +201,27 @@ async def keep_open(_: Head, reader: Reader, writer: Writer) -> None:
 async def slow(_: Head, __: Reader, writer: Writer) -> None:
     await asyncio.sleep(0.2)
     writer.write(head_of(200, {"Content-Length": str(len(PAGE))}) + PAGE)
+
+
+def after(seconds: float) -> Handler:
+    """A page that takes its time."""
+    page = answer()
+
+    async def handle(head: Head, reader: Reader, writer: Writer) -> None:
+        await asyncio.sleep(seconds)
+        await page(head, reader, writer)
+
+    return handle
+
+
+def with_picture(stream: Stream) -> Handler:
+    """A page that shows what the stream sends."""
+    page = answer(200, PAGE + b'<img src="/camera">')
+
+    async def handle(head: Head, reader: Reader, writer: Writer) -> None:
+        await (stream if head.target == "/camera" else page)(head, reader, writer)
+
+    return handle
 
 
 async def match_etag(head: Head, reader: Reader, writer: Writer) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from orchestrator.contract.health import PATIENCE_S
 from tests.compat.app_answers import PAGE
 from tests.integration.proxy.world import Handler
 
@@ -56,7 +57,7 @@ class Case:
     outcome: Outcome = field(default_factory=Outcome)
     seen: Mapping[str, str | None] = field(default_factory=dict)  # headers that the app gets
     address: str = "127.0.0.1"  # where it listens
-    look_s: float = 20.0  # how long the checks wait
+    look_s: float = PATIENCE_S  # how long the checks wait
     is_beside_slow: bool = False  # another visitor has sent a part of a small body, and pauses
 
 

@@ -3,19 +3,23 @@ read this one table."""
 
 from __future__ import annotations
 
-from tests.compat import apps_answering, apps_asked, apps_heads
+from tests.compat import apps_answering, apps_asked, apps_heads, apps_showing
 from tests.compat.app_cases import WELL
 
 CASES = (
     *apps_answering.FIRST_PAGE,
+    *apps_showing.PATIENCE,
     *apps_answering.REDIRECTS,
+    *apps_showing.REFRESHES,
     *apps_answering.HEADS,
     *apps_answering.FRAMING,
     *apps_asked.METHODS,
     *apps_heads.TARGETS,
     *apps_heads.REQUESTS,
     *apps_answering.ENCODINGS,
+    *apps_showing.DECODED,
     *apps_answering.STREAMS,
+    *apps_showing.ENDLESS,
     *apps_asked.SOCKETS,
     *apps_asked.UPLOADS,
     *apps_asked.ADDRESSES,

@@ -27,6 +27,16 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
 http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
 """
+SLOW_SERVER = """
+import http.server, os, time
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    def do_GET(self):
+        time.sleep(6)
+        super().do_GET()
+
+http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+"""
 KEY = "a-test-key-that-must-not-leave-home"
 
 
@@ -163,6 +173,25 @@ def test_an_app_that_only_its_own_machine_may_open_is_repaired_before_anybody_se
     told = str([request.body["messages"][-1] for request in provider.requests[before:]])
     assert "At its public address" in told
     assert "GET / answers 400" in told
+
+
+def test_an_app_whose_first_page_takes_six_seconds_gets_ready(
+    writer: Installation, provider: MessagesApi
+) -> None:
+    manifest = '{"kind": "python", "title": "Slow", "start": ["python", "main.py"]}'
+    provider.play(
+        CallsTurn(
+            calls=[
+                ("write_file", {"path": "spawn.json", "content": manifest}),
+                ("write_file", {"path": "main.py", "content": SLOW_SERVER}),
+            ]
+        ),
+        ToolTurn(name="finish", input={"summary": "It takes its time."}),
+    )
+    session = writer.create("A server that thinks before it answers")
+    ready = writer.wait_for(session["session_id"], "ready", "failed", within_s=120)
+    assert ready["status"] == "ready", (ready, writer.logs())
+    assert writer.call_app(ready["url"]).status == 200
 
 
 @pytest.mark.parametrize("process", ["api.server", "api.agents.server"])

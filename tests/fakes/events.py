@@ -24,6 +24,9 @@ class EventsInMemory:
     def session_due(self, session_id: SessionId) -> None:
         self.send(f"due:{session_id}")
 
+    def walk_wanted(self, session_id: SessionId) -> None:
+        self.send(f"walk:{session_id}")
+
     def inbox_changed(self, sandbox_id: SandboxId) -> None:
         self.send(f"inbox:{sandbox_id}")
 
@@ -32,6 +35,9 @@ class EventsInMemory:
 
     def pool_changed(self) -> None:
         self.send("pool")
+
+    def hosts_changed(self) -> None:
+        self.send("hosts")
 
     @contextlib.contextmanager
     def subscribe(self, name: str, kinds: Sequence[str]) -> Generator[Iterator[str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.contract.health import Condition, Finding
+from orchestrator.contract.health import PATIENCE_S, Condition, Finding
 from orchestrator.domain.ids import Slug
 
 
@@ -14,9 +14,15 @@ class ProbeThatSucceeds:
         self.trials: list[str] = []  # the secrets that came with them
         self.finding = Finding(condition=Condition.WELL)
 
-    def walk(self, slug: Slug, timeout_s: float, trial: str = "") -> Finding:
+    async def walk(self, slug: Slug, trial: str = "", *, patience_s: float = PATIENCE_S) -> Finding:
         self.probed.append(slug)
         self.trials.append(trial)
+        return self._finding()
+
+    def look(self, slug: Slug) -> Finding:
+        """The same, for tests without an event loop."""
+        self.probed.append(slug)
+        self.trials.append("")
         return self._finding()
 
     def _finding(self) -> Finding:

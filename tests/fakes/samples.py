@@ -9,6 +9,7 @@ import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from orchestrator.contract.health import Condition
 from orchestrator.domain import ids
 from orchestrator.domain.people.access import HOUR_S, ApiKey, Role
 from orchestrator.domain.pool.host import Host, HostState, Wish
@@ -27,6 +28,7 @@ from orchestrator.domain.sessions.session import (
     Tier,
     Wanted,
 )
+from orchestrator.domain.sessions.walks import Walked
 from orchestrator.ports import NewSandbox
 
 TTL_S = 24 * HOUR_S
@@ -121,7 +123,9 @@ def full_session(**changes: Any) -> Session:
         "turns": Turns(requested=4, finished=1, started=2, tries=1),
         "reused": True,
         "crashes": (later(-60), later(-30)),
-        "probes": 3,
+        "walked": Walked(
+            condition=Condition.UNREACHED, at=NOW, problem="no route", failed=3, unreached_at=NOW
+        ),
         "history_dropped": 7,
         "revision": 4,
     }

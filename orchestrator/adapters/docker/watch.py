@@ -21,6 +21,7 @@ import httpx2
 from orchestrator.adapters.docker import answers
 from orchestrator.adapters.docker.flags import INSTANCE_LABEL
 from orchestrator.domain import errors
+from orchestrator.domain.ids import SandboxId
 from orchestrator.domain.pool.sandbox_diagnosis import Container
 
 _PING_INTERVAL_S = 5.0
@@ -33,7 +34,8 @@ _CHUNK_BYTES = 64 * 1024
 # What one host may send of its events. An event takes about 1 KiB.
 EVENTS_BYTES_PER_S = 1024**2
 _TURN_MIN_BYTES = 1024  # what a turn counts at least
-_ACTIONS = ("create", "start", "die", "destroy")
+_ENDS = ("die", "destroy")
+_ACTIONS = ("create", "start", *_ENDS)
 
 
 @dataclass(kw_only=True)
@@ -53,15 +55,22 @@ class DockerView:
 class DockerWatch:
     """The watch over one host. `run_forever` runs until it is cancelled."""
 
-    def __init__(self, socket_path: str, instance: str, changed: Callable[[bool], None]) -> None:
-        """The watch starts paused. It calls `changed` after each change of `view`: with True if
-        the reach changed, with False if only the containers did."""
+    def __init__(
+        self,
+        socket_path: str,
+        instance: str,
+        reach_changed: Callable[[], None],
+        containers_changed: Callable[[Sequence[SandboxId]], None],
+    ) -> None:
+        """The watch starts paused. It calls one of the two after each change of `view`, the second
+        one with the sandboxes whose containers have ended."""
         self.view = DockerView()
         self._socket_usable = asyncio.Event()
         self._following: asyncio.Task[bool] | None = None
         self._path = socket_path
         self._labels = [f"{INSTANCE_LABEL}={instance}"]
-        self._changed = changed
+        self._reach_changed = reach_changed
+        self._containers_changed = containers_changed
         self._containers: dict[str, Container] = {}
 
     def resume(self) -> None:
@@ -138,7 +147,7 @@ class DockerWatch:
             self.view.since = time.monotonic()
         self.view.containers = tuple(self._containers.values())
         self.view.up, self.view.reason, self.view.has_outcome = True, "", True
-        self._changed(True)
+        self._reach_changed()
 
     def _apply(self, lines: Sequence[bytes]) -> None:
         """Take the events of one turn. Raises errors.EngineUnavailable (docker_answers_oddly)."""
@@ -151,7 +160,9 @@ class DockerWatch:
                 answers.check_count(self._containers)
         if events:
             self.view.containers = tuple(self._containers.values())
-            self._changed(False)
+            self._containers_changed(
+                [event.container.sandbox_id for event in events if event.action in _ENDS]
+            )
 
     def fail(self, reason: str) -> None:
         """Count the engine as not answering: a bug has ended `run_forever`."""
@@ -164,7 +175,7 @@ class DockerWatch:
             view.since = time.monotonic()
         view.up, view.reason, view.containers, view.has_outcome = False, reason, None, True
         if was_up or old_reason != reason:
-            self._changed(True)
+            self._reach_changed()
 
 
 async def _ping(client: httpx2.AsyncClient) -> None:

@@ -39,6 +39,9 @@ class SocketEvents:
     def session_due(self, session_id: SessionId) -> None:
         self._publish(topics.DUE, session_id)
 
+    def walk_wanted(self, session_id: SessionId) -> None:
+        self._publish(topics.WALK, session_id)
+
     def inbox_changed(self, sandbox_id: SandboxId) -> None:
         self._publish(topics.INBOX, sandbox_id)
 
@@ -47,6 +50,9 @@ class SocketEvents:
 
     def pool_changed(self) -> None:
         self._publish(topics.POOL)
+
+    def hosts_changed(self) -> None:
+        self._publish(topics.HOSTS)
 
     @contextlib.contextmanager
     def subscribe(self, name: str, kinds: Sequence[str]) -> Generator[Iterator[str]]:

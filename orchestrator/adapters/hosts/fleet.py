@@ -80,8 +80,8 @@ class SshFleet:
     def __init__(self, settings: FleetSettings, clock: Clock) -> None:
         self._settings = settings
         self._clock = clock
-        # The loop's thread calls this when a host's state or containers change. It must not block.
-        self.on_change: Callable[[], None] = lambda: None
+        self.on_reach: Callable[[], None] = lambda: None  # the loop's thread calls both
+        self.on_end: Callable[[Sequence[SandboxId]], None] = lambda _: None
         self._followed: dict[HostId, _FollowedHost] = {}
         self._changed: set[HostId] = set()  # their containers or their links
         self._changed_links: set[HostId] = set()
@@ -263,7 +263,8 @@ class SshFleet:
             watch=DockerWatch(
                 url.removeprefix("unix://"),
                 settings.instance,
-                lambda reach_changed: self._report_change(host.id, link=reach_changed),
+                lambda: self._report_change(host.id),
+                lambda ended: self._report_events(host.id, ended),
             ),
             link=self._make_link(host, url) if host.is_remote else None,
             followed_since=time.monotonic(),
@@ -319,7 +320,7 @@ class SshFleet:
                 followed.watch.resume()
             else:
                 followed.watch.pause()
-        self._report_change(host_id, link=True)
+        self._report_change(host_id)
 
     async def _unfollow(self, host_id: HostId) -> None:
         followed = self._followed.pop(host_id)
@@ -335,12 +336,17 @@ class SshFleet:
             task.cancel()
         await asyncio.gather(*streams, return_exceptions=True)
 
-    def _report_change(self, host_id: HostId, *, link: bool) -> None:
+    def _report_change(self, host_id: HostId) -> None:
         with self._changed_lock:
             self._changed.add(host_id)
-            if link:
-                self._changed_links.add(host_id)
-        self.on_change()
+            self._changed_links.add(host_id)
+        self.on_reach()
+
+    def _report_events(self, host_id: HostId, ended: Sequence[SandboxId]) -> None:
+        """A start wakes nobody: the next pass compares its host."""
+        with self._changed_lock:
+            self._changed.add(host_id)
+        self.on_end(ended)
 
 
 @dataclass(frozen=True)

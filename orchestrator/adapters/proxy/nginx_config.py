@@ -2,17 +2,15 @@
 
 NginxProxy uses this. Supervisors call `write_base` and then run `nginx -c <folder>/nginx.conf`.
 
-The folder contains `nginx.conf`, `routes.conf` (the table in force), `generations/<digest>` (an
-empty file for each table that a worker may still route by), `confirmed` (the digest of the table in
-force, once no worker routes by an earlier one), `term` (the number of the leader that published
-last), `pages/`, `static/`, `temp/`, `nginx.pid` and `error.log`.
+The folder contains `nginx.conf`, `routes/` and `targets/` (the table in force: see route_links.py),
+`confirmed` (the digest of the table in force, once no worker routes by an earlier one), `term` (the
+number of the leader that published last), `pages/`, `static/`, `temp/`, `nginx.pid` and
+`error.log`.
 """
 
 from __future__ import annotations
 
-import fcntl
 import functools
-import ipaddress
 import itertools
 import os
 import re
@@ -28,15 +26,14 @@ from orchestrator.adapters import durable
 from orchestrator.adapters.proxy import page_files
 from orchestrator.adapters.proxy.client_limits import ClientLimits
 from orchestrator.adapters.proxy.refusals import PAGE_BODY_MAX_BYTES, REFUSALS
+from orchestrator.adapters.proxy.route_links import RouteLinks, endpoint
 from orchestrator.contract import uploads
 from orchestrator.contract.heads import HEAD_MAX_BYTES, HEAD_ROOM_BYTES
 from orchestrator.contract.visits import PROBE_HEADER
-from orchestrator.domain import errors, ids
+from orchestrator.domain import errors
 from orchestrator.domain.logged_requests import WRITES, LoggedRequests
-from orchestrator.domain.pool.routes import Route, RouteTable, build_table
 
 _FORBIDDEN = re.compile(r"""["'\\$;{}\s]""")  # ends a quoted string or starts a variable
-_ROUTE_LINE = re.compile(r"^\s+([a-z2-7]{16}) (\[[0-9a-f:]+\]|[0-9.]+):(\d+);$", re.MULTILINE)
 _TEMP_KINDS = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 # To nginx the variable of a header is also that of each name with underscores for some dashes.
@@ -71,7 +68,7 @@ class NginxSettings:
     limits: ClientLimits = field(default_factory=ClientLimits)
     worker_connections: int = 8192  # a proxied request takes two connections
     worker_shutdown_timeout_s: int = 75  # as long as the longest long poll
-    reload_deadline_s: float = 5.0
+    publish_deadline_s: float = 5.0
 
     def __post_init__(self) -> None:
         if self.control_port == self.listen_port:
@@ -104,12 +101,11 @@ class NginxSettings:
 def write_base(settings: NginxSettings) -> None:
     """Write the files that nginx needs to start.
 
-    Keep the routes of an intact routes.conf as the last good ones, and render everything else anew.
-    Safe while nginx runs: it reads nothing until a reload. Raises errors.ProxyUnavailable when
-    nginx is not installed.
+    The routes stay as they are, and everything else is rendered anew. Safe while nginx runs: it
+    reads none of this again. Raises errors.ProxyUnavailable when nginx is not installed.
     """
     kinds = temp_kinds(settings.binary)
-    for name in ("", "generations", "pages", "temp"):
+    for name in ("", "pages", "temp"):
         folder = settings.folder / name
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o755)  # workers may run as another user; nothing in it is secret
@@ -118,40 +114,23 @@ def write_base(settings: NginxSettings) -> None:
     page_files.copy(settings.page_files, settings.folder / "static")
     base = render_base(settings, open_files=_open_files(settings), temp_kinds=kinds)
     write_atomically(settings.folder / "nginx.conf", base)
-    with open_lock(settings.folder) as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # a publisher holds it until its deadline at most
-        table = read_last_good(settings.folder / "routes.conf") or build_table(())
-        admit_generation(settings.folder, table.digest)
-        write_atomically(settings.folder / "routes.conf", render_routes(settings, table))
+    RouteLinks(settings.folder).set_up()
 
 
-def render_base(
-    settings: NginxSettings,
-    *,
-    open_files: int,
-    temp_kinds: tuple[str, ...],
-    folder: Path | None = None,
-    listen: str | None = None,
-    control: str | None = None,
-) -> str:
-    """Return the text of nginx.conf.
-
-    `folder`, `listen` and `control` replace the settings for a copy that is only validated: it must
-    not touch the running nginx.
-    """
+def render_base(settings: NginxSettings, *, open_files: int, temp_kinds: tuple[str, ...]) -> str:
+    """Return the text of nginx.conf."""
     template = _environment(settings.templates).get_template("nginx.conf.j2")
     return template.render(
         api_addresses=settings.api_addresses,
-        # A copy must not write into the log either.
-        apps_log=folder / "apps.log" if folder else settings.apps_log,
+        apps_log=settings.apps_log,
         apps_domain_pattern=re.escape(settings.apps_domain),
-        control=control or settings.control,
+        control=settings.control,
         control_port=settings.control_port,
-        folder=folder or settings.folder,
+        folder=settings.folder,
         head_max_bytes=HEAD_MAX_BYTES,
         head_room_bytes=HEAD_ROOM_BYTES,
         limits=settings.limits,
-        listen=listen or settings.listen,
+        listen=settings.listen,
         logged_requests=settings.logged_requests,
         misspelled_headers=_MISSPELLED_HEADERS,
         open_files=open_files,
@@ -180,45 +159,6 @@ def render_pages(settings: NginxSettings) -> dict[str, str]:
     return texts
 
 
-def render_routes(settings: NginxSettings, table: RouteTable) -> str:
-    """Return the text of routes.conf: the digest on the first line, then one line per route.
-
-    Raises errors.ProxyRejected for a route that is not a slug, an IP address and a port. Anything
-    else could contain directives for nginx.
-    """
-    for route in table.routes:
-        if not ids.SLUG_PATTERN.fullmatch(route.slug) or not 0 < route.port < 65536:
-            raise errors.ProxyRejected(f"not a route: {route}")
-        try:
-            ipaddress.ip_address(route.address)
-        except ValueError as error:
-            raise errors.ProxyRejected(
-                f"{route.slug}: {route.address!r} is no IP address; "
-                "set the host's publish address to one"
-            ) from error
-    lines = [
-        {"slug": route.slug, "endpoint": endpoint(route.address, route.port)}
-        for route in table.routes
-    ]
-    template = _environment(settings.templates).get_template("routes.conf.j2")
-    return template.render(digest=table.digest, routes=lines)
-
-
-def read_last_good(path: Path) -> RouteTable | None:
-    """Return the table in a routes.conf; None if there is none or it doesn't match its digest."""
-    try:
-        text = path.read_text("utf-8")
-    except (FileNotFoundError, UnicodeDecodeError):
-        return None
-    table = RouteTable(
-        routes=tuple(
-            Route(slug=ids.Slug(slug), address=address.strip("[]"), port=int(port))
-            for slug, address, port in _ROUTE_LINE.findall(text)
-        )
-    )
-    return table if text.startswith(f"# routes {table.digest}\n") else None
-
-
 @functools.cache
 def temp_kinds(binary: str) -> tuple[str, ...]:
     """Return the kinds of temporary folders that this nginx needs. Raises errors.ProxyUnavailable.
@@ -239,7 +179,7 @@ def temp_kinds(binary: str) -> tuple[str, ...]:
 
 
 def open_lock(folder: Path) -> IO[str]:
-    """Open the lock file. Hold its flock to change routes.conf or the generations."""
+    """Open the lock file. Hold its flock to change the routes."""
     return (folder / "publish.lock").open("w")
 
 
@@ -256,23 +196,6 @@ def write_term(folder: Path, number: int) -> None:
     write_atomically(folder / "term", f"{number}\n")
 
 
-def list_generations(folder: Path) -> set[str]:
-    """Return the digests of the tables by which a worker may still route."""
-    return {entry.name for entry in (folder / "generations").iterdir()}
-
-
-def admit_generation(folder: Path, digest: str) -> None:
-    """Allow workers that have loaded this table to route by it."""
-    (folder / "generations" / digest).touch(mode=0o644)
-    durable.sync_folder(folder / "generations")
-
-
-def withdraw_generations(folder: Path, digests: set[str]) -> None:
-    """Forbid workers that have loaded one of these tables to route further requests by it."""
-    for digest in digests:
-        (folder / "generations" / digest).unlink(missing_ok=True)
-
-
 def read_confirmed(folder: Path) -> str | None:
     """The digest of the table of which it is known that no worker routes by an earlier one."""
     try:
@@ -287,18 +210,13 @@ def confirm(folder: Path, digest: str) -> None:
 
 
 def withdraw_confirmation(folder: Path) -> None:
-    """Before another table is loaded."""
+    """Before the table changes."""
     (folder / "confirmed").unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, text: str) -> None:
     """Replace a file. Readers, and a machine after a power cut, find either the old or the new."""
     durable.replace_file(path, text.encode(), mode=0o644)
-
-
-def endpoint(address: str, port: int) -> str:
-    """Return address:port, with brackets around an IPv6 address."""
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 @functools.cache  # keeps compiled templates; jinja2 reads a changed file again

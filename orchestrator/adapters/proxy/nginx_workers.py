@@ -10,6 +10,8 @@ from pathlib import Path
 
 from orchestrator.domain import errors
 
+_ENDED = ("", "Z", "X")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Process:
@@ -51,54 +53,29 @@ def list_children(parent: Process) -> list[Process]:
     return processes
 
 
-def is_running(process: Process) -> bool:
-    """Return whether the process has not ended. A zombie has."""
-    return _state(process) not in ("", "Z", "X")
-
-
-def may_accept(worker: Process) -> bool:
-    """Return whether the worker may still accept connections.
-
-    A worker that shuts down changes its title before it closes its listeners, and accepts nothing
-    in between. So the title is a safe sign.
-    """
-    return is_running(worker) and b"shutting down" not in _title(worker.pid)
-
-
 def is_idle(worker: Process) -> bool:
     """Return whether the worker sleeps or has ended.
 
     nginx sleeps only while it waits for events. A sleeping worker has finished handling all
     events that it took before.
     """
-    return _state(worker) in ("", "S", "Z", "X")
+    return _state(worker) in ("S", *_ENDED)
 
 
-def ask_to_quit(worker: Process) -> None:
-    """Tell a worker that shuts down to do so. It changes nothing but that it logs `quit_line`."""
-    if is_running(worker):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(worker.pid, signal.SIGQUIT)
+def ask_for_sign(worker: Process) -> None:
+    """Tell a worker to reopen its log. All that comes of it is the line `sign_of` it: the file is
+    the same one, and a worker that may not open it goes on with the one that it has."""
+    if _state(worker) not in _ENDED:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(worker.pid, signal.SIGUSR1)
 
 
-def quit_line(worker: Process) -> bytes:
-    """The end of the line that a worker logs when it was told to quit.
+def sign_of(worker: Process) -> bytes:
+    """The end of the line that a worker logs when it was told to reopen its log.
 
     It does so between two turns, and not in its handler of the signal.
     """
-    return b" %d#%d: gracefully shutting down\n" % (worker.pid, worker.pid)
-
-
-def send_signal(process: Process, number: int) -> None:
-    """Raises errors.ProxyUnavailable when the process has ended or belongs to another user."""
-    try:
-        os.kill(process.pid, number)
-    except ProcessLookupError as error:
-        raise errors.ProxyUnavailable(f"nginx (pid {process.pid}) has ended") from error
-    except PermissionError as error:
-        raise errors.ProxyUnavailable(
-            f"not allowed to signal nginx (pid {process.pid}): run both as the same user"
-        ) from error
+    return b" %d#%d: reopening logs\n" % (worker.pid, worker.pid)
 
 
 def _state(process: Process) -> str:
@@ -112,11 +89,18 @@ def _stat(pid: int) -> list[str] | None:
 
     The second field is the process's name, which may contain any character, so split after it.
     """
+    # Plain calls: all processes of the machine are read while somebody waits.
     try:
-        text = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
+        descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return text.rpartition(")")[2].split()
+    try:
+        text = os.read(descriptor, 4096)
+    except ProcessLookupError:
+        return None
+    finally:
+        os.close(descriptor)
+    return text.rpartition(b")")[2].decode("ascii").split()
 
 
 def _title(pid: int) -> bytes:

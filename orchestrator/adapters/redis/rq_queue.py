@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import redis
+from redis.client import Pipeline
 from rq import Queue as RqQueue
 from rq import SimpleWorker
 from rq.exceptions import DuplicateJobError
@@ -45,6 +46,7 @@ _NUDGE_TTL_S = 20
 # worker whose connection was cut silently hears again after 15 s at most.
 _WORKER_TTL_S = 20
 _RECONNECT_MAX_S = 2.0
+_HEARTBEAT_S = 10.0  # less than the record of a worker lives
 
 log = structlog.get_logger()
 
@@ -110,6 +112,7 @@ class NudgeWorker(SimpleWorker):
 
     at_start: Callable[[], object]
     max_connection_wait_time = _RECONNECT_MAX_S
+    _beaten_at = float("-inf")
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **{**options, "worker_ttl": _WORKER_TTL_S})
@@ -117,16 +120,31 @@ class NudgeWorker(SimpleWorker):
     def execute_job(self, job: Job, queue: RqQueue) -> None:  # noqa: ARG002 - RQ's signature
         """Forget the job, then run it. RQ's own method keeps it until it has ended, with records of
         its execution that nobody reads."""
-        with self.connection.pipeline() as pipeline:
-            self.set_state(WorkerStatus.BUSY, pipeline=pipeline)  # else SIGTERM interrupts the job
-            pipeline.delete(job.key)
-            pipeline.execute()
+        self.set_state(WorkerStatus.BUSY)  # else SIGTERM interrupts the job
+        self.connection.delete(job.key)
         try:
             with self.death_penalty_class(JOB_TIMEOUT_S, JobTimeoutException, job_id=job.id):
                 job.perform()
         except Exception:
             log.exception("nudge_failed", job=job.id)
         self.set_state(WorkerStatus.IDLE)
+
+    # RQ tells Redis a dozen things about a worker with each job. Nobody reads them: they took more
+    # time than a look at a session.
+
+    def set_state(self, state: str, pipeline: Pipeline | None = None) -> None:  # noqa: ARG002 - RQ's
+        self._state = state
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
+        if pipeline is not None or time.monotonic() - self._beaten_at >= _HEARTBEAT_S:
+            self._beaten_at = time.monotonic()
+            super().heartbeat(timeout, pipeline)
+
+    def check_for_suspension(self, burst: bool) -> None:
+        """Nobody suspends workers."""
+
+    def subscribe(self) -> None:
+        """Nobody sends them commands: a thread would wait for them."""
 
     def work(self, *args: Any, **options: Any) -> bool:
         type(self).at_start()

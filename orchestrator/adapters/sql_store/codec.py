@@ -63,9 +63,9 @@ SESSION = (
     _s.turns,
     _s.reused,
     _s.crashes,
-    _s.probes,
     _s.history_dropped,
     _s.lost_on,
+    _s.walked,
 )
 
 _b = schema.sandboxes.c
@@ -127,9 +127,9 @@ def session_of(row: Sequence[Any]) -> Session:
         turns=_NO_TURNS if row[25] is None else json_columns.turns_of(row[25]),
         reused=row[26],
         crashes=() if row[27] is None else json_columns.times_of(row[27]),
-        probes=row[28],
-        history_dropped=row[29],
-        lost_on={} if row[30] is None else json_columns.hosts_of(row[30]),
+        history_dropped=row[28],
+        lost_on={} if row[29] is None else json_columns.hosts_of(row[29]),
+        walked=None if row[30] is None else json_columns.walked_of(row[30]),
     )
 
 
@@ -165,9 +165,9 @@ def session_values(session: Session) -> dict[str, Any]:
         "turns": None if session.turns == _NO_TURNS else json_columns.turns_text(session.turns),
         "reused": session.reused,
         "crashes": json_columns.times_text(session.crashes) if session.crashes else None,
-        "probes": session.probes,
         "history_dropped": session.history_dropped,
         "lost_on": json_columns.hosts_text(session.lost_on) if session.lost_on else None,
+        "walked": None if session.walked is None else json_columns.walked_text(session.walked),
     }
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from orchestrator.contract.health import Condition
 from orchestrator.domain.ids import HostId
 from orchestrator.domain.pool.host import STARTS_AT_ONCE, Losses, StartCurve, Wish
 from orchestrator.domain.sessions.change_turns import Turns
@@ -22,6 +23,7 @@ from orchestrator.domain.sessions.session import (
     Report,
     SessionState,
 )
+from orchestrator.domain.sessions.walks import Walked
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -76,6 +78,31 @@ def move_text(move: Move) -> str:
             "sandbox_id": move.sandbox_id,
             "switched_at": None if move.switched_at is None else _microseconds(move.switched_at),
             "report": report_text(move.report),
+        }
+    )
+
+
+def walked_of(text: str) -> Walked:
+    data = json.loads(text)
+    condition, unreached_at = data.get("condition"), data.get("unreached_at")
+    return Walked(
+        condition=None if condition is None else Condition(condition),
+        at=_time_of(data["at"]),
+        problem=data.get("problem", ""),
+        failed=data.get("failed", 0),
+        unreached_at=None if unreached_at is None else _time_of(unreached_at),
+    )
+
+
+def walked_text(walked: Walked) -> str:
+    unreached_at = walked.unreached_at
+    return dump(
+        {
+            "condition": walked.condition,
+            "at": _microseconds(walked.at),
+            "problem": walked.problem,
+            "failed": walked.failed,
+            "unreached_at": None if unreached_at is None else _microseconds(unreached_at),
         }
     )
 

@@ -143,9 +143,9 @@ sessions = Table(
     Column("turns", sa.Text),
     Column("reused", sa.Boolean, nullable=False, server_default=sa.false()),
     Column("crashes", sa.Text),  # JSON, see codec
-    Column("probes", sa.Integer, nullable=False, server_default="0"),
     Column("history_dropped", sa.Integer, nullable=False, server_default="0"),
     Column("lost_on", sa.Text),
+    Column("walked", sa.Text),  # JSON, see codec
     UniqueConstraint("user_id", "idempotency_key"),
     Index("ix_sessions_user", "user_id", "created_at", "id"),
     Index("ix_sessions_created", "created_at", "id"),

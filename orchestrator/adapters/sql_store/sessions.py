@@ -39,6 +39,7 @@ _GET = Lookup(select(*codec.SESSION).where(_s.id == bindparam("session_id")))
 _SAVE = sa.update(schema.sessions).where(
     _s.id == bindparam("session_id"), _s.revision == bindparam("expected_revision")
 )
+_GET_MANY = select(*codec.SESSION).where(_s.id.in_(bindparam("session_ids", expanding=True)))
 _LAST_EVENT = select(func.coalesce(func.max(schema.events.c.seq), 0)).where(
     schema.events.c.session_id == bindparam("session_id")
 )
@@ -174,9 +175,9 @@ class SqlSessions:
     def get_many(self, session_ids: Sequence[SessionId]) -> Sequence[Session]:
         if not session_ids:
             return []
-        query = select(*codec.SESSION).where(_s.id.in_(session_ids))
         with self._database.read() as connection:
-            sessions = map(codec.session_of, connection.execute(query))
+            rows = connection.execute(_GET_MANY, {"session_ids": list(session_ids)})
+            sessions = map(codec.session_of, rows)
             by_id = {session.id: session for session in sessions}
         return [by_id[session_id] for session_id in session_ids if session_id in by_id]
 

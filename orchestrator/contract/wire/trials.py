@@ -5,8 +5,8 @@ from __future__ import annotations
 from orchestrator.contract.health import Condition, Finding
 from orchestrator.contract.wire.fields import Fields
 
-TRIAL_LIMIT_S = 10.0
-"""For all answers of the app together."""
+TURN_LIMIT_S = 20.0
+"""How long a trial waits for its turn. The app has `health.PATIENCE_S` after that."""
 SECRET_MAX_CHARS = 64
 REQUEST_MAX_BYTES = 1024
 _PROBLEM_MAX_CHARS = 1_000

@@ -40,6 +40,9 @@ TRANSITIONS: Mapping[HostState, frozenset[HostState]] = {
 }
 
 STARTS_AT_ONCE = 3  # per host at most; more would only slow each other down
+# Sandboxes of sessions that wait on a host for their start: when one has started, the next one is
+# there already. No more, because whoever waits in the queue can still go to any host.
+STARTS_IN_LINE = 2
 PORT_SET_ASIDE = timedelta(minutes=10)  # a try costs one start a third of a second
 
 

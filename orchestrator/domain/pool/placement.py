@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from orchestrator.domain.ids import HostId
-from orchestrator.domain.pool.host import HostLoad
+from orchestrator.domain.pool.host import STARTS_IN_LINE, HostLoad
 
 CANDIDATES = 3  # hosts that a placement compares; more would cost reads for little evenness
 
 
-def can_place(load: HostLoad) -> bool:
-    """Whether a new sandbox may be placed on this host now."""
-    return (
-        load.host.accepts_placements and load.free > 0 and load.starting < load.host.starts.at_once
-    )
+def can_place(load: HostLoad, *, for_warm: bool) -> bool:
+    """Whether a new sandbox may be placed on this host now. Those of sessions may wait in line for
+    their start; a warm one never stands before them there."""
+    most = load.host.starts.at_once + (0 if for_warm else STARTS_IN_LINE)
+    return load.host.accepts_placements and load.free > 0 and load.starting < most
 
 
 def rank(loads: Iterable[HostLoad], *, image: str, for_warm: bool) -> Sequence[HostLoad]:
@@ -25,7 +25,7 @@ def rank(loads: Iterable[HostLoad], *, image: str, for_warm: bool) -> Sequence[H
     free, with starts in progress counted against a host. It accepts an older image rather than
     wait.
     """
-    usable = [load for load in loads if can_place(load)]
+    usable = [load for load in loads if can_place(load, for_warm=for_warm)]
     if for_warm:
         with_image = [load for load in usable if load.host.image == image]
         return sorted(with_image, key=lambda load: (load.warm, *_crowding(load)))

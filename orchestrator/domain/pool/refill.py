@@ -1,10 +1,15 @@
-"""How many sandboxes to keep warm. services.pool.refill asks before each pass."""
+"""How many sandboxes to keep warm, and how fast. services.pool.refill asks before each pass.
+
+Also says how fast sandboxes are removed: neither may take the time of sessions that are arriving.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-_POSTPONE_MAX_S = 2.0
+# A burst on a warm pool is over by then. Whoever arrives for longer gets new sandboxes at the same
+# time, and slots that others leave, so the pool has to go on, one after the other.
+_YIELD_S = 1.0
 
 SESSIONS_ARRIVING = "sessions are arriving"
 
@@ -28,8 +33,7 @@ class WarmLevel:
     outdated: int  # WARM sandboxes of an older image that a session could claim
     warming: int  # sandboxes that are CREATING for the warm pool, and not for too long
     waiting: int  # sessions in the queue that something of the pool would do for
-    arriving: int  # sessions that have a sandbox and will soon be READY
-    postponed_s: float  # for how long refills have waited for arriving sessions
+    arriving_s: float | None  # for how long sessions with a sandbox have been getting READY, if any
     totals: PoolTotals
 
 
@@ -45,8 +49,7 @@ def refill(level: WarmLevel) -> Refill:
     """Decide how many warm sandboxes to start now.
 
     Together with those being created they never exceed the target. They take no slot that a waiting
-    session needs, and none of the reserve. While sessions arrive a refill waits for a moment,
-    because each start takes CPU that their apps need. How many starts one host can run at once is
+    session needs, and none of the reserve. How many starts one host can run at once is
     up to the placement.
     """
     missing = level.target - level.warm - level.warming
@@ -54,12 +57,24 @@ def refill(level: WarmLevel) -> Refill:
         return Refill(starts=0, reason="" if missing == 0 else "above target")
     if level.waiting > level.warm + level.outdated:
         return Refill(starts=0, reason="sessions are waiting")
-    if level.arriving and level.postponed_s < _POSTPONE_MAX_S:
+    missing = min(missing, calls_at_once(missing, level.arriving_s, begun=level.warming))
+    if missing <= 0:
         return Refill(starts=0, reason=SESSIONS_ARRIVING)
     room = level.totals.free_slots - level.reserve
     if room <= 0:
         return Refill(starts=0, reason="no free slot beside the reserve")
     return Refill(starts=min(missing, room))
+
+
+def calls_at_once(most: int, arriving_s: float | None, *, begun: int = 0) -> int:
+    """How many starts and removals that nobody waits for may begin now, of `most` in quiet times.
+
+    Each takes processor time that arriving sessions need. `arriving_s`: for how long they have been
+    arriving; None: none are. `begun`: how many go on already.
+    """
+    if arriving_s is None:
+        return most
+    return max(0, 1 - begun) if arriving_s >= _YIELD_S else 0
 
 
 def surplus(level: WarmLevel) -> int:

@@ -78,7 +78,7 @@ def finish_creating(sandbox: Sandbox, now: datetime) -> Sandbox:
 
     A session's sandbox is CLAIMED as soon as its agent has connected. One of the warm pool also
     needs a live route before it is WARM, because a claimed app must answer at its URL without
-    another reload of the proxy.
+    waiting for the proxy.
     """
     if sandbox.state is not SandboxState.CREATING or sandbox.agent_seen_at is None:
         return sandbox

@@ -10,23 +10,24 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from orchestrator.contract import crashes
+from orchestrator.contract.health import Condition
 from orchestrator.contract.wire.reports import FailureCode
 from orchestrator.domain.pool.host import Drain, Host, HostState
 from orchestrator.domain.pool.host_liveness import LOST_AFTER
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
-from orchestrator.domain.sessions import losses, rooms
+from orchestrator.domain.sessions import failures, losses, rooms
 from orchestrator.domain.sessions.session import (
     IN_PROGRESS,
     Failure,
     Move,
     Phase,
-    Report,
     Session,
     SessionState,
     Wanted,
 )
 from orchestrator.domain.sessions.steps import (
     Abandon,
+    Accept,
     Advance,
     BeginChange,
     Claim,
@@ -41,8 +42,8 @@ from orchestrator.domain.sessions.steps import (
     Retire,
     Step,
     Switch,
-    Verify,
     Wait,
+    Walk,
 )
 
 ATTEMPTS_MAX = 3
@@ -50,7 +51,6 @@ CHANGE_TRIES_MAX = 3  # a change that crashes its sandbox is not begun again for
 _BACKOFF_S = (1.0, 2.0, 4.0)
 _RECHECK_S = 2.0  # a lost nudge delays an unfinished session by at most about this much
 _END_RECHECK_MAX_S = 60.0  # while a sandbox can't be removed
-_PROBE_PAUSES_S = (0.3, 5.0)  # the first one; it doubles with each failed probe, up to the last
 _ROUTE_RECHECK_S = 0.5  # while the proxy publishes or withdraws a route
 _MOVE_MAX = timedelta(seconds=90)  # from the placement of the successor to its app's first answer
 # After the switch the old sandbox runs a little longer, to answer the requests it already has.
@@ -110,15 +110,15 @@ def spread_out(pause_s: float, spread: float) -> float:
     return pause_s * (1 + spread / 2)
 
 
-def probe_pause_s(failed: int) -> float:
-    """Seconds until the next walk after `failed` ones in a row: 0.3, 0.6, 1.2 and so on, to 5."""
-    first_s, last_s = _PROBE_PAUSES_S
-    return float(min(first_s * 2 ** min(failed - 1, 10), last_s))
-
-
 def gets_cold_sandbox(session: Session) -> bool:
     """Whether its app has crashed so often that it gets no warm sandbox any more."""
     return rooms.gets_no_warm(session.crashes)
+
+
+def awaits_route(session: Session) -> bool:
+    """Whether a route that is live now may be what the session waits for."""
+    report = session.report
+    return session.move is not None or (report is not None and report.phase is Phase.READY)
 
 
 def recheck_at(now: datetime) -> datetime:
@@ -139,12 +139,16 @@ def deadline_for(state: SessionState, now: datetime, limits: Deadlines) -> datet
 def _destroy(observation: Observation, now: datetime) -> Step:
     """End the session. It is over only when its container is gone, which may take its time."""
     session, sandbox = observation.session, observation.sandbox
+    reason = failures.clean_up_reason(session)
+    if sandbox is not None and not _is_held(sandbox, session):
+        sandbox = None
     if session.state is not SessionState.DESTROYING:
-        return Destroy()
-    reason = _clean_up_reason(session)
+        is_running = sandbox is not None and sandbox.state is not SandboxState.STOPPING
+        goes_too = is_running and session.move is None
+        return Destroy(sandbox=sandbox if goes_too else None, reason=reason)
     if session.move is not None:
         return EndMove(sandbox=observation.other_sandbox, reason=reason)
-    if sandbox is None or not _is_held(sandbox, session):
+    if sandbox is None:
         return Finish(state=SessionState.DESTROYED)
     if sandbox.state is not SandboxState.STOPPING:
         return Retire(sandbox=sandbox, reason=reason)
@@ -161,7 +165,7 @@ def _let_go(observation: Observation) -> Step | None:
     A session that goes on doesn't wait until they are removed: that may take for ever.
     """
     session, sandbox = observation.session, observation.sandbox
-    reason = _clean_up_reason(session)
+    reason = failures.clean_up_reason(session)
     if session.move is not None:
         return EndMove(sandbox=observation.other_sandbox, reason=reason)
     if sandbox is None or not _is_held(sandbox, session):
@@ -191,7 +195,7 @@ def _keep_running(observation: Observation, now: datetime) -> Step:
     """The session is READY: recover it, move it or begin its next change, if need be."""
     session, host, report = observation.session, observation.host, observation.session.report
     if report is not None and report.phase is Phase.FAILED:
-        return Fail(failure=_reported_failure(report))
+        return Fail(failure=failures.reported(report))
     if losses.is_lost(observation.sandbox):
         return _recover(observation, now)
     if session.move is not None:
@@ -222,11 +226,12 @@ def _carry_out_change(observation: Observation, now: datetime) -> Step:
         return _recover(observation, now)
     if report is not None and report.phase is Phase.FAILED:
         # Nothing runs in the sandbox any more: once the change has ended, the session fails too.
-        return EndChange(failure=_reported_failure(report))
-    if report is not None and report.phase is Phase.READY and report.setback is not None:
+        return EndChange(failure=failures.reported(report))
+    if report is not None and report.phase is Phase.READY:
+        # It was tried at its public address, and is served: nothing is left to be found out.
         return EndChange(failure=report.setback)
     if _is_late(observation, now):
-        return EndChange(failure=_timeout_failure(session, observation.host))
+        return EndChange(failure=failures.timed_out(session, observation.host))
     return _follow_agent(session, observation.sandbox, now)
 
 
@@ -271,19 +276,12 @@ def _start_successor(observation: Observation, move: Move, now: datetime) -> Ste
     if successor is None or losses.is_lost(successor):
         return EndMove(sandbox=successor, reason=losses.message_of(successor))
     if report is not None and report.phase is Phase.FAILED:
-        return EndMove(sandbox=successor, reason=_reported_failure(report).message)
+        return EndMove(sandbox=successor, reason=failures.reported(report).message)
     if now - successor.state_since > _MOVE_MAX:
         return EndMove(sandbox=successor, reason="the app did not start there in time")
     if report is not None and report.phase is Phase.READY and successor.routed:
-        return _probe_pause(session, now) or Switch(sandbox=successor)
+        return _judge_walks(session, successor, now, Switch(sandbox=successor))
     return Wait(until=recheck_at(now))
-
-
-def _probe_pause(session: Session, now: datetime) -> Wait | None:
-    """Wait until the next probe is due. A worker that probes right now has put that off, too."""
-    if session.probes and session.due_at > now:
-        return Wait(until=session.due_at)
-    return None
 
 
 def _finish_move(observation: Observation, switched_at: datetime, now: datetime) -> Step:
@@ -308,9 +306,9 @@ def _make_progress(observation: Observation, now: datetime) -> Step:
         message = losses.message_of(sandbox)
         return Fail(failure=Failure(code="sandbox_lost", message=message, permanent=False))
     if report is not None and report.phase is Phase.FAILED:
-        return Fail(failure=_reported_failure(report))
+        return Fail(failure=failures.reported(report))
     if _is_late(observation, now):
-        return Fail(failure=_timeout_failure(session, observation.host))
+        return Fail(failure=failures.timed_out(session, observation.host))
     return _follow_agent(session, sandbox, now)
 
 
@@ -323,11 +321,34 @@ def _follow_agent(session: Session, sandbox: Sandbox, now: datetime) -> Step:
         # The URL answers only once the route is live. The publisher nudges the session then.
         if not sandbox.routed:
             return Wait(until=recheck_at(now))
-        return _probe_pause(session, now) or Verify(sandbox=sandbox)
+        return _judge_walks(session, sandbox, now, Accept())
     state = _STATE_OF_PHASE[report.phase]
     if _FORWARD.index(state) > _FORWARD.index(session.state):
         return Advance(to=state)
     return Wait(until=recheck_at(now))
+
+
+def _judge_walks(session: Session, sandbox: Sandbox, now: datetime, accept: Step) -> Step:
+    """What the walks of the sandbox's public address call for: `accept`, once the app is well.
+
+    While a session moves, its app serves on where it was: nothing is given up then.
+    """
+    walked = session.walked
+    if walked is None:
+        return Walk(sandbox=sandbox)
+    if walked.condition is Condition.WELL:
+        return accept
+    if session.state in IN_PROGRESS:
+        if walked.is_given_up:
+            message = f"At its public address, the app isn't well: {walked.problem}"
+            return Fail(failure=Failure(code=FailureCode.APP_NOT_HEALTHY.value, message=message))
+        if session.state is not SessionState.DEPLOYING:
+            return Advance(to=SessionState.DEPLOYING)  # an app that runs has the time of this
+    if walked.overdue_at <= now:
+        return Walk(sandbox=sandbox)
+    limit_at = session.deadline_at
+    is_sooner = limit_at is not None and now < limit_at < walked.overdue_at
+    return Wait(until=limit_at if limit_at is not None and is_sooner else walked.overdue_at)
 
 
 _STATE_OF_PHASE = {
@@ -347,37 +368,15 @@ def _is_late(observation: Observation, now: datetime) -> bool:
     session, host, sandbox = observation.session, observation.host, observation.sandbox
     if session.deadline_at is None or session.deadline_at > now:
         return False
-    if session.report is not None and session.report.phase is Phase.READY and not session.probes:
-        return False
+    if session.report is not None and session.report.phase is Phase.READY:
+        walked = session.walked
+        if walked is None or walked.is_first or walked.condition is Condition.WELL:
+            return False
+        if walked.not_late_before is not None and walked.not_late_before > now:
+            return False
     if host is None or host.state is HostState.UP:
         return host is None or now - host.state_since >= LOST_AFTER
     # It isn't SUSPECT for its link: without one it would be LOST before its agents are heard again.
     if host.state is not HostState.SUSPECT or sandbox is None or sandbox.agent_seen_at is None:
         return False
     return sandbox.agent_seen_at - host.state_since >= 2 * LOST_AFTER
-
-
-def _reported_failure(report: Report) -> Failure:
-    return report.failure or Failure(code="app_not_ready", message="The app did not start")
-
-
-def _timeout_failure(session: Session, host: Host | None) -> Failure:
-    """If the host is not UP, visitors can't reach its apps, say. That tells nothing of this app."""
-    is_up = host is None or host.state is HostState.UP
-    match session.state:
-        case SessionState.PROVISIONING:
-            code, problem, permanent = "sandbox_not_ready", "The sandbox did not answer", False
-        case SessionState.GENERATING:
-            code, problem, permanent = "generation_timeout", "The app was not written", True
-        case _:
-            code, problem, permanent = "app_not_ready", "The app did not answer at its URL", True
-    last = session.report.message if session.report is not None else ""
-    message = f"{problem} in time" + (f" (last heard: {last})" if last else "")
-    permanent = permanent and is_up
-    return Failure(code=code, message=message, permanent=permanent, counts_as_attempt=is_up)
-
-
-def _clean_up_reason(session: Session) -> str:
-    if session.wanted is Wanted.GONE:
-        return "its session is to end"
-    return f"its session failed: {session.failure.code}" if session.failure else "it was lost"

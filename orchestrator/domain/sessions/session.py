@@ -12,6 +12,7 @@ from orchestrator.domain import errors
 from orchestrator.domain.ids import HostId, SandboxId, SessionId, Sha256, Slug, UserId
 from orchestrator.domain.pool.host import Wish
 from orchestrator.domain.sessions.change_turns import Turns
+from orchestrator.domain.sessions.walks import Walked
 
 
 class SessionState(enum.StrEnum):
@@ -174,7 +175,7 @@ class Session:
     # Hosts where it lost a sandbox or got one that never answered, with when: others come first.
     lost_on: Mapping[HostId, datetime] = field(default_factory=dict)
     crashes: tuple[datetime, ...] = ()  # when its app took a sandbox down, within an hour
-    probes: int = 0  # how often in a row its URL has not answered
+    walked: Walked | None = None  # what its public address has shown of this assignment
     history_dropped: int = 0  # entries that `history` no longer has; the events have more of them
     revision: int = 0  # grows with every write; a write of an older one is refused
 

@@ -39,10 +39,15 @@ class Advance:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verify:
-    """Probe the public URL. If it answers, the session is READY."""
+class Walk:
+    """Have the app opened at the sandbox's public address. The process `agents` does that."""
 
     sandbox: Sandbox
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accept:
+    """The app was well at its public address: the session is READY."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +60,10 @@ class Fail:
 
 @dataclass(frozen=True, kw_only=True)
 class Destroy:
-    """Enter DESTROYING. Clean-up follows."""
+    """Enter DESTROYING, and let the sandbox go, which becomes STOPPING. Clean-up follows."""
+
+    sandbox: Sandbox | None  # None: there is none, or it is on its way already
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +103,7 @@ class Relocate:
 
 @dataclass(frozen=True, kw_only=True)
 class Switch:
-    """The app runs in its second sandbox: if it answers, lead the public URL there."""
+    """The app was well in its second sandbox: lead the public URL there."""
 
     sandbox: Sandbox
 
@@ -115,9 +123,9 @@ class BeginChange:
 
 @dataclass(frozen=True, kw_only=True)
 class EndChange:
-    """The current change failed: return to READY with the version before it."""
+    """The current change has ended: return to READY with its version, or with the one before."""
 
-    failure: Failure
+    failure: Failure | None = None  # None: its version is served
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +140,8 @@ Step = (
     | Nothing
     | Claim
     | Advance
-    | Verify
+    | Walk
+    | Accept
     | Fail
     | Destroy
     | Retire

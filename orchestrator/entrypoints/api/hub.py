@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from orchestrator.adapters.events import wire
+from orchestrator.ports import topics
 from orchestrator.slim import structlog
 
 _LISTENING_RECHECK_S = 5.0
@@ -30,6 +31,7 @@ class Hub:
         self._name = name
         self._kinds = kinds
         self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._listeners: dict[str, Callable[[str], None]] = {}  # by kind
         self._is_listening = False
         self.closed = False
 
@@ -41,6 +43,10 @@ class Hub:
     def watch(self, topic: str) -> Watch:
         """Listen to a topic. Do it BEFORE reading the store, so that no event is missed between."""
         return Watch(self._waiting, topic)
+
+    def listen(self, kind: str, take: Callable[[str], None]) -> None:
+        """Call `take` with the id of the subject of each event of this kind, unless it is lost."""
+        self._listeners[kind] = take
 
     async def run(self) -> None:
         """Listen until cancelled."""
@@ -76,6 +82,9 @@ class Hub:
             self._wake_all()
         for event in self._waiting.get(topic, ()):
             event.set()
+        kind, subject = topics.split(topic)
+        if subject and kind in self._listeners:
+            self._listeners[kind](subject)
 
     def _wake_all(self) -> None:
         for events in self._waiting.values():

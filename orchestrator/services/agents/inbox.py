@@ -12,6 +12,7 @@ from typing import Any
 from orchestrator.domain import errors
 from orchestrator.domain.ids import SandboxId
 from orchestrator.domain.people.tokens import SessionGrant
+from orchestrator.domain.pool.host import STARTS_AT_ONCE
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.services.agents import access, assignments
 from orchestrator.services.deps import Deps
@@ -39,8 +40,8 @@ def visit(deps: Deps, sandbox_id: SandboxId, have: str) -> Inbox:
         raise _retired(sandbox_id) from error
     if sandbox.agent_seen_at == now and _has_just_started(sandbox, now):
         _record_start(deps, sandbox)
-    if sandbox.state is SandboxState.WARM and sandbox.state_since == now:
-        deps.events.pool_changed()  # this visit made it WARM: a waiting session may claim it
+    if sandbox.state is not SandboxState.CREATING and sandbox.state_since == now:
+        deps.events.pool_changed()  # this visit ended a start: the host can begin another one
     return peek(deps, sandbox, have)
 
 
@@ -57,7 +58,9 @@ def _has_just_started(sandbox: Sandbox, now: datetime) -> bool:
 
 
 def _record_start(deps: Deps, sandbox: Sandbox) -> None:
-    """Add the duration of this start to the host's start curve."""
+    """Add the duration of this start to the host's start curve, unless it has waited in line."""
+    if sandbox.started_with > STARTS_AT_ONCE:
+        return
     took_s = (deps.clock.now() - sandbox.created_at).total_seconds()
     deps.store.hosts.change(
         sandbox.host_id,

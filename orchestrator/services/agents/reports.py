@@ -1,20 +1,24 @@
 """Records what agents report of their assignments. Called by the agent app.
 
-A report is a fact. It never moves a session; it nudges converge, which does.
+A report is a fact. It never moves a session; it nudges converge, which does. If the app runs now,
+it is walked first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from orchestrator.domain import errors
 from orchestrator.domain.ids import SandboxId, SessionId
+from orchestrator.domain.sessions import planner
 from orchestrator.domain.sessions.reports import accept_report, accept_successor_report
 from orchestrator.domain.sessions.session import Phase, Report, Session
 from orchestrator.services.agents import access
 from orchestrator.services.deps import LOG_RATE, REPORT_RATE, Deps
 from orchestrator.services.nudges import nudge
+from orchestrator.services.sessions import walks
 
 _LINE_OVERHEAD_BYTES = 100  # of a row of its own
 
@@ -42,6 +46,11 @@ def record_report(
         changed = accept(session, report, now)
         if changed is None:
             return False
+        # An app that runs is walked next, and the result nudges.
+        runs = report.phase is Phase.READY and last_phase is not Phase.READY
+        is_walked = runs and walks.sandbox_to_walk(changed) == sender
+        if is_walked:
+            changed = replace(changed, due_at=planner.recheck_at(now))
         try:
             saved = deps.store.sessions.save(changed)
         except errors.StaleWrite:
@@ -51,7 +60,9 @@ def record_report(
     if lines:
         deps.store.logs.append(saved.id, _within_rate(deps, saved.id, lines, now), now)
     deps.events.session_changed(saved.id)
-    if last_phase is not report.phase:
+    if is_walked:
+        deps.events.walk_wanted(saved.id)
+    elif last_phase is not report.phase:
         nudge(deps, saved)
     return True
 

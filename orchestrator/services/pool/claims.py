@@ -70,33 +70,27 @@ def count_served(store: ports.Store, now: datetime) -> int:
 
 
 def choose_waiting(store: ports.Store, now: datetime) -> Sequence[SessionId]:
-    """The sessions of the queue that a look is of use to now, in order.
-
-    There is room for them, or no host can ever meet their wish. Also the first one that there is no
-    room for, unless it is choosy: a slot may become free between the count and the claim.
-    """
+    """The sessions of the queue that a look is of use to now, in order: there is room for them, or
+    no host can ever meet their wish."""
     queue = store.sessions.queue(now, _QUEUE_MAX)
     if any(waiting.demand.is_choosy for waiting in queue):
         useful = list(_find_useful(store.hosts.kinds(), queue))
     else:
-        useful = list(queue[: count_available(store, len(queue)) + 1] if queue else ())
+        useful = list(queue[: count_available(store, len(queue))] if queue else ())
     return [waiting.id for waiting in useful if waiting.due_at <= now]
 
 
 def _find_useful(kinds: Sequence[HostKind], queue: Sequence[Waiting]) -> Iterator[Waiting]:
     allotment = Allotment(kinds)
-    is_first = True
     for waiting in queue:
         wish = waiting.demand.wish
         if allotment.take(waiting.demand) or (wish and not any(kind.meets(wish) for kind in kinds)):
             yield waiting
-        elif is_first and not waiting.demand.is_choosy:
-            is_first = False
-            yield waiting
 
 
 def count_available(store: ports.Store, enough: int) -> int:
-    """How many sessions could get a sandbox now: warm sandboxes plus free slots.
+    """How many sessions could get a sandbox now: warm sandboxes, and free slots as far as sandboxes
+    can be started in them.
 
     Stops counting at `enough`, so that the cost does not grow with the pool.
     """
@@ -214,6 +208,18 @@ def retire(deps: Deps, sandbox: Sandbox, reason: str) -> None:
     deps.events.inbox_changed(sandbox.id)
 
 
+def retire_with(deps: Deps, session: Session, sandbox: Sandbox, reason: str) -> None:
+    """Retire a sandbox, and save the session that it belongs to in the same transaction.
+
+    Raises errors.StaleWrite.
+    """
+    stopping = sandbox.transition(SandboxState.STOPPING, deps.clock.now(), reason)
+    deps.store.sandboxes.abandon(stopping, sandbox.state, session)
+    deps.events.session_changed(session.id)
+    deps.events.routes_changed()
+    deps.events.inbox_changed(sandbox.id)
+
+
 def abandon(deps: Deps, session: Session, sandbox: Sandbox, reason: str) -> None:
     """Take a sandbox and its slug from its session, and retire it. The clear loop removes it later.
 
@@ -261,7 +267,7 @@ def mark_suspect(deps: Deps, host_id: HostId, reason: str) -> None:
         return host
 
     deps.store.hosts.change(host_id, suspect)
-    deps.events.pool_changed()
+    deps.events.hosts_changed()
 
 
 def record_refusal(deps: Deps, host_id: HostId, refusal: errors.SandboxRefused) -> None:

@@ -51,7 +51,7 @@ def _record_link_state(deps: Deps, host: Host, link: LinkState) -> Host:
 
     written = deps.store.hosts.change(host.id, change)
     if written.state is not host.state:
-        deps.events.pool_changed()
+        deps.events.hosts_changed()
     return written
 
 
@@ -74,7 +74,7 @@ def set_aside(deps: Deps, host: Host, reason: str) -> None:
         return current.transition(HostState.SUSPECT, now, reason)
 
     deps.store.hosts.change(host.id, suspect)
-    deps.events.pool_changed()
+    deps.events.hosts_changed()
 
 
 def declare_lost(deps: Deps, host: Host, reason: str) -> Host:
@@ -132,7 +132,7 @@ def admit(deps: Deps, fleet: ports.Fleet, host: Host) -> Host:
         )
 
     admitted = deps.store.hosts.change(host.id, change)
-    deps.events.pool_changed()
+    deps.events.hosts_changed()
     return admitted
 
 
@@ -169,7 +169,7 @@ def refresh(deps: Deps, fleet: ports.Fleet, host: Host) -> None:
         deps.store.hosts.change(
             host.id, lambda current: replace(current, image=image, shortage=shortage, cpus=cpus)
         )
-        deps.events.pool_changed()
+        deps.events.hosts_changed()
 
 
 def find_shortage(deps: Deps, fleet: ports.Fleet, host: Host, folder: str) -> str:
@@ -215,7 +215,7 @@ def continue_removal(deps: Deps, fleet: ports.Fleet, host: Host) -> bool:
         sweep(deps, host, engine.containers())
         engine.dismantle()
     deps.store.hosts.remove(host.id)
-    deps.events.pool_changed()
+    deps.events.hosts_changed()
     return True
 
 

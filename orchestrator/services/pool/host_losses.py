@@ -51,7 +51,7 @@ def record(deps: Deps, sandbox: Sandbox, owner: str) -> None:
     after = deps.store.hosts.change(host.id, set_aside)
     if after.state is not host.state:
         log.error("host_loses_sandboxes", host=host.name, reason=after.reason)
-        deps.events.pool_changed()
+        deps.events.hosts_changed()
 
 
 def is_last(deps: Deps, host_id: HostId) -> bool:

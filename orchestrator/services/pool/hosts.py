@@ -66,7 +66,7 @@ def add(deps: Deps, principal: Principal, new: NewHost) -> Host:
     deps.store.hosts.put(host)
     detail = f"{host.docker_url}, key {host.host_key[:40]}"
     audit(deps, principal.user_id, "host_added", host, detail)
-    deps.events.pool_changed()
+    deps.events.hosts_changed()
     return host
 
 
@@ -83,7 +83,7 @@ def cordon(deps: Deps, principal: Principal, name: str, *, cordoned: bool) -> Ho
 
     host = deps.store.hosts.change(find(deps, name).id, change)
     audit(deps, principal.user_id, "host_cordoned" if cordoned else "host_uncordoned", host)
-    deps.events.pool_changed()
+    deps.events.hosts_changed()
     return host
 
 
@@ -107,7 +107,7 @@ def drain(deps: Deps, principal: Principal, name: str, mode: Drain) -> Host:
 
     drained = deps.store.hosts.change(host.id, change)
     audit(deps, principal.user_id, "host_drained", drained, mode.value)
-    deps.events.pool_changed()
+    deps.events.hosts_changed()
     return drained
 
 
@@ -133,7 +133,7 @@ def remove(deps: Deps, principal: Principal, name: str, *, force: bool) -> None:
         )
     deps.store.hosts.change(host.id, lambda host: replace(host, drain=Drain.LEAVE))
     audit(deps, principal.user_id, "host_removed", host, "forced" if force else "")
-    deps.events.pool_changed()
+    deps.events.hosts_changed()
 
 
 def find(deps: Deps, name: str) -> Host:

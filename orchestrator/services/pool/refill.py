@@ -11,7 +11,6 @@ from orchestrator.domain import errors, ids
 from orchestrator.domain.ids import HostId
 from orchestrator.domain.pool.refill import Refill, WarmLevel, refill, surplus
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
-from orchestrator.domain.sessions.session import SessionState
 from orchestrator.services.deps import Deps
 from orchestrator.services.pool import claims
 
@@ -19,8 +18,14 @@ from orchestrator.services.pool import claims
 _START_MAX = timedelta(seconds=10)
 
 
-def measure_level(deps: Deps, postponed_s: float = 0.0) -> WarmLevel:
-    """The facts that a refill decides on. `postponed_s`: how long it has given way to sessions."""
+def is_full(deps: Deps) -> bool:
+    """Whether there are exactly as many warm sandboxes as wanted, and none of an older image."""
+    wanted = {deps.image(): deps.policy.warm_target} if deps.policy.warm_target else {}
+    return deps.store.sandboxes.warm_counts() == wanted
+
+
+def measure_level(deps: Deps, arriving_s: float | None = None) -> WarmLevel:
+    """The facts that a refill decides on. `arriving_s`: how long sessions have been arriving."""
     warm_counts = deps.store.sandboxes.warm_counts()
     warm = warm_counts.get(deps.image(), 0)
     return WarmLevel(
@@ -30,9 +35,7 @@ def measure_level(deps: Deps, postponed_s: float = 0.0) -> WarmLevel:
         outdated=sum(warm_counts.values()) - warm,
         warming=deps.store.sandboxes.count_warming(deps.clock.now() - _START_MAX),
         waiting=claims.count_served(deps.store, deps.clock.now()),
-        # GENERATING is not counted: while Claude writes, the machine has nothing to do.
-        arriving=deps.store.sessions.count_in([SessionState.PROVISIONING, SessionState.DEPLOYING]),
-        postponed_s=postponed_s,
+        arriving_s=arriving_s,
         totals=deps.store.hosts.totals(),
     )
 
@@ -40,14 +43,14 @@ def measure_level(deps: Deps, postponed_s: float = 0.0) -> WarmLevel:
 def start_missing(
     deps: Deps,
     launch_later: Callable[[Sandbox], object],
-    postponed_s: float = 0.0,
+    level: WarmLevel | None = None,
     avoid: Sequence[HostId] = (),
 ) -> Refill:
     """Commit the intents of the missing warm sandboxes, and pass each to `launch_later`.
 
     None is placed on the hosts in `avoid`. Returns how many were placed.
     """
-    decision = refill(measure_level(deps, postponed_s))
+    decision = refill(level or measure_level(deps))
     for count in range(decision.starts):
         new = ports.NewSandbox(
             id=ids.new_sandbox_id(),
@@ -85,13 +88,13 @@ def launch(deps: Deps, sandbox: Sandbox) -> None:
         raise
 
 
-def retire_surplus(deps: Deps) -> int:
+def retire_surplus(deps: Deps, level: WarmLevel | None = None) -> int:
     """Retire the warm sandboxes above the target, and return how many.
 
     Those of an older image go first, then the oldest. Only sandboxes that a session could claim
     are considered, because only those were counted.
     """
-    count = surplus(measure_level(deps))
+    count = surplus(level or measure_level(deps))
     if not count:
         return 0
     host_ids = {host.id for host in deps.store.hosts.list() if host.accepts_claims}

@@ -9,6 +9,7 @@ from orchestrator import ports
 from orchestrator.domain.ids import SandboxId
 from orchestrator.domain.pool.routes import Route, build_table
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
+from orchestrator.domain.sessions import planner
 from orchestrator.services.deps import Deps
 from orchestrator.services.nudges import nudge
 from orchestrator.services.pool import claims
@@ -61,7 +62,7 @@ def _wake_waiting(deps: Deps, sandboxes: Sequence[Sandbox]) -> None:
     for sandbox in sandboxes:
         if sandbox.session_id is None or sandbox.state is SandboxState.STOPPING:
             is_pool_concerned = True  # it can be claimed, or removed
-        else:
-            nudge(deps, deps.store.sessions.get(sandbox.session_id))
+        elif planner.awaits_route(session := deps.store.sessions.get(sandbox.session_id)):
+            nudge(deps, session)
     if is_pool_concerned:
         deps.events.pool_changed()

@@ -15,7 +15,6 @@ from datetime import datetime, timedelta
 
 from orchestrator import ports
 from orchestrator.contract import crashes
-from orchestrator.contract.health import Condition
 from orchestrator.contract.wire import FAILURE_MAX_CHARS
 from orchestrator.domain import errors
 from orchestrator.domain.ids import HostId, SandboxId, SessionId
@@ -32,7 +31,6 @@ from orchestrator.services.pool import claims, host_losses
 from orchestrator.services.sessions import (
     change_steps,
     generations,
-    probing,
     relocation,
     versions,
 )
@@ -117,12 +115,14 @@ def _carry_out(deps: Deps, session: Session, step: steps.Step) -> bool:
             return _claim(deps, session, now)
         case steps.Advance():
             _advance(deps, session, step.to, now)
-        case steps.Verify():
-            return _verify(deps, session, step.sandbox, now)
+        case steps.Walk():
+            return _ask_for_walk(deps, session, now)
+        case steps.Accept():
+            return _accept(deps, session, now)
         case steps.Fail():
             _record_failure(deps, session, step, now)
         case steps.Destroy():
-            writes.save(deps, session.transition(SessionState.DESTROYING, now))
+            return _destroy(deps, session, step, now)
         case steps.Retire():
             claims.retire(deps, step.sandbox, step.reason)
         case steps.Abandon():
@@ -132,13 +132,13 @@ def _carry_out(deps: Deps, session: Session, step: steps.Step) -> bool:
         case steps.Relocate():
             return relocation.start_move(deps, session, now)
         case steps.Switch():
-            return relocation.switch_to_successor(deps, session, step.sandbox, now)
+            relocation.switch_to_successor(deps, session, now)
         case steps.EndMove():
             relocation.end_move(deps, session, step.sandbox, step.reason, now)
         case steps.BeginChange():
             change_steps.begin_change(deps, session, now)
         case steps.EndChange():
-            change_steps.end_change(deps, replace(session, probes=0), step.failure, now)
+            change_steps.end_change(deps, session, step.failure, now)
         case steps.Finish():
             _finish(deps, session, step.state, now)
         case steps.Nothing():
@@ -147,7 +147,7 @@ def _carry_out(deps: Deps, session: Session, step: steps.Step) -> bool:
 
 
 def _wait_until(deps: Deps, session: Session, until: datetime, now: datetime) -> bool:
-    if session.due_at <= now:
+    if session.due_at <= now or until < session.due_at:
         writes.save(deps, replace(session, due_at=until), quiet=True)
     return False
 
@@ -243,26 +243,23 @@ def _advance(deps: Deps, session: Session, to: SessionState, now: datetime) -> N
     writes.save(deps, replace(advanced, deadline_at=deadline_at, due_at=due_at))
 
 
-def _verify(deps: Deps, session: Session, sandbox: Sandbox, now: datetime) -> bool:
-    session = probing.lease(deps, session, now)
-    finding = probing.walk(deps, session, sandbox)
-    failure = probing.failure_of(session, finding)
-    if finding.condition is not Condition.WELL and failure is None:
-        probing.schedule_next(deps, session, finding)
-        return False
-    session = replace(session, probes=0)
-    if session.is_changing:
-        change_steps.end_change(deps, session, failure, now)
-        return True  # the next change may be waiting
-    if failure is not None:
-        writes.save(deps, replace(session, failure=failure, updated_at=now))
-        return True
+def _ask_for_walk(deps: Deps, session: Session, now: datetime) -> bool:
+    """The result nudges. If it doesn't come, we ask again."""
+    if session.due_at <= now:
+        writes.save(deps, replace(session, due_at=planner.recheck_at(now)), quiet=True)
+    deps.events.walk_wanted(session.id)
+    return False
+
+
+def _accept(deps: Deps, session: Session, now: datetime) -> bool:
+    """The app is there. Returns whether a change waits already."""
     running = versions.find_running(deps, session)
     ready = replace(
         session.transition(SessionState.READY, now),
         version=running.version if running is not None else max(1, session.version),
         due_at=session.expires_at if session.turns.next_number is None else now,
         deadline_at=None,
+        walked=None,
     )
     is_generated = session.template is None and not session.reused
     if running is not None and is_generated and not session.version:
@@ -279,6 +276,16 @@ def _save_first_version(deps: Deps, ready: Session, version: BundleRecord) -> No
     deps.store.bundles.keep(version, ready)
     deps.events.session_changed(ready.id)
     generations.remember(deps, ready, version)
+
+
+def _destroy(deps: Deps, session: Session, step: steps.Destroy, now: datetime) -> bool:
+    destroying = session.transition(SessionState.DESTROYING, now)
+    if step.sandbox is None:
+        writes.save(deps, destroying)
+        return True
+    due_at = planner.recheck_at(now)
+    claims.retire_with(deps, replace(destroying, due_at=due_at), step.sandbox, step.reason)
+    return False  # the clear loop nudges the session once the sandbox is gone
 
 
 def _requeue(deps: Deps, session: Session, step: steps.Requeue, now: datetime) -> None:
@@ -299,7 +306,7 @@ def _requeue(deps: Deps, session: Session, step: steps.Requeue, now: datetime) -
         turns=session.turns.on_new_sandbox(),
         refused_by=session.refused_by if was_refused else (),
         due_at=now + timedelta(seconds=pause_s),
-        probes=0,
+        walked=None,
         crashes=session.crashes if step.crashes is None else step.crashes,
         lost_on=session.lost_on if step.lost_on is None else step.lost_on,
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from orchestrator.contract.health import Condition
 from orchestrator.domain import errors
 from orchestrator.domain.pool.sandbox import Sandbox
 from orchestrator.domain.sessions import planner
@@ -17,7 +16,6 @@ from orchestrator.domain.sessions.session import Session
 from orchestrator.services import writes
 from orchestrator.services.deps import Deps
 from orchestrator.services.pool import claims
-from orchestrator.services.sessions import probing
 
 _RETRY_S = 2.0  # after the start on the new host failed
 # After no host had room. The drain loop wakes the session once one has.
@@ -56,16 +54,11 @@ def _take_successor(deps: Deps, moving: Session, now: datetime) -> bool:
     return True
 
 
-def switch_to_successor(deps: Deps, session: Session, successor: Sandbox, now: datetime) -> bool:
-    """Send the session's URL to the successor, once the app answers there under its own slug.
+def switch_to_successor(deps: Deps, session: Session, now: datetime) -> None:
+    """Send the session's URL to the successor: the app is well there, under its own slug.
 
-    Returns whether converge has more to do now. Raises errors.StaleWrite.
+    Raises errors.StaleWrite.
     """
-    session = probing.lease(deps, session, now)
-    finding = probing.walk(deps, session, successor)
-    if finding.condition is not Condition.WELL:
-        probing.schedule_next(deps, session, finding)
-        return False
     assert session.move is not None
     # Each agent numbers its own reports. From here on the successor's reports count.
     moved = replace(
@@ -74,11 +67,10 @@ def switch_to_successor(deps: Deps, session: Session, successor: Sandbox, now: d
         turns=session.turns.on_new_sandbox(),
         refused_by=(),
         due_at=planner.recheck_at(now),
-        probes=0,
+        walked=None,
     )
     deps.store.sandboxes.switch(moved, now)
     deps.events.routes_changed()
-    return True
 
 
 def end_move(
@@ -86,7 +78,7 @@ def end_move(
 ) -> None:
     """Abandon the other sandbox of a move, and go on without it. Raises errors.StaleWrite."""
     due_at = now + timedelta(seconds=_RETRY_S)
-    settled = replace(session, move=None, due_at=due_at, updated_at=now, probes=0)
+    settled = replace(session, move=None, due_at=due_at, updated_at=now, walked=None)
     if sandbox is None:
         writes.save(deps, settled, quiet=True)
     else:

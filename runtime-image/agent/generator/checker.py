@@ -13,7 +13,8 @@ from typing import Any
 from agent.generator.assets import assets_of_page, assets_of_script, assets_of_sheet
 from agent.generator.channel import Channel
 from agent.generator.progress import Progress
-from orchestrator.contract.health import Answer, Condition, Walk
+from orchestrator.contract.health import ENDLESS_AFTER_S, Answer, Condition, Walk
+from orchestrator.contract.page_bodies import refresh_of
 
 HOST = "localhost"
 """In the requests of the agent."""
@@ -32,6 +33,7 @@ class Verdict:
 
     reason: str = ""
     log: str = ""
+    note: str = ""  # of a healthy app: what was not looked at to its end
     is_startable: bool = True  # False: the files are no app yet, so its health is unknown
 
     @property
@@ -40,7 +42,8 @@ class Verdict:
 
     def __str__(self) -> str:
         if self.healthy:
-            return "The app runs: / shows a page, and everything that the page loads exists."
+            well = "The app runs: / shows a page, and everything that the page loads exists."
+            return well + self.note
         return f"{self.reason}\nThe last lines of its log:\n{self.log or '(none)'}"
 
 
@@ -66,11 +69,19 @@ class Checker:
         self._progress.show("checking /")
         walk = Walk(HOST)
         problem, page, answer = self._walk(walk)
+        endless = [page] if not problem and page["is_endless"] else []
         if not problem and page["status"] == 200 and "html" in _header(page, "content-type"):
-            problem, answer = self._check_assets(page, answer, walk.cookie)
+            problem, answer = self._check_assets(page, answer, walk.cookie, endless)
         if not problem and answer["ended"]:
             problem = f"The app {answer['ended']}."
-        return _unhealthy(problem, answer["console"]) if problem else Verdict()
+        if problem:
+            return _unhealthy(problem, answer["console"])
+        return Verdict(
+            note="".join(
+                f" {page['path']} was still being sent after {ENDLESS_AFTER_S:g} s."
+                for page in endless
+            )
+        )
 
     def open(self) -> Verdict:
         """Have the running app opened at its public address, as a visitor does."""
@@ -109,8 +120,9 @@ class Checker:
                 return problem, page, answer
 
     def _check_assets(
-        self, page: Page, answer: dict[str, Any], cookie: str
+        self, page: Page, answer: dict[str, Any], cookie: str, endless: list[Page]
     ) -> tuple[str, dict[str, Any]]:
+        """What is wrong, and the agent's last answer. Adds to `endless`."""
         assets = assets_of_page(page["body"], page["path"])[:MAX_ASSETS]
         if not assets:
             return "", answer
@@ -122,6 +134,7 @@ class Checker:
         for _ in range(MAX_DEPTH):
             answer = self.get(list(users), PAGE_BYTES, navigates=False, cookie=cookie)
             missing += [_missing(asset, users[asset["path"]]) for asset in answer["pages"]]
+            endless += [asset for asset in answer["pages"] if asset["is_endless"]]
             asked |= set(users)
             users = _needed_by(answer["pages"], asked)
             if not users or answer["ended"]:
@@ -148,6 +161,9 @@ def _missing(page: Page, needed_by: str) -> str:
         return f"{page['path']}, which {needed_by} needs, fails: {page['problem']}."
     if page["status"] >= 400:
         return f"{page['path']}, which {needed_by} needs, answers {page['status']}."
+    if page["unreadable"]:
+        coding = f"Content-Encoding: {page['unreadable'][:50]}"
+        return f"{page['path']}, which {needed_by} needs, says {coding}, and its body is none."
     return ""
 
 
@@ -158,6 +174,8 @@ def _answer_of(page: Page) -> Answer:
         challenge=_header(page, "www-authenticate"),
         cookies=tuple(page["cookies"]),
         is_empty=page["is_whole"] and not page["body"],
+        unreadable=page["unreadable"],
+        refresh=refresh_of(_header(page, "refresh"), _header(page, "content-type"), page["body"]),
     )
 
 

@@ -29,6 +29,9 @@ from orchestrator.contract.wire import (
 PROGRESS_INTERVAL_S = 0.2
 """Between reports that only tell progress. A page can show nothing smoother."""
 LOGS_INTERVAL_S = 1.0
+HOLD_S = 0.1
+"""How long the first word of an app's start waits for its end. Most starts are over by then, and
+what nobody could see is no report: each costs home a write and a look at the session."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +59,13 @@ class ReportQueue:
         self._waiting: list[Step] = []
         self._last: Step | None = None
         self._last_at_s = float("-inf")
+        self._held_until_s = float("-inf")  # the first step, if it is that of a start
         self._seq = 0
 
-    def push(self, step: Step) -> None:
+    def push(self, step: Step, now_s: float = float("-inf")) -> None:
         """Add a step. Its texts are cut to what home takes."""
+        if self._last is None and not self._waiting and step.phase is Phase.DEPLOYING:
+            self._held_until_s = now_s + HOLD_S
         newest = self._waiting[-1] if self._waiting else self._last
         outcome = step.outcome
         step = replace(
@@ -70,7 +76,8 @@ class ReportQueue:
             summary=None if step.summary is None else clean(step.summary, SUMMARY_MAX_CHARS),
             outcome=None if outcome is None else replace(outcome, failure=_cut(outcome.failure)),
         )
-        if self._waiting and self._waiting[-1].phase is step.phase:
+        is_start_over = step.phase is Phase.READY and now_s < self._held_until_s
+        if self._waiting and (is_start_over or self._waiting[-1].phase is step.phase):
             self._waiting[-1] = step
         elif newest != step:
             self._waiting.append(step)
@@ -78,6 +85,9 @@ class ReportQueue:
     def due_at_s(self) -> float | None:
         """When `take` returns a report; None if that needs another step or a log line first."""
         if self._waiting:
+            if self._last is None and len(self._waiting) == 1:
+                is_start = self._waiting[0].phase is Phase.DEPLOYING
+                return self._held_until_s if is_start else float("-inf")
             same_phase = self._last is not None and self._last.phase is self._waiting[0].phase
             return self._last_at_s + PROGRESS_INTERVAL_S if same_phase else float("-inf")
         if self._logs and self._last is not None:
@@ -127,7 +137,7 @@ class ReportSender:
         self.push(Step(phase=phase, progress=progress, message=message))
 
     def push(self, step: Step) -> None:
-        self._queue.push(step)
+        self._queue.push(step, asyncio.get_running_loop().time())
         self._changed.set()
 
     def add_log(self, line: str) -> None:

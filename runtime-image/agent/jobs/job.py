@@ -15,7 +15,7 @@ from agent.home.client import HomeClient
 from agent.home.reports import ReportSender
 from agent.jobs import generation
 from agent.jobs.handover import Handover
-from agent.jobs.trials import PublicAddress
+from agent.jobs.trials import UNREACHED_LIMIT_S, PublicAddress, Verdict
 from agent.jobs.workshop import Workshop
 from agent.serving.site import Site, Slot
 from agent.threads import in_thread
@@ -59,11 +59,15 @@ class Job:
         site: Site,
         add_log: Callable[[str], None],
         interpreters: Interpreters | None = None,
+        unreached_limit_s: float = UNREACHED_LIMIT_S,
     ) -> None:
+        """`unreached_limit_s`: see PublicAddress."""
         self._assignment = assignment
         self._home = home
         self._reports = reports
-        self._public_address = PublicAddress(home, site, assignment.session_token)
+        self._public_address = PublicAddress(
+            home, site, assignment.session_token, unreached_limit_s=unreached_limit_s
+        )
         self._add_log = add_log
         self._interpreters = interpreters
 
@@ -114,16 +118,22 @@ class Job:
         return app
 
     async def _try_at_public_address(self, app: App) -> None:
-        """Raises AssignmentFailed if visitors would find it unwell; it runs no more then."""
-        problem = "It was stopped."
+        """Raises AssignmentFailed unless visitors would find it well; it runs no more then.
+
+        An earlier version is lost by no delay, so it isn't shown before it was seen there.
+        """
+        verdict = Verdict(problem="It was stopped.")
         try:
-            problem = await self._public_address.problem_of(app)
+            verdict = await self._public_address.open(app)
         finally:
-            if problem:
+            if verdict.problem:
                 await app.stop()
-        if problem:
-            message = f"At its public address, the app isn't well: {problem}"
+        if verdict.problem and verdict.is_known:
+            message = f"At its public address, the app isn't well: {verdict.problem}"
             raise app.failure(FailureCode.APP_NOT_HEALTHY, message)
+        if verdict.problem:
+            message = f"The version could not be opened at its public address: {verdict.problem}"
+            raise app.failure(FailureCode.APP_NOT_READY, message)
 
     async def _generate(self, workshop: Workshop, handover: Handover) -> JobResult:
         self._reports.report(Phase.GENERATING, 31, "asking the model")

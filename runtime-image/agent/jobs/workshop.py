@@ -7,6 +7,7 @@ tested app is byte for byte the one that is kept and shown.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -23,11 +24,13 @@ from agent.serving.site import Slot
 from agent.threads import in_thread
 from orchestrator.contract import archive
 from orchestrator.contract.bundles import BundleInvalid
-from orchestrator.contract.health import Answer
+from orchestrator.contract.health import PATIENCE_S, Answer
 from orchestrator.contract.wire import Limits
 
 ANSWER_MAX_BYTES = 2 * 1024 * 1024
 """Of all bodies in one answer. As JSON a byte that is no text takes six."""
+PATIENCE_LEAST_S = 1.0
+"""With one page, after so much time was lost with others that didn't answer or didn't end."""
 
 
 class Workshop:
@@ -112,16 +115,23 @@ class Workshop:
             return {"ended": "was not started", "console": "", "pages": []}
         left = ANSWER_MAX_BYTES
         pages = []
+        patience_s = PATIENCE_S
+        loop = asyncio.get_running_loop()
         # One after the other: with half a CPU, all at once would be no faster.
         for path in question.paths:
             room = min(question.max_bytes, left)
+            began_at_s = loop.time()
             page = await probe.get(
                 app,
                 path,
                 max_bytes=room,
                 navigates=question.navigates,
                 cookie=question.cookie,
+                limit_s=patience_s,
             )
+            if page.problem or page.is_endless:
+                lost_s = loop.time() - began_at_s
+                patience_s = max(PATIENCE_LEAST_S, patience_s - lost_s)
             left -= len(page.body)
             pages.append(page)
         if any(page.problem or page.status >= 500 for page in pages):
@@ -136,7 +146,9 @@ class Workshop:
         app = self.app
         if app is None:
             return {"problem": "The app was not started.", "console": ""}
-        problem = await self._public_address.problem_of(app)
+        verdict = await self._public_address.open(app)
+        # What nobody could open is kept all the same: it was checked here, and is paid.
+        problem = verdict.problem if verdict.is_known else ""
         if problem:
             await app.wait_until_quiet()
         return {"problem": problem, "console": app.console}
@@ -172,5 +184,7 @@ def page_json(page: Page) -> dict[str, Any]:
         "cookies": [value for name, value in page.headers if name == "set-cookie"],
         "body": page.body.decode("utf-8", "replace"),
         "is_whole": page.is_whole,
+        "is_endless": page.is_endless,
+        "unreadable": page.unreadable,
         "problem": page.problem,
     }

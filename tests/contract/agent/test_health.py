@@ -35,6 +35,11 @@ def redirect(location: str, status: int = 302) -> Answer:
         (Answer(status=204), Condition.WELL),
         (Answer(status=200, is_empty=True), Condition.UNWELL),
         (Answer(status=204, is_empty=True), Condition.WELL),
+        (Answer(status=200, unreadable="gzip"), Condition.UNWELL),
+        (Answer(status=200, refresh="/"), Condition.WELL),
+        (Answer(status=200, refresh="https://elsewhere.example/"), Condition.WELL),
+        (Answer(status=200, refresh="http://localhost:3001/"), Condition.UNWELL),
+        (Answer(status=200, refresh="javascript:alert(1)"), Condition.WELL),
         (Answer(status=401, challenge='Basic realm="App"'), Condition.WELL),
         (Answer(status=401, challenge="Bearer, Negotiate"), Condition.WELL),
         (Answer(status=401, challenge="digest realm=x"), Condition.WELL),
@@ -120,6 +125,22 @@ def test_redirects_are_followed_a_few_steps() -> None:
     assert finding is not None
     assert finding.condition is Condition.UNWELL
     assert "more than 4 redirects" in finding.problem
+
+
+def test_a_refresh_leads_to_a_page_that_has_to_be_well_too() -> None:
+    finding, paths = walk(Answer(status=200, refresh="/next"), Answer(status=404))
+    assert paths == ["/", "/next"]
+    assert finding is not None
+    assert finding.problem.startswith("GET /next, where the refresh of / leads, answers 404")
+
+
+def test_pages_that_lead_on_and_on_show_themselves_meanwhile() -> None:
+    round_trip = [Answer(status=200, refresh="/b"), Answer(status=200, refresh="/")]
+    assert walk(*round_trip)[0] == Finding(condition=Condition.WELL, requests=2)
+    slides = [Answer(status=200, refresh=f"/{number}") for number in range(REDIRECTS_MAX + 1)]
+    finding, _ = walk(*slides)
+    assert finding is not None
+    assert finding.condition is Condition.WELL
 
 
 def test_the_sentence_names_the_page_that_fails_and_what_to_do() -> None:

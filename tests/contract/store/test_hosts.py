@@ -299,11 +299,9 @@ def test_a_host_in_any_state_can_meet_a_wish(store: SqlStore) -> None:
     assert not store.hosts.any_meets(Wish(region="eu"))
 
 
-def test_the_answers_of_several_hosts_are_recorded_together(
-    store: SqlStore, host_id: ids.HostId
-) -> None:
-    other, unseen = put(store), put(store, seen_at=None)
-    store.hosts.seen([host_id, other.id, ids.new_host_id()], later(7))
-    assert [store.hosts.get(host.id).seen_at for host in (other, unseen)] == [later(7), None]
+def test_the_answers_of_several_hosts_are_recorded_together(store: SqlStore) -> None:
+    hosts = put(store), put(store), put(store, seen_at=None)
+    store.hosts.seen([hosts[0].id, hosts[1].id, ids.new_host_id()], later(7))
     store.hosts.seen([], later(9))
-    assert store.hosts.get(host_id).seen_at == later(7)
+    seen_at = [store.hosts.get(host.id).seen_at for host in hosts]
+    assert seen_at == [later(7), later(7), None]

@@ -8,7 +8,15 @@ import pytest
 
 from orchestrator.adapters.sql_store import SqlStore
 from orchestrator.domain import errors, ids
-from orchestrator.domain.pool.host import Drain, HostLoad, HostState, Losses, StartCurve
+from orchestrator.domain.pool.host import (
+    STARTS_AT_ONCE,
+    STARTS_IN_LINE,
+    Drain,
+    HostLoad,
+    HostState,
+    Losses,
+    StartCurve,
+)
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from tests.contract.store.steps import add_session, provisioning, retire, walk, warm_up
 from tests.fakes import samples
@@ -60,6 +68,25 @@ def test_few_sandboxes_start_on_one_host_at_once(store: SqlStore) -> None:
         store.sandboxes.place(samples.new_sandbox(), NOW)
     walk(store, started[0], SandboxState.BROKEN)
     store.sandboxes.place(samples.new_sandbox(), NOW)
+
+
+def test_sandboxes_of_sessions_wait_in_line_for_their_start(store: SqlStore) -> None:
+    host = samples.host(slots=9)
+    store.hosts.put(host)
+    for places in range(STARTS_AT_ONCE + STARTS_IN_LINE, 0, -1):
+        assert store.hosts.free_slots(99) == places
+        store.sandboxes.place(samples.new_sandbox(session_id=add_session(store).id), NOW)
+    assert store.hosts.free_slots(99) == 0
+    with pytest.raises(errors.NoCapacity):
+        store.sandboxes.place(samples.new_sandbox(session_id=add_session(store).id), NOW)
+
+
+def test_sandboxes_of_sessions_are_started_before_those_of_the_warm_pool(store: SqlStore) -> None:
+    store.hosts.put(samples.host(slots=9))
+    warm = store.sandboxes.place(samples.new_sandbox(), NOW)
+    new = samples.new_sandbox(session_id=add_session(store).id)
+    mine = store.sandboxes.place(new, later(1))
+    assert [sandbox.id for sandbox in store.sandboxes.unstarted()] == [mine.id, warm.id]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from orchestrator.adapters.sql_store import SqlStore
 from orchestrator.domain import ids
 from orchestrator.domain.pool.host import Drain, HostState
@@ -11,6 +13,13 @@ from orchestrator.domain.sessions.session import SessionState
 from tests.contract.store.steps import add_session, provisioning, retire, warm_up
 from tests.fakes import samples
 from tests.fakes.samples import NOW, later
+
+
+@pytest.fixture
+def host_id(store: SqlStore) -> ids.HostId:
+    host = samples.host(slots=6)
+    store.hosts.put(host)
+    return host.id
 
 
 def test_all_hosts_are_named_in_the_order_of_the_list(store: SqlStore, host_id: ids.HostId) -> None:

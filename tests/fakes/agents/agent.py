@@ -65,4 +65,5 @@ class FakeAgent(Channel):
         if file.is_file():
             kind = TYPES.get(file.suffix, "application/octet-stream")
             page |= {"status": 200, "headers": {"content-type": kind}, "body": file.read_text()}
-        return {**page, "problem": "", "is_whole": True, "cookies": [], **self.pages.get(path, {})}
+        usual = {"problem": "", "is_whole": True, "is_endless": False, "unreadable": ""}
+        return {**page, **usual, "cookies": [], **self.pages.get(path, {})}

@@ -32,7 +32,6 @@ from orchestrator.loops.reconciler import Reconciler
 from orchestrator.ports import CommandOutcome
 from orchestrator.services.agents import inbox
 from orchestrator.services.deps import Policy
-from orchestrator.services.sessions import converge
 from tests.fakes.fleet import REACHABLE, ImagePushesInMemory
 from tests.fakes.samples import NOW
 from tests.integration.docker import own_engine, support
@@ -63,7 +62,7 @@ class Site:
             loop.run()
         nudged, self.world.queue.nudges = self.world.queue.nudges, []
         for session_id in dict.fromkeys(session_id for session_id, _ in nudged):
-            converge.converge(self.world.deps, session_id)
+            self.world.converge(self.world.session(session_id))
         running = set(self.own.docker("ps", "--format", "{{.Names}}").split())
         states = (SandboxState.CREATING, SandboxState.WARM, SandboxState.CLAIMED)
         for sandbox in self.world.sandboxes(*states):

@@ -61,7 +61,8 @@ def two_hosts(folder: Path, odd: OddEngine) -> Iterator[tuple[str, str]]:
         ),
         ManualClock(),
     )
-    fleet.on_change = changed.set
+    fleet.on_reach = changed.set
+    fleet.on_end = lambda _: changed.set()
     good = OddEngine(list=b"[]")
     with odd.listen(folder / "odd") as odd_url, good.listen(folder / "good") as good_url:
         odd_host, good_host = samples.host(docker_url=odd_url), samples.host(docker_url=good_url)

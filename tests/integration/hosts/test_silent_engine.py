@@ -27,7 +27,6 @@ from orchestrator.loops.engine_calls import EngineCalls
 from orchestrator.loops.host_passes import HostPasses
 from orchestrator.loops.reconciler import Reconciler
 from orchestrator.services.agents import inbox
-from orchestrator.services.sessions import converge
 from tests.fakes.engine import EngineInMemory
 from tests.fakes.fleet import ImagePushesInMemory
 from tests.unit.services.world import World
@@ -83,7 +82,7 @@ class Pool:
             loop.run()
         nudged, self.world.queue.nudges = self.world.queue.nudges, []
         for session_id in dict.fromkeys(session_id for session_id, _ in nudged):
-            converge.converge(self.world.deps, session_id)
+            self.world.converge(self.world.session(session_id))
         running = {
             container.sandbox_id
             for host in self.good

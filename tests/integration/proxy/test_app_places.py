@@ -15,7 +15,7 @@ from agent.serving.static_files import Folder
 
 from orchestrator.adapters.proxy.client_limits import ClientLimits
 from orchestrator.adapters.proxy.http_probe import HttpProbe
-from orchestrator.adapters.proxy.nginx_config import endpoint
+from orchestrator.adapters.proxy.route_links import endpoint
 from orchestrator.contract.health import Condition
 from orchestrator.contract.visits import PROBE_HEADER
 from orchestrator.domain import ids
@@ -69,7 +69,8 @@ class Sandbox:
 
     def walk(self, trial: str = "") -> Condition:
         own = endpoint("127.0.0.1", self.world.settings.control_port)
-        return HttpProbe(own, self.world.settings.apps_domain).walk(self.slug, 5, trial).condition
+        probe = HttpProbe(own, self.world.settings.apps_domain)
+        return asyncio.run(probe.walk(self.slug, trial)).condition
 
 
 async def answer_whole(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gzip
 import re
@@ -88,7 +89,7 @@ class Sandbox:
         settings = self.world.settings
         address = f"127.0.0.1:{settings.control_port}"
         walker = HttpProbe(address, settings.apps_domain, settings.listen_port)
-        finding = walker.walk(self.slug, limit_s)
+        finding = asyncio.run(walker.walk(self.slug, patience_s=limit_s))
         return "" if finding.condition is Condition.WELL else finding.problem
 
 
@@ -243,8 +244,10 @@ class Visitor:
         """Let a stream go on, once its first piece is here."""
         stream = stream_of(self._case)
         is_compressed = ("content-encoding", "gzip") in got.headers
+        if stream is None:
+            return
         readable = zlib.decompressobj(31).decompress(got.body) if is_compressed else got.body
-        if stream is not None and FIRST in readable:
+        if FIRST in readable:
             self._sandbox.world.backends.run(stream.release())
 
     def _switch(self, connection: socket.socket, got: Got) -> None:

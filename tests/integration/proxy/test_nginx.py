@@ -299,11 +299,11 @@ def test_nginx_and_its_publisher_run_as_an_ordinary_user() -> None:
         assert world.ask("localhost").body == "api"
 
 
-def test_workers_that_cant_read_the_folder_are_not_reported_as_a_slow_reload() -> None:
-    with running_world(reload_deadline_s=0.5) as world:
+def test_workers_that_cant_read_the_routes_are_not_reported_as_slow() -> None:
+    with running_world(publish_deadline_s=0.5) as world:
         if os.geteuid() != 0:
             pytest.skip("without root, workers run as the same user and can read the folder")
-        (world.settings.folder / "generations").chmod(0o700)
+        (world.settings.folder / "routes").chmod(0o700)
 
         with pytest.raises(errors.ProxyUnavailable, match="able to read"):
             world.publish_app()

@@ -16,7 +16,7 @@ import pytest
 
 from orchestrator.adapters.proxy.client_limits import ClientLimits
 from orchestrator.adapters.proxy.http_probe import HttpProbe
-from orchestrator.adapters.proxy.nginx_config import endpoint
+from orchestrator.adapters.proxy.route_links import endpoint
 from orchestrator.contract.health import Condition
 from orchestrator.domain import ids
 from orchestrator.domain.logged_requests import LoggedRequests
@@ -142,7 +142,7 @@ def test_a_house_with_ipv6_is_one_address() -> None:
             assert ask_from(world, "::ffff:9.9.9.8", "/api/status/x").status == 200
 
 
-def test_a_reload_forgets_nothing() -> None:
+def test_a_publish_forgets_nothing() -> None:
     with world_with(polls_per_address=2) as world, waiting(world, world.api, 2, "9.9.9.9"):
         world.publish_app()
         assert ask_from(world, "9.9.9.9", POLL).status == 429

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 from collections import Counter
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from orchestrator.adapters.proxy.http_probe import HttpProbe
-from orchestrator.adapters.proxy.nginx_config import endpoint
+from orchestrator.adapters.proxy.route_links import endpoint
 from orchestrator.contract.health import Condition
 from orchestrator.domain import ids
 from orchestrator.domain.logged_requests import LoggedRequests
@@ -38,7 +39,7 @@ def make_requests(world: World) -> ids.Slug:
     """
     slug, _ = world.publish_app()
     control = endpoint("127.0.0.1", world.settings.control_port)
-    finding = HttpProbe(control, world.settings.apps_domain).walk(slug, 5)
+    finding = asyncio.run(HttpProbe(control, world.settings.apps_domain).walk(slug))
     assert finding.condition is Condition.WELL
     assert world.ask(world.host(slug), f"/?key={SECRET}").status == 200
     assert world.ask(world.host(slug), f"/{SECRET}", "POST", body=b"{}").status == 200

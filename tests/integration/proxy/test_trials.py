@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from agent.apps.app import App
 from agent.home.client import HomeClient
-from agent.jobs.trials import PublicAddress
+from agent.jobs.trials import PublicAddress, Verdict
 from agent.serving.front import Front
 from agent.serving.site import Serving, Site, Slot
 
@@ -52,7 +52,9 @@ class Bench:
         domain, public_port = world.settings.apps_domain, world.settings.listen_port
         self._probe = HttpProbe(control, domain, public_port)
         self.limit_s = 5.0
-        home.walk = lambda secret: self._probe.walk(self.slug, self.limit_s, secret)
+        home.walk = lambda secret: asyncio.run(
+            self._probe.walk(self.slug, secret, patience_s=self.limit_s)
+        )
 
     def serve(self, handler: Handler) -> Backend:
         return self.world.backends.serve(handler, "127.0.0.1")
@@ -63,10 +65,10 @@ class Bench:
         slot = Slot(folder=str(self._folder), port=port)
         app = App(manifest, slot, add_log=lambda _: None, start_timeout_s=1)
         home = HomeClient(str(self.home.socket_path))
-        address = PublicAddress(home, self.site, SESSION_TOKEN)
-        problem: str = self.world.backends.run(address.problem_of(app))
+        address = PublicAddress(home, self.site, SESSION_TOKEN, unreached_limit_s=0)
+        verdict: Verdict = self.world.backends.run(address.open(app))
         assert self.site.trial is None
-        return problem
+        return verdict.problem if verdict.is_known else ""
 
 
 @pytest.fixture(name="bench")

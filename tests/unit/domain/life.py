@@ -10,11 +10,12 @@ import enum
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from orchestrator.contract.health import Condition, Finding
 from orchestrator.domain.ids import Sha256
 from orchestrator.domain.pool import sandbox as sandboxes
 from orchestrator.domain.pool.host import Drain, Host, HostState
 from orchestrator.domain.pool.sandbox import ROUTED_STATES, Sandbox, SandboxState
-from orchestrator.domain.sessions import planner, steps
+from orchestrator.domain.sessions import planner, steps, walks
 from orchestrator.domain.sessions.planner import Observation
 from orchestrator.domain.sessions.reports import accept_report, accept_successor_report
 from orchestrator.domain.sessions.session import (
@@ -137,6 +138,9 @@ class Life:
         """
         names: list[str] = []
         snapshots: list[object] = []
+        walked = self.session.walked
+        if walked is not None and walked.failed and walked.next_at <= self.now:
+            self._walk()
         while True:
             step = planner.plan(self.observe(), self.now)
             names.append(type(step).__name__)
@@ -144,6 +148,15 @@ class Life:
             snapshots.append(self.snapshot)
             if not self._execute(step) and not self._run_daemon():
                 return names
+
+    def _walk(self) -> None:
+        """Do the part of the process that walks, unless converge knows enough."""
+        walked = self.session.walked
+        if walked is not None and (walked.condition is Condition.WELL or walked.is_given_up):
+            return
+        is_dead = self.url is Event.URL_DEAD
+        finding = Finding(condition=Condition.SILENT if is_dead else Condition.WELL)
+        self.session = replace(self.session, walked=walks.add(walked, finding, self.now))
 
     def end(self) -> None:
         self.session = replace(self.session, wanted=Wanted.GONE)
@@ -204,13 +217,11 @@ class Life:
             case steps.Relocate():
                 return self._relocate()
             case steps.Switch():
-                if self.url is Event.URL_DEAD:
-                    return False
                 self._switch(step.sandbox)
-            case steps.Verify():
+            case steps.Walk():
                 assert step.sandbox.routed
-                if self.url is Event.URL_DEAD:
-                    return False
+                self._walk()
+            case steps.Accept():
                 self._become_ready()
             case steps.Retire(sandbox=sandbox, reason=reason):
                 stopping = sandbox.transition(SandboxState.STOPPING, self.now, reason)
@@ -237,8 +248,12 @@ class Life:
                 self.reports = 0
             case steps.EndChange():
                 self._become_ready()
-            case steps.Destroy():
+            case steps.Destroy(sandbox=sandbox, reason=reason):
                 self._enter(SessionState.DESTROYING)
+                if sandbox is not None:
+                    self.sandbox = replace(
+                        sandbox.transition(SandboxState.STOPPING, self.now, reason), routed=True
+                    )
             case steps.EndMove(sandbox=sandbox):
                 assert sandbox is self.other
                 self._end_move()
@@ -259,7 +274,9 @@ class Life:
 
     def _enter(self, to: SessionState) -> None:
         deadline = planner.deadline_for(to, self.now, planner.Deadlines())
-        self.session = replace(self.session.transition(to, self.now), deadline_at=deadline)
+        entered = self.session.transition(to, self.now)
+        walked = entered.walked if to is SessionState.DEPLOYING else None
+        self.session = replace(entered, deadline_at=deadline, walked=walked)
 
     def _become_ready(self) -> None:
         """Enter READY. A change that was under way or given up is finished."""
@@ -315,12 +332,14 @@ class Life:
             move=move,
             report=report,
             turns=self.session.turns.on_new_sandbox(),
+            walked=None,
         )
 
     def _end_move(self) -> None:
         """From here on the pool takes care of the other sandbox."""
         self.other = None
-        self.session = replace(self.session, move=None, due_at=planner.recheck_at(self.now))
+        due = planner.recheck_at(self.now)
+        self.session = replace(self.session, move=None, due_at=due, walked=None)
 
     def _run_daemon(self) -> bool:
         """Start what was placed, remove what is withdrawn. Returns whether anything changed."""

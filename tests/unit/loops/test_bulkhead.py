@@ -44,6 +44,17 @@ def test_a_host_that_hangs_gets_no_more_calls_than_its_share(calls: Calls) -> No
     assert calls.offer(ids.new_sandbox_id())
 
 
+def test_a_host_can_get_less_than_its_share_for_a_while(calls: Calls) -> None:
+    def offer(at_most: int | None) -> bool:
+        return calls.bulkhead.offer(ids.new_sandbox_id(), HOST, lambda: None, at_most=at_most)
+
+    assert [offer(0), offer(1), offer(1)] == [False, True, False]
+    calls.clock.advance(2.1)
+    assert offer(1), "a call that hangs holds up no other"
+    calls.clock.advance(2.1)
+    assert not offer(1), "but its share is used up"
+
+
 def test_one_sandbox_has_one_call_at_a_time(calls: Calls) -> None:
     assert calls.offer(SANDBOX)
     assert calls.bulkhead.is_busy(SANDBOX)

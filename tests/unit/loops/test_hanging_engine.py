@@ -24,7 +24,6 @@ from orchestrator.loops.reconciler import Reconciler
 from orchestrator.ports import SandboxSpec
 from orchestrator.services.agents import inbox
 from orchestrator.services.pool import claims
-from orchestrator.services.sessions import converge
 from tests.fakes.engine import EngineInMemory, EngineThatHangs
 from tests.fakes.fleet import ImagePushesInMemory
 from tests.unit.services.world import World
@@ -64,7 +63,7 @@ class Installation:
         assert not blocked, "a step blocks the workers"
 
     def _converge(self, session_id: SessionId) -> None:
-        converge.converge(self.world.deps, session_id)
+        self.world.converge(self.world.session(session_id))
 
     def place(self, sessions: Sequence[Session]) -> bool:
         """Let the workers look again. Whether each session has a sandbox: two workers that place at
@@ -84,6 +83,7 @@ class Installation:
         inbox.visit(self.world.deps, sandbox.id, "")
         self.world.report(session, Phase.READY)
         self.run_daemon("publish")
+        self.world.walk(session)
         self.work()
         assert self.world.state(session) is SessionState.READY
 

@@ -37,7 +37,7 @@ from orchestrator.services.agents import access, inbox, reports
 from orchestrator.services.agents.bundles import keep_bundle
 from orchestrator.services.deps import Deps, Policy
 from orchestrator.services.pool import claims, host_life, reconcile, routes
-from orchestrator.services.sessions import changes, converge, requests, starts
+from orchestrator.services.sessions import changes, converge, requests, starts, walks
 from tests.fakes import samples
 from tests.fakes.board import BoardInMemory
 from tests.fakes.clock import ManualClock
@@ -202,7 +202,29 @@ class World:
         return self.store.sessions.save(replace(self.session(session), **changes))
 
     def converge(self, session: Session) -> converge.Outcome:
-        return converge.converge(self.deps, session.id)
+        """Look at a session. If it asks for a walk, do that, and look again."""
+        outcome = converge.converge(self.deps, session.id)
+        steps = outcome.steps
+        while outcome.steps[-1:] == ("Walk",) and self.walk(session):
+            outcome = converge.converge(self.deps, session.id)
+            steps += outcome.steps
+        return replace(outcome, steps=steps)
+
+    def walk(self, session: Session) -> bool:
+        """Do what the process `agents` does for a session that wants a walk. False: none."""
+        errand = walks.find_errand(self.deps, session.id)
+        if errand is None:
+            return False
+        walks.end(self.deps, errand, self.probe.look(errand.slug))
+        return True
+
+    def walk_again(self, session: Session) -> None:
+        """Let the next walk come, after one that has failed, and look at the session then."""
+        walked = self.session(session).walked
+        assert walked is not None
+        self.clock.jump_to(walked.next_at)
+        self.walk(session)
+        self.converge(session)
 
     def sandbox_of(self, session: Session) -> Sandbox:
         sandbox_id = self.session(session).sandbox_id

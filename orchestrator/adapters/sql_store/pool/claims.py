@@ -42,6 +42,9 @@ def claim(
     """ports.Sandboxes.claim."""
     conditions = hosts.conditions_for(session.wish, without={*without, *session.lost_on})
     query = _CLAIMABLE.where(*conditions) if conditions else _CLAIMABLE
+    with database.read() as connection:
+        if connection.execute(query).first() is None:
+            return None  # as in all of a burst: nobody has to wait for the one writer of SQLite
     with database.write() as connection:
         row = connection.execute(query).first()
         if row is None:

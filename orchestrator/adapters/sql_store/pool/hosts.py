@@ -18,10 +18,19 @@ from sqlalchemy import bindparam, func, select, text
 from sqlalchemy.engine import Connection
 
 from orchestrator.adapters.sql_store import codec, schema
-from orchestrator.adapters.sql_store.database import Database, insert
+from orchestrator.adapters.sql_store.database import Database, Lookup, insert
 from orchestrator.domain import errors
 from orchestrator.domain.ids import HostId
-from orchestrator.domain.pool.host import Drain, Host, HostKind, HostLoad, HostState, Wish
+from orchestrator.domain.pool.host import (
+    STARTS_AT_ONCE,
+    STARTS_IN_LINE,
+    Drain,
+    Host,
+    HostKind,
+    HostLoad,
+    HostState,
+    Wish,
+)
 from orchestrator.domain.pool.refill import PoolTotals
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 
@@ -39,6 +48,7 @@ CLAIM_HOST = (
     _h.drain == Drain.NONE.value,
 )
 
+_GET = Lookup(select(*codec.HOST).where(_h.id == bindparam("the_host")))
 _ALL = select(*codec.HOST).order_by(_h.created_at, _h.id)
 _SANDBOX_COUNTS = select(
     _b.host_id,
@@ -64,11 +74,18 @@ _LIVE_SANDBOXES_LOCKED = (
     .with_for_update()
 )
 _TOTALS = select(func.count(), func.sum(_h.slots), func.sum(_h.slots - _h.used)).where(_OPEN)
+_STARTING = (
+    select(func.count())
+    .where(_b.host_id == _h.id, text(f"sandboxes.{schema.SANDBOX_CREATING}"))
+    .correlate(schema.hosts)
+    .scalar_subquery()
+)
+# What sessions can get of a host now: its free slots, as far as they can get in line for a start.
+_PLACES = STARTS_AT_ONCE + STARTS_IN_LINE - _STARTING
+_ROOM_OF_HOST = sa.case((_h.slots - _h.used > _PLACES, _PLACES), else_=_h.slots - _h.used)
 # Ordered by id, so that PostgreSQL uses the index. It estimates that a third of all hosts have room
 # and would otherwise scan the table until it has enough: in a full pool, the whole table.
-_ROOM = select(_h.slots - _h.used).where(ROOMY).order_by(_h.id).limit(bindparam("count"))
-
-
+_ROOM = select(_ROOM_OF_HOST).where(ROOMY, _PLACES > 0).order_by(_h.id).limit(bindparam("count"))
 _KINDS = select(
     _h.id,
     _h.region,
@@ -199,10 +216,10 @@ class SqlHosts:
                 connection.execute(_SEEN.values(seen_at=now), rows)
 
     def get(self, host_id: HostId) -> Host:
-        host = self._first(select(*codec.HOST).where(_h.id == host_id))
-        if host is None:
+        row = self._database.first(_GET, host_id)
+        if row is None:
             raise errors.NotFound(f"there is no host {host_id}")
-        return host
+        return codec.host_of(row)
 
     def by_name(self, name: str) -> Host | None:
         return self._first(select(*codec.HOST).where(_h.name == name))

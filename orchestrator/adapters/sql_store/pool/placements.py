@@ -63,9 +63,10 @@ def place(
 ) -> Sandbox:
     """Insert `new` on the best of a few hosts. Save `session` in the same transaction if given.
     Raises NoCapacity, StaleWrite."""
+    for_warm = new.session_id is None
     for host_id in _candidates(database, new):
         with database.write() as connection:
-            room = _find_room(connection, host_id, port_range, now)
+            room = _find_room(connection, host_id, port_range, now, for_warm=for_warm)
             if room is None:
                 continue
             load, port = room
@@ -143,10 +144,15 @@ def _sample(
 
 
 def _find_room(
-    connection: Connection, host_id: HostId, port_range: tuple[int, int], now: datetime
+    connection: Connection,
+    host_id: HostId,
+    port_range: tuple[int, int],
+    now: datetime,
+    *,
+    for_warm: bool,
 ) -> tuple[HostLoad, int] | None:
-    """The host's load and a free port of it; None if it has no slot or no port. Locks the host's
-    row until the transaction ends."""
+    """The host's load and a free port of it; None if it has no slot or no port, or is starting too
+    many. Locks the host's row until the transaction ends."""
     # The load that ranked the hosts may be outdated: lock this host, then count again.
     row = connection.execute(_HOST_LOCKED, {"the_host": host_id}).first()
     if row is None:
@@ -155,7 +161,7 @@ def _find_room(
     states = _states_by_port(connection, host_id)
     starting = sum(state == SandboxState.CREATING for state in states.values())
     load = HostLoad(host=host, used=row.used, starting=starting)
-    if not placement.can_place(load):
+    if not placement.can_place(load, for_warm=for_warm):
         return None
     port = next_port(row.port_cursor, {*states, *host.ports_set_aside(now)}, port_range)
     return None if port is None else (load, port)

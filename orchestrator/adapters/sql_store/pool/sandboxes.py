@@ -70,7 +70,8 @@ _WARMING = select(
 _UNSTARTED = (
     select(*codec.SANDBOX)
     .where(text(f"sandboxes.{schema.SANDBOX_CREATING}"), _b.container_id.is_(None))
-    .order_by(_b.created_at, _b.id)
+    # Somebody waits for those of sessions.
+    .order_by(_b.session_id.is_(None), _b.created_at, _b.id)
 )
 _OWNER = func.coalesce(schema.sessions.c.user_id, _b.id)
 _AGENT_GROUPS = (

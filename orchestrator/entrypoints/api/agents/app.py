@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import IO
 
 from starlette.applications import Starlette
@@ -20,7 +19,6 @@ from starlette.types import Receive, Scope, Send
 from orchestrator.adapters.agent_socket import HEALTH_PATH
 from orchestrator.contract import wire
 from orchestrator.contract.bundles import PACKED_MAX_BYTES
-from orchestrator.contract.health import Finding
 from orchestrator.contract.wire import trials as trial_wire
 from orchestrator.domain import errors, ids
 from orchestrator.domain.ids import SandboxId, SessionId, UserId
@@ -35,6 +33,7 @@ from orchestrator.entrypoints.api.agents.door import (
     Door,
 )
 from orchestrator.entrypoints.api.agents.limits import SenderLimits, Senders
+from orchestrator.entrypoints.api.agents.walks import Walks
 from orchestrator.entrypoints.api.bearer import bearer_of
 from orchestrator.entrypoints.api.context import Context, context_of
 from orchestrator.entrypoints.api.errors import problems
@@ -42,16 +41,20 @@ from orchestrator.entrypoints.api.gateway import wire as gateway_wire
 from orchestrator.entrypoints.api.gateway.app import Gateway
 from orchestrator.entrypoints.api.gateway.bodies import read_bounded, spool_bounded
 from orchestrator.ports import topics
-from orchestrator.services.agents import access, bundles, reports, trials
+from orchestrator.services.agents import access, bundles, reports
 from orchestrator.services.agents.inbox import Inbox, peek, visit
 
 _INBOX_WAIT_MAX_S = 30.0
 _INSPECTIONS = 2  # uploads that are in memory at a time
-_TRIALS = 16  # apps that are opened at a time; each may take its time, and has a thread
 _DEFAULT_LIMITS = SenderLimits()
 
 
-def build(context: Context, gateway: Gateway, limits: SenderLimits = _DEFAULT_LIMITS) -> Starlette:
+def build(
+    context: Context,
+    gateway: Gateway,
+    limits: SenderLimits = _DEFAULT_LIMITS,
+    walks: Walks | None = None,
+) -> Starlette:
     """The ASGI app of the agent socket. `limits` bound each sandbox."""
     senders = Senders(context.metrics, time.monotonic, limits)
     app = Starlette(
@@ -77,9 +80,7 @@ def build(context: Context, gateway: Gateway, limits: SenderLimits = _DEFAULT_LI
     app.state.context = context
     app.state.senders = senders
     app.state.inspections = asyncio.Semaphore(_INSPECTIONS)
-    # Threads of their own: an app that hangs must not keep those of the store.
-    app.state.trials = ThreadPoolExecutor(_TRIALS, thread_name_prefix="trial")
-    app.state.free_trials = asyncio.Semaphore(_TRIALS)
+    app.state.walks = walks or Walks(context)
     return app
 
 
@@ -183,19 +184,9 @@ async def trial(request: Request) -> Response:
         secret = wire.parse_secret(wire.decode(raw, "trial"))
     except wire.ProtocolError as error:
         raise errors.InvalidInput(str(error), field=error.field) from error
+    walks: Walks = request.app.state.walks
     with _senders(request).trial(sandbox_id):
-        return JSONResponse((await _walk(request, context, token, secret)).as_json())
-
-
-async def _walk(request: Request, context: Context, token: str, secret: str) -> Finding:
-    free: asyncio.Semaphore = request.app.state.free_trials
-    if free.locked():
-        return trials.NOT_TRIED
-    async with free:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            request.app.state.trials, trials.walk_trial, context.deps, token, secret
-        )
+        return JSONResponse((await walks.try_version(token, secret)).as_json())
 
 
 class _BundleResponse(Response):

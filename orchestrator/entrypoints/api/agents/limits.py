@@ -57,7 +57,6 @@ class SenderLimits:
     requests: int = 16  # at a time, polls included
     transfers: int = 1  # of bundles, in either direction
     trials: int = 1  # of versions that are opened at their public address
-    user_trials: int = 4  # of all of a user's sandboxes
     reports: int = 64  # of one user that are read or wait for their turn
     body_bytes: int = 40 * 1024**2  # of its requests that are held in memory; one has 32 MiB
     user_body_bytes: int = 128 * 1024**2  # of all of a user's sandboxes
@@ -88,7 +87,6 @@ class Senders:
         self._polls = self._holds("polls")
         self._transfers = self._holds("transfers")
         self._trials = self._holds("trials")
-        self._user_trials = self._holds("trials of all your apps")
         self._reports = Turns(self._holds("reports"))
         self.work = WorkShares(metrics.agent_refusals.labels("work"), limits.work, now_s)
 
@@ -122,16 +120,10 @@ class Senders:
         self._take_token("upload_rate", self._uploads, sandbox_id, limit)
         return self.transfer(sandbox_id)
 
-    @contextlib.contextmanager
-    def trial(self, sandbox_id: SandboxId) -> Generator[None]:
-        """Hold the trial of one version. Raises errors.LimitReached (too_many_requests), also if
-        the user's sandboxes have too many."""
-        user = self._owner_of(sandbox_id)
-        with (
-            self._trials.hold(sandbox_id, self._limits.trials),
-            self._user_trials.hold(user, self._limits.user_trials),
-        ):
-            yield
+    def trial(self, sandbox_id: SandboxId) -> contextlib.AbstractContextManager[None]:
+        """Hold the trial of one version, its turn included. Raises errors.LimitReached
+        (too_many_requests)."""
+        return self._trials.hold(sandbox_id, self._limits.trials)
 
     def report(self, sandbox_id: SandboxId) -> Callable[[int], None]:
         """Begin to read a report. Returns what counts the bytes of each part. Raises

@@ -18,6 +18,7 @@ from orchestrator.entrypoints.api.agents import app, status_app
 from orchestrator.entrypoints.api.agents.connections import KEEP_ALIVE_S, Connections
 from orchestrator.entrypoints.api.agents.limits import SenderLimits
 from orchestrator.entrypoints.api.agents.sandbox_sockets import SandboxSockets
+from orchestrator.entrypoints.api.agents.walks import Walks
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.gateway.app import Gateway
 from orchestrator.entrypoints.api.hub import Hub
@@ -34,18 +35,22 @@ def main() -> None:
     places.agent_folder.chmod(0o755)  # sandboxes of the earlier layout may enter it
     places.gateway_socket.parent.mkdir(mode=0o700, exist_ok=True)
     places.gateway_socket.parent.chmod(0o700)
-    hub = Hub(places.events_folder, "agents", [topics.INBOX, topics.ROUTES])
+    hub = Hub(places.events_folder, "agents", [topics.INBOX, topics.ROUTES, topics.WALK])
     context = Context(settings=settings, deps=deps, hub=hub, started_at=deps.clock.now())
     uvloop.run(_serve(context, settings))
     deps.store.close()
 
 
 def listen(
-    context: Context, gateway: Gateway, connections: Connections, limits: SenderLimits | None = None
+    context: Context,
+    gateway: Gateway,
+    connections: Connections,
+    limits: SenderLimits | None = None,
+    walks: Walks | None = None,
 ) -> tuple[serving.Server, SandboxSockets]:
     """What serves the shared socket, and the sockets of sandboxes. Neither is started yet."""
     server = serving.make_server(
-        app.build(context, gateway, limits or SenderLimits()),
+        app.build(context, gateway, limits or SenderLimits(), walks),
         uds=str(context.settings.places.agent_socket),
         http=connections.shared,
         ws="none",
@@ -56,7 +61,8 @@ def listen(
 
 async def _serve(context: Context, settings: Settings) -> None:
     gateway = Gateway(context)
-    agent_server, sockets = listen(context, gateway, Connections(context.metrics))
+    walks = Walks(context)
+    agent_server, sockets = listen(context, gateway, Connections(context.metrics), walks=walks)
     # Its warnings are about nonsense that a sandbox sends, as often as it likes.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     status_server = serving.make_server(
@@ -64,7 +70,7 @@ async def _serve(context: Context, settings: Settings) -> None:
     )
     try:
         await serving.serve(
-            [agent_server, status_server], context.hub, [gateway.run(), sockets.run()]
+            [agent_server, status_server], context.hub, [gateway.run(), sockets.run(), walks.run()]
         )
     finally:
         await gateway.close()

@@ -79,6 +79,11 @@ class GatewayMetrics:
             ["reason"],
             registry=registry,
         )
+        self.waiting_walks = Gauge(
+            "spawn_waiting_walks",
+            "Apps that wait for their turn to be opened at their public address",
+            registry=registry,
+        )
         self._breakers = Gauge(
             "spawn_llm_breaker",
             "1 for the state that a breaker is in",

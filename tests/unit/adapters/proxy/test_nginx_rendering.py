@@ -10,9 +10,8 @@ import pytest
 
 from orchestrator.adapters.proxy import nginx_config
 from orchestrator.contract.heads import SET_BY_PROXY
-from orchestrator.domain import errors, ids
+from orchestrator.domain import errors
 from orchestrator.domain.logged_requests import LoggedRequests
-from orchestrator.domain.pool.routes import Route, RouteTable, build_table
 
 ROOT = Path(__file__).parents[4]
 GOLDEN = ROOT / "tests" / "golden"
@@ -23,13 +22,6 @@ SETTINGS = nginx_config.NginxSettings(
     page_files=ROOT / "orchestrator" / "entrypoints" / "api" / "web",
     apps_log=Path("/var/lib/spawnai/log/apps.log"),
     logged_requests=LoggedRequests.WRITES,
-)
-TABLE = build_table(
-    [
-        Route(slug=ids.Slug("zzzzzzzzzzzzzzzz"), address="10.0.0.2", port=20001),
-        Route(slug=ids.Slug("aaaabbbbcccc2345"), address="127.0.0.1", port=20000),
-        Route(slug=ids.Slug("mmmmmmmmmmmmmmmm"), address="fd00::7", port=20000),
-    ]
 )
 
 
@@ -48,27 +40,12 @@ def test_the_proxy_says_of_visitors_what_apps_are_promised() -> None:
         assert f"proxy_set_header {name} $" in apps
 
 
-def test_routes_are_rendered_sorted_with_their_digest_on_the_first_line() -> None:
-    text = nginx_config.render_routes(SETTINGS, TABLE)
-
-    assert text == (GOLDEN / "nginx_routes.conf").read_text()
-    assert text.splitlines()[0] == f"# routes {TABLE.digest}"
-
-
 def test_the_control_listener_is_on_loopback_wherever_the_public_one_is() -> None:
     text = render(replace(SETTINGS, listen_address="0.0.0.0", control_port=9))
 
     assert "listen 0.0.0.0:8080 default_server" in text
     assert "listen 127.0.0.1:9 default_server" in text
     assert "0.0.0.0:9" not in text
-
-
-def test_a_copy_that_is_only_validated_does_not_touch_the_log() -> None:
-    copy = nginx_config.render_base(
-        SETTINGS, open_files=1, temp_kinds=(), folder=Path("/tmp/copy"), listen="x", control="y"
-    )
-    assert "/var/lib/spawnai" not in copy
-    assert "/tmp/copy/apps.log" in copy
 
 
 def test_forwarded_headers_are_trusted_only_from_trusted_proxies() -> None:
@@ -102,35 +79,3 @@ def test_a_setting_that_would_change_the_configurations_meaning_is_refused(
         replace(SETTINGS, **change)  # type: ignore[arg-type]  # fields of several types
 
     assert refused.value.detail["field"] in change
-
-
-@pytest.mark.parametrize(
-    "route",
-    [
-        Route(slug=ids.Slug("UPPERCASEUPPERCA"), address="10.0.0.1", port=1),
-        Route(slug=ids.Slug("aaaaaaaaaaaaaaaa\n"), address="10.0.0.1", port=1),
-        Route(slug=ids.Slug("aaaaaaaaaaaaaaaa"), address="host.example.com", port=1),
-        Route(slug=ids.Slug("aaaaaaaaaaaaaaaa"), address="10.0.0.1; } #", port=1),
-        Route(slug=ids.Slug("aaaaaaaaaaaaaaaa"), address="10.0.0.1", port=0),
-    ],
-)
-def test_an_invalid_route_is_never_rendered(route: Route) -> None:
-    with pytest.raises(errors.ProxyRejected):
-        nginx_config.render_routes(SETTINGS, RouteTable(routes=(route,)))
-
-
-def test_a_written_table_is_read_back(tmp_path: Path) -> None:
-    path = tmp_path / "routes.conf"
-    path.write_text(nginx_config.render_routes(SETTINGS, TABLE))
-
-    assert nginx_config.read_last_good(path) == TABLE
-
-
-def test_a_table_that_was_truncated_or_changed_is_not_read(tmp_path: Path) -> None:
-    path = tmp_path / "routes.conf"
-    text = nginx_config.render_routes(SETTINGS, TABLE)
-    for damaged in ("", text[: len(text) // 2], text.replace("20001", "20002")):
-        path.write_text(damaged)
-
-        assert nginx_config.read_last_good(path) is None
-    assert nginx_config.read_last_good(tmp_path / "none") is None

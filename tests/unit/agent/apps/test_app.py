@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import json
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -220,6 +221,29 @@ def test_a_page_is_its_status_headers_and_the_beginning_of_its_body(
     # As the pictures of a camera do that come one after the other, for ever.
     endless = page(make, HEAD + b"short", ends=False, limit_s=0.05)
     assert (endless.body, endless.is_whole, endless.problem) == (b"short", False, "")
+
+
+ENDLESS = b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\n\r\nbegun"
+
+
+def test_a_part_that_goes_on_and_on_takes_a_moment_and_is_told(make: Callable[..., App]) -> None:
+    endless = page(make, ENDLESS % b"image/jpeg", ends=False, limit_s=600)
+    assert (endless.status, endless.body, endless.is_endless) == (200, b"begun", True)
+    page_itself = page(make, ENDLESS % b"text/html", ends=False, navigates=True, limit_s=0.05)
+    assert (page_itself.problem, page_itself.is_endless) == ("", True)
+
+
+@pytest.mark.parametrize("kind", [b"text/css", b"text/javascript; charset=utf-8"])
+def test_a_part_that_browsers_wait_for_has_to_end(make: Callable[..., App], kind: bytes) -> None:
+    endless = page(make, ENDLESS % kind, ends=False, limit_s=0.05)
+    assert endless.problem == "its end has not come within 0.05 s, and browsers wait for that"
+
+
+def test_a_body_that_is_not_what_its_head_says_is_unreadable(make: Callable[..., App]) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n"
+    assert page(make, head + b"plain").unreadable == "gzip"
+    packed = page(make, head + gzip.compress(b"packed"), max_bytes=100)
+    assert (packed.unreadable, packed.body) == ("", b"packed")
 
 
 def test_a_part_is_asked_for_as_by_the_page_in_a_browser(make: Callable[..., App]) -> None:

@@ -44,6 +44,8 @@ def redirect(target: str) -> dict[str, Any]:
         (redirect("http://sandbox:3001/"), "GET / redirects to http://sandbox:3001/, which visit"),
         ({"body": ""}, "GET / answers 200 and nothing else: show a page there."),
         ({"body": "", "is_whole": False}, HEALTHY),
+        ({"unreadable": "gzip"}, "GET / says Content-Encoding: gzip, and its body is something"),
+        ({"is_endless": True, "path": "/"}, f"{HEALTHY} / was still being sent after 2 s."),
         (
             {"status": 401, "headers": {"www-authenticate": "Bearer"}},
             "GET / answers 401 with WWW-Authenticate: Bearer, for which no browser asks",
@@ -64,6 +66,25 @@ def test_the_first_page_shows_or_leads_to_one_that_does(
     assert check(agent).startswith(says)
     assert [question["paths"] for question in agent.questions] == [["/"]]
     assert agent.questions[0]["max_bytes"] == 512 * 1024
+
+
+def test_a_refresh_is_followed_as_a_browser_does(agent: FakeAgent) -> None:
+    agent.pages["/"] = {"body": '<meta http-equiv="refresh" content="0; url=/missing">'}
+    assert check(agent).startswith("GET /missing, where the refresh of / leads, answers 404")
+    agent.pages["/"] = {"headers": {"refresh": "1; url=/index.html"}}
+    assert check(agent) == HEALTHY
+
+
+def test_parts_that_have_no_end_or_are_unreadable_are_told(
+    agent: FakeAgent, tmp_path: Path
+) -> None:
+    (tmp_path / "index.html").write_text("<img src=/a.png><script src=/b.js></script>")
+    (tmp_path / "a.png").write_text("")
+    (tmp_path / "b.js").write_text("")
+    agent.pages["/a.png"] = {"is_endless": True}
+    assert check(agent) == f"{HEALTHY} /a.png was still being sent after 2 s."
+    agent.pages["/b.js"] = {"unreadable": "deflate"}
+    assert "/b.js, which / needs, says Content-Encoding: deflate, and its b" in check(agent)
 
 
 def test_redirects_are_followed_but_not_for_ever(agent: FakeAgent) -> None:

@@ -13,7 +13,7 @@ from agent.apps.loglines import (
     OutputMeter,
     clean,
 )
-from agent.home.reports import LOGS_INTERVAL_S, PROGRESS_INTERVAL_S, ReportQueue, Step
+from agent.home.reports import HOLD_S, LOGS_INTERVAL_S, PROGRESS_INTERVAL_S, ReportQueue, Step
 
 from orchestrator.contract.wire import (
     LOGS_MAX_BYTES,
@@ -105,6 +105,42 @@ def test_a_new_phase_is_told_at_once() -> None:
     reports.push(step(Phase.DEPLOYING, 90, "starting"))
 
     assert reports.take(10.0) is not None
+
+
+def test_a_start_that_is_over_at_once_is_one_report() -> None:
+    reports, _ = queue()
+    reports.push(step(Phase.DEPLOYING, 90, "starting"), 10.0)
+    assert reports.take(10.0) is None
+    assert reports.due_at_s() == 10.0 + HOLD_S
+    reports.push(step(Phase.READY, 100, "running"), 10.05)
+
+    assert [(report.seq, report.phase) for report in drain(reports, 10.05)] == [(1, Phase.READY)]
+
+
+def test_a_start_that_takes_longer_is_told() -> None:
+    reports, _ = queue()
+    reports.push(step(Phase.DEPLOYING, 90, "starting"), 10.0)
+    first = reports.take(10.0 + HOLD_S)
+    assert first is not None
+    reports.push(step(Phase.READY, 100, "running"), 11.0)
+
+    assert [first.phase, *(report.phase for report in drain(reports, 11.0))] == [
+        Phase.DEPLOYING,
+        Phase.READY,
+    ]
+
+
+def test_a_start_that_fails_at_once_is_told_with_what_it_reached() -> None:
+    reports, _ = queue()
+    reports.push(step(Phase.DEPLOYING, 90, "starting"), 10.0)
+    failure = Failure(code="app_not_ready", message="no answer")
+    reports.push(step(Phase.FAILED, 0, "no answer", failure=failure), 10.01)
+
+    taken = drain(reports, 10.01)
+    assert [(report.phase, report.progress) for report in taken] == [
+        (Phase.DEPLOYING, 90),
+        (Phase.FAILED, 90),
+    ]
 
 
 def test_log_lines_alone_repeat_the_last_report_with_a_new_number() -> None:

@@ -32,7 +32,7 @@ def home(tmp_path: Path) -> Iterator[FakeHome]:
         yield home
 
 
-def start(home: FakeHome, folder: Path, *, beside: bool) -> App:
+def start(home: FakeHome, folder: Path, *, beside: bool, unreached_limit_s: float = 20) -> App:
     """Start a bundle, beside a running app or not. Raises AssignmentFailed."""
     source = folder / "source"
     source.mkdir()
@@ -56,7 +56,14 @@ def start(home: FakeHome, folder: Path, *, beside: bool) -> App:
                 ),
             )
             reports = ReportSender(client, assignment)
-            job = Job(assignment, home=client, reports=reports, site=site, add_log=lambda _: None)
+            job = Job(
+                assignment,
+                home=client,
+                reports=reports,
+                site=site,
+                add_log=lambda _: None,
+                unreached_limit_s=unreached_limit_s,
+            )
             slot = Slot(folder=str(folder / "next"), port=2)
             result = await job.carry_out(slot, Handover(stage, site, add_log=lambda _: None))
             assert site.trial is None
@@ -94,9 +101,19 @@ def test_one_that_visitors_find_unwell_does_not_replace_it(home: FakeHome, tmp_p
     assert failed.value.code is FailureCode.APP_NOT_HEALTHY
 
 
-def test_one_that_cannot_be_reached_does(home: FakeHome, tmp_path: Path) -> None:
+def test_one_that_nobody_gets_to_does_not_replace_it_either(home: FakeHome, tmp_path: Path) -> None:
     home.walk = lambda _: Finding(condition=Condition.UNREACHED, problem=PROBLEM)
+    with pytest.raises(AssignmentFailed, match="could not be opened") as failed:
+        start(home, tmp_path, beside=True, unreached_limit_s=0)
+    assert failed.value.code is FailureCode.APP_NOT_READY
+
+
+def test_what_is_out_of_reach_for_a_moment_is_opened_again(home: FakeHome, tmp_path: Path) -> None:
+    well = Finding(condition=Condition.WELL)
+    findings = [well, Finding(condition=Condition.UNREACHED, problem=PROBLEM)]
+    home.walk = lambda _: findings.pop()
     start(home, tmp_path, beside=True)
+    assert len(home.trials) == 2
 
 
 def test_a_first_version_waits_for_no_trial(home: FakeHome, tmp_path: Path) -> None:

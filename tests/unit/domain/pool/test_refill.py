@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.domain.pool import placement
-from orchestrator.domain.pool.host import STARTS_AT_ONCE, Drain, HostLoad, HostState, StartCurve
+from orchestrator.domain.pool.host import (
+    STARTS_AT_ONCE,
+    STARTS_IN_LINE,
+    Drain,
+    HostLoad,
+    HostState,
+    StartCurve,
+)
 from orchestrator.domain.pool.refill import (
     SESSIONS_ARRIVING,
     PoolTotals,
@@ -44,8 +51,7 @@ def level(**changes: Any) -> WarmLevel:
         "outdated": 0,
         "warming": 0,
         "waiting": 0,
-        "arriving": 0,
-        "postponed_s": 0.0,
+        "arriving_s": None,
         "totals": ROOMY,
     }
     return WarmLevel(**{**fields, **changes})
@@ -66,9 +72,10 @@ def level(**changes: Any) -> WarmLevel:
         ({"waiting": 1}, 0, "sessions are waiting"),
         ({"waiting": 1, "warm": 1}, 2, ""),
         ({"waiting": 1, "outdated": 1}, 3, ""),
-        ({"arriving": 1}, 0, SESSIONS_ARRIVING),
-        ({"arriving": 1, "postponed_s": 1.9}, 0, SESSIONS_ARRIVING),
-        ({"arriving": 1, "postponed_s": 2.0}, 3, ""),
+        ({"arriving_s": 0.0}, 0, SESSIONS_ARRIVING),
+        ({"arriving_s": 0.9}, 0, SESSIONS_ARRIVING),
+        ({"arriving_s": 1.0}, 1, ""),
+        ({"arriving_s": 99.0, "warming": 1}, 0, SESSIONS_ARRIVING),
         ({"totals": free(0)}, 0, "no free slot beside the reserve"),
         ({"totals": free(2)}, 0, "no free slot beside the reserve"),
         ({"totals": free(3)}, 1, ""),
@@ -90,8 +97,7 @@ levels = st.builds(
     outdated=st.integers(0, 8),
     warming=st.integers(0, 8),
     waiting=st.integers(0, 10),
-    arriving=st.integers(0, 2),
-    postponed_s=st.floats(0, 4),
+    arriving_s=st.none() | st.floats(0, 4),
     totals=st.integers(0, 20).map(free),
 )
 
@@ -147,7 +153,7 @@ def test_retiring_leaves_at_most_one_less_than_the_target(warm_level: WarmLevel)
 
 
 @given(
-    levels.filter(lambda warm_level: not warm_level.waiting and not warm_level.arriving),
+    levels.filter(lambda warm_level: not warm_level.waiting and warm_level.arriving_s is None),
     st.integers(1, 4),
 )
 def test_a_pool_changes_to_the_new_image_and_then_rests(warm_level: WarmLevel, room: int) -> None:
@@ -191,8 +197,8 @@ UNFIT: list[dict[str, Any]] = [
 @pytest.mark.parametrize("unfit", UNFIT, ids=str)
 def test_a_host_that_takes_no_placements_gets_nothing(unfit: dict[str, Any]) -> None:
     assert not load(**unfit).host.accepts_placements
-    assert not placement.can_place(load(**unfit))
     for for_warm in (False, True):
+        assert not placement.can_place(load(**unfit), for_warm=for_warm)
         assert placement.rank([load(**unfit)], image=IMAGE, for_warm=for_warm) == []
 
 
@@ -204,13 +210,15 @@ def test_a_host_starts_as_many_at_once_as_its_curve_allows(
     curve: tuple[float | None, ...], at_once: int
 ) -> None:
     starts = StartCurve(seconds=curve) if curve else StartCurve()
-    assert placement.can_place(load(used=3, starting=at_once - 1, starts=starts))
-    assert not placement.can_place(load(used=3, starting=at_once, starts=starts))
+    for for_warm, most in ((True, at_once), (False, at_once + STARTS_IN_LINE)):
+        roomy, busy = (load(used=3, starting=count, starts=starts) for count in (most - 1, most))
+        assert placement.can_place(roomy, for_warm=for_warm)
+        assert not placement.can_place(busy, for_warm=for_warm)
 
 
 def test_a_full_host_gets_nothing() -> None:
-    assert not placement.can_place(load(used=4))
-    assert not placement.can_place(load(used=5)), "its slots were made fewer"
+    assert not placement.can_place(load(used=4), for_warm=False)
+    assert not placement.can_place(load(used=5), for_warm=False), "its slots were made fewer"
 
 
 def test_warm_sandboxes_are_spread_and_sessions_go_where_room_is() -> None:
@@ -243,7 +251,7 @@ def test_all_usable_hosts_are_ranked_whatever_their_order(
     hosts: Sequence[HostLoad], for_warm: bool
 ) -> None:
     ranked = placement.rank(hosts, image=IMAGE, for_warm=for_warm)
-    usable = [load for load in hosts if placement.can_place(load)]
+    usable = [load for load in hosts if placement.can_place(load, for_warm=for_warm)]
     usable = [load for load in usable if load.host.image == IMAGE or not for_warm]
     assert {load.host.id for load in ranked} == {load.host.id for load in usable}
     reversed_ranked = placement.rank(list(reversed(hosts)), image=IMAGE, for_warm=for_warm)

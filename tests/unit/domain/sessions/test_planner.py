@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.contract.health import Condition
 from orchestrator.domain.pool.host import HostState
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.domain.sessions import planner, steps
@@ -20,6 +21,7 @@ from orchestrator.domain.sessions.session import (
     SessionState,
     Wanted,
 )
+from orchestrator.domain.sessions.walks import Walked
 from tests.fakes import samples
 from tests.fakes.samples import NOW, later
 
@@ -72,9 +74,21 @@ def test_a_session_that_has_ended_needs_nothing(state: SessionState, wanted: Wan
 @pytest.mark.parametrize("state", [SessionState.QUEUED, SessionState.READY, *PROGRESSING])
 def test_the_end_comes_before_everything(state: SessionState, failure: Failure | None) -> None:
     for sandbox_fields in (None, {}, {"state": SandboxState.BROKEN}):
-        assert (
-            step_of(state, sandbox_fields, wanted=Wanted.GONE, failure=failure) == steps.Destroy()
-        )
+        step = step_of(state, sandbox_fields, wanted=Wanted.GONE, failure=failure)
+        assert isinstance(step, steps.Destroy)
+        assert (step.sandbox is None) == (sandbox_fields is None), "its sandbox goes with it"
+
+
+@pytest.mark.parametrize(
+    "sandbox_fields",
+    [{"state": SandboxState.STOPPING}, {"state": SandboxState.GONE}, {"session_id": None}],
+)
+def test_a_sandbox_that_goes_already_is_left_alone_at_the_end(
+    sandbox_fields: dict[str, Any],
+) -> None:
+    step = step_of(SessionState.READY, sandbox_fields, wanted=Wanted.GONE)
+    assert isinstance(step, steps.Destroy)
+    assert step.sandbox is None
 
 
 @pytest.mark.parametrize(
@@ -219,26 +233,83 @@ def test_a_session_follows_its_agent_and_never_back(
 
 @pytest.mark.parametrize("state", PROGRESSING)
 @pytest.mark.parametrize("sandbox_state", [SandboxState.CREATING, SandboxState.CLAIMED])
-def test_an_app_that_is_ready_is_verified_once_its_route_is_live(
+def test_an_app_that_is_ready_is_walked_once_its_route_is_live(
     state: SessionState, sandbox_state: SandboxState
 ) -> None:
     ready = report(Phase.READY)
     live, sandbox = observe(state, {"state": sandbox_state, "routed": True}, report=ready)
     assert sandbox is not None
-    assert planner.plan(live, NOW) == steps.Verify(sandbox=sandbox)
+    assert planner.plan(live, NOW) == steps.Walk(sandbox=sandbox)
     pending, _ = observe(state, {"state": sandbox_state, "routed": False}, report=ready)
     assert planner.plan(pending, NOW) == steps.Wait(until=later(2))
 
 
-@pytest.mark.parametrize(("due_s", "probes_now"), [(-1.0, True), (0.0, True), (0.1, False)])
-def test_an_app_that_did_not_answer_is_probed_again_only_when_that_is_due(
-    due_s: float, probes_now: bool
+def judged(state: SessionState, walked: Walked, **fields: Any) -> steps.Step:
+    """The step after walks of an app whose agent says that it runs."""
+    fields = {"report": report(Phase.READY), "walked": walked, **fields}
+    return step_of(state, {"routed": True}, **fields)
+
+
+@pytest.mark.parametrize("state", PROGRESSING)
+@pytest.mark.parametrize("limit_s", [100.0, -1.0])
+def test_an_app_that_was_well_at_its_address_is_accepted_even_if_that_was_late(
+    state: SessionState, limit_s: float
 ) -> None:
-    fields = {"report": report(Phase.READY), "probes": 1, "due_at": later(due_s)}
+    walked = Walked(condition=Condition.WELL, at=NOW)
+    assert judged(state, walked, deadline_at=later(limit_s)) == steps.Accept()
+
+
+@pytest.mark.parametrize("state", [SessionState.PROVISIONING, SessionState.GENERATING])
+@pytest.mark.parametrize("condition", [None, *(set(Condition) - {Condition.WELL})])
+def test_an_app_that_runs_and_is_not_seen_to_be_well_at_once_has_the_time_of_a_start(
+    state: SessionState, condition: Condition | None
+) -> None:
+    walked = Walked(condition=condition, at=NOW, failed=0 if condition is None else 1)
+    assert judged(state, walked) == steps.Advance(to=SessionState.DEPLOYING)
+
+
+@pytest.mark.parametrize(
+    ("condition", "failed", "overdue_s"),
+    [(None, 0, 15.0), (None, 3, 15.0), (Condition.SILENT, 1, 15.3), (Condition.UNWELL, 4, 17.4)],
+)
+def test_while_walks_go_on_nobody_looks_until_one_is_overdue_or_the_time_is_over(
+    condition: Condition | None, failed: int, overdue_s: float
+) -> None:
+    walked = Walked(condition=condition, at=NOW, failed=failed)
+    deploying = SessionState.DEPLOYING
+    assert judged(deploying, walked) == steps.Wait(until=later(overdue_s))
+    assert judged(deploying, walked, deadline_at=later(3)) == steps.Wait(until=later(3))
+    lost = replace(walked, at=later(-overdue_s))
+    assert isinstance(judged(deploying, lost), steps.Walk)
+
+
+def test_an_app_that_stays_unwell_fails_with_what_is_wrong() -> None:
+    walked = Walked(condition=Condition.UNWELL, at=NOW, problem="GET / answers 404.", failed=5)
+    step = judged(SessionState.DEPLOYING, walked)
+    assert isinstance(step, steps.Fail)
+    assert step.failure.code == "app_not_healthy"
+    assert step.failure.message.endswith("GET / answers 404.")
+
+
+@pytest.mark.parametrize(
+    ("walked", "is_late"),
+    [
+        (None, False),
+        (Walked(condition=None, at=NOW), False),
+        (Walked(condition=None, at=NOW, failed=1), True),
+        (Walked(condition=Condition.SILENT, at=NOW, failed=1), True),
+        (Walked(condition=Condition.UNREACHED, at=NOW, failed=1, unreached_at=NOW), False),
+        (Walked(condition=Condition.SILENT, at=NOW, failed=2, unreached_at=later(-19)), False),
+        (Walked(condition=Condition.SILENT, at=NOW, failed=2, unreached_at=later(-20)), True),
+    ],
+    ids=range(7),
+)
+def test_an_app_that_runs_is_late_only_after_it_was_asked_and_could_be_reached(
+    walked: Walked | None, is_late: bool
+) -> None:
+    fields = {"report": report(Phase.READY), "walked": walked, "deadline_at": later(-1)}
     step = step_of(SessionState.DEPLOYING, {"routed": True}, **fields)
-    assert isinstance(step, steps.Verify) is probes_now
-    if not probes_now:
-        assert step == steps.Wait(until=later(due_s))
+    assert isinstance(step, steps.Fail) is is_late
 
 
 # Running, and recovery

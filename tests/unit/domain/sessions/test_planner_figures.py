@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.contract.crashes import recovery_pause_s
-from orchestrator.domain.sessions import planner
+from orchestrator.domain.sessions import planner, walks
 from orchestrator.domain.sessions.session import IN_PROGRESS, SessionState
 from tests.fakes.samples import NOW, later
 
@@ -23,10 +23,10 @@ def test_the_back_off_doubles_is_capped_and_spreads_by_up_to_half(
 @pytest.mark.parametrize(
     ("failed", "seconds"), [(1, 0.3), (2, 0.6), (3, 1.2), (5, 4.8), (6, 5.0), (9999, 5.0)]
 )
-def test_an_app_that_does_not_answer_is_probed_ever_more_rarely(
+def test_an_app_that_does_not_answer_is_walked_ever_more_rarely(
     failed: int, seconds: float
 ) -> None:
-    assert planner.probe_pause_s(failed) == pytest.approx(seconds)
+    assert walks.pause_after(failed).total_seconds() == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize(("crashes", "seconds"), [(0, 0), (1, 0), (2, 1), (10, 256), (12, 300)])

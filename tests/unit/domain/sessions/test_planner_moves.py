@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.contract.health import Condition
 from orchestrator.domain.ids import Sha256
 from orchestrator.domain.pool.host import Drain, HostState
 from orchestrator.domain.pool.sandbox import SandboxState
@@ -23,6 +24,7 @@ from orchestrator.domain.sessions.session import (
     SessionState,
     Wanted,
 )
+from orchestrator.domain.sessions.walks import Walked
 from tests.fakes import samples
 from tests.fakes.samples import NOW, later
 
@@ -109,6 +111,10 @@ def test_a_session_that_is_not_ready_yet_does_not_move(state: SessionState) -> N
     ) == steps.Wait(until=later(2))
 
 
+def walked(observation: Observation, result: Walked) -> Observation:
+    return replace(observation, session=replace(observation.session, walked=result))
+
+
 # On the way
 
 
@@ -125,17 +131,19 @@ def test_a_move_waits_while_the_daemon_starts_the_new_sandbox() -> None:
 def test_an_app_is_switched_to_once_its_own_route_there_is_live() -> None:
     observation = moving(report(Phase.READY))
     assert observation.other_sandbox is not None
-    assert step(observation) == steps.Switch(sandbox=observation.other_sandbox)
+    assert step(observation) == steps.Walk(sandbox=observation.other_sandbox)
     assert step(moving(report(Phase.READY), routed=False)) == steps.Wait(until=later(2))
-    later_session = replace(observation.session, probes=2, due_at=later(0.3))
-    assert step(replace(observation, session=later_session)) == steps.Wait(until=later(0.3))
+    well = walked(observation, Walked(condition=Condition.WELL, at=NOW))
+    assert step(well) == steps.Switch(sandbox=observation.other_sandbox)
+    unwell = walked(observation, Walked(condition=Condition.UNWELL, at=NOW, failed=9))
+    assert step(unwell) == steps.Wait(until=later(20)), "it serves on where it is"
 
 
 def test_a_move_goes_on_after_the_drain_is_over() -> None:
     observation = moving(report(Phase.READY))
     assert observation.host is not None
     observation = replace(observation, host=replace(observation.host, drain=Drain.NONE))
-    assert isinstance(step(observation), steps.Switch)
+    assert isinstance(step(observation), steps.Walk)
 
 
 @pytest.mark.parametrize("lost", [None, *LOST])
@@ -194,7 +202,7 @@ def test_a_session_that_ends_during_a_move_first_ends_the_move(
 ) -> None:
     observation = moving(switched_at=switched_at)
     observation = replace(observation, session=replace(observation.session, wanted=Wanted.GONE))
-    assert step(observation) == steps.Destroy()
+    assert step(observation) == steps.Destroy(sandbox=None, reason="its session is to end")
     ending = replace(
         observation, session=replace(observation.session, state=SessionState.DESTROYING)
     )

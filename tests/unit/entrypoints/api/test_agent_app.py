@@ -144,8 +144,9 @@ def test_a_trial_without_a_route_is_not_the_apps_fault(world: World) -> None:
     session = world.create_session()
     world.converge(session)
     world.start_placed()
-    finding = trials.walk_trial(world.deps, world.token(session), "abc")
+    finding = trials.find_trial(world.deps, world.token(session))
 
+    assert isinstance(finding, Finding)
     assert finding.condition is Condition.UNREACHED
     assert world.probe.probed == []
 

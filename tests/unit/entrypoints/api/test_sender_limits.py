@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import replace
 
 import pytest
@@ -99,21 +98,6 @@ def test_the_bodies_of_a_user_leave_room_for_those_of_others() -> None:
             of_other(100)
     assert not senders._bodies
     assert not senders._user_bodies
-
-
-def test_a_user_has_only_so_many_of_the_trials_that_all_share() -> None:
-    senders = Senders(GatewayMetrics(), lambda: 100.0, Limits(user_trials=2))
-    sandboxes = [ids.new_sandbox_id() for _ in range(3)]
-    for sandbox_id in sandboxes:
-        senders.set_owner(sandbox_id, USER)
-    with contextlib.ExitStack() as held:
-        for sandbox_id in sandboxes[:2]:
-            held.enter_context(senders.trial(sandbox_id))
-        with pytest.raises(errors.LimitReached), senders.trial(sandboxes[2]):
-            pass
-        held.enter_context(senders.trial(ids.new_sandbox_id()))
-    with senders.trial(sandboxes[2]):
-        pass
 
 
 def test_uploads_are_rarer_than_requests_and_have_a_rate_of_their_own() -> None:

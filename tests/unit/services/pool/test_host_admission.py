@@ -44,7 +44,7 @@ def test_a_host_that_is_found_fit_is_up_and_fenced(world: World, before: HostSta
     assert (after.state, after.reason, after.image) == (HostState.UP, "", samples.IMAGE)
     assert (after.seen_at, after.state_since) == (NOW, NOW)
     assert world.engine.prepare_count == 1
-    assert "pool" in world.events.sent
+    assert "hosts" in world.events.sent
     assert stored(world, host) == after
 
 
@@ -172,7 +172,7 @@ def test_a_refresh_finds_a_new_image_and_removes_the_old_one(world: World) -> No
     host_life.refresh(world.deps, world.fleet, stored(world, host))
     assert stored(world, host).image == NEXT
     assert world.engine.images == {NEXT}
-    assert world.events.sent == ["pool"]
+    assert world.events.sent == ["hosts"]
 
 
 def test_a_refresh_sees_that_there_is_room_again(world: World) -> None:

@@ -65,7 +65,7 @@ def test_a_host_that_is_added_joins_and_takes_nothing_yet(world: World) -> None:
     )
     assert not host.accepts_placements
     assert audited(world) == [("host_added", "paris-1")]
-    assert world.events.sent == ["pool"]
+    assert world.events.sent == ["hosts"]
 
 
 @pytest.mark.parametrize(

@@ -65,8 +65,9 @@ def test_a_refill_gives_way_to_sessions_that_are_about_to_be_ready(world: World)
     world.add_host(slots=9)
     world.add_warm_sandbox()
     world.converge(world.create_session())
-    assert run_refill(world) == []
-    assert refill.start_missing(world.deps, lambda sandbox: None, postponed_s=2.0).starts == 3
+    for arriving_s, starts in ((0.0, 0), (1.0, 1)):
+        level = refill.measure_level(world.deps, arriving_s=arriving_s)
+        assert refill.start_missing(world.deps, lambda sandbox: None, level).starts == starts
 
 
 def test_a_waiting_session_comes_before_the_pool(world: World) -> None:
@@ -311,3 +312,18 @@ def test_warm_sandboxes_and_free_slots_are_available(world: World) -> None:
     world.converge(world.create_session())
     assert claims.count_available(world.store, 99) == 3
     assert claims.count_available(world.store, 2) == 2, "it stops counting at the limit"
+
+
+def test_a_pool_is_full_only_with_the_wanted_number_of_todays_image(world: World) -> None:
+    world.add_host(slots=9)
+    world.policy = Policy(warm_target=1)
+    assert not refill.is_full(world.deps)
+    world.add_warm_sandbox()
+    assert refill.is_full(world.deps)
+    world.add_warm_sandbox()
+    assert not refill.is_full(world.deps)
+    world.policy = Policy(warm_target=2)
+    world.roll_out_image("spawnai/sandbox:next")
+    assert not refill.is_full(world.deps), "they are outdated"
+    world.policy = Policy(warm_target=0)
+    assert not refill.is_full(world.deps)

@@ -43,9 +43,22 @@ def test_a_session_that_waits_for_its_route_is_nudged(world: World) -> None:
     world.add_host()
     session = world.create_session()
     world.converge(session)
+    world.start_placed()
+    inbox.visit(world.deps, world.sandbox_of(session).id, "")
+    world.report(session, Phase.READY)
     world.queue.nudges.clear()
     world.publish()
     assert world.queue.nudged == [session.id]
+
+
+def test_a_session_whose_app_is_not_up_yet_is_not_nudged_by_its_route(world: World) -> None:
+    world.add_host()
+    session = world.create_session()
+    world.converge(session)
+    world.queue.nudges.clear()
+    world.publish()
+    assert world.sandbox_of(session).routed
+    assert world.queue.nudged == []
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.contract.health import Condition
 from orchestrator.domain import errors
 from orchestrator.domain.pool.host import Drain
 from orchestrator.domain.pool.sandbox import SandboxState
@@ -15,6 +16,7 @@ from orchestrator.domain.sessions.session import Failure, Phase, Session, Sessio
 from orchestrator.services.agents import access, bundles, inbox, reports
 from orchestrator.services.pool import claims
 from orchestrator.services.sessions import changes, versions
+from tests.fakes.probe import ProbeThatFails
 from tests.unit.services.world import VISITOR, World, bundle_of, digest_of
 
 BLUE = bundle_of("<h1>blue</h1>")
@@ -175,6 +177,26 @@ def test_an_earlier_version_comes_back_without_the_model(world: World, app: Sess
     current = world.session(app)
     assert (current.state, current.version, current.bundle) == (SessionState.READY, 1, app.bundle)
     assert (world.change(app, 2).version, state(world, app, 2)) == (1, ChangeState.DONE)
+
+
+def test_a_version_that_serves_is_the_one_of_its_history_whatever_it_shows_later(
+    world: World, app: Session
+) -> None:
+    """It was tried at its public address before it was shown."""
+    world.send_message(app)
+    world.converge(app)
+    world.carry_out_change(app, BLUE)
+    world.converge(app)
+    changes.restore(world.deps, VISITOR, app.id, 1)
+    world.converge(app)
+    world.probe = ProbeThatFails(Condition.UNWELL, "GET / answers 404.")
+    world.report(app, Phase.READY)
+    assert world.queue.nudged[-1] == app.id
+    world.converge(app)
+    current = world.session(app)
+    assert (current.state, current.version, current.bundle) == (SessionState.READY, 1, app.bundle)
+    assert state(world, app, 2) == ChangeState.DONE
+    assert world.probe.probed == []
 
 
 def test_a_template_comes_back_as_version_1(world: World) -> None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import pytest
 
-from orchestrator.contract.health import Condition, Finding
+from orchestrator.contract.health import PATIENCE_S, Condition
 from orchestrator.domain import ids
-from orchestrator.domain.ids import Slug
 from orchestrator.domain.pool.host import Drain, HostState
 from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.sessions.session import Phase, Session, SessionState, Wanted
 from orchestrator.services.agents.inbox import visit
-from orchestrator.services.sessions import converge
-from tests.fakes.probe import ProbeThatFails
+from orchestrator.services.sessions import converge, walks
+from tests.fakes.probe import ProbeThatFails, ProbeThatSucceeds
+from tests.fakes.samples import later
 from tests.unit.services.world import World, bundle_of, identity_of
 
 
@@ -44,7 +42,7 @@ def test_a_warm_session_goes_from_prompt_to_ready(world: World) -> None:
     world.report(session, Phase.DEPLOYING)
     assert world.converge(session).steps == ("Advance", "Wait")
     world.report(session, Phase.READY)
-    assert world.converge(session).steps == ("Verify",)
+    assert world.converge(session).steps == ("Walk", "Accept")
 
     ready = world.session(session)
     assert ready.state is SessionState.READY
@@ -97,71 +95,110 @@ def test_an_app_is_verified_only_when_its_route_is_live(world: World) -> None:
     world.queue.nudges.clear()
     world.publish()
     assert world.queue.nudged == [session.id]
-    assert world.converge(session).steps == ("Verify",)
+    assert world.converge(session).steps == ("Walk", "Accept")
     assert world.state(session) is SessionState.READY
 
 
-def test_an_app_that_does_not_answer_at_its_url_is_probed_again_soon(world: World) -> None:
-    world.add_host()
-    world.probe = probe = ProbeThatFails()
-    session = world.create_session()
-    world.add_warm_sandbox()
-    world.converge(session)
-    world.report(session, Phase.READY)
-    world.converge(session)
+def test_an_app_that_does_not_answer_at_its_url_is_walked_again_soon(world: World) -> None:
+    probe = ProbeThatFails()
+    session = answering(world, probe)
+    assert world.converge(session).steps == ("Walk", "Advance", "Wait")
     current = world.session(session)
     assert current.state is SessionState.DEPLOYING
-    assert 0 < (current.due_at - world.clock.now()).total_seconds() < 1
+    assert current.walked is not None
+    assert current.walked.next_at == later(0.3, world.clock.now())
 
     probe.is_down = False
-    world.clock.jump_to(current.due_at)
+    world.walk_again(session)
+    assert world.state(session) is SessionState.READY
+    assert world.session(session).walked is None
+
+
+def test_a_report_that_the_app_runs_leads_to_a_walk_and_its_result_to_a_look(world: World) -> None:
+    world.add_host()
+    session = world.create_session()
+    world.add_warm_sandbox()
+    world.converge(session)
+    world.queue.nudges.clear()
+    world.report(session, Phase.READY)
+    assert f"walk:{session.id}" in world.events.sent
+    assert world.queue.nudged == [], "no worker can say anything yet"
+
+    world.walk(session)
+    assert world.queue.nudged == [session.id]
+    assert world.converge(session).steps == ("Accept",)
+    assert world.history(session) == "queued provisioning ready"
+
+
+def test_an_app_that_hangs_costs_workers_a_few_looks(world: World) -> None:
+    session = answering(world, ProbeThatFails())
+    world.walk(session)
+    world.queue.nudges.clear()
+    world.converge(session)
+    deadline_at = world.session(session).deadline_at
+    assert deadline_at is not None
+    looks = 1
+    while world.state(session) is not SessionState.FAILED:
+        current = world.session(session)
+        assert current.walked is not None
+        world.clock.jump_to(min(current.walked.next_at, current.due_at))
+        if current.due_at <= world.clock.now():
+            looks += 1
+            world.converge(session)
+        else:
+            world.walk(session)
+    assert world.clock.now() == deadline_at
+    assert world.queue.nudged == []
+    assert len(world.probe.probed) > 10
+    assert looks <= 6
+
+
+def test_while_a_first_walk_lasts_no_worker_looks_at_its_session(world: World) -> None:
+    session = answering(world, ProbeThatSucceeds())
+    errand = walks.find_errand(world.deps, session.id)
+    assert errand is not None
+    world.queue.nudges.clear()
+    walks.begin(world.deps, errand)
+    assert world.queue.nudged == [session.id]
+    assert world.converge(session).steps == ("Advance", "Wait")
+    world.clock.jump_to(world.session(session).due_at)
+    assert world.converge(session).steps == ("Wait",)
+    assert (world.session(session).due_at - world.clock.now()).total_seconds() > PATIENCE_S
+
+    walks.end(world.deps, errand, world.probe.finding)
     world.converge(session)
     assert world.state(session) is SessionState.READY
 
 
-def test_an_app_that_hangs_is_probed_by_one_worker_and_ever_more_rarely(world: World) -> None:
-    class ProbeThatIsJoined(ProbeThatFails):
-        """While it waits for the app, another worker gets a nudge for the same session."""
+@pytest.mark.parametrize("lost", ["session", "attempt", "report"])
+def test_a_result_that_comes_too_late_changes_nothing(world: World, lost: str) -> None:
+    session = answering(world, ProbeThatSucceeds())
+    errand = walks.find_errand(world.deps, session.id)
+    assert errand is not None
+    match lost:
+        case "session":
+            world.request_end(session)
+        case "attempt":
+            world.save(session, attempt=2)
+        case "report":
+            world.report_failure(session, permanent=True)
+    before = world.session(session)
+    assert walks.end(world.deps, errand, world.probe.finding) is None
+    assert world.session(session) == before
 
-        others: ClassVar[list[tuple[str, ...]]] = []
 
-        def _finding(self) -> Finding:
-            if len(self.probed) > 1:
-                self.others.append(world.converge(session).steps)
-            return super()._finding()
-
-    world.add_host()
-    world.probe = ProbeThatIsJoined()
-    session = world.create_session()
-    world.add_warm_sandbox()
+def test_a_walk_that_was_lost_with_its_process_is_asked_for_again(world: World) -> None:
+    session = answering(world, ProbeThatSucceeds())
+    errand = walks.find_errand(world.deps, session.id)
+    assert errand is not None
+    walks.begin(world.deps, errand)
     world.converge(session)
-    world.report(session, Phase.READY)
-    pauses = []
-    for _ in range(5):
-        assert world.converge(session).steps == ("Verify",)
-        assert world.converge(session).steps == ("Wait",), "nobody probes before its time"
-        due_at = world.session(session).due_at
-        pauses.append((due_at - world.clock.now()).total_seconds())
-        world.clock.jump_to(due_at)
-    assert pauses == pytest.approx([0.3, 0.6, 9, 18, 27])
-    assert world.state(session) is SessionState.DEPLOYING
-    assert world.probe.others == [("Wait",)] * 4
+    world.clock.advance(PATIENCE_S + 5)
+    world.converge(session)
+    assert world.state(session) is SessionState.READY
 
 
-@pytest.mark.parametrize("first_page_s", [0.6, 0.9, 1.9, 2.9])
-def test_an_app_whose_first_page_takes_long_gets_ready(world: World, first_page_s: float) -> None:
-    class ProbeOfSlowApp(ProbeThatFails):
-        def walk(self, slug: Slug, timeout_s: float, trial: str = "") -> Finding:
-            self.is_down = timeout_s < first_page_s
-            return super().walk(slug, timeout_s, trial)
-
-    session = answering(world, ProbeOfSlowApp())
-    while world.state(session) is not SessionState.READY:
-        look_again(world, session)
-        assert world.state(session) is not SessionState.FAILED
-
-
-def answering(world: World, probe: ProbeThatFails) -> Session:
+def answering(world: World, probe: ProbeThatSucceeds) -> Session:
     """A session whose agent says that its app runs."""
     world.add_host()
     world.probe = probe
@@ -172,16 +209,12 @@ def answering(world: World, probe: ProbeThatFails) -> Session:
     return session
 
 
-def look_again(world: World, session: Session) -> None:
-    world.converge(session)
-    world.clock.jump_to(world.session(session).due_at)
-
-
 def test_an_app_that_stays_unwell_at_its_url_fails_with_what_is_wrong(world: World) -> None:
     problem = "GET / answers 404, which is what everybody sees."
     session = answering(world, ProbeThatFails(Condition.UNWELL, problem))
-    while world.state(session) is SessionState.PROVISIONING:
-        look_again(world, session)
+    world.converge(session)
+    while world.state(session) is SessionState.DEPLOYING:
+        world.walk_again(session)
 
     assert world.state(session) is SessionState.FAILED
     failure = world.session(session).failure
@@ -194,10 +227,11 @@ def test_an_app_that_stays_unwell_at_its_url_fails_with_what_is_wrong(world: Wor
 def test_an_app_that_is_unwell_at_first_may_get_well(world: World) -> None:
     probe = ProbeThatFails(Condition.UNWELL)
     session = answering(world, probe)
-    for _ in range(4):
-        look_again(world, session)
+    world.converge(session)
+    for _ in range(3):
+        world.walk_again(session)
     probe.is_down = False
-    look_again(world, session)
+    world.walk_again(session)
 
     assert world.state(session) is SessionState.READY
 
@@ -205,7 +239,7 @@ def test_an_app_that_is_unwell_at_first_may_get_well(world: World) -> None:
 @pytest.mark.parametrize(
     ("condition", "state"),
     [
-        (Condition.UNREACHED, SessionState.PROVISIONING),
+        (Condition.UNREACHED, SessionState.DEPLOYING),
         (Condition.SILENT, SessionState.FAILED),
     ],
 )
@@ -213,8 +247,10 @@ def test_time_in_which_we_cannot_reach_an_app_is_not_the_apps(
     world: World, condition: Condition, state: SessionState
 ) -> None:
     session = answering(world, ProbeThatFails(condition))
+    world.converge(session)
     for _ in range(100):
-        look_again(world, session)
+        if world.state(session) is SessionState.DEPLOYING:
+            world.walk_again(session)
     assert world.state(session) is state
 
 
@@ -317,7 +353,7 @@ def test_the_end_withdraws_the_route_before_it_removes_the_container(world: Worl
     sandbox = world.sandbox_of(ready)
     world.request_end(ready)
 
-    assert world.converge(ready).steps == ("Destroy", "Retire", "Wait")
+    assert world.converge(ready).steps == ("Destroy",)
     assert world.sandbox(sandbox.id).state is SandboxState.STOPPING
     assert world.engine.removed == []
     assert f"inbox:{sandbox.id}" in world.events.sent

@@ -34,9 +34,9 @@ def test_a_session_moves_to_a_warm_sandbox_and_keeps_its_url(world: World, move:
     assert move.converge() == ("Wait",), "the agent's report brings it back"
     world.queue.nudges.clear()
     move.arrive()
-    assert world.queue.nudged == [move.session.id]
+    assert world.events.sent[-1] == f"walk:{move.session.id}", "its result brings it back"
     successor = move.other
-    assert move.converge() == ("Switch", "Wait")
+    assert move.converge() == ("Walk", "Switch", "Wait")
     assert world.probe.probed[-1] == successor.slug, (
         "the new sandbox is checked under its own slug first"
     )
@@ -65,7 +65,7 @@ def test_without_a_warm_sandbox_one_is_started_for_the_move(world: World, move: 
     move.arrive()
     assert move.converge() == ("Wait",), "its own route isn't live yet"
     world.publish()
-    assert move.converge() == ("Switch", "Wait")
+    assert move.converge() == ("Walk", "Switch", "Wait")
 
 
 def test_every_table_during_a_move_sends_the_url_to_a_sandbox_that_serves_it(
@@ -100,12 +100,14 @@ def test_an_app_that_does_not_answer_on_its_new_host_is_probed_again(
     move.arrive()
     world.publish()
     world.probe = ProbeThatFails()
-    assert move.converge() == ("Switch",)
+    assert move.converge() == ("Walk", "Wait")
     assert move.now.sandbox_id == move.session.sandbox_id
     assert move.now.due_at > world.clock.now()
     assert move.converge() == ("Wait",)
-    world.clock.jump_to(move.now.due_at)
     world.probe.is_down = False
+    world.queue.nudges.clear()
+    world.walk(move.session)
+    assert world.queue.nudged == [move.session.id]
     assert move.converge() == ("Switch", "Wait")
 
 

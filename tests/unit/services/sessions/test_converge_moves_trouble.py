@@ -78,7 +78,7 @@ def test_an_old_host_that_is_lost_after_the_switch_is_released_at_once(
     move.converge()
     move.arrive()
     world.publish()
-    assert move.converge() == ("Switch", "Wait")
+    assert move.converge() == ("Walk", "Switch", "Wait")
     world.publish()
     world.lose_host(move.old)
     assert move.converge() == ("EndMove", "Wait")
@@ -95,7 +95,7 @@ def test_a_session_that_ends_during_a_move_leaves_nothing_on_either_host(
     if switched:
         move.arrive()
         world.publish()
-        assert move.converge() == ("Switch", "Wait")
+        assert move.converge() == ("Walk", "Switch", "Wait")
     world.request_end(move.session)
     for _ in range(3):
         world.converge(move.session)
@@ -112,7 +112,7 @@ def test_a_move_goes_on_after_its_drain_is_taken_back(world: World, move: Move) 
     hosts.cordon(world.deps, OPERATOR, move.old.name, cordoned=False)
     move.arrive()
     world.publish()
-    assert move.converge() == ("Switch", "Wait")
+    assert move.converge() == ("Walk", "Switch", "Wait")
 
 
 def test_a_start_while_docker_is_down_only_ends_the_move(world: World, move: Move) -> None:
@@ -142,7 +142,7 @@ def test_a_host_that_refuses_is_not_tried_again_while_another_may_take_it(
     assert move.other.host_id == third.id
     move.arrive()
     world.publish()
-    assert move.converge() == ("Switch", "Wait")
+    assert move.converge() == ("Walk", "Switch", "Wait")
     assert move.now.refused_by == ()
 
 
@@ -172,7 +172,7 @@ def test_after_the_switch_only_the_new_agent_counts(world: World, move: Move) ->
     move.arrive()
     late = Report(seq=9, phase=Phase.FAILED, progress=0)
     world.publish()
-    assert move.converge() == ("Switch", "Wait")
+    assert move.converge() == ("Walk", "Switch", "Wait")
     assert not reports.record_report(world.deps, move.now, move.other.id, late, [])
     grant = SessionGrant(session_id=move.now.id, attempt=1, sandbox_id=move.other.id)
     with pytest.raises(errors.Forbidden) as caught:
@@ -189,7 +189,7 @@ def test_reports_of_the_new_agent_count_from_their_own_first_number(
     move.converge()
     move.arrive()
     world.publish()
-    assert move.converge() == ("Switch", "Wait")
+    assert move.converge() == ("Walk", "Switch", "Wait")
     assert move.now.sandbox_id is not None
     gave_up = Failure(code="app_not_ready", message="it ran out of memory")
     report = Report(seq=2, phase=Phase.FAILED, progress=100, failure=gave_up)
@@ -207,6 +207,8 @@ def test_a_move_survives_lost_races(world: World, move: Move) -> None:
     world.store = sound
     move.arrive()
     world.publish()
+    world.store = RaceToWrite(sound)
+    assert world.walk(move.session)
     world.store = RaceToWrite(sound)
     assert move.converge() == ("Switch", "Switch", "Wait")
     assert len(world.sandboxes()) == 2

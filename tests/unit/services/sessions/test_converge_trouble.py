@@ -185,7 +185,7 @@ def test_an_app_that_is_lost_keeps_its_slot_from_all_newcomers(world: World) -> 
     for newcomer in newcomers:
         assert world.converge(newcomer).steps == ("Claim",)
         assert world.session(newcomer).state is SessionState.QUEUED
-    assert refill.start_missing(world.deps, lambda _: True, 0.0, ()).starts == 0
+    assert refill.start_missing(world.deps, lambda _: True).starts == 0
     world.clock.advance(600)
     world.converge(ready)
     assert world.session(ready).state is SessionState.PROVISIONING

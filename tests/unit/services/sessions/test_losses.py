@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.domain import errors, ids
 from orchestrator.domain.people.access import Principal
-from orchestrator.domain.pool.host import Host, HostState, Losses
+from orchestrator.domain.pool.host import STARTS_IN_LINE, Host, HostState, Losses
 from orchestrator.domain.pool.host_liveness import LinkState
 from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.sessions import losses
@@ -123,7 +123,7 @@ def test_an_outage_excuses_no_later_crash(world: World, began_s: int, found_s: i
 
 def add_hosts(world: World) -> tuple[Host, Host]:
     """A bad host and a good one, each with an engine of its own."""
-    hosts = world.add_host(slots=20), world.add_host(slots=4)
+    hosts = world.add_host(slots=20), world.add_host(slots=9)
     for host in hosts:
         world.engines.special[host.id] = EngineInMemory()
     return hosts
@@ -180,9 +180,10 @@ def test_a_lost_app_waits_for_a_host_that_is_only_busy(world: World) -> None:
     bad, good = add_hosts(world)
     ready = run_on(world, bad)
     with only(world, good):
-        for _ in range(good.starts.at_once):
-            placed = world.store.sandboxes.place(samples.new_sandbox(), world.clock.now())
-            assert placed.host_id == good.id
+        for _ in range(good.starts.at_once + STARTS_IN_LINE):
+            newcomer = world.create_session(visitor())
+            world.converge(newcomer)
+            assert world.host_of(newcomer).id == good.id
     lose_containers(world, bad)
     world.converge(ready)
     assert world.state(ready) is SessionState.QUEUED

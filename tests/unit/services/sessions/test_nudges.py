@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from orchestrator.domain import ids
 from orchestrator.domain.ids import SessionId
+from orchestrator.domain.pool.host import STARTS_AT_ONCE, STARTS_IN_LINE
+from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.sessions.priority import Queue
 from orchestrator.domain.sessions.session import SessionState, Wanted
+from orchestrator.ports import topics
+from orchestrator.services.agents import inbox
 from orchestrator.services.sessions import due
 from tests.fakes import samples
 from tests.fakes.queue import QueueInMemory, QueueThatIsAway
 from tests.fakes.samples import later
-from tests.unit.services.world import World
+from tests.unit.services.world import OPERATOR, World
 
 
 def test_a_lost_nudge_is_repeated(world: World) -> None:
@@ -27,15 +31,40 @@ def test_only_as_many_waiting_sessions_are_nudged_as_there_is_room_for(world: Wo
     waiting = [world.create_session() for _ in range(5)]
     world.add_host(slots=2)
     world.queue.nudges.clear()
-    assert due.nudge_due_sessions(world.deps).nudged == 3  # one more than there is room for
-    assert world.queue.nudged == [session.id for session in waiting[:3]]
+    assert due.nudge_due_sessions(world.deps).nudged == 2
+    assert world.queue.nudged == [session.id for session in waiting[:2]]
 
 
-def test_without_room_the_first_in_the_queue_is_still_nudged(world: World) -> None:
-    first, _second = world.create_session(), world.create_session()
+def test_without_room_nobody_in_the_queue_is_nudged(world: World) -> None:
+    for _ in range(2):
+        world.create_session()
     world.queue.nudges.clear()
     due.nudge_due_sessions(world.deps)
-    assert world.queue.nudged == [first.id]
+    assert world.queue.nudged == []
+
+
+def test_who_waits_is_nudged_when_a_host_can_begin_another_start(world: World) -> None:
+    world.add_host(slots=50)
+    line = STARTS_AT_ONCE + STARTS_IN_LINE
+    sessions = [world.create_session(OPERATOR) for _ in range(line + 2)]
+    for session in sessions:
+        world.converge(session)
+    assert [world.state(session) for session in sessions] == [
+        *[SessionState.PROVISIONING] * line,
+        *[SessionState.QUEUED] * 2,
+    ]
+    world.start_placed()
+    world.queue.nudges.clear()
+    world.events.sent.clear()
+    due.nudge_due_sessions(world.deps)
+    assert world.queue.nudged == []
+
+    first = world.sandboxes(SandboxState.CREATING)[0]
+    inbox.visit(world.deps, first.id, "")
+
+    assert topics.POOL in world.events.sent
+    due.nudge_due_sessions(world.deps)
+    assert world.queue.nudged == [sessions[line].id]
 
 
 def test_all_due_sessions_in_progress_are_nudged_and_come_first(world: World) -> None:
@@ -104,8 +133,9 @@ def test_a_session_at_which_no_worker_looks_is_nudged_ever_more_rarely(world: Wo
     assert due.nudge_due_sessions(world.deps, recent).nudged == 1, "a look in between starts anew"
 
 
-def test_a_waiting_session_is_nudged_by_every_event(world: World) -> None:
+def test_a_waiting_session_is_nudged_by_every_event_while_there_is_room(world: World) -> None:
     first = world.create_session()
+    world.add_host(slots=4)
     recent = due.RecentNudges()
     world.queue.nudges.clear()
     for _ in range(3):

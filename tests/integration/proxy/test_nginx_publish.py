@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
+import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.adapters.proxy import nginx, nginx_config, nginx_workers
+from orchestrator.adapters.proxy import nginx, nginx_config
+from orchestrator.adapters.proxy.route_links import RouteLinks
 from orchestrator.domain import errors, ids
 from orchestrator.domain.pool.routes import Route, RouteTable, build_table
 from tests.integration.proxy.raw_http import read_all, read_until
@@ -25,7 +25,6 @@ from tests.integration.proxy.world import (
     respond_with,
     routes,
     running_world,
-    wait_until,
 )
 
 HANDSHAKE = "GET / HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
@@ -41,27 +40,23 @@ def test_the_first_table_in_force_is_the_empty_one(world: World) -> None:
     assert world.proxy.published() == build_table(()).digest
 
 
-def test_a_published_table_is_in_force_and_no_older_worker_accepts(world: World) -> None:
-    old = world.workers()
+def test_a_published_table_is_in_force(world: World) -> None:
     slug, app = world.publish_app()
 
     assert world.proxy.published() == routes({slug: app}).digest
     assert world.ask(world.host(slug)).body == slug
-    assert not any(nginx_workers.may_accept(worker) for worker in old)
-    assert nginx_config.list_generations(world.settings.folder) == {routes({slug: app}).digest}
 
 
-def test_publishing_the_table_in_force_causes_no_reload(world: World) -> None:
-    slug, app = world.publish_app()
-    wait_until(
-        lambda: all(map(nginx_workers.may_accept, world.workers())), "the old workers to end"
-    )
+def test_no_publish_touches_a_worker_of_nginx(world: World) -> None:
     before = world.workers()
+    slug, app = world.publish_app()
+    world.publish_app()
 
     world.proxy.publish(routes({slug: app}))
     nginx.NginxProxy(world.settings).publish(routes({slug: app}))
 
     assert world.workers() == before
+    assert world.ask(world.host(slug)).body == slug
 
 
 def test_a_route_that_is_more_than_an_address_is_rejected(world: World) -> None:
@@ -78,42 +73,6 @@ def test_a_route_that_is_more_than_an_address_is_rejected(world: World) -> None:
     assert world.proxy.published() == routes({slug: app}).digest
 
 
-def test_a_table_that_nginx_refuses_never_replaces_the_last_good_one(
-    world: World, tmp_path: Path
-) -> None:
-    slug, app = world.publish_app()
-    live = (world.settings.folder / "routes.conf").read_bytes()
-    shutil.copytree(world.settings.templates, tmp_path / "nginx")
-    with (tmp_path / "nginx" / "routes.conf.j2").open("a") as template:
-        template.write("no_such_directive on;\n")
-    broken_proxy = nginx.NginxProxy(replace(world.settings, templates=tmp_path / "nginx"))
-
-    with pytest.raises(errors.ProxyRejected, match='unknown directive "no_such_directive"'):
-        broken_proxy.publish(build_table(()))
-
-    assert (world.settings.folder / "routes.conf").read_bytes() == live
-    assert world.proxy.published() == routes({slug: app}).digest
-    assert world.ask(world.host(slug)).body == slug
-
-
-def test_a_reload_that_nginx_refuses_leaves_the_last_good_table(world: World) -> None:
-    slug, app = world.publish_app()
-    live = (world.settings.folder / "routes.conf").read_bytes()
-    base = world.settings.folder / "nginx.conf"
-    good = base.read_text()
-    base.write_text(good + "by_hand on;\n")
-
-    with pytest.raises(errors.ProxyRejected, match='unknown directive "by_hand"'):
-        world.proxy.publish(build_table(()))
-
-    assert (world.settings.folder / "routes.conf").read_bytes() == live
-    assert nginx_config.list_generations(world.settings.folder) == {routes({slug: app}).digest}
-    assert world.ask(world.host(slug)).body == slug
-    base.write_text(good)
-    world.proxy.publish(build_table(()))
-    assert world.ask(world.host(slug)).status == 404
-
-
 def test_publishing_without_a_running_nginx_raises(world: World) -> None:
     slug, app = world.publish_app()
     world.kill()
@@ -121,7 +80,7 @@ def test_publishing_without_a_running_nginx_raises(world: World) -> None:
     assert world.proxy.published() is None
     with pytest.raises(errors.ProxyUnavailable, match="not running"):
         world.proxy.publish(build_table(()))
-    assert nginx_config.read_last_good(world.settings.folder / "routes.conf") == routes({slug: app})
+    assert RouteLinks(world.settings.folder).digest() == routes({slug: app}).digest
 
 
 def test_publishing_to_a_folder_that_was_never_set_up_raises(world: World, tmp_path: Path) -> None:
@@ -153,33 +112,43 @@ def test_setting_up_again_keeps_the_last_good_table(world: World) -> None:
     assert world.ask(world.host(slug)).body == slug
 
 
-def test_a_damaged_table_is_not_restored(world: World) -> None:
-    slug, _ = world.publish_app()
-    world.kill()
-    live = world.settings.folder / "routes.conf"
-    live.write_text(live.read_text().replace(slug, ids.new_slug()))
+def test_a_damaged_table_is_not_taken_for_the_one_in_force(world: World) -> None:
+    slug, app = world.publish_app()
+    (world.settings.folder / "routes" / slug).unlink()
+    (world.settings.folder / "routes" / "by-hand").write_text("")
 
-    nginx.write_base(world.settings)
-    world.start()
+    assert world.proxy.published() == ""
+    world.proxy.publish(routes({slug: app}))
 
-    assert world.proxy.published() == build_table(()).digest
+    assert world.proxy.published() == routes({slug: app}).digest
+    assert world.ask(world.host(slug)).body == slug
 
 
-def test_a_reload_that_hangs_names_what_it_awaits_and_the_next_publish_confirms_it() -> None:
-    with running_world(reload_deadline_s=0.5) as world:
-        patient_proxy = nginx.NginxProxy(replace(world.settings, reload_deadline_s=10))
+def test_a_publish_that_was_cut_off_is_completed_by_the_next_one(world: World) -> None:
+    slug, app = world.publish_app()
+    RouteLinks(world.settings.folder).replace(build_table(()))  # and then it ended
+
+    assert world.proxy.published() == ""
+    world.proxy.publish(routes({slug: app}))
+
+    assert world.ask(world.host(slug)).body == slug
+
+
+def test_an_nginx_that_hangs_is_named_and_the_next_publish_confirms_the_table() -> None:
+    with running_world(publish_deadline_s=0.5) as world:
+        patient_proxy = nginx.NginxProxy(replace(world.settings, publish_deadline_s=10))
         slug = ids.new_slug()
         wanted = routes({slug: world.backends.serve(respond_with(slug))})
-        master = nginx_workers.find_master(world.settings.folder / "nginx.pid")
-        nginx_workers.send_signal(master, signal.SIGSTOP)
+        for worker in world.workers():
+            os.kill(worker.pid, signal.SIGSTOP)
         with pytest.raises(errors.ProxyUnavailable, match=f"in vain for .*{wanted.digest}"):
             world.proxy.publish(wanted)
-        nginx_workers.send_signal(master, signal.SIGCONT)
-        wait_until(lambda: world.proxy.published() == wanted.digest, "the late reload")
+        for worker in world.workers():
+            os.kill(worker.pid, signal.SIGCONT)
 
         patient_proxy.publish(wanted)
 
-        assert nginx_config.list_generations(world.settings.folder) == {wanted.digest}
+        assert world.proxy.published() == wanted.digest
         assert world.ask(world.host(slug)).body == slug
 
 
@@ -204,7 +173,7 @@ def test_a_request_that_began_before_a_withdrawal_is_not_routed_after_it(world: 
         assert len(app.heads) == request_count
 
 
-def test_a_connection_from_before_a_reload_is_served_by_the_table_in_force(world: World) -> None:
+def test_a_connection_from_before_a_publish_is_served_by_the_table_in_force(world: World) -> None:
     kept, kept_app = world.publish_app()
     new = ids.new_slug()
     new_app = world.backends.serve(respond_with(new))
@@ -226,47 +195,49 @@ def test_a_connection_from_before_a_reload_is_served_by_the_table_in_force(world
             assert app.heads[-1].headers["host"] == world.host(slug)
 
 
-def test_open_websockets_outlive_a_reload_but_old_workers_end() -> None:
-    with running_world(worker_shutdown_timeout_s=1) as world:
-        slug, app = world.publish_app(echo)
-        with world.connect() as client:
-            client.sendall(HANDSHAKE.format(world.host(slug)).encode())
-            read_until(client, b"\r\n\r\n")
-            old = world.workers()
+def test_a_route_that_changes_leads_to_the_new_place_at_once(world: World) -> None:
+    slug, _ = world.publish_app()
+    for number in range(20):
+        app = world.backends.serve(respond_with(f"place {number}"))
 
+        world.proxy.publish(routes({slug: app}))
+
+        assert world.ask(world.host(slug)).body == f"place {number}"
+
+
+def test_open_websockets_outlive_every_publish(world: World) -> None:
+    slug, app = world.publish_app(echo)
+    with world.connect() as client:
+        client.sendall(HANDSHAKE.format(world.host(slug)).encode())
+        read_until(client, b"\r\n\r\n")
+        workers = world.workers()
+
+        for _ in range(3):
             world.proxy.publish(routes({slug: app, ids.new_slug(): world.backends.serve(echo)}))
 
-            client.sendall(b"still here")
-            assert read_until(client, b"still here") == b"still here"
-            wait_until(
-                lambda: not any(map(nginx_workers.is_running, old)), "the old workers to end"
-            )
-            client.shutdown(socket.SHUT_WR)
-            assert read_all(client) == ""
+        client.sendall(b"still here")
+        assert read_until(client, b"still here") == b"still here"
+        assert world.workers() == workers  # none of them is to end, which would cut it
 
 
-def test_a_wait_for_an_old_worker_is_remembered_by_the_next_publish() -> None:
-    with running_world() as world, contextlib.ExitStack() as clients:
-        impatient_proxy = nginx.NginxProxy(replace(world.settings, reload_deadline_s=3))
-        slug, app = world.publish_app(echo)
-        client = clients.enter_context(world.connect())
-        client.sendall(HANDSHAKE.format(world.host(slug)).encode())
-        read_until(client, b"\r\n\r\n")  # keeps its worker alive
-        before = world.workers()
-        world.proxy.publish(routes({slug: app, ids.new_slug(): world.backends.serve(echo)}))
-        wait_until(lambda: sum(map(nginx_workers.is_running, before)) == 1, "others to end")
-        (old,) = filter(nginx_workers.is_running, before)
+def test_a_withdrawal_waits_for_a_worker_that_has_not_ended_its_turn() -> None:
+    with running_world() as world:
+        impatient_proxy = nginx.NginxProxy(replace(world.settings, publish_deadline_s=1))
+        slug, _ = world.publish_app()
+        stopped, *others = world.workers()
+        if not others:
+            pytest.skip("with one worker, nobody answers while it is stopped")
 
-        nginx_workers.send_signal(old, signal.SIGSTOP)
+        os.kill(stopped.pid, signal.SIGSTOP)
         for _ in range(2):
-            with pytest.raises(errors.ProxyUnavailable, match=f"old workers {old.pid} to"):
+            with pytest.raises(errors.ProxyUnavailable, match="in vain"):
                 impatient_proxy.publish(build_table(()))
-        assert world.proxy.published() == build_table(()).digest
-        reloaded = world.workers()
-        nginx_workers.send_signal(old, signal.SIGCONT)
+            assert nginx_config.read_confirmed(world.settings.folder) is None
+        os.kill(stopped.pid, signal.SIGCONT)
         world.proxy.publish(build_table(()))
 
-        assert world.workers() == reloaded  # the reload was done; only the wait was repeated
+        assert nginx_config.read_confirmed(world.settings.folder) == build_table(()).digest
+        assert world.ask(world.host(slug)).status == 404
 
 
 FLOOD = """
@@ -293,7 +264,7 @@ while client.recv(65536):
 
 
 def test_workers_that_are_busy_delay_no_publish() -> None:
-    with running_world(reload_deadline_s=15) as world, contextlib.ExitStack() as processes:
+    with running_world(publish_deadline_s=15) as world, contextlib.ExitStack() as processes:
         slug = ids.new_slug()
         port = processes.enter_context(running_script(FLOOD))
         table = build_table([Route(slug=slug, address=APPS_ADDRESS, port=port)])
@@ -319,9 +290,9 @@ def running_script(script: str, *arguments: str) -> Iterator[int]:
             process.kill()
 
 
-def test_two_publishers_dont_confirm_each_others_reload(world: World) -> None:
+def test_two_publishers_dont_confirm_each_others_table(world: World) -> None:
     slug, app = world.publish_app()
-    other_proxy = nginx.NginxProxy(replace(world.settings, reload_deadline_s=0.3))
+    other_proxy = nginx.NginxProxy(replace(world.settings, publish_deadline_s=0.3))
     with (
         world.proxy._publish_lock(nginx._Deadline(1)),
         pytest.raises(errors.ProxyUnavailable, match="another"),

@@ -7,7 +7,7 @@ from typing import TypeVar
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.domain.llm.fair_queue import FairQueue
+from orchestrator.domain.fair_queue import FairQueue
 
 T = TypeVar("T")
 
