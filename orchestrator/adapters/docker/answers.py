@@ -22,6 +22,8 @@ LIST_MAX_BYTES = 32 * 1024**2  # a list of containers; one entry takes about 2 K
 ITEM_MAX_CHARS = 64 * 1024  # of one entry
 EVENT_MAX_BYTES = 256 * 1024  # one event; it has the container's labels
 _CONTAINERS_MAX = 10_000  # of this installation, on one host
+_CPUS_MAX = 10_000  # of a host
+_MEMORY_MAX_BYTES = 1024**5
 _TEXT_MAX = 4096  # characters of one field
 _NOTE_MAX = 200  # characters of a note for people
 _DECODER = json.JSONDecoder()
@@ -145,9 +147,11 @@ def parse_info(answer: object) -> EngineFacts:
         version=_text(info, "ServerVersion"),
         storage_driver=_text(info, "Driver"),
         root=_text(info, "DockerRootDir"),
-        cgroup_version=_number({"CgroupVersion": info.get("CgroupVersion") or 1}, "CgroupVersion"),
-        memory_bytes=_number(info, "MemTotal"),
-        cpus=_number(info, "NCPU"),
+        cgroup_version=_number(
+            {"CgroupVersion": info.get("CgroupVersion") or 1}, "CgroupVersion", 2
+        ),
+        memory_bytes=_number(info, "MemTotal", _MEMORY_MAX_BYTES),
+        cpus=_number(info, "NCPU", _CPUS_MAX),
         security_options=tuple(str(option)[:_NOTE_MAX] for option in options),
     )
 
@@ -203,8 +207,12 @@ def _text(data: Mapping[str, Any], name: str) -> str:
     return value
 
 
-def _number(data: Mapping[str, Any], name: str) -> int:
+def _number(data: Mapping[str, Any], name: str, most: int) -> int:
+    """A whole number from 1 to `most`."""
     try:
-        return int(data[name])
+        number = int(data[name])
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise odd(f"{name} is no number") from error
+    if not 1 <= number <= most:
+        raise odd(f"{name} is no number from 1 to {most}")
+    return number

@@ -55,7 +55,7 @@ class CpuHolder:
     container_id: str
     raised: bool  # it has, or may have, the limit of a start
     use: CpuUse
-    since: datetime  # when this use began
+    since: datetime  # when this use began; of a session's work, see progress.work_began_at
 
 
 @dataclass(frozen=True, kw_only=True)

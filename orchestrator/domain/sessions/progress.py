@@ -1,14 +1,21 @@
 """What people see of a session: a progress bar, one line of text, and the time in each state.
 
-The API's views call it.
+The API's views call it, and the store, which tells since when a sandbox works.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 
-from orchestrator.domain.sessions.session import IN_PROGRESS, Session, SessionState
+from orchestrator.domain.sessions.session import (
+    IN_PROGRESS,
+    HistoryEntry,
+    Session,
+    SessionState,
+)
+
+REST = timedelta(seconds=20)  # READY for less is no rest between two pieces of work
 
 _PROGRESS: Mapping[SessionState, int] = {
     SessionState.QUEUED: 10,
@@ -61,3 +68,19 @@ def phase_seconds(session: Session, now: datetime) -> dict[SessionState, float]:
         seconds = max(0.0, (end - entry.at).total_seconds())
         totals[entry.state] = round(totals.get(entry.state, 0.0) + seconds, 3)
     return totals
+
+
+def work_began_at(history: Sequence[HistoryEntry]) -> datetime:
+    """Since when a session in progress works, which is the last state of its history.
+
+    A start works since its present step began; it has few of them. An app that is changed works
+    since its last rest: whoever asks for change after change is not always the latest.
+    """
+    began_at = history[-1].at
+    if all(entry.state is not SessionState.READY for entry in history):
+        return began_at
+    for entry in reversed(history[:-1]):
+        if entry.state not in IN_PROGRESS and began_at - entry.at >= REST:
+            break
+        began_at = entry.at
+    return began_at

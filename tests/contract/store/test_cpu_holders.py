@@ -97,6 +97,15 @@ def test_an_app_that_is_changed_works(store: Store, host_id: ids.HostId) -> None
     assert uses(store) == {sandbox.id: CpuUse.WORKING}
 
 
+def test_change_after_change_is_named_with_the_time_of_the_first(
+    store: Store, host_id: ids.HostId
+) -> None:
+    changes = [SessionState.READY, SessionState.DEPLOYING] * 2
+    claimed(store, *changes, raised=False)
+    (holder,) = store.sandboxes.cpu_holders()
+    assert holder.since == NOW, "a second of READY is no rest"
+
+
 def test_a_successor_works_until_its_session_switches_to_it(
     store: Store, host_id: ids.HostId
 ) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection
 from orchestrator.adapters.sql_store import json_columns, schema
 from orchestrator.domain.pool.cpu_limits import CpuHolder, CpuUse
 from orchestrator.domain.pool.sandbox import SandboxState
+from orchestrator.domain.sessions.progress import work_began_at
 from orchestrator.domain.sessions.session import SessionState
 
 _b = schema.sandboxes.c
@@ -66,9 +67,10 @@ def _holder_of(row: Sequence[Any]) -> CpuHolder:
     if state == SandboxState.WARM.value:
         use = CpuUse.WAITING
     elif sandbox_id == serves:  # otherwise a session moves to it
-        since = json_columns.history_of(history)[-1].at
+        entries = json_columns.history_of(history)
+        since = work_began_at(entries)
         if session_state == SessionState.READY.value:
-            use = CpuUse.SERVING
+            use, since = CpuUse.SERVING, entries[-1].at
     return CpuHolder(
         sandbox_id=sandbox_id,
         host_id=host_id,

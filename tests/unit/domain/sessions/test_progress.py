@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from orchestrator.domain.sessions.progress import message_of, phase_seconds, progress_of
+from orchestrator.domain.sessions.progress import (
+    REST,
+    message_of,
+    phase_seconds,
+    progress_of,
+    work_began_at,
+)
 from orchestrator.domain.sessions.session import (
     IN_PROGRESS,
     Failure,
@@ -118,3 +124,42 @@ def test_time_stands_still_after_the_end() -> None:
 def test_a_clock_that_went_back_gives_no_negative_time() -> None:
     session = samples.session(**history((SessionState.QUEUED, 5), (SessionState.PROVISIONING, 2)))
     assert phase_seconds(session, later(0)) == {"queued": 0.0, "provisioning": 0.0}
+
+
+def entries(*states: tuple[SessionState, float]) -> list[HistoryEntry]:
+    """The states, each with its begin in seconds."""
+    return [HistoryEntry(state=state, at=later(at)) for state, at in states]
+
+
+def test_each_step_of_a_start_is_work_of_its_own() -> None:
+    steps = entries(
+        (SessionState.QUEUED, 0), (SessionState.PROVISIONING, 50), (SessionState.GENERATING, 51)
+    )
+    assert work_began_at(steps[:2]) == later(50)
+    assert work_began_at(steps) == later(51)
+
+
+def test_change_after_change_is_one_piece_of_work() -> None:
+    rest = REST.total_seconds()
+    hammered = entries(
+        (SessionState.DEPLOYING, 0),
+        (SessionState.READY, 1),
+        (SessionState.GENERATING, 1 + rest),
+        (SessionState.DEPLOYING, 30),
+        (SessionState.READY, 40),
+        (SessionState.DEPLOYING, 40.5),
+        (SessionState.READY, 55),
+        (SessionState.DEPLOYING, 55 + rest - 0.1),
+    )
+    assert work_began_at(hammered) == later(1 + rest)
+    assert work_began_at(hammered[:4]) == later(1 + rest)
+
+
+def test_a_change_soon_after_the_first_start_goes_on_with_it() -> None:
+    soon = entries(
+        (SessionState.QUEUED, 0),
+        (SessionState.DEPLOYING, 100),
+        (SessionState.READY, 101),
+        (SessionState.DEPLOYING, 102),
+    )
+    assert work_began_at(soon) == later(100)
