@@ -2,7 +2,7 @@
 
 How long it may be: the proxy, the agent's front and the check of an app all hold it. And which
 headers of a request an app gets: what the proxy says of the visitor, and nothing that a visitor
-could say in its place.
+could say in its place. And which headers of an answer a visitor gets.
 """
 
 from __future__ import annotations
@@ -45,6 +45,17 @@ _REMOVED_FAMILIES = (
     b"x-original-",  # -URL, -Host, -Method, -Forwarded-For …
     b"x-spawn-",  # ours, for the front
 )
+_STEERING = b"""x-sendfile x-sendfile2 x-lighttpd-send-file x-lighttpd-send-tempfile
+    x-lighttpd-kbytes-per-second x-litespeed-location x-reproxy-file x-reproxy-url surrogate-control
+    surrogate-key cdn-cache-control cloudflare-cdn-cache-control netlify-cdn-cache-control
+    vercel-cdn-cache-control edge-control edge-cache-tag cache-tag x-litespeed-cache-control
+    x-litespeed-purge x-litespeed-tag alt-svc"""
+"""By these an answer steers what stands before us. nginx drops them as they are spelled here."""
+_KEPT_BACK = frozenset(b" ".join((_OF_ONE_HOP, b"proxy-authentication-info", _STEERING)).split())
+_KEPT_BACK_FAMILIES = (
+    b"x-accel-",
+    b"x-spawn-",  # an app's answer must not pass for one of ours
+)
 _DASHES = bytes(
     code if chr(code).isascii() and chr(code).isalnum() else ord("-") for code in range(256)
 )
@@ -62,3 +73,13 @@ def reaches_app(name: bytes) -> bool:
     if plain in _SPELLED:
         return name == plain
     return not (plain in _REMOVED or plain.startswith(_REMOVED_FAMILIES))
+
+
+def reaches_visitor(name: bytes) -> bool:
+    """Whether a visitor gets a header of an app's answer. `name` is in lower case.
+
+    Removed is what concerns one connection, and what is for a proxy, however it is spelled. What
+    frames the body, and what `Connection` names, is the caller's matter.
+    """
+    plain = name.translate(_DASHES)
+    return not (plain in _KEPT_BACK or plain.startswith(_KEPT_BACK_FAMILIES))

@@ -15,17 +15,14 @@ import h11
 from agent.serving import compression, pages
 from agent.serving.compression import Gzip, in_chunk
 from agent.serving.upstream import AppConnection
-from orchestrator.contract.front_pages import PAGE_HEADER, FrontPage
-from orchestrator.contract.heads import HEAD_MAX_BYTES
+from orchestrator.contract.front_pages import FrontPage
+from orchestrator.contract.heads import HEAD_MAX_BYTES, reaches_visitor
 
 CHUNK_BYTES = 64 * 1024
 SWITCHING = 101
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 UPGRADE = ((b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"))
-HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection"})
 FRAMING = frozenset({b"content-length", b"transfer-encoding", b"trailer"})
-OURS = frozenset({PAGE_HEADER.lower().encode()})
-"""An app's answer must not pass for one of ours."""
 
 
 Head = h11.Response | h11.InformationalResponse
@@ -177,8 +174,13 @@ class AppAnswer:
         return not (self._request.method == b"HEAD" or connects or status in (101, 204, 304))
 
     def _headers_for_client(self, head: Head) -> list[tuple[bytes, bytes]]:
-        dropped = HOP_BY_HOP | FRAMING | OURS | ({b"upgrade"} if self.switches else set())
-        return [header for header in head.headers.raw_items() if header[0].lower() not in dropped]
+        dropped = FRAMING | _named_by_connection(head)
+        lower = ((name.lower(), name, value) for name, value in head.headers.raw_items())
+        return [
+            (name, value)
+            for key, name, value in lower
+            if key not in dropped and reaches_visitor(key)
+        ]
 
     def _head_for_client(
         self,
@@ -204,6 +206,12 @@ class AppAnswer:
 
 def _write(writer: asyncio.StreamWriter, data: bytes | bytearray, *, chunked: bool) -> None:
     writer.write(in_chunk(data) if chunked else data)
+
+
+def _named_by_connection(head: Head) -> set[bytes]:
+    """What else the app says is for this connection alone: RFC 9110, section 7.6.1."""
+    lists = [value for name, value in head.headers if name == b"connection"]
+    return {token.strip().lower() for token in b",".join(lists).split(b",")}
 
 
 def _length(head: Head) -> bytes | None:

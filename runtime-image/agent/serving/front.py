@@ -110,7 +110,9 @@ class Front:
             if trial is not None:
                 trial.requests += 1
         if answer is None:
-            answer = await self._forward(connection, request, reader, writer, upload)
+            answer = splice.ASK_AGAIN
+            while answer is splice.ASK_AGAIN:
+                answer = await self._forward(connection, request, reader, writer, upload)
         if answer is not None:
             gzip = compression.accepts_gzip(compression.joined(request.headers))
             gzip = gzip and request.http_version >= b"1.1"

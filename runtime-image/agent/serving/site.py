@@ -46,7 +46,7 @@ RELEASE_PAUSE_S = 0.005
 """Between requests that have waited: all at once could be more than an app has threads for."""
 READ_LIMIT_S = 0.5
 """For the requests under way when a hold begins, if all they do is to read. Long polls take longer,
-and need no answer."""
+and can be asked again."""
 SAFE_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 """RFC 9110, section 9.2.1: their client doesn't ask for a change."""
 
@@ -188,13 +188,13 @@ class Site:
     async def quiet(self, *, write_limit_s: float) -> AsyncIterator[None]:
         """Hold requests, and wait for those under way: nothing is acknowledged meanwhile.
 
-        A write that takes longer than `write_limit_s` is answered at the end. If another slot is
-        shown by then, it is refused: what it wrote may have missed the copy.
+        What takes longer is answered at the end. If another slot is shown by then, the answer is
+        dropped: what the request wrote may have missed the copy. A GET may write, too.
         """
         slot = self.slot
         with self.hold():
             await self.wait_until_answered(slot, write_limit_s=write_limit_s)
-            late = [visit for visit in self._visits if _is_unanswered(slot, True, visit)]
+            late = [visit for visit in self._visits if visit.slot == slot and not visit.is_answered]
             for visit in late:
                 visit.suspend()
             try:

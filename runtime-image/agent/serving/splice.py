@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
 import h11
@@ -25,6 +26,8 @@ from orchestrator.contract.heads import reaches_app
 CHUNK_BYTES = 64 * 1024
 CONNECT_TIMEOUT_S = 5.0
 BUSY = html_answer(503, pages.STARTING, (("Retry-After", "1"), *pages.marked(FrontPage.STARTING)))
+ASK_AGAIN = replace(BUSY)
+"""Not for the client: another version is shown by now, and to ask that one does no harm."""
 BAD_REQUEST = text_answer(400, b"bad request\n")
 BODY_ERRORS = (UploadRefused, NoRoomForBody, BrokenBody)
 
@@ -65,7 +68,7 @@ async def forward(
         return None if answer.is_sent else refusal(error, upload)
     except NotAnswered as error:
         if visit.is_late:
-            return BUSY
+            return BUSY if visit.may_write or not upload.is_empty else ASK_AGAIN
         return html_answer(502, error.page, pages.marked(error.mark))
     finally:
         app.close()

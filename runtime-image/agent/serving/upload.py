@@ -36,7 +36,8 @@ class Upload:
         self.is_chunked = b"transfer-encoding" in headers
         self.length = 0 if self.is_chunked else int(headers.get(b"content-length", b"0"))
         self.is_too_large = self.length > max_bytes  # by its head alone
-        self.is_read = not (self.length or self.is_chunked)
+        self.is_empty = not (self.length or self.is_chunked)
+        self.is_read = self.is_empty
         self._wants_page = b"text/html" in headers.get(b"accept", b"").lower()
         self._max_bytes = max_bytes
         self._grace_s = grace_s

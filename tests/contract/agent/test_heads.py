@@ -1,10 +1,13 @@
-"""Which headers of a request reach an app."""
+"""Which headers of a request reach an app, and which of an answer a visitor."""
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
-from orchestrator.contract.heads import SET_BY_PROXY, reaches_app
+from orchestrator.contract.heads import SET_BY_PROXY, reaches_app, reaches_visitor
 
 CLAIMS = (
     "Forwarded",
@@ -38,6 +41,28 @@ OF_ONE_HOP = ("Connection", "Keep-Alive", "TE", "Trailer", "Proxy-Authorization"
 
 def spellings(name: str) -> list[str]:
     return [name.replace("-", mark) for mark in "-_.~"] + [name.replace("-", "_", 1)]
+
+
+def dropped_by_nginx() -> list[str]:
+    conf = Path("tests/golden/nginx_base.conf").read_text()
+    ignored = re.search(r"proxy_ignore_headers ([^;]+);", conf)
+    assert ignored
+    return [*re.findall(r"proxy_hide_header ([\w-]+);", conf), *ignored[1].split()]
+
+
+@pytest.mark.parametrize(
+    "name", [*dropped_by_nginx(), *OF_ONE_HOP, "Upgrade", "Proxy-Authenticate", "X-Spawn-Page"]
+)
+def test_what_is_for_a_proxy_reaches_no_visitor_however_it_is_spelled(name: str) -> None:
+    for spelled in spellings(name):
+        assert not reaches_visitor(spelled.lower().encode()), spelled
+
+
+@pytest.mark.parametrize(
+    "name", ["Cache-Control", "WWW-Authenticate", "Set-Cookie", "X_Foo", "X-Sendfiles", "Location"]
+)
+def test_what_is_for_the_visitor_reaches_it(name: str) -> None:
+    assert reaches_visitor(name.lower().encode())
 
 
 @pytest.mark.parametrize("name", CLAIMS + OF_ONE_HOP)

@@ -195,16 +195,16 @@ class World:
         assert b" 200 " in head.partition(b"\r\n")[0], head or "no answer"
         return json.loads(content)
 
-    async def status(self, body: str) -> int:
-        """The status of the front's answer to a POST."""
-        head, _ = await self._send("/", body)
+    async def status(self, body: str, *, path: str = "/", method: str = "POST") -> int:
+        """The status of the front's answer to a request with a body."""
+        head, _ = await self._send(path, body, method)
         return int(head.split()[1])
 
-    async def _send(self, path: str, body: str) -> tuple[bytes, bytes]:
+    async def _send(self, path: str, body: str, method: str = "POST") -> tuple[bytes, bytes]:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
             writer.write(
-                f"{'POST' if body else 'GET'} {path} HTTP/1.0\r\nHost: app\r\n"
+                f"{method if body else 'GET'} {path} HTTP/1.0\r\nHost: app\r\n"
                 f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
             )
             head, _, content = (await reader.read()).partition(b"\r\n\r\n")
@@ -301,6 +301,11 @@ SLOW = """
             self.do_GET()
 
         def do_GET(self):
+            if self.path == "/slow":
+                print("begun", flush=True)
+                while "VERSION" == "1" and not os.path.exists("go"):
+                    time.sleep(0.01)
+                open("rows", "ab").write(b"slow ")
             rows = open("rows").read() if os.path.exists("rows") else ""
             self.send_response(200)
             self.end_headers()
@@ -377,6 +382,50 @@ def test_a_late_write_that_is_answered_during_the_handover_waits_for_its_outcome
 
         assert await write == 200
         assert await world.ask() == "1 first more slow "
+
+    run(tmp_path, story)
+
+
+@pytest.mark.parametrize("ends", ["answers", "is stopped", "stays"])
+def test_a_get_that_takes_too_long_is_asked_again_of_the_version_that_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    """It may write, too. `ends` says what comes of the version that it was asked of first."""
+    monkeypatch.setattr("agent.serving.stage.GRACE_S", 0.1 if ends == "is stopped" else DEADLINE_S)
+
+    async def story(world: World, tasks: asyncio.TaskGroup) -> None:
+        await world.change(slow(1))
+        await world.ask(body="first")
+        replaced = Path(world.site.slot.folder)
+        asked = tasks.create_task(world.ask("/slow"))
+        await until(lambda: "begun" in world.log)
+        start = 'if "more" in open("rows").read(): sys.exit(1)' if ends == "stays" else ""
+        with contextlib.suppress(AssignmentFailed):
+            await world.change(
+                slow(2, start=start),
+                meanwhile=lambda: (replaced / "rows").write_text("first more "),
+            )
+        if ends != "is stopped":
+            (replaced / "go").touch()
+
+        rows = f"{1 if ends == 'stays' else 2} first more slow "
+        assert await asked == rows
+        assert await world.ask() == rows
+        assert world.log.count("begun") == (1 if ends == "stays" else 2)
+
+    run(tmp_path, story)
+
+
+def test_a_late_get_with_a_body_is_refused_since_the_body_is_gone(tmp_path: Path) -> None:
+    async def story(world: World, tasks: asyncio.TaskGroup) -> None:
+        await world.change(slow(1))
+        replaced = Path(world.site.slot.folder)
+        asked = tasks.create_task(world.status("query", path="/slow", method="GET"))
+        await until(lambda: "begun" in world.log)
+        await world.change(slow(2))
+        (replaced / "go").touch()
+
+        assert await asked == 503
 
     run(tmp_path, story)
 

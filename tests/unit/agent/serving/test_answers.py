@@ -59,6 +59,22 @@ def test_an_answer_without_a_length_is_sent_in_chunks() -> None:
     assert ask(unframed, version=b"1.0") == b"HTTP/1.1 200 OK\r\n" + CLOSE + b"hello"
 
 
+def test_what_concerns_one_connection_alone_ends_here() -> None:
+    start = b"HTTP/1.1 200 OK\r\nX-Bar: kept\r\n"
+    ended = (
+        b"Connection: X-Foo, close\r\nX-Foo: 1\r\nconnection: x-Baz\r\nX-BAZ: 2\r\n"
+        b"Keep-Alive: timeout=5\r\nUpgrade: h2c\r\nProxy-Connection: close\r\n"
+        b"Proxy-Authenticate: Basic\r\nProxy-Authentication-Info: x\r\n"
+    )
+    end = b"Content-Length: 5\r\n" + CLOSE + b"hello"
+    assert ask(start + ended + b"Content-Length: 5\r\n\r\nhello") == start + end
+
+
+@pytest.mark.parametrize("name", [b"X_Accel_Redirect", b"x-accel.redirect", b"X_Spawn_Page"])
+def test_what_steers_a_proxy_ends_here_however_it_is_spelled(name: bytes) -> None:
+    assert ask(OK.replace(b"\r\n", b"\r\n" + name + b": /x\r\n", 1)) == OK
+
+
 def test_of_two_framings_the_client_gets_the_one_that_was_read() -> None:
     both = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n"
     body = b"5\r\nhello\r\n0\r\n\r\n"
