@@ -71,12 +71,14 @@ async def _connect_socket(port: int, *, limit_s: float | None) -> socket.socket:
             continue
         try:
             sock.setblocking(False)
-            try:
-                async with asyncio.timeout(limit_s):
-                    await loop.sock_connect(sock, (address, port))
-            except TimeoutError as error:
-                if not _is_connected(sock):
-                    raise QueueFull from error
+            sock.connect_ex((address, port))
+            if not _is_connected(sock):  # over loopback it mostly is
+                try:
+                    async with asyncio.timeout(limit_s):
+                        await loop.sock_connect(sock, (address, port))
+                except TimeoutError as error:
+                    if not _is_connected(sock):
+                        raise QueueFull from error
         except ConnectionRefusedError as error:
             sock.close()
             refusal = refusal or error
@@ -91,7 +93,7 @@ async def _connect_socket(port: int, *, limit_s: float | None) -> socket.socket:
 
 
 def _is_connected(sock: socket.socket) -> bool:
-    """Whether it is, though this process was too late to hear of it. The app has it then."""
+    """Whether it is, even if the loop has not said so yet. The app has it then."""
     try:
         sock.getpeername()
     except OSError:

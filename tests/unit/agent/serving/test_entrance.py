@@ -157,7 +157,7 @@ def test_a_version_that_is_tried_is_reached_while_the_one_that_is_shown_has_no_r
     assert asyncio.run(run()) == b"GET /tried HTTP/1.1"
 
 
-def test_a_full_queue_is_told_from_a_connection_that_was_made_while_we_were_busy(
+def test_a_full_queue_is_told_from_one_with_room_however_short_the_look(
     busy: BusyApp,
 ) -> None:
     async def run() -> None:
