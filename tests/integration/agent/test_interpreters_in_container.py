@@ -20,12 +20,13 @@ TOLD = {
         NAMES = [name for name in sys.path_importer_cache if "interpreters" in name]
         FILES = [stat.S_IFMT(os.fstat(fd).st_mode) for fd in range(3)]
         OPEN = sorted(os.listdir("/proc/self/fd"))
+        PARENT = open(f"/proc/{os.getppid()}/cmdline").read()
         ROWS = ("SigB", "SigI", "SigC", "Cap")
         SEEN = {
             "argv": [sys.argv, sys.orig_argv, sys.executable, sys.path, repr(sys.flags), NAMES],
             "main": [repr(__main__), __name__, __file__, __spec__, sorted(vars(__main__))],
             "place": [os.getcwd(), dict(os.environ), sys.stdin.read(), FILES, OPEN],
-            "parent": [os.getppid(), os.getsid(0) == os.getpid(), os.getuid(), os.umask(0o22)],
+            "parent": [PARENT, os.getsid(0) == os.getpid(), os.getuid(), os.umask(0o22)],
             "signals": [repr(signal.getsignal(each)) for each in sorted(signal.valid_signals())],
             "blocked": [row for row in open("/proc/self/status") if row.startswith(ROWS)],
             "limits": [resource.getrlimit(each) for each in range(16)],
@@ -47,7 +48,7 @@ TOLD = {
           argv: [process.argv, process.execArgv, process.execPath, process.argv0, process.title],
           main: [require.main === module, module.id, module.paths],
           place: [process.cwd(), process.env, fs.readFileSync(0, "utf8"), process.umask()],
-          parent: [process.ppid, process.getuid()],
+          parent: [fs.readFileSync(`/proc/${process.ppid}/cmdline`, "utf8"), process.getuid()],
           stack: new Error("here").stack,
         };
         require("node:http")

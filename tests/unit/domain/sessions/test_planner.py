@@ -260,7 +260,9 @@ def test_an_app_that_was_well_at_its_address_is_accepted_even_if_that_was_late(
 
 
 @pytest.mark.parametrize("state", [SessionState.PROVISIONING, SessionState.GENERATING])
-@pytest.mark.parametrize("condition", [None, *(set(Condition) - {Condition.WELL})])
+@pytest.mark.parametrize(
+    "condition", [None, *(kind for kind in Condition if kind is not Condition.WELL)]
+)
 def test_an_app_that_runs_and_is_not_seen_to_be_well_at_once_has_the_time_of_a_start(
     state: SessionState, condition: Condition | None
 ) -> None:
