@@ -7,6 +7,7 @@ unchecked, on the same connection.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,9 +17,10 @@ import h11
 from agent.serving import compression, pages, splice, static_files
 from agent.serving.body import WAITING_MAX_BYTES, Body, Waiting
 from agent.serving.compression import Gzip, in_chunk
-from agent.serving.site import Serving, Site, Trial
+from agent.serving.site import Serving, Site, Trial, Visit
 from agent.serving.static_files import FOREVER, Answer, Folder, Request, html_answer, text_answer
 from agent.serving.upload import BODY_GRACE_S, Upload
+from agent.serving.upstream import CONNECT_TIMEOUT_S, LOOKS_S, AppConnection, QueueFull
 from orchestrator.contract.front_pages import TRIAL_HEADER, FrontPage
 from orchestrator.contract.heads import HEAD_MAX_BYTES, HEAD_ROOM_BYTES
 from orchestrator.contract.visits import APP_CONNECTIONS_MAX, OWN_CONNECTIONS_ROOM, PROBE_HEADER
@@ -132,23 +134,57 @@ class Front:
         try:
             if not splice.is_websocket(request):
                 await body.collect()
-            trial = trial_of(self._site, request)  # now: it may have ended meanwhile
-            if trial is None:
-                # Once it has passed, nothing else may happen before the visit: whoever holds the
-                # requests waits for the visits that it sees.
-                passed = await self._site.pass_hold()
-                answer = decide(self._site, request) if passed else splice.BUSY
-                if answer is not None:
-                    return answer
-            slot = (trial or self._site).slot  # now: it may show another one a moment later
-            with self._site.visit(slot, request.method) as visit:
+            with contextlib.ExitStack() as stack:
+                entered = await self._enter(request, stack)
+                if isinstance(entered, Answer):
+                    return entered
+                visit, app = entered
                 return await splice.forward(
-                    connection, request, reader, writer, visit, upload, body
+                    connection, request, reader, writer, visit, app, upload, body
                 )
         except splice.BODY_ERRORS as error:
             return splice.refusal(error, upload)
         finally:
             body.release()
+
+    async def _enter(
+        self, request: h11.Request, stack: contextlib.ExitStack
+    ) -> tuple[Visit, AppConnection] | Answer:
+        """Connect to the app, in turn. Return what to answer instead if that isn't to be.
+
+        `stack` ends the visit.
+        """
+        while True:
+            trial = trial_of(self._site, request)  # now: it may have ended meanwhile
+            if trial is None and not await self._site.pass_hold():
+                return splice.BUSY
+            try:
+                async with asyncio.timeout(CONNECT_TIMEOUT_S), (trial or self._site).entrance:
+                    entered = await self._enter_in_turn(request, trial, stack)
+            except OSError:  # TimeoutError is one
+                return splice.BUSY
+            if entered is not None:
+                return entered
+
+    async def _enter_in_turn(
+        self, request: h11.Request, trial: Trial | None, stack: contextlib.ExitStack
+    ) -> tuple[Visit, AppConnection] | Answer | None:
+        """None: requests are held again, or the trial has ended."""
+        limit_s, most_s = LOOKS_S
+        while trial_of(self._site, request) is trial and not (trial is None and self._site.is_held):
+            answer = decide(self._site, request)
+            if answer is not None:
+                return answer
+            # From the look at the hold until the visit nothing else may happen: whoever holds the
+            # requests waits for the visits that it sees. While the app's queue is full there is
+            # none: the app hasn't got the request, so the next version may get it.
+            slot = (trial or self._site).slot
+            visit = stack.enter_context(self._site.visit(slot, request.method))
+            with contextlib.suppress(QueueFull):
+                return visit, await AppConnection.open(slot.port, limit_s=limit_s)
+            stack.close()
+            limit_s = min(2 * limit_s, most_s)
+        return None
 
 
 def decide(site: Site, request: h11.Request) -> Answer | None:

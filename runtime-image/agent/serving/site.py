@@ -91,6 +91,7 @@ class Trial:
         self.slot = slot
         self.files = files
         self.requests = 0  # that reached it
+        self.entrance = asyncio.Lock()  # of who connects to its process
 
 
 class Site:
@@ -102,6 +103,7 @@ class Site:
         self.slot = slot
         self.files = _nothing(slot)
         self.trial: Trial | None = None
+        self.entrance = asyncio.Lock()  # of who connects to the process, whichever is shown
         self.upload_max_bytes = UPLOAD_MAX_BYTES  # of the body of a request
         self._slugs: set[str] = set()
         self._visits: set[Visit] = set()

@@ -19,12 +19,11 @@ from agent.serving.body import Body, BrokenBody, NoRoomForBody
 from agent.serving.site import Visit
 from agent.serving.static_files import Answer, html_answer, text_answer
 from agent.serving.upload import Upload, UploadRefused
-from agent.serving.upstream import AppConnection
+from agent.serving.upstream import CONNECT_TIMEOUT_S, AppConnection
 from orchestrator.contract.front_pages import FrontPage
 from orchestrator.contract.heads import reaches_app
 
 CHUNK_BYTES = 64 * 1024
-CONNECT_TIMEOUT_S = 5.0
 BUSY = html_answer(503, pages.STARTING, (("Retry-After", "1"), *pages.marked(FrontPage.STARTING)))
 ASK_AGAIN = replace(BUSY)
 """Not for the client: another version is shown by now, and to ask that one does no harm."""
@@ -38,15 +37,11 @@ async def forward(
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
     visit: Visit,
+    app: AppConnection,
     upload: Upload,
     body: Body,
 ) -> Answer | None:
     """Return None if the app answered, otherwise the answer to give the client instead."""
-    try:
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            app = await AppConnection.open(visit.slot.port)
-    except OSError:  # TimeoutError is one
-        return BUSY
     upgrade = is_websocket(request)
     answer = AppAnswer(connection, request, app, upgrade=upgrade)
 

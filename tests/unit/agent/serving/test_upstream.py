@@ -43,7 +43,7 @@ async def write_for_ever(connection: AppConnection) -> None:
 def test_an_answer_that_came_before_the_app_hung_up_can_be_read() -> None:
     async def run() -> bytes:
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            connection = await AppConnection.open(listener.getsockname()[1])
+            connection = await AppConnection.open(listener.getsockname()[1], limit_s=DEADLINE_S)
             app, _ = listener.accept()
         app.sendall(b"too much")
         app.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -62,4 +62,4 @@ def test_nobody_listens() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         with pytest.raises(ConnectionRefusedError):
-            asyncio.run(AppConnection.open(unused.getsockname()[1]))
+            asyncio.run(AppConnection.open(unused.getsockname()[1], limit_s=DEADLINE_S))
