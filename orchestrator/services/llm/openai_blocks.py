@@ -118,7 +118,7 @@ class Blocks:
     def _pass_on(self, *, is_last: bool = False) -> Iterator[Json]:
         while self._passed_on < len(self._blocks):
             number, block = self._passed_on, self._blocks[self._passed_on]
-            ends = is_last or (number + 1 < len(self._blocks) and block.is_whole)
+            ends = is_last or (number + 1 < len(self._blocks) and self._is_over(block))
             if not block.has_begun:
                 if not (ends or block.may_begin):
                     return
@@ -136,6 +136,11 @@ class Blocks:
                 delta = {"type": "signature_delta", "signature": block.signature}
                 yield {"type": "content_block_delta", "index": number, "delta": delta}
             yield {"type": "content_block_stop", "index": number}
+
+    def _is_over(self, block: _Block) -> bool:
+        """Whether a block is that others follow. The arguments of a call that began with an empty
+        object may come until another block has some content."""
+        return block.is_whole or (block.is_hollow and self._blocks[-1].has_content)
 
 
 class _ObjectEnd:
@@ -197,12 +202,18 @@ class _Block:
     signature: str = ""  # of thoughts
     has_begun: bool = False
     has_ended: bool = False
+    is_hollow: bool = False  # of a call: an empty object came in place of arguments
     _waiting: list[str] = field(default_factory=list)
 
     @property
     def may_begin(self) -> bool:
         """Whether all is known that its start says."""
         return True
+
+    @property
+    def has_content(self) -> bool:
+        """Whether there is something to pass on."""
+        return bool(self._waiting)
 
     @property
     def is_whole(self) -> bool:
@@ -236,7 +247,6 @@ class _Call(_Block):
     index: int | None
     _arguments: list[str] = field(default_factory=list)  # as they came
     _arguments_chars: int = 0
-    _is_hollow: bool = False  # an empty object came in place of arguments
     _is_cumulative: bool = False  # each piece repeats the ones before
     _end: _ObjectEnd = field(default_factory=_ObjectEnd)
     _is_quoted: bool | None = None  # the object is encoded twice; None: nobody knows yet
@@ -244,7 +254,7 @@ class _Call(_Block):
     @property
     def may_begin(self) -> bool:
         """A name may come in pieces, until there are arguments."""
-        return self._is_hollow or bool(self._arguments)
+        return self.is_hollow or bool(self._arguments)
 
     @property
     def is_whole(self) -> bool:
@@ -260,7 +270,7 @@ class _Call(_Block):
             return self.may_begin or not (is_same or (self.given_id and not piece.id))
         if is_same and not self._news(piece.function.arguments).strip():
             return False  # the call again
-        return self.is_whole or (self._is_hollow and not is_same)
+        return self.is_whole or (self.is_hollow and not is_same)
 
     def read(self, piece: ToolCall) -> str:
         """The arguments that a piece of this call adds."""
@@ -270,7 +280,7 @@ class _Call(_Block):
             self.start["name"] = self.name
         news = self._news(given)
         if len(news) < len(given):
-            self._is_hollow = self._is_hollow or _is_empty_object(given)
+            self.is_hollow = self.is_hollow or _is_empty_object(given)
             self._is_cumulative = self._is_cumulative or not _is_empty_object(given)
         return news
 
@@ -309,7 +319,7 @@ class _Call(_Block):
 
     def take(self, *, ends: bool) -> str:
         """What is encoded twice waits for its end."""
-        if ends and self._is_hollow and not self._arguments:
+        if ends and self.is_hollow and not self._arguments:
             return "{}"
         if not self._is_quoted:
             return super().take(ends=ends)

@@ -649,6 +649,32 @@ def test_the_call_that_began_first_is_passed_on_as_it_comes() -> None:
     ]
 
 
+def test_what_follows_a_call_without_arguments_is_passed_on_as_it_comes() -> None:
+    translator = StreamTranslator(ESTIMATE, "ours")
+    chunks = pieces(
+        piece("f0", "{}", index=0, id="a"),
+        piece("f1", "{}", index=1, id="b"),
+        piece("f2", '{"n"', index=2, id="c"),
+    )
+    stream = [list(translator.feed(chunk)) for chunk in chunks]
+    assert [event["type"] for event in stream[-1]][-2:] == [
+        "content_block_start",
+        "content_block_delta",
+    ]
+    assert stream[-1][-1]["index"] == 2
+
+
+def test_arguments_may_come_after_empty_ones_of_several_calls() -> None:
+    chunks = pieces(
+        piece("f0", "{}", index=0, id="a"),
+        piece("f1", "{}", index=1, id="b"),
+        piece(None, '{"n": 0}', index=0),
+        piece(None, '{"n": 1}', index=1),
+    )
+    content = assemble(events(*chunks, chunk("tool_calls")))
+    assert [block["input"] for block in content] == [{"n": 0}, {"n": 1}]
+
+
 def test_a_call_that_has_ended_cannot_go_on() -> None:
     with pytest.raises(errors.Temporary, match="has ended"):
         events(
