@@ -36,6 +36,20 @@ from tests.fakes.llm.odd_provider import Reply
 
 _EAGER = {"tools": [{"name": "f", "input_schema": {}, "eager_input_streaming": True}]}
 _CACHED = {"system": [{"type": "text", "text": "s", "cache_control": {"type": "ephemeral"}}]}
+_KEPT = {
+    "messages": [
+        {
+            "role": "user",
+            "content": [
+                {
+                    "type": "text",
+                    "text": "Hello",
+                    "cache_control": {"type": "ephemeral", "ttl": "1h", "scope": "global"},
+                }
+            ],
+        }
+    ]
+}
 _THOUGHT = {
     "messages": [
         {"role": "user", "content": "Hello"},
@@ -159,6 +173,19 @@ CASES = (
         unless("cache_control", error(422, "This model does not support cache_control"), STREAM),
         Outcome(asks=2, left_out=("cache_control",)),
         asked=_CACHED,
+    ),
+    *(
+        row(
+            f"400: `{part}` in `cache_control` is not permitted",
+            unless(
+                part,
+                error(400, f"messages.0.content.0.text.cache_control.ephemeral.{part}: {_EXTRA}"),
+                STREAM,
+            ),
+            Outcome(asks=2, left_out=(part,)),
+            asked=_KEPT,
+        )
+        for part in ("ttl", "scope")
     ),
     row(
         "400: thoughts that are sent back are unknown",

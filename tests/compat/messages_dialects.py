@@ -131,6 +131,10 @@ EVENTS = (
         Outcome(content=(TEXT, {"n": 0}, {"n": 1})),
     ),
     row(
+        "the numbers of blocks are text",
+        stream(RAW.replace(b'"index": 0', b'"index": "0"')),
+    ),
+    row(
         "all calls have the same id", _message(_call(0, 0, id="a"), _call(1, 1, id="a")), TWO_CALLS
     ),
     row(

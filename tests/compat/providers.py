@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tests.compat import messages_cases, messages_dialects, openai_cases, openai_dialects
+from tests.compat import (
+    messages_cases,
+    messages_dialects,
+    openai_cases,
+    openai_dialects,
+    openai_pieces,
+)
 
 CASES = (
     *messages_cases.CASES,
     *messages_dialects.CASES,
     *openai_cases.CASES,
     *openai_dialects.CASES,
+    *openai_pieces.CASES,
 )
 
 TITLE = "Providers"

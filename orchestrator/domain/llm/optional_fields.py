@@ -15,16 +15,21 @@ from typing import Any
 REMEMBER_S = 3600.0
 """An endpoint may learn a field, and a session may have tricked it into refusing one."""
 
+# What may be cached, and how.
+_CACHED = (
+    (),
+    ("tools", "*"),
+    ("system", "*"),
+    ("messages", "*", "content", "*"),
+    ("messages", "*", "content", "*", "content", "*"),
+)
+_CACHE_CONTROLS = tuple((*place, "cache_control") for place in _CACHED)
 # Where the API takes a field. Anywhere else it is a mistake of the client, which stays in: the
 # endpoint then refuses the request again, and nothing is remembered. `*`: each item of a list.
 _PLACES: Mapping[str, tuple[tuple[str, ...], ...]] = {
-    "cache_control": (
-        (),
-        ("tools", "*"),
-        ("system", "*"),
-        ("messages", "*", "content", "*"),
-        ("messages", "*", "content", "*", "content", "*"),
-    ),
+    "cache_control": _CACHED,
+    "ttl": _CACHE_CONTROLS,
+    "scope": _CACHE_CONTROLS,
     "eager_input_streaming": (("tools", "*"),),
     "thinking": ((), ("messages", "*")),
     "context_management": ((),),

@@ -68,7 +68,7 @@ def translate_completion(document: object, estimate: TokenCounts, answer_id: str
     Raises errors.Temporary if the document is not a chat completion.
     """
     completion = openai_wire.parse(document)
-    choice = completion.choices[0] if completion.choices else Choice()
+    choice = completion.choice(completion.first_index) or Choice()
     if choice.message is None:
         raise errors.Temporary("the endpoint's answer is not a chat completion: it has no message")
     message = choice.message
@@ -126,6 +126,7 @@ class StreamTranslator:
         self._answer_id = answer_id
         self._model: str | None = None  # set with the first chunk
         self._has_started = False
+        self._choice: int | None = None  # the number of the one that is read: the first that came
         self._blocks = Blocks(answer_id)
         self._finish_reason = ""
         self._goes_on = False  # after a reason to stop: that doesn't say when it is over
@@ -149,7 +150,9 @@ class StreamTranslator:
         chunk = openai_wire.parse(document)
         self._model = self._model or chunk.model
         self._usage = chunk.reported or self._usage
-        for choice in chunk.choices[:1]:
+        if self._choice is None:
+            self._choice = chunk.first_index
+        if (choice := chunk.choice(self._choice)) is not None:
             yield from self._delta(self._piece(choice))
             self._finish_reason = choice.finish_reason or self._finish_reason
 

@@ -20,6 +20,7 @@ from orchestrator.services.llm.openai_wire import ToolCall
 
 Json = dict[str, Any]
 
+_REPEATED_MAX_CHARS = 512 * 1024  # of arguments that are known again if they come once more
 _MARK = re.compile(r'\\.|[\\"{}]', re.DOTALL)
 
 
@@ -58,9 +59,10 @@ class Blocks:
         Raises errors.Temporary if it belongs to a call that has ended, or to none.
         """
         call = self._owner(piece) or self._begin(piece)
-        if call.has_ended and piece.function.arguments.strip():
+        news = call.read(piece)
+        if call.has_ended and news.strip():
             raise errors.Temporary("the endpoint goes on with a tool call that has ended")
-        call.add(piece.function.arguments)
+        call.add(news)
         return self._pass_on()
 
     def finish(self) -> Iterator[Json]:
@@ -102,6 +104,7 @@ class Blocks:
         call = _Call(
             start={"type": "tool_use", "id": call_id, "name": name, "input": {}},
             name=name,
+            given_id=piece.id,
             index=piece.index,
         )
         self._blocks.append(call)
@@ -115,10 +118,12 @@ class Blocks:
     def _pass_on(self, *, is_last: bool = False) -> Iterator[Json]:
         while self._passed_on < len(self._blocks):
             number, block = self._passed_on, self._blocks[self._passed_on]
+            ends = is_last or (number + 1 < len(self._blocks) and self._is_over(block))
             if not block.has_begun:
+                if not (ends or block.may_begin):
+                    return
                 block.has_begun = True
                 yield {"type": "content_block_start", "index": number, "content_block": block.start}
-            ends = is_last or (number + 1 < len(self._blocks) and block.is_whole)
             if piece := block.take(ends=ends):
                 self.output_bytes += len(piece.encode())
                 delta = block.delta(piece)
@@ -131,6 +136,11 @@ class Blocks:
                 delta = {"type": "signature_delta", "signature": block.signature}
                 yield {"type": "content_block_delta", "index": number, "delta": delta}
             yield {"type": "content_block_stop", "index": number}
+
+    def _is_over(self, block: _Block) -> bool:
+        """Whether a block is that others follow. The arguments of a call that began with an empty
+        object may come until another block has some content."""
+        return block.is_whole or (block.is_hollow and self._blocks[-1].has_content)
 
 
 class _ObjectEnd:
@@ -171,6 +181,10 @@ class _ObjectEnd:
                 self._is_reached = self._is_reached or self._depth == 0
 
 
+def _is_empty_object(text: str) -> bool:
+    return text.strip() == "{}"
+
+
 def _unquoted(text: str) -> str:
     """The text in a JSON string; as it is if it is none."""
     try:
@@ -188,7 +202,18 @@ class _Block:
     signature: str = ""  # of thoughts
     has_begun: bool = False
     has_ended: bool = False
+    is_hollow: bool = False  # of a call: an empty object came in place of arguments
     _waiting: list[str] = field(default_factory=list)
+
+    @property
+    def may_begin(self) -> bool:
+        """Whether all is known that its start says."""
+        return True
+
+    @property
+    def has_content(self) -> bool:
+        """Whether there is something to pass on."""
+        return bool(self._waiting)
 
     @property
     def is_whole(self) -> bool:
@@ -214,18 +239,78 @@ class _Block:
 
 @dataclass(kw_only=True)
 class _Call(_Block):
-    """A tool call."""
+    """A tool call. For each piece ask whether it `is_over_at` it; if not, `add` what it adds as
+    `read` gives it."""
 
     name: str
+    given_id: str  # the endpoint's
     index: int | None
+    _arguments: list[str] = field(default_factory=list)  # as they came
+    _arguments_chars: int = 0
+    _is_cumulative: bool = False  # each piece repeats the ones before
     _end: _ObjectEnd = field(default_factory=_ObjectEnd)
     _is_quoted: bool | None = None  # the object is encoded twice; None: nobody knows yet
+
+    @property
+    def may_begin(self) -> bool:
+        """A name may come in pieces, until there are arguments."""
+        return self.is_hollow or bool(self._arguments)
 
     @property
     def is_whole(self) -> bool:
         return self._end.is_reached
 
+    def is_over_at(self, piece: ToolCall) -> bool:
+        """Whether this piece begins another call, though it says nothing else that differs."""
+        name, is_same = piece.function.name, self._has_numbers_of(piece)
+        if not name:
+            return False
+        if name != self.name:
+            # The rest of the name comes with the call's id again, or without any.
+            return self.may_begin or not (is_same or (self.given_id and not piece.id))
+        if is_same and not self._news(piece.function.arguments).strip():
+            return False  # the call again
+        return self.is_whole or (self.is_hollow and not is_same)
+
+    def read(self, piece: ToolCall) -> str:
+        """The arguments that a piece of this call adds."""
+        name, given = piece.function.name, piece.function.arguments
+        if name != self.name and not self.may_begin:
+            self.name = name if name.startswith(self.name) else self.name + name
+            self.start["name"] = self.name
+        news = self._news(given)
+        if len(news) < len(given):
+            self.is_hollow = self.is_hollow or _is_empty_object(given)
+            self._is_cumulative = self._is_cumulative or not _is_empty_object(given)
+        return news
+
+    def _has_numbers_of(self, piece: ToolCall) -> bool:
+        is_same_id = bool(piece.id) and piece.id == self.given_id
+        return is_same_id and piece.index in (None, self.index)
+
+    def _news(self, given: str) -> str:
+        """What these arguments add. Some endpoints begin or end a call with an empty object, or
+        repeat with each piece what they have sent."""
+        if _is_empty_object(given) and (not self._arguments or self.is_whole):
+            return ""
+        if not self._arguments or not self._arguments_chars <= len(given) <= _REPEATED_MAX_CHARS:
+            return given
+        self._arguments = ["".join(self._arguments)]
+        return given[self._arguments_chars :] if self._is_repeated_in(given) else given
+
+    def _is_repeated_in(self, given: str) -> bool:
+        """What is no JSON one after the other is the same once more. An object in an object may
+        begin like that."""
+        text = self._arguments[0]
+        if not given.startswith(text) or text.lstrip()[:1] not in ("{", '"'):
+            return False
+        may_nest = text.rstrip().endswith((":", "[", ","))
+        return self._is_cumulative or self.is_whole or (len(given) > len(text) and not may_nest)
+
     def add(self, piece: str) -> None:
+        if self._arguments_chars <= _REPEATED_MAX_CHARS:
+            self._arguments += [piece] if piece else []
+        self._arguments_chars += len(piece)
         if self._is_quoted is None and piece.strip():
             self._is_quoted = piece.lstrip().startswith('"')
             self._end = _ObjectEnd(is_quoted=self._is_quoted)
@@ -234,14 +319,11 @@ class _Call(_Block):
 
     def take(self, *, ends: bool) -> str:
         """What is encoded twice waits for its end."""
+        if ends and self.is_hollow and not self._arguments:
+            return "{}"
         if not self._is_quoted:
             return super().take(ends=ends)
         return _unquoted(super().take(ends=True)) if ends else ""
 
     def delta(self, piece: str) -> Json:
         return {"type": "input_json_delta", "partial_json": piece}
-
-    def is_over_at(self, piece: ToolCall) -> bool:
-        """Whether this piece begins another call, though it says nothing else that differs."""
-        name = piece.function.name
-        return bool(name) and (name != self.name or self.is_whole)

@@ -173,6 +173,7 @@ ReportedUsage = Annotated[Usage | None, BeforeValidator(_object_or_none)]
 class Choice(_Foreign):
     """One of several answers. We ask for one."""
 
+    index: Count = None
     message: Message | None = None  # of a whole answer
     delta: Message | None = None  # of a stream
     finish_reason: Word = ""
@@ -190,6 +191,16 @@ class Completion(_Foreign):
     choices: Annotated[list[Choice], BeforeValidator(_list)] = []
     usage: ReportedUsage = None
     x_groq: Annotated[_Groq | None, BeforeValidator(_object_or_none)] = None
+
+    def choice(self, index: int | None) -> Choice | None:
+        """The choice with this number, or the first one without any."""
+        return next((choice for choice in self.choices if choice.index in (None, index)), None)
+
+    @property
+    def first_index(self) -> int | None:
+        """The least number of a choice; None if none has one."""
+        numbers = (choice.index for choice in self.choices if choice.index is not None)
+        return min(numbers, default=None)
 
     @property
     def reported(self) -> Usage | None:

@@ -50,9 +50,9 @@ class Reply:
             self._at[int(event["index"])] = len(self._blocks)
             self._blocks.append(block)
         elif kind == "content_block_delta":
-            self._feed_delta(self._at[event["index"]], event["delta"])
+            self._feed_delta(self._at[int(event["index"])], event["delta"])
         elif kind == "content_block_stop":
-            self._finish(self._at[event["index"]])
+            self._finish(self._at[int(event["index"])])
         elif kind == "message_delta":
             delta = event.get("delta") or {}
             self.stop_reason = delta.get("stop_reason") or self.stop_reason

@@ -154,6 +154,13 @@ def test_events_deltas_and_blocks_that_nobody_knows_are_not_repeated() -> None:
     assert (answer.text, answer.stop_reason) == ("Now", "pause_turn")
 
 
+def test_the_numbers_of_blocks_may_be_text() -> None:
+    events = [*call(0, '{"a": 1}'), *call(1, '{"a": 2}')]
+    numbered = [{**event, "index": str(event["index"])} for event in events]
+    answer = reply(numbered, stop("tool_use"))
+    assert [each.input for each in answer.calls] == [{"a": 1}, {"a": 2}]
+
+
 @pytest.mark.parametrize(
     ("usage", "tokens"),
     [

@@ -27,6 +27,20 @@ BODY: dict[str, Any] = {
     ],
 }
 EXTRA = "Extra inputs are not permitted"
+PARTS = {"type": "ephemeral", "ttl": "1h", "scope": "global", "typo": 1}
+
+
+def cached_as(asked: dict[str, Any]) -> dict[str, Any]:
+    """A body with this wherever the API takes `cache_control`; the same names are elsewhere too."""
+    text = {"type": "text", "text": "s", "cache_control": asked}
+    result = {"type": "tool_result", "content": [text], "cache_control": asked}
+    return {
+        **PARTS,
+        "cache_control": asked,
+        "system": [text],
+        "tools": [{"name": "f", "input_schema": PARTS, "cache_control": asked}],
+        "messages": [{"role": "user", "content": [text, result]}],
+    }
 
 
 @pytest.mark.parametrize(
@@ -99,6 +113,29 @@ def test_a_field_is_left_out_wherever_the_api_takes_it() -> None:
         ],
     }
     assert optional_fields.without(BODY, []) == BODY
+
+
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        (f"messages.0.content.0.text.cache_control.ephemeral.ttl: {EXTRA}", "ttl"),
+        (f"system.0.cache_control.ephemeral.scope: {EXTRA}", "scope"),
+        (f"tools.0.custom.cache_control: {EXTRA}", "cache_control"),
+        ("cache_control.ephemeral.ttl: Input should be '5m' or '1h'", None),
+        ("cache_control.ttl: a block with ttl='1h' must not come after one with '5m'", None),
+        (f"cache_control.ephemeral.typo: {EXTRA}", None),
+    ],
+)
+def test_of_what_says_how_to_cache_only_the_unknown_part_is_left_out(
+    message: str, field: str | None
+) -> None:
+    assert optional_fields.refused_in(message, cached_as(PARTS)) == field
+
+
+@pytest.mark.parametrize("field", ["ttl", "scope"])
+def test_how_to_cache_is_left_out_wherever_the_api_takes_it(field: str) -> None:
+    others = {name: value for name, value in PARTS.items() if name != field}
+    assert optional_fields.without(cached_as(PARTS), [field]) == cached_as(others)
 
 
 @pytest.mark.parametrize(

@@ -508,6 +508,61 @@ def test_a_call_without_arguments_is_told_from_the_next_one_by_its_name() -> Non
     assert [block["name"] for block in content] == ["f", "g"]
 
 
+NAMES: dict[str, list[Json]] = {
+    "the id on the first piece": pieces(
+        piece("f", "", index=0, id="a"), piece("oo", "", index=0), piece(None, "{}", index=0)
+    ),
+    "the id on each piece": pieces(
+        piece("f", "", index=0, id="a"), piece("oo", "{}", index=0, id="a")
+    ),
+    "the name so far on each piece": pieces(
+        piece("f", "", index=0, id="a"), piece("foo", "", index=0, id="a")
+    ),
+    "empty arguments after the call": pieces(
+        piece("foo", "{}", index=0, id="a"), piece("foo", "", index=0, id="a")
+    ),
+}
+
+
+@pytest.mark.parametrize("chunks", NAMES.values(), ids=NAMES)
+def test_a_name_may_come_in_pieces(chunks: list[Json]) -> None:
+    content = assemble(events(*chunks, chunk("tool_calls")))
+    assert [(block["name"], block["input"]) for block in content] == [("foo", {})]
+
+
+def test_another_name_after_arguments_is_another_call() -> None:
+    chunks = pieces(piece("f", "{}", index=0, id="a"), piece("g", "{}", index=0, id="a"))
+    content = assemble(events(*chunks, chunk("tool_calls")))
+    assert [block["name"] for block in content] == ["f", "g"]
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 7])
+@pytest.mark.parametrize("encode", [json.dumps, lambda value: json.dumps(json.dumps(value))])
+@pytest.mark.parametrize("number", [{"id": "a"}, {"index": 0}], ids=str)
+def test_each_piece_may_have_the_arguments_so_far(step: int, encode: Any, number: Json) -> None:
+    arguments_of = {"path": "a.html", "content": 'p {} [1, {"path": 2}] {"path": "{'}
+    text = encode(arguments_of)
+    ends = [*range(step, len(text), step), len(text), len(text)]
+    chunks = pieces(
+        piece("f", "", index=0, id="a"), *(piece(None, text[:end], **number) for end in ends)
+    )
+    content = assemble(events(*chunks, chunk("tool_calls")))
+    assert [block["input"] for block in content] == [arguments_of]
+
+
+def test_of_several_choices_the_first_one_that_came_is_read() -> None:
+    other = {"index": 1, "delta": {"content": "B"}, "finish_reason": "length"}
+    stream = events(
+        chunk(content="A"),
+        {"choices": [other, *chunk(content="a")["choices"]]},
+        {"choices": [other]},
+        {"choices": [{"delta": {"content": "!"}}]},
+        chunk("stop"),
+    )
+    assert assemble(stream) == [{"type": "text", "text": "Aa!"}]
+    assert stream[-2]["delta"]["stop_reason"] == "end_turn"
+
+
 def test_text_between_the_pieces_of_a_call_comes_after_it() -> None:
     stream = events(
         chunk(content="Now.", tool_calls=[piece("f", '{"a": "}\\', index=0, id="a")]),
@@ -594,13 +649,39 @@ def test_the_call_that_began_first_is_passed_on_as_it_comes() -> None:
     ]
 
 
+def test_what_follows_a_call_without_arguments_is_passed_on_as_it_comes() -> None:
+    translator = StreamTranslator(ESTIMATE, "ours")
+    chunks = pieces(
+        piece("f0", "{}", index=0, id="a"),
+        piece("f1", "{}", index=1, id="b"),
+        piece("f2", '{"n"', index=2, id="c"),
+    )
+    stream = [list(translator.feed(chunk)) for chunk in chunks]
+    assert [event["type"] for event in stream[-1]][-2:] == [
+        "content_block_start",
+        "content_block_delta",
+    ]
+    assert stream[-1][-1]["index"] == 2
+
+
+def test_arguments_may_come_after_empty_ones_of_several_calls() -> None:
+    chunks = pieces(
+        piece("f0", "{}", index=0, id="a"),
+        piece("f1", "{}", index=1, id="b"),
+        piece(None, '{"n": 0}', index=0),
+        piece(None, '{"n": 1}', index=1),
+    )
+    content = assemble(events(*chunks, chunk("tool_calls")))
+    assert [block["input"] for block in content] == [{"n": 0}, {"n": 1}]
+
+
 def test_a_call_that_has_ended_cannot_go_on() -> None:
     with pytest.raises(errors.Temporary, match="has ended"):
         events(
             *pieces(
-                piece("f0", "{}", index=0, id="a"),
-                piece("f1", "{}", index=1, id="b"),
-                piece(None, "{}", index=0),
+                piece("f0", '{"n": 0}', index=0, id="a"),
+                piece("f1", '{"n": 1}', index=1, id="b"),
+                piece(None, '{"n": 2}', index=0),
             )
         )
 
