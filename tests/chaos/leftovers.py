@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -101,8 +100,8 @@ def _containers(spawn: Installation) -> set[str]:
 def _routes(spawn: Installation) -> str:
     """Every route leads to a sandbox of the store, and each of those has one."""
     slugs = {sandbox["slug"] for sandbox in spawn.admin("pool")["sandboxes"]}
-    links = os.listdir(spawn.state_dir / "nginx" / "routes")
-    published = {name for name in links if _SLUG.fullmatch(name)}
+    links = (spawn.state_dir / "nginx" / "routes").iterdir()
+    published = {link.name for link in links if _SLUG.fullmatch(link.name)}
     return "" if published == slugs else f"routes {published}, not {slugs}"
 
 
