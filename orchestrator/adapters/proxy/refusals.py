@@ -15,6 +15,9 @@ from dataclasses import dataclass, field
 from orchestrator.contract.heads import HEAD_MAX_BYTES
 
 PAGE_BODY_MAX_BYTES = 128 * 1024  # of a request to page and API, which counts it again
+PAGE_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+"""Of requests to page and API. To the API's server most others are no HTTP at all: it would refuse
+them without a code, before the API could."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +72,7 @@ REFUSALS: Sequence[Refusal] = (
         status=405,
         title="Method Not Allowed",
         code="method_not_allowed",
-        detail="This method is never passed on. Use one of those in Allow.",
+        detail="This method isn't passed on. Use one of those in Allow.",
     ),
     Refusal(
         name="page-413",
