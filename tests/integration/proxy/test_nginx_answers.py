@@ -178,5 +178,5 @@ def test_the_probe_takes_heads_that_the_standard_library_refuses(world: World) -
     slug, _ = world.publish_app(respond_with("many", "200 OK", *many))
 
     address = f"127.0.0.1:{world.settings.listen_port}"
-    finding = HttpProbe(address, world.settings.apps_domain).walk(slug, 5)
+    finding = asyncio.run(HttpProbe(address, world.settings.apps_domain).walk(slug))
     assert finding.condition is Condition.WELL
