@@ -8,6 +8,9 @@ could say in its place. And which headers of an answer a visitor gets.
 from __future__ import annotations
 
 HEAD_MAX_BYTES = 64 * 1024
+HEAD_MAX_LINES = 1000
+"""Of the headers of a request: what nginx takes by default (`max_headers`). Versions without that
+setting, which would refuse to start with it, don't count."""
 HEAD_ROOM_BYTES = 4 * 1024
 """For what the proxy and the front add to a head that is just short enough."""
 

@@ -25,7 +25,7 @@ import jinja2
 from orchestrator.adapters import durable
 from orchestrator.adapters.proxy import page_files
 from orchestrator.adapters.proxy.client_limits import ClientLimits
-from orchestrator.adapters.proxy.refusals import PAGE_BODY_MAX_BYTES, REFUSALS
+from orchestrator.adapters.proxy.refusals import PAGE_BODY_MAX_BYTES, PAGE_METHODS, REFUSALS
 from orchestrator.adapters.proxy.route_links import RouteLinks, endpoint
 from orchestrator.contract import uploads
 from orchestrator.contract.heads import HEAD_MAX_BYTES, HEAD_ROOM_BYTES
@@ -137,6 +137,7 @@ def render_base(settings: NginxSettings, *, open_files: int, temp_kinds: tuple[s
         page_body_max_bytes=PAGE_BODY_MAX_BYTES,
         page_headers=page_files.SECURITY_HEADERS,
         page_hosts=settings.page_hosts,
+        page_methods=PAGE_METHODS,
         probe_header=PROBE_HEADER,
         temp_kinds=temp_kinds,
         trusted_proxies=settings.trusted_proxies,

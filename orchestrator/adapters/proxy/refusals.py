@@ -12,9 +12,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from orchestrator.contract.heads import HEAD_MAX_BYTES
+from orchestrator.contract.heads import HEAD_MAX_BYTES, HEAD_MAX_LINES
 
 PAGE_BODY_MAX_BYTES = 128 * 1024  # of a request to page and API, which counts it again
+PAGE_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+"""Of requests to page and API. To the API's server most others are no HTTP at all: it would refuse
+them without a code, before the API could."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +72,7 @@ REFUSALS: Sequence[Refusal] = (
         status=405,
         title="Method Not Allowed",
         code="method_not_allowed",
-        detail="This method is never passed on. Use one of those in Allow.",
+        detail="This method isn't passed on. Use one of those in Allow.",
     ),
     Refusal(
         name="page-413",
@@ -110,9 +113,9 @@ REFUSALS: Sequence[Refusal] = (
         status=431,
         title="Request Header Fields Too Large",
         code="head_too_large",
-        detail=f"Address and headers of a request may have {HEAD_MAX_BYTES // 1024} KiB together."
-        " Send less.",
-        members={"limit_bytes": HEAD_MAX_BYTES},
+        detail=f"Address and headers of a request may have {HEAD_MAX_BYTES // 1024} KiB together,"
+        f" and the headers {HEAD_MAX_LINES:,} lines. Send less.",
+        members={"limit_bytes": HEAD_MAX_BYTES, "limit_lines": HEAD_MAX_LINES},
     ),
     Refusal(
         name="500",

@@ -14,6 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from orchestrator.entrypoints.api.errors.failures import Failures
+from orchestrator.entrypoints.api.errors.malformed import ProblemConnection
 from orchestrator.entrypoints.api.hub import Hub
 
 _DRAIN_S = 5
@@ -71,7 +72,7 @@ def make_server(app: ASGIApp, **options: object) -> Server:
         date_header=False,
         timeout_graceful_shutdown=_DRAIN_S,
         lifespan="off",
-        **options,  # type: ignore[arg-type]  # checked by uvicorn
+        **{"http": ProblemConnection, **options},  # type: ignore[arg-type]  # checked by uvicorn
     )
     return Server(config)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +11,7 @@ from agent.serving.front import Front
 from agent.serving.site import Serving, Site, Slot
 
 from orchestrator.adapters.proxy.http_probe import HttpProbe
-from orchestrator.contract.heads import HEAD_MAX_BYTES, HEAD_ROOM_BYTES
+from orchestrator.contract.heads import HEAD_MAX_BYTES, HEAD_MAX_LINES, HEAD_ROOM_BYTES
 from orchestrator.contract.health import Condition
 from orchestrator.domain import ids
 from orchestrator.domain.pool.routes import Route, build_table
@@ -149,6 +150,27 @@ def test_a_longer_head_of_a_request_is_refused_with_its_limit(
     assert text in response.body
     assert "64 KiB" in response.body
     assert app.heads == []
+
+
+@pytest.mark.parametrize("host", ["{app}", "localhost"])
+def test_a_request_may_have_as_many_headers_as_refusals_say(world: World, host: str) -> None:
+    slug, _ = world.publish_app()
+    name = host.format(app=world.host(slug))
+
+    def ask(lines: int, accept: str) -> tuple[int, str]:
+        many = "a: b\r\n" * (lines - 2)
+        head = f"GET /x HTTP/1.1\r\nHost: {name}\r\nAccept: {accept}\r\n{many}\r\n"
+        with world.connect() as client:
+            client.sendall(head.encode())
+            answer = http.client.HTTPResponse(client)
+            answer.begin()
+            return answer.status, answer.read().decode()
+
+    assert ask(HEAD_MAX_LINES, "*/*")[0] == 200
+    # So many that nginx refuses them by their bytes too, if it doesn't count lines.
+    for accept in ("text/html", "application/json"):
+        status, body = ask(25 * HEAD_MAX_LINES, accept)
+        assert (status, f"{HEAD_MAX_LINES:,} lines" in body) == (431, True)
 
 
 def test_the_probe_takes_heads_that_the_standard_library_refuses(world: World) -> None:

@@ -270,7 +270,7 @@ def test_our_own_probes_are_never_refused() -> None:
         with waiting(world, app, 2, PROXY, host=world.host(slug)):
             assert ask_app(world, slug, PROXY).status == 429
             own = endpoint("127.0.0.1", world.settings.control_port)
-            finding = HttpProbe(own, world.settings.apps_domain).walk(slug, 5)
+            finding = asyncio.run(HttpProbe(own, world.settings.apps_domain).walk(slug))
             assert finding.condition is Condition.WELL
         with waiting(world, world.api, 2, PROXY):
             assert ask_from(world, PROXY, "/health").status == 429

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 
@@ -101,5 +102,5 @@ def test_a_proxy_on_an_ipv6_address_is_reached_by_it() -> None:
 
         assert world.ask(f"[::1]:{port}", address="::1").body == "api"
         assert world.ask(f"[::2]:{port}", address="::1").status == 421
-        finding = HttpProbe(f"[::1]:{port}", world.settings.apps_domain).walk(slug, 5)
+        finding = asyncio.run(HttpProbe(f"[::1]:{port}", world.settings.apps_domain).walk(slug))
         assert finding.condition is Condition.WELL

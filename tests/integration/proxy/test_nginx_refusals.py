@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import pytest
 
 from orchestrator.adapters.proxy.client_limits import ClientLimits
-from orchestrator.adapters.proxy.refusals import REFUSALS
+from orchestrator.adapters.proxy.refusals import PAGE_METHODS, REFUSALS
 from orchestrator.contract.heads import HEAD_MAX_BYTES
 from tests.integration.proxy.world import ROOT, Head, Response, World, respond_with, running_world
 
@@ -53,6 +53,10 @@ REQUESTS = {
 NAMELESS = {
     "a first line that is none": Wrong(line="GE T"),
     "an address without a beginning": Wrong(line="GET x HTTP/1.1"),
+    "an address with a zero byte": Wrong(line="GET /%00 HTTP/1.1"),
+    "an address above its root": Wrong(line="GET /%2e%2e/x HTTP/1.1"),
+    "an address with a space": Wrong(line="GET /a b HTTP/1.1"),
+    "a method in small letters": Wrong(line="get /x HTTP/1.1"),
     "TLS": Wrong(line="\x16\x03\x01\x02"),
     "a version of the future": Wrong(
         line="GET /x HTTP/9.9", status=505, code="http_version_unknown"
@@ -131,10 +135,11 @@ def test_who_says_nothing_gets_what_the_name_is_for(world: World, host: str, is_
         assert response.status == 405
 
 
+@pytest.mark.parametrize("host", HOSTS)
 @pytest.mark.parametrize("name", NAMELESS)
-def test_what_makes_no_sense_is_told_in_problems(world: World, name: str) -> None:
+def test_what_makes_no_sense_is_told_in_problems(world: World, name: str, host: str) -> None:
     wrong = NAMELESS[name]
-    response = send(world, wrong, "page", HTML)
+    response = send(world, wrong, host, HTML)
     assert (response.status, code_of(response)) == (wrong.status, wrong.code)
 
 
@@ -155,6 +160,37 @@ def test_a_refused_method_is_told_which_are_passed_on(world: World, host: str) -
         response = send(world, Wrong(line="TRACE / HTTP/1.1"), host, accept)
         assert response.headers["allow"] == "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
     assert "allow" not in send(world, REQUESTS["two lengths"], host, JSON).headers
+
+
+@pytest.mark.parametrize("method", ["BREW", "FOO-BAR", "PROPFIND", "GETS", "X" * 200])
+def test_the_page_gets_no_method_that_it_does_not_know(world: World, method: str) -> None:
+    world.api.heads.clear()
+    for path, form in (("/x", HTML), ("/x", JSON), ("/api/sessions", HTML), ("/static/x", JSON)):
+        headers = "Content-Length: 2000000\r\n" if path == "/x" else ""
+        wrong = Wrong(line=f"{method} {path} HTTP/1.1", headers=headers)
+        response = send(world, wrong, "page", form)
+        assert response.status == 405
+        if form == HTML and path == "/x":
+            assert "<small>405</small>" in response.body
+        else:
+            assert code_of(response) == "method_not_allowed"
+        all_methods = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+        assert response.headers["allow"] == ("GET, HEAD" if "static" in path else all_methods)
+    assert world.api.heads == []
+
+
+@pytest.mark.parametrize("method", PAGE_METHODS)
+def test_the_page_gets_each_method_that_refusals_name(world: World, method: str) -> None:
+    world.api.heads.clear()
+    assert world.ask("localhost", "/x", method).status == 200
+    assert [head.method for head in world.api.heads] == [method]
+
+
+@pytest.mark.parametrize("method", ["BREW", "FOO-BAR", "PROPFIND", "X" * 200])
+def test_an_app_gets_any_method(world: World, method: str) -> None:
+    slug, app = world.publish_app()
+    assert world.ask(world.host(slug), "/x", method).status == 200
+    assert [head.method for head in app.heads] == [method]
 
 
 @pytest.mark.parametrize(
