@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
-import secrets
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from orchestrator.adapters.docker import egress, sockets
 from orchestrator.adapters.docker.watch import DockerView, DockerWatch
+from orchestrator.adapters.hosts import marks
 from orchestrator.adapters.hosts.loop_thread import LoopThread
 from orchestrator.domain import errors
 from orchestrator.domain.ids import HostId, SandboxId
@@ -42,9 +43,6 @@ _COMMAND_TIMEOUT_S = 20.0
 _STOP_TIMEOUT_S = 5.0
 _STABLE_S = 60.0  # a link or watch that ran for this long starts again after the first pause
 _CRASH_PAUSE_MAX_S = 60.0
-_MARK = "mark-"
-# Makes a mark, and removes those that were left. $1: the agent folder, $2: the mark's name.
-_MAKE_MARK = f'rm -f -- "$1"/{_MARK}* && touch -- "$1/$2"'
 
 _T = TypeVar("_T")
 
@@ -150,29 +148,8 @@ class SshFleet:
         result = self.on_link(host, lambda link: link.run_command(tuple(argv), _COMMAND_TIMEOUT_S))
         return CommandOutcome(code=result.code, output=result.output)
 
-    @contextlib.contextmanager
-    def mark(self, host: Host) -> Iterator[str]:
-        name = f"{_MARK}{secrets.token_hex(8)}"
-        folder = Path(host.agent_folder)
-        if host.is_remote:
-            argv = ("sh", "-c", _MAKE_MARK, "sh", host.agent_folder, name)
-            outcome = self.run(host, argv)
-            if outcome.code != 0:
-                raise errors.HostUnfit(f"a file can't be made there: {outcome.output[:200]}")
-        else:
-            with errors.storage("write into the agent folder"):
-                for earlier in folder.glob(f"{_MARK}*"):
-                    earlier.unlink(missing_ok=True)
-                (folder / name).touch()
-        try:
-            yield name
-        finally:
-            # What stays, because link or process ends, the next mark removes.
-            with contextlib.suppress(errors.Temporary, OSError):
-                if host.is_remote:
-                    self.run(host, ("rm", "-f", f"{host.agent_folder}/{name}"))
-                else:
-                    (folder / name).unlink(missing_ok=True)
+    def mark(self, host: Host) -> AbstractContextManager[str]:
+        return marks.make(host, lambda argv: self.run(host, argv))
 
     def containers(self, host: Host) -> Sequence[Container] | None:
         followed = self._followed.get(host.id)
@@ -275,28 +252,9 @@ class SshFleet:
         else:
             runners.append(followed.link)
         followed.tasks = tuple(
-            asyncio.create_task(self._keep_running(host, runner)) for runner in runners
+            asyncio.create_task(_keep_running(host, runner)) for runner in runners
         )
         self._followed[host.id] = followed
-
-    async def _keep_running(self, host: Host, runner: DockerWatch | Link) -> None:
-        """Run a link or a watch again and again, whatever error ends it.
-
-        What a host does to us, it does to itself alone: it counts as not answering, with the
-        reason, and we come back to it after a growing pause.
-        """
-        crashes = 0
-        while True:
-            started_at = time.monotonic()
-            try:
-                await runner.run_forever()
-            except errors.TermOver:
-                return  # it says nothing about the host, and our process is about to end
-            except Exception as error:  # a loop that must survive: other hosts depend on this one
-                log.exception("host_task_crashed", host=host.name, task=type(runner).__name__)
-                runner.fail(f"our {type(runner).__name__} crashed on it: {error!r:.120}")
-            crashes = 0 if time.monotonic() - started_at > _STABLE_S else crashes + 1
-            await asyncio.sleep(min(_CRASH_PAUSE_MAX_S, 2.0 ** min(crashes, 10)))
 
     def _make_link(self, host: Host, url: str) -> Link:
         links = _load_links()
@@ -347,6 +305,26 @@ class SshFleet:
         with self._changed_lock:
             self._changed.add(host_id)
         self.on_end(ended)
+
+
+async def _keep_running(host: Host, runner: DockerWatch | Link) -> None:
+    """Run a link or a watch again and again, whatever error ends it.
+
+    What a host does to us, it does to itself alone: it counts as not answering, with the
+    reason, and we come back to it after a growing pause.
+    """
+    crashes = 0
+    while True:
+        started_at = time.monotonic()
+        try:
+            await runner.run_forever()
+        except errors.TermOver:
+            return  # it says nothing about the host, and our process is about to end
+        except Exception as error:  # a loop that must survive: other hosts depend on this one
+            log.exception("host_task_crashed", host=host.name, task=type(runner).__name__)
+            runner.fail(f"our {type(runner).__name__} crashed on it: {error!r:.120}")
+        crashes = 0 if time.monotonic() - started_at > _STABLE_S else crashes + 1
+        await asyncio.sleep(min(_CRASH_PAUSE_MAX_S, 2.0 ** min(crashes, 10)))
 
 
 @dataclass(frozen=True)
