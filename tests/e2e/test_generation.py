@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -129,47 +130,48 @@ def test_an_overloaded_provider_costs_all_attempts_and_fails_the_session(
     assert failed["attempt"] == 3
 
 
+def writes_server(title: str, code: str) -> CallsTurn:
+    """The model writes a Python app of one file."""
+    manifest = {"kind": "python", "title": title, "start": ["python", "main.py"]}
+    return CallsTurn(
+        calls=[
+            ("write_file", {"path": "spawn.json", "content": json.dumps(manifest)}),
+            ("write_file", {"path": "main.py", "content": code}),
+        ]
+    )
+
+
+def await_answer(writer: Installation, prompt: str) -> None:
+    """Start an app, and wait until it is READY. Then it answers."""
+    session = writer.create(prompt)
+    ready = writer.wait_for(session["session_id"], "ready", "failed", within_s=120)
+    assert ready["status"] == "ready", (ready, writer.logs())
+    assert writer.call_app(ready["url"]).status == 200
+
+
 def test_an_app_that_crashes_at_first_is_repaired_and_answers(
     writer: Installation, provider: MessagesApi
 ) -> None:
-    manifest = '{"kind": "python", "title": "Mended", "start": ["python", "main.py"]}'
     provider.play(
-        CallsTurn(
-            calls=[
-                ("write_file", {"path": "spawn.json", "content": manifest}),
-                ("write_file", {"path": "main.py", "content": "import no_such_library\n"}),
-            ]
-        ),
+        writes_server("Mended", "import no_such_library\n"),
         ToolTurn(name="finish", input={"summary": "Not yet."}),
         ToolTurn(name="write_file", input={"path": "main.py", "content": SERVER}),
         ToolTurn(name="finish", input={"summary": "Now it answers."}),
     )
-    session = writer.create("A server that is mended")
-    ready = writer.wait_for(session["session_id"], "ready", "failed", within_s=120)
-    assert ready["status"] == "ready", (ready, writer.logs())
-    assert writer.call_app(ready["url"]).status == 200
+    await_answer(writer, "A server that is mended")
 
 
 def test_an_app_that_only_its_own_machine_may_open_is_repaired_before_anybody_sees_it(
     writer: Installation, provider: MessagesApi
 ) -> None:
-    manifest = '{"kind": "python", "title": "Shy", "start": ["python", "main.py"]}'
     provider.play(
-        CallsTurn(
-            calls=[
-                ("write_file", {"path": "spawn.json", "content": manifest}),
-                ("write_file", {"path": "main.py", "content": SHY_SERVER}),
-            ]
-        ),
+        writes_server("Shy", SHY_SERVER),
         ToolTurn(name="finish", input={"summary": "Not yet."}),
         ToolTurn(name="write_file", input={"path": "main.py", "content": SERVER}),
         ToolTurn(name="finish", input={"summary": "Now everybody may."}),
     )
     before = len(provider.requests)
-    session = writer.create("A server that is shy")
-    ready = writer.wait_for(session["session_id"], "ready", "failed", within_s=120)
-    assert ready["status"] == "ready", (ready, writer.logs())
-    assert writer.call_app(ready["url"]).status == 200
+    await_answer(writer, "A server that is shy")
     told = str([request.body["messages"][-1] for request in provider.requests[before:]])
     assert "At its public address" in told
     assert "GET / answers 400" in told
@@ -178,20 +180,11 @@ def test_an_app_that_only_its_own_machine_may_open_is_repaired_before_anybody_se
 def test_an_app_whose_first_page_takes_six_seconds_gets_ready(
     writer: Installation, provider: MessagesApi
 ) -> None:
-    manifest = '{"kind": "python", "title": "Slow", "start": ["python", "main.py"]}'
     provider.play(
-        CallsTurn(
-            calls=[
-                ("write_file", {"path": "spawn.json", "content": manifest}),
-                ("write_file", {"path": "main.py", "content": SLOW_SERVER}),
-            ]
-        ),
+        writes_server("Slow", SLOW_SERVER),
         ToolTurn(name="finish", input={"summary": "It takes its time."}),
     )
-    session = writer.create("A server that thinks before it answers")
-    ready = writer.wait_for(session["session_id"], "ready", "failed", within_s=120)
-    assert ready["status"] == "ready", (ready, writer.logs())
-    assert writer.call_app(ready["url"]).status == 200
+    await_answer(writer, "A server that thinks before it answers")
 
 
 @pytest.mark.parametrize("process", ["api.server", "api.agents.server"])
