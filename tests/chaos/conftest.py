@@ -66,12 +66,7 @@ class Scene:
     def container_of(self, session_id: str) -> Any:
         """The container of a session; None if it has none now."""
         sandbox_id = self.spawn.admin(f"sessions/{session_id}")["sandbox_id"]
-        labelled = (
-            container
-            for container in self.spawn.containers()
-            if container.labels["ai.spawn.sandbox"] == sandbox_id
-        )
-        return next(labelled, None)
+        return self.spawn.sandboxes().get(sandbox_id)
 
     def is_amiss(self, check: str) -> bool:
         """Whether /ready says that this is not well. It can't tell the rest without a database."""

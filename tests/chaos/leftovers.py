@@ -43,11 +43,11 @@ def await_rest(
     def is_at_rest() -> bool:
         problems[:] = filter(None, [_readiness(spawn)])
         if not problems:
-            labels = containers() if containers else _containers(spawn)
+            present = containers() if containers else _containers(spawn)
             problems[:] = filter(
                 None,
                 [
-                    _pool(spawn, sessions, labels),
+                    _pool(spawn, sessions, present),
                     _routes(spawn),
                     _processes(spawn, processes),
                     *(check() for check in others),
@@ -75,7 +75,7 @@ def _readiness(spawn: Installation) -> str:
     return "" if response.status == 200 else response.text
 
 
-def _pool(spawn: Installation, sessions: Sequence[str], labels: set[str]) -> str:
+def _pool(spawn: Installation, sessions: Sequence[str], present: set[str]) -> str:
     pool = spawn.call_patiently("GET", "/api/admin/pool", key=spawn.operator_key).json
     sandboxes = pool["sandboxes"]
     states = Counter(sandbox["state"] for sandbox in sandboxes)
@@ -86,15 +86,16 @@ def _pool(spawn: Installation, sessions: Sequence[str], labels: set[str]) -> str
     if owners != set(sessions):
         return f"sandboxes of {owners}"
     ids = {sandbox["sandbox_id"] for sandbox in sandboxes}
-    if ids != labels:
-        return f"containers {labels}, not {ids}"
+    if ids != present:
+        return f"containers {present}, not {ids}"
     if any((pool["queues"] or {"none": 1}).values()):
         return f"nudges {pool['queues']}"
     return ""
 
 
 def _containers(spawn: Installation) -> set[str]:
-    return {container.labels["ai.spawn.sandbox"] for container in spawn.containers()}
+    """The sandbox of each container, or the container's name: a probe that is left is not rest."""
+    return {item.labels.get("ai.spawn.sandbox", item.name) for item in spawn.containers()}
 
 
 def _routes(spawn: Installation) -> str:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -36,13 +37,14 @@ class Pair:
     processes: Counter[str]  # at rest
 
     def sandboxes(self) -> set[str]:
-        """The sandboxes that have a container, on both."""
-        labels = [
-            dict(pair.split("=", 1) for pair in container["Labels"].split(","))
-            for vps in (self.good, self.bad)
-            for container in vps.containers()
-        ]
-        return {label["ai.spawn.sandbox"] for label in labels}
+        """The sandboxes that have a container, on both; by name what else is there: a probe."""
+        containers = [*self.good.containers(), *self.bad.containers()]
+        return {sandbox_of(container) or container["Names"] for container in containers}
+
+
+def sandbox_of(container: dict[str, Any]) -> str | None:
+    labels = dict(pair.split("=", 1) for pair in container["Labels"].split(","))
+    return labels.get("ai.spawn.sandbox")
 
 
 Fault = Callable[[Pair], AbstractContextManager[object]]

@@ -97,4 +97,4 @@ def wait_for_end(writer: Installation, app: Any, number: int, within_s: float = 
 
 def container_of(writer: Installation, app: Any) -> Any:
     sandbox_id = writer.admin(f"sessions/{app['session_id']}")["sandbox"]["sandbox_id"]
-    return next(c for c in writer.containers() if c.labels["ai.spawn.sandbox"] == sandbox_id)
+    return writer.sandboxes()[sandbox_id]

@@ -181,13 +181,21 @@ class Installation:
         self.kill("orchestrator.entrypoints.daemon")
 
     def containers(self) -> list[Any]:
-        """All Docker containers of this installation."""
+        """All Docker containers of this installation: its sandboxes, and the probe of an admission.
+
+        A host is admitted again, with a probe, each time its Docker was away.
+        """
         with contextlib.closing(docker.from_env()) as client:
             return client.containers.list(
                 all=True,
                 filters={"label": f"ai.spawn.instance={self.instance}"},
                 ignore_removed=True,  # one may go between the list and its inspection
             )
+
+    def sandboxes(self) -> dict[str, Any]:
+        """The containers of the sandboxes, by sandbox id."""
+        labelled = ((item.labels.get("ai.spawn.sandbox"), item) for item in self.containers())
+        return {sandbox_id: item for sandbox_id, item in labelled if sandbox_id is not None}
 
     def supervisor_pid(self) -> int:
         return int((self.state_dir / "supervisor.lock").read_text())

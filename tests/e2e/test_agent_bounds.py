@@ -43,12 +43,7 @@ def bounded() -> Iterator[Installation]:
 
 def container_of(spawn: Installation, session: dict[str, Any]) -> Any:
     sandbox_id = spawn.admin(f"sessions/{session['session_id']}")["sandbox_id"]
-    (container,) = [
-        container
-        for container in spawn.containers()
-        if container.labels["ai.spawn.sandbox"] == sandbox_id
-    ]
-    return container
+    return spawn.sandboxes()[sandbox_id]
 
 
 def metric(spawn: Installation, name: str) -> float:

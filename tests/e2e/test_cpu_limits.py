@@ -28,8 +28,7 @@ def limits(spawn: Installation, state: str) -> dict[str, float]:
     sandboxes = spawn.admin("pool")["sandboxes"]
     in_state = {item["sandbox_id"] for item in sandboxes if item["state"] == state}
     found: dict[str, float] = {}
-    for container in spawn.containers():
-        sandbox_id = container.labels.get("ai.spawn.sandbox")  # the probe of an admission has none
+    for sandbox_id, container in spawn.sandboxes().items():
         if sandbox_id in in_state:
             try:
                 found[sandbox_id] = cpus_of(container.exec_run(READ_CPU_LIMIT).output.decode())

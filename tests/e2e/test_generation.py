@@ -86,7 +86,7 @@ def test_the_key_is_nowhere_in_the_sandbox(writer: Installation, provider: Messa
     session = writer.create("A page about lighthouses")
     writer.wait_for(session["session_id"], "ready", within_s=120)
     sandbox_id = writer.admin(f"sessions/{session['session_id']}")["sandbox"]["sandbox_id"]
-    container = next(c for c in writer.containers() if c.labels["ai.spawn.sandbox"] == sandbox_id)
+    container = writer.sandboxes()[sandbox_id]
     script = (
         "cat /proc/*/environ /proc/*/cmdline 2>/dev/null;"
         " grep -rs must-not-leave-home /app /tmp /run; true"

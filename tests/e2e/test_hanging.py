@@ -44,12 +44,7 @@ def only_claimed_sandbox(spawn: Installation) -> str:
         for sandbox in spawn.admin("pool")["sandboxes"]
         if sandbox["state"] == "claimed"
     ]
-    (container,) = [
-        container
-        for container in spawn.containers()
-        if container.labels["ai.spawn.sandbox"] == claimed
-    ]
-    return str(container.id)
+    return str(spawn.sandboxes()[claimed].id)
 
 
 @contextlib.contextmanager

@@ -92,9 +92,8 @@ def _assert_nothing_leaks(spawn: Installation) -> None:
     def is_settled() -> bool:
         pool = spawn.call_patiently("GET", "/api/admin/pool", key=spawn.operator_key).json
         live = {sandbox["sandbox_id"] for sandbox in pool["sandboxes"]}
-        containers = {c.labels["ai.spawn.sandbox"] for c in spawn.containers()}
         return (
-            live == containers
+            live == set(spawn.sandboxes())
             and pool["warm"] == pool["warm_target"]
             and all(sandbox["state"] == "warm" for sandbox in pool["sandboxes"])
         )

@@ -52,13 +52,13 @@ def test_deleting_a_session_leaves_no_container_route_or_token(spawn: Installati
     session = spawn.create(template="todo")
     ready = spawn.wait_for(session["session_id"], "ready")
     sandbox_id = spawn.admin(f"sessions/{session['session_id']}")["sandbox"]["sandbox_id"]
-    assert sandbox_id in {c.labels["ai.spawn.sandbox"] for c in spawn.containers()}
+    assert sandbox_id in spawn.sandboxes()
 
     path = f"/api/sessions/{session['session_id']}"
     assert spawn.call("DELETE", path, key=spawn.operator_key).status == 202
     spawn.wait_for(session["session_id"], "destroyed")
 
-    assert sandbox_id not in {c.labels["ai.spawn.sandbox"] for c in spawn.containers()}
+    assert sandbox_id not in spawn.sandboxes()
     assert spawn.call_app(ready["url"]).status == 404
     live = {sandbox["sandbox_id"] for sandbox in spawn.admin("pool")["sandboxes"]}
     assert sandbox_id not in live

@@ -47,7 +47,7 @@ def test_ports_that_die_together_are_replaced_without_a_person(busy: Installatio
     before = sandbox_ids(busy)
     urls = [busy.status(session_id)["url"] for session_id in session_ids(busy)]
 
-    kill_proxies(busy.containers())
+    kill_proxies(busy.sandboxes().values())
 
     until(lambda: before.isdisjoint(sandbox_ids(busy)), 300, "all sandboxes to be replaced")
     for url in urls:
@@ -72,7 +72,7 @@ def wait_for_warm(spawn: Installation) -> None:
         90,
         "the starts to end",
     )
-    until(lambda: len(spawn.containers()) == 5, 90, "the removals to end")
+    until(lambda: len(spawn.sandboxes()) == 5, 90, "the removals to end")
 
 
 def is_recovering(spawn: Installation, session_id: str) -> bool:

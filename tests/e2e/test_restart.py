@@ -27,8 +27,8 @@ def test_apps_keep_running_when_the_control_plane_stops_with_keep_apps() -> None
     with installed(SPAWN_WARM_TARGET="1") as spawn:
         session = spawn.create(template="kanban")
         url = spawn.wait_for(session["session_id"], "ready")["url"]
-        until(lambda: len(spawn.containers()) == 2, 60, "a warm sandbox beside the app")
-        container_ids = {container.id for container in spawn.containers()}
+        until(lambda: len(spawn.sandboxes()) == 2, 60, "a warm sandbox beside the app")
+        container_ids = {container.id for container in spawn.sandboxes().values()}
 
         spawn.spawnctl("down", "--keep-apps")
         assert {container.id for container in spawn.containers()} == container_ids
