@@ -1,7 +1,7 @@
-"""Looks at sessions in the daemon, for workers that don't hear of them.
+"""Looks at sessions in processes that aren't workers.
 
-Redis may be away, or hang; or the workers may all be busy, or have just been killed. Then the
-daemon takes the looks itself, a few at once.
+The daemon takes those of which workers don't hear: Redis may be away, or hang; or the workers may
+all be busy, or have just been killed. See near_looks.py for the others.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from orchestrator.domain import errors
 from orchestrator.domain.ids import SessionId
 from orchestrator.slim import structlog
 
-_THREADS = 4
+_HANDS = 4
 _WAITING_MAX = 1000  # sessions; the nudge loop names the others again
 
 log = structlog.get_logger()
@@ -23,28 +23,45 @@ log = structlog.get_logger()
 class StandIn:
     """A small pool of threads. Each session has at most one look that runs and one that waits."""
 
-    def __init__(self, look: Callable[[SessionId], None]) -> None:
+    def __init__(self, look: Callable[[SessionId], None], *, hands: int = _HANDS) -> None:
+        """`hands`: how many looks run at once."""
         self._look = look
-        self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="stand-in")
+        self._hands = hands
+        self._executor = ThreadPoolExecutor(hands, thread_name_prefix="stand-in")
         self._lock = threading.Lock()
+        self._is_stopped = False
         self._waiting: set[SessionId] = set()
         self._running: set[SessionId] = set()
 
     def take(self, session_id: SessionId) -> None:
         """Look at this session soon, and again if a look at it has begun already."""
         with self._lock:
-            if session_id in self._waiting or len(self._waiting) >= _WAITING_MAX:
-                return
-            self._waiting.add(session_id)
-            if session_id not in self._running:
-                self._running.add(session_id)
-                self._executor.submit(self._run, session_id)
+            if session_id not in self._waiting and len(self._waiting) < _WAITING_MAX:
+                self._take(session_id)
+
+    def offer(self, session_id: SessionId) -> bool:
+        """Take it only if a hand is free for it, or has this session already. Returns which."""
+        with self._lock:
+            is_own = session_id in self._running
+            if self._is_stopped or not (is_own or len(self._running) < self._hands):
+                return False
+            self._take(session_id)
+            return True
 
     def stop(self) -> None:
         """Begin no more looks, and wait for those that run."""
         with self._lock:
+            self._is_stopped = True
             self._waiting.clear()
         self._executor.shutdown(cancel_futures=True)
+
+    def _take(self, session_id: SessionId) -> None:
+        if self._is_stopped:
+            return
+        self._waiting.add(session_id)
+        if session_id not in self._running:
+            self._running.add(session_id)
+            self._executor.submit(self._run, session_id)
 
     def _run(self, session_id: SessionId) -> None:
         while True:

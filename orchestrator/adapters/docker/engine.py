@@ -110,9 +110,10 @@ class DockerEngine:
 
     def remove(self, sandbox_id: SandboxId) -> None:
         with self._connected(f"remove sandbox {sandbox_id}") as api:
-            # Not by name: somebody may have renamed it.
-            for container in self._list(api, f"{flags.SANDBOX_LABEL}={sandbox_id}"):
-                _remove_container(api, container.id)
+            if not _remove_container(api, flags.container_name(sandbox_id)):
+                # It is gone, or somebody has renamed it.
+                for container in self._list(api, f"{flags.SANDBOX_LABEL}={sandbox_id}"):
+                    _remove_container(api, container.id)
         self._sockets.withdraw(sandbox_id)
 
     def containers(self) -> Sequence[Container]:
@@ -354,8 +355,9 @@ def _adopt_or_remove(api: docker.APIClient, sandbox_id: SandboxId) -> str | None
     return None
 
 
-def _remove_container(api: docker.APIClient, container: str) -> None:
-    """Kill and remove a container by its id, and return once it is gone.
+def _remove_container(api: docker.APIClient, container: str) -> bool:
+    """Kill and remove a container by its id or name, and return once it is gone. False: there is
+    none.
 
     Raises errors.Temporary (remove_failed).
     """
@@ -363,7 +365,7 @@ def _remove_container(api: docker.APIClient, container: str) -> None:
         try:
             api.remove_container(container, v=True, force=True)
         except docker.errors.NotFound:
-            return
+            return False
         except docker.errors.APIError as error:
             if error.status_code != 409:
                 raise
@@ -371,5 +373,5 @@ def _remove_container(api: docker.APIClient, container: str) -> None:
                 with contextlib.suppress(docker.errors.NotFound):
                     api.wait(container, condition="removed")
         else:
-            return
+            return True
     raise errors.Temporary(f"Docker does not finish removing {container}", code="remove_failed")

@@ -17,6 +17,7 @@ from orchestrator.domain import errors
 from orchestrator.entrypoints.api import public_app, serving
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.hub import Hub
+from orchestrator.loops.near_looks import taking_looks
 from orchestrator.ports import topics
 from orchestrator.services.deps import Deps
 from orchestrator.services.people import keys
@@ -30,7 +31,7 @@ def main() -> None:
     number = int(sys.argv[1])
     settings = config.load()
     observability.configure(settings.processes.log_level, f"api-{number}")
-    deps = bootstrap.build(settings, bootstrap.NoEngines())
+    deps, near_looks = taking_looks(bootstrap.build(settings, bootstrap.NoEngines()))
     state = StateFolder(settings.places.state_dir)
     _ensure_operator(deps, state)
     for template in deps.catalog.list():
@@ -59,6 +60,7 @@ def main() -> None:
         forwarded_allow_ips="*",  # whoever may use the socket, the proxy for example
     )
     uvloop.run(serving.serve([server], hub, [], drained=path))
+    near_looks.stop()
     deps.store.close()
 
 

@@ -22,6 +22,7 @@ from orchestrator.entrypoints.api.agents.walks import Walks
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.entrypoints.api.gateway.app import Gateway
 from orchestrator.entrypoints.api.hub import Hub
+from orchestrator.loops.near_looks import taking_looks
 from orchestrator.ports import topics
 
 
@@ -29,7 +30,7 @@ def main() -> None:
     """Serve until SIGTERM."""
     settings = config.load()
     observability.configure(settings.processes.log_level, "agents")
-    deps = bootstrap.build(settings, bootstrap.NoEngines())
+    deps, near_looks = taking_looks(bootstrap.build(settings, bootstrap.NoEngines()))
     places = settings.places
     places.agent_folder.mkdir(mode=0o755, exist_ok=True)
     places.agent_folder.chmod(0o755)  # sandboxes of the earlier layout may enter it
@@ -38,6 +39,7 @@ def main() -> None:
     hub = Hub(places.events_folder, "agents", [topics.INBOX, topics.ROUTES, topics.WALK])
     context = Context(settings=settings, deps=deps, hub=hub, started_at=deps.clock.now())
     uvloop.run(_serve(context, settings))
+    near_looks.stop()
     deps.store.close()
 
 
