@@ -6,6 +6,7 @@ another version than the control plane.
 """
 
 from orchestrator.contract.wire.assignments import (
+    PACKED_WITHIN_MAX_BYTES,
     Assignment,
     BundleRef,
     Identity,
@@ -65,6 +66,7 @@ __all__ = [
     "LOG_LINES_MAX",
     "LOG_LINE_MAX_CHARS",
     "MESSAGE_MAX_CHARS",
+    "PACKED_WITHIN_MAX_BYTES",
     "REPORT_MAX_BYTES",
     "SUMMARY_MAX_CHARS",
     "ProtocolError",

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import binascii
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
 from orchestrator.contract.uploads import UPLOAD_MAX_BYTES
 from orchestrator.contract.wire.fields import Fields, ProtocolError
+
+
+PACKED_WITHIN_MAX_BYTES = 48 * 1024
+"""The largest bundle that comes with its assignment: a request less for whoever waits."""
 
 
 class Kind(StrEnum):
@@ -45,13 +50,17 @@ class Identity:
 
 @dataclass(frozen=True, kw_only=True)
 class BundleRef:
-    """A bundle that the agent is to fetch."""
+    """A bundle that the agent is to have: it comes with this, or has to be fetched."""
 
     sha256: str
     size_bytes: int
+    packed: bytes | None = None  # as Base64 in JSON
 
     def as_json(self) -> dict[str, Any]:
-        return {"sha256": self.sha256, "size_bytes": self.size_bytes}
+        document: dict[str, Any] = {"sha256": self.sha256, "size_bytes": self.size_bytes}
+        if self.packed:
+            document["packed"] = binascii.b2a_base64(self.packed, newline=False).decode()
+        return document
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +200,18 @@ def _missing(assignment: Assignment) -> str:
 
 
 def _bundle_ref(given: Fields) -> BundleRef:
-    return BundleRef(sha256=given.text("sha256").lower(), size_bytes=given.whole("size_bytes"))
+    return BundleRef(
+        sha256=given.text("sha256").lower(),
+        size_bytes=given.whole("size_bytes"),
+        packed=_packed(given) if given.has("packed") else None,
+    )
+
+
+def _packed(given: Fields) -> bytes:
+    try:
+        return binascii.a2b_base64(given.text("packed").encode(), strict_mode=True)
+    except ValueError as error:
+        raise given.wrong("packed", "is no Base64") from error
 
 
 def _message(given: Fields) -> Message:

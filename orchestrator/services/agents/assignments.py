@@ -69,8 +69,10 @@ def _kind(session: Session, change: Change | None) -> wire.Kind:
 
 def _reference(deps: Deps, digest: Sha256) -> wire.BundleRef:
     template = deps.catalog.data(digest)
-    size = len(template) if template is not None else deps.bundles.size(digest)
-    return wire.BundleRef(sha256=digest, size_bytes=size)
+    if template is None:
+        return wire.BundleRef(sha256=digest, size_bytes=deps.bundles.size(digest))
+    within = template if len(template) <= wire.PACKED_WITHIN_MAX_BYTES else None
+    return wire.BundleRef(sha256=digest, size_bytes=len(template), packed=within)
 
 
 def _with_request(

@@ -163,6 +163,13 @@ class Job:
         bundle = self._assignment.bundle
         if bundle is None:
             raise AssignmentFailed(FailureCode.BUNDLE_INVALID, "the assignment names no bundle")
+        packed = bundle.packed if bundle.packed is not None else await self._request_bundle()
+        try:
+            return await in_thread(_verify_and_unpack, packed, bundle, folder)
+        except BundleInvalid as error:
+            raise AssignmentFailed(FailureCode.BUNDLE_INVALID, str(error)) from error
+
+    async def _request_bundle(self) -> bytes:
         try:
             async with asyncio.timeout(FETCH_LIMIT_S):
                 response = await self._home.request_until_answered(
@@ -177,10 +184,7 @@ class Job:
         if response.status != 200:
             message = f"home answered {response.status} to the request for the bundle"
             raise AssignmentFailed(FailureCode.BUNDLE_FETCH_FAILED, message)
-        try:
-            return await in_thread(_verify_and_unpack, response.body, bundle, folder)
-        except BundleInvalid as error:
-            raise AssignmentFailed(FailureCode.BUNDLE_INVALID, str(error)) from error
+        return response.body
 
     async def _upload(self, packed: bytes, *, healthy: bool = True) -> None:
         response = await self._home.request_until_answered(

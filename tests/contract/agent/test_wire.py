@@ -28,7 +28,10 @@ IDENTITIES = st.builds(
     wire.Identity, sandbox_id=text, token=text, slug=slug, interpreters=st.booleans()
 )
 BUNDLES = st.builds(
-    wire.BundleRef, sha256=st.text("0123456789abcdef", min_size=64, max_size=64), size_bytes=count
+    wire.BundleRef,
+    sha256=st.text("0123456789abcdef", min_size=64, max_size=64),
+    size_bytes=count,
+    packed=st.none() | st.binary(min_size=1, max_size=100),
 )
 MESSAGES = st.builds(wire.Message, role=st.sampled_from(wire.Role), text=text)
 LIMITS = st.builds(
@@ -147,6 +150,13 @@ def test_an_assignment_is_read_with_its_slug_and_digest_in_lower_case() -> None:
 
     assert (assignment.kind, assignment.slug) == (Kind.BUNDLE, "abc")
     assert assignment.bundle == wire.BundleRef(sha256="ab", size_bytes=3)
+
+
+@pytest.mark.parametrize("packed", ["no base64!", "YQ", "YQ==YQ==", 7, ["YQ=="], ""])
+def test_a_bundle_that_is_no_base64_is_refused(packed: object) -> None:
+    bundle = {"sha256": "AB", "size_bytes": 3, "packed": packed}
+    with pytest.raises(wire.ProtocolError, match=r"^bundle.packed: "):
+        wire.parse_assignment({**ASSIGNMENT, "bundle": bundle})
 
 
 def test_what_an_assignment_leaves_out_has_a_default() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 
 import pytest
 
+from orchestrator.contract import wire
 from orchestrator.contract.wire import Limits
 from orchestrator.domain import errors, ids
 from orchestrator.domain.people.tokens import SessionGrant
@@ -73,7 +75,20 @@ def test_a_template_is_an_assignment_with_a_bundle_and_without_the_prompt(world:
     assert assignment["bundle"] == {
         "sha256": template.digest,
         "size_bytes": template.size_bytes,
+        "packed": base64.b64encode(world.catalog.data(template.digest) or b"").decode(),
     }
+
+
+def test_a_large_template_does_not_come_with_its_assignment(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "PACKED_WITHIN_MAX_BYTES", 100)
+    world.add_host()
+    sandbox = world.add_warm_sandbox()
+    world.converge(world.create_session(template="kanban"))
+    assignment = inbox.visit(world.deps, sandbox.id, "").assignment
+    assert assignment is not None
+    assert assignment["bundle"].keys() == {"sha256", "size_bytes"}
 
 
 def test_an_assignment_that_runs_already_is_not_sent_again(world: World, session: Session) -> None:
