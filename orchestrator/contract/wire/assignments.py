@@ -10,7 +10,6 @@ from typing import Any
 from orchestrator.contract.uploads import UPLOAD_MAX_BYTES
 from orchestrator.contract.wire.fields import Fields, ProtocolError
 
-
 PACKED_WITHIN_MAX_BYTES = 48 * 1024
 """The largest bundle that comes with its assignment: a request less for whoever waits."""
 

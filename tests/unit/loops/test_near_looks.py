@@ -67,8 +67,7 @@ def test_after_the_end_all_nudges_go_to_the_workers() -> None:
     assert (looks.taken, far.nudged) == ([], [FIRST])
 
 
-def test_a_request_claims_a_warm_sandbox_without_a_worker() -> None:
-    world = World()
+def test_a_request_claims_a_warm_sandbox_without_a_worker(world: World) -> None:
     world.add_host()
     warm = world.add_warm_sandbox()
     deps, near = taking_looks(world.deps)
