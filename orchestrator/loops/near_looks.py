@@ -34,8 +34,9 @@ class NearLooks:
         return self._far.depth()
 
     def stop(self) -> None:
-        """Wait for the look that runs. Later nudges go to the workers."""
-        self._near.stop()
+        """Wait for the look that runs. All others, and later nudges, go to the workers."""
+        for session_id in self._near.stop():
+            self._far.nudge(session_id, Queue.CRITICAL)
 
 
 def taking_looks(deps: Deps) -> tuple[Deps, NearLooks]:

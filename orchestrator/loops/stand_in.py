@@ -7,7 +7,7 @@ all be busy, or have just been killed. See near_looks.py for the others.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 
 from orchestrator.domain import errors
@@ -48,12 +48,13 @@ class StandIn:
             self._take(session_id)
             return True
 
-    def stop(self) -> None:
-        """Begin no more looks, and wait for those that run."""
+    def stop(self) -> Collection[SessionId]:
+        """Begin no more looks, and wait for those that run. Returns the sessions that waited."""
         with self._lock:
             self._is_stopped = True
-            self._waiting.clear()
+            waiting, self._waiting = self._waiting, set()
         self._executor.shutdown(cancel_futures=True)
+        return waiting
 
     def _take(self, session_id: SessionId) -> None:
         if self._is_stopped:

@@ -1,8 +1,11 @@
-"""Ways to run a call of a bulkhead without threads: at once, or when a test says so."""
+"""Ways to run a call of a bulkhead without threads, and to wait for those of others."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+
+_DEADLINE_S = 20.0
 
 
 def run_at_once(call: Callable[[], None]) -> None:
@@ -23,3 +26,11 @@ class Deferred:
         pending, self.pending = self.pending, []
         for call in pending:
             call()
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """Wait for what another thread does."""
+    deadline = time.monotonic() + _DEADLINE_S
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)

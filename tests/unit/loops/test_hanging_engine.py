@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 
@@ -26,6 +26,7 @@ from orchestrator.services.agents import inbox
 from orchestrator.services.pool import claims
 from tests.fakes.engine import EngineInMemory, EngineThatHangs
 from tests.fakes.fleet import ImagePushesInMemory
+from tests.fakes.threads import wait_until
 from tests.unit.services.world import World
 
 WORKERS = 2
@@ -254,12 +255,3 @@ def test_hosts_that_hang_in_every_task_leave_others_their_turn(
         wait_until(lambda: world.store.hosts.get(joining.id).state is HostState.UP)
     finally:
         released.set()
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for what another thread does."""
-    pause, waited = threading.Event(), 0.0
-    while not condition():
-        assert waited < DEADLINE_S
-        pause.wait(0.01)
-        waited += 0.01

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
 from orchestrator.domain import ids
 from orchestrator.domain.ids import SessionId
 from orchestrator.domain.sessions.priority import Queue
 from orchestrator.domain.sessions.session import SessionState
-from orchestrator.loops.near_looks import NearLooks, taking_looks
+from orchestrator.loops import near_looks
+from orchestrator.loops.near_looks import NearLooks
 from orchestrator.loops.stand_in import StandIn
+from orchestrator.services.deps import Deps
 from orchestrator.services.sessions import requests
+from orchestrator.services.sessions.looks import look
 from tests.fakes.queue import QueueInMemory
+from tests.fakes.threads import wait_until
 from tests.unit.services.world import VISITOR, World
 
 DEADLINE_S = 20
@@ -67,12 +73,37 @@ def test_after_the_end_all_nudges_go_to_the_workers() -> None:
     assert (looks.taken, far.nudged) == ([], [FIRST])
 
 
-def test_a_request_claims_a_warm_sandbox_without_a_worker(world: World) -> None:
+def test_a_look_that_waits_at_the_end_goes_to_the_workers() -> None:
+    looks, far = HeldLooks(), QueueInMemory()
+    near = NearLooks(far, stand_in := StandIn(looks, hands=1))
+    near.nudge(FIRST, Queue.NORMAL)
+    assert looks.begun.acquire(timeout=DEADLINE_S)
+    near.nudge(FIRST, Queue.NORMAL)
+    stopping = threading.Thread(target=near.stop)
+    stopping.start()
+    wait_until(lambda: stand_in._is_stopped)
+    looks.may_end.release()
+    stopping.join(DEADLINE_S)
+    assert (looks.taken, far.nudged) == ([FIRST], [FIRST])
+
+
+def test_a_request_claims_a_warm_sandbox_without_a_worker(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world.add_host()
     warm = world.add_warm_sandbox()
-    deps, near = taking_looks(world.deps)
-    request = requests.Request(prompt="", template="kanban", ttl_s=None)
-    session = requests.create(deps, VISITOR, request)
+    looked = threading.Event()
+
+    def look_and_tell(deps: Deps, session_id: SessionId) -> None:
+        look(deps, session_id)
+        looked.set()
+
+    monkeypatch.setattr(near_looks, "look", look_and_tell)
+    deps, near = near_looks.taking_looks(world.deps)
+    session = requests.create(
+        deps, VISITOR, requests.Request(prompt="", template="kanban", ttl_s=None)
+    )
+    assert looked.wait(DEADLINE_S)
     near.stop()
     claimed = world.session(session)
     assert (claimed.state, claimed.sandbox_id) == (SessionState.PROVISIONING, warm.id)
