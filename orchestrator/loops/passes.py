@@ -126,7 +126,7 @@ class Launcher:
         if refill.is_full(self._deps):
             return ""  # as nearly always
         self._calls.pace.begin_pass()
-        level = refill.measure_level(self._deps, self._calls.pace.arriving_s)
+        level = refill.measure_level(self._deps, self._calls.pace.arrivals)
         retired = refill.retire_surplus(self._deps, level)
         avoid = [HostId(host_id) for host_id in self._backoff.pausing()]
         decision = refill.start_missing(self._deps, self._begin, level, avoid)

@@ -147,6 +147,9 @@ class Sandboxes(Protocol):
     def count_warming(self, placed_since: datetime) -> int:
         """How many sandboxes are CREATING for the warm pool, of those placed since then."""
 
+    def count_cold(self) -> int:
+        """How many sandboxes are CREATING for sessions."""
+
     def agent_groups(self, overdue_before: datetime) -> Sequence[AgentGroup]:
         """The agents of WARM and CLAIMED sandboxes by host and owner. Those that were last heard
         before then are overdue."""

@@ -24,7 +24,7 @@ from tests.fakes import samples
 from tests.fakes.engine import EngineInMemory, EngineThatRefuses
 from tests.fakes.fleet import REACHABLE
 from tests.fakes.proxy import ProxyThatRejects
-from tests.fakes.threads import Deferred, run_at_once
+from tests.fakes.threads import run_at_once
 from tests.unit.loops.running import loop_specs, run_pass
 from tests.unit.loops.statements import count_statements
 from tests.unit.services.world import OPERATOR, VISITOR, World, bundle_of
@@ -104,36 +104,6 @@ def test_a_bug_in_a_launch_is_survived(world: World) -> None:
     world.add_host(slots=9)
     world.engine = EngineWithABug()
     assert make_launcher(world).refill() == "starts=3 retired=0"
-
-
-def test_a_refill_gives_way_to_a_burst_but_not_for_ever(world: World) -> None:
-    world.add_host(slots=9)
-    world.add_warm_sandbox()
-    world.converge(world.create_session())
-    launcher = make_launcher(world)
-    assert launcher.refill() == ""
-    world.clock.advance(0.9)
-    assert launcher.refill() == ""
-    world.clock.advance(0.2)
-    assert launcher.refill() == "starts=1 retired=0"
-
-
-def test_removals_give_way_to_a_burst_and_then_go_on_one_by_one(world: World) -> None:
-    world.add_host(slots=9)
-    calls, removals = EngineCalls(world.deps, deferred := Deferred()), []
-    gone = [world.add_warm_sandbox() for _ in range(3)]
-    for sandbox in gone:
-        claims.retire(world.deps, sandbox, "for a test")
-    world.publish()
-    stopping = world.sandboxes(SandboxState.STOPPING)
-    world.add_warm_sandbox()
-    world.converge(world.create_session())
-    for pause_s in (0.0, 0.9, 0.2):
-        world.clock.advance(pause_s)
-        calls.pace.begin_pass()
-        removals.append(sum(calls.remove(sandbox) for sandbox in stopping))
-    assert removals == [0, 0, 1]
-    assert len(deferred.pending) == 1
 
 
 def test_the_start_loop_starts_what_sessions_have_placed(world: World) -> None:

@@ -67,6 +67,7 @@ _WARM_COUNTS = (
 _WARMING = select(
     func.count().filter(_b.session_id.is_(None), _b.created_at >= bindparam("placed_since"))
 ).where(text(f"sandboxes.{schema.SANDBOX_CREATING}"))
+_COLD = select(func.count(_b.session_id)).where(text(f"sandboxes.{schema.SANDBOX_CREATING}"))
 _UNSTARTED = (
     select(*codec.SANDBOX)
     .where(text(f"sandboxes.{schema.SANDBOX_CREATING}"), _b.container_id.is_(None))
@@ -233,6 +234,11 @@ class SqlSandboxes:
         parameters = {"placed_since": placed_since}
         with self._database.read() as connection:
             count: int = connection.execute(_WARMING, parameters).scalar_one()
+            return count
+
+    def count_cold(self) -> int:
+        with self._database.read() as connection:
+            count: int = connection.execute(_COLD).scalar_one()
             return count
 
     def agent_groups(self, overdue_before: datetime) -> Sequence[AgentGroup]:
