@@ -120,6 +120,9 @@ class Events(Protocol):
 
     def routes_changed(self) -> None: ...
 
+    def app_switched(self) -> None:
+        """An app has another sandbox: its user waits until its public name leads there."""
+
     def pool_changed(self) -> None: ...
 
     def hosts_changed(self) -> None: ...

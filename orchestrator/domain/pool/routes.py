@@ -6,10 +6,10 @@ import functools
 import hashlib
 import operator
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from orchestrator.domain.ids import Slug
+from orchestrator.domain.ids import SandboxId, Slug
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +19,15 @@ class Route:
     slug: Slug
     address: str  # the publish address of the sandbox's host
     port: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredRoutes:
+    """What the store has of routes at one moment."""
+
+    routes: Mapping[SandboxId, Route]  # of the next table
+    unconfirmed: Collection[SandboxId]  # of these, those that count as not published yet
+    withdrawn: Collection[SandboxId]  # those that have no route any more, and count as published
 
 
 @dataclass(frozen=True, kw_only=True)
