@@ -33,8 +33,13 @@ class LoopSpec:
     every_s: float  # longest time between two passes
     run: Callable[[], str]  # one pass; returns a summary for the log, "" if it did nothing
     topics: tuple[str, ...] = ()  # topics of the events that wake the loop
+    urgent: tuple[str, ...] = ()  # topics that wake it, too, without `gather_s`
     gather_s: float = 0.0  # wait this long after a wake-up, so that a burst causes one pass
     patience: float = 1.0  # a pass may take so many times the limit of all loops
+
+    @property
+    def all_topics(self) -> frozenset[str]:
+        return frozenset((*self.topics, *self.urgent))
 
 
 class Loop:
@@ -50,6 +55,7 @@ class Loop:
         self._on_death = on_death
         self._check_term = check_term
         self._wake = threading.Event()
+        self._hurry = threading.Event()
         self._stopping = threading.Event()
         self._failures = 0
         self._pass_began_at: float | None = None  # of the monotonic clock; None between passes
@@ -58,8 +64,11 @@ class Loop:
     def start(self) -> None:
         self._thread.start()
 
-    def wake(self) -> None:
-        """Run a pass now, or right after the pass that is running."""
+    def wake(self, *, at_once: bool = False) -> None:
+        """Run a pass once other wake-ups are gathered, or `at_once`; right after the pass that is
+        running, if one is."""
+        if at_once:
+            self._hurry.set()
         self._wake.set()
 
     def last_sign(self, now: float) -> float:
@@ -75,19 +84,23 @@ class Loop:
     def stop(self, timeout_s: float) -> bool:
         """Stop after the running pass. False if it does not end within `timeout_s`."""
         self._stopping.set()
+        self._hurry.set()
         self._wake.set()
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
         try:
-            while not self._stopping.is_set():
+            while True:
+                self._hurry.clear()
                 self._wake.clear()
+                if self._stopping.is_set():  # after them: a stop sets it first
+                    return
                 self._pass_began_at = time.monotonic()
                 wait_s = self._pass()
                 self._pass_began_at = None
-                if self._wake.wait(wait_s) and not self._stopping.is_set():
-                    self._stopping.wait(self.spec.gather_s)
+                if self._wake.wait(wait_s):
+                    self._hurry.wait(self.spec.gather_s)
         except BaseException as error:  # a task that dies takes the process down
             log.exception("loop_died", loop=self.spec.name)
             self._on_death(error)

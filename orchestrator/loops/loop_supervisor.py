@@ -66,8 +66,8 @@ class LoopSupervisor:
     def wake(self, topic: str) -> None:
         """Wake the loops of a topic. For events that never leave this process."""
         for loop in self._loops:
-            if topic in loop.spec.topics:
-                loop.wake()
+            if topic in loop.spec.all_topics:
+                loop.wake(at_once=topic in loop.spec.urgent)
 
     def _stop(self) -> None:
         # 1. The listener, so that no event wakes a loop that has to stop.
@@ -79,7 +79,7 @@ class LoopSupervisor:
                 log.warning("loop_stop_timed_out", loop=loop.spec.name)
 
     def _listen(self) -> None:
-        kinds = {topic for loop in self._loops for topic in loop.spec.topics}
+        kinds = {topic for loop in self._loops for topic in loop.spec.all_topics}
         if self._on_due is not None:
             kinds.add(topics.DUE)
         try:

@@ -6,12 +6,11 @@ daemon.py runs them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from orchestrator import ports
 from orchestrator.domain import errors
 from orchestrator.domain.ids import HostId, SessionId
-from orchestrator.domain.pool.routes import build_table
 from orchestrator.domain.pool.sandbox import Sandbox
 from orchestrator.loops.backoff import Backoff
 from orchestrator.loops.cpu_limiter import CpuLimiter
@@ -32,7 +31,9 @@ _SURPLUS_KEPT = timedelta(minutes=10)  # somebody may just be looking at how it 
 _USAGE_KEPT = timedelta(days=400)  # so that a month can be compared with the year before
 _EXPIRE_PER_PASS = 200
 _COMPARE_EVERY = timedelta(seconds=30)
+_ASK_EVERY = timedelta(seconds=0.5)
 _BURST_S = 0.01  # what comes within it is one pass
+_STARTING_S = 0.05  # before routes of new sandboxes are live: their containers take far longer
 _NOBODY_WAITS_S = 0.1  # before passes that no user waits for; a burst wakes them all the time
 # Topics within this process, of what is seen through the links.
 LINKS = "links"  # a host can be reached, or not any more
@@ -106,7 +107,8 @@ def loop_specs(
             every_s=1.0,
             run=publisher.publish,
             topics=(topics.ROUTES,),
-            gather_s=_BURST_S,
+            urgent=(topics.SWITCHES,),
+            gather_s=_STARTING_S,
         ),
     )
 
@@ -126,7 +128,7 @@ class Launcher:
         if refill.is_full(self._deps):
             return ""  # as nearly always
         self._calls.pace.begin_pass()
-        level = refill.measure_level(self._deps, self._calls.pace.arriving_s)
+        level = refill.measure_level(self._deps, self._calls.pace.arrivals)
         retired = refill.retire_surplus(self._deps, level)
         avoid = [HostId(host_id) for host_id in self._backoff.pausing()]
         decision = refill.start_missing(self._deps, self._begin, level, avoid)
@@ -168,41 +170,39 @@ class Launcher:
 
 
 class Publisher:
-    """Publishes the route table at start, when a route changed, and when the proxy lost it."""
+    """Publishes the route table at start, when a route changed, and when the proxy lost it.
+
+    The store tells which routes it changed, and the proxy which table it has. So all of them are
+    compared only now and then.
+    """
 
     def __init__(self, deps: Deps, proxy: ports.Proxy) -> None:
         self._deps = deps
         self._proxy = proxy
-        self._is_first_pass = True
-        self._in_force: str | None = None  # the table that the proxy had when it was compared last
-        self._compared_at = deps.clock.now()
+        self._in_force: str | None = None  # the table that was published last
+        self._compared_at: datetime | None = None
+        self._asked_at = deps.clock.now()
 
     def publish(self) -> str:
-        is_due = (
-            self._is_first_pass
-            or self._deps.store.sandboxes.has_unpublished_routes()
-            or self._proxy_differs()
-        )
-        if not is_due:
+        now = self._deps.clock.now()
+        is_comparison = self._compared_at is None or now - self._compared_at >= _COMPARE_EVERY
+        if not is_comparison and not self._has_changed(now):
             return ""
-        published = routes.publish(self._deps, self._proxy)
-        self._is_first_pass = False
+        published = routes.publish(self._deps, self._proxy, afresh=is_comparison)
+        self._in_force, self._asked_at = published.digest, now
+        if is_comparison:
+            self._compared_at = now
         return f"routes={published.routes} changed={published.changed}" if published.changed else ""
 
-    def _proxy_differs(self) -> bool:
-        """Whether the proxy serves another table than the store's, e.g. after a restart.
-
-        The store tells which routes it changed. So as long as the proxy has the same table, all
-        routes are compared only now and then.
-        """
-        now, in_force = self._deps.clock.now(), self._proxy.published()
-        is_known = in_force is not None and in_force == self._in_force
-        if is_known and now - self._compared_at < _COMPARE_EVERY:
+    def _has_changed(self, now: datetime) -> bool:
+        """Whether the store has other routes than the proxy. The proxy is asked twice a second at
+        most, however often events wake us."""
+        if self._deps.store.sandboxes.has_unpublished_routes():
+            return True
+        if now - self._asked_at < _ASK_EVERY:
             return False
-        rows = self._deps.store.sandboxes.routes()
-        is_same = in_force == build_table(route for _, route in rows).digest
-        self._in_force, self._compared_at = in_force if is_same else None, now
-        return not is_same
+        self._asked_at = now
+        return self._proxy.published() != self._in_force
 
 
 def _clear(deps: Deps, calls: EngineCalls) -> str:

@@ -63,11 +63,12 @@ class Reserve(Protocol):
 class Proxy(Protocol):
     """Leads requests for public names to sandboxes."""
 
-    def publish(self, table: RouteTable) -> None:
+    def publish(self, table: RouteTable, *, afresh: bool = False) -> None:
         """Put this table in force. Returns once no request can be routed by an earlier table.
 
-        Raises errors.ProxyRejected, and then the last good table stays in force,
-        errors.ProxyUnavailable, or errors.TermOver if a later leader has published.
+        `afresh`: look at each route that the proxy has, whatever is remembered of them. Raises
+        errors.ProxyRejected, and then the last good table stays in force, errors.ProxyUnavailable,
+        or errors.TermOver if a later leader has published.
         """
 
     def published(self) -> str | None:
@@ -118,6 +119,9 @@ class Events(Protocol):
     def inbox_changed(self, sandbox_id: SandboxId) -> None: ...
 
     def routes_changed(self) -> None: ...
+
+    def app_switched(self) -> None:
+        """An app has another sandbox: its user waits until its public name leads there."""
 
     def pool_changed(self) -> None: ...
 

@@ -11,7 +11,7 @@ from orchestrator.domain.pool.cpu_limits import CpuHolder
 from orchestrator.domain.pool.host import Host, HostKind, HostLoad, Wish
 from orchestrator.domain.pool.published_ports import PublishedPort
 from orchestrator.domain.pool.refill import PoolTotals
-from orchestrator.domain.pool.routes import Route
+from orchestrator.domain.pool.routes import Route, StoredRoutes
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.domain.pool.silence import AgentGroup
 from orchestrator.domain.sessions.session import Session
@@ -119,8 +119,9 @@ class Sandboxes(Protocol):
         are no longer routed, unless they are in a routed state.
         """
 
-    def routes(self) -> Sequence[tuple[SandboxId, Route]]:
-        """The routes of all sandboxes in routed states, for the next RouteTable.
+    def routes(self) -> StoredRoutes:
+        """The routes of all sandboxes in routed states, for the next RouteTable, and what of them
+        isn't published. All at one moment.
 
         Sandboxes of an earlier generation of their host are left out: what was lost with a host is
         never served again.
@@ -146,6 +147,9 @@ class Sandboxes(Protocol):
 
     def count_warming(self, placed_since: datetime) -> int:
         """How many sandboxes are CREATING for the warm pool, of those placed since then."""
+
+    def count_cold(self) -> int:
+        """How many sandboxes are CREATING for sessions."""
 
     def agent_groups(self, overdue_before: datetime) -> Sequence[AgentGroup]:
         """The agents of WARM and CLAIMED sandboxes by host and owner. Those that were last heard

@@ -65,8 +65,9 @@ class Sessions(Protocol):
     def counts(self) -> dict[SessionState, int]:
         """How many sessions are in each state. States without any are left out."""
 
-    def count_in(self, states: Iterable[SessionState]) -> int:
-        """How many sessions are in these states. Reads only those, unlike `counts`."""
+    def newest_in(self, states: Iterable[SessionState]) -> datetime | None:
+        """When the newest session in one of these states was created; None: there is none. Reads
+        only those."""
 
     def count_ahead_of(self, session: Session, now: datetime) -> int:
         """How many sessions of the queue come before it and compete with it for hosts.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 SESSION = "session"  # with the id of the session that changed
 INBOX = "inbox"  # with the id of the sandbox that has something to do
-ROUTES = "routes"
+ROUTES = "routes"  # a sandbox was placed, or its route is to be withdrawn
+SWITCHES = "switches"  # an app has another sandbox, to which its public name is to lead at once
 POOL = "pool"  # a sandbox was claimed, became warm, ended its start, lost its route or is gone
 HOSTS = "hosts"  # a host has joined or left, or takes sandboxes, or not any more
 WALK = "walk"  # with the id of a session whose public address should be walked

@@ -33,6 +33,9 @@ class EventsInMemory:
     def routes_changed(self) -> None:
         self.send("routes")
 
+    def app_switched(self) -> None:
+        self.send("switches")
+
     def pool_changed(self) -> None:
         self.send("pool")
 

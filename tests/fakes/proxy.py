@@ -14,7 +14,7 @@ class ProxyInMemory:
     def __init__(self) -> None:
         self.tables: list[RouteTable] = []  # all that were in force, in order
 
-    def publish(self, table: RouteTable) -> None:
+    def publish(self, table: RouteTable, *, afresh: bool = False) -> None:
         self.tables.append(table)
 
     def published(self) -> str | None:
@@ -33,14 +33,14 @@ class ProxyInMemory:
 class ProxyThatRejects(ProxyInMemory):
     """Rejects every table. The last good one stays in force."""
 
-    def publish(self, table: RouteTable) -> None:
+    def publish(self, table: RouteTable, *, afresh: bool = False) -> None:
         raise errors.ProxyRejected("the rendered configuration has a mistake in line 1")
 
 
 class ProxyThatIsAway(ProxyInMemory):
     """Is not running."""
 
-    def publish(self, table: RouteTable) -> None:
+    def publish(self, table: RouteTable, *, afresh: bool = False) -> None:
         raise errors.ProxyUnavailable("the proxy isn't running")
 
     def published(self) -> str | None:
@@ -54,8 +54,8 @@ class ProxyThatIsSlow(ProxyInMemory):
         super().__init__()
         self._meanwhile: Callable[[], None] | None = meanwhile
 
-    def publish(self, table: RouteTable) -> None:
+    def publish(self, table: RouteTable, *, afresh: bool = False) -> None:
         meanwhile, self._meanwhile = self._meanwhile, None
         if meanwhile is not None:
             meanwhile()
-        super().publish(table)
+        super().publish(table, afresh=afresh)

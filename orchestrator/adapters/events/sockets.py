@@ -48,6 +48,9 @@ class SocketEvents:
     def routes_changed(self) -> None:
         self._publish(topics.ROUTES)
 
+    def app_switched(self) -> None:
+        self._publish(topics.SWITCHES)
+
     def pool_changed(self) -> None:
         self._publish(topics.POOL)
 

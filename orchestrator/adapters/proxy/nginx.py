@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import http.client
 import os
+import socket
 import time
 from collections.abc import Iterator
 
@@ -34,6 +34,11 @@ __all__ = ["NginxProxy", "NginxSettings", "write_base"]
 _POLL_INTERVAL_S = 0.004
 _BUSY_S = 0.1  # a worker that hasn't slept for so long is asked for a sign
 _LOG_MAX_BYTES = 4 * 1024**2
+_ANSWER_S = 1.0  # for the control listener, between two pieces of its answer
+_ANSWER_MAX_BYTES = 4096
+# Of version 1.0, so that the answer ends with its connection. http.client would take longer for it
+# than nginx.
+_CONTROL_REQUEST = b"GET /routes HTTP/1.0\r\nHost: control\r\n\r\n"
 
 
 class NginxProxy:
@@ -47,13 +52,15 @@ class NginxProxy:
         self._links = RouteLinks(settings.folder)
         self._log_path = settings.folder / "error.log"
 
-    def publish(self, table: RouteTable) -> None:
+    def publish(self, table: RouteTable, *, afresh: bool = False) -> None:
         """Put this table in force, and return once no request can be routed by an earlier one.
 
-        Do nothing if that is so already. Takes at most `publish_deadline_s`. Raises
-        errors.ProxyRejected (the table stays as it is), errors.ProxyUnavailable,
-        errors.StorageUnavailable, errors.TermOver.
+        Do nothing if that is so already. `afresh`: read all links, whatever we remember. Takes at
+        most `publish_deadline_s`. Raises errors.ProxyRejected (the table stays as it is),
+        errors.ProxyUnavailable, errors.StorageUnavailable, errors.TermOver.
         """
+        if afresh:
+            self._links.forget()
         deadline = _Deadline(self._settings.publish_deadline_s)
         with errors.storage("publish the routes"), self._publish_lock(deadline):
             self._claim_term()
@@ -64,7 +71,7 @@ class NginxProxy:
             self._keep_log_small()
             self._check_term()
             nginx_config.withdraw_confirmation(self._folder)
-            is_used = self._links.replace(table) or confirmed is None
+            is_used = self._links.replace(table, confirmed) or confirmed is None
             self._links.seal(table.digest)
             self._await_answer(table.digest, deadline)
             if is_used:
@@ -126,6 +133,8 @@ class NginxProxy:
         while workers and time.monotonic() < asks_at:
             deadline.pause(f"nginx's workers {_pids(workers)} to end their turns")
             workers = _busy(workers)
+        if not workers:
+            return
         log_size_bytes = self._log_path.stat().st_size
         for worker in workers:
             nginx_workers.ask_for_sign(worker)
@@ -141,15 +150,13 @@ class NginxProxy:
 
     def _query_control(self) -> tuple[int, str]:
         """Return status and body from the control listener; status 0 if it doesn't answer."""
-        connection = http.client.HTTPConnection(self._settings.control, timeout=1)
+        address = ("127.0.0.1", self._settings.control_port)
         try:
-            connection.request("GET", "/routes")
-            response = connection.getresponse()
-            return response.status, response.read(100).decode("latin-1").strip()
-        except (OSError, http.client.HTTPException):
+            with socket.create_connection(address, timeout=_ANSWER_S) as connection:
+                connection.sendall(_CONTROL_REQUEST)
+                return _parse_answer(_read_all(connection))
+        except (OSError, ValueError):
             return 0, ""
-        finally:
-            connection.close()
 
     @contextlib.contextmanager
     def _publish_lock(self, deadline: _Deadline) -> Iterator[None]:
@@ -163,7 +170,7 @@ class NginxProxy:
             raise errors.ProxyUnavailable(
                 f"nginx was never set up in {self._folder}: start it first"
             ) from error
-        with lock:
+        try:
             while True:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -171,6 +178,8 @@ class NginxProxy:
                 except BlockingIOError:
                     deadline.pause("another process to publish its table")
             yield
+        finally:
+            os.close(lock)
 
 
 class _Deadline:
@@ -197,3 +206,20 @@ def _busy(workers: list[nginx_workers.Process]) -> list[nginx_workers.Process]:
 
 def _pids(workers: list[nginx_workers.Process]) -> str:
     return ", ".join(str(worker.pid) for worker in workers)
+
+
+def _read_all(connection: socket.socket) -> bytes:
+    """What comes until the connection ends, or as much as an answer may have."""
+    answer = b""
+    while len(answer) < _ANSWER_MAX_BYTES and (piece := connection.recv(_ANSWER_MAX_BYTES)):
+        answer += piece
+    return answer
+
+
+def _parse_answer(answer: bytes) -> tuple[int, str]:
+    """Status and body of an HTTP answer. Raises ValueError for anything else."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    version, status = head.split(maxsplit=2)[:2]
+    if not version.startswith(b"HTTP/1."):
+        raise ValueError(f"no answer of HTTP: {version!r}")
+    return int(status), body[:100].decode("latin-1").strip()

@@ -18,7 +18,6 @@ import resource
 import subprocess
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import IO
 
 import jinja2
 
@@ -179,9 +178,9 @@ def temp_kinds(binary: str) -> tuple[str, ...]:
     return tuple(kind for kind in _TEMP_KINDS if kind not in missing)
 
 
-def open_lock(folder: Path) -> IO[str]:
-    """Open the lock file. Hold its flock to change the routes."""
-    return (folder / "publish.lock").open("w")
+def open_lock(folder: Path) -> int:
+    """Open the lock file, and return its descriptor. Hold its flock to change the routes."""
+    return os.open(folder / "publish.lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
 
 def read_term(folder: Path) -> int:

@@ -11,6 +11,8 @@ from pathlib import Path
 from orchestrator.domain import errors
 
 _ENDED = ("", "Z", "X")
+_READ_BYTES = 65536
+_PROC = "/proc"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,18 +41,37 @@ def find_master(pid_file: Path) -> Process:
     return Process(pid=pid, started=int(stat[19]))
 
 
-def list_children(parent: Process) -> list[Process]:
-    """Return all children of a process.
+def list_children(parent: Process, *, proc: str = _PROC) -> list[Process]:
+    """Return all children of a process that has one thread.
 
-    Reads the whole of /proc: the kernel's own list of a task's children may be incomplete while
-    some of them end.
+    The kernel's own list of them misses one if a child that it has named is gone before it goes on
+    (`get_children_pid` in the kernel's fs/proc/array.c). So the list counts only if all whom it
+    names are still there afterwards. Otherwise, or without such a list, the whole of /proc is read,
+    which takes longer the more sandboxes there are.
     """
-    processes = []
-    for entry in os.scandir("/proc"):
-        stat = _stat(int(entry.name)) if entry.name.isdigit() else None
-        if stat is not None and int(stat[1]) == parent.pid:
-            processes.append(Process(pid=int(entry.name), started=int(stat[19])))
-    return processes
+    return _listed_children(parent, proc) or _searched_children(parent, proc)
+
+
+def _listed_children(parent: Process, proc: str) -> list[Process]:
+    """The children by the kernel's list; none if it can't be trusted."""
+    names = _read(f"{proc}/{parent.pid}/task/{parent.pid}/children").split()
+    children = [_child(parent, int(name), proc) for name in names]
+    present = [child for child in children if child is not None]
+    return present if len(present) == len(names) else []
+
+
+def _searched_children(parent: Process, proc: str) -> list[Process]:
+    pids = [int(entry.name) for entry in os.scandir(proc) if entry.name.isdigit()]
+    children = [_child(parent, pid, proc) for pid in pids]
+    return [child for child in children if child is not None]
+
+
+def _child(parent: Process, pid: int, proc: str) -> Process | None:
+    """The process with this pid, if it is a child of that one."""
+    stat = _stat(pid, proc)
+    if stat is None or int(stat[1]) != parent.pid:
+        return None
+    return Process(pid=pid, started=int(stat[19]))
 
 
 def is_idle(worker: Process) -> bool:
@@ -84,27 +105,29 @@ def _state(process: Process) -> str:
     return stat[0] if stat is not None and int(stat[19]) == process.started else ""
 
 
-def _stat(pid: int) -> list[str] | None:
+def _stat(pid: int, proc: str = _PROC) -> list[str] | None:
     """Return the fields of proc(5) stat from the third one (state) on.
 
     The second field is the process's name, which may contain any character, so split after it.
     """
-    # Plain calls: all processes of the machine are read while somebody waits.
-    try:
-        descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    try:
-        text = os.read(descriptor, 4096)
-    except ProcessLookupError:
-        return None
-    finally:
-        os.close(descriptor)
-    return text.rpartition(b")")[2].decode("ascii").split()
+    text = _read(f"{proc}/{pid}/stat")
+    return text.rpartition(b")")[2].decode("ascii").split() if text else None
 
 
 def _title(pid: int) -> bytes:
+    return _read(f"/proc/{pid}/cmdline")
+
+
+def _read(path: str) -> bytes:
+    """A file of a process; nothing if that has ended, or if the kernel has no such file."""
+    # Plain calls: all processes of the machine may be read while somebody waits.
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, ProcessLookupError):
         return b""
+    try:
+        return b"".join(iter(lambda: os.read(descriptor, _READ_BYTES), b""))
+    except ProcessLookupError:
+        return b""
+    finally:
+        os.close(descriptor)

@@ -47,7 +47,10 @@ _DROP_EVENTS = sa.delete(schema.events).where(
     schema.events.c.session_id == bindparam("of_session"), schema.events.c.seq <= bindparam("last")
 )
 _COUNTS = select(_s.state, func.count()).group_by(_s.state)
-_COUNT_IN_STATES = select(func.count()).where(_s.state.in_(bindparam("states", expanding=True)))
+# For the maximum alone SQLite walks the index on created_at, past all that have ended.
+_NEWEST_IN_STATES = select(func.max(_s.created_at), func.count()).where(
+    _s.state.in_(bindparam("states", expanding=True))
+)
 # A session that has not started and is wanted GONE doesn't queue: ending it needs no slot.
 _DUE = (
     select(*codec.SESSION)
@@ -216,11 +219,12 @@ class SqlSessions:
         with self._database.read() as connection:
             return {SessionState(state): count for state, count in connection.execute(_COUNTS)}
 
-    def count_in(self, states: Iterable[SessionState]) -> int:
+    def newest_in(self, states: Iterable[SessionState]) -> datetime | None:
         names = [state.value for state in states]
         with self._database.read() as connection:
-            count: int = connection.execute(_COUNT_IN_STATES, {"states": names}).scalar_one()
-            return count
+            row = connection.execute(_NEWEST_IN_STATES, {"states": names}).one()
+            newest: datetime | None = row[0]
+            return newest
 
     def count_ahead_of(self, session: Session, now: datetime) -> int:
         with self._database.read() as connection:

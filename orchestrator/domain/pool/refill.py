@@ -1,17 +1,57 @@
 """How many sandboxes to keep warm, and how fast. services.pool.refill asks before each pass.
 
-Also says how fast sandboxes are removed: neither may take the time of sessions that are arriving.
+Also says how fast sandboxes are removed: neither may take the time of sessions that are arriving
+(ADR 0060).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-# A burst on a warm pool is over by then. Whoever arrives for longer gets new sandboxes at the same
-# time, and slots that others leave, so the pool has to go on, one after the other.
+# Most bursts on a warm pool are over by then, and the rest have all come.
 _YIELD_S = 1.0
+# The end of the largest ones. The pool is never left alone for longer.
+_YIELD_MOST_S = 10.0
+_LOW = 4  # a pool is low once less than a quarter of its target is left
 
 SESSIONS_ARRIVING = "sessions are arriving"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrivals:
+    """Sessions that have a sandbox and are getting READY."""
+
+    lasting_s: float  # for how long there have been some, without a gap
+    newest_s: float  # how long ago the last of them was created
+
+    @property
+    def depends_on_stock(self) -> bool:
+        """Whether the stock says what gives way to them. Sooner all does, and later nothing."""
+        return _YIELD_S <= self.lasting_s < _YIELD_MOST_S
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stock:
+    """What the pool has for sessions, and what these lack."""
+
+    target: int  # how many warm sandboxes there should be
+    warm: int  # how many a session could claim, of any image
+    waiting: int  # sessions in the queue that something of the pool would do for
+    cold: int  # sessions for which a sandbox is being made, because none was warm
+
+    @property
+    def is_lacking(self) -> bool:
+        """Whether somebody has come for whom none is warm."""
+        return self.waiting > self.warm or self.cold > 0
+
+    @property
+    def is_low(self) -> bool:
+        """Whether little is left once all who wait have got theirs."""
+        left = self.warm - self.waiting
+        return left <= 0 or left * _LOW < self.target
+
+
+EMPTY = Stock(target=0, warm=0, waiting=0, cold=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +73,14 @@ class WarmLevel:
     outdated: int  # WARM sandboxes of an older image that a session could claim
     warming: int  # sandboxes that are CREATING for the warm pool, and not for too long
     waiting: int  # sessions in the queue that something of the pool would do for
-    arriving_s: float | None  # for how long sessions with a sandbox have been getting READY, if any
+    cold: int  # sessions for which a sandbox is being made, because none was warm
+    arrivals: Arrivals | None  # None: nobody is arriving
     totals: PoolTotals
+
+    @property
+    def stock(self) -> Stock:
+        warm = self.warm + self.outdated
+        return Stock(target=self.target, warm=warm, waiting=self.waiting, cold=self.cold)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +103,7 @@ def refill(level: WarmLevel) -> Refill:
         return Refill(starts=0, reason="" if missing == 0 else "above target")
     if level.waiting > level.warm + level.outdated:
         return Refill(starts=0, reason="sessions are waiting")
-    missing = min(missing, calls_at_once(missing, level.arriving_s, begun=level.warming))
+    missing = min(missing, calls_at_once(missing, level.arrivals, level.stock, begun=level.warming))
     if missing <= 0:
         return Refill(starts=0, reason=SESSIONS_ARRIVING)
     room = level.totals.free_slots - level.reserve
@@ -66,15 +112,30 @@ def refill(level: WarmLevel) -> Refill:
     return Refill(starts=min(missing, room))
 
 
-def calls_at_once(most: int, arriving_s: float | None, *, begun: int = 0) -> int:
+def calls_at_once(most: int, arrivals: Arrivals | None, stock: Stock, *, begun: int = 0) -> int:
     """How many starts and removals that nobody waits for may begin now, of `most` in quiet times.
 
-    Each takes processor time that arriving sessions need. `arriving_s`: for how long they have been
-    arriving; None: none are. `begun`: how many go on already.
+    Each takes processor time that arriving sessions need. So while sessions are arriving, none
+    begins as long as `gives_way` says so, and then one after the other. `begun`: how many go on
+    already.
     """
-    if arriving_s is None:
+    if arrivals is None:
         return most
-    return max(0, 1 - begun) if arriving_s >= _YIELD_S else 0
+    return 0 if gives_way(arrivals, stock) else max(0, 1 - begun)
+
+
+def gives_way(arrivals: Arrivals, stock: Stock) -> bool:
+    """Whether nobody needs the pool to go on at once.
+
+    If somebody lacks a warm sandbox, those who come next do, too, and need slots that others leave.
+    Whoever comes to a pool that is low gets one of the new ones. If nobody comes any more, the pool
+    has time.
+    """
+    if not arrivals.depends_on_stock:
+        return arrivals.lasting_s < _YIELD_S
+    if stock.is_lacking:
+        return False
+    return not stock.is_low or arrivals.newest_s >= _YIELD_S
 
 
 def surplus(level: WarmLevel) -> int:

@@ -9,7 +9,7 @@ from datetime import timedelta
 from orchestrator import ports
 from orchestrator.domain import errors, ids
 from orchestrator.domain.ids import HostId
-from orchestrator.domain.pool.refill import Refill, WarmLevel, refill, surplus
+from orchestrator.domain.pool.refill import Arrivals, Refill, Stock, WarmLevel, refill, surplus
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.services.deps import Deps
 from orchestrator.services.pool import claims
@@ -24,8 +24,8 @@ def is_full(deps: Deps) -> bool:
     return deps.store.sandboxes.warm_counts() == wanted
 
 
-def measure_level(deps: Deps, arriving_s: float | None = None) -> WarmLevel:
-    """The facts that a refill decides on. `arriving_s`: how long sessions have been arriving."""
+def measure_level(deps: Deps, arrivals: Arrivals | None = None) -> WarmLevel:
+    """The facts that a refill decides on. `arrivals`: the sessions that are arriving, if any."""
     warm_counts = deps.store.sandboxes.warm_counts()
     warm = warm_counts.get(deps.image(), 0)
     return WarmLevel(
@@ -35,8 +35,19 @@ def measure_level(deps: Deps, arriving_s: float | None = None) -> WarmLevel:
         outdated=sum(warm_counts.values()) - warm,
         warming=deps.store.sandboxes.count_warming(deps.clock.now() - _START_MAX),
         waiting=claims.count_served(deps.store, deps.clock.now()),
-        arriving_s=arriving_s,
+        cold=0 if arrivals is None else deps.store.sandboxes.count_cold(),
+        arrivals=arrivals,
         totals=deps.store.hosts.totals(),
+    )
+
+
+def measure_stock(deps: Deps) -> Stock:
+    """What the pool has for sessions, and what these lack."""
+    return Stock(
+        target=deps.policy.warm_target,
+        warm=sum(deps.store.sandboxes.warm_counts().values()),
+        waiting=claims.count_served(deps.store, deps.clock.now()),
+        cold=deps.store.sandboxes.count_cold(),
     )
 
 

@@ -213,7 +213,7 @@ def _announce_claim(deps: Deps, session: Session, sandbox: Sandbox) -> None:
     deps.events.session_changed(session.id)
     deps.events.pool_changed()
     if not sandbox.routed:  # it took over the slug of a session that had one
-        deps.events.routes_changed()
+        deps.events.app_switched()
 
 
 def _record_failure(deps: Deps, session: Session, step: steps.Fail, now: datetime) -> None:

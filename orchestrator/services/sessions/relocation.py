@@ -70,7 +70,7 @@ def switch_to_successor(deps: Deps, session: Session, now: datetime) -> None:
         walked=None,
     )
     deps.store.sandboxes.switch(moved, now)
-    deps.events.routes_changed()
+    deps.events.app_switched()
 
 
 def end_move(

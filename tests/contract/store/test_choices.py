@@ -148,6 +148,7 @@ def test_warm_counts_cover_what_a_claim_could_get_by_image(store: SqlStore) -> N
     place(store)
     assert dict(store.sandboxes.warm_counts()) == {IMAGE: 2, NEXT: 1}
     assert store.sandboxes.count_warming(NOW) == 1, "a session's own sandbox does not count"
+    assert store.sandboxes.count_cold() == 1
     assert store.sandboxes.count_warming(samples.later(1)) == 0, (
         "nor one whose start takes too long"
     )

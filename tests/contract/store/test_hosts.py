@@ -210,10 +210,10 @@ def test_routes_never_hold_sandboxes_of_an_earlier_generation(store: SqlStore) -
     # The fence holds whatever the sandbox's state: a late write may have set it.
     store.hosts.change(host.id, lambda stored: replace(stored, generation=2))
     assert store.sandboxes.get(warm.id).state is SandboxState.WARM
-    assert store.sandboxes.routes() == []
+    assert store.sandboxes.routes().routes == {}
     fresh = warm_up(store)
     assert fresh.generation == 2
-    assert [sandbox_id for sandbox_id, _ in store.sandboxes.routes()] == [fresh.id]
+    assert list(store.sandboxes.routes().routes) == [fresh.id]
 
 
 # Removals

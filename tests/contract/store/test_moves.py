@@ -51,7 +51,8 @@ def claim_successor(store: SqlStore, running: Session) -> tuple[Session, Sandbox
 
 
 def slugs(store: SqlStore) -> dict[ids.SandboxId, str]:
-    return {sandbox_id: route.slug for sandbox_id, route in store.sandboxes.routes()}
+    routes = store.sandboxes.routes().routes
+    return {sandbox_id: route.slug for sandbox_id, route in routes.items()}
 
 
 def test_a_successor_keeps_its_own_slug_beside_the_current_sandbox(
@@ -115,7 +116,8 @@ def test_a_switch_moves_the_slug_and_gives_the_old_sandbox_a_new_one(
     assert previous.slug not in {running.slug, successor.slug}
     assert slugs(store) == {current.id: running.slug, previous.id: previous.slug}
     assert store.sandboxes.has_unpublished_routes()
-    addresses = {route.slug: route.address for _, route in store.sandboxes.routes()}
+    routes = store.sandboxes.routes().routes
+    addresses = {route.slug: route.address for route in routes.values()}
     assert addresses[running.slug] == "10.0.0.2"
 
 
@@ -123,10 +125,10 @@ def test_a_table_from_before_a_switch_confirms_neither_route(
     store: SqlStore, running: Session, new_host: Host
 ) -> None:
     session, _ = claim_successor(store, running)
-    published = dict(store.sandboxes.routes())
+    published = store.sandboxes.routes().routes
     store.sandboxes.switch(session, NOW)
     assert store.sandboxes.mark_routes(published, [], NOW) == []
-    changed = store.sandboxes.mark_routes(dict(store.sandboxes.routes()), [], NOW)
+    changed = store.sandboxes.mark_routes(store.sandboxes.routes().routes, [], NOW)
     assert [sandbox.routed for sandbox in changed] == [True, True]
 
 

@@ -40,6 +40,16 @@ def test_counts_name_each_state_that_has_sessions(store: SqlStore) -> None:
     assert store.sessions.counts() == {SessionState.QUEUED: 1, SessionState.FAILED: 2}
 
 
+def test_the_newest_session_of_some_states_is_found(store: SqlStore) -> None:
+    states = [SessionState.PROVISIONING, SessionState.DEPLOYING]
+    add_session(store, state=SessionState.READY, created_at=later(9))
+    assert store.sessions.newest_in(states) is None
+    for state, created_at in zip(states, (later(2), later(1)), strict=True):
+        add_session(store, state=state, created_at=created_at)
+    assert store.sessions.newest_in(states) == later(2)
+    assert store.sessions.newest_in(states[1:]) == later(1)
+
+
 def test_the_queue_is_by_tier_then_age_then_id(store: SqlStore) -> None:
     free = add_session(store, created_at=later(-90))
     older, younger = sorted(

@@ -274,7 +274,7 @@ def test_a_route_is_marked_only_where_the_state_agrees(
 def test_routes_are_those_of_routed_states_at_their_hosts_address(
     store: SqlStore, host_id: ids.HostId
 ) -> None:
-    assert store.sandboxes.routes() == []
+    assert store.sandboxes.routes().routes == {}
     assert not store.sandboxes.has_unpublished_routes()
     retire(store, warm_up(store))
     walk(store, warm_up(store), SandboxState.BROKEN)
@@ -285,11 +285,28 @@ def test_routes_are_those_of_routed_states_at_their_hosts_address(
     assert claim is not None
     _, claimed = claim
     assert claimed.id == warm.id
-    assert dict(store.sandboxes.routes()) == {
+    assert store.sandboxes.routes().routes == {
         creating.id: Route(slug=creating.slug, address="10.0.0.7", port=creating.port),
         warm.id: Route(slug=claimed.slug, address="10.0.0.7", port=warm.port),
     }
     assert store.sandboxes.has_unpublished_routes()
+
+
+def test_routes_say_which_of_them_are_not_published_yet(
+    store: SqlStore, host_id: ids.HostId
+) -> None:
+    published, retired, broken = (warm_up(store) for _ in range(3))
+    walk(store, retired, SandboxState.STOPPING)
+    walk(store, broken, SandboxState.BROKEN)
+    retire(store, warm_up(store))
+    creating = store.sandboxes.place(samples.new_sandbox(), NOW)
+    stored = store.sandboxes.routes()
+    assert set(stored.routes) == {published.id, creating.id}
+    assert list(stored.unconfirmed) == [creating.id]
+    assert set(stored.withdrawn) == {retired.id, broken.id}
+    store.sandboxes.mark_routes(stored.routes, stored.withdrawn, NOW)
+    settled = store.sandboxes.routes()
+    assert (settled.routes, settled.unconfirmed, settled.withdrawn) == (stored.routes, [], [])
 
 
 def test_the_list_has_gone_sandboxes_only_if_asked(store: SqlStore, host_id: ids.HostId) -> None:

@@ -113,7 +113,7 @@ def assert_consistent(store: SqlStore) -> None:
     owners = [sandbox.session_id for sandbox in live if sandbox.session_id is not None]
     assert len(set(owners)) == len(owners), "a session has two sandboxes"
     generations = {host.id: host.generation for host in store.hosts.list()}
-    routed = {sandbox_id for sandbox_id, _ in store.sandboxes.routes()}
+    routed = set(store.sandboxes.routes().routes)
     assert routed == {
         sandbox.id
         for sandbox in live

@@ -160,7 +160,7 @@ def test_an_upgraded_database_works(old_url: str) -> None:
         session = store.sessions.get(SESSION.id)
         assert (session.wish, session.refused_by, session.move) == (Wish(), (), None)
         assert (session.turns, session.reused) == (Turns(), False)
-        assert len(store.sandboxes.routes()) == 3, "the same apps are still served"
+        assert len(store.sandboxes.routes().routes) == 3, "the same apps are still served"
 
         (broken,) = store.sandboxes.list(states=[SandboxState.BROKEN])
         assert store.hosts.free_slots(9) == 0, "its only open host is full"

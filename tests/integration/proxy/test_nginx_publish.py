@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.adapters.proxy import nginx, nginx_config
+from orchestrator.adapters.proxy import nginx, nginx_config, nginx_workers
 from orchestrator.adapters.proxy.route_links import RouteLinks
 from orchestrator.domain import errors, ids
 from orchestrator.domain.pool.routes import Route, RouteTable, build_table
@@ -57,6 +57,13 @@ def test_no_publish_touches_a_worker_of_nginx(world: World) -> None:
 
     assert world.workers() == before
     assert world.ask(world.host(slug)).body == slug
+
+
+def test_the_kernel_lists_the_workers_that_a_search_finds(world: World) -> None:
+    master = nginx_workers.find_master(world.settings.folder / "nginx.pid")
+    listed = nginx_workers._listed_children(master, "/proc")
+    assert listed
+    assert set(listed) == set(nginx_workers._searched_children(master, "/proc"))
 
 
 def test_a_route_that_is_more_than_an_address_is_rejected(world: World) -> None:

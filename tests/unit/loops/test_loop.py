@@ -195,6 +195,20 @@ def test_a_loop_that_gathers_a_burst_still_stops_at_once() -> None:
     assert loop.stop(DEADLINE_S)
 
 
+def test_an_urgent_wake_up_ends_the_gathering() -> None:
+    passes = Passes()
+    spec = LoopSpec(name="test", every_s=NEVER_S, run=passes, gather_s=NEVER_S)
+    loop = Loop(spec, Errors())
+    loop.start()
+    passes.wait()
+    loop.wake()
+    loop.wake(at_once=True)
+    passes.wait()
+    loop.wake(at_once=True)
+    passes.wait()
+    assert loop.stop(DEADLINE_S)
+
+
 @given(st.integers(1, 100_000), st.floats(0, 3600))
 def test_the_backoff_is_between_the_interval_and_ten_seconds(failures: int, every_s: float) -> None:
     wait_s = loops._backoff_s(failures, every_s)

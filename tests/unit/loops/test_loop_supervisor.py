@@ -61,6 +61,29 @@ def test_an_event_wakes_the_loops_of_its_topic_and_no_others() -> None:
     assert on_routes.count == 1
 
 
+def test_an_urgent_event_wakes_a_loop_that_would_gather_others() -> None:
+    events, counter = EventsInMemory(), Counter()
+    gathering = LoopSpec(
+        name="a",
+        every_s=NEVER_S,
+        run=counter,
+        topics=("routes",),
+        urgent=("switches",),
+        gather_s=NEVER_S,
+    )
+
+    def until_stopped() -> None:
+        assert counter.reaches(1)
+        for _ in range(1000):  # the listener may not be subscribed yet
+            events.routes_changed()
+            events.app_switched()
+            if counter.reaches(2, timeout_s=0.01):
+                break
+
+    LoopSupervisor([gathering], events).run(until_stopped)
+    assert counter.count >= 2
+
+
 def test_all_threads_have_ended_when_run_returns() -> None:
     counter = Counter()
     loops = LoopSupervisor([spec("alone", counter)], EventsInMemory())

@@ -14,7 +14,7 @@ from orchestrator.domain.pool.host import Host
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.domain.sessions.session import Wanted
 from orchestrator.loops.engine_calls import EngineCalls
-from orchestrator.loops.passes import Launcher, Publisher
+from orchestrator.loops.passes import Launcher
 from orchestrator.ports import AuditEntry
 from orchestrator.services.agents import inbox
 from orchestrator.services.deps import Policy
@@ -23,10 +23,8 @@ from orchestrator.services.sessions import requests
 from tests.fakes import samples
 from tests.fakes.engine import EngineInMemory, EngineThatRefuses
 from tests.fakes.fleet import REACHABLE
-from tests.fakes.proxy import ProxyThatRejects
-from tests.fakes.threads import Deferred, run_at_once
+from tests.fakes.threads import run_at_once
 from tests.unit.loops.running import loop_specs, run_pass
-from tests.unit.loops.statements import count_statements
 from tests.unit.services.world import OPERATOR, VISITOR, World, bundle_of
 
 
@@ -106,36 +104,6 @@ def test_a_bug_in_a_launch_is_survived(world: World) -> None:
     assert make_launcher(world).refill() == "starts=3 retired=0"
 
 
-def test_a_refill_gives_way_to_a_burst_but_not_for_ever(world: World) -> None:
-    world.add_host(slots=9)
-    world.add_warm_sandbox()
-    world.converge(world.create_session())
-    launcher = make_launcher(world)
-    assert launcher.refill() == ""
-    world.clock.advance(0.9)
-    assert launcher.refill() == ""
-    world.clock.advance(0.2)
-    assert launcher.refill() == "starts=1 retired=0"
-
-
-def test_removals_give_way_to_a_burst_and_then_go_on_one_by_one(world: World) -> None:
-    world.add_host(slots=9)
-    calls, removals = EngineCalls(world.deps, deferred := Deferred()), []
-    gone = [world.add_warm_sandbox() for _ in range(3)]
-    for sandbox in gone:
-        claims.retire(world.deps, sandbox, "for a test")
-    world.publish()
-    stopping = world.sandboxes(SandboxState.STOPPING)
-    world.add_warm_sandbox()
-    world.converge(world.create_session())
-    for pause_s in (0.0, 0.9, 0.2):
-        world.clock.advance(pause_s)
-        calls.pace.begin_pass()
-        removals.append(sum(calls.remove(sandbox) for sandbox in stopping))
-    assert removals == [0, 0, 1]
-    assert len(deferred.pending) == 1
-
-
 def test_the_start_loop_starts_what_sessions_have_placed(world: World) -> None:
     world.add_host()
     session = world.create_session()
@@ -157,64 +125,6 @@ def test_the_start_loop_goes_on_where_an_earlier_daemon_died(world: World) -> No
     for sandbox in (world.sandbox_of(session), spare):
         assert world.sandbox(sandbox.id).container_id is not None
         assert world.engine.containers_by_sandbox[sandbox.id].running
-
-
-# Publish
-
-
-def test_the_publisher_publishes_at_start_even_if_nothing_changed(world: World) -> None:
-    world.publish()  # an earlier daemon did
-    publisher = Publisher(world.deps, world.proxy)
-    assert publisher.publish() == ""
-    assert len(world.proxy.tables) == 2
-    assert publisher.publish() == ""
-    assert len(world.proxy.tables) == 2
-
-
-def test_the_publisher_publishes_routes_that_changed(world: World) -> None:
-    publisher = Publisher(world.deps, world.proxy)
-    publisher.publish()
-    world.add_host()
-    sandbox = world.store.sandboxes.place(samples.new_sandbox(), world.clock.now())
-    assert publisher.publish() == "routes=1 changed=1"
-    claims.retire(world.deps, world.sandbox(sandbox.id), "a test said so")
-    assert publisher.publish() == "routes=0 changed=1"
-
-
-def test_a_proxy_that_forgot_its_table_gets_it_again(world: World) -> None:
-    world.add_host()
-    sandbox = world.add_warm_sandbox()
-    publisher = Publisher(world.deps, world.proxy)
-    publisher.publish()
-    world.proxy.forget()
-    publisher.publish()
-    assert world.proxy.slugs == {sandbox.slug}
-
-
-def test_all_routes_are_read_only_now_and_then_while_proxy_and_store_tell_of_no_change(
-    world: World,
-) -> None:
-    world.add_host()
-    world.add_warm_sandbox()
-    publisher = Publisher(world.deps, world.proxy)
-    reads = count_statements(world, "JOIN hosts ON hosts.id = sandboxes.host_id")
-    for _ in range(60):
-        publisher.publish()
-        world.clock.advance(1)
-    assert len(reads) == 1 + 2, "at the start, to compare, and after 30 s"
-    world.proxy.forget()
-    publisher.publish()
-    assert world.proxy.slugs, "what the proxy has lost, it gets at once"
-
-
-def test_a_first_publication_that_is_rejected_is_tried_again(world: World) -> None:
-    world.add_host()
-    world.add_warm_sandbox()
-    rejecting = ProxyThatRejects()
-    publisher = Publisher(world.deps, rejecting)
-    for _ in range(2):
-        with pytest.raises(errors.ProxyRejected):
-            publisher.publish()
 
 
 # Reap

@@ -25,7 +25,7 @@ from orchestrator.domain.ids import HostId, SandboxId
 from orchestrator.domain.pool.cpu_limits import CpuHolder
 from orchestrator.domain.pool.host import Host, HostState
 from orchestrator.domain.pool.published_ports import PublishedPort
-from orchestrator.domain.pool.routes import Route
+from orchestrator.domain.pool.routes import Route, StoredRoutes
 from orchestrator.domain.pool.sandbox import ROUTED_STATES, Sandbox, SandboxState, finish_creating
 from orchestrator.domain.pool.silence import AgentGroup
 from orchestrator.domain.sessions.session import Session
@@ -35,7 +35,7 @@ _VISIT_PRECISION = timedelta(seconds=10)  # a visit sooner than this after the l
 
 _b = schema.sandboxes.c
 _LIVE = text(f"sandboxes.{schema.SANDBOX_LIVE}")
-_ROUTED = _b.state.in_([state.value for state in sorted(ROUTED_STATES)])
+_ROUTABLE = _b.state.in_([state.value for state in sorted(ROUTED_STATES)])
 
 # Runs at every visit of an agent.
 _GET = Lookup(select(*codec.SANDBOX).where(_b.id == bindparam("sandbox_id")))
@@ -44,12 +44,26 @@ _UPDATE = sa.update(schema.sandboxes).where(_b.id == bindparam("sandbox_id"))
 _UNSETTLED = text(schema.SANDBOX_UNSETTLED)
 _UNSETTLED_LOCKED = select(*codec.SANDBOX).where(_UNSETTLED).order_by(_b.id).with_for_update()
 _ANY_UNSETTLED = select(sa.exists().where(_UNSETTLED).select_from(schema.sandboxes))
+# One statement, so that no sandbox is both in the table and withdrawn, nor neither of them.
 _ROUTES = (
-    select(_b.id, _b.slug, schema.hosts.c.publish_address, _b.port)
+    select(
+        _b.id,
+        _b.slug,
+        schema.hosts.c.publish_address,
+        _b.port,
+        _b.routed,
+        _ROUTABLE.label("is_routable"),
+    )
     .join(schema.hosts, schema.hosts.c.id == _b.host_id)
     # The fence: a sandbox of an earlier generation was lost with its host. Whatever its state
     # says, it is never served again.
-    .where(_LIVE, _ROUTED, _b.generation == schema.hosts.c.generation)
+    .where(
+        _LIVE,
+        sa.or_(
+            sa.and_(_ROUTABLE, _b.generation == schema.hosts.c.generation),
+            sa.and_(sa.not_(_ROUTABLE), _b.routed),
+        ),
+    )
 )
 _RELEASE_SLOT = (
     sa.update(schema.hosts)
@@ -67,6 +81,7 @@ _WARM_COUNTS = (
 _WARMING = select(
     func.count().filter(_b.session_id.is_(None), _b.created_at >= bindparam("placed_since"))
 ).where(text(f"sandboxes.{schema.SANDBOX_CREATING}"))
+_COLD = select(func.count(_b.session_id)).where(text(f"sandboxes.{schema.SANDBOX_CREATING}"))
 _UNSTARTED = (
     select(*codec.SANDBOX)
     .where(text(f"sandboxes.{schema.SANDBOX_CREATING}"), _b.container_id.is_(None))
@@ -209,13 +224,19 @@ class SqlSandboxes:
                 changed.append(settled)
         return changed
 
-    def routes(self) -> Sequence[tuple[SandboxId, Route]]:
+    def routes(self) -> StoredRoutes:
+        routes: dict[SandboxId, Route] = {}
+        unconfirmed, withdrawn = [], []
         with self._database.read() as connection:
-            rows = connection.execute(_ROUTES)
-            return [
-                (sandbox_id, Route(slug=slug, address=address, port=port))
-                for sandbox_id, slug, address, port in rows
-            ]
+            rows = connection.execute(_ROUTES).all()
+        for sandbox_id, slug, address, port, routed, is_routable in rows:
+            if not is_routable:
+                withdrawn.append(sandbox_id)
+                continue
+            routes[sandbox_id] = Route(slug=slug, address=address, port=port)
+            if not routed:
+                unconfirmed.append(sandbox_id)
+        return StoredRoutes(routes=routes, unconfirmed=unconfirmed, withdrawn=withdrawn)
 
     def broken_or_stopping(self) -> Sequence[Sandbox]:
         with self._database.read() as connection:
@@ -233,6 +254,11 @@ class SqlSandboxes:
         parameters = {"placed_since": placed_since}
         with self._database.read() as connection:
             count: int = connection.execute(_WARMING, parameters).scalar_one()
+            return count
+
+    def count_cold(self) -> int:
+        with self._database.read() as connection:
+            count: int = connection.execute(_COLD).scalar_one()
             return count
 
     def agent_groups(self, overdue_before: datetime) -> Sequence[AgentGroup]:

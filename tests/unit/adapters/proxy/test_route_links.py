@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -42,9 +43,74 @@ def test_the_digest_is_that_of_the_table(links: RouteLinks, table: tuple[Route, 
         assert links.digest() == build_table(routes).digest
 
 
-def test_the_digest_is_read_again_once_a_link_has_changed(links: RouteLinks) -> None:
-    links.replace(build_table([KEPT]))
+def publish(links: RouteLinks, *routes: Route) -> str:
+    """Put a table in force as NginxProxy does. Returns its digest."""
+    table = build_table(routes)
+    links.replace(table, links.digest())
+    links.seal(table.digest)
+    return table.digest
+
+
+def change_unseen(folder: Path, change: Callable[[], None]) -> None:
+    """Change the links within the tick of the clock in which they were changed last."""
+    before = folder.stat()
+    change()
+    os.utime(folder, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_links_that_somebody_has_changed_are_read_again(links: RouteLinks, tmp_path: Path) -> None:
+    folder = tmp_path / "routes"
+    publish(links, KEPT, OTHER)
+    (folder / OTHER.slug).unlink()
+    os.utime(folder, ns=(0, folder.stat().st_mtime_ns + 1))  # its clock goes on in ticks
+
     assert links.digest() == build_table([KEPT]).digest
+    assert publish(links, KEPT, OTHER) == links.digest()
+    assert (folder / OTHER.slug).is_symlink()
+
+
+def test_links_are_remembered_as_they_were_left_until_they_are_to_be_read_afresh(
+    links: RouteLinks, tmp_path: Path
+) -> None:
+    digest = publish(links, KEPT, OTHER)
+    change_unseen(tmp_path / "routes", (tmp_path / "routes" / OTHER.slug).unlink)
+    assert links.digest() == digest
+    links.forget()
+    assert links.digest() == build_table([KEPT]).digest
+
+
+def test_a_withdrawal_of_a_link_that_somebody_has_removed_unseen_is_no_error(
+    links: RouteLinks, tmp_path: Path
+) -> None:
+    publish(links, KEPT, OTHER)
+    change_unseen(tmp_path / "routes", (tmp_path / "routes" / OTHER.slug).unlink)
+    assert publish(links, KEPT) == links.digest()
+    assert RouteLinks(tmp_path).digest() == links.digest()
+
+
+def test_what_another_publisher_has_done_in_the_same_tick_is_read(
+    links: RouteLinks, tmp_path: Path
+) -> None:
+    publish(links, KEPT)
+    other = RouteLinks(tmp_path)
+    change_unseen(tmp_path / "routes", lambda: void(publish(other, KEPT, OTHER)))
+    confirmed = build_table([KEPT, OTHER]).digest
+
+    assert links.replace(build_table([KEPT]), confirmed), "it has withdrawn the other route"
+    assert RouteLinks(tmp_path).digest() == build_table([KEPT]).digest
+
+
+def test_the_draft_of_a_publisher_that_was_killed_is_no_obstacle(
+    links: RouteLinks, tmp_path: Path
+) -> None:
+    draft = tmp_path / "routes" / ".draft"
+    change_unseen(tmp_path / "routes", lambda: draft.symlink_to("../targets/x"))
+    assert publish(links, KEPT) == links.digest()
+    assert not os.path.lexists(draft)
+
+
+def void(_: object) -> None:
+    """For callbacks that return nothing."""
 
 
 def test_only_a_change_or_a_withdrawal_can_be_in_use(links: RouteLinks) -> None:

@@ -21,9 +21,12 @@ from orchestrator.domain.pool.host import (
 )
 from orchestrator.domain.pool.refill import (
     SESSIONS_ARRIVING,
+    Arrivals,
     PoolTotals,
     Refill,
+    Stock,
     WarmLevel,
+    calls_at_once,
     missing_slots,
     refill,
     surplus,
@@ -43,6 +46,10 @@ def load(used: int = 0, starting: int = 0, warm: int = 0, **host: Any) -> HostLo
     return HostLoad(host=samples.host(**host), used=used, starting=starting, warm=warm)
 
 
+def arriving(lasting_s: float, newest_s: float = 0.0) -> Arrivals:
+    return Arrivals(lasting_s=lasting_s, newest_s=newest_s)
+
+
 def level(**changes: Any) -> WarmLevel:
     fields: dict[str, Any] = {
         "target": 3,
@@ -51,7 +58,8 @@ def level(**changes: Any) -> WarmLevel:
         "outdated": 0,
         "warming": 0,
         "waiting": 0,
-        "arriving_s": None,
+        "cold": 0,
+        "arrivals": None,
         "totals": ROOMY,
     }
     return WarmLevel(**{**fields, **changes})
@@ -72,10 +80,16 @@ def level(**changes: Any) -> WarmLevel:
         ({"waiting": 1}, 0, "sessions are waiting"),
         ({"waiting": 1, "warm": 1}, 2, ""),
         ({"waiting": 1, "outdated": 1}, 3, ""),
-        ({"arriving_s": 0.0}, 0, SESSIONS_ARRIVING),
-        ({"arriving_s": 0.9}, 0, SESSIONS_ARRIVING),
-        ({"arriving_s": 1.0}, 1, ""),
-        ({"arriving_s": 99.0, "warming": 1}, 0, SESSIONS_ARRIVING),
+        ({"arrivals": arriving(0.0)}, 0, SESSIONS_ARRIVING),
+        ({"arrivals": arriving(0.9)}, 0, SESSIONS_ARRIVING),
+        ({"arrivals": arriving(1.0)}, 1, ""),
+        ({"arrivals": arriving(9.9, newest_s=1.0)}, 0, SESSIONS_ARRIVING),
+        ({"arrivals": arriving(9.9), "warm": 1}, 0, SESSIONS_ARRIVING),
+        ({"arrivals": arriving(9.9), "outdated": 1}, 0, SESSIONS_ARRIVING),
+        ({"arrivals": arriving(9.9), "waiting": 1}, 0, "sessions are waiting"),
+        ({"arrivals": arriving(9.9), "warm": 1, "cold": 1}, 1, ""),
+        ({"arrivals": arriving(99.0), "warm": 1}, 1, ""),
+        ({"arrivals": arriving(99.0), "warming": 1}, 0, SESSIONS_ARRIVING),
         ({"totals": free(0)}, 0, "no free slot beside the reserve"),
         ({"totals": free(2)}, 0, "no free slot beside the reserve"),
         ({"totals": free(3)}, 1, ""),
@@ -89,6 +103,45 @@ def test_a_refill_starts_what_is_missing_and_says_why_not(
     assert refill(level(**facts)) == Refill(starts=starts, reason=reason)
 
 
+@pytest.mark.parametrize(
+    ("target", "warm", "waiting", "cold", "arrivals", "at_once"),
+    [
+        # nobody is arriving
+        (100, 0, 0, 0, None, 4),
+        (100, 0, 50, 0, None, 4),
+        # for a second all give way
+        (100, 100, 0, 0, arriving(0.9), 0),
+        (100, 0, 50, 0, arriving(0.9), 0),
+        # then as long as the pool has plenty, but not for ever
+        (100, 25, 0, 0, arriving(1.0), 0),
+        (100, 25, 0, 0, arriving(9.9), 0),
+        (100, 25, 0, 0, arriving(10.0), 1),
+        # not once it is low: less than a quarter is left, when all who wait have got theirs
+        (100, 24, 0, 0, arriving(1.0), 1),
+        (100, 35, 10, 0, arriving(1.0), 0),
+        (100, 35, 11, 0, arriving(1.0), 1),
+        (3, 1, 0, 0, arriving(1.0), 0),
+        (3, 1, 1, 0, arriving(1.0), 1),
+        (0, 0, 0, 0, arriving(1.0), 1),
+        # unless nobody has come for a second: all of a burst are there
+        (100, 0, 0, 0, arriving(1.5, newest_s=0.9), 1),
+        (100, 0, 0, 0, arriving(2.0, newest_s=1.0), 0),
+        (100, 3, 3, 0, arriving(9.9, newest_s=9.0), 0),
+        (100, 0, 0, 0, arriving(10.0, newest_s=9.0), 1),
+        # never while somebody lacks a warm one: whoever comes takes a slot that others leave
+        (100, 0, 1, 0, arriving(2.0, newest_s=2.0), 1),
+        (100, 30, 31, 0, arriving(1.0), 1),
+        (100, 99, 0, 1, arriving(2.0, newest_s=2.0), 1),
+    ],
+)
+def test_what_nobody_waits_for_gives_way_to_sessions_as_long_as_these_lack_nothing(
+    target: int, warm: int, waiting: int, cold: int, arrivals: Arrivals | None, at_once: int
+) -> None:
+    stock = Stock(target=target, warm=warm, waiting=waiting, cold=cold)
+    assert calls_at_once(4, arrivals, stock) == at_once
+    assert calls_at_once(4, arrivals, stock, begun=1) == (0 if arrivals else 4)
+
+
 levels = st.builds(
     level,
     target=st.integers(0, 12),
@@ -97,7 +150,7 @@ levels = st.builds(
     outdated=st.integers(0, 8),
     warming=st.integers(0, 8),
     waiting=st.integers(0, 10),
-    arriving_s=st.none() | st.floats(0, 4),
+    arrivals=st.none() | st.builds(Arrivals, lasting_s=st.floats(0, 20), newest_s=st.floats(0, 4)),
     totals=st.integers(0, 20).map(free),
 )
 
@@ -153,7 +206,7 @@ def test_retiring_leaves_at_most_one_less_than_the_target(warm_level: WarmLevel)
 
 
 @given(
-    levels.filter(lambda warm_level: not warm_level.waiting and warm_level.arriving_s is None),
+    levels.filter(lambda warm_level: not warm_level.waiting and warm_level.arrivals is None),
     st.integers(1, 4),
 )
 def test_a_pool_changes_to_the_new_image_and_then_rests(warm_level: WarmLevel, room: int) -> None:

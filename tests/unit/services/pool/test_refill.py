@@ -9,6 +9,7 @@ import pytest
 from orchestrator.domain import errors
 from orchestrator.domain.ids import SandboxId
 from orchestrator.domain.pool.host import HostState
+from orchestrator.domain.pool.refill import Arrivals
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
 from orchestrator.domain.sessions.session import SessionState
 from orchestrator.services.agents import inbox
@@ -65,8 +66,9 @@ def test_a_refill_gives_way_to_sessions_that_are_about_to_be_ready(world: World)
     world.add_host(slots=9)
     world.add_warm_sandbox()
     world.converge(world.create_session())
-    for arriving_s, starts in ((0.0, 0), (1.0, 1)):
-        level = refill.measure_level(world.deps, arriving_s=arriving_s)
+    for lasting_s, starts in ((0.0, 0), (1.0, 1)):
+        arrivals = Arrivals(lasting_s=lasting_s, newest_s=0.0)
+        level = refill.measure_level(world.deps, arrivals)
         assert refill.start_missing(world.deps, lambda sandbox: None, level).starts == starts
 
 

@@ -11,7 +11,7 @@ from orchestrator.domain.pool.host import Drain, HostState, Wish
 from orchestrator.domain.pool.sandbox import SandboxState
 from orchestrator.domain.sessions.session import Phase
 from orchestrator.services.agents import inbox
-from orchestrator.services.pool import claims, routes
+from orchestrator.services.pool import claims
 from tests.fakes import samples
 from tests.fakes.proxy import ProxyThatIsAway, ProxyThatIsSlow, ProxyThatRejects
 from tests.fakes.samples import NOW
@@ -22,11 +22,13 @@ def test_a_new_sandbox_becomes_live_with_the_next_publication(world: World) -> N
     world.add_host()
     sandbox = world.store.sandboxes.place(samples.new_sandbox(), NOW)
     assert world.store.sandboxes.has_unpublished_routes()
-    assert world.publish() == routes.Published(routes=1, changed=1)
+    published = world.publish()
+    assert (published.routes, published.changed) == (1, 1)
+    assert published.digest == world.proxy.published()
     assert world.proxy.slugs == {sandbox.slug}
     assert world.sandbox(sandbox.id).routed
     assert not world.store.sandboxes.has_unpublished_routes()
-    assert world.publish() == routes.Published(routes=1, changed=0)
+    assert world.publish() == replace(published, changed=0)
 
 
 def test_a_sandbox_that_gets_warm_by_its_route_wakes_the_pool(world: World) -> None:

@@ -157,7 +157,7 @@ def test_the_route_to_a_taken_port_is_never_taken_for_the_sandbox_s(world: World
     assert world.store.sandboxes.mark_routes(samples.routes_of(placed), [], samples.NOW) == []
     world.publish()
     assert world.sandbox(placed.id).routed
-    ((_, route),) = world.store.sandboxes.routes()
+    (route,) = world.store.sandboxes.routes().routes.values()
     assert route.port == 21001
 
 

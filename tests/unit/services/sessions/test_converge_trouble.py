@@ -159,7 +159,7 @@ def test_a_running_app_that_is_lost_comes_back_under_the_same_slug(world: World)
     second = world.sandbox_of(ready)
     assert second.id != first.id
     assert (second.slug, second.routed) == (ready.slug, False)
-    assert "routes" in world.events.sent, "its own slug has to be published"
+    assert "switches" in world.events.sent, "its own slug has to be published, at once"
     world.report(ready, Phase.READY)
     world.publish()
     world.converge(ready)
