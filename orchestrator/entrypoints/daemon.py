@@ -117,27 +117,28 @@ def lead(deps: Deps, settings: Settings, fleet: SshFleet, lease: Lease, watch: D
                 warn=StateFolder(settings.places.state_dir).write_warnings,
                 on_due=stand_in.take,
             ),
-            LoopSpec(name="gauges", every_s=2.0, run=lambda: _post_gauges(deps, fleet)),
+            LoopSpec(name="gauges", every_s=2.0, rest_s=5.0, run=lambda: _post_gauges(deps, fleet)),
             LoopSpec(name="clock", every_s=1.0, run=lambda: _watch_clock(clock)),
         ],
         deps.events,
         lease.check,
         on_due=stand_in.take,
+        stopping=lease.stop,
     )
     watch.loops = loops
     fleet.on_reach = functools.partial(loops.wake, passes.LINKS)
     fleet.on_end = functools.partial(_wake_for_ended, loops, calls)
     try:
-        loops.run(until_stopped=lambda: keep_or_exit(lease, loops))
+        loops.run(until_stopped=lambda: keep_or_exit(lease))
     finally:
         calls.stop(_STARTS_END_S)
         stand_in.stop()
         pushes.stop()
 
 
-def keep_or_exit(lease: Lease, loops: LoopSupervisor) -> None:
+def keep_or_exit(lease: Lease) -> None:
     """Wait until the loops must stop. End this process if another daemon may lead."""
-    if not lease.keep(stop_early=loops.stopping.is_set):
+    if not lease.keep():
         # At once: an orderly stop would end links and pushes, and a later leader has its own.
         os._exit(exits.TERM_OVER)
 

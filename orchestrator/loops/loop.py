@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from orchestrator.domain import errors
+from orchestrator.loops.rhythm import Rhythm
 from orchestrator.slim import structlog
 
 _BACKOFF_MAX_S = 10.0
@@ -32,6 +33,7 @@ class LoopSpec:
     name: str
     every_s: float  # longest time between two passes
     run: Callable[[], str]  # one pass; returns a summary for the log, "" if it did nothing
+    rest_s: float | None = None  # the same while nothing happens; None: no other
     topics: tuple[str, ...] = ()  # topics of the events that wake the loop
     urgent: tuple[str, ...] = ()  # topics that wake it, too, without `gather_s`
     gather_s: float = 0.0  # wait this long after a wake-up, so that a burst causes one pass
@@ -50,6 +52,7 @@ class Loop:
         spec: LoopSpec,
         on_death: Callable[[BaseException], None],
         check_term: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.spec = spec
         self._on_death = on_death
@@ -58,6 +61,8 @@ class Loop:
         self._hurry = threading.Event()
         self._stopping = threading.Event()
         self._failures = 0
+        self._clock = clock
+        self._rhythm = Rhythm(spec.every_s, spec.rest_s, clock())
         self._pass_began_at: float | None = None  # of the monotonic clock; None between passes
         self._thread = threading.Thread(target=self._run, name=f"loop-{spec.name}", daemon=True)
 
@@ -96,10 +101,11 @@ class Loop:
                 self._wake.clear()
                 if self._stopping.is_set():  # after them: a stop sets it first
                     return
-                self._pass_began_at = time.monotonic()
+                self._pass_began_at = self._clock()
                 wait_s = self._pass()
                 self._pass_began_at = None
                 if self._wake.wait(wait_s):
+                    self._rhythm.note(self._clock())
                     self._hurry.wait(self.spec.gather_s)
         except BaseException as error:  # a task that dies takes the process down
             log.exception("loop_died", loop=self.spec.name)
@@ -119,6 +125,7 @@ class Loop:
             return 0.0  # another process wrote first: run the pass again at once
         except (errors.Temporary, errors.ProxyRejected, errors.NotFound) as error:
             self._failures += 1
+            self._rhythm.note(self._clock())
             wait_s = _backoff_s(self._failures, self.spec.every_s)
             log.warning(
                 "pass_failed",
@@ -131,8 +138,9 @@ class Loop:
         self._failures = 0
         took_s = time.perf_counter() - started_at
         if summary:
+            self._rhythm.note(self._clock())
             log.info("pass_done", loop=self.spec.name, summary=summary, ms=round(took_s * 1000, 1))
-        return self.spec.every_s
+        return self._rhythm.wait_s(self._clock())
 
 
 def _backoff_s(failures: int, every_s: float) -> float:

@@ -30,14 +30,16 @@ class LoopSupervisor:
         events: ports.Events,
         check_term: Callable[[], None] = lambda: None,
         on_due: Callable[[SessionId], None] | None = None,
+        stopping: threading.Event | None = None,
     ) -> None:
         """Before each pass `check_term` is called. It raises errors.TermOver if we must not act.
 
-        `on_due` gets the sessions that need a look and of which no worker will hear.
+        `on_due` gets the sessions that need a look and of which no worker will hear. `stopping` is
+        set when everything must stop: by us when a loop dies, or by whoever else has it.
         """
         self._events = events
         self._on_due = on_due
-        self.stopping = threading.Event()
+        self.stopping = stopping or threading.Event()
         self.error: BaseException | None = None
         self._loops = [Loop(spec, self._on_death, check_term) for spec in specs]
         self._listener = threading.Thread(target=self._listen, name="events", daemon=True)

@@ -32,6 +32,8 @@ _USAGE_KEPT = timedelta(days=400)  # so that a month can be compared with the ye
 _EXPIRE_PER_PASS = 200
 _COMPARE_EVERY = timedelta(seconds=30)
 _ASK_EVERY = timedelta(seconds=0.5)
+_REST_S = 2.0  # between passes that events wake, while nothing happens: what a lost one costs
+_LONG_REST_S = 5.0  # of passes whose work on each host has a longer interval of its own
 _BURST_S = 0.01  # what comes within it is one pass
 _STARTING_S = 0.05  # before routes of new sandboxes are live: their containers take far longer
 _NOBODY_WAITS_S = 0.1  # before passes that no user waits for; a burst wakes them all the time
@@ -62,34 +64,55 @@ def loop_specs(
         LoopSpec(
             name="refill",
             every_s=0.5,
+            rest_s=_REST_S,
             run=launcher.refill,
             topics=(topics.POOL, topics.HOSTS),
             gather_s=_NOBODY_WAITS_S,
         ),
-        LoopSpec(name="start", every_s=0.5, run=launcher.start_placed, topics=(topics.ROUTES,)),
+        LoopSpec(
+            name="start",
+            every_s=0.5,
+            rest_s=_REST_S,
+            run=launcher.start_placed,
+            topics=(topics.ROUTES,),
+        ),
         LoopSpec(
             name="nudge",
             every_s=0.5,
+            rest_s=_REST_S,
             run=_nudger(deps, on_due),
             topics=(topics.POOL, topics.HOSTS, topics.DUE),
             gather_s=_BURST_S,
         ),
-        LoopSpec(name="reap", every_s=1.0, run=_freeing_room(deps, _reap)),
-        LoopSpec(name="links", every_s=1.0, run=hosts.update_links, topics=(topics.HOSTS, LINKS)),
+        LoopSpec(name="reap", every_s=1.0, rest_s=_REST_S, run=_freeing_room(deps, _reap)),
+        LoopSpec(
+            name="links",
+            every_s=1.0,
+            rest_s=_REST_S,
+            run=hosts.update_links,
+            topics=(topics.HOSTS, LINKS),
+        ),
         LoopSpec(name="ports", every_s=2.0, run=hosts.check_ports),
-        LoopSpec(name="refresh", every_s=2.0, run=hosts.refresh),
+        LoopSpec(name="refresh", every_s=2.0, rest_s=_LONG_REST_S, run=hosts.refresh),
         LoopSpec(
             name="drain",
             every_s=1.0,
+            rest_s=_REST_S,
             run=hosts.drain,
             topics=(topics.POOL, topics.HOSTS),
             gather_s=_NOBODY_WAITS_S,
         ),
-        LoopSpec(name="fence", every_s=2.0, run=lambda: hosts.check_fences(warn)),
-        LoopSpec(name="limits", every_s=1.0, run=limiter.run),
+        LoopSpec(
+            name="fence",
+            every_s=2.0,
+            rest_s=_LONG_REST_S,
+            run=lambda: hosts.check_fences(warn),
+        ),
+        LoopSpec(name="limits", every_s=1.0, rest_s=_REST_S, run=limiter.run),
         LoopSpec(
             name="reconcile",
             every_s=2.0,
+            rest_s=_LONG_REST_S,
             run=reconciler.run,
             topics=(LINKS, CONTAINERS),
             gather_s=_BURST_S,
@@ -97,6 +120,7 @@ def loop_specs(
         LoopSpec(
             name="clear",
             every_s=0.5,
+            rest_s=_REST_S,
             run=lambda: _clear(deps, calls),
             topics=(topics.ROUTES, topics.POOL),
             gather_s=_NOBODY_WAITS_S,
@@ -105,6 +129,7 @@ def loop_specs(
         LoopSpec(
             name="publish",
             every_s=1.0,
+            rest_s=_REST_S,
             run=publisher.publish,
             topics=(topics.ROUTES,),
             urgent=(topics.SWITCHES,),

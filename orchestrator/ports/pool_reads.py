@@ -11,8 +11,8 @@ from orchestrator.domain.pool.host import Host
 
 
 class PoolReads(Protocol):
-    """Reads for passes over large pools. But for the ids, an answer is as long as there is to do,
-    or as what was asked for, however large the pool is."""
+    """Reads for passes over large pools. But for what has only ids, an answer is as long as there
+    is to do, or as what was asked for, however large the pool is."""
 
     def host_ids(self) -> Sequence[HostId]:
         """All hosts, in the order of Hosts.list."""
@@ -29,3 +29,7 @@ class PoolReads(Protocol):
     def late_agents(self, before: datetime) -> Mapping[SandboxId, HostId]:
         """The sandboxes whose agent should have been heard, with their hosts: WARM and CLAIMED ones
         that were last heard before then, and CREATING ones that were placed before then."""
+
+    def assigned(self) -> Mapping[SandboxId, int]:
+        """The CLAIMED sandboxes, each with the revision of its session: who changes what a sandbox
+        is to run changes that."""

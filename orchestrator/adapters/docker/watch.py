@@ -3,8 +3,8 @@
 The watch lists the containers once per connection and then follows the events. It runs in the event
 loop of hosts/fleet.py, on a local socket: the engine's own, or one that a link forwards.
 
-All hosts share that loop. So what one of them sends is taken in turns, each with a bound and a
-pause after it; what a host sends faster waits in its own socket.
+All hosts share that loop. So what one of them sends is taken in turns, each with a bound; a host
+that sends fast is paused, and the rest waits in its own socket.
 """
 
 from __future__ import annotations
@@ -13,12 +13,10 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import httpx2
-
-from orchestrator.adapters.docker import answers
+from orchestrator.adapters.docker import answers, questions
 from orchestrator.adapters.docker.flags import INSTANCE_LABEL
 from orchestrator.domain import errors
 from orchestrator.domain.ids import SandboxId
@@ -30,10 +28,11 @@ _LIST_TIMEOUT_S = 30.0  # for the whole list of containers
 _RETRY_MAX_S = 1.0
 _ITEMS_PER_TURN = 50  # of a list: others run in between
 _ODD_RETRY_S = (5.0, 10.0)  # after an answer that we can't read: the next one will be like it
-_CHUNK_BYTES = 64 * 1024
 # What one host may send of its events. An event takes about 1 KiB.
 EVENTS_BYTES_PER_S = 1024**2
 _TURN_MIN_BYTES = 1024  # what a turn counts at least
+_AHEAD_S = 0.005  # how far a host may be ahead of that: a few events need no pause
+_REASON_MAX = 200  # characters of a reason: it may quote what the host has sent
 _ENDS = ("die", "destroy")
 _ACTIONS = ("create", "start", *_ENDS)
 
@@ -102,46 +101,32 @@ class DockerWatch:
         """Follow the engine until that fails. Returns whether it failed by an odd answer."""
         is_odd = False
         try:
-            # A client of its own: after a change of engines, no old connection may be used.
-            async with self._client() as client:
-                await self._follow(client)
+            await self._follow()
             self._mark_down("Docker ended its event stream")
-        except* (httpx2.HTTPError, OSError, ValueError) as group:
+        except* (OSError, ValueError) as group:
             error = group.exceptions[0]
-            self._mark_down(f"Docker does not answer ({str(error) or type(error).__name__})")
+            reason = str(error)[:_REASON_MAX] or type(error).__name__
+            self._mark_down(f"Docker does not answer ({reason})")
         except* errors.EngineUnavailable as group:
             is_odd = True
             self._mark_down(str(group.exceptions[0]))
         return is_odd
 
-    def _client(self) -> httpx2.AsyncClient:
-        return httpx2.AsyncClient(
-            transport=httpx2.AsyncHTTPTransport(uds=self._path),
-            base_url="http://docker",
-            timeout=httpx2.Timeout(_PING_TIMEOUT_S),
-            trust_env=False,
-        )
-
-    async def _follow(self, client: httpx2.AsyncClient) -> None:
+    async def _follow(self) -> None:
         filters = {"type": ["container"], "label": self._labels, "event": list(_ACTIONS)}
         params = {"filters": json.dumps(filters)}
-        timeout = httpx2.Timeout(_PING_TIMEOUT_S, read=None)
-        async with client.stream("GET", "/events", params=params, timeout=timeout) as response:
-            response.raise_for_status()
+        async with questions.get(self._path, "/events", params) as stream:
             # List after the stream has begun: then no event can fall between the two.
-            await self._list(client)
+            await self._list()
             async with asyncio.TaskGroup() as tasks:
-                pinging = tasks.create_task(_ping(client))
-                async for lines in turns(response):
+                pinging = tasks.create_task(_ping(self._path))
+                async for lines in turns(stream):
                     self._apply(lines)
                 pinging.cancel()
 
-    async def _list(self, client: httpx2.AsyncClient) -> None:
+    async def _list(self) -> None:
         params = {"all": "1", "filters": json.dumps({"label": self._labels})}
-        async with asyncio.timeout(_LIST_TIMEOUT_S):
-            async with client.stream("GET", "/containers/json", params=params) as response:
-                response.raise_for_status()
-                body = await _read_bounded(response)
+        body = await _fetch(self._path, "/containers/json", _LIST_TIMEOUT_S, params)
         self._containers = await parse_list(body)
         if not self.view.up:
             self.view.since = time.monotonic()
@@ -178,26 +163,37 @@ class DockerWatch:
             self._reach_changed()
 
 
-async def _ping(client: httpx2.AsyncClient) -> None:
+async def _ping(socket_path: str) -> None:
     """Ping the engine again and again, and raise when it has not answered in time.
 
     An engine that hangs keeps its event stream open without sending anything, so silence on the
-    stream proves nothing. The client's own timeout is for one read: a trickle never exceeds it.
+    stream proves nothing. The time is for the whole answer: an engine may trickle it.
     """
     while True:
-        async with asyncio.timeout(_PING_TIMEOUT_S):
-            response = await client.get("/_ping")
-        response.raise_for_status()
+        await _fetch(socket_path, "/_ping", _PING_TIMEOUT_S)
         await asyncio.sleep(_PING_INTERVAL_S)
 
 
-async def _read_bounded(response: httpx2.Response) -> bytes:
-    """The whole body. Raises errors.EngineUnavailable (docker_answers_oddly) if it is too long."""
+async def _fetch(
+    socket_path: str, target: str, within_s: float, params: Mapping[str, str] | None = None
+) -> bytes:
+    """The whole body of an answer. Raises OSError, and errors.EngineUnavailable
+    (docker_answers_oddly) if it is too long."""
+    try:
+        async with asyncio.timeout(within_s), questions.get(socket_path, target, params) as pieces:
+            return await _read_bounded(pieces, target)
+    except TimeoutError as error:
+        reason = str(error) or f"no whole answer to GET {target} in {within_s:g} s"
+        raise TimeoutError(reason) from error
+
+
+async def _read_bounded(pieces: AsyncIterable[bytes], target: str) -> bytes:
     body = bytearray()
-    async for chunk in response.aiter_raw(_CHUNK_BYTES):
-        body += chunk
+    async for piece in pieces:
+        body += piece
         if len(body) > answers.LIST_MAX_BYTES:
-            raise answers.odd("its list of containers has no end")
+            raise answers.odd(f"its answer to GET {target} has no end")
+        await asyncio.sleep(0)  # others run in between, however fast it sends
     return bytes(body)
 
 
@@ -214,20 +210,23 @@ async def parse_list(body: bytes) -> dict[str, Container]:
     return containers
 
 
-async def turns(response: httpx2.Response) -> AsyncIterator[Sequence[bytes]]:
-    """The lines of a stream, without empty ones, as they come: at most 64 KiB in a turn.
+async def turns(pieces: AsyncIterable[bytes]) -> AsyncIterator[Sequence[bytes]]:
+    """The lines of a stream, without empty ones, as they come: a turn is what one read has brought.
 
-    Raises errors.EngineUnavailable (docker_answers_oddly) for one without end. The bytes are taken
-    as they were sent: a compressed stream could be endless in a few of them.
+    Raises errors.EngineUnavailable (docker_answers_oddly) for one without end.
     """
+    loop = asyncio.get_running_loop()
     rest = bytearray()
-    async for chunk in response.aiter_raw():
-        end = chunk.rfind(b"\n") + 1
+    paid_at = loop.time()  # when the time for what has come so far will have passed
+    async for piece in pieces:
+        end = piece.rfind(b"\n") + 1
         if end:
-            lines = (bytes(rest) + chunk[:end]).split(b"\n")
+            lines = (bytes(rest) + piece[:end]).split(b"\n")
             rest.clear()
             yield [line for line in lines if line.strip()]
-        rest += chunk[end:]
+        rest += piece[end:]
         if len(rest) > answers.EVENT_MAX_BYTES:
             raise answers.odd("an event has no end")
-        await asyncio.sleep(max(len(chunk), _TURN_MIN_BYTES) / EVENTS_BYTES_PER_S)
+        now = loop.time()
+        paid_at = max(paid_at, now) + max(len(piece), _TURN_MIN_BYTES) / EVENTS_BYTES_PER_S
+        await asyncio.sleep(paid_at - now if paid_at - now > _AHEAD_S else 0)

@@ -32,13 +32,13 @@ class Hub:
         self._kinds = kinds
         self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
         self._listeners: dict[str, Callable[[str], None]] = {}  # by kind
-        self._is_listening = False
+        self.is_listening = False
         self.closed = False
 
     @property
     def recheck_s(self) -> float:
         """How long to wait before reading the store again, in case an event was lost."""
-        return _LISTENING_RECHECK_S if self._is_listening else _DEAF_RECHECK_S
+        return _LISTENING_RECHECK_S if self.is_listening else _DEAF_RECHECK_S
 
     def watch(self, topic: str) -> Watch:
         """Listen to a topic. Do it BEFORE reading the store, so that no event is missed between."""
@@ -60,13 +60,13 @@ class Hub:
         wires: set[asyncio.BaseTransport] = set()
         loop = asyncio.get_running_loop()
         server = await loop.create_unix_server(lambda: _Wire(self, wires), sock=listening)
-        self._is_listening = True
+        self.is_listening = True
         # Events from before are lost: every waiter reads the store.
         self._wake_all()
         try:
             await loop.create_future()
         finally:
-            self._is_listening = False
+            self.is_listening = False
             server.close()
             for transport in tuple(wires):
                 transport.close()

@@ -20,11 +20,29 @@ from orchestrator.entrypoints.api.hub import Hub
 _DRAIN_S = 5
 _LEAVE_S = 6.0  # the proxy closes a connection that it hasn't used for 4 s
 _TICK_S = 0.05
+_LOOK_S = 1.0  # also the age of the Date header, with which no server of ours answers
 _CLOSE = (b"connection", b"close")
 
 
 class Server(uvicorn.Server):
     """Handles no signals: two servers in one process would take them from each other."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._ending = asyncio.Event()
+
+    def end(self) -> None:
+        """Have `serve` finish the requests in progress, and return."""
+        self.should_exit = True
+        self._ending.set()
+
+    async def main_loop(self) -> None:
+        """uvicorn looks ten times a second whether to end. We are told, and leave it a look now and
+        then for what else it does in them."""
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_S):
+                    await self._ending.wait()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -98,7 +116,7 @@ async def serve(
             await asyncio.gather(*(server.leave(drained) for server in started))
         # 3. Then the servers. They finish the requests in progress.
         for server in servers:
-            server.should_exit = True
+            server.end()
 
     def stop() -> None:
         # 1. Long polls first: servers wait for open requests, and a long poll takes half a minute.

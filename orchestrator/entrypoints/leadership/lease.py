@@ -27,7 +27,8 @@ LEASE = "daemon"
 LEASE_S = 6.0
 _RENEW_S = 2.0
 _RETRY_S = 0.5
-_CHECK_S = 0.2
+# The term's end is on a clock that counts the machine's sleep, and waits don't.
+_LOOK_S = 1.0
 
 log = structlog.get_logger()
 
@@ -47,10 +48,11 @@ class Lease:
         clock: Callable[[], float] = seconds_since_boot,
         state_dir: Path | None = None,
     ) -> None:
-        """`clock` returns seconds, and never jumps. `state_dir` tells our control plane from others
-        on this machine."""
+        """`stop` is set when this process must stop; by us, too, when our term is over. `clock`
+        returns seconds, and never jumps. `state_dir` tells our control plane from others on this
+        machine."""
         self._deps = deps
-        self._stop = stop
+        self.stop = stop
         self._clock = clock
         self._place = holder_of(os.getpid(), state_dir)
         self._holder = str(self._place)
@@ -76,7 +78,7 @@ class Lease:
         Raises errors.Conflict (standby) if a daemon of another control plane holds and renews it.
         """
         waiting = False
-        while not self._stop.is_set():
+        while not self.stop.is_set():
             reason = "another daemon leads"
             try:
                 if self._take():
@@ -87,19 +89,21 @@ class Lease:
             if not waiting:
                 log.info("lease_awaited", reason=reason)
                 waiting = True
-            self._stop.wait(_RETRY_S)
+            self.stop.wait(_RETRY_S)
         return False
 
-    def keep(self, stop_early: Callable[[], bool]) -> bool:
-        """Renew the lease, from now until `release`. Wait until `stop` is set, `stop_early` is true
-        or our term is over. Returns False if it is over."""
+    def keep(self) -> bool:
+        """Renew the lease, from now until `release`. Wait until `stop` is set or our term is over.
+        Returns False if it is over."""
         self._renewer.start()
-        while not self._stop.wait(_CHECK_S) and not stop_early():
-            try:
+        try:
+            self.check()
+            while not self.stop.wait(_LOOK_S):
                 self.check()
-            except errors.TermOver as error:
-                log.error("lease_lost", term=self.number, reason=str(error))
-                return False
+            self.check()  # that may be why it was set
+        except errors.TermOver as error:
+            log.error("lease_lost", term=self.number, reason=str(error))
+            return False
         return True
 
     def release(self) -> None:
@@ -140,15 +144,20 @@ class Lease:
         return self._clock() - self._seen_at > LEASE_S
 
     def _renew_forever(self) -> None:
+        try:
+            self._renew_while_we_may()
+        finally:
+            self._is_over.set()
+            self.stop.set()
+
+    def _renew_while_we_may(self) -> None:
         wait_s = _RENEW_S
         while not self._is_released.wait(wait_s):
             sent_at, wait_s = self._clock(), _RENEW_S
             if sent_at >= self._ends_at:
-                self._is_over.set()  # too late, even if nobody else has begun yet
-                return
+                return  # too late, even if nobody else has begun yet
             try:
                 if not self._renew():
-                    self._is_over.set()
                     return
             except errors.StorageUnavailable:
                 # The database's disk is full: nobody else can take the lease either.

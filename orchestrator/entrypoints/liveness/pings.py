@@ -12,7 +12,7 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-_PAUSE_S = 2.0  # after an answer
+PAUSE_S = 4.0  # after an answer
 _PATIENCE_S = 5.0  # then the question is put again, over a new connection
 _ANSWER_MAX_BYTES = 64
 
@@ -40,8 +40,10 @@ def redis(path: Path) -> Ping:
 class OpenPing:
     """Puts the question of one Ping again and again."""
 
-    def __init__(self, ping: Ping) -> None:
+    def __init__(self, ping: Ping, pause_s: float = PAUSE_S) -> None:
+        """`pause_s`: after an answer."""
         self._ping = ping
+        self._pause_s = pause_s
         self._socket: socket.socket | None = None
         self._is_asked = False
         self._opened_at = 0.0
@@ -57,7 +59,7 @@ class OpenPing:
             self.close()
             return False
         if is_answered:
-            self._pause_until = now + _PAUSE_S
+            self._pause_until = now + self._pause_s
             self.close()
         return is_answered
 

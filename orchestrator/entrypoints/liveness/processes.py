@@ -14,9 +14,10 @@ from pathlib import Path
 from orchestrator.domain.watchdog import Watchdog
 from orchestrator.entrypoints.children import Child
 from orchestrator.entrypoints.liveness.heartbeats import HeartbeatSocket
-from orchestrator.entrypoints.liveness.pings import OpenPing
+from orchestrator.entrypoints.liveness.pings import PAUSE_S, OpenPing
 
 LATE_S = 5.0  # without a look of ours: several ticks, or the copy of a large log
+_PINGS_MIN = 8  # within the longest silence: one answer may be late, or be lost
 _DOUBLINGS_MAX = 3
 _WELL_S = 600.0  # a process that has run for so long is no victim of the machine's load
 _STOPPED = "T"  # by a signal. A debugger's stop is "t": that is somebody's wish
@@ -59,7 +60,8 @@ class ProcessWatch:
         """Watch this process of the child from now on. Its first sign may take longer."""
         self.end(child.name)
         patience_s = max(0.0, child.ready_within_s - self._limit_s)
-        ping = None if child.ping is None else OpenPing(child.ping)
+        pause_s = min(PAUSE_S, self._limit_s / _PINGS_MIN)
+        ping = None if child.ping is None else OpenPing(child.ping, pause_s)
         self._watched[child.name] = _Watched(
             child=child, pid=pid, ping=ping, begun_at=now, sign_at=now + patience_s
         )

@@ -167,6 +167,7 @@ CALLS: dict[str, Callable[[SqlStore], object]] = {
     "living": lambda store: store.pool.living(),
     "living on hosts": lambda store: store.pool.living([ids.new_host_id()]),
     "late agents": lambda store: store.pool.late_agents(NOW),
+    "assigned": lambda store: store.pool.assigned(),
 }
 
 

@@ -66,3 +66,19 @@ def test_late_agents_are_those_that_should_have_been_heard(
     assert {warm.id, creating.id} < late.keys()
     assert (len(late), set(late.values())) == (3, {host_id})
     assert store.pool.late_agents(NOW) == {}
+
+
+def test_a_sandbox_that_is_claimed_is_named_with_the_revision_of_its_session(
+    store: SqlStore, host_id: ids.HostId
+) -> None:
+    warm_up(store, NOW)
+    retire(store, warm_up(store, NOW))
+    session = add_session(store, slug=ids.new_slug(), state=SessionState.QUEUED)
+    claimed = store.sandboxes.claim(provisioning(session), NOW)
+    assert claimed is not None
+    session, sandbox = claimed
+    warm_up(store, NOW)
+    assert store.pool.assigned() == {sandbox.id: session.revision}
+    saved = store.sessions.save(replace(session, due_at=later(5)))
+    assert store.pool.assigned() == {sandbox.id: saved.revision}
+    assert saved.revision != session.revision

@@ -34,9 +34,9 @@ def main(state_dir: str, database_url: str) -> None:
         return ""
 
     spec = LoopSpec(name="act", every_s=0.02, run=act)
-    loops = LoopSupervisor([spec], EventsInMemory(), lease.check)
+    loops = LoopSupervisor([spec], EventsInMemory(), lease.check, stopping=stop)
     try:
-        loops.run(until_stopped=lambda: keep_or_exit(lease, loops))
+        loops.run(until_stopped=lambda: keep_or_exit(lease))
     finally:
         lease.release()
 

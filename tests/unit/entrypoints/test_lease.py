@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from tests.unit.services.world import World
 
 __all__ = ["catalog", "world"]
 
+DEADLINE_S = 10
+
 
 def dead_holder() -> str:
     """The holder id of a process that has ended."""
@@ -30,6 +32,20 @@ def dead_holder() -> str:
     holder = str(holders.holder_of(child.pid))
     child.communicate()
     return holder
+
+
+class LeasesTakenByOthers:
+    """Leases that another daemon takes when the test says so."""
+
+    def __init__(self, leases: ports.Leases) -> None:
+        self._leases = leases
+        self.are_taken = False
+
+    def hold(self, name: str, holder: str, until: datetime, now: datetime) -> int | None:
+        return None if self.are_taken else self._leases.hold(name, holder, until, now)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._leases, name)
 
 
 class StopAtFirstWait(threading.Event):
@@ -105,7 +121,67 @@ def test_a_daemon_that_got_its_answer_too_late_does_not_lead_for_a_moment(world:
     assert lease.acquire()
     with pytest.raises(errors.TermOver):
         lease.check()
-    assert not lease.keep(stop_early=lambda: False)
+    assert not lease.keep()
+    lease.release()
+
+
+class StopSetAtSecondWait(threading.Event):
+    """A stop event. In the first wait for it all time passes; it is set in the second one."""
+
+    def __init__(self, seconds: Seconds) -> None:
+        super().__init__()
+        self._seconds = seconds
+
+    def wait(self, timeout: float | None = None) -> bool:
+        del timeout
+        if self._seconds.value < 5000:
+            self._seconds.value = 5000
+            return self.is_set()
+        self.set()
+        return True
+
+
+def test_a_term_that_ends_while_the_machine_sleeps_is_noticed(world: World) -> None:
+    """Waits don't count the time of that sleep: the daemon looks at the clock again and again."""
+    seconds = Seconds()
+    lease = Lease(world.deps, StopSetAtSecondWait(seconds), seconds)
+    assert lease.acquire()
+    assert not lease.keep()
+    lease.release()
+
+
+class StopThatNobodyPolls(threading.Event):
+    """A stop event. Nobody looks at anything until it is set."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        del timeout
+        return super().wait(DEADLINE_S)
+
+
+def test_who_waits_for_the_end_of_a_term_is_woken_by_it(world: World) -> None:
+    stop = StopThatNobodyPolls()
+    leases = LeasesTakenByOthers(world.store.leases)
+    store: Any = StoreWithLeases(world.store, leases)
+    lease = Lease(replace(world.deps, store=store), stop)
+    assert lease.acquire()
+    leases.are_taken = True
+    assert not lease.keep()
+    assert stop.is_set()
+    lease.release()
+
+
+@pytest.mark.parametrize("renews", [True, False])
+def test_a_daemon_that_is_told_to_stop_stops_in_order_if_it_still_leads(
+    world: World, renews: bool
+) -> None:
+    seconds = Seconds()
+    stop = threading.Event()
+    lease = Lease(world.deps, stop, seconds)
+    assert lease.acquire()
+    stop.set()
+    if not renews:
+        seconds.value += LEASE_S
+    assert lease.keep() is renews
     lease.release()
 
 

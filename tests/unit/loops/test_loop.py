@@ -91,6 +91,38 @@ def test_passes_follow_each_other_at_the_interval() -> None:
     assert passes.max_running == 1
 
 
+class Hours:
+    """A clock, and a pass that takes an hour by it."""
+
+    def __init__(self, passes: Passes, summary: str) -> None:
+        self._passes = passes
+        self._summary = summary
+        self._now = 0.0
+
+    def __call__(self) -> float:
+        return self._now
+
+    def run(self) -> str:
+        self._now += 3600
+        self._passes()
+        return self._summary
+
+
+@pytest.mark.parametrize(
+    ("summary", "every_s", "rest_s"),
+    [("", NEVER_S, 0.001), ("did something", 0.001, NEVER_S)],
+    ids=["nothing happens", "something happens"],
+)
+def test_at_rest_a_loop_has_another_interval(summary: str, every_s: float, rest_s: float) -> None:
+    passes = Passes()
+    hours = Hours(passes, summary)
+    spec = LoopSpec(name="test", every_s=every_s, rest_s=rest_s, run=hours.run)
+    loop = Loop(spec, Errors(), clock=hours)
+    loop.start()
+    passes.wait(5)
+    assert loop.stop(DEADLINE_S)
+
+
 def test_a_wake_up_makes_a_pass_at_once() -> None:
     passes = Passes()
     with running(passes) as (loop, _):

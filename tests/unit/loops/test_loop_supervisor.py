@@ -107,6 +107,14 @@ def test_a_listener_that_dies_takes_the_daemon_down_too() -> None:
         loops.run(lambda: void(loops.stopping.wait(DEADLINE_S)))
 
 
+def test_a_loop_that_dies_wakes_who_waits_for_the_end() -> None:
+    stop = threading.Event()
+    loops = LoopSupervisor([spec("sick", fail)], EventsInMemory(), stopping=stop)
+    with pytest.raises(RuntimeError, match="a bug"):
+        loops.run(lambda: void(stop.wait(DEADLINE_S)))
+    assert stop.is_set()
+
+
 def test_of_several_errors_the_first_is_raised() -> None:
     first_died = threading.Event()
 

@@ -39,6 +39,12 @@ _LATE = select(_b.id, _b.host_id).where(
     ),
 )
 
+_ASSIGNED = (
+    select(_b.id, schema.sessions.c.revision)
+    .join(schema.sessions, schema.sessions.c.id == _b.session_id)
+    .where(_LIVE, _b.state == SandboxState.CLAIMED.value)
+)
+
 
 class SqlPoolReads:
     """ports.PoolReads."""
@@ -72,3 +78,7 @@ class SqlPoolReads:
     def late_agents(self, before: datetime) -> Mapping[SandboxId, HostId]:
         with self._database.read() as connection:
             return dict(connection.execute(_LATE, {"before": before}).all())
+
+    def assigned(self) -> Mapping[SandboxId, int]:
+        with self._database.read() as connection:
+            return dict(connection.execute(_ASSIGNED).all())

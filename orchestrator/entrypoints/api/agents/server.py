@@ -17,6 +17,7 @@ from orchestrator.entrypoints.api import serving
 from orchestrator.entrypoints.api.agents import app, status_app
 from orchestrator.entrypoints.api.agents.connections import KEEP_ALIVE_S, Connections
 from orchestrator.entrypoints.api.agents.limits import SenderLimits
+from orchestrator.entrypoints.api.agents.lost_wake_ups import LostWakeUps
 from orchestrator.entrypoints.api.agents.sandbox_sockets import SandboxSockets
 from orchestrator.entrypoints.api.agents.walks import Walks
 from orchestrator.entrypoints.api.context import Context
@@ -72,7 +73,9 @@ async def _serve(context: Context, settings: Settings) -> None:
     )
     try:
         await serving.serve(
-            [agent_server, status_server], context.hub, [gateway.run(), sockets.run(), walks.run()]
+            [agent_server, status_server],
+            context.hub,
+            [gateway.run(), sockets.run(), walks.run(), LostWakeUps(context).run()],
         )
     finally:
         await gateway.close()

@@ -1,42 +1,19 @@
 """The events of one host are taken in turns, so that the loop of all hosts stays free.
 
-The loop's time is the tests' own: it jumps to whatever is waited for.
+The loop's time is the tests' own: see waitless.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import selectors
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
 
-import httpx2
 import pytest
 
 from orchestrator.adapters.docker import watch
 from orchestrator.domain import errors
-
-
-class LoopWithoutWaits(asyncio.SelectorEventLoop):
-    """A loop in which only pauses take time, and those pass at once."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        super().__init__(_Selector(self))
-
-    def time(self) -> float:
-        return self.now
-
-
-class _Selector(selectors.SelectSelector):
-    def __init__(self, loop: LoopWithoutWaits) -> None:
-        super().__init__()
-        self._loop = loop
-
-    def select(self, timeout: float | None = None) -> Any:
-        self._loop.now += timeout or 0.0
-        return super().select(0)
+from tests.fakes.waitless import LoopWithoutWaits
 
 
 def read(*chunks: bytes) -> tuple[list[Sequence[bytes]], float]:
@@ -47,7 +24,7 @@ def read(*chunks: bytes) -> tuple[list[Sequence[bytes]], float]:
             yield chunk
 
     async def collect() -> list[Sequence[bytes]]:
-        return [lines async for lines in watch.turns(httpx2.Response(200, content=stream()))]
+        return [lines async for lines in watch.turns(stream())]
 
     loop = LoopWithoutWaits()
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
@@ -73,17 +50,6 @@ def test_a_second_of_the_loop_takes_a_bounded_number_of_turns() -> None:
 def test_an_event_without_end_is_refused() -> None:
     with pytest.raises(errors.EngineUnavailable, match="an event has no end"):
         read(*[b"x" * 64 * 1024] * 5)
-
-
-def test_a_compressed_stream_is_taken_as_it_was_sent() -> None:
-    async def first_turn() -> Sequence[bytes]:
-        async def stream() -> AsyncIterator[bytes]:
-            yield b"no gzip\n"
-
-        response = httpx2.Response(200, headers={"Content-Encoding": "gzip"}, content=stream())
-        return await anext(watch.turns(response))
-
-    assert asyncio.run(first_turn()) == [b"no gzip"]
 
 
 def test_others_run_while_a_long_list_is_read() -> None:
