@@ -148,7 +148,6 @@ CALLS: dict[str, Callable[[SqlStore], object]] = {
     "queue": lambda store: store.sessions.queue(NOW, 50),
     "many": lambda store: store.sessions.get_many([ids.new_session_id()]),
     "counts": lambda store: store.sessions.counts(),
-    "add": lambda store: store.sessions.add(samples.session(), None, max_active=10**6),
     "add a change": _add_change,
     "list": lambda store: store.sessions.list(user_id=USER),
     "list all": lambda store: store.sessions.list(),
