@@ -140,7 +140,6 @@ TABLES_WITH_ENDED_ROWS = {"sessions", "sandboxes"}
 CALLS: dict[str, Callable[[SqlStore], object]] = {
     "due": lambda store: store.sessions.due(NOW, 50),
     "expire": lambda store: store.sessions.expire(later(10**6), 50),
-    "ahead_of": lambda store: store.sessions.count_ahead_of(samples.session(), NOW),
     "demand ahead": lambda store: store.sessions.demand_ahead_of(
         samples.session(created_at=later(1)), NOW
     ),
