@@ -53,10 +53,11 @@ class Store(Protocol):
     def generations(self) -> Generations: ...
 
     def keyed_reads(self) -> AbstractContextManager[None]:
-        """In this block, this thread reads single rows by key alone, and waits for nobody.
+        """In this block, this thread reads single rows by key alone, and waits for nobody. It may
+        also ask for the place of a session in the queue.
 
-        Everything else raises errors.WouldBlock: writes, counts, lists. So does the block itself if
-        the store is not the embedded database.
+        Everything else raises errors.WouldBlock: writes, counts, lists, a place far back. So does
+        the block itself if the store is not the embedded database.
         """
 
     def may_block(self) -> None:

@@ -172,9 +172,23 @@ class NudgeWorker(SimpleWorker):
             log.info("redis_takes_writes_again")
 
 
+class _NudgeQueue(RqQueue):
+    """Adds a job by one question to Redis."""
+
+    def enqueue_job(
+        self,
+        job: Job,
+        pipeline: Pipeline | None = None,
+        at_front: bool = False,
+        unique: bool = False,
+    ) -> Job:
+        """RQ's own first notes each time that there is this queue, which nobody reads."""
+        return self._enqueue_async_job(job, pipeline=pipeline, at_front=at_front, unique=unique)
+
+
 def _queues(connection: redis.Redis, installation: str) -> Mapping[Queue, RqQueue]:
     return {
-        queue: RqQueue(
+        queue: _NudgeQueue(
             _queue_name(queue, installation),
             connection=connection,
             serializer=JSONSerializer,

@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam, select, text
 
 from orchestrator.adapters.sql_store import schema
-from orchestrator.adapters.sql_store.database import Database, Lookup, insert
+from orchestrator.adapters.sql_store.database import Database, insert
+from orchestrator.adapters.sql_store.prepared import Lookup
 from orchestrator.domain import errors
 from orchestrator.domain.ids import KeyId
 from orchestrator.domain.people.access import ApiKey, Role
@@ -47,7 +48,7 @@ class SqlKeys:
             ) from error
 
     def by_hash(self, key_hash: str) -> ApiKey | None:
-        row = self._database.first(_BY_HASH, key_hash)
+        row = self._database.first(_BY_HASH, key_hash=key_hash)
         return None if row is None else _key_of(row)
 
     def list(self) -> Sequence[ApiKey]:

@@ -17,6 +17,7 @@ from sqlalchemy.engine import Connection
 
 from orchestrator.adapters.sql_store import codec, json_columns, schema
 from orchestrator.adapters.sql_store.pool import hosts
+from orchestrator.adapters.sql_store.prepared import Lookup, look_up
 from orchestrator.domain import errors
 from orchestrator.domain.ids import UserId
 from orchestrator.domain.pool.host import Wish
@@ -29,17 +30,18 @@ from orchestrator.ports import Idempotency
 _ANY = Demand()
 _MINUTE = timedelta(minutes=1)
 _QUEUE_RETRY_S = 60.0
+AT_ONCE_MAX = 1000  # places of the queue that are counted in one look, in some 50 us
 _LIMIT_RETRY_S = 30.0  # a guess: nobody can tell when the user's next app ends
 
 _s = schema.sessions.c
 _QUEUED = text(schema.SESSION_QUEUED)
-_COUNT_ACTIVE = (
+_COUNT_ACTIVE = Lookup(
     select(func.count())
     .select_from(schema.sessions)
     .where(_s.user_id == bindparam("user_id"), text(schema.SESSION_LIVE))
 )
 # Of the user's sessions, ended ones too, the one with that many younger ones.
-_STARTED_AT = (
+_STARTED_AT = Lookup(
     select(_s.created_at)
     .where(_s.user_id == bindparam("user_id"))
     .order_by(_s.created_at.desc(), _s.id.desc())
@@ -73,6 +75,17 @@ _IS_AHEAD = sa.tuple_(*_POSITION) < sa.tuple_(
     bindparam("rank", type_=_s.rank.type),
     bindparam("created_at", type_=_s.created_at.type),
     bindparam("session_id", type_=_s.id.type),
+)
+_AT_ONCE: sa.ColumnElement[int] = sa.literal_column(str(AT_ONCE_MAX), sa.Integer)
+# How many are ahead, as far as they are counted at once, and whether one of them is choosy. The
+# queue has an index of its own, so this reads no row.
+AHEAD = Lookup(
+    select(
+        select(func.count())
+        .select_from(select(_s.id).where(_QUEUED, _WAITS, _IS_AHEAD).limit(_AT_ONCE).subquery())
+        .scalar_subquery(),
+        sa.exists(select(_s.id).where(text(schema.SESSION_CHOOSY), _WAITS, _IS_AHEAD)),
+    )
 )
 _COUNT = select(func.count()).select_from(schema.sessions).where(_QUEUED, _WAITS)
 _COUNT_AHEAD = _COUNT.where(_IS_AHEAD)
@@ -118,8 +131,8 @@ def find_repeated(
 
 def check_active(connection: Connection, session: Session, max_active: int) -> None:
     """Raises LimitReached if its user has that many sessions that haven't ended."""
-    user = {"user_id": session.user_id}
-    if connection.execute(_COUNT_ACTIVE, user).scalar_one() >= max_active:
+    row = look_up(connection, _COUNT_ACTIVE, user_id=session.user_id)
+    if row is not None and row[0] >= max_active:
         raise errors.LimitReached(
             f"you have {max_active} apps running, the most for your plan; end one of them first",
             retry_after_s=_LIMIT_RETRY_S,
@@ -129,8 +142,9 @@ def check_active(connection: Connection, session: Session, max_active: int) -> N
 
 def check_rate(connection: Connection, session: Session, max_per_minute: int) -> None:
     """Raises LimitReached if its user has started that many sessions in the last minute."""
-    asked = {"user_id": session.user_id, "younger": max_per_minute - 1}
-    oldest = connection.execute(_STARTED_AT, asked).scalar()
+    younger = max_per_minute - 1
+    row = look_up(connection, _STARTED_AT, user_id=session.user_id, younger=younger)
+    oldest: datetime | None = None if row is None else row[0]
     if oldest is None or oldest <= session.created_at - _MINUTE:
         return
     raise errors.LimitReached(
@@ -176,21 +190,36 @@ def check_queue(connection: Connection, session: Session, max_ahead: int) -> Non
 
 def count_ahead_of(connection: Connection, session: Session, now: datetime) -> int:
     """ports.Sessions.count_ahead_of."""
+    count = count_of(session, look_up(connection, AHEAD, **position_of(session, now)))
+    if count is not None:
+        return count
     demands = demand_ahead_of(connection, session, now)
     if not session.wish and not any(demand.is_choosy for demand in demands):
         return sum(demand.count for demand in demands)
     return rooms.count_competing(hosts.kinds(connection), session.wish, demands)
 
 
-def demand_ahead_of(connection: Connection, session: Session, now: datetime) -> Sequence[Demand]:
-    """ports.Sessions.demand_ahead_of."""
-    position = {
+def position_of(session: Session, now: datetime) -> Mapping[str, Any]:
+    """The values that AHEAD takes."""
+    return {
         "now": now,
         "rank": rank_of(session),
         "created_at": session.created_at,
         "session_id": session.id,
     }
-    return _demands(connection, _COUNT_AHEAD, _COUNT_CHOOSY_AHEAD, position)
+
+
+def count_of(session: Session, ahead: Sequence[Any] | None) -> int | None:
+    """How many compete with the session and are before it, if AHEAD tells."""
+    if session.wish or ahead is None:
+        return None
+    count: int = ahead[0]
+    return None if ahead[1] or count >= AT_ONCE_MAX else count
+
+
+def demand_ahead_of(connection: Connection, session: Session, now: datetime) -> Sequence[Demand]:
+    """ports.Sessions.demand_ahead_of."""
+    return _demands(connection, _COUNT_AHEAD, _COUNT_CHOOSY_AHEAD, position_of(session, now))
 
 
 def demand(connection: Connection, now: datetime) -> Sequence[Demand]:

@@ -24,6 +24,7 @@ from orchestrator.ports import LOG_MAX_BYTES, LogLine
 _l = schema.logs.c
 _g = schema.generations.c
 
+_INSERT_LINES = sa.insert(schema.logs)
 _TAIL = (
     select(_l.at, _l.text)
     .where(_l.session_id == bindparam("session_id"))
@@ -92,7 +93,7 @@ class SqlLogs:
             for line in lines[-self._keep_lines :]
         ]
         with self._database.write() as connection:
-            connection.execute(sa.insert(schema.logs), rows)
+            connection.execute(_INSERT_LINES, rows)
             kept = {"keep": self._keep_lines, "max_bytes": LOG_MAX_BYTES}
             connection.execute(_CAP[connection.dialect.name], {"of_session": session_id, **kept})
 

@@ -15,7 +15,8 @@ from sqlalchemy import bindparam, func, select, text
 from sqlalchemy.engine import Connection
 
 from orchestrator.adapters.sql_store import admission, codec, schema
-from orchestrator.adapters.sql_store.database import Database, Lookup
+from orchestrator.adapters.sql_store.database import Database
+from orchestrator.adapters.sql_store.prepared import Lookup, Write, look_up
 from orchestrator.domain import errors
 from orchestrator.domain.ids import SessionId, UserId
 from orchestrator.domain.sessions.bundles import BundleRecord
@@ -36,12 +37,19 @@ _NOT_QUEUED = text(f"NOT ({schema.SESSION_QUEUED})")
 # Runs at every poll of a status.
 _GET = Lookup(select(*codec.SESSION).where(_s.id == bindparam("session_id")))
 # Statements are built once: building one takes longer than SQLite takes to run it.
-_SAVE = sa.update(schema.sessions).where(
-    _s.id == bindparam("session_id"), _s.revision == bindparam("expected_revision")
+_SAVE = Write(
+    sa.update(schema.sessions).where(
+        _s.id == bindparam("session_id"), _s.revision == bindparam("expected_revision")
+    )
 )
+_INSERT = Write(sa.insert(schema.sessions))
+_INSERT_EVENT = Write(sa.insert(schema.events))
 _GET_MANY = select(*codec.SESSION).where(_s.id.in_(bindparam("session_ids", expanding=True)))
-_LAST_EVENT = select(func.coalesce(func.max(schema.events.c.seq), 0)).where(
-    schema.events.c.session_id == bindparam("session_id")
+# Runs at every write of a session.
+_LAST_EVENT = Lookup(
+    select(func.max(schema.events.c.seq)).where(
+        schema.events.c.session_id == bindparam("session_id")
+    )
 )
 _DROP_EVENTS = sa.delete(schema.events).where(
     schema.events.c.session_id == bindparam("of_session"), schema.events.c.seq <= bindparam("last")
@@ -125,10 +133,10 @@ def write(connection: Connection, session: Session) -> Session:
     saved = replace(session, revision=session.revision + 1)
     values = codec.session_values(saved)
     values.update(session_id=values.pop("id"), expected_revision=session.revision)
-    if connection.execute(_SAVE, values).rowcount == 0:
+    if _SAVE.run(connection, values) == 0:
         raise _write_error(connection, session)
-    last_seq = connection.execute(_LAST_EVENT, {"session_id": session.id}).scalar_one()
-    _write_events(connection, session, last_seq)
+    last = look_up(connection, _LAST_EVENT, session_id=session.id)
+    _write_events(connection, session, (last[0] or 0) if last is not None else 0)
     return saved
 
 
@@ -148,10 +156,11 @@ class SqlSessions:
         max_ahead: int | None = None,
         version: BundleRecord | None = None,
     ) -> Session:
-        values = codec.session_values(session)
-        if idempotency is not None:
-            values["idempotency_key"] = idempotency.key
-            values["idempotency_fingerprint"] = idempotency.fingerprint
+        values = {
+            **codec.session_values(session),
+            "idempotency_key": None if idempotency is None else idempotency.key,
+            "idempotency_fingerprint": None if idempotency is None else idempotency.fingerprint,
+        }
         with self._database.write() as connection:
             admission.lock_user(connection, session.user_id)
             if idempotency is not None:
@@ -163,14 +172,14 @@ class SqlSessions:
                 admission.check_rate(connection, session, max_per_minute)
             if max_ahead is not None:
                 admission.check_queue(connection, session, max_ahead)
-            connection.execute(sa.insert(schema.sessions), values)
+            _INSERT.run(connection, values)
             _write_events(connection, session, 0)
             if version is not None:
                 connection.execute(sa.insert(schema.bundles), codec.bundle_values(version))
             return session
 
     def get(self, session_id: SessionId) -> Session:
-        row = self._database.first(_GET, session_id)
+        row = self._database.first(_GET, session_id=session_id)
         if row is None:
             raise _not_found(session_id)
         return codec.session_of(row)
@@ -227,6 +236,10 @@ class SqlSessions:
             return newest
 
     def count_ahead_of(self, session: Session, now: datetime) -> int:
+        position = admission.position_of(session, now)
+        count = admission.count_of(session, self._database.first(admission.AHEAD, **position))
+        if count is not None:
+            return count
         with self._database.read() as connection:
             return admission.count_ahead_of(connection, session, now)
 
@@ -334,8 +347,9 @@ def _write_events(connection: Connection, session: Session, last_seq: int) -> No
                 "message": message_of(past),
             }
         )
+    for row in rows:
+        _INSERT_EVENT.run(connection, row)
     if rows:
-        connection.execute(sa.insert(schema.events), rows)
         surplus = first_seq + len(rows) - 1 - EVENTS_MAX
         if surplus > 0:
             connection.execute(_DROP_EVENTS, {"of_session": session.id, "last": surplus})

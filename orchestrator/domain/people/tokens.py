@@ -8,7 +8,6 @@ still exists: ending it revokes its token.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from dataclasses import dataclass
 
@@ -77,4 +76,4 @@ class Tokens:
 
     def _mac(self, kind: str, parts: tuple[str, ...] | list[str]) -> str:
         text = "\0".join((kind, *parts)).encode()
-        return hmac.new(self._secret, text, hashlib.sha256).hexdigest()
+        return hmac.digest(self._secret, text, "sha256").hex()

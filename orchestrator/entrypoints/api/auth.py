@@ -38,11 +38,24 @@ def principal(request: Request) -> Principal:
     return caller
 
 
-def operator(request: Request) -> Principal:
+async def identify(request: Request) -> Principal:
+    """`principal`, without a thread if it can be."""
+    return await context_of(request).look_up(principal, request)
+
+
+async def operator(request: Request) -> Principal:
     """The operator whose key the caller sends.
 
     Raises errors.Unauthorized without a valid key, errors.Forbidden with a user's key.
     """
+    return await context_of(request).look_up(_operator, request)
+
+
+Caller = Annotated[Principal, Depends(identify)]
+Operator = Annotated[Principal, Depends(operator)]
+
+
+def _operator(request: Request) -> Principal:
     caller = _from_key(context_of(request), request)
     if caller is None:
         raise errors.Unauthorized("this needs an operator's API key, as a Bearer token")
@@ -50,10 +63,6 @@ def operator(request: Request) -> Principal:
     if caller.role is not Role.OPERATOR:
         raise errors.Forbidden("this needs an operator's key; yours is a user's")
     return caller
-
-
-Caller = Annotated[Principal, Depends(principal)]
-Operator = Annotated[Principal, Depends(operator)]
 
 
 def _from_key(context: Context, request: Request) -> Principal | None:

@@ -82,6 +82,21 @@ def test_equal_nudges_are_one_until_a_worker_looks(
     assert work(connection) == [SESSION, OTHER, SESSION]
 
 
+def test_a_nudge_is_one_question_to_redis(connection: redis.Redis, queue: RqNudgeQueue) -> None:
+    def counts() -> dict[str, int]:
+        stats = connection.info("commandstats")
+        assert isinstance(stats, dict)
+        return {name: stat["calls"] for name, stat in stats.items()}
+
+    queue.nudge(SESSION, Queue.CRITICAL)  # loads the script
+    before = counts()
+    queue.nudge(OTHER, Queue.CRITICAL)
+    after = counts()
+    assert after["cmdstat_evalsha"] == before["cmdstat_evalsha"] + 1
+    assert not {"cmdstat_multi", "cmdstat_sadd"} & after.keys()
+    assert work(connection) == [SESSION, OTHER]
+
+
 def test_a_nudge_during_a_look_leads_to_exactly_one_more(
     connection: redis.Redis, queue: RqNudgeQueue
 ) -> None:

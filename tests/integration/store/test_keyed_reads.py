@@ -5,16 +5,21 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from orchestrator.adapters import sql_store
-from orchestrator.adapters.sql_store import SqlStore
+from orchestrator.adapters.sql_store import SqlStore, admission, codec, schema
 from orchestrator.domain import errors, ids
+from orchestrator.domain.pool.host import Wish
 from orchestrator.ports import AuditEntry
 from tests.fakes import samples
-from tests.fakes.samples import NOW
+from tests.fakes.samples import NOW, later
+
+WISH = Wish(region="eu")
 
 
 @pytest.fixture
@@ -72,6 +77,41 @@ def test_everything_else_is_sent_to_a_thread(store: SqlStore, name: str) -> None
     with pytest.raises(errors.WouldBlock), store.keyed_reads():
         CALLS[name](store)
     CALLS[name](store)
+
+
+def test_the_place_in_the_queue_is_found_like_this(store: SqlStore) -> None:
+    for number in range(3):
+        store.sessions.add(samples.session(created_at=later(number)), None, max_active=9)
+    last = samples.session(created_at=later(9))
+    with store.keyed_reads():
+        assert store.sessions.count_ahead_of(last, later(9)) == 3
+        assert store.sessions.count_ahead_of(last, NOW) == 1, "the others are not due"
+        with pytest.raises(errors.WouldBlock):  # it asks which hosts there are
+            store.sessions.count_ahead_of(replace(last, wish=WISH), later(9))
+    assert store.sessions.count_ahead_of(replace(last, wish=WISH), later(9)) == 0
+
+
+def test_a_place_behind_somebody_choosy_is_counted_in_a_thread(store: SqlStore) -> None:
+    store.sessions.add(samples.session(), None, max_active=9)
+    store.sessions.add(samples.session(wish=WISH), None, max_active=9)
+    last = samples.session(created_at=later(9))
+    with pytest.raises(errors.WouldBlock), store.keyed_reads():
+        store.sessions.count_ahead_of(last, later(9))
+    assert store.sessions.count_ahead_of(last, later(9)) == 1
+
+
+def test_a_place_far_back_is_counted_in_a_thread(store: SqlStore) -> None:
+    last = samples.session(created_at=later(9))
+    waiting = [codec.session_values(samples.session()) for _ in range(admission.AT_ONCE_MAX)]
+    with store._database.write() as connection:
+        connection.execute(sa.insert(schema.sessions), waiting[1:])
+    with store.keyed_reads():
+        assert store.sessions.count_ahead_of(last, later(9)) == admission.AT_ONCE_MAX - 1
+    with store._database.write() as connection:
+        connection.execute(sa.insert(schema.sessions), waiting[:1])
+    with pytest.raises(errors.WouldBlock), store.keyed_reads():
+        store.sessions.count_ahead_of(last, later(9))
+    assert store.sessions.count_ahead_of(last, later(9)) == admission.AT_ONCE_MAX
 
 
 def test_its_connection_can_not_write(store: SqlStore) -> None:

@@ -17,6 +17,7 @@ from sqlalchemy.engine import Connection
 from orchestrator.adapters.sql_store import codec, schema, sessions
 from orchestrator.adapters.sql_store.database import Database
 from orchestrator.adapters.sql_store.pool import hosts
+from orchestrator.adapters.sql_store.prepared import Write
 from orchestrator.domain import errors, ids
 from orchestrator.domain.ids import HostId, SandboxId
 from orchestrator.domain.pool.sandbox import Sandbox, SandboxState
@@ -33,7 +34,7 @@ _CLAIMABLE = (
     .with_for_update(of=schema.sandboxes, skip_locked=True)
 )
 _LOCKED = select(*codec.SANDBOX).where(_b.id == bindparam("sandbox_id")).with_for_update()
-_UPDATE = sa.update(schema.sandboxes).where(_b.id == bindparam("sandbox_id"))
+_UPDATE = Write(sa.update(schema.sandboxes).where(_b.id == bindparam("sandbox_id")))
 
 
 def claim(
@@ -121,4 +122,4 @@ def _write(connection: Connection, sandbox: Sandbox) -> None:
         "slug": sandbox.slug,
         "routed": sandbox.routed,
     }
-    connection.execute(_UPDATE, values)
+    _UPDATE.run(connection, values)

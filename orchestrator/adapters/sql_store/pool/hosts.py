@@ -18,7 +18,8 @@ from sqlalchemy import bindparam, func, select, text
 from sqlalchemy.engine import Connection
 
 from orchestrator.adapters.sql_store import codec, schema
-from orchestrator.adapters.sql_store.database import Database, Lookup, insert
+from orchestrator.adapters.sql_store.database import Database, insert
+from orchestrator.adapters.sql_store.prepared import Lookup, Write, look_up
 from orchestrator.domain import errors
 from orchestrator.domain.ids import HostId
 from orchestrator.domain.pool.host import (
@@ -65,8 +66,9 @@ _SANDBOX_COUNTS = select(
         )
     ),
 ).where(_LIVE)
-_LOCKED = select(*codec.HOST).where(_h.id == bindparam("the_host")).with_for_update(key_share=True)
-_SEEN = sa.update(schema.hosts).where(_h.id == bindparam("the_host"))
+_LOCKED = Lookup(_GET.query.with_for_update(key_share=True))
+_UPDATE = sa.update(schema.hosts).where(_h.id == bindparam("the_host"))
+_SAVE = Write(_UPDATE)
 _LIVE_SANDBOXES_LOCKED = (
     select(*codec.SANDBOX)
     .where(_b.host_id == bindparam("the_host"), _LIVE)
@@ -213,10 +215,10 @@ class SqlHosts:
         rows = [{"the_host": host_id} for host_id in sorted(host_ids)]
         if rows:
             with self._database.write() as connection:
-                connection.execute(_SEEN.values(seen_at=now), rows)
+                connection.execute(_UPDATE.values(seen_at=now), rows)
 
     def get(self, host_id: HostId) -> Host:
-        row = self._database.first(_GET, host_id)
+        row = self._database.first(_GET, the_host=host_id)
         if row is None:
             raise errors.NotFound(f"there is no host {host_id}")
         return codec.host_of(row)
@@ -297,7 +299,7 @@ class SqlHosts:
 
 def _read_locked(connection: Connection, host_id: HostId) -> Host:
     """The host. Its row stays locked until the transaction ends. Raises NotFound."""
-    row = connection.execute(_LOCKED, {"the_host": host_id}).first()
+    row = look_up(connection, _LOCKED, the_host=host_id)
     if row is None:
         raise errors.NotFound(f"there is no host {host_id}")
     return codec.host_of(row)
@@ -306,7 +308,7 @@ def _read_locked(connection: Connection, host_id: HostId) -> Host:
 def _write(connection: Connection, before: Host, after: Host) -> None:
     values = codec.host_values(after)
     del values["id"]
-    connection.execute(sa.update(schema.hosts).where(_h.id == after.id).values(values))
+    _SAVE.run(connection, {"the_host": after.id, **values})
     if after.labels != before.labels:
         _write_labels(connection, after.id, after.labels)
 

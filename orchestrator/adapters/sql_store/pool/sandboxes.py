@@ -18,8 +18,9 @@ from sqlalchemy import bindparam, func, select, text
 from sqlalchemy.engine import Connection
 
 from orchestrator.adapters.sql_store import codec, schema, sessions
-from orchestrator.adapters.sql_store.database import Database, Lookup
+from orchestrator.adapters.sql_store.database import Database
 from orchestrator.adapters.sql_store.pool import claims, cpu_holders, hosts, placements
+from orchestrator.adapters.sql_store.prepared import Lookup, Write, look_up
 from orchestrator.domain import errors, ids
 from orchestrator.domain.ids import HostId, SandboxId
 from orchestrator.domain.pool.cpu_limits import CpuHolder
@@ -39,8 +40,9 @@ _ROUTABLE = _b.state.in_([state.value for state in sorted(ROUTED_STATES)])
 
 # Runs at every visit of an agent.
 _GET = Lookup(select(*codec.SANDBOX).where(_b.id == bindparam("sandbox_id")))
-_GET_LOCKED = _GET.query.with_for_update()
+_GET_LOCKED = Lookup(_GET.query.with_for_update())
 _UPDATE = sa.update(schema.sandboxes).where(_b.id == bindparam("sandbox_id"))
+_VISIT = Write(_UPDATE)
 _UNSETTLED = text(schema.SANDBOX_UNSETTLED)
 _UNSETTLED_LOCKED = select(*codec.SANDBOX).where(_UNSETTLED).order_by(_b.id).with_for_update()
 _ANY_UNSETTLED = select(sa.exists().where(_UNSETTLED).select_from(schema.sandboxes))
@@ -133,7 +135,7 @@ class SqlSandboxes:
         self._port_range = port_range
 
     def get(self, sandbox_id: SandboxId) -> Sandbox:
-        return claims.sandbox_of(self._database.first(_GET, sandbox_id), sandbox_id)
+        return claims.sandbox_of(self._database.first(_GET, sandbox_id=sandbox_id), sandbox_id)
 
     def list(
         self, *, host_id: HostId | None = None, states: Iterable[SandboxState] | None = None
@@ -200,10 +202,11 @@ class SqlSandboxes:
         if not _must_write_visit(current, now):
             return current
         with self._database.write() as connection:
-            row = connection.execute(_GET_LOCKED, {"sandbox_id": sandbox_id}).first()
+            row = look_up(connection, _GET_LOCKED, sandbox_id=sandbox_id)
             visited = replace(claims.sandbox_of(row, sandbox_id), agent_seen_at=now)
             settled = finish_creating(visited, now)
-            _update(connection, sandbox_id, agent_seen_at=now, **_state_of(settled))
+            values = {"sandbox_id": sandbox_id, "agent_seen_at": now, **_state_of(settled)}
+            _VISIT.run(connection, values)
             return settled
 
     def mark_routes(

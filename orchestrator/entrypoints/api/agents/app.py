@@ -23,7 +23,7 @@ from orchestrator.contract.wire import trials as trial_wire
 from orchestrator.domain import errors, ids
 from orchestrator.domain.ids import SandboxId, SessionId, UserId
 from orchestrator.domain.pool.sandbox import SandboxState
-from orchestrator.domain.sessions.session import Failure, Phase, Report
+from orchestrator.domain.sessions.session import Failure, Phase, Report, Session
 from orchestrator.entrypoints.api.agents.connections import REFUSED
 from orchestrator.entrypoints.api.agents.door import (
     BUNDLE_PATH,
@@ -121,8 +121,7 @@ async def progress(request: Request) -> Response:
     senders.set_owner(sandbox_id, session.user_id)
     raw = await _read_report(request, senders, sandbox_id)
     async with senders.report_turn(session.user_id):
-        report = await context.in_thread(_parse, senders, sandbox_id, session.user_id, raw)
-        accepted = await context.in_thread(_record, context, token, session_id, report)
+        accepted = await context.in_thread(_take, context, senders, token, session, raw)
     return JSONResponse({"accepted": accepted})
 
 
@@ -214,18 +213,19 @@ def _look(context: Context, sandbox_id: SandboxId, have: str) -> Inbox:
     return peek(context.deps, sandbox, have)
 
 
+def _take(context: Context, senders: Senders, token: str, session: Session, raw: bytes) -> bool:
+    sender = context.deps.tokens.read_session(token).sandbox_id
+    report = _parse(senders, sender, session.user_id, raw)
+    session = access.authorize(context.deps, token, session.id)  # it may have ended meanwhile
+    return reports.record_report(context.deps, session, sender, _fact(report), list(report.logs))
+
+
 def _parse(senders: Senders, sandbox_id: SandboxId, user_id: UserId, raw: bytes) -> wire.Report:
     with senders.work.reading(sandbox_id, user_id):
         try:
             return wire.parse_report(wire.decode(raw, "report"))
         except wire.ProtocolError as error:
             raise errors.InvalidInput(str(error), field=error.field) from error
-
-
-def _record(context: Context, token: str, session_id: SessionId, report: wire.Report) -> bool:
-    session = access.authorize(context.deps, token, session_id)  # it may have ended meanwhile
-    sender = context.deps.tokens.read_session(token).sandbox_id
-    return reports.record_report(context.deps, session, sender, _fact(report), list(report.logs))
 
 
 def _fact(report: wire.Report) -> Report:

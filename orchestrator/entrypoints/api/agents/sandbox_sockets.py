@@ -164,25 +164,24 @@ class SandboxSocket:
             self._is_accepting = False
 
     def _accept(self) -> None:
-        """Accept what waits, as far as there is room."""
-        while self._open < agent_sockets.CONNECTIONS_MAX:
-            try:
-                connection, _ = self._listening.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                log.error("connection_not_accepted", error=str(error))
-                self._pause("descriptors")
-                self._loop.call_later(_EXHAUSTED_PAUSE_S, self._resume)
-                return
-            self._open += 1
-            self._begin(connection)
-            pause_s = self._rate.take(self._loop.time())
-            if pause_s:
-                self._pause("connection_rate")
-                self._loop.call_later(pause_s, self._resume)
-                return
-        self._pause("connections")
+        """Accept one that waits. The loop calls again while others do."""
+        try:
+            connection, _ = self._listening.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            log.error("connection_not_accepted", error=str(error))
+            self._pause("descriptors")
+            self._loop.call_later(_EXHAUSTED_PAUSE_S, self._resume)
+            return
+        self._open += 1
+        self._begin(connection)
+        pause_s = self._rate.take(self._loop.time())
+        if pause_s:
+            self._pause("connection_rate")
+            self._loop.call_later(pause_s, self._resume)
+        elif self._open >= agent_sockets.CONNECTIONS_MAX:
+            self._pause("connections")
 
     def _begin(self, connection: socket.socket) -> None:
         connection.setblocking(False)

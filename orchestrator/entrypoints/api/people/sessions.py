@@ -249,10 +249,14 @@ def describe(context: Context, session: Session) -> answers.Status:
 
 def load_details(context: Context, session: Session) -> views.SessionDetails:
     """What a status shows of a session besides its own row."""
+    return _details(context, session, requests.queue_position(context.deps, session))
+
+
+def _details(context: Context, session: Session, position: int | None) -> views.SessionDetails:
     deps = context.deps
     number = session.turns.started
     return views.SessionDetails(
-        position=requests.queue_position(deps, session),
+        position=position,
         change=deps.store.changes.get(session.id, number) if session.is_changing else None,
         offer=requests.suggest_template(deps, session),
     )
@@ -276,8 +280,8 @@ def _answer(
 
 def _status(context: Context, request: Request, session_id: str, known: KnownTags) -> Response:
     principal = auth.principal(request)
-    session, etag = _look(context, principal, session_id)
-    return _status_unless_known(context, session, etag, known)
+    session, position = _look(context, principal, session_id)
+    return _status_unless_known(context, session, position, known)
 
 
 async def _wait_for_change(
@@ -294,30 +298,35 @@ async def _wait_for_change(
     own_poll = context.polls.hold(principal.user_id, LIMITS[principal.tier].polls_max)
     with own_poll, context.hub.watch(topics.topic_of(topics.SESSION, session_id)) as watch:
         while True:
-            session, etag = await context.look_up(_look, context, principal, session_id)
+            session, position = await context.look_up(_look, context, principal, session_id)
+            etag = views.etag(session, position)
             if not awaited and session.state not in AT_REST:
                 awaited = KnownTags(tags=frozenset({etag}))
             remaining_s = deadline_s - time.monotonic()
             is_over = remaining_s <= 0 or context.hub.closed
-            if etag not in awaited or is_over or await request.is_disconnected():
+            if etag not in awaited or is_over:
                 break
-            await watch.wait(min(remaining_s, context.hub.recheck_s))
-    return await context.look_up(_status_unless_known, context, session, etag, known)
+            is_awake = await watch.wait(min(remaining_s, context.hub.recheck_s))
+            if not is_awake and await request.is_disconnected():
+                break
+    return await context.look_up(_status_unless_known, context, session, position, known)
 
 
-def _look(context: Context, principal: Principal, session_id: str) -> tuple[Session, str]:
-    """The session and the tag of its status."""
+def _look(context: Context, principal: Principal, session_id: str) -> tuple[Session, int | None]:
+    """The session and its position in the queue, which make up the tag of its status."""
     session = requests.get(context.deps, principal, session_id)
-    return session, views.etag(session, requests.queue_position(context.deps, session))
+    return session, requests.queue_position(context.deps, session)
 
 
 def _status_unless_known(
-    context: Context, session: Session, etag: str, known: KnownTags
+    context: Context, session: Session, position: int | None, known: KnownTags
 ) -> Response:
+    etag = views.etag(session, position)
     headers = {"ETag": etag, **_NO_CACHE}
     if etag in known:
         return Response(status_code=304, headers=headers)
-    return JSONResponse(describe(context, session), headers=headers)
+    details = _details(context, session, position)
+    return JSONResponse(_describe(context, session, details), headers=headers)
 
 
 def _wait_of(request: Request) -> float:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from orchestrator import config
+from orchestrator import config, ports
+from orchestrator.domain.people.access import ApiKey
 from orchestrator.domain.sessions.session import Session
 from orchestrator.entrypoints.api import public_app
 from orchestrator.entrypoints.api.agents import app as agent_app
@@ -80,3 +83,41 @@ def test_no_endpoint_of_the_agents_blocks_the_loop(
         with store_calls_on_loops() as places, TestClient(app) as client:
             client.request(method, path, headers=headers, params={"wait": "0.01"}, json={})
         assert places == [], (method, path)
+
+
+def is_on_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+class KeysThatNote:
+    """The keys of a store. They note whether they are looked up on an event loop."""
+
+    def __init__(self, keys: ports.Keys) -> None:
+        self._keys = keys
+        self.on_loop: list[bool] = []
+
+    def by_hash(self, key_hash: str) -> ApiKey | None:
+        self.on_loop.append(is_on_loop())
+        return self._keys.by_hash(key_hash)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._keys, name)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("DELETE", "/api/sessions/{}"), ("GET", "/api/sessions"), ("GET", "/api/admin/keys")],
+)
+def test_who_asks_is_found_out_without_a_thread(
+    world: World, context: Context, session: Session, operator: Api, method: str, path: str
+) -> None:
+    keys = KeysThatNote(world.store.keys)
+    world.store.keys = keys  # type: ignore[misc,assignment]  # of a Protocol
+    app = public_app.build(context)
+    with TestClient(app, base_url="http://localhost", headers=operator.headers) as http:
+        assert http.request(method, path.format(session.id)).is_success
+    assert keys.on_loop == [True]

@@ -13,9 +13,9 @@ import httpx2
 import pytest
 from starlette.testclient import TestClient
 
-from orchestrator import config
+from orchestrator import config, ports
 from orchestrator.domain.people.access import LIMITS, Principal, Role
-from orchestrator.domain.sessions.session import SessionState, Tier
+from orchestrator.domain.sessions.session import Session, SessionState, Tier
 from orchestrator.entrypoints.api import public_app
 from orchestrator.entrypoints.api.context import Context
 from orchestrator.services.people import keys
@@ -152,3 +152,34 @@ def test_a_tag_is_known_also_if_a_proxy_has_made_it_weak(
             headers = {"If-None-Match": if_none_match.format(tag=tag)}
             answer = client.get(path + query, headers=headers)
     assert (answer.status_code, answer.headers["etag"]) == (status, tag)
+
+
+class QueueThatGrows:
+    """The sessions of a store. At each count more of them are ahead."""
+
+    def __init__(self, sessions: ports.Sessions) -> None:
+        self._sessions = sessions
+        self._counts = 0
+
+    def count_ahead_of(self, session: Session, now: datetime) -> int:
+        self._sessions.count_ahead_of(session, now)  # raises, where nothing may be counted
+        self._counts += 1
+        return self._counts
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sessions, name)
+
+
+@pytest.mark.parametrize("query", ["", "?wait=60"])
+def test_an_answer_has_the_position_that_its_tag_stands_for(
+    world: World, tmp_path: Path, query: str
+) -> None:
+    session = world.create_session(VISITOR)
+    world.store.sessions = QueueThatGrows(world.store.sessions)  # type: ignore[misc]  # of a Protocol
+    headers = {**a_cookie(world, VISITOR), "If-None-Match": '"other"'}
+    with context_with(world, tmp_path) as context:
+        app = public_app.build(context)
+        with TestClient(app, base_url="http://localhost", headers=headers) as client:
+            answer = client.get(f"/api/status/{session.id}{query}")
+    position = answer.json()["queue_position"]
+    assert answer.headers["etag"] == f'"{session.revision}-{position}"'
