@@ -55,6 +55,9 @@ _EXPIRED = (
     .limit(_EXPIRED_BATCH)
 )
 _ANY_EXPIRED = select(_r.call_id).where(_r.expires_at <= bindparam("now")).limit(1)
+_SPENT = select(_a.key, _a.tokens, _a.micro_usd).where(
+    _a.key.in_(bindparam("keys", expanding=True))
+)
 _INSERT_RESERVATION = sa.insert(schema.reservations)
 
 _PROVIDERS = (
@@ -91,15 +94,14 @@ class SqlUsage:
         self._database = database
 
     def reserve(self, reservation: Reservation, limits: Budgets, now: datetime) -> None:
-        self._release_expired(now)
         accounts = _accounts(reservation, limits)
-        # Who has nothing left asks as often as it likes: that needs no turn as a writer.
         with self._database.read() as connection:
-            spent = _read_spent(connection, [account.key for account in accounts])
-            for account in accounts:
-                before = spent.get(account.key, Spend())
-                if not budgets.fits(before, reservation.worst, account.limit):
-                    raise _refusal(connection, account, reservation)
+            has_expired = connection.execute(_ANY_EXPIRED, {"now": now}).first() is not None
+            if not has_expired:
+                # Who has nothing left asks as often as it likes: that needs no turn as a writer.
+                _check_room(connection, accounts, reservation)
+        if has_expired:
+            self._release_expired(now)
         with self._database.write() as connection:
             for account in accounts:
                 if not _add_to_account(connection, account, reservation.worst, now):
@@ -207,9 +209,6 @@ class SqlUsage:
     def _release_expired(self, now: datetime) -> None:
         """Release expired reservations: their processes died. This is a transaction of its own. It
         locks other accounts than the caller does, which would break the order of the keys."""
-        with self._database.read() as connection:
-            if connection.execute(_ANY_EXPIRED, {"now": now}).first() is None:
-                return
         with self._database.write() as connection:
             rows = connection.execute(
                 _EXPIRED.with_for_update(skip_locked=True), {"now": now}
@@ -238,6 +237,17 @@ def _refunds(rows: Sequence[Any], lost_calls: Sequence[Call]) -> Sequence[tuple[
 
 def _accounts(entry: Reservation | Call, budgets: Budgets) -> Sequence[Account]:
     return accounts(budgets, entry.session_id, entry.user_id, entry.day)
+
+
+def _check_room(
+    connection: Connection, accounts: Sequence[Account], reservation: Reservation
+) -> None:
+    """Raise the refusal of the first account that has no room for the reservation now."""
+    spent = _read_spent(connection, [account.key for account in accounts])
+    for account in accounts:
+        before = spent.get(account.key, Spend())
+        if not budgets.fits(before, reservation.worst, account.limit):
+            raise _refusal(connection, account, reservation)
 
 
 def _refusal(
@@ -372,11 +382,8 @@ _ADD = {
 
 def _read_spent(connection: Connection, keys: Iterable[str]) -> Mapping[str, Spend]:
     """What is spent or reserved, by account key. Accounts never used are missing."""
-    query = select(_a.key, _a.tokens, _a.micro_usd).where(_a.key.in_(sorted(keys)))
-    return {
-        key: Spend(tokens=tokens, micro_usd=micro_usd)
-        for key, tokens, micro_usd in connection.execute(query)
-    }
+    rows = connection.execute(_SPENT, {"keys": sorted(keys)})
+    return {key: Spend(tokens=tokens, micro_usd=micro_usd) for key, tokens, micro_usd in rows}
 
 
 def _read_reserved(connection: Connection, account: Account, reservation: Reservation) -> Spend:
