@@ -19,7 +19,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from orchestrator.adapters.sql_store import schema
-from orchestrator.adapters.sql_store.database import Database, insert
+from orchestrator.adapters.sql_store.database import Database
 from orchestrator.domain import errors
 from orchestrator.domain.ids import SessionId, UserId
 from orchestrator.domain.llm import budgets
@@ -261,17 +261,8 @@ def _refusal(
 def _record(connection: Connection, call: Call) -> bool:
     """Write the call. It replaces an entry of the same call that says LOST. False if another
     entry exists: then nothing is written."""
-    values = _call_values(call)
-    statement = (
-        insert(connection, schema.usage)
-        .on_conflict_do_update(
-            index_elements=["call_id"],
-            set_={name: value for name, value in values.items() if name != "call_id"},
-            where=_u.outcome == Outcome.LOST.value,
-        )
-        .returning(_u.call_id)
-    )
-    return connection.execute(statement, values).first() is not None
+    statement = _RECORD[connection.dialect.name]
+    return connection.execute(statement, _call_values(call)).first() is not None
 
 
 def _reservation_values(wanted: Reservation) -> dict[str, Any]:
@@ -280,24 +271,9 @@ def _reservation_values(wanted: Reservation) -> dict[str, Any]:
 
 
 def _call_values(call: Call) -> dict[str, Any]:
-    return {
-        "call_id": call.call_id,
-        "session_id": call.session_id,
-        "user_id": call.user_id,
-        "model": call.model,
-        "provider": call.provider,
-        "input_tokens": call.counts.input,
-        "output_tokens": call.counts.output,
-        "cache_write_5m_tokens": call.counts.cache_write_5m,
-        "cache_write_1h_tokens": call.counts.cache_write_1h,
-        "cache_read_tokens": call.counts.cache_read,
-        "micro_usd": call.micro_usd,
-        "duration_ms": call.duration_ms,
-        "at": call.at,
-        "day": call.day.isoformat(),
-        "outcome": call.outcome.value,
-        "change": call.change,
-    }
+    fields = {name: value for name, value in vars(call).items() if name != "counts"}
+    counts = {f"{name}_tokens": count for name, count in vars(call.counts).items()}
+    return {**fields, **counts, "day": call.day.isoformat(), "outcome": call.outcome.value}
 
 
 def _lost_call(row: Any, now: datetime) -> Call:
@@ -374,6 +350,25 @@ def _add_statement(
     )
 
 
+def _record_statement(
+    insert: postgresql.Insert | sqlite.Insert,
+) -> sa.sql.dml.ReturningInsert[Any]:
+    names = [column.name for column in schema.usage.c]
+    return (
+        insert.values({name: bindparam(name) for name in names})
+        .on_conflict_do_update(
+            index_elements=["call_id"],
+            set_={name: insert.excluded[name] for name in names if name != "call_id"},
+            where=_u.outcome == Outcome.LOST.value,
+        )
+        .returning(_u.call_id)
+    )
+
+
+_RECORD = {
+    "postgresql": _record_statement(postgresql.insert(schema.usage)),
+    "sqlite": _record_statement(sqlite.insert(schema.usage)),
+}
 _ADD = {
     "postgresql": _add_statement(postgresql.insert(schema.accounts)),
     "sqlite": _add_statement(sqlite.insert(schema.accounts)),

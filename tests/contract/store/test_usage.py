@@ -255,6 +255,17 @@ def test_the_reservation_of_a_dead_process_is_released(store: SqlStore) -> None:
     assert (usage.key, usage.calls) == ("", 1)
 
 
+def test_a_call_may_be_too_large_when_the_reservation_of_a_dead_process_is_released(
+    store: SqlStore,
+) -> None:
+    store.usage.reserve(reservation(1, holder="dead"), TEN, NOW)
+    with pytest.raises(errors.BudgetExhausted):
+        store.usage.reserve(reservation(2, worst=Spend(tokens=11)), TEN, later(60))
+    (usage,) = store.usage.session_sums(SESSION)
+    assert (usage.key, usage.calls) == ("", 1)
+    store.usage.reserve(reservation(3), TEN, later(60))
+
+
 def test_a_live_process_renews_its_reservations(store: SqlStore) -> None:
     store.usage.reserve(reservation(1, holder="alive"), TEN, NOW)
     store.usage.renew("somebody else", later(500))
