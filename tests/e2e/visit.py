@@ -47,11 +47,13 @@ DROPPED = "net::ERR_CONNECTION_RESET"
 PROMPT = "A habit tracker with a calendar of streaks"
 BLUE = "Make the header blue"
 SEARCH = "Add a search box"
+_SHOWN_MS = 30_000  # until what is expected is shown; a busy machine takes its time
 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """A browser without a window. It contacts no servers of its own."""
+    expect.set_options(timeout=_SHOWN_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGS)
         yield browser
