@@ -27,7 +27,7 @@ from orchestrator.domain import errors
 from orchestrator.entrypoints import child_logs, supervisor
 from orchestrator.entrypoints.api.gateway.bodies import spool_bounded
 from orchestrator.entrypoints.cli.commands.up import running_pid
-from orchestrator.entrypoints.leadership.lease import LEASE_S, Lease, seconds_since_boot
+from orchestrator.entrypoints.leadership.lease import LEASE_S, Lease
 from tests.disks import SmallDisk, loop_disk, small_disk
 from tests.fakes import samples
 from tests.unit.loops.running import run_pass
@@ -163,14 +163,17 @@ def test_a_leader_goes_on_while_nobody_can_write_the_lease(disk: SmallDisk) -> N
         world = World(
             store=store, bundles=FolderBundles(folder / "b"), catalog=FolderCatalog(folder / "c")
         )
-        lease = Lease(world.deps, threading.Event())
+        stop = threading.Event()
+        lease = Lease(world.deps, stop)
         assert lease.acquire()
         disk.fill()
         with pytest.raises(errors.StorageFull):
             fill_with_hosts(store)
         # Its last renewal that succeeded lasts for less.
-        end = seconds_since_boot() + LEASE_S + 1
-        assert lease.keep(stop_early=lambda: seconds_since_boot() > end)
+        stopping = threading.Timer(LEASE_S + 1, stop.set)
+        stopping.start()
+        assert lease.keep()
+        stopping.join()
         lease.check()
         disk.free()
         lease.release()
