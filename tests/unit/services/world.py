@@ -5,6 +5,7 @@ A World also acts for what the tests don't run: the agents, the publisher, and t
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
@@ -405,13 +406,13 @@ def digest_of(data: bytes) -> ids.Sha256:
 
 
 def bundle_of(text: str = "<h1>hello</h1>", **manifest: Any) -> bytes:
-    """A valid static bundle."""
+    """A valid static bundle: the same bytes for the same app, whatever the time is."""
     fields = {"kind": "static", "title": "Hello", **manifest}
     files = {"spawn.json": json.dumps(fields).encode(), "index.html": text.encode()}
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, content in files.items():
             info = tarfile.TarInfo(name)
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
-    return buffer.getvalue()
+    return gzip.compress(buffer.getvalue(), mtime=0)
