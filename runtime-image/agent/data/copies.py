@@ -133,6 +133,7 @@ class DataCopies:
         if look.is_folder:
             self._make_folder(target, path)
             return False
+        entries.rmdir(target, path)  # it was a folder a moment ago
         with contextlib.suppress(_Vanished):
             if look.is_link:
                 self._copy_link(source, target, path)
