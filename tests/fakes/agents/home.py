@@ -23,11 +23,25 @@ from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 from orchestrator.contract.health import Condition, Finding
-from orchestrator.contract.wire import ProtocolError, parse_report
+from orchestrator.contract.wire import Assignment, BundleRef, Kind, ProtocolError, parse_report
 
 SANDBOX_TOKEN = "sandbox-secret-7f3a"
 SESSION_TOKEN = "session-secret-91bc"
 SOCKET_NAME = "agent.sock"
+
+
+def assignment_to_start(bundle: BundleRef) -> Assignment:
+    """An assignment as home gives it, to start this bundle."""
+    return Assignment(
+        id="a1",
+        kind=Kind.BUNDLE,
+        session_id="ses_1",
+        session_token=SESSION_TOKEN,
+        slug="abc",
+        max_tokens=0,
+        start_timeout_s=20,
+        bundle=bundle,
+    )
 
 
 class FakeHome:

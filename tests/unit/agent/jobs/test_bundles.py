@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,14 +13,8 @@ from agent.jobs.job import Job
 from agent.serving.site import Site, Slot
 
 from orchestrator.contract import archive
-from orchestrator.contract.wire import Assignment, BundleRef, FailureCode, Kind
-from tests.fakes.agents.home import SESSION_TOKEN, FakeHome
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[FakeHome]:
-    with FakeHome(tmp_path) as home:
-        yield home
+from orchestrator.contract.wire import BundleRef, FailureCode
+from tests.fakes.agents.home import FakeHome, assignment_to_start
 
 
 @pytest.fixture
@@ -35,16 +28,7 @@ def packed(tmp_path: Path) -> bytes:
 
 def start(home: FakeHome, folder: Path, bundle: BundleRef) -> str:
     """Start this bundle. Returns the page that was unpacked. Raises AssignmentFailed."""
-    assignment = Assignment(
-        id="a1",
-        kind=Kind.BUNDLE,
-        session_id="ses_1",
-        session_token=SESSION_TOKEN,
-        slug="abc",
-        max_tokens=0,
-        start_timeout_s=20,
-        bundle=bundle,
-    )
+    assignment = assignment_to_start(bundle)
 
     async def run() -> None:
         client = HomeClient(str(home.socket_path))

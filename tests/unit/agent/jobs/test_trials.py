@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,16 +18,10 @@ from agent.serving.stage import Stage
 from orchestrator.contract import archive
 from orchestrator.contract.health import Condition, Finding
 from orchestrator.contract.manifest import AppKind, Manifest
-from orchestrator.contract.wire import Assignment, BundleRef, FailureCode, Kind
-from tests.fakes.agents.home import SESSION_TOKEN, FakeHome
+from orchestrator.contract.wire import BundleRef, FailureCode
+from tests.fakes.agents.home import FakeHome, assignment_to_start
 
 PROBLEM = "GET / answers 404."
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[FakeHome]:
-    with FakeHome(tmp_path) as home:
-        yield home
 
 
 def start(home: FakeHome, folder: Path, *, beside: bool, unreached_limit_s: float = 20) -> App:
@@ -49,12 +41,8 @@ def start(home: FakeHome, folder: Path, *, beside: bool, unreached_limit_s: floa
                 manifest = Manifest(kind=AppKind.STATIC, start=(), title="App")
                 stage.app = App(manifest, site.slot, add_log=str, start_timeout_s=1)
             client = HomeClient(str(home.socket_path))
-            assignment = replace(
-                ASSIGNMENT,
-                bundle=BundleRef(
-                    sha256=archive.sha256_hex(home.bundle), size_bytes=len(home.bundle)
-                ),
-            )
+            digest = archive.sha256_hex(home.bundle)
+            assignment = assignment_to_start(BundleRef(sha256=digest, size_bytes=len(home.bundle)))
             reports = ReportSender(client, assignment)
             job = Job(
                 assignment,
@@ -73,18 +61,6 @@ def start(home: FakeHome, folder: Path, *, beside: bool, unreached_limit_s: floa
         return asyncio.run(run())
     except* AssignmentFailed as group:
         raise group.exceptions[0] from None
-
-
-ASSIGNMENT = Assignment(
-    id="a1",
-    kind=Kind.BUNDLE,
-    session_id="ses_1",
-    session_token=SESSION_TOKEN,
-    slug="abc",
-    max_tokens=0,
-    start_timeout_s=20,
-    bundle=None,
-)
 
 
 def test_a_version_that_returns_over_a_running_one_is_opened_first(
